@@ -1,0 +1,175 @@
+"""One tree of errors: each class has a stable code, an HTTP status and a sentence that tells the user what to do.
+
+The command line prints `str(error)`, the server turns `to_problem` into RFC 9457 problem JSON; nothing is swallowed.
+Everyone may import this file; it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TelltaleError(Exception):
+    """Base of all our errors.
+
+    Args:
+        detail: what happened this time, with the values that matter, as one sentence.
+    """
+
+    code: str = "internal"
+    status: int = 500
+    title: str = "Something went wrong inside Telltale"
+    remedy: str = "Try again; if it happens again, report it with the code and the time."
+
+    def __init__(self, detail: str = "", **facts: Any) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.detail} {self.remedy}"
+
+    def to_problem(self) -> dict[str, Any]:
+        """RFC 9457 members, with ours: `code`, `remedy` and the facts of this case."""
+        return {
+            "type": f"urn:telltale:error:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "remedy": self.remedy,
+            **self.facts,
+        }
+
+
+class BadRequestError(TelltaleError):
+    code, status, title = "bad_request", 400, "The request is not of the expected form"
+    remedy = "Compare the request with the API description and send it again."
+
+
+class NotFoundError(TelltaleError):
+    code, status, title = "not_found", 404, "There is nothing under this address"
+    remedy = "Check the id; entries may have been deleted."
+
+
+class ConflictError(TelltaleError):
+    code, status, title = "conflict", 409, "The current state does not allow this"
+    remedy = "Read the state first, then try again."
+
+
+class InvalidFieldError(TelltaleError):
+    code, status, title = "invalid_field", 422, "A field of the request has a value that is not allowed"
+    remedy = "Correct the fields that `errors` names."
+
+
+class CrossSiteError(TelltaleError):
+    code, status, title = "cross_site", 403, "Another web site tried to use this server in your name"
+    remedy = "Open Telltale's own page and do it there; programs need not send Origin or Sec-Fetch-Site."
+
+
+class FeedbackError(TelltaleError):
+    code, status, title = "feedback", 422, "This feedback does not say what the right answer is"
+    remedy = "Send `actual` as real or fake; media without a face take no feedback."
+
+
+class NotAvailableError(TelltaleError):
+    code, status, title = "not_available", 501, "This server does not offer that yet"
+    remedy = "docs/api.md says what this version offers."
+
+
+class UnavailableError(TelltaleError):
+    code, status, title = "unavailable", 503, "The server cannot do this at the moment"
+    remedy = "Try again in a few seconds; /api/ready names what is wrong."
+
+
+class StorageFullError(TelltaleError):
+    code, status, title = "storage_full", 507, "There is no room left on the server's disk"
+    remedy = "Delete old analyses or give the instance folder more room."
+
+
+class QueueFullError(TelltaleError):
+    code, status, title = "queue_full", 429, "Too many analyses are waiting"
+    remedy = "Wait for the time in Retry-After and send it again."
+
+
+class MediaError(TelltaleError):
+    """The uploaded medium cannot be analysed."""
+
+    code, status, title = "media_error", 422, "The file cannot be analysed"
+    remedy = "Try another copy of the file."
+
+
+class MediaUnreadableError(MediaError):
+    code, status, title = "media_unreadable", 422, "The file cannot be opened"
+    remedy = "Check that the path is right and that you may read it."
+
+
+class UnsupportedMediaError(MediaError):
+    code, status, title = "unsupported_media", 415, "This kind of file is not supported"
+    remedy = "Send JPEG, PNG or WebP pictures, or MP4, MOV, MKV, WebM, AVI or FLV videos."
+
+
+class MediaTooLargeError(MediaError):
+    code, status, title = "media_too_large", 413, "The file is larger than allowed"
+    remedy = "Send a smaller file, or raise the limit in config.ini, section [media]."
+
+
+class MediaDimensionsError(MediaError):
+    code, status, title = "media_dimensions", 422, "The picture size is outside the limits"
+    remedy = "Send the picture in another size, or change the limit in config.ini, section [media]."
+
+
+class MediaTooLongError(MediaError):
+    code, status, title = "media_too_long", 422, "The video is longer than allowed"
+    remedy = "Cut the part that matters, or raise max_duration_s in config.ini, section [media]."
+
+
+class MediaCorruptError(MediaError):
+    code, status, title = "media_corrupt", 422, "The file is damaged and nothing in it could be decoded"
+    remedy = "Open it in a viewer; if that fails too, get another copy."
+
+
+class DecoderLimitError(MediaError):
+    code, status, title = "decoder_limit", 422, "Decoding the file took more time or memory than allowed"
+    remedy = "Re-encode the file, or raise the limits in config.ini, section [sandbox]."
+
+
+class DecoderCrashedError(MediaError):
+    code, status, title = "decoder_crashed", 422, "The decoder stopped while reading the file"
+    remedy = "The file may be damaged or hostile; re-encode it with a tool you trust."
+
+
+class WeightsError(TelltaleError):
+    """Weights are missing, mismatched or unverified; nothing is computed with such weights."""
+
+    code, status, title = "weights", 503, "The networks' weights cannot be used"
+    remedy = "Run `make setup`; `python inference.py --selftest` names what is missing."
+
+
+class WeightsMissingError(WeightsError):
+    code, title = "weights_missing", "Weights are missing"
+
+
+class WeightsCorruptError(WeightsError):
+    code, title = "weights_corrupt", "Weights do not match their checksum or shape"
+    remedy = "Restore the file from the repository (`git checkout -- trained_models`) or run `make setup` again."
+
+
+class ConfigError(TelltaleError):
+    code, status, title = "config", 500, "The configuration is not valid"
+    remedy = "Correct config.ini (or the TELLTALE_ variable); docs/configuration.md lists every key with its range."
+
+
+class TrainingDataError(TelltaleError):
+    code, status, title = "training_data", 422, "The training data cannot be used"
+    remedy = "See data/README.md for the folder layout and the least number of files."
+
+
+class JobCancelledError(TelltaleError):
+    code, status, title = "cancelled", 409, "The analysis was cancelled"
+    remedy = "Upload the file again to analyse it."
+
+
+class WorkerLostError(TelltaleError):
+    code, status, title = "worker_lost", 500, "The analysis was started three times and never finished"
+    remedy = "The file may be the cause; re-encode it, and report it if it is harmless."
