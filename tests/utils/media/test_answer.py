@@ -1,0 +1,151 @@
+"""The wire between child and parent: what is sent arrives, and no lie of the child gets through."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.errors import DecoderCrashedError, MediaError, MediaTooLongError, TelltaleError
+from utils.media import answer
+from utils.media.answer import MAGIC, MAX_HEADER_BYTES, BrokenAnswerError, Expected, read_answer, read_level
+from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
+from utils.types import Frame, MediaKind
+
+VIDEO = Expected(MediaKind.VIDEO, 3, MediaLimits(max_megapixels=1.0, max_duration_s=10.0))
+IMAGE = Expected(MediaKind.IMAGE, 1, MediaLimits(max_megapixels=1.0))
+
+GOOD_VIDEO: dict[str, Any] = {
+    "width": 50, "height": 40, "duration_s": 2.0, "fps": 10.0, "codec": "h264", "notices": [],
+    "frames": [[40, 50, 0.0], [40, 50, 0.5]],
+}  # fmt: skip
+GOOD_IMAGE: dict[str, Any] = {
+    "width": 50, "height": 40, "duration_s": None, "fps": None, "codec": None, "notices": [], "frames": [[40, 50, 0.0]],
+}  # fmt: skip
+
+
+def sent(header: Any, pixels: bytes = b"") -> io.BytesIO:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return io.BytesIO(MAGIC + struct.pack("<I", len(text)) + text + pixels)
+
+
+def test_a_video_arrives_bit_for_bit() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    frames = [Frame(i, i * 0.5, np.rot90(noise[i], 1)) for i in range(3)]  # rotated: not contiguous
+    facts = Facts(50, 40, 2.0, 10.0, "h264", ("truncated",))
+    pipe = io.BytesIO()
+    answer.write_frames(pipe, frames, facts)
+    pipe.seek(0)
+    received, told = read_answer(pipe, VIDEO)
+    assert told == facts
+    for before, after in zip(frames, received, strict=True):
+        assert (before.index, before.time_s) == (after.index, after.time_s)
+        assert (before.pixels == after.pixels).all()
+
+
+def test_the_good_headers_pass() -> None:
+    assert len(read_answer(sent(GOOD_VIDEO, bytes(2 * 40 * 50 * 3)), VIDEO)[0]) == 2
+    assert len(read_answer(sent(GOOD_IMAGE, bytes(40 * 50 * 3)), IMAGE)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 0}, {"width": -5}, {"width": True}, {"width": 50.0}, {"width": None}, {"width": 10**9},
+        {"width": 2000, "height": 2000}, {"height": 8},
+        {"duration_s": None}, {"duration_s": -1.0}, {"duration_s": 11.0}, {"duration_s": float("nan")},
+        {"fps": 0.0}, {"fps": "10"}, {"fps": float("inf")},
+        {"codec": None}, {"codec": "x" * 33}, {"codec": "<b>"},
+        {"notices": ["unknown"]}, {"notices": "truncated"}, {"notices": ["truncated"] * 9}, {"notices": None},
+        {"frames": []}, {"frames": None}, {"frames": [[40, 50, 0.1 * i] for i in range(4)]}, {"frames": [[40, 50]]},
+        {"frames": [[40, 50, 0.5], [40, 50, 0.5]]}, {"frames": [[40, 50, 1.0], [40, 50, 0.5]]},
+        {"frames": [[40, 50, -0.5]]}, {"frames": [[40, 50, 11.0]]}, {"frames": [[40, 50, float("nan")]]},
+        {"frames": [[40, MAX_VIDEO_SIDE + 1, 0.0]]}, {"frames": [[0, 50, 0.0]]}, {"frames": [["40", 50, 0.0]]},
+    ],
+)  # fmt: skip
+def test_lies_about_a_video(change: dict[str, Any]) -> None:
+    with pytest.raises(DecoderCrashedError, match="breaks the rules"):
+        read_answer(sent(GOOD_VIDEO | change, bytes(10**6)), VIDEO)
+
+
+@pytest.mark.parametrize("change", [{"duration_s": 1.0}, {"frames": [[50, 40, 0.0]]}, {"frames": [[40, 50, 1.0]]}])
+def test_lies_about_a_picture(change: dict[str, Any]) -> None:
+    with pytest.raises(DecoderCrashedError):
+        read_answer(sent(GOOD_IMAGE | change, bytes(10**6)), IMAGE)
+
+
+def test_more_bytes_than_announced() -> None:
+    with pytest.raises(DecoderCrashedError, match="more bytes"):
+        read_answer(sent(GOOD_IMAGE, bytes(40 * 50 * 3 + 1)), IMAGE)
+
+
+def test_fewer_bytes_than_announced() -> None:
+    with pytest.raises(BrokenAnswerError):
+        read_answer(sent(GOOD_IMAGE, bytes(40 * 50 * 3 - 1)), IMAGE)
+
+
+@pytest.mark.parametrize(
+    "untrusted",
+    [
+        b"HTTP/1.1 200 OK and so on",
+        MAGIC + struct.pack("<I", MAX_HEADER_BYTES + 1) + bytes(MAX_HEADER_BYTES + 1),
+        MAGIC + struct.pack("<I", 4) + b"\xff\xfe{}",
+        MAGIC + struct.pack("<I", 2) + b"[]",
+        MAGIC + struct.pack("<I", 60_000) + b"[" * 60_000,
+    ],
+)
+def test_no_answer_at_all(untrusted: bytes) -> None:
+    with pytest.raises(DecoderCrashedError):
+        read_answer(io.BytesIO(untrusted), IMAGE)
+
+
+def test_errors_arrive_as_what_they_were() -> None:
+    pipe = io.BytesIO()
+    answer.write_error(pipe, MediaTooLongError("The video lasts 700 seconds."))
+    pipe.seek(0)
+    with pytest.raises(MediaTooLongError, match="700 seconds"):
+        read_answer(pipe, VIDEO)
+
+
+@pytest.mark.parametrize("code", ["internal", "weights", "unknown", 7, None, ["media_corrupt"]])
+def test_errors_that_a_decoder_may_not_report(code: Any) -> None:
+    with pytest.raises(DecoderCrashedError, match="unknown error code"):
+        read_answer(sent({"error": code, "detail": "x"}), IMAGE)
+
+
+def test_sentences_of_errors_are_cleaned_and_cut() -> None:
+    with pytest.raises(MediaError) as caught:
+        read_answer(sent({"error": "media_corrupt", "detail": "a\x1b[2J\nb" + "c" * 1000}), IMAGE)
+    assert caught.value.detail.startswith("a[2Jb")
+    assert len(caught.value.detail) <= answer.MAX_DETAIL
+
+
+def test_levels_arrive() -> None:
+    pipe = io.BytesIO()
+    answer.write_level(pipe, ("cpu_limit", "no_network"))
+    pipe.seek(0)
+    assert read_level(pipe) == ("cpu_limit", "no_network")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*GOOD_VIDEO, "error", "detail"]), JSON), st.booleans())
+def test_any_header_gives_frames_or_one_of_our_errors(change: dict[str, Any], is_video: bool) -> None:
+    good, expected = (GOOD_VIDEO, VIDEO) if is_video else (GOOD_IMAGE, IMAGE)
+    try:
+        frames, _ = read_answer(sent(good | change, bytes(12_000)), expected)
+    except (TelltaleError, BrokenAnswerError) as error:
+        assert str(error)  # noqa: PT017 - both outcomes are right
+    else:
+        assert len(frames) <= expected.frames

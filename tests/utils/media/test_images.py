@@ -1,0 +1,253 @@
+"""Pictures: every mode to the right colours, upright, within limits, damaged ones as far as they go."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from utils.errors import MediaCorruptError, MediaDimensionsError, MediaError
+from utils.media.images import EXIF_ORIENTATION, decode_image
+from utils.media.limits import Facts, MediaLimits
+from utils.types import Pixels
+
+LIMITS = MediaLimits()
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def pixels_of(data: bytes) -> Pixels:
+    return decode_image(data, LIMITS)[0].pixels
+
+
+def textured(side: int = 256) -> Image.Image:
+    noise = np.random.default_rng(7).integers(0, 256, (side, side, 3), np.uint8)
+    return Image.fromarray(noise)
+
+
+def near(pixel: Any, colour: tuple[int, int, int], tolerance: int = 3) -> bool:
+    return bool(np.abs(np.asarray(pixel, int) - colour).max() <= tolerance)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_plain_pictures_from_bytes_path_and_file(kind: str, tmp_path: Path) -> None:
+    data = saved(Image.new("RGB", (64, 48), (200, 100, 50)), kind)
+    (tmp_path / "x.bin").write_bytes(data)
+    for source in (data, tmp_path / "x.bin", io.BytesIO(data)):
+        frame, facts = decode_image(source, LIMITS)
+        assert facts == Facts(64, 48)
+        assert (frame.index, frame.time_s, frame.pixels.shape, frame.pixels.dtype) == (0, 0.0, (48, 64, 3), np.uint8)
+        assert near(frame.pixels[20, 30], (200, 100, 50))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_alpha_is_composited_on_white(kind: str) -> None:
+    image = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 20, 40))
+    image.paste((0, 0, 0, 128), (0, 0, 10, 40))
+    pixels = pixels_of(saved(image, kind, lossless=True))
+    assert near(pixels[20, 30], WHITE)
+    assert near(pixels[20, 15], RED)
+    assert near(pixels[20, 5], (127, 127, 127))
+
+
+def test_grey_with_alpha() -> None:
+    pixels = pixels_of(saved(Image.new("LA", (40, 40), (0, 51)), "PNG"))
+    assert near(pixels[0, 0], (204, 204, 204))
+
+
+def test_grey_one_bit_and_palette() -> None:
+    assert near(pixels_of(saved(Image.new("L", (40, 40), 77), "JPEG"))[5, 5], (77, 77, 77))
+    assert near(pixels_of(saved(Image.new("1", (40, 40), 1), "PNG"))[5, 5], WHITE)
+    palette = Image.new("P", (40, 40), 1)
+    palette.putpalette([0, 0, 0, 10, 200, 30])
+    assert near(pixels_of(saved(palette, "PNG"))[5, 5], (10, 200, 30), 0)
+    assert near(pixels_of(saved(palette, "PNG", transparency=1))[5, 5], WHITE, 0)
+
+
+def test_rgb_with_a_transparent_colour() -> None:
+    image = Image.new("RGB", (40, 40), RED)
+    image.paste(BLUE, (0, 0, 20, 40))
+    pixels = pixels_of(saved(image, "PNG", transparency=RED))
+    assert near(pixels[5, 5], BLUE, 0)
+    assert near(pixels[5, 30], WHITE, 0)
+
+
+def test_cmyk_with_and_without_the_adobe_marker() -> None:
+    image = Image.new("CMYK", (64, 64), (0, 255, 255, 0))  # no cyan, all magenta and yellow: red
+    adobe = saved(image, "JPEG", quality=100)
+    at = adobe.index(b"\xff\xee")
+    assert adobe[at + 4 : at + 9] == b"Adobe"
+    assert near(pixels_of(adobe)[30, 30], RED)
+    # Without the marker the stored numbers are ink, not its inverse: full cyan becomes none, none becomes full.
+    (length,) = struct.unpack(">H", adobe[at + 2 : at + 4])
+    plain = adobe[:at] + adobe[at + 2 + length :]
+    assert near(pixels_of(plain)[30, 30], (0, 0, 0))
+    ink_free = saved(Image.new("CMYK", (64, 64), (255, 0, 0, 255)), "JPEG", quality=100)
+    ink_free = ink_free[:at] + ink_free[at + 2 + length :]
+    assert near(pixels_of(ink_free)[30, 30], (255, 0, 0))
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
+    values = np.array([[0, 128, 129, 257 * 100, 257 * 100 + 200, 65535]] * 40, np.uint16).repeat(8, axis=1)
+    pixels = pixels_of(saved(Image.fromarray(values), "PNG"))
+    assert pixels[0, ::8, 0].tolist() == [0, 0, 1, 100, 101, 255]
+    assert (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_16_bit_colour() -> None:
+    row = b"\x00" + struct.pack(">HHH", 65535, 32896, 0) * 40
+    assert near(pixels_of(png(40, 40, 16, 2, row * 40))[3, 3], (255, 128, 0), 1)
+
+
+def quarters() -> Image.Image:
+    """80 x 40: red and green above blue and white, so that each turn and flip gives another picture."""
+    image = Image.new("RGB", (80, 40), RED)
+    image.paste(GREEN, (40, 0, 80, 20))
+    image.paste(BLUE, (0, 20, 40, 40))
+    image.paste(WHITE, (40, 20, 80, 40))
+    return image
+
+
+# Corners of the upright picture, clockwise from the upper left, by what the tag says of row 0 and column 0 (Exif 2.32).
+ORIENTATIONS = {
+    1: (RED, GREEN, WHITE, BLUE),
+    2: (GREEN, RED, BLUE, WHITE),
+    3: (WHITE, BLUE, RED, GREEN),
+    4: (BLUE, WHITE, GREEN, RED),
+    5: (RED, BLUE, WHITE, GREEN),
+    6: (BLUE, RED, GREEN, WHITE),
+    7: (WHITE, GREEN, RED, BLUE),
+    8: (GREEN, WHITE, BLUE, RED),
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("value", ORIENTATIONS)
+def test_exif_orientation(kind: str, value: int) -> None:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = value
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {"lossless": True}
+    frame, facts = decode_image(saved(quarters(), kind, exif=exif, **options), LIMITS)
+    assert (facts.width, facts.height) == ((80, 40) if value < 5 else (40, 80))
+    corners = [frame.pixels[y, x] for y, x in ((2, 2), (2, -3), (-3, -3), (-3, 2))]
+    for corner, colour in zip(corners, ORIENTATIONS[value], strict=True):
+        assert near(corner, colour, 12)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_unreadable_exif_is_noticed(kind: str) -> None:
+    data = saved(quarters(), kind, exif=b"Exif\x00\x00XX\x00*\x00\x00\x00\x08")
+    frame, facts = decode_image(data, LIMITS)
+    assert facts.notices == ("exif_unreadable",)
+    assert frame.pixels.shape == (40, 80, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_of_an_animation_the_first_frame(kind: str) -> None:
+    first, second = Image.new("RGB", (40, 40), RED), Image.new("RGB", (40, 40), BLUE)
+    frame, facts = decode_image(
+        saved(first, kind, save_all=True, append_images=[second], duration=100, lossless=True), LIMITS
+    )
+    assert facts.notices == ("animated",)
+    assert near(frame.pixels[5, 5], RED)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_truncated_pictures_give_what_is_there(kind: str) -> None:
+    whole = saved(textured(), kind, **({"quality": 95} if kind == "JPEG" else {}))
+    frame, facts = decode_image(whole[: len(whole) // 2], LIMITS)
+    assert facts.notices == ("truncated",)
+    expected = pixels_of(whole)
+    assert (frame.pixels[:64] == expected[:64]).all()
+    assert not (frame.pixels[-32:] == expected[-32:]).all()
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_header_alone_is_corrupt(kind: str) -> None:
+    data = saved(textured(), kind)
+    mark = {"JPEG": b"\xff\xda", "PNG": b"IDAT", "WEBP": b"VP8 "}[kind]  # where the pixels begin
+    end = data.index(mark) + 14
+    with pytest.raises(MediaCorruptError):
+        decode_image(data[:end], LIMITS)
+    with pytest.raises(MediaCorruptError):
+        decode_image(data[:14], LIMITS)
+
+
+def test_other_formats_are_refused_even_where_pillow_knows_them() -> None:
+    with pytest.raises(MediaCorruptError):
+        decode_image(saved(Image.new("RGB", (64, 64)), "GIF"), LIMITS)
+
+
+def bombs() -> dict[str, bytes]:
+    jpeg = bytearray(saved(Image.new("RGB", (64, 64)), "JPEG"))
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", 65500, 65500)
+    extended = bytearray(saved(Image.new("RGBA", (64, 64), (1, 2, 3, 4)), "WEBP"))
+    assert extended[12:16] == b"VP8X"
+    extended[24:30] = b"\xff\x3f\x00" * 2
+    lossy = bytearray(saved(Image.new("RGB", (64, 64)), "WEBP"))
+    lossy[26:30] = struct.pack("<HH", 16383, 16383)
+    lossless = bytearray(saved(Image.new("RGB", (64, 64)), "WEBP", lossless=True))
+    lossless[21:25] = struct.pack("<I", 16382 | 16382 << 14)
+    return {
+        "png": png(60000, 60000, 8, 2, b""),
+        "png just above": png(8000, 7000, 1, 0, (b"\x00" + bytes(1000)) * 7000),
+        "jpeg": bytes(jpeg),
+        "webp extended": bytes(extended),
+        "webp lossy": bytes(lossy),
+        "webp lossless": bytes(lossless),
+    }
+
+
+@pytest.mark.parametrize("name", bombs())
+def test_bombs_are_refused_by_their_header(name: str) -> None:
+    started = time.process_time()
+    with pytest.raises(MediaDimensionsError):
+        decode_image(bombs()[name], LIMITS)
+    assert time.process_time() - started < 1.0
+
+
+def test_too_small_a_picture() -> None:
+    with pytest.raises(MediaDimensionsError, match="at least 32"):
+        decode_image(saved(Image.new("RGB", (31, 400)), "PNG"), LIMITS)
+
+
+SAMPLES = tuple(saved(textured(48), kind) for kind in ("JPEG", "PNG", "WEBP"))
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(SAMPLES), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6))
+def test_damaged_bytes_give_a_picture_or_our_error(data: bytes, edits: list[tuple[float, int]]) -> None:
+    damaged = bytearray(data)
+    for where, value in edits:
+        damaged[min(int(where * len(damaged)), len(damaged) - 1)] = value
+    try:
+        frame, facts = decode_image(bytes(damaged), LIMITS)
+    except MediaError as error:
+        assert error.code in ("media_corrupt", "media_dimensions")  # noqa: PT017 - both outcomes are right
+    else:
+        assert frame.pixels.shape == (facts.height, facts.width, 3)

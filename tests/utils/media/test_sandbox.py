@@ -1,0 +1,295 @@
+"""Decoding through the child: every format, every coded error, and no process left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.config import MediaSettings, SandboxSettings
+from utils.errors import (
+    DecoderCrashedError,
+    DecoderLimitError,
+    MediaCorruptError,
+    MediaDimensionsError,
+    MediaError,
+    MediaTooLargeError,
+    MediaTooLongError,
+    NotFoundError,
+    UnsupportedMediaError,
+)
+from utils.media import decode_media, sandbox
+from utils.media.images import decode_image
+from utils.media.limits import MediaLimits
+from utils.media.video import decode_video
+from utils.types import Media, MediaKind
+
+MEDIA, SANDBOX = MediaSettings(), SandboxSettings()
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
+
+
+@pytest.fixture
+def decode(tmp_path: Path) -> Callable[..., Media]:
+    def run(data: bytes, media: MediaSettings = MEDIA, limits: SandboxSettings = SANDBOX, name: str = "x") -> Media:
+        (tmp_path / name).write_bytes(data)
+        return decode_media(tmp_path / name, media, limits)
+
+    return run
+
+
+def saved(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    noise = np.random.default_rng(5).integers(0, 256, (90, 120, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(out, kind, **options)
+    return out.getvalue()
+
+
+def oriented() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+PICTURES = {
+    "jpeg": saved("JPEG"),
+    "jpeg turned": saved("JPEG", exif=oriented()),
+    "jpeg cmyk": saved("JPEG", "CMYK"),
+    "jpeg several": saved("MPO", save_all=True, append_images=[Image.new("RGB", (120, 90))]),
+    "jpeg progressive": saved("JPEG", progressive=True),
+    "jpeg cut": saved("JPEG")[:4000],
+    "png": saved("PNG"),
+    "png turned": saved("PNG", exif=oriented()),
+    "png palette": saved("PNG", "P", transparency=3),
+    "png animated": saved("PNG", save_all=True, append_images=[Image.new("RGB", (120, 90))]),
+    "webp": saved("WEBP"),
+    "webp turned": saved("WEBP", "RGBA", exif=oriented()),
+    "webp animated": saved("WEBP", save_all=True, append_images=[Image.new("RGB", (120, 90))]),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_come_out_as_without_the_child(name: str, decode: Callable[..., Media]) -> None:
+    data = PICTURES[name]
+    media = decode(data)
+    frame, facts = decode_image(data, MediaLimits())
+    assert (media.frames[0].pixels == frame.pixels).all()
+    assert media.notices == facts.as_notices()
+    assert (media.info.kind, media.info.format) == (MediaKind.IMAGE, name.split()[0])
+    assert (media.info.width, media.info.height) == ((90, 120) if "turned" in name else (120, 90))
+    assert (media.info.size_bytes, media.info.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize("name", ["mp4", "mov", "matroska", "webm", "avi", "flv"])
+def test_videos_come_out_as_without_the_child(name: str, clips: dict[str, bytes], decode: Callable[..., Media]) -> None:
+    media = decode(clips[name])
+    frames, facts = decode_video(io.BytesIO(clips[name]), MEDIA.frames, MediaLimits())
+    assert len(media.frames) == len(frames) == 16
+    for inside, outside in zip(media.frames, frames, strict=True):
+        assert (inside.index, inside.time_s) == (outside.index, outside.time_s)
+        assert (inside.pixels == outside.pixels).all()
+    info = media.info
+    assert (info.kind, info.format, info.codec) == (MediaKind.VIDEO, name, facts.codec)
+    assert (info.duration_s, info.fps) == (facts.duration_s, facts.fps)
+
+
+def test_a_video_with_sound_and_other_modern_codecs(
+    encode_clip: Callable[..., bytes], decode: Callable[..., Media]
+) -> None:
+    assert len(decode(encode_clip("mp4", "libx264", count=5, sound=True)).frames) == 5
+    assert decode(encode_clip("webm", "libvpx-vp9", count=5, sound=True)).info.codec == "vp9"
+    assert decode(encode_clip("mp4", "libsvtav1", count=5)).info.codec == "av1"
+
+
+def test_mov_without_ftyp(clips: dict[str, bytes], decode: Callable[..., Media]) -> None:
+    data = clips["mov"].replace(b"ftyp", b"free", 1)
+    assert decode(data).info.format == "mov"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("clip.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n"),
+        ("clip.mp4", b"#EXTM3U\nfile:///etc/passwd\n"),
+        ("photo.jpg", b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'),
+        ("photo.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n"),
+        ("photo.png", b""),
+    ],
+)
+def test_disguises_are_seen_through(name: str, data: bytes, decode: Callable[..., Media]) -> None:
+    with pytest.raises(UnsupportedMediaError):
+        decode(data, name=name)
+
+
+def test_a_video_named_like_a_picture_is_a_video(clips: dict[str, bytes], decode: Callable[..., Media]) -> None:
+    assert decode(clips["webm"], name="photo.jpg").info.kind is MediaKind.VIDEO
+
+
+def test_errors_of_the_child_keep_their_code(clips: dict[str, bytes], decode: Callable[..., Media]) -> None:
+    with pytest.raises(MediaCorruptError):
+        decode(PICTURES["png"][:40])
+    with pytest.raises(MediaDimensionsError):
+        decode(PICTURES["png"], MediaSettings(min_side_px=91))
+    with pytest.raises(MediaTooLongError):
+        decode(clips["mp4"], MediaSettings(max_duration_s=2.0))
+    with pytest.raises(MediaCorruptError):
+        decode(clips["mp4"][:2000])
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, decode: Callable[..., Media]) -> None:
+    with pytest.raises(NotFoundError):
+        decode_media(tmp_path / "missing.jpg", MEDIA, SANDBOX)
+    folder = tmp_path / "x-folder"
+    folder.mkdir()
+    with pytest.raises(MediaError, match="x-folder is not a file"):
+        decode_media(folder, MEDIA, SANDBOX)
+    with pytest.raises(MediaTooLargeError):
+        decode(bytes(1_000_001), MediaSettings(max_file_mb=1))
+
+
+@posix
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(MediaError, match="not a file"):
+        decode_media(tmp_path / "pipe.jpg", MEDIA, SANDBOX)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces the limit of memory")
+def test_too_little_memory_is_a_limit_and_no_crash(decode: Callable[..., Media]) -> None:
+    out = io.BytesIO()
+    Image.new("L", (7000, 7000)).save(out, "PNG", compress_level=1)
+    with pytest.raises(DecoderLimitError, match="450 MB"):
+        decode(out.getvalue(), limits=SandboxSettings(memory_mb=450))
+
+
+# From here on children that misbehave stand in for the real one.
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-I", "-c", "import os, sys, time\n" + code]
+
+
+@pytest.fixture
+def misbehave(monkeypatch: pytest.MonkeyPatch, decode: Callable[..., Media]) -> Callable[..., Media]:
+    def run(command: list[str], wall_s: float = 20.0) -> Media:
+        monkeypatch.setattr(sandbox, "child_command", lambda request: command)
+        return decode(PICTURES["png"], limits=SandboxSettings(wall_s=wall_s))
+
+    return run
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or is a zombie that its new parent has not reaped."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@posix
+def test_a_hanging_child_and_its_children_are_killed(tmp_path: Path, misbehave: Callable[..., Media]) -> None:
+    pids = tmp_path / "pids"
+    code = f"""
+child = os.fork()
+with open({str(pids)!r}, "a") as out:
+    out.write(f"{{os.getpid()}}\\n")
+time.sleep(300)
+"""
+    started = time.monotonic()
+    with pytest.raises(DecoderLimitError, match=r"longer than 1\.5 seconds"):
+        misbehave(python(code), wall_s=1.5)
+    assert time.monotonic() - started < 10
+    left = [int(pid) for pid in pids.read_text().split()]
+    assert len(left) == 2
+    deadline = time.monotonic() + 5
+    while not all(map(has_ended, left)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert all(map(has_ended, left))
+
+
+@posix
+def test_a_child_that_trickles_is_stopped_too(misbehave: Callable[..., Media]) -> None:
+    code = "while True:\n    os.write(1, b'T'); time.sleep(0.5)"
+    with pytest.raises(DecoderLimitError):
+        misbehave(python(code), wall_s=1.5)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("code", "error", "says"),
+    [
+        ("os.kill(os.getpid(), 11)", DecoderCrashedError, "SIGSEGV"),
+        ("os.kill(os.getpid(), 6)", DecoderCrashedError, "SIGABRT"),
+        ("os.kill(os.getpid(), 9)", DecoderLimitError, "killed by the system"),
+        ("sys.exit(3)", DecoderCrashedError, "status 3"),
+        ("os.write(1, b'TTMEDIA1'); sys.exit(0)", DecoderCrashedError, "status 0"),
+        ("os.write(1, b'x' * 60000)", DecoderCrashedError, "breaks the rules"),
+        ("os.write(1, b'TTMEDIA1' + b'\\xff' * 4); time.sleep(60)", DecoderCrashedError, "header of"),
+    ],
+)
+def test_crashes_and_nonsense(code: str, error: type[MediaError], says: str, misbehave: Callable[..., Media]) -> None:
+    with pytest.raises(error, match=says):
+        misbehave(python(code))
+
+
+def header(width: int, height: int) -> str:
+    return f"""
+import json, struct
+text = json.dumps(dict(width={width}, height={height}, duration_s=None, fps=None, codec=None, notices=[],
+                       frames=[[{height}, {width}, 0.0]])).encode()
+sys.stdout.buffer.write(b"TTMEDIA1" + struct.pack("<I", len(text)) + text)
+"""
+
+
+@posix
+def test_an_oversized_answer_is_cut(misbehave: Callable[..., Media]) -> None:
+    with pytest.raises(DecoderCrashedError, match="megapixels"):
+        misbehave(python(header(60_000, 60_000)))
+    endless = header(40, 40) + "\nwhile True: sys.stdout.buffer.write(bytes(65536))"
+    with pytest.raises(DecoderCrashedError, match="more bytes than announced"):
+        misbehave(python(endless))
+    short = header(40, 40) + "\nsys.stdout.buffer.write(bytes(100))"
+    with pytest.raises(DecoderCrashedError, match="status 0"):
+        misbehave(python(short))
+
+
+@posix
+def test_processor_time_is_limited(misbehave: Callable[..., Media]) -> None:
+    code = f"""
+sys.path.insert(0, {str(sandbox.ROOT)!r})
+from utils.media.confine import confine
+confine(2 * 10**9, 1)
+while True: pass
+"""
+    with pytest.raises(DecoderLimitError, match="processor time"):
+        misbehave(python(code))
+
+
+def test_a_program_that_is_not_there(misbehave: Callable[..., Media], tmp_path: Path) -> None:
+    with pytest.raises(DecoderCrashedError, match="cannot be started"):
+        misbehave([str(tmp_path / "nothing")])
+
+
+@posix
+def test_the_child_sees_no_secrets(misbehave: Callable[..., Media], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELLTALE_STORAGE__DATABASE_URL", "postgresql://user:word@host/db")
+    with pytest.raises(DecoderCrashedError, match="status 7"):
+        misbehave(python("sys.exit(7 if not any(k.startswith('TELLTALE') for k in os.environ) else 8)"))
+
+
+@pytest.fixture(autouse=True)
+def _no_child_left() -> Iterator[None]:
+    yield
+    if hasattr(os, "waitpid"):
+        with pytest.raises(ChildProcessError):
+            os.waitpid(-1, getattr(os, "WNOHANG", 0))

@@ -1,0 +1,10 @@
+"""The only room that decodes: untrusted bytes in, upright RGB frames and measured facts out.
+
+`sniff` tells what a file is, `decode_media` decodes it in a confined child process. The decoders themselves
+(`images`, `video`) are imported by that child and by the training code, never by a web process.
+"""
+
+from utils.media.sandbox import decode_media, sandbox_level
+from utils.media.sniff import MediaFormat, sniff
+
+__all__ = ["MediaFormat", "decode_media", "sandbox_level", "sniff"]

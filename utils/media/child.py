@@ -1,0 +1,60 @@
+"""The decoding child: confines itself, decodes the file on its standard input, answers on its standard output.
+
+Started by `sandbox.py`, never imported by anything else. It knows nothing but one open file and the limits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, BinaryIO
+
+from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError
+from utils.media import answer
+from utils.media.confine import confine
+from utils.media.limits import MediaLimits
+from utils.media.sniff import FORMATS
+from utils.types import MediaKind
+
+
+def main(request_text: str) -> None:
+    """Serve one request (JSON: `format`, `frames`, `limits`, `memory_mb`, `cpu_s`); no format: report the level."""
+    request = json.loads(request_text)
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not write into the answer
+    try:
+        _serve(request, out)
+    except TelltaleError as error:
+        answer.write_error(out, error)
+    except MemoryError:
+        answer.write_error(out, DecoderLimitError(f"Decoding needs more than {request['memory_mb']} MB of memory."))
+    except Exception as error:  # noqa: BLE001 - reported to the parent, which knows the user
+        answer.write_error(out, DecoderCrashedError(f"The decoder failed with {type(error).__name__}: {error}."))
+    out.flush()
+    os._exit(0)  # no clean-up code of libraries runs after untrusted data
+
+
+def _serve(request: dict[str, Any], out: BinaryIO) -> None:
+    container = FORMATS.get(request["format"])
+    is_image = container is not None and container.kind is MediaKind.IMAGE
+    # All imports happen here, for afterwards no file can be opened any more.
+    if is_image:
+        from utils.media import images
+
+        images.load_codecs()
+    elif container is not None:
+        from utils.media import video
+
+        video.load_codecs()
+    level = confine(request["memory_mb"] * 1_000_000, request["cpu_s"])
+    if container is None:
+        answer.write_level(out, level)
+        return
+    limits = MediaLimits(*request["limits"])
+    with os.fdopen(0, "rb", closefd=False) as untrusted_file:
+        if is_image:
+            frame, facts = images.decode_image(untrusted_file, limits)
+            frames: tuple[Any, ...] = (frame,)
+        else:
+            frames, facts = video.decode_video(untrusted_file, request["frames"], limits, container)
+    answer.write_frames(out, frames, facts)

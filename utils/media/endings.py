@@ -1,0 +1,89 @@
+"""Whether a video file was cut off: its outermost structure promises more bytes than there are.
+
+Demuxers take a missing end for a normal one, so `video.py` asks here before it reports a clip as complete. Only sizes
+that the container writes down are compared; live recordings that leave them open count as complete.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+MAX_BOXES = 10_000
+"""Top-level boxes that are walked; a fragmented MP4 has two per fragment."""
+
+
+def ends_early(untrusted_file: BinaryIO, format_name: str) -> bool:
+    """Tell whether the file is shorter than its container says.
+
+    Args:
+        untrusted_file: open for reading; its position is changed.
+        format_name: of the sniffed container, such as `mp4`.
+
+    Returns:
+        True when bytes are missing at the end.
+    """
+    total = untrusted_file.seek(0, os.SEEK_END)
+    if format_name in ("mp4", "mov"):
+        return _boxes_end(untrusted_file, total) > total
+    if format_name in ("matroska", "webm"):
+        return _segment_end(untrusted_file, total) > total
+    if format_name == "avi":
+        return int.from_bytes(_read(untrusted_file, 4, 4), "little") + 8 > total
+    return not _flv_closed(untrusted_file, total)
+
+
+def _read(file: BinaryIO, at: int, count: int) -> bytes:
+    file.seek(at)
+    return file.read(count)
+
+
+def _boxes_end(file: BinaryIO, total: int) -> int:
+    """Where the last top-level box of an ISO file ends (ISO/IEC 14496-12, section 4.2)."""
+    at = 0
+    for _ in range(MAX_BOXES):
+        head = _read(file, at, 16)
+        if len(head) < 8 or not head[4:8].isascii():
+            return at
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if size == 0 or size < 8:  # 0: the box reaches to the end of the file
+            return total
+        at += size
+        if at >= total:
+            return at
+    return total
+
+
+def _segment_end(file: BinaryIO, total: int) -> int:
+    """Where the Segment of a Matroska file ends (RFC 9559); the file's length where its size is left open."""
+    at = 0
+    for _ in range(8):  # the EBML header, perhaps Void elements, the Segment
+        head = _read(file, at, 12)
+        if len(head) < 5 or head[0] == 0 or head[0] < 0x10:
+            return total
+        id_length = 9 - head[0].bit_length()
+        first = head[id_length]
+        if first == 0:
+            return total
+        length = 9 - first.bit_length()
+        mask = (1 << (7 * length)) - 1
+        size = int.from_bytes(head[id_length : id_length + length], "big") & mask
+        if size == mask:
+            return total
+        at += id_length + length + size
+        if head[:4] == b"\x18\x53\x80\x67":
+            return at
+    return total
+
+
+def _flv_closed(file: BinaryIO, total: int) -> bool:
+    """Whether an FLV ends with a whole tag: its last four bytes give that tag's size (FLV 10.1, annex E)."""
+    if total < 13 + 4:
+        return False
+    tag_size = int.from_bytes(_read(file, total - 4, 4), "big")
+    start = total - 4 - tag_size
+    if tag_size < 11 or start < 9:
+        return False
+    return int.from_bytes(_read(file, start + 1, 3), "big") + 11 == tag_size

@@ -1,0 +1,105 @@
+"""What a medium may be at most, and what a decoder tells about one: the two values that frame every decoder call.
+
+`sandbox.py` makes a `MediaLimits` of the settings and hands it to the child; `images.py` and `video.py` keep to it and
+answer with `Facts`; `sandbox.py` holds the facts against the same limits once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from utils.config import MediaSettings
+from utils.errors import MediaDimensionsError, MediaTooLongError
+from utils.types import Notice
+
+MAX_VIDEO_SIDE = 1920
+"""Frames of a video whose longer side exceeds this are scaled down to it: 16 frames of 8K would fill the memory, and
+the networks look at faces of 224 pixels."""
+
+DURATION_GRACE_S = 0.5
+"""A clip cut to the limit by an editor is often a few frames longer."""
+
+NOTICE_TEXTS = MappingProxyType(
+    {
+        "truncated": "The file is damaged or ends early; what could be decoded was analysed.",
+        "animated": "The picture is animated; only its first frame was analysed.",
+        "exif_unreadable": "The orientation tag could not be read; the picture was analysed as it is stored.",
+    }
+)
+"""The notices a decoder may give. Only their codes cross from the child to the parent."""
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """Limits that a decoder keeps to.
+
+    Args:
+        max_megapixels: largest picture or frame, 10^6 pixels.
+        min_side_px: shortest allowed side, pixels.
+        max_duration_s: longest video, seconds.
+    """
+
+    max_megapixels: float = 50.0
+    min_side_px: int = 32
+    max_duration_s: float = 600.0
+
+    @classmethod
+    def of(cls, media: MediaSettings) -> MediaLimits:
+        """The limits that the settings ask for."""
+        return cls(media.max_megapixels, media.min_side_px, media.max_duration_s)
+
+    @property
+    def max_pixels(self) -> int:
+        return int(self.max_megapixels * 1_000_000)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse a picture or frame that is too large or too small.
+
+        Raises:
+            MediaDimensionsError: more than `max_megapixels`, or a side shorter than `min_side_px`.
+        """
+        if width * height > self.max_pixels:
+            raise MediaDimensionsError(
+                f"{width} x {height} pixels are more than the {self.max_megapixels:g} megapixels allowed."
+            )
+        if min(width, height) < self.min_side_px:
+            raise MediaDimensionsError(
+                f"{width} x {height} pixels: the shorter side must have at least {self.min_side_px}."
+            )
+
+    def check_duration(self, seconds: float) -> None:
+        """Refuse a video that is too long.
+
+        Raises:
+            MediaTooLongError: longer than `max_duration_s`.
+        """
+        if seconds > self.max_duration_s + DURATION_GRACE_S:
+            raise MediaTooLongError(
+                f"The video lasts {seconds:.1f} seconds, more than the {self.max_duration_s:g} allowed."
+            )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a decoder measured.
+
+    Args:
+        width: pixels of the original, upright.
+        height: pixels of the original, upright.
+        duration_s: seconds from the first frame to the end of the last one; None for pictures.
+        fps: mean frames per second; None for pictures and videos of one frame.
+        codec: FFmpeg's name of the video codec; None for pictures.
+        notices: codes out of `NOTICE_TEXTS`.
+    """
+
+    width: int
+    height: int
+    duration_s: float | None = None
+    fps: float | None = None
+    codec: str | None = None
+    notices: tuple[str, ...] = ()
+
+    def as_notices(self) -> tuple[Notice, ...]:
+        """The notices with their sentences."""
+        return tuple(Notice(code, NOTICE_TEXTS[code]) for code in self.notices)

@@ -1,0 +1,221 @@
+"""Decoding in a child process: the file goes in as an open descriptor, pixels and numbers come out of a pipe.
+
+The parent never parses the medium itself. It looks at the size, the hash and the first bytes, starts the child with a
+deadline, and takes its answer apart with the distrust it deserves (`answer.py`). What the child is kept from is in
+`confine.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from utils.config import MediaSettings, SandboxSettings
+from utils.errors import DecoderCrashedError, DecoderLimitError, MediaError, MediaTooLargeError, NotFoundError
+from utils.media.answer import BrokenAnswerError, Expected, read_answer, read_level
+from utils.media.limits import MediaLimits
+from utils.media.sniff import SNIFF_BYTES, sniff
+from utils.types import Media, MediaInfo, MediaKind
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# -I leaves the working directory, PYTHONPATH and the user's packages out, so the child is told where our code is.
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from utils.media.child import main; main(sys.argv[2])"
+
+# One thread each: more would only take address space, and the child may not start any.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+_KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TMPDIR", "TEMP")
+
+_PROBE_WALL_S = 20.0
+
+_EXIT_S = 2.0
+"""How long a child may take to be gone after its pipe is closed or it was killed, seconds."""
+
+T = TypeVar("T")
+
+
+def decode_media(path: Path, media: MediaSettings, sandbox: SandboxSettings) -> Media:
+    """Decode one file in a confined child process.
+
+    Args:
+        path: of the file; its name is not looked at.
+        media: what is accepted, and how many frames to take of a video.
+        sandbox: what the child may use.
+
+    Returns:
+        The medium: facts, upright RGB frames and notices.
+
+    Raises:
+        NotFoundError: there is no such file.
+        MediaTooLargeError: more bytes than `max_file_mb`.
+        UnsupportedMediaError: content that we do not decode.
+        MediaDimensionsError: a picture or frame outside the limits.
+        MediaTooLongError: a video longer than `max_duration_s`.
+        MediaCorruptError: nothing in the file could be decoded.
+        DecoderLimitError: the child used up its time or memory.
+        DecoderCrashedError: the child died or gave an answer that breaks the rules.
+    """
+    with _open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > media.max_file_mb * 1_000_000:
+            raise MediaTooLargeError(f"The file has {size / 1e6:.1f} MB; {media.max_file_mb} MB are allowed.")
+        fmt = sniff(file.read(SNIFF_BYTES))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        limits = MediaLimits.of(media)
+        expected = Expected(fmt.kind, media.frames if fmt.kind is MediaKind.VIDEO else 1, limits)
+        request = {
+            "format": fmt.name,
+            "frames": media.frames,
+            "limits": [limits.max_megapixels, limits.min_side_px, limits.max_duration_s],
+            "memory_mb": sandbox.memory_mb,
+            "cpu_s": sandbox.cpu_s,
+        }
+        command = child_command(json.dumps(request))
+        frames, facts = run_child(command, file, sandbox.wall_s, lambda pipe: read_answer(pipe, expected))
+    info = MediaInfo(
+        kind=fmt.kind,
+        format=fmt.name,
+        mime=fmt.mime,
+        width=facts.width,
+        height=facts.height,
+        size_bytes=size,
+        sha256=digest,
+        duration_s=facts.duration_s,
+        fps=facts.fps,
+        codec=facts.codec,
+    )
+    return Media(info, frames, facts.as_notices())
+
+
+@functools.lru_cache(maxsize=1)
+def sandbox_level() -> tuple[str, ...]:
+    """The names of the protections that a decoding child has on this machine (of `confine.PROTECTIONS`).
+
+    Found out by starting a child that confines itself and reports; asked once per process.
+
+    Raises:
+        DecoderCrashedError: the child cannot be started, so nothing can be decoded here either.
+    """
+    limits = SandboxSettings()
+    request = {"format": None, "memory_mb": limits.memory_mb, "cpu_s": limits.cpu_s}
+    with Path(os.devnull).open("rb") as nothing:
+        return run_child(child_command(json.dumps(request)), nothing, _PROBE_WALL_S, read_level)
+
+
+def child_command(request: str) -> list[str]:
+    """The command line of a decoding child for a request as JSON."""
+    return [sys.executable, "-I", "-c", _START, str(ROOT), request]
+
+
+def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Callable[[BinaryIO], T]) -> T:
+    """Start a child with a file as its standard input, and receive its answer before a deadline.
+
+    Whatever happens, no process of the child's group is left behind.
+
+    Args:
+        command: program and arguments.
+        file: open for reading; the child finds its own position.
+        wall_s: seconds that the child may take in all.
+        receive: reads the answer from the pipe.
+
+    Returns:
+        What `receive` returned.
+
+    Raises:
+        MediaError: the one that `receive` raised.
+        DecoderLimitError: the deadline passed, or the child was killed for its use of time or memory.
+        DecoderCrashedError: the child ended without a whole answer.
+    """
+    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _ONE_THREAD
+    try:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
+            command,
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise DecoderCrashedError(f"The decoder cannot be started ({error.strerror}).") from error
+    answer: Future[T] = Future()
+    # Read in a thread, so that the clock can be watched on every platform.
+    reader = threading.Thread(target=_fulfil, args=(answer, child.stdout, receive), name="media-answer", daemon=True)
+    reader.start()
+    try:
+        return answer.result(timeout=wall_s)
+    except TimeoutError as error:
+        raise DecoderLimitError(f"Decoding took longer than {wall_s:g} seconds.") from error
+    except BrokenAnswerError as error:
+        raise _why_it_ended(child) from error
+    finally:
+        _kill_group(child)
+        reader.join(_EXIT_S)
+        if child.stdout is not None and not reader.is_alive():
+            child.stdout.close()
+
+
+def _fulfil(answer: Future[T], pipe: BinaryIO, receive: Callable[[BinaryIO], T]) -> None:
+    try:
+        answer.set_result(receive(pipe))
+    except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
+        answer.set_exception(error)
+
+
+def _why_it_ended(child: subprocess.Popen[bytes]) -> MediaError:
+    """The error that a child's exit status stands for, after it closed its pipe without a whole answer."""
+    try:
+        status = child.wait(_EXIT_S)
+    except subprocess.TimeoutExpired:
+        return DecoderCrashedError("The decoder stopped answering.")
+    if status >= 0:
+        return DecoderCrashedError(f"The decoder ended with status {status} before its answer was whole.")
+    name = signal.Signals(-status).name
+    if name == "SIGXCPU":
+        return DecoderLimitError("Decoding took more processor time than allowed.")
+    if name == "SIGKILL":
+        return DecoderLimitError("The decoder was killed by the system, for its memory or its processor time.")
+    return DecoderCrashedError(f"The decoder was ended by {name}.")
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """End the child and everything that it started, and reap it."""
+    if sys.platform == "win32":
+        child.kill()
+    else:
+        # The group is gone where the child has ended alone; macOS refuses for a group of zombies.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+@contextlib.contextmanager
+def _open_regular(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a regular file for reading; anything else (a pipe would block, a device never ends) is refused."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFoundError(f"There is no file {path.name}.") from error
+    except OSError as error:
+        raise MediaError(f"{path.name} cannot be opened ({error.strerror}).") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MediaError(f"{path.name} is not a file with content of its own.")
+    with os.fdopen(descriptor, "rb") as file:
+        yield file

@@ -1,0 +1,216 @@
+"""What a file is, told from its first bytes alone; names and declared types are never looked at.
+
+First gate of the room: only the nine formats of `FORMATS` go on to a decoder, and each to exactly one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from utils.errors import UnsupportedMediaError
+from utils.types import MediaKind
+
+SNIFF_BYTES = 4096
+"""How much of the beginning `sniff` wants to see; the EBML header and a text's first tag fit easily."""
+
+
+@dataclass(frozen=True)
+class MediaFormat:
+    """One format that we decode.
+
+    Args:
+        name: ours, such as `jpeg` or `matroska`.
+        mime: its media type.
+        kind: image or video.
+    """
+
+    name: str
+    mime: str
+    kind: MediaKind
+
+
+FORMATS = {
+    fmt.name: fmt
+    for fmt in (
+        MediaFormat("jpeg", "image/jpeg", MediaKind.IMAGE),
+        MediaFormat("png", "image/png", MediaKind.IMAGE),
+        MediaFormat("webp", "image/webp", MediaKind.IMAGE),
+        MediaFormat("mp4", "video/mp4", MediaKind.VIDEO),
+        MediaFormat("mov", "video/quicktime", MediaKind.VIDEO),
+        MediaFormat("matroska", "video/x-matroska", MediaKind.VIDEO),
+        MediaFormat("webm", "video/webm", MediaKind.VIDEO),
+        MediaFormat("avi", "video/x-msvideo", MediaKind.VIDEO),
+        MediaFormat("flv", "video/x-flv", MediaKind.VIDEO),
+    )
+}
+
+_MAGICS = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"FLV\x01", "flv"),
+)
+
+# QuickTime files older than `ftyp` begin with one of these atoms.
+_OLD_MOV_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+
+# Files with an `ftyp` box that are no videos, by major brand.
+_OTHER_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "a HEIC picture"),
+    **dict.fromkeys((b"avif", b"avis", b"miaf"), "an AVIF picture"),
+    **dict.fromkeys((b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "), "an audio file"),
+    **dict.fromkeys((b"jp2 ", b"jpx ", b"jpm "), "a JPEG 2000 picture"),
+    b"crx ": "a Canon raw picture",
+    b"jxl ": "a JPEG XL picture",
+}
+
+_OTHER_MAGICS = (
+    (b"GIF8", "a GIF picture"),
+    (b"BM", "a BMP picture"),
+    (b"II*\x00", "a TIFF picture"),
+    (b"MM\x00*", "a TIFF picture"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"8BPS", "a Photoshop document"),
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"\xc5\xd0\xd3\xc6", "an EPS document"),
+    (b"PK\x03\x04", "a ZIP archive or Office document"),
+    (b"PK\x05\x06", "a ZIP archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"OggS", "an Ogg file"),
+    (b"ID3", "an MP3 file"),
+    (b"fLaC", "a FLAC file"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file"),
+    (b"\x00\x00\x01\xba", "an MPEG program stream"),
+    (b"\x00\x00\x01\xb3", "an MPEG video stream"),
+)
+
+_TEXTS = (
+    (b"ffconcat", "an FFmpeg concatenation script"),
+    (b"#extm3u", "an HLS playlist"),
+    (b"v=0", "an SDP session description"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"{", "a JSON text"),
+)
+
+_XML_ROOTS = (
+    (b"<svg", "an SVG drawing"),
+    (b"<mpd", "a DASH manifest"),
+    (b"<smil", "a SMIL presentation"),
+    (b"<html", "an HTML page"),
+)
+
+
+def sniff(untrusted_head: bytes) -> MediaFormat:
+    """Tell the format of a file by its content.
+
+    Args:
+        untrusted_head: the first `SNIFF_BYTES` bytes of the file, fewer where it is shorter.
+
+    Returns:
+        One of `FORMATS`.
+
+    Raises:
+        UnsupportedMediaError: it is none of them; the sentence names what it looks like.
+    """
+    head = untrusted_head[:SNIFF_BYTES]
+    for magic, name in _MAGICS:
+        if head.startswith(magic):
+            return FORMATS[name]
+    if head[:4] == b"RIFF" and len(head) >= 12:
+        return _sniff_riff(head[8:12])
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return _sniff_ebml(head)
+    if head[4:8] == b"ftyp":
+        return _sniff_ftyp(head[8:12])
+    if head[4:8] in _OLD_MOV_ATOMS and _plausible_atom_size(head):
+        return FORMATS["mov"]
+    raise _unsupported(_describe(head))
+
+
+def _unsupported(what: str) -> UnsupportedMediaError:
+    return UnsupportedMediaError(f"The file looks like {what}.", looks_like=what)
+
+
+def _sniff_riff(form: bytes) -> MediaFormat:
+    if form == b"WEBP":
+        return FORMATS["webp"]
+    if form == b"AVI ":
+        return FORMATS["avi"]
+    raise _unsupported({b"WAVE": "a WAV file", b"ACON": "an animated cursor"}.get(form, "an unknown RIFF file"))
+
+
+def _sniff_ftyp(brand: bytes) -> MediaFormat:
+    if len(brand) < 4:
+        raise _unsupported("an MP4 file of less than 12 bytes")
+    if brand in _OTHER_BRANDS:
+        raise _unsupported(_OTHER_BRANDS[brand])
+    return FORMATS["mov" if brand == b"qt  " else "mp4"]
+
+
+def _plausible_atom_size(head: bytes) -> bool:
+    size = int.from_bytes(head[:4], "big")
+    return size in (0, 1) or size >= 8
+
+
+def _sniff_ebml(head: bytes) -> MediaFormat:
+    doctype = _ebml_doctype(head)
+    if doctype == b"webm":
+        return FORMATS["webm"]
+    if doctype == b"matroska":
+        return FORMATS["matroska"]
+    raise _unsupported("an EBML file that is neither Matroska nor WebM")
+
+
+def _ebml_doctype(head: bytes) -> bytes | None:
+    """The DocType of an EBML header (RFC 8794, section 11.2.4), None where there is none in sight."""
+    size, at = _ebml_size(head, 4)
+    end = min(len(head), at + size)
+    while at + 2 <= end:
+        id_length = 1
+        while id_length <= 4 and not head[at] & (0x80 >> (id_length - 1)):
+            id_length += 1
+        element = head[at : at + id_length]
+        size, at = _ebml_size(head, at + id_length)
+        if element == b"\x42\x82":
+            return head[at : min(at + size, end)].rstrip(b"\x00")
+        at += size
+    return None
+
+
+def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
+    """A variable-length size at an offset, and the offset behind it; zero bytes count as a size of 0."""
+    if at >= len(head) or head[at] == 0:
+        return 0, at + 1
+    length = 9 - head[at].bit_length()
+    value = int.from_bytes(head[at : at + length], "big")
+    return value & ((1 << (7 * length)) - 1), at + length
+
+
+def _describe(head: bytes) -> str:
+    """What a file that we do not decode looks like, with its article."""
+    if not head:
+        return "an empty file"
+    for magic, what in _OTHER_MAGICS:
+        if head.startswith(magic):
+            return what
+    if head[:1] == b"\x47" and head[188:189] == b"\x47":
+        return "an MPEG transport stream"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for start, what in _TEXTS:
+        if text.startswith(start):
+            return what
+    for root, what in _XML_ROOTS:
+        if text.startswith(b"<") and root in text:
+            return what
+    if text.startswith(b"<?xml"):
+        return "an XML text"
+    if b"\x00" not in head and sum(byte < 9 for byte in head) == 0:
+        return "a text"
+    return "no format that is known here"
