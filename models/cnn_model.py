@@ -1,0 +1,104 @@
+"""The compact CNN: pixel artefacts such as blending seams, noise that does not match, traces of upsampling."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.outputs import ExpertOutput
+from models.registry import NetworkCard, register_network
+
+CARD = NetworkCard(
+    name="cnn",
+    title="CNN",
+    looks_at="fine pixel patterns and noise residuals",
+    input_size=224,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    feature_size=768,
+    licence="MIT",
+    source="Own design; fixed residual filters after Fridrich and Kodovsky 2012, rich models for steganalysis.",
+)
+TINY_CARD = NetworkCard(**{**CARD.__dict__, "input_size": 32, "feature_size": 16})
+
+RESIDUAL_KERNELS = (
+    ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
+    ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1)),
+    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
+)
+RESIDUAL_DIVISORS = (4.0, 12.0, 2.0)
+RESIDUAL_LIMIT = 0.06
+"""Residuals beyond this share of the brightness range are edges of the picture, not noise, and are cut off."""
+
+
+class HighPassResidual(nn.Module):
+    """Three fixed high-pass filters on the brightness, cut off and scaled to -1..1.
+
+    Source: Fridrich and Kodovsky 2012, "Rich Models for Steganalysis of Digital Images".
+    """
+
+    kernels: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        divisors = torch.tensor(RESIDUAL_DIVISORS).view(3, 1, 1)
+        kernels = torch.tensor(RESIDUAL_KERNELS, dtype=torch.float32) / divisors
+        self.register_buffer("kernels", kernels.unsqueeze(1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised to -1..1 gives (B, 3, H, W) residuals in -1..1."""
+        grey = images.mean(1, keepdim=True) / 2  # (B, 1, H, W), one brightness range wide
+        residual = functional.conv2d(grey, self.kernels, padding=2)  # (B, 3, H, W)
+        return residual.clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT) / RESIDUAL_LIMIT
+
+
+def _block(inside: int, outside: int, stride: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions with batch norm; `stride` belongs to the first."""
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outside),
+        nn.ReLU(),
+        nn.Conv2d(outside, outside, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outside),
+        nn.ReLU(),
+    )
+
+
+class CompactCNN(nn.Module):
+    """Four convolution blocks on RGB and residuals, then a fully connected head.
+
+    Args:
+        widths: channels of the four blocks.
+        hidden: width of the fully connected layer.
+    """
+
+    def __init__(self, *, widths: tuple[int, int, int, int], hidden: int) -> None:
+        super().__init__()
+        self.residual = HighPassResidual()
+        channels = (6, *widths)
+        self.blocks = nn.Sequential(*(_block(a, b, 2) for a, b in pairwise(channels)))
+        self.pool = nn.AdaptiveAvgPool2d(2)
+        self.hidden = nn.Sequential(nn.Linear(widths[-1] * 4, hidden), nn.ReLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(hidden, 1)
+
+    def forward(self, images: Tensor) -> ExpertOutput:
+        """Score face crops.
+
+        Args:
+            images: (B, 3, H, W) float32, prepared with the card.
+        """
+        both = torch.cat([images, self.residual(images)], dim=1)  # (B, 6, H, W)
+        maps = self.blocks(both)  # (B, C, H/16, W/16)
+        feature = self.hidden(self.pool(maps).flatten(1))  # (B, D)
+        return ExpertOutput(logit=self.head(feature).squeeze(1), feature=feature)
+
+
+@register_network(CARD, TINY_CARD)
+def build_cnn(tiny: bool) -> CompactCNN:
+    """The CNN with 1.96 M parameters, or a tiny one."""
+    if tiny:
+        return CompactCNN(widths=(4, 8, 8, 16), hidden=16)
+    return CompactCNN(widths=(32, 64, 128, 256), hidden=768)

@@ -1,0 +1,53 @@
+"""The bidirectional LSTM: temporal consistency, read from the ResNeXt-50 features of 16 frames of one person."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.outputs import ExpertOutput
+from models.registry import NetworkCard, register_network
+
+CARD = NetworkCard(
+    name="lstm",
+    title="BiLSTM",
+    looks_at="consistency from frame to frame (videos only)",
+    input_size=16,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    feature_size=512,
+    licence="MIT",
+    source="Hochreiter and Schmidhuber 1997; Schuster and Paliwal 1997; on ResNeXt features after Güera and Delp 2018.",
+)
+TINY_CARD = NetworkCard(**{**CARD.__dict__, "feature_size": 16})
+
+
+class TemporalLSTM(nn.Module):
+    """Two bidirectional LSTM layers over frame features; the mean over time is scored.
+
+    Args:
+        features: D of one frame.
+        hidden: units per direction.
+    """
+
+    def __init__(self, *, features: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.lstm = nn.LSTM(features, hidden, num_layers=2, bidirectional=True, batch_first=True, dropout=0.3)
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(2 * hidden, 1)
+
+    def forward(self, sequence: Tensor) -> ExpertOutput:
+        """Score sequences.
+
+        Args:
+            sequence: (B, T, D) frame features in time order; T of 2 and more.
+        """
+        states, _ = self.lstm(self.norm(sequence))  # (B, T, 2 * hidden)
+        feature = states.mean(1)
+        return ExpertOutput(logit=self.head(self.dropout(feature)).squeeze(1), feature=feature)
+
+
+@register_network(CARD, TINY_CARD)
+def build_lstm(tiny: bool) -> TemporalLSTM:
+    """Hidden size 256 on 2048 features (6.3 M parameters), or 8 on 64."""
+    return TemporalLSTM(features=64, hidden=8) if tiny else TemporalLSTM(features=2048, hidden=256)

@@ -1,0 +1,59 @@
+"""ResNeXt-50 32x4d: facial structure. Its 2048-d feature is also what the LSTM reads, frame by frame."""
+
+from __future__ import annotations
+
+import timm
+from torch import Tensor, nn
+
+from models.outputs import ExpertOutput
+from models.registry import NetworkCard, register_network
+
+CARD = NetworkCard(
+    name="resnext",
+    title="ResNeXt-50",
+    looks_at="the structure of the face",
+    input_size=112,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    feature_size=2048,
+    licence="Apache-2.0 (timm)",
+    source="Xie et al. 2017, Aggregated Residual Transformations for Deep Neural Networks; trained by us from scratch.",
+)
+TINY_CARD = NetworkCard(**{**CARD.__dict__, "input_size": 32, "feature_size": 64})
+
+
+class ResNeXtExpert(nn.Module):
+    """A ResNeXt backbone and a linear head on its pooled feature.
+
+    Args:
+        backbone: maps (B, 3, S, S) to (B, D) pooled features.
+        feature_size: D.
+    """
+
+    def __init__(self, *, backbone: nn.Module, feature_size: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(0.2)
+        self.head = nn.Linear(feature_size, 1)
+
+    def forward(self, images: Tensor) -> ExpertOutput:
+        """Score face crops.
+
+        Args:
+            images: (B, 3, S, S) float32, prepared with the card.
+        """
+        feature = self.backbone(images)  # (B, D)
+        return ExpertOutput(logit=self.head(self.dropout(feature)).squeeze(1), feature=feature)
+
+
+@register_network(CARD, TINY_CARD)
+def build_resnext(tiny: bool) -> ResNeXtExpert:
+    """ResNeXt-50 32x4d (23 M parameters), or a ResNeXt of four narrow blocks."""
+    if tiny:
+        from timm.models.resnet import Bottleneck, ResNet
+
+        backbone = ResNet(
+            Bottleneck, (1, 1, 1, 1), num_classes=0, channels=(2, 4, 8, 16), cardinality=2, base_width=32, stem_width=8
+        )
+        return ResNeXtExpert(backbone=backbone, feature_size=TINY_CARD.feature_size)
+    return ResNeXtExpert(backbone=timm.create_model("resnext50_32x4d", num_classes=0), feature_size=CARD.feature_size)

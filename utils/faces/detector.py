@@ -1,0 +1,139 @@
+"""Find the faces of a picture: a `FaceDetector` protocol and CenterFace behind it, run by OpenVINO.
+
+Stands between decoding and cropping. CenterFace looks at a bounded size; pictures in which it finds nothing are
+looked at once more with a border around them, because users upload (and data sets consist of) tight face crops whose
+face fills the picture.
+
+Source: Xu, Yan, Yang et al. 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from utils.types import Box, Face, Floats, Pixels
+
+STRIDE = 4
+"""CenterFace predicts on a grid of 4 x 4 pixels."""
+MULTIPLE = 32
+"""Its input sides are multiples of 32."""
+TORN_SHARE = 0.5
+"""A face wider or taller than this share of the picture can come out as two halves that overlap."""
+BORDER_SHARE = 0.35
+"""Border of the second look, as a share of the picture's longer side, on each of the four sides."""
+
+
+class FaceDetector(Protocol):
+    """Anything that finds faces; the contract test in tests/utils/faces holds for every implementation."""
+
+    def detect(self, rgb: Pixels) -> tuple[Face, ...]:
+        """All faces of a picture, the largest first; boxes and landmarks in its pixels.
+
+        Args:
+            rgb: (H, W, 3) uint8, upright.
+        """
+        ...
+
+
+class CenterFaceDetector:
+    """CenterFace with boxes and five landmarks.
+
+    Args:
+        weights: the verified `centerface.onnx`.
+        min_score: detections below this confidence are dropped.
+        max_side: pictures are shrunk for detection to this length of their longer side, pixels.
+        threads: processor threads; 0 leaves it to the runtime.
+    """
+
+    def __init__(self, weights: Path, *, min_score: float = 0.5, max_side: int = 640, threads: int = 0) -> None:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(str(weights))
+        model.reshape([1, 3, -1, -1])
+        options: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+        self._compiled = core.compile_model(model, "CPU", options)
+        self._request = self._compiled.create_infer_request()
+        self._min_score = min_score
+        self._max_side = max_side
+
+    def detect(self, rgb: Pixels) -> tuple[Face, ...]:
+        """All faces, the largest first; a second look with a border when the first finds none.
+
+        A face that fills a large picture is beyond what CenterFace was trained on and comes out torn in two; such a
+        picture gets the second look too.
+        """
+        faces = self._look(rgb)
+        if faces and not _is_torn(faces, max(rgb.shape[:2])):
+            return faces
+        return self._look_framed(rgb) or faces
+
+    def _look_framed(self, rgb: Pixels) -> tuple[Face, ...]:
+        height, width = rgb.shape[:2]
+        shrink = min(1.0, self._max_side / max(height, width))
+        if shrink < 1:  # before the border is put around it: a frame around 65000 x 700 pixels would take 15 GB
+            size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+            rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        border = round(BORDER_SHARE * max(rgb.shape[:2]))
+        framed = cv2.copyMakeBorder(rgb, border, border, border, border, cv2.BORDER_CONSTANT, value=(127, 127, 127))
+        stretch = np.array([width / rgb.shape[1], height / rgb.shape[0]], np.float32)
+        return tuple(_unframed(face, border, stretch) for face in self._look(framed))
+
+    def _look(self, rgb: Pixels) -> tuple[Face, ...]:
+        height, width = rgb.shape[:2]
+        shrink = min(1.0, self._max_side / max(height, width))
+        net_w, net_h = (max(MULTIPLE, round(side * shrink / MULTIPLE) * MULTIPLE) for side in (width, height))
+        method = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
+        blob = cv2.resize(rgb, (net_w, net_h), interpolation=method).astype(np.float32).transpose(2, 0, 1)[None]
+        outputs = self._request.infer({0: blob})
+        heat, scale, offset, marks = (np.asarray(outputs[port])[0] for port in self._compiled.outputs)
+        found = _decode(heat[0], scale, offset, marks, self._min_score)
+        stretch = np.array([width / net_w, height / net_h], np.float32)
+        faces = [_to_face(box, score, points, stretch) for box, score, points in found]
+        return tuple(sorted(faces, key=lambda f: f.box.width * f.box.height, reverse=True))
+
+
+def _decode(
+    heat: Floats, scale: Floats, offset: Floats, marks: Floats, min_score: float
+) -> list[tuple[Floats, float, Floats]]:
+    """Boxes (x0, y0, x1, y1), scores and landmarks (5, 2) in network pixels, after non-maximum suppression."""
+    rows, columns = np.where(heat > min_score)
+    if not len(rows):
+        return []
+    size = np.exp(scale[:, rows, columns]) * STRIDE  # (2, N): height, width
+    y0 = (rows + offset[0, rows, columns] + 0.5) * STRIDE - size[0] / 2
+    x0 = (columns + offset[1, rows, columns] + 0.5) * STRIDE - size[1] / 2
+    scores = heat[rows, columns]
+    points = np.stack(
+        [marks[1::2, rows, columns] * size[1] + x0, marks[0::2, rows, columns] * size[0] + y0], axis=-1
+    )  # (5, N, 2)
+    boxes = np.stack([x0, y0, size[1], size[0]], axis=1)
+    keep = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), min_score, 0.3)
+    corners = np.stack([x0, y0, x0 + size[1], y0 + size[0]], axis=1).astype(np.float32)
+    return [(corners[i], float(scores[i]), points[:, i].astype(np.float32)) for i in np.asarray(keep).flatten()]
+
+
+def _to_face(box: Floats, score: float, points: Floats, stretch: Floats) -> Face:
+    x0, y0, x1, y1 = (float(v) for v in box * np.tile(stretch, 2))
+    return Face(box=Box(x0, y0, x1, y1), score=min(1.0, score), landmarks=(points * stretch).astype(np.float32))
+
+
+def _is_torn(faces: tuple[Face, ...], side: int) -> bool:
+    """Whether the two largest faces are likely parts of one that fills the picture."""
+    if len(faces) < 2:
+        return False
+    a, b = faces[0].box, faces[1].box
+    shared_w, shared_h = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+    overlap = max(shared_w, 0) * max(shared_h, 0) / (b.width * b.height)
+    return overlap > 0.25 and max(b.width, b.height) > TORN_SHARE * side
+
+
+def _unframed(face: Face, border: int, stretch: Floats) -> Face:
+    """A face of the framed picture in pixels of the one without its border and before it was shrunk."""
+    b = face.box
+    corners = np.array([b.x0, b.y0, b.x1, b.y1], np.float32) - border
+    return _to_face(corners, face.score, face.landmarks - np.float32(border), stretch)

@@ -1,0 +1,122 @@
+"""Figures of merit with 95 % intervals by bootstrap over groups (identities, clips), not over single pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import beta, rankdata
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def auc(labels: Array, scores: Array) -> float:
+    """Area under the ROC curve: the chance that a fake scores above a real; NaN when a class is absent.
+
+    Args:
+        labels: (N,) 1 fake, 0 real.
+        scores: (N,) higher is more fake; ties count half.
+    """
+    positive = labels > 0.5
+    n_fake, n_real = int(positive.sum()), int((~positive).sum())
+    if not n_fake or not n_real:
+        return float("nan")
+    ranks = rankdata(scores)
+    return float((ranks[positive].sum() - n_fake * (n_fake + 1) / 2) / (n_fake * n_real))
+
+
+def eer(labels: Array, scores: Array) -> float:
+    """Equal error rate: where false alarms and misses are equally frequent; NaN when a class is absent."""
+    fakes, reals = np.sort(scores[labels > 0.5]), np.sort(scores[labels <= 0.5])
+    if not len(fakes) or not len(reals):
+        return float("nan")
+    thresholds = np.unique(np.concatenate([scores, [np.inf]]))
+    miss = np.searchsorted(fakes, thresholds, side="left") / len(fakes)
+    alarm = 1 - np.searchsorted(reals, thresholds, side="left") / len(reals)
+    nearest = int(np.argmin(np.abs(miss - alarm)))
+    return float((miss[nearest] + alarm[nearest]) / 2)
+
+
+def accuracy(labels: Array, probabilities: Array, threshold: float = 0.5) -> float:
+    """Share of right answers at a threshold."""
+    return float(((probabilities >= threshold) == (labels > 0.5)).mean())
+
+
+def false_alarm_rate(labels: Array, probabilities: Array, threshold: float = 0.5) -> float:
+    """Share of the real ones that are called fake; NaN without real ones."""
+    real = labels <= 0.5
+    return float((probabilities[real] >= threshold).mean()) if real.any() else float("nan")
+
+
+def miss_rate(labels: Array, probabilities: Array, threshold: float = 0.5) -> float:
+    """Share of the fakes that are called real; NaN without fakes."""
+    fake = labels > 0.5
+    return float((probabilities[fake] < threshold).mean()) if fake.any() else float("nan")
+
+
+def ece(labels: Array, probabilities: Array, bins: int = 10) -> float:
+    """Expected calibration error: mean gap between stated probability and observed share, over equally full bins.
+
+    Source: Naeini et al. 2015; equal-mass bins after Nixon et al. 2019.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    total = 0.0
+    for part in np.array_split(order, min(bins, len(order))):
+        total += len(part) * abs(float(probabilities[part].mean()) - float(labels[part].mean()))
+    return total / len(labels)
+
+
+def bootstrap(
+    statistic: Callable[[Array, Array], float],
+    labels: Array,
+    scores: Array,
+    groups: Sequence[str],
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> Figure:
+    """A statistic with its 95 % interval; whole groups are drawn, since pictures of one person are not independent.
+
+    Args:
+        statistic: of labels and scores.
+        labels: (N,).
+        scores: (N,).
+        groups: N names.
+        rounds: of the bootstrap.
+        seed: of its draws.
+    """
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    members = [np.flatnonzero(codes == i) for i in range(len(names))]
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(rounds):
+        drawn = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        values.append(statistic(labels[drawn], scores[drawn]))
+    finite = np.array([v for v in values if np.isfinite(v)])
+    low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
+    return Figure(statistic(labels, scores), float(low), float(high))
+
+
+def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share.
+
+    Source: Clopper and Pearson 1934.
+    """
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
+    high = 1.0 if successes == trials else float(beta.ppf(1 - tail, successes + 1, trials - successes))
+    return low, high
