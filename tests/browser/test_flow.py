@@ -1,0 +1,245 @@
+"""The pages in a real browser: from choosing a file to verdict, feedback, history and deletion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.media import make_photo
+
+Give = Callable[[str], dict[str, Any]]
+Open = Callable[..., Any]
+FAKE = "Substantial evidence of manipulation"
+
+
+def analyse(page: Any, *files: dict[str, Any]) -> None:
+    """Choose files and wait for the first result."""
+    page.set_input_files("#file", list(files))
+    page.wait_for_selector(".verdict")
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait for a JavaScript expression to become true; Playwright's own way needs `unsafe-eval`, which we forbid."""
+    deadline = time.monotonic() + 10
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"still not true: {expression}"
+        page.wait_for_timeout(50)
+
+
+def sideways(page: Any) -> int:
+    """By how many pixels the page is wider than the window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def test_photo_of_two_people_from_upload_to_feedback(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    assert "up to 2 MB" in page.inner_text("#limits")
+    analyse(page, photo("portrait.jpg"))
+    assert page.inner_text(".verdict__title") == FAKE
+    assert page.inner_text(".verdict__number strong") == "93\u00a0%"
+    assert "86 to 97" in page.inner_text(".verdict__meaning")
+    assert page.locator(".verdict .reasons li").count() == 2
+    assert page.inner_text("#live") == f"portrait.jpg: {FAKE}"
+
+    assert page.inner_text(".face:visible .face__name") == "Person 1"
+    assert page.locator(".face:visible .expert").count() == 4
+    missing = page.locator(".face:visible .expert--missing")
+    assert "BiLSTM" in missing.inner_text()
+    assert "a photo has none" in missing.inner_text()
+    page.focus(".box[data-face='1']")
+    page.keyboard.press("Enter")
+    assert page.inner_text(".face:visible .face__name") == "Person 2"
+    assert page.get_attribute(".box[data-face='1']", "aria-pressed") == "true"
+    page.focus("[role=tab][aria-selected=true]")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text(".face:visible .face__name") == "Person 1"
+
+    page.fill("#feedback-note", "Known from the agency.")
+    page.click("text=The verdict is incorrect")
+    page.wait_for_selector(".feedback__thanks")
+    page.click("text=Permanent link")
+    page.wait_for_selector(".verdict")
+    assert "You marked this verdict as incorrect." in page.inner_text(".feedback__thanks")
+    assert page.title() == "portrait.jpg · Telltale"
+
+
+def test_boxes_lie_on_the_faces(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    analyse(page, photo("portrait.jpg"))
+    picture = page.locator(".stage img").bounding_box()
+    box = page.locator(".box[data-face='1'] .box__rect").bounding_box()
+    scale = picture["width"] / 960
+    assert picture["height"] == pytest.approx(512 * scale, abs=1)
+    assert box["x"] - picture["x"] == pytest.approx(684 * scale, abs=4)
+    assert box["y"] - picture["y"] == pytest.approx(62 * scale, abs=4)
+    assert box["width"] == pytest.approx(102 * scale, abs=6)
+
+
+def test_clip_with_timeline_that_jumps_and_boxes_that_follow(open_page: Open, clip: Give) -> None:
+    page = open_page()
+    analyse(page, clip("clip.webm"))
+    until(page, "document.querySelector('.stage video').readyState >= 2")
+    assert page.locator(".plot__face--selected .plot__dot").count() == 16
+    before = page.locator(".box[data-face='0'] .box__rect").bounding_box()["x"]
+    page.focus(".plot")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert page.get_attribute(".plot", "aria-valuenow") == "4"
+    until(page, "Math.abs(document.querySelector('.stage video').currentTime - 0.875) < 0.01")
+    after = page.locator(".box[data-face='0'] .box__rect").bounding_box()["x"]
+    assert after < before - 5
+    area = page.locator(".plot").bounding_box()
+    page.mouse.click(area["x"] + area["width"] - 12, area["y"] + 30)
+    assert page.get_attribute(".plot", "aria-valuenow") == "16"
+    page.click("[role=tab] >> text=Person 2")
+    assert "Person 2" in page.inner_text(".plot__readout")
+
+
+def test_open_verdict_asks_for_the_truth_and_no_face_asks_nothing(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    analyse(page, photo("open.jpg"))
+    assert page.inner_text(".verdict__title") == "Inconclusive"
+    assert "saved several times" in page.inner_text(".verdict__lists")
+    page.click("text=It is genuine")
+    assert "You marked this file as genuine." in page.inner_text(".feedback__thanks")
+    page.click("text=Change my answer")
+    page.click("text=It is manipulated")
+    assert "as manipulated" in page.inner_text(".feedback__thanks")
+
+    page = open_page()
+    analyse(page, photo("landscape.jpg"))
+    assert page.inner_text(".verdict__title") == "No face found"
+    assert page.locator(".feedback, .gauge, .verdict__number").count() == 0
+
+
+def test_refused_files_say_which_rule_and_what_to_do(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    files = [
+        {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"},
+        {"name": "empty.png", "mimeType": "image/png", "buffer": b""},
+        {"name": "huge.mp4", "mimeType": "video/mp4", "buffer": bytes(2_000_001)},
+        {"name": "small.jpg", "mimeType": "image/jpeg", "buffer": make_photo((40, 20))},
+        photo("broken.jpg"),
+    ]
+    page.set_input_files("#file", files)
+    until(page, "document.querySelectorAll('.item[data-state=failed]').length === 5")
+    texts = page.locator(".item").all_inner_texts()
+    for text, code, words in zip(
+        texts,
+        ("unsupported_media", "empty", "media_too_large", "media_dimensions", "media_corrupt"),
+        ("JPEG, PNG, WebP", "another copy", "at most 2.0 MB", "40 × 20", "Open it in a viewer"),
+        strict=True,
+    ):
+        assert f"Code {code}" in text
+        assert words in text
+    assert page.locator(".item >> text=Try again").count() == 1  # only what the server refused can succeed next time
+
+
+def test_several_files_one_is_cancelled_and_events_fall_back_to_polling(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    analyse(page, photo("slow.jpg"), photo("polled-portrait.jpg"), photo("at-once-landscape.jpg"))
+    slow = page.locator(".item", has_text="slow.jpg")
+    assert "2 files ahead in the queue" in slow.inner_text()
+    slow.locator("text=Cancel").click()
+    page.wait_for_selector(".item[data-state=cancelled]")
+    until(page, "document.querySelectorAll('.item[data-state=done]').length === 2")
+    assert page.inner_text(".verdict__title") == FAKE  # the first result stays until another one is asked for
+    page.locator(".item", has_text="at-once").locator("text=Show result").click()
+    assert page.inner_text(".verdict__title") == "No face found"
+    assert page.evaluate("document.activeElement.className") == "verdict__title"
+
+
+def test_dropped_and_pasted_pictures_are_taken(open_page: Open) -> None:
+    page = open_page()
+    carry = """(kind) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(9)], `${kind}.exe`));
+        const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+            : new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
+        document.body.dispatchEvent(event);
+    }"""
+    for kind in ("drop", "paste"):
+        page.evaluate(carry, kind)
+        page.wait_for_selector(f".item:has-text('{kind}.exe')")
+
+
+def test_history_filters_and_deletes(open_page: Open, photo: Give, clip: Give) -> None:
+    page = open_page()
+    page.set_input_files("#file", [photo("portrait.jpg"), photo("landscape.jpg"), clip("clip.webm")])
+    until(page, "document.querySelectorAll('.item[data-state=done]').length === 3")
+    page.click("nav >> text=History")
+    page.wait_for_selector(".entries tbody tr")
+    assert page.locator(".entries tbody tr").count() == 3
+    page.select_option("select[name=kind]", "video")
+    until(page, "document.querySelectorAll('.entries tbody tr').length === 1")
+    assert page.url.endswith("history?kind=video")
+    page.reload()
+    page.wait_for_selector(".entries tbody tr")
+    assert page.locator(".entries tbody tr").count() == 1
+    page.go_back()
+    until(page, "document.querySelectorAll('.entries tbody tr').length === 3")
+
+    page.click("[aria-label='Delete: portrait.jpg']")
+    page.keyboard.press("Escape")
+    assert page.locator(".entries tbody tr").count() == 3
+    page.click("[aria-label='Delete: portrait.jpg']")
+    page.click("dialog >> text=Delete >> nth=-1")
+    until(page, "document.querySelectorAll('.entries tbody tr').length === 2")
+    assert page.inner_text("#live") == "portrait.jpg was deleted."
+
+
+def test_unknown_detection_is_told(open_page: Open) -> None:
+    page = open_page("detections/missing")
+    page.wait_for_selector(".problem")
+    assert "Code not_found" in page.inner_text(".problem")
+
+
+def test_theme_follows_the_system_and_the_switch_is_remembered(open_page: Open) -> None:
+    page = open_page(color_scheme="dark")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(colour)
+    assert page.get_attribute("#theme-switch", "aria-pressed") == "true"
+    page.click("#theme-switch")
+    light = page.evaluate(colour)
+    assert light != dark
+    page.click("nav >> text=History")
+    page.wait_for_selector(".empty")
+    assert page.evaluate(colour) == light
+    assert page.get_attribute("#theme-switch", "aria-pressed") == "false"
+
+
+def test_keyboard_alone_reaches_everything_in_order(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    choosers: list[Any] = []
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
+    seen = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("(document.activeElement.textContent.trim() || document.activeElement.id)"))
+    assert seen == ["Skip to content", "Telltale", "Analyse", "History", "theme-switch", "Choose files"]
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(100)
+    choosers[0].set_files([photo("portrait.jpg")])
+    page.wait_for_selector(".verdict")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent.trim()") == "The verdict is correct":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".feedback__thanks")
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_narrow_pages_do_not_scroll_sideways(open_page: Open, photo: Give, clip: Give, width: int) -> None:
+    page = open_page(viewport={"width": width, "height": 640})
+    assert sideways(page) == 0
+    analyse(page, clip("clip-with-a-very-long-name-" + "x" * 80 + ".webm"), photo("broken.jpg"))
+    page.wait_for_selector(".item[data-state=failed]")
+    page.click("summary")
+    assert sideways(page) == 0
+    page.click("nav >> text=History")
+    page.wait_for_selector(".entries tbody tr")
+    assert sideways(page) == 0

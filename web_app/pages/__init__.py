@@ -1,0 +1,77 @@
+"""The pages people see: upload and result, history, one detection.
+
+They are shells; the modules in `static/js` fill them from the REST API, so that page and API never tell two stories.
+
+`create_app` registers `blueprint` and leaves the settings in `app.config[SETTINGS_KEY]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Blueprint, current_app, render_template
+
+from utils.config import Settings
+
+SETTINGS_KEY = "TELLTALE"
+
+blueprint = Blueprint("pages", __name__)
+
+
+@dataclass(frozen=True)
+class UploadFormat:
+    """A format that the page names and accepts.
+
+    Args:
+        name: for people.
+        kind: `image` or `video`.
+        extensions: lower case, with the dot; for the file dialog and the check before an upload. The server decides
+            by content.
+    """
+
+    name: str
+    kind: str
+    extensions: tuple[str, ...]
+
+
+UPLOAD_FORMATS = (
+    UploadFormat("JPEG", "image", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    UploadFormat("PNG", "image", (".png",)),
+    UploadFormat("WebP", "image", (".webp",)),
+    UploadFormat("MP4", "video", (".mp4", ".m4v")),
+    UploadFormat("MOV", "video", (".mov", ".qt")),
+    UploadFormat("MKV", "video", (".mkv",)),
+    UploadFormat("WebM", "video", (".webm",)),
+    UploadFormat("AVI", "video", (".avi",)),
+    UploadFormat("FLV", "video", (".flv",)),
+)
+
+
+def format_duration(seconds: float) -> str:
+    """A limit in words: `10 minutes`, `90 seconds`."""
+    value, unit = (seconds / 60, "minute") if seconds >= 60 and seconds % 60 == 0 else (seconds, "second")
+    return f"{value:g} {unit}" + ("" if value == 1 else "s")
+
+
+@blueprint.get("/")
+def index() -> str:
+    """Upload and result."""
+    settings: Settings = current_app.config[SETTINGS_KEY]
+    return render_template(
+        "index.html",
+        media=settings.media,
+        longest=format_duration(settings.media.max_duration_s),
+        formats=UPLOAD_FORMATS,
+    )
+
+
+@blueprint.get("/history")
+def history() -> str:
+    """Earlier analyses; filters and page number travel in the query and are read by the module."""
+    return render_template("history.html")
+
+
+@blueprint.get("/detections/<detection_id>")
+def detection(detection_id: str) -> str:
+    """The permalink of one analysis; an unknown id is told by the API's answer."""
+    return render_template("detection.html", detection_id=detection_id)

@@ -1,0 +1,127 @@
+// The REST API as functions. Every failure is an ApiError with a sentence, a remedy and a code, also when the server
+// cannot be reached.
+
+import { T } from "./strings.js";
+
+const MOST_STREAMS = 2; // browsers allow six connections to one server over HTTP/1.1; the rest must stay free
+const POLL_MS = 700;
+const RETRIES = 8;
+const FINAL = new Set(["done", "failed", "cancelled"]);
+let openStreams = 0;
+
+export class ApiError extends Error {
+  constructor({ status = 0, code = "internal", detail, title, remedy = "" }) {
+    super(detail || title || T.error.unreadable.detail);
+    Object.assign(this, { status, code, remedy });
+  }
+}
+
+const unreachable = () => new ApiError({ code: "network", ...T.error.network });
+const cancelled = () => new ApiError({ code: "cancelled", detail: T.job.cancelled });
+
+/** An address below the prefix under which the pages are served. */
+export const url = (path) => document.documentElement.dataset.base + path;
+
+function parse(text, status) {
+  let body = null;
+  try {
+    body = text ? JSON.parse(text) : null;
+  } catch {
+    throw new ApiError({ status, code: "unreadable", ...T.error.unreadable });
+  }
+  if (status >= 400) throw new ApiError({ status, ...(body || T.error.unreadable) });
+  return body;
+}
+
+async function call(method, path, body) {
+  let response;
+  let text;
+  try {
+    response = await fetch(url(path), {
+      method,
+      headers: { Accept: "application/json", ...(body ? { "Content-Type": "application/json" } : {}) },
+      body: body ? JSON.stringify(body) : undefined,
+    });
+    text = await response.text();
+  } catch {
+    throw unreachable();
+  }
+  return parse(text, response.status);
+}
+
+const idPath = (kind, id) => `api/${kind}/${encodeURIComponent(id)}`;
+
+export const getDetection = (id) => call("GET", idPath("detections", id));
+export const deleteDetection = (id) => call("DELETE", idPath("detections", id));
+export const getJob = (id) => call("GET", idPath("jobs", id));
+export const cancelJob = (id) => call("DELETE", idPath("jobs", id));
+export const sendFeedback = (feedback) => call("POST", "api/feedback", feedback);
+export const getHistory = (query) => call("GET", `api/history?${new URLSearchParams(query)}`);
+export const mediaUrl = (id) => url(`${idPath("detections", id)}/media`);
+export const reportUrl = (id) => url(idPath("detections", id));
+
+/** Send one file. `onProgress(sent, total)` counts bytes; resolves to the server's answer, a job or a finished report. */
+export function upload(file, { signal, onProgress }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const form = new FormData();
+    form.append("file", file, file.name);
+    request.open("POST", url("api/detect"));
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("Prefer", "respond-async");
+    request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total || file.size));
+    request.addEventListener("load", () => {
+      try {
+        resolve(parse(request.responseText, request.status));
+      } catch (error) {
+        reject(error);
+      }
+    });
+    request.addEventListener("error", () => reject(unreachable()));
+    request.addEventListener("abort", () => reject(cancelled()));
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(form);
+  });
+}
+
+/** Follow a job to its end by server-sent events, or by asking again and again where those do not arrive. */
+export async function followJob(id, { signal, onUpdate }) {
+  const job = openStreams < MOST_STREAMS ? await stream(id, signal, onUpdate) : null;
+  return job || poll(id, signal, onUpdate);
+}
+
+function stream(id, signal, onUpdate) {
+  openStreams += 1;
+  const source = new EventSource(url(`${idPath("jobs", id)}/events`));
+  const ended = new Promise((resolve) => {
+    source.addEventListener("message", (event) => {
+      const job = JSON.parse(event.data);
+      onUpdate(job);
+      if (FINAL.has(job.state)) resolve(job);
+    });
+    source.addEventListener("error", () => resolve(null));
+    signal.addEventListener("abort", () => resolve(null), { once: true });
+  });
+  return ended.finally(() => {
+    openStreams -= 1;
+    source.close();
+  });
+}
+
+async function poll(id, signal, onUpdate) {
+  let failures = 0;
+  while (!signal.aborted) {
+    try {
+      const job = await getJob(id);
+      failures = 0;
+      onUpdate(job);
+      if (FINAL.has(job.state)) return job;
+    } catch (error) {
+      failures += 1;
+      if (error.status === 404 || error.status === 401 || error.status === 403) throw error;
+      if (failures > RETRIES) throw new ApiError({ code: "connection_lost", ...T.error.lost });
+    }
+    await new Promise((wake) => setTimeout(wake, POLL_MS * (1 + failures)));
+  }
+  throw cancelled();
+}

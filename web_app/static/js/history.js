@@ -1,0 +1,108 @@
+// The history: filters and page live in the address, so that reload and the back button keep them.
+
+import { getHistory, url } from "./api.js";
+import { confirmDelete } from "./confirm.js";
+import { announce, date, h, icon, percent } from "./dom.js";
+import { problem } from "./problem.js";
+import { T } from "./strings.js";
+import { chip } from "./verdict.js";
+
+const PER_PAGE = 20;
+const FILTERS = ["prediction", "kind"];
+const container = document.getElementById("history");
+const pager = document.getElementById("pager");
+const form = document.getElementById("filters");
+
+function readState() {
+  const query = new URLSearchParams(location.search);
+  const state = { page: Math.max(1, Number.parseInt(query.get("page"), 10) || 1) };
+  for (const name of FILTERS) state[name] = query.get(name) || "";
+  return state;
+}
+
+function go(changes) {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries({ ...readState(), ...changes })) if (value && value !== 1) query.set(key, value);
+  history.pushState(null, "", `${location.pathname}${query.size ? `?${query}` : ""}`);
+  load();
+}
+
+const state = (item) =>
+  item.prediction
+    ? chip(item.prediction)
+    : h("span", { class: "chip", "data-tone": item.state === "failed" ? "failed" : "no_face", text: T.history.states[item.state] });
+
+function row(item) {
+  const remove = async () => {
+    if (!(await confirmDelete(item.id, item.name))) return;
+    await load();
+    announce(T.history.deleted(item.name));
+    document.getElementById("main").focus();
+  };
+  const link = url(`detections/${encodeURIComponent(item.id)}`);
+  const p = item.fake_probability;
+  return h(
+    "tr",
+    {},
+    h("td", { class: "entries__name" }, h("div", {}, icon(item.kind || "image"), h("a", { class: "filename", href: link, text: item.name }))),
+    h("td", { class: "entries__verdict" }, state(item)),
+    h("td", { class: "entries__number", text: p === null || p === undefined ? "–" : percent(p) }),
+    h("td", { class: "entries__date" }, h("time", { datetime: item.created, text: date(item.created) })),
+    h("td", { class: "entries__model" }, item.model_version && h("code", { text: item.model_version })),
+    h("td", { class: "entries__actions" }, h("button", { class: "button button--bare", type: "button", title: T.action.remove, "aria-label": T.action.of(T.action.remove, item.name), onclick: remove }, icon("trash"))),
+  );
+}
+
+function table(answer) {
+  const from = (answer.page - 1) * answer.per_page + 1;
+  const heads = ["name", "verdict", "probability", "date", "model", "actions"];
+  return h(
+    "table",
+    { class: "entries card" },
+    h("caption", { text: T.history.caption(from, from + answer.items.length - 1, answer.total) }),
+    h("thead", {}, h("tr", {}, heads.map((key) => h("th", { scope: "col" }, h("span", { class: key === "actions" ? "visually-hidden" : null, text: T.history[key] }))))),
+    h("tbody", {}, answer.items.map(row)),
+  );
+}
+
+function empty(filtered) {
+  return h(
+    "div",
+    { class: "card empty" },
+    icon("no_face"),
+    h("p", { text: filtered ? T.history.emptyFiltered : T.history.empty }),
+    !filtered && h("a", { class: "button button--primary", href: url(""), text: T.history.start }),
+  );
+}
+
+function showPager({ page, per_page: perPage, total }) {
+  const pages = Math.max(1, Math.ceil(total / perPage));
+  const turn = (to, text) => h("button", { class: "button", type: "button", disabled: to < 1 || to > pages, text, onclick: () => go({ page: to }) });
+  pager.hidden = pages < 2;
+  pager.replaceChildren(turn(page - 1, T.history.previous), h("span", { text: T.history.page(page, pages) }), turn(page + 1, T.history.next));
+}
+
+async function load() {
+  const wanted = readState();
+  for (const name of FILTERS) form.elements[name].value = wanted[name];
+  container.setAttribute("aria-busy", "true");
+  const query = { page: wanted.page, per_page: PER_PAGE };
+  for (const name of FILTERS) if (wanted[name]) query[name] = wanted[name];
+  try {
+    const answer = await getHistory(query);
+    const last = Math.max(1, Math.ceil(answer.total / answer.per_page));
+    if (wanted.page > last) return go({ page: last });
+    const filtered = FILTERS.some((name) => wanted[name]);
+    container.replaceChildren(answer.items.length ? table(answer) : empty(filtered));
+    showPager(answer);
+  } catch (error) {
+    pager.hidden = true;
+    container.replaceChildren(problem(error));
+  }
+  container.setAttribute("aria-busy", "false");
+}
+
+form.addEventListener("change", () => go({ page: 1, ...Object.fromEntries(new FormData(form)) }));
+window.addEventListener("popstate", load);
+container.replaceChildren(h("p", { class: "note", text: T.history.loading }));
+load();

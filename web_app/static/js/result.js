@@ -1,0 +1,75 @@
+// One result, the same on the upload page and under its permalink: verdict, medium, faces, timeline, feedback, details.
+
+import { reportUrl, url } from "./api.js";
+import { confirmDelete } from "./confirm.js";
+import { details } from "./details.js";
+import { announce, bytes, clock, h, icon } from "./dom.js";
+import { facesPanel } from "./faces.js";
+import { feedback } from "./feedback.js";
+import { stage } from "./stage.js";
+import { T } from "./strings.js";
+import { timeline } from "./timeline.js";
+import { verdictPanel } from "./verdict.js";
+
+function caption(detection) {
+  const { media, faces } = detection;
+  const parts = [T.media[media.kind], `${media.width} × ${media.height}`];
+  if (media.duration_s !== null) parts.push(clock(media.duration_s));
+  parts.push(bytes(media.size_bytes), T.face.of(faces.length));
+  return h("figcaption", {}, h("strong", { class: "filename", text: detection.name }), h("span", { text: parts.join(" · ") }));
+}
+
+function actions(detection, onDeleted) {
+  const link = url(`detections/${encodeURIComponent(detection.id)}`);
+  const remove = async () => {
+    if (await confirmDelete(detection.id, detection.name)) onDeleted();
+  };
+  return h(
+    "nav",
+    { class: "row actions", "aria-label": T.action.title },
+    h("a", { class: "button", href: link }, icon("link"), h("span", { text: T.action.link })),
+    h("a", { class: "button", href: reportUrl(detection.id), download: `telltale-${detection.id}.json` }, icon("download"), h("span", { text: T.action.report })),
+    h("button", { class: "button", type: "button", onclick: remove }, icon("trash"), h("span", { text: T.action.remove })),
+  );
+}
+
+/**
+ * Show one detection in a container and say its verdict to screen readers.
+ *
+ * `focus` moves the focus to the verdict, for readers who asked for it; `onDeleted` is called once it is gone.
+ */
+export function showResult(container, detection, { focus = false, onDeleted }) {
+  const hasFaces = detection.faces.length > 0;
+  const parts = [];
+  const select = (id) => parts.forEach((part) => part.select(id));
+  const medium = stage(detection, select);
+  const figure = h("figure", { class: "card medium" }, medium.element, caption(detection));
+  parts.push(medium);
+
+  if (detection.media.kind === "video" && detection.faces.some((face) => face.frames.length)) {
+    const plot = timeline(detection, (seconds) => medium.seek(seconds));
+    medium.onTime(plot.moveTo);
+    parts.push(plot);
+    figure.append(plot.element);
+  }
+  const columns = h("div", { class: hasFaces ? "columns" : "columns columns--single" }, figure);
+  if (hasFaces) {
+    const faces = facesPanel(detection, select);
+    parts.push(faces);
+    columns.append(faces.element, feedback(detection));
+  }
+  container.replaceChildren(
+    h(
+      "article",
+      { class: "result" },
+      verdictPanel(detection),
+      columns,
+      details(detection),
+      actions(detection, onDeleted),
+    ),
+  );
+  if (hasFaces) select(detection.deciding_face);
+  container.setAttribute("aria-busy", "false");
+  announce(T.job.announce(detection.name, T.verdict[detection.verdict.outcome]));
+  if (focus) document.getElementById("verdict-title").focus();
+}

@@ -1,0 +1,138 @@
+// The picture or the player with the face boxes on top; the boxes of a video follow its time.
+
+import { h, icon, s } from "./dom.js";
+import { faceLabel, faceTag } from "./faces.js";
+import { mediaUrl } from "./api.js";
+import { T } from "./strings.js";
+
+const GLIDE_S = 2; // between frames closer than this a box moves in a straight line
+const HOLD_S = 0.75; // further apart, a box is only shown this close to its frame
+const LABEL_HEIGHT = 22;
+
+/**
+ * Where a face is at a time of the video.
+ *
+ * Returns {box, exact} in pixels of the medium, or null while the face is not in sight.
+ */
+export function boxAt(frames, time) {
+  const after = frames.findIndex((frame) => frame.time_s > time);
+  const previous = frames[after < 0 ? frames.length - 1 : after - 1];
+  const next = after < 0 ? undefined : frames[after];
+  if (previous && next && next.time_s - previous.time_s <= GLIDE_S) {
+    const ratio = (time - previous.time_s) / (next.time_s - previous.time_s);
+    return { box: previous.box.map((v, i) => v + (next.box[i] - v) * ratio), exact: ratio < 0.02 || ratio > 0.98 };
+  }
+  const near = [previous, next]
+    .filter((frame) => frame && Math.abs(frame.time_s - time) <= HOLD_S)
+    .sort((a, b) => Math.abs(a.time_s - time) - Math.abs(b.time_s - time))[0];
+  return near ? { box: near.box, exact: Math.abs(near.time_s - time) < 0.04 } : null;
+}
+
+function marker(face, onSelect) {
+  const pick = () => onSelect(face.id);
+  const rect = s("rect", { class: "box__rect", rx: 6 });
+  const halo = s("rect", { class: "box__halo", rx: 6 });
+  const tag = s("rect", { class: "box__tag", height: LABEL_HEIGHT, rx: 5 });
+  const text = s("text", { class: "box__text" });
+  const node = s(
+    "g",
+    {
+      class: "box",
+      role: "button",
+      tabindex: 0,
+      "data-tone": face.verdict.outcome,
+      "data-face": face.id,
+      "aria-label": faceLabel(face),
+      onclick: pick,
+      onkeydown: (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        pick();
+      },
+    },
+    halo,
+    rect,
+    tag,
+    text,
+  );
+  return { face, node, rect, halo, tag, text };
+}
+
+function put(mark, found, { scale, width, height }) {
+  mark.node.toggleAttribute("hidden", !found);
+  if (!found) return;
+  const clamp = (value, most) => Math.min(Math.max(value * scale, 2), most - 2);
+  const [x0, y0, x1, y1] = found.box;
+  const left = clamp(x0, width);
+  const top = clamp(y0, height);
+  const size = { x: left, y: top, width: Math.max(clamp(x1, width) - left, 1), height: Math.max(clamp(y1, height) - top, 1) };
+  for (const node of [mark.rect, mark.halo]) Object.entries(size).forEach(([key, value]) => node.setAttribute(key, value));
+  mark.rect.classList.toggle("box__rect--between", !found.exact);
+  const long = faceTag(mark.face);
+  const label = long.length * 7.6 + 12 <= Math.max(size.width * 1.3, 64) ? long : String(mark.face.id + 1);
+  const bottom = top + size.height;
+  const [tagTop, tagLeft] =
+    top >= LABEL_HEIGHT + 4
+      ? [top - LABEL_HEIGHT - 3, left]
+      : bottom + LABEL_HEIGHT + 4 <= height
+        ? [bottom + 3, left]
+        : [top + 5, left + 5];
+  mark.text.textContent = label;
+  mark.text.setAttribute("x", tagLeft + 7);
+  mark.text.setAttribute("y", tagTop + 15.5);
+  mark.tag.setAttribute("x", tagLeft);
+  mark.tag.setAttribute("y", tagTop);
+  mark.tag.setAttribute("width", label.length * 7.6 + 14);
+}
+
+/**
+ * The medium with its boxes.
+ *
+ * Returns {element, select(id), seek(seconds), onTime(listener)}.
+ */
+export function stage(detection, onSelect) {
+  const { media, faces } = detection;
+  const isVideo = media.kind === "video";
+  const address = mediaUrl(detection.id);
+  const medium = isVideo
+    ? h("video", { src: address, controls: true, preload: "auto", playsinline: true, muted: true, "aria-label": T.media.player(detection.name) })
+    : h("img", { src: address, alt: T.media.alt(detection.name) });
+  const marks = faces.filter((face) => face.frames.length).map((face) => marker(face, onSelect));
+  const overlay = s("svg", { class: "stage__boxes", role: "group", "aria-label": T.face.boxes }, marks.map((mark) => mark.node));
+  const failure = h("p", { class: "stage__failure", hidden: true }, icon(media.kind), h("span", { text: T.media.unplayable }));
+  const frame = h("div", { class: "stage__frame" }, medium, overlay, failure);
+  frame.style.aspectRatio = `${media.width} / ${media.height}`;
+  frame.style.maxWidth = `calc(66vh * ${media.width / media.height})`;
+  const listeners = [];
+
+  const layout = () => {
+    const width = frame.clientWidth;
+    const geometry = { scale: width / media.width, width, height: frame.clientHeight };
+    for (const mark of marks) {
+      const found = isVideo ? boxAt(mark.face.frames, medium.currentTime) : { box: mark.face.frames[0].box, exact: true };
+      put(mark, found, geometry);
+    }
+  };
+  const tick = () => {
+    layout();
+    listeners.forEach((listener) => listener(medium.currentTime));
+    if (isVideo && !medium.paused && medium.isConnected) requestAnimationFrame(tick);
+  };
+  if (isVideo) for (const name of ["play", "seeked", "timeupdate", "loadedmetadata"]) medium.addEventListener(name, tick);
+  medium.addEventListener("error", () => {
+    failure.hidden = false;
+    medium.hidden = true;
+    overlay.toggleAttribute("hidden", true);
+  });
+  new ResizeObserver(layout).observe(frame);
+
+  return {
+    element: h("div", { class: "stage" }, frame),
+    select: (id) => marks.forEach((mark) => mark.node.setAttribute("aria-pressed", String(mark.face.id === id))),
+    seek: (seconds) => {
+      if (medium.readyState > 0) medium.currentTime = seconds;
+      listeners.forEach((listener) => listener(seconds));
+    },
+    onTime: (listener) => listeners.push(listener),
+  };
+}

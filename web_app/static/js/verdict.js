@@ -1,0 +1,88 @@
+// The verdict: words first, then the probability with its interval on a scale, what it means, and the reasons.
+
+import { h, icon, percent, place } from "./dom.js";
+import { T } from "./strings.js";
+
+/** Outcome as icon and words; the colour comes from `data-tone` and never stands alone. */
+export const chip = (outcome, words = T.verdict.short[outcome]) =>
+  h("span", { class: "chip", "data-tone": outcome }, icon(outcome), h("span", { text: words }));
+
+/** A probability on the scale 0..1 with its 95 % interval and the decision point. */
+export function gauge(verdict, threshold, { labels = false } = {}) {
+  const [low, high] = verdict.interval;
+  const track = h(
+    "div",
+    {
+      class: "gauge__track",
+      role: "img",
+      "aria-label": T.verdict.gauge(percent(verdict.probability), percent(low), percent(high)),
+    },
+    place(h("span", { class: "gauge__interval" }), low, high),
+    place(h("span", { class: "gauge__threshold", title: T.verdict.threshold(percent(threshold)) }), threshold),
+    place(h("span", { class: "gauge__point" }), verdict.probability),
+  );
+  const scale = h(
+    "div",
+    { class: "gauge__scale", "aria-hidden": "true" },
+    h("span", { text: T.verdict.scaleLow }),
+    h("span", { text: T.verdict.interval(percent(low), percent(high)) }),
+    h("span", { text: T.verdict.scaleHigh }),
+  );
+  return h("div", { class: labels ? "gauge gauge--large" : "gauge", "data-tone": verdict.outcome }, track, labels && scale);
+}
+
+/** Reasons or notices as a list; nothing when there are none. */
+export function notices(title, list, level) {
+  if (!list.length) return null;
+  return h(
+    "div",
+    { class: "reasons" },
+    h(level, { class: "reasons__title", text: title }),
+    h("ul", {}, list.map((notice) => h("li", { "data-code": notice.code, text: notice.text }))),
+  );
+}
+
+function meaning(verdict) {
+  if (verdict.probability === null) return T.verdict.meaningNone;
+  const inHundred = (p) => Math.min(99, Math.max(1, Math.round(p * 100)));
+  const [low, high] = verdict.interval;
+  return T.verdict.meaning(inHundred(verdict.probability), inHundred(low), inHundred(high));
+}
+
+/** The panel on top of a result. */
+export function verdictPanel(detection) {
+  const { verdict, media, threshold } = detection;
+  const hasNumber = verdict.probability !== null;
+  const heading = h("h2", { class: "verdict__title", id: "verdict-title", tabindex: "-1", text: T.verdict[verdict.outcome] });
+  return h(
+    "section",
+    { class: "verdict", "data-tone": verdict.outcome, "aria-labelledby": "verdict-title" },
+    h(
+      "div",
+      { class: "verdict__head" },
+      h("div", { class: "verdict__icon" }, icon(verdict.outcome)),
+      h(
+        "div",
+        { class: "verdict__words" },
+        h("p", { class: "eyebrow", text: T.verdict.eyebrow[media.kind] }),
+        heading,
+        h("p", { class: "verdict__line", text: verdict.headline }),
+      ),
+      hasNumber &&
+        h(
+          "p",
+          { class: "verdict__number" },
+          h("strong", { text: percent(verdict.probability) }),
+          h("span", { text: T.verdict.number }),
+        ),
+    ),
+    hasNumber && gauge(verdict, threshold, { labels: true }),
+    h("p", { class: "verdict__meaning", text: meaning(verdict) }),
+    h(
+      "div",
+      { class: "verdict__lists" },
+      notices(T.verdict.reasons, verdict.reasons, "h3"),
+      notices(T.verdict.notices, detection.notices, "h3"),
+    ),
+  );
+}
