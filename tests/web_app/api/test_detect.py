@@ -1,0 +1,222 @@
+"""Uploads over HTTP: verdicts, jobs, waiting, and every refusal."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.web_app.helpers import job_state, make_settings, media_bytes, running_worker, upload, wait_until
+from web_app.api import schemas
+from web_app.services import Services
+
+
+def stored_files(parts: Services) -> list[Path]:
+    return [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("route", ["/api/detect", "/api/detect/image"])
+def test_an_image_is_answered_with_its_verdict(served: FlaskClient, route: str) -> None:
+    answer = upload(served, media_bytes(order="fake"), route)
+    assert answer.status_code == 200
+    result = answer.get_json()
+    schemas.Result.model_validate(result)
+    assert result["prediction"] == "fake"
+    assert result["fake_probability"] == pytest.approx(0.93)
+
+
+@pytest.mark.parametrize("route", ["/api/detect", "/api/detect/video"])
+def test_a_video_is_answered_with_a_job(served: FlaskClient, route: str) -> None:
+    answer = upload(served, media_bytes("mp4"), route, name="clip.mp4")
+    assert answer.status_code == 202
+    accepted = answer.get_json()
+    schemas.Accepted.model_validate(accepted)
+    assert answer.headers["Location"] == accepted["links"]["job"] == f"/api/jobs/{accepted['id']}"
+    wait_until(lambda: job_state(served, accepted["id"]) == "done")
+
+
+@pytest.mark.parametrize(("query", "headers"), [("?wait=1", {}), ("", {"Prefer": "wait=20"})])
+def test_a_client_may_wait_for_a_video(served: FlaskClient, query: str, headers: dict[str, str]) -> None:
+    answer = upload(served, media_bytes("mp4", "real"), f"/api/detect/video{query}", headers=headers)
+    assert answer.status_code == 200
+    assert answer.get_json()["prediction"] == "real"
+
+
+@pytest.mark.parametrize(("query", "headers"), [("?wait=0", {}), ("", {"Prefer": "respond-async"})])
+def test_a_client_need_not_wait_for_an_image(served: FlaskClient, query: str, headers: dict[str, str]) -> None:
+    assert upload(served, media_bytes(), f"/api/detect/image{query}", headers=headers).status_code == 202
+
+
+def test_the_wait_for_an_image_ends(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    client = make_app(make_settings(tmp_path, server={"wait_image_s": 0.2})).test_client()
+    started = time.monotonic()
+    assert upload(client, media_bytes()).status_code == 202
+    assert 0.2 <= time.monotonic() - started < 2.0
+
+
+def test_waiting_requests_leave_threads_to_others(client: FlaskClient, parts: Services) -> None:
+    while parts.slots.acquire(blocking=False):
+        pass
+    started = time.monotonic()
+    assert upload(client, media_bytes()).status_code == 202
+    assert time.monotonic() - started < 2.0
+
+
+def test_a_strange_wait_is_refused(client: FlaskClient) -> None:
+    assert upload(client, media_bytes(), "/api/detect?wait=yes").status_code == 400
+
+
+@pytest.mark.parametrize(("route", "sent", "right"), [("image", "mp4", "video"), ("video", "png", "image")])
+def test_the_other_kind_is_sent_to_its_route(
+    client: FlaskClient, parts: Services, route: str, sent: str, right: str
+) -> None:
+    answer = upload(client, media_bytes(sent), f"/api/detect/{route}")
+    problem = answer.get_json()
+    assert (answer.status_code, problem["code"]) == (415, "unsupported_media")
+    assert problem["route"] == f"/api/detect/{right}"
+    assert problem["route"] in problem["detail"]
+    assert stored_files(parts) == []
+
+
+def test_a_file_of_no_known_kind_is_refused(client: FlaskClient, parts: Services) -> None:
+    answer = upload(client, b"%PDF-1.7 nothing to see", name="photo.jpg")
+    assert (answer.status_code, answer.get_json()["code"]) == (415, "unsupported_media")
+    assert stored_files(parts) == []
+
+
+def test_a_file_above_the_limit_is_refused_before_it_is_read(client: FlaskClient, parts: Services) -> None:
+    answer = upload(client, media_bytes(size=1_000_001))
+    assert (answer.status_code, answer.get_json()["code"]) == (413, "media_too_large")
+    assert answer.get_json()["limit_bytes"] == 1_000_000
+    assert stored_files(parts) == []
+
+
+class EndlessBody(io.RawIOBase):
+    """A multipart body that never ends and counts what was taken from it."""
+
+    def __init__(self) -> None:
+        self.head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + media_bytes()
+        self.taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        chunk = self.head[: len(buffer)]
+        self.head = self.head[len(chunk) :]
+        chunk = chunk.ljust(len(buffer), b"\x00")
+        buffer[:] = chunk
+        self.taken += len(chunk)
+        return len(chunk)
+
+
+def test_a_stream_without_a_length_is_counted(client: FlaskClient, parts: Services) -> None:
+    body = EndlessBody()
+    answer = client.post(
+        "/api/detect",
+        content_type="multipart/form-data; boundary=b",
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input": io.BufferedReader(body), "wsgi.input_terminated": True},
+    )
+    assert answer.status_code == 413
+    assert body.taken < 3_000_000
+    assert stored_files(parts) == []
+
+
+def test_a_length_that_lies_is_noticed(client: FlaskClient, parts: Services) -> None:
+    whole = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + media_bytes()
+    answer = client.post(
+        "/api/detect",
+        content_type="multipart/form-data; boundary=b",
+        environ_overrides={"wsgi.input": io.BytesIO(whole), "CONTENT_LENGTH": str(len(whole) + 5000)},
+    )
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
+    assert stored_files(parts) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"{}", "application/json"),
+        (b"", "multipart/form-data"),
+        (b"no multipart at all", "multipart/form-data; boundary=b"),
+        (b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n--b--\r\n', "multipart/form-data; boundary=b"),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n\r\n--b--\r\n',
+            "multipart/form-data; boundary=b",
+        ),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n' * 50 + b"--b--\r\n",
+            "multipart/form-data; boundary=b",
+        ),
+    ],
+)
+def test_bodies_of_another_form_are_refused(client: FlaskClient, body: bytes, content_type: str) -> None:
+    answer = client.post("/api/detect", data=body, content_type=content_type)
+    assert answer.status_code in (400, 413)
+    assert answer.get_json()["code"] in ("bad_request", "media_too_large")
+
+
+def test_two_files_at_once_are_refused(client: FlaskClient, parts: Services) -> None:
+    files = [(io.BytesIO(media_bytes(order=order)), f"{order}.png") for order in ("fake", "real")]
+    answer = client.post("/api/detect", data={"file": files})
+    assert answer.status_code == 400
+    assert stored_files(parts) == []
+
+
+def test_the_full_queue_answers_429(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    client = make_app(make_settings(tmp_path, max_waiting=2)).test_client()
+    for order in ("fake", "real"):
+        assert upload(client, media_bytes("mp4", order)).status_code == 202
+    answer = upload(client, media_bytes("mp4", "inconclusive"))
+    assert (answer.status_code, answer.get_json()["code"]) == (429, "queue_full")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+
+
+def test_a_failed_analysis_is_answered_with_its_code(served: FlaskClient) -> None:
+    answer = upload(served, media_bytes(order="corrupt"))
+    problem = answer.get_json()
+    assert (answer.status_code, problem["code"]) == (422, "media_corrupt")
+    assert job_state(served, problem["id"]) == "failed"
+
+
+def test_an_unforeseen_error_is_internal_and_the_worker_lives_on(served: FlaskClient) -> None:
+    answer = upload(served, media_bytes(order="crash"))
+    assert (answer.status_code, answer.get_json()["code"]) == (500, "internal")
+    assert "tests put here" not in answer.get_data(as_text=True)
+    assert upload(served, media_bytes(order="real")).status_code == 200
+
+
+def test_the_name_is_only_shown(served: FlaskClient, parts: Services) -> None:
+    name = "../../etc/<b>pass\u202ewd\x07.png"
+    public_id = upload(served, media_bytes(), name=name).get_json()["id"]
+    assert served.get(f"/api/detections/{public_id}").get_json()["name"] == "<b>passwd.png"
+    (path,) = stored_files(parts)
+    assert path.parent.parent == parts.paths.uploads
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_ending_that_contradicts_the_content_is_only_noticed(served: FlaskClient) -> None:
+    notices = upload(served, media_bytes(), name="photo.jpg").get_json()["notices"]
+    assert [notice["code"] for notice in notices] == ["extension"]
+    assert upload(served, media_bytes(), name="photo.PNG").get_json()["notices"] == []
+
+
+def test_the_same_bytes_are_stored_once(served: FlaskClient, parts: Services) -> None:
+    ids = {upload(served, media_bytes()).get_json()["id"] for _ in range(3)}
+    assert len(ids) == 3
+    assert len(stored_files(parts)) == 1
+
+
+def test_workers_and_servers_may_be_two(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    one, two = make_settings(tmp_path / "one"), make_settings(tmp_path / "two")
+    clients = [make_app(settings).test_client() for settings in (one, two)]
+    with running_worker(one), running_worker(two):
+        ids = [upload(client, media_bytes()).get_json()["id"] for client in clients]
+    assert clients[0].get(f"/api/jobs/{ids[1]}").status_code == 404
+    assert clients[1].get(f"/api/jobs/{ids[1]}").status_code == 200

@@ -1,0 +1,96 @@
+"""Health and readiness."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from tests.web_app.helpers import make_settings, wait_until
+from utils.config import Settings
+from utils.errors import WeightsCorruptError
+from web_app import ops
+from web_app.api import schemas
+from web_app.app import create_app
+from web_app.db import WorkerRow, utc_now
+from web_app.paths import ROOT
+from web_app.services import Services
+from web_app.version import VERSION
+
+
+def failing(client: FlaskClient) -> list[str]:
+    answer = client.get("/api/ready")
+    found = answer.get_json()
+    schemas.Ready.model_validate(found)
+    names = [check["name"] for check in found["checks"] if not check["ok"]]
+    assert (answer.status_code == 200) == found["ready"] == (not names)
+    return names
+
+
+def test_health_says_only_that_the_process_answers(client: FlaskClient) -> None:
+    assert client.get("/api/health").get_json() == {"status": "ok"}
+
+
+def test_a_server_without_a_worker_is_not_ready(client: FlaskClient) -> None:
+    assert failing(client) == ["worker"]
+
+
+def test_a_whole_server_is_ready(served: FlaskClient) -> None:
+    wait_until(lambda: failing(served) == [])
+    found = served.get("/api/ready").get_json()
+    assert (found["waiting"], found["version"]) == (0, VERSION)
+    assert found["workers"][0]["sandbox"] == ["seccomp"]
+    assert found["workers"][0]["model_version"] == "v-test"
+
+
+def test_a_silent_worker_does_not_count(served: FlaskClient, parts: Services) -> None:
+    wait_until(lambda: failing(served) == [])
+    with parts.database.write() as session:
+        session.execute(sa.update(WorkerRow).values(seen_at=utc_now() - dt.timedelta(minutes=1)))
+    assert failing(served) == ["worker"]
+
+
+def test_unusable_weights_are_told(tmp_path: Path) -> None:
+    def refuse(settings: Settings) -> None:
+        raise WeightsCorruptError("cnn.safetensors has other bytes.")
+
+    app = create_app(make_settings(tmp_path), verify=refuse)
+    assert failing(app.test_client()) == ["weights", "worker"]
+    checks = app.test_client().get("/api/ready").get_json()["checks"]
+    assert any("cnn.safetensors has other bytes" in check["detail"] for check in checks)
+    app.extensions["telltale"].close()
+
+
+def test_weights_are_not_hashed_for_every_question(tmp_path: Path) -> None:
+    calls: list[Settings] = []
+    check = ops.WeightsCheck(make_settings(tmp_path), calls.append)
+    assert check.check().ok
+    assert check.check().ok
+    assert len(calls) == 1
+
+
+def test_a_broken_database_is_told(client: FlaskClient, parts: Services) -> None:
+    with parts.database.write() as session:
+        session.execute(sa.text("DROP TABLE workers"))
+    assert failing(client) == ["database", "worker"]
+
+
+def test_a_full_disk_is_told(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 10
+
+    usage: Callable[[Any], Any] = lambda _: Usage()  # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    assert "disk" in failing(client)
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == VERSION

@@ -1,0 +1,26 @@
+"""A worker process with the fake analysis, started by the tests: `python -m tests.web_app.fake_worker`.
+
+`--die` makes it end at once with code 9, for the supervisor's restart budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.web_app.helpers import fake_analyse
+from utils.config import load_settings
+from web_app.jobs.runner import run_worker
+from web_app.jobs.worker import end_with_parent, stop_on_signals
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--worker-id")
+parser.add_argument("--supervised", action="store_true")
+parser.add_argument("--die", action="store_true")
+given = parser.parse_args()
+if given.die:
+    sys.exit(9)
+stop = stop_on_signals()
+if given.supervised:
+    end_with_parent(stop)
+run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, facts={"model_version": "v-test"})

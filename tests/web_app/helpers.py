@@ -1,0 +1,156 @@
+"""What the tests of the server share: media whose bytes tell a fake analysis what to do, and its reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
+from utils.errors import MediaCorruptError
+from utils.types import (
+    Box,
+    ExpertScore,
+    FaceReport,
+    FrameScore,
+    MediaInfo,
+    MediaKind,
+    Notice,
+    Outcome,
+    Report,
+    Verdict,
+)
+from web_app.jobs.runner import Analyse, Progress, run_worker
+
+HEADS = {
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpeg": b"\xff\xd8\xff\xe0",
+    "mp4": b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2",
+}
+STAGES = ("decode", "detect", "experts", "decide")
+PROBABILITIES = {"fake": 0.93, "real": 0.08, "inconclusive": 0.51}
+
+
+def media_bytes(media_format: str = "png", order: str = "fake", size: int = 300) -> bytes:
+    """Content that sniffs as the format; `fake_analyse` does what `order` says."""
+    return (HEADS[media_format] + f"|{order}|".encode()).ljust(size, b"\x07")
+
+
+def order_of(content: bytes) -> str:
+    return content.split(b"|")[1].decode()
+
+
+def make_report(content: bytes = b"x", outcome: Outcome = Outcome.FAKE, kind: MediaKind = MediaKind.IMAGE) -> Report:
+    """A report as the pipeline makes it, with one face and four experts, or with none."""
+    p = PROBABILITIES.get(outcome.value)
+    video = kind is MediaKind.VIDEO
+    info = MediaInfo(
+        kind=kind, format="mp4" if video else "png", mime="video/mp4" if video else "image/png", width=640, height=480,
+        size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), duration_s=4.0 if video else None,
+        fps=25.0 if video else None, codec="h264" if video else None,
+    )  # fmt: skip
+    verdict = Verdict(
+        outcome, "A headline.", p, None if p is None else (max(0.0, p - 0.05), min(1.0, p + 0.05)),
+        (Notice("agreement", "The experts agree."),),
+    )  # fmt: skip
+    faces: tuple[FaceReport, ...] = ()
+    if p is not None:
+        experts = (
+            ExpertScore(name="cnn", title="CNN", looks_at="noise", available=True, probability=p, weight=1.0),
+            ExpertScore(
+                name="lstm", title="BiLSTM", looks_at="motion", available=False, probability=None, weight=0.0,
+                missing_because="It needs a video.",
+            ),
+        )  # fmt: skip
+        frames = (FrameScore(0, 0.0, p, Box(1, 2, 30, 40)),)
+        faces = (FaceReport(id=0, verdict=verdict, experts=experts, frames=frames, quality={"face_px": 29.0}),)
+    return Report(
+        media=info, verdict=verdict, faces=faces, deciding_face=0 if faces else None, model_version="v-test",
+        model_sha256="0" * 64, threshold=0.5, times_ms={"total": 12.5},
+    )  # fmt: skip
+
+
+def fake_analyse(path: Path, progress: Progress) -> Report:
+    """Do what the file's content orders: answer with an outcome, fail, crash, or take a while."""
+    content = path.read_bytes()
+    order, _, argument = order_of(content).partition(" ")
+    kind = MediaKind.IMAGE if content[:4] in (HEADS["png"][:4], HEADS["jpeg"][:4]) else MediaKind.VIDEO
+    for index, stage in enumerate(STAGES):
+        progress(stage, index / len(STAGES))
+    if order == "corrupt":
+        raise MediaCorruptError("Nothing could be decoded.")
+    if order == "crash":
+        raise RuntimeError("a fault that the tests put here")
+    if order == "sleep":
+        until = time.monotonic() + float(argument)
+        while time.monotonic() < until:
+            time.sleep(0.02)
+            progress("experts", 0.6)
+        order = "fake"
+    if order == "deaf":  # a stage that never reports progress
+        time.sleep(float(argument))
+        order = "fake"
+    return make_report(content, Outcome(order), kind)
+
+
+def make_settings(folder: Path, *, server: dict[str, Any] | None = None, **jobs: Any) -> Settings:
+    """Settings that write below `folder`, with short intervals; keywords replace keys of [jobs]."""
+    return Settings(
+        server=ServerSettings(**{"wait_image_s": 10.0, **(server or {})}),
+        storage=StorageSettings(instance_dir=str(folder / "instance")),
+        media=MediaSettings(max_file_mb=1),
+        jobs=dataclasses.replace(JobSettings(poll_s=0.02, lease_s=5.0), **jobs),
+    )
+
+
+def accept_weights(settings: Settings) -> str:
+    return "v-test"
+
+
+@contextmanager
+def running_worker(settings: Settings, analyse: Analyse = fake_analyse, **facts: Any) -> Iterator[threading.Event]:
+    """A worker in a thread; it has ended when the block ends."""
+    stop = threading.Event()
+    thread = threading.Thread(target=run_worker, args=(settings, analyse, stop), kwargs={"facts": facts})
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def multipart(content: bytes, name: str = "photo.png") -> bytes:
+    """The body of an upload, with the boundary `b`."""
+    head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    return head.encode() + content + b"\r\n--b--\r\n"
+
+
+def upload(
+    client: FlaskClient, content: bytes, route: str = "/api/detect", name: str = "photo.png", **keywords: Any
+) -> TestResponse:
+    return client.post(route, data=multipart(content, name), content_type="multipart/form-data; boundary=b", **keywords)
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """The first true value of the condition; fails the test if there is none in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+def job_state(client: FlaskClient, public_id: str) -> str:
+    return str(client.get(f"/api/jobs/{public_id}").get_json()["state"])

@@ -1,0 +1,154 @@
+"""The queue: claims, leases, attempts, cancelling, and that a worker which lost a job changes nothing any more."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import threading
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from tests.web_app.helpers import job_state, make_report, media_bytes, upload
+from utils.errors import MediaCorruptError, QueueFullError
+from web_app.db import JobRow, JobState, utc_now
+from web_app.jobs.queue import Claim, JobQueue
+from web_app.services import Services
+
+
+def queue_one(client: FlaskClient, order: str = "fake") -> str:
+    return str(upload(client, media_bytes("mp4", order)).get_json()["id"])
+
+
+def row(parts: Services, public_id: str) -> JobRow:
+    with parts.database.read() as session:
+        return session.scalars(sa.select(JobRow).where(JobRow.public_id == public_id)).one()
+
+
+def claim(parts: Services, worker_id: str = "w1") -> Claim:
+    found = parts.queue.claim(worker_id)
+    assert found is not None
+    return found
+
+
+def end_lease(parts: Services) -> None:
+    with parts.database.write() as session:
+        session.execute(sa.update(JobRow).values(lease_until=utc_now() - dt.timedelta(seconds=1)))
+
+
+def test_the_oldest_job_is_claimed_first(client: FlaskClient, parts: Services) -> None:
+    ids = [queue_one(client, order) for order in ("fake", "real", "inconclusive")]
+    assert [claim(parts).public_id for _ in ids] == ids
+    assert parts.queue.claim("w1") is None
+
+
+def test_a_claim_counts_and_leases(client: FlaskClient, parts: Services) -> None:
+    public_id = queue_one(client)
+    claimed = claim(parts)
+    found = row(parts, public_id)
+    assert (claimed.attempt, found.attempts, found.state, found.worker_id) == (1, 1, "running", "w1")
+    assert found.lease_until is not None
+    assert 4 < (found.lease_until - utc_now()).total_seconds() <= 5
+    assert parts.store.path(claimed.stored_name).read_bytes() == media_bytes("mp4")
+
+
+def test_a_job_is_taken_over_when_its_lease_ends(client: FlaskClient, parts: Services) -> None:
+    queue_one(client)
+    first = claim(parts)
+    assert parts.queue.claim("w2") is None
+    end_lease(parts)
+    second = claim(parts, "w2")
+    assert (second.job_id, second.attempt) == (first.job_id, 2)
+    assert parts.queue.renew(first) is False
+    assert parts.queue.report_progress(first, "experts", 0.5) is False
+    assert parts.queue.finish(first, make_report()) is False
+    assert parts.queue.fail(first, MediaCorruptError()) is False
+    assert parts.queue.give_back(first) is False
+    assert parts.queue.finish(second, make_report()) is True
+
+
+def test_the_same_worker_cannot_use_an_older_claim(client: FlaskClient, parts: Services) -> None:
+    queue_one(client)
+    first = claim(parts)
+    end_lease(parts)
+    claim(parts)
+    assert parts.queue.finish(first, make_report()) is False
+
+
+def test_a_renewed_lease_is_kept(client: FlaskClient, parts: Services) -> None:
+    queue_one(client)
+    claimed = claim(parts)
+    end_lease(parts)
+    assert parts.queue.renew(claimed)
+    assert parts.queue.claim("w2") is None
+
+
+def test_a_job_is_given_up_after_its_attempts(client: FlaskClient, parts: Services) -> None:
+    public_id = queue_one(client)
+    for attempt in (1, 2, 3):
+        assert claim(parts).attempt == attempt
+        end_lease(parts)
+    assert parts.queue.claim("w1") is None
+    job = client.get(f"/api/jobs/{public_id}").get_json()
+    assert (job["state"], job["error"]["code"], job["attempts"]) == ("failed", "worker_lost", 3)
+
+
+def test_a_job_given_back_costs_no_attempt(client: FlaskClient, parts: Services) -> None:
+    public_id = queue_one(client)
+    assert parts.queue.give_back(claim(parts))
+    assert row(parts, public_id).state == JobState.QUEUED
+    assert claim(parts, "w2").attempt == 1
+
+
+def test_the_jobs_of_a_dead_worker_are_released(client: FlaskClient, parts: Services) -> None:
+    for order in ("fake", "real"):
+        queue_one(client, order)
+    dead, other = claim(parts, "dead"), claim(parts, "other")
+    assert parts.queue.release_lost("dead") == 1
+    assert claim(parts, "next").job_id == dead.job_id
+    assert parts.queue.renew(other)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_cancelled_job_ends(client: FlaskClient, parts: Services, running: bool) -> None:
+    public_id = queue_one(client)
+    claimed = claim(parts) if running else None
+    assert parts.queue.cancel(public_id)
+    assert not parts.queue.cancel(public_id)
+    assert job_state(client, public_id) == "cancelled"
+    assert claimed is None or parts.queue.finish(claimed, make_report()) is False
+    assert parts.queue.claim("w2") is None
+
+
+def test_jobs_ahead_are_counted(client: FlaskClient, parts: Services) -> None:
+    ids = [queue_one(client, order) for order in ("fake", "real", "inconclusive")]
+    assert [client.get(f"/api/jobs/{i}").get_json()["position"] for i in ids] == [0, 1, 2]
+    claim(parts)
+    assert [client.get(f"/api/jobs/{i}").get_json()["position"] for i in ids] == [None, 0, 1]
+
+
+def test_room_returns_when_a_job_is_claimed(client: FlaskClient, parts: Services) -> None:
+    queue_one(client)
+    narrow = JobQueue(parts.database, dataclasses.replace(parts.settings.jobs, max_waiting=1))
+    with parts.database.read() as session, pytest.raises(QueueFullError):
+        narrow.require_room(session)
+    claim(parts)
+    with parts.database.read() as session:
+        narrow.require_room(session)
+
+
+def test_many_workers_never_share_a_job(client: FlaskClient, parts: Services) -> None:
+    ids = {queue_one(client, f"fake {n}") for n in range(30)}
+    taken: list[str] = []
+
+    def work(name: str) -> None:
+        while (found := parts.queue.claim(name)) is not None:
+            taken.append(found.public_id)
+
+    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(taken) == sorted(ids)

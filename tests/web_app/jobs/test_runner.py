@@ -1,0 +1,145 @@
+"""The worker's loop: progress, cancelling, stopping in the middle, leases that outlive long stages, cleaning up."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+from sqlalchemy.exc import OperationalError
+
+from tests.web_app.helpers import (
+    fake_analyse,
+    job_state,
+    make_report,
+    make_settings,
+    media_bytes,
+    running_worker,
+    upload,
+    wait_until,
+)
+from utils.config import Settings
+from utils.types import Report
+from web_app.db import DetectionRow, JobRow, WorkerRow, utc_now
+from web_app.jobs.housekeeping import Housekeeper
+from web_app.jobs.queue import Claim, JobQueue
+from web_app.jobs.runner import Progress
+from web_app.services import Services
+
+
+def queue_one(client: FlaskClient, order: str = "fake") -> str:
+    return str(upload(client, media_bytes("mp4", order)).get_json()["id"])
+
+
+def test_progress_reaches_the_row(client: FlaskClient, settings: Settings) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def analyse(path: Path, progress: Progress) -> Report:
+        progress("detect", 0.4)
+        reached.set()
+        assert go_on.wait(10)
+        return make_report()
+
+    public_id = queue_one(client)
+    with running_worker(settings, analyse):
+        assert reached.wait(10)
+        job = client.get(f"/api/jobs/{public_id}").get_json()
+        go_on.set()
+        wait_until(lambda: job_state(client, public_id) == "done")
+    assert (job["state"], job["stage"], job["fraction"]) == ("running", "detect", 0.4)
+
+
+def test_a_running_job_is_cancelled_at_its_next_progress(client: FlaskClient, settings: Settings) -> None:
+    first = queue_one(client, "sleep 30")
+    with running_worker(settings):
+        wait_until(lambda: job_state(client, first) == "running")
+        assert client.delete(f"/api/jobs/{first}").get_json()["state"] == "cancelled"
+        second = queue_one(client)
+        wait_until(lambda: job_state(client, second) == "done")
+    assert job_state(client, first) == "cancelled"
+
+
+def test_a_job_deleted_while_it_runs_ends(client: FlaskClient, settings: Settings) -> None:
+    first = queue_one(client, "sleep 30")
+    with running_worker(settings):
+        wait_until(lambda: job_state(client, first) == "running")
+        assert client.delete(f"/api/detections/{first}").status_code == 204
+        second = queue_one(client)
+        wait_until(lambda: job_state(client, second) == "done")
+
+
+def test_a_stopping_worker_gives_its_job_back(client: FlaskClient, settings: Settings) -> None:
+    public_id = queue_one(client, "sleep 30")
+    with running_worker(settings):
+        wait_until(lambda: job_state(client, public_id) == "running")
+    job = client.get(f"/api/jobs/{public_id}").get_json()
+    assert (job["state"], job["attempts"], job["position"]) == ("queued", 0, 0)
+
+
+def test_a_long_stage_keeps_its_lease(client: FlaskClient, tmp_path: Path, parts: Services) -> None:
+    short = make_settings(tmp_path, lease_s=1.0)
+    public_id = queue_one(client, "deaf 2.5")
+    with running_worker(short), running_worker(short):
+        wait_until(lambda: job_state(client, public_id) == "done", 20)
+    assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
+
+
+def test_two_workers_run_each_job_once(client: FlaskClient, settings: Settings) -> None:
+    runs: Counter[str] = Counter()
+
+    def analyse(path: Path, progress: Progress) -> Report:
+        runs[path.name] += 1
+        return fake_analyse(path, progress)
+
+    ids = [queue_one(client, f"sleep 0.0{n % 10}{n}") for n in range(20)]
+    with running_worker(settings, analyse), running_worker(settings, analyse):
+        wait_until(lambda: all(job_state(client, i) == "done" for i in ids), 30)
+    assert sorted(runs.values()) == [1] * 20
+
+
+def test_a_locked_database_is_survived(
+    client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = JobQueue.finish
+    refusals = [OperationalError("COMMIT", {}, Exception("database is locked"))] * 2
+
+    def finish(self: JobQueue, claim: Claim, report: Report) -> bool:
+        if refusals:
+            raise refusals.pop()
+        return real(self, claim, report)
+
+    monkeypatch.setattr(JobQueue, "finish", finish)
+    public_id = queue_one(client)
+    with running_worker(settings):
+        wait_until(lambda: job_state(client, public_id) == "done")
+    assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
+
+
+def test_a_worker_shows_itself_and_signs_off(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    def workers() -> list[WorkerRow]:
+        with parts.database.read() as session:
+            return list(session.scalars(sa.select(WorkerRow)))
+
+    with running_worker(settings, model_version="v-7"):
+        (found,) = wait_until(workers)
+        assert found.facts == {"model_version": "v-7"}
+    assert workers() == []
+
+
+def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:
+    old, young = (upload(served, media_bytes(order=order)).get_json()["id"] for order in ("fake", "real"))
+    with parts.database.write() as session:
+        session.execute(
+            sa.update(JobRow).where(JobRow.public_id == old).values(created_at=utc_now() - dt.timedelta(days=8))
+        )
+    assert Housekeeper(parts.database, parts.store, 0).run(utc_now()) == 0
+    assert Housekeeper(parts.database, parts.store, 7).run(utc_now()) == 1
+    assert served.get(f"/api/detections/{old}").status_code == 404
+    assert served.get(f"/api/detections/{young}").status_code == 200
+    assert len([path for path in parts.paths.uploads.rglob("*") if path.is_file()]) == 1
+    with parts.database.read() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(DetectionRow)) == 1

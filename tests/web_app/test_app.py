@@ -1,0 +1,225 @@
+"""The application as a whole: errors, guards, imports, and the real command in a process of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy.exc import OperationalError
+
+from tests.web_app.helpers import make_settings, media_bytes, multipart, upload, wait_until
+from utils.config import Settings
+from web_app.jobs.supervisor import settings_environ
+from web_app.paths import ROOT
+
+SERVE = """
+import sys
+from tests.web_app.helpers import accept_weights
+from utils.config import load_settings
+from web_app.serve import serve
+sys.exit(serve(load_settings(), verify=accept_weights, command=(sys.executable, "-m", "tests.web_app.fake_worker")))
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """The server with the fake worker in a process; it is there when the block begins."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE], cwd=ROOT, env={**os.environ, **settings_environ(settings)},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            assert process.stdout is not None
+            assert f"http://127.0.0.1:{settings.server.port}" in process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def ask(settings: Settings, path: str, data: bytes | None = None, **headers: str) -> tuple[int, Any]:
+    request = urllib.request.Request(f"http://127.0.0.1:{settings.server.port}{path}", data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Settings:
+    return make_settings(tmp_path, server={"port": free_port()})
+
+
+def test_the_server_serves_and_ends_cleanly(listening: Settings) -> None:
+    multipart_type = {"Content-Type": "multipart/form-data; boundary=b"}
+    with serving(listening) as process:
+        wait_until(lambda: ask(listening, "/api/ready")[0] == 200, 20)
+        status, result = ask(listening, "/api/detect/image", multipart(media_bytes()), **multipart_type)
+        assert (status, result["prediction"]) == (200, "fake")
+        status, problem = ask(listening, "/api/detect", multipart(media_bytes(size=1_200_000)), **multipart_type)
+        assert (status, problem["code"]) == (413, "media_too_large")
+        worker = ask(listening, "/api/ready")[1]["workers"][0]["id"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert worker.startswith(f"worker-{process.pid}-")
+
+
+def test_the_worker_dies_with_a_killed_server(listening: Settings) -> None:
+    with serving(listening) as process:
+        wait_until(lambda: ask(listening, "/api/ready")[0] == 200, 20)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.exists():
+            pytest.skip("this system does not list a process's children")
+        tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+        pids = [int(pid) for task in tasks for pid in task.read_text().split()]
+        process.kill()
+        process.wait()
+    assert pids
+    wait_until(lambda: not any(Path(f"/proc/{pid}/fd").exists() for pid in pids), 20)
+
+
+def test_a_length_above_the_limit_is_refused_unread(listening: Settings) -> None:
+    with serving(listening):
+        connection = http.client.HTTPConnection("127.0.0.1", listening.server.port, timeout=20)
+        connection.putrequest("POST", "/api/detect")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+        connection.putheader("Content-Length", "99000000000")
+        connection.endheaders()
+        started = time.monotonic()
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert answer.getheader("Content-Type") == "application/problem+json"
+        assert json.loads(answer.read())["code"] == "media_too_large"
+        assert time.monotonic() - started < 5
+        connection.close()
+
+
+def test_a_taken_address_is_told(listening: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", listening.server.port))
+        taken.listen()
+        process = subprocess.run(
+            [sys.executable, "-c", SERVE], cwd=ROOT, env={**os.environ, **settings_environ(listening)},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    assert process.returncode == 1
+    assert "choose another with --port" in process.stderr
+
+
+def test_the_script_refuses_unusable_weights(listening: Settings, tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "web_app" / "app.py"), "--port", str(listening.server.port)],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={**os.environ, **settings_environ(listening), "TELLTALE_WEIGHTS__DIR": str(tmp_path / "none")},
+    )  # fmt: skip
+    assert process.returncode == 3
+    assert process.stderr.splitlines()[-1].startswith("[weights_missing]")
+
+
+def test_the_script_refuses_a_wrong_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.ini").write_text("[server]\nport = 99999\n")
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "web_app" / "app.py"), "--config", str(tmp_path / "config.ini")],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert "[server] port must lie in 1..65535" in process.stderr
+
+
+def test_the_web_process_stays_small(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from tests.web_app.helpers import accept_weights, make_settings, media_bytes, upload
+from web_app import serve
+app = serve.create_app(make_settings(Path({str(tmp_path)!r})), verify=accept_weights)
+client = app.test_client()
+assert upload(client, media_bytes("mp4")).status_code == 202
+assert client.get("/api/ready").status_code == 503
+assert client.get("/api/openapi.json").status_code == 200
+app.extensions["telltale"].close()
+heavy = {{"torch", "cv2", "PIL", "av", "timm", "onnxruntime", "openvino"}}
+print(*(heavy & {{name.partition(".")[0] for name in sys.modules}}))
+"""
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (process.stderr, process.stdout.strip()) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/api/nothing", 404, "not_found"),
+        ("PUT", "/api/history", 405, "method_not_allowed"),
+        ("GET", "/api/detect", 405, "method_not_allowed"),
+        ("POST", "/api/detect", 400, "bad_request"),
+    ],
+)
+def test_errors_are_problem_json(client: FlaskClient, method: str, path: str, status: int, code: str) -> None:
+    answer = client.open(path, method=method)
+    problem = answer.get_json()
+    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json")
+    assert (problem["status"], problem["code"], problem["instance"]) == (status, code, path)
+    assert problem["type"] == f"urn:telltale:error:{code}"
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["remedy"]
+    assert ("Allow" in answer.headers) == (status == 405)
+
+
+def test_an_unforeseen_error_shows_nothing(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("secret of the house")
+
+    monkeypatch.setitem(app.view_functions, "api.get_stats", fail)
+    answer = client.get("/api/rl/stats")
+    assert (answer.status_code, answer.get_json()["code"]) == (500, "internal")
+    assert "secret" not in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "code"),
+    [("database is locked", 503, "unavailable"), ("database or disk is full", 507, "storage_full")],
+)
+def test_a_database_that_refuses_has_a_code(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, reason: str, status: int, code: str
+) -> None:
+    def fail() -> None:
+        raise OperationalError("INSERT", {}, Exception(reason))
+
+    monkeypatch.setitem(app.view_functions, "api.get_stats", fail)
+    answer = client.get("/api/rl/stats")
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+    assert ("Retry-After" in answer.headers) == (status == 503)
+
+
+def test_links_keep_a_prefix(client: FlaskClient) -> None:
+    answer = upload(client, media_bytes("mp4"), environ_overrides={"SCRIPT_NAME": "/telltale"})
+    links = answer.get_json()["links"]
+    assert all(link.startswith("/telltale/") for link in links.values())
+
+
+def test_pages_are_registered(app: Flask) -> None:
+    assert {"/", "/history", "/detections/<detection_id>"} <= {rule.rule for rule in app.url_map.iter_rules()}

@@ -1,0 +1,1 @@
+"""The web server: REST API, pages, and the worker that it keeps running."""

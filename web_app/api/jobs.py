@@ -1,0 +1,80 @@
+"""A job's state, once, as a stream of events, and its cancelling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response, current_app, jsonify, stream_with_context
+
+from utils.errors import ConflictError, NotFoundError
+from web_app.api import present
+from web_app.api.detect import waiting_slot
+from web_app.db import JobState
+from web_app.detections import find_detection
+from web_app.services import Services, services
+
+LOOK_S = 0.2  # as often as a worker notes progress
+HEARTBEAT_S = 15.0  # proxies close streams that are silent for longer
+LONGEST_STREAM_S = 600.0  # then the browser connects again
+RETRY_MS = 1000
+
+
+def get_job(id: str) -> Response:
+    """The state of an analysis: stage, fraction, jobs ahead of it, and at the end its report or its problem."""
+    return jsonify(_snapshot(services(), id))
+
+
+def get_job_events(id: str) -> Response:
+    """The same as a stream of server-sent events, one per change, that ends with the final state.
+
+    When many clients listen, the stream may end after one event; `EventSource` then asks again by itself.
+    """
+    parts = services()
+    first = _snapshot(parts, id)  # an unknown id is answered before the stream begins
+    answer = current_app.response_class(stream_with_context(_events(parts, first)), mimetype="text/event-stream")
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Accel-Buffering"] = "no"  # nginx would hold the events back
+    return answer
+
+
+def cancel_job(id: str) -> Response:
+    """Cancel an analysis that waits or runs."""
+    parts = services()
+    _snapshot(parts, id)
+    if not parts.queue.cancel(id):
+        raise ConflictError("The analysis has already ended.", state=_snapshot(parts, id)["state"])
+    return jsonify(_snapshot(parts, id))
+
+
+def _snapshot(parts: Services, public_id: str) -> dict[str, Any]:
+    with parts.database.read() as session:
+        row = find_detection(session, public_id)
+        if row is None:
+            raise NotFoundError("There is no analysis with this id.")
+        return present.job(session, parts.queue, row)
+
+
+def _events(parts: Services, snapshot: dict[str, Any]) -> Iterator[str]:
+    yield f"retry: {RETRY_MS}\n\n{_event(snapshot)}"
+    with waiting_slot(parts) as free:
+        until = time.monotonic() + LONGEST_STREAM_S
+        said_at = time.monotonic()
+        while free and not JobState(snapshot["state"]).final and time.monotonic() < until:
+            if parts.stopping.wait(LOOK_S):
+                return
+            try:
+                now = _snapshot(parts, snapshot["id"])
+            except NotFoundError:  # deleted meanwhile: the next request will be told
+                return
+            if now != snapshot:
+                snapshot, said_at = now, time.monotonic()
+                yield _event(snapshot)
+            elif time.monotonic() - said_at >= HEARTBEAT_S:
+                said_at = time.monotonic()
+                yield ": still here\n\n"
+
+
+def _event(snapshot: dict[str, Any]) -> str:
+    return f"data: {current_app.json.dumps(snapshot)}\n\n"

@@ -1,0 +1,262 @@
+"""The queue on the database: every change of a job's state is one statement here, safe with any number of workers.
+
+A worker owns a job while its lease runs. Each claim counts an attempt, and all that the worker writes carries worker
+and attempt as a condition: a worker that was given up, or whose job was cancelled, changes nothing any more. The
+states and their transitions are drawn in docs/jobs.md.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from utils.config import JobSettings
+from utils.errors import QueueFullError, TelltaleError, WorkerLostError
+from utils.types import Report
+from web_app.db import Database, DetectionRow, JobRow, JobState, MediaRow, utc_now
+
+ANALYSE = "analyse"
+DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
+FIRST_GUESS_S = 5.0  # until something has finished
+MAX_RETRY_AFTER_S = 60
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job in a worker's hands: which one, whose, the how-manyth attempt, and the file to analyse."""
+
+    job_id: int
+    public_id: str
+    worker_id: str
+    attempt: int
+    stored_name: str
+
+
+class JobQueue:
+    """Claims, leases and endings of jobs.
+
+    Args:
+        database: where the rows are.
+        settings: lease, attempts and the most waiting jobs.
+    """
+
+    def __init__(self, database: Database, settings: JobSettings) -> None:
+        self.database = database
+        self.settings = settings
+
+    # What the web process does
+
+    def require_room(self, session: Session) -> None:
+        """Refuse more work when too much is waiting.
+
+        Raises:
+            QueueFullError: `max_waiting` is reached; the fact `retry_after_s` says when to come back.
+        """
+        waiting = self.waiting(session)
+        if waiting >= self.settings.max_waiting:
+            raise QueueFullError(
+                f"{waiting} analyses are waiting, and no more than {self.settings.max_waiting} may.",
+                retry_after_s=self._seconds_per_job(session),
+            )
+
+    def add(self, session: Session, media: MediaRow, detection: dict[str, Any]) -> JobRow:
+        """Queue the analysis of a medium within the caller's transaction.
+
+        Args:
+            session: a writing session.
+            media: the stored medium.
+            detection: further columns of the detection's row.
+
+        Raises:
+            QueueFullError: see `require_room`.
+        """
+        self.require_room(session)
+        job = JobRow(public_id=secrets.token_hex(16), task=ANALYSE, state=JobState.QUEUED)
+        session.add(job)
+        session.flush()
+        session.add(DetectionRow(job_id=job.id, media_id=media.id, **detection))
+        session.flush()
+        return job
+
+    def waiting(self, session: Session) -> int:
+        """How many jobs wait for a worker."""
+        return session.scalar(sa.select(sa.func.count()).where(JobRow.state == JobState.QUEUED)) or 0
+
+    def ahead(self, session: Session, job: JobRow) -> int | None:
+        """How many jobs will be taken before this one, 0 for the next; None for a job that does not wait."""
+        if job.state != JobState.QUEUED:
+            return None
+        before = sa.select(sa.func.count()).where(JobRow.state == JobState.QUEUED, JobRow.id < job.id)
+        return session.scalar(before) or 0
+
+    def cancel(self, public_id: str) -> bool:
+        """End a waiting or running job; False when it had ended already. Its worker notices at the next progress."""
+        with self.database.write() as session:
+            return _changed(
+                session,
+                sa.update(JobRow)
+                .where(JobRow.public_id == public_id, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
+                .values(state=JobState.CANCELLED, finished_at=utc_now(), lease_until=None, stage=None),
+            )
+
+    def _seconds_per_job(self, session: Session) -> int:
+        recent = session.execute(
+            sa.select(JobRow.started_at, JobRow.finished_at)
+            .where(JobRow.state == JobState.DONE)
+            .order_by(JobRow.id.desc())
+            .limit(DURATION_SAMPLE)
+        ).all()
+        spans = [(end - start).total_seconds() for start, end in recent if start is not None and end is not None]
+        mean = sum(spans) / len(spans) if spans else FIRST_GUESS_S
+        return min(max(math.ceil(mean), 1), MAX_RETRY_AFTER_S)
+
+    # What a worker does
+
+    def claim(self, worker_id: str) -> Claim | None:
+        """Take the oldest job that waits or whose lease has run out; None when there is nothing to do.
+
+        Jobs whose last allowed attempt was lost end here as failed, `worker_lost`.
+        """
+        with self.database.read() as session:  # an idle worker must not take the write lock five times a second
+            if session.scalar(sa.select(JobRow.id).where(_claimable(utc_now())).limit(1)) is None:
+                return None
+        with self.database.write() as session:
+            now = utc_now()
+            self._fail_lost(session, now)
+            oldest = (
+                sa.select(JobRow.id)
+                .where(_claimable(now))
+                .order_by(JobRow.id)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+                .scalar_subquery()
+            )
+            row = session.execute(
+                sa.update(JobRow)
+                .where(JobRow.id == oldest, _claimable(now))
+                .values(
+                    state=JobState.RUNNING,
+                    attempts=JobRow.attempts + 1,
+                    worker_id=worker_id,
+                    lease_until=now + self._lease(),
+                    started_at=now,
+                    stage=None,
+                    fraction=0.0,
+                )
+                .returning(JobRow.id, JobRow.public_id, JobRow.attempts)
+                .execution_options(synchronize_session=False)
+            ).one_or_none()
+            if row is None:
+                return None
+            stored_name = session.scalars(
+                sa.select(MediaRow.stored_name)
+                .join(DetectionRow, DetectionRow.media_id == MediaRow.id)
+                .where(DetectionRow.job_id == row.id)
+            ).one()
+            return Claim(row.id, row.public_id, worker_id, row.attempts, stored_name)
+
+    def renew(self, claim: Claim) -> bool:
+        """Prolong the lease; False when the job is no longer this worker's (cancelled, deleted, given to another)."""
+        return self._update_own(claim, lease_until=utc_now() + self._lease())
+
+    def report_progress(self, claim: Claim, stage: str, fraction: float) -> bool:
+        """Note how far the job is (stage, 0..1); False when the job is no longer this worker's."""
+        return self._update_own(claim, stage=stage, fraction=min(max(fraction, 0.0), 1.0))
+
+    def finish(self, claim: Claim, report: Report) -> bool:
+        """Store the report and end the job, together; False when the job is no longer this worker's."""
+        with self.database.write() as session:
+            ended = _changed(
+                session,
+                sa.update(JobRow)
+                .where(_own(claim))
+                .values(state=JobState.DONE, stage=None, fraction=1.0, lease_until=None, finished_at=utc_now()),
+            )
+            if ended:
+                session.execute(
+                    sa.update(DetectionRow)
+                    .where(DetectionRow.job_id == claim.job_id)
+                    .values(
+                        report=report.to_dict(),
+                        prediction=report.verdict.outcome.value,
+                        fake_probability=report.verdict.probability,
+                        model_version=report.model_version,
+                    )
+                )
+            return ended
+
+    def fail(self, claim: Claim, error: TelltaleError) -> bool:
+        """End the job with the error's code; False when the job is no longer this worker's."""
+        return self._update_own(
+            claim, state=JobState.FAILED, error_code=error.code, error_detail=error.detail, stage=None,
+            lease_until=None, finished_at=utc_now(),
+        )  # fmt: skip
+
+    def give_back(self, claim: Claim) -> bool:
+        """Queue the job again without counting the attempt, because the worker is asked to stop."""
+        return self._update_own(
+            claim, state=JobState.QUEUED, attempts=claim.attempt - 1, stage=None, fraction=0.0, lease_until=None,
+            worker_id=None,
+        )  # fmt: skip
+
+    def release_lost(self, worker_id: str) -> int:
+        """End the leases of a worker that is known to be dead, so that nobody waits for them; returns how many."""
+        with self.database.write() as session:
+            result = session.execute(
+                sa.update(JobRow)
+                .where(JobRow.worker_id == worker_id, JobRow.state == JobState.RUNNING)
+                .values(lease_until=utc_now())
+            )
+            return int(result.rowcount)  # type: ignore[attr-defined]
+
+    def _fail_lost(self, session: Session, now: dt.datetime) -> None:
+        lost = WorkerLostError(f"The worker was lost {self.settings.attempts} times during this analysis.")
+        session.execute(
+            sa.update(JobRow)
+            .where(
+                JobRow.state == JobState.RUNNING,
+                JobRow.lease_until <= now,
+                JobRow.attempts >= self.settings.attempts,
+            )
+            .values(
+                state=JobState.FAILED, error_code=lost.code, error_detail=lost.detail, stage=None, lease_until=None,
+                finished_at=now,
+            )
+            .execution_options(synchronize_session=False)
+        )  # fmt: skip
+
+    def _update_own(self, claim: Claim, **values: Any) -> bool:
+        with self.database.write() as session:
+            return _changed(session, sa.update(JobRow).where(_own(claim)).values(**values))
+
+    def _lease(self) -> dt.timedelta:
+        return dt.timedelta(seconds=self.settings.lease_s)
+
+
+def _claimable(now: dt.datetime) -> sa.ColumnElement[bool]:
+    """Waiting, or running under a lease that has ended (a lost last attempt is ended before the claim)."""
+    return sa.or_(
+        JobRow.state == JobState.QUEUED,
+        sa.and_(JobRow.state == JobState.RUNNING, JobRow.lease_until <= now),
+    )
+
+
+def _own(claim: Claim) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        JobRow.id == claim.job_id,
+        JobRow.state == JobState.RUNNING,
+        JobRow.worker_id == claim.worker_id,
+        JobRow.attempts == claim.attempt,
+    )
+
+
+def _changed(session: Session, statement: sa.Update) -> bool:
+    """Run an update by condition; whether a row met it."""
+    result = session.execute(statement.execution_options(synchronize_session=False))
+    return bool(result.rowcount)  # type: ignore[attr-defined]

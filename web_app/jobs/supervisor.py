@@ -1,0 +1,170 @@
+"""The worker process of a server: started with it, started again when it dies, ended with it.
+
+Restarts wait longer each time and have a budget, because a worker that dies at once will do so again. What the dead
+worker had in its hands goes back to the queue at once instead of after its lease.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from utils.config import ENV_PREFIX, Settings
+from utils.log import get_logger
+from web_app.jobs.queue import JobQueue
+from web_app.paths import ROOT
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """How patient a supervisor is.
+
+    Args:
+        first_s: seconds before the first restart; doubled each time.
+        longest_s: most seconds before a restart.
+        budget: restarts that are allowed in a row.
+        healthy_s: a worker that lived this long has proved itself, and counting starts anew.
+        grace_s: seconds a worker has to end by itself when asked to.
+    """
+
+    first_s: float = 0.5
+    longest_s: float = 30.0
+    budget: int = 8
+    healthy_s: float = 120.0
+    grace_s: float = 15.0
+
+
+def worker_command() -> tuple[str, ...]:
+    """What starts the real worker."""
+    return (sys.executable, "-m", "web_app.jobs.worker")
+
+
+def settings_environ(settings: Settings) -> dict[str, str]:
+    """The settings as TELLTALE_ variables, so that a child process works with exactly the same ones."""
+    return {
+        f"{ENV_PREFIX}{section.upper()}__{key.upper()}": str(value)
+        for section, keys in dataclasses.asdict(settings).items()
+        for key, value in keys.items()
+    }
+
+
+class Supervisor:
+    """Keeps one worker process running.
+
+    The worker's standard input is a pipe that only this process holds: it ends when this process does, however that
+    happens, and the worker ends with it.
+
+    Args:
+        settings: handed to the worker in its environment.
+        queue: where the jobs of a dead worker are released.
+        command: starts the worker; `--supervised --worker-id NAME` is appended.
+        policy: how patient to be.
+    """
+
+    def __init__(
+        self, settings: Settings, queue: JobQueue, command: Sequence[str], policy: RestartPolicy | None = None
+    ) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._command = tuple(command)
+        self._policy = policy or RestartPolicy()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self.starts = 0
+
+    def start(self) -> None:
+        """Start the worker and watch over it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the worker to end, insist after `grace_s`, and return when it is gone."""
+        self._stopping.set()
+        with self._lock:
+            process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(self._policy.grace_s)
+            except subprocess.TimeoutExpired:
+                log.warning("the worker does not end; it is killed")
+        self._thread.join(self._policy.grace_s)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the living worker; None while there is none."""
+        with self._lock:
+            return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            worker_id = f"worker-{os.getpid()}-{secrets.token_hex(4)}"
+            born = time.monotonic()
+            code = self._run_worker(worker_id)
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - born >= self._policy.healthy_s:
+                failures = 0
+            failures += 1
+            if failures > self._policy.budget:
+                log.error("the worker died %d times in a row, the last time with %s; it stays down", failures, code)
+                return
+            pause_s = min(self._policy.first_s * 2 ** (failures - 1), self._policy.longest_s)
+            log.warning("the worker died (%s); it starts again in %.1f s", code, pause_s)
+            self._stopping.wait(pause_s)
+
+    def _run_worker(self, worker_id: str) -> int:
+        """Start one worker, wait for its end, clear up behind it; returns its exit code."""
+        with self._lock:
+            if self._stopping.is_set():
+                return 0
+            process = self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+                [*self._command, "--supervised", "--worker-id", worker_id],
+                cwd=ROOT,
+                env={**os.environ, **settings_environ(self._settings)},
+                stdin=subprocess.PIPE,
+                start_new_session=True,  # Ctrl+C reaches this process only, which ends the worker in order
+            )
+            self.starts += 1
+        with process:
+            while process.poll() is None:
+                if self._stopping.wait(0.1):
+                    self._await_end(process)
+        _kill_group(process.pid)  # decoders of a worker that was killed
+        try:
+            released = self._queue.release_lost(worker_id)
+        except SQLAlchemyError as error:
+            log.warning("jobs of the dead worker wait for their lease: %s", error)
+        else:
+            if released:
+                log.info("%d job(s) of the dead worker go back to the queue", released)
+        return process.returncode
+
+    def _await_end(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            process.wait(self._policy.grace_s)
+        except subprocess.TimeoutExpired:
+            _kill_group(process.pid)
+            process.wait()
+
+
+def _kill_group(pid: int) -> None:
+    """Kill what is left of a worker's process group; usually nothing is."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,48 @@
+"""Where the server keeps what it writes: every path below the instance folder, from the settings alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.config import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository's root; relative folders of the settings start here, wherever the server was started from."""
+
+
+@dataclass(frozen=True)
+class InstancePaths:
+    """The instance folder and the places in it; nothing is created by asking for a path."""
+
+    instance: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> InstancePaths:
+        """The paths for `[storage] instance_dir`; a relative folder starts at the repository's root."""
+        return cls(ROOT / settings.storage.instance_dir)
+
+    @property
+    def uploads(self) -> Path:
+        return self.instance / "uploads"
+
+    @property
+    def database(self) -> Path:
+        return self.instance / "telltale.sqlite3"
+
+    @property
+    def feedback_log(self) -> Path:
+        return self.instance / "feedback_log.jsonl"
+
+    @property
+    def training_history(self) -> Path:
+        return self.instance / "rl_training_history.jsonl"
+
+    @property
+    def secret(self) -> Path:
+        return self.instance / "secret"
+
+    def create(self) -> None:
+        """Make the folders, readable by their owner only."""
+        self.instance.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.uploads.mkdir(exist_ok=True, mode=0o700)

@@ -1,0 +1,157 @@
+"""Serving: waitress in this process, the supervised worker beside it, and an orderly end for both.
+
+waitress is a threaded server in pure Python. It reads a request completely before a thread gets it, so slow clients
+cost a socket and no thread, and it refuses bodies above the limit by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from utils.config import Settings
+from utils.errors import BadRequestError, MediaTooLargeError, TelltaleError
+from utils.log import get_logger
+from web_app.app import create_app
+from web_app.jobs.supervisor import Supervisor, worker_command
+from web_app.problems import MIME
+from web_app.security import HEADERS
+from web_app.services import EXTENSION, WAITING_SLOTS, Services
+from web_app.uploads import MULTIPART_OVERHEAD
+
+SHORT_REQUEST_THREADS = 16  # beside the threads that may sleep until a job ends
+CONNECTIONS = 1000
+IDLE_CONNECTION_S = 60
+EXIT_ADDRESS = 1
+ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+
+log = get_logger(__name__)
+
+
+class ProblemErrorTask(ErrorTask):
+    """What waitress refuses by itself (too large, malformed) as problem JSON, like every other error."""
+
+    def execute(self) -> None:
+        request: Any = self.request
+        refused = request.error
+        error = _problem_of(refused.code, refused.body)
+        body = json.dumps(error.to_problem()).encode()
+        self.status = f"{error.status} {refused.reason}"
+        self.response_headers = [*HEADERS.items(), ("Content-Type", MIME), ("Content-Length", str(len(body)))]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class ProblemChannel(HTTPChannel):
+    error_task_class = ProblemErrorTask
+
+
+def serve(
+    settings: Settings,
+    *,
+    with_worker: bool = True,
+    verify: Callable[[Settings], object] | None = None,
+    command: Sequence[str] | None = None,
+) -> int:
+    """Verify the weights, then serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: the whole configuration; the worker gets the same.
+        with_worker: start and supervise a worker process.
+        verify: see `create_app`.
+        command: starts the worker; None takes `web_app.jobs.worker`.
+
+    Returns:
+        The exit code: 0 after a clean end, 1 if the address cannot be listened on.
+
+    Raises:
+        WeightsError: the weights are missing or do not match their checksums; nothing was served.
+    """
+    app = create_app(settings, verify=verify)
+    parts: Services = app.extensions[EXTENSION]
+    try:
+        parts.weights.require()
+        try:
+            server = _listen(app, parts)
+        except OSError as error:
+            print(
+                f"Cannot listen on {settings.server.host} port {settings.server.port}: {error.strerror}. "
+                "Another program may use it; choose another with --port.",
+                file=sys.stderr,
+            )
+            return EXIT_ADDRESS
+        supervisor = Supervisor(settings, parts.queue, command or worker_command()) if with_worker else None
+        _run(server, parts, supervisor, settings)
+    finally:
+        parts.close()
+    return 0
+
+
+def _run(server: Any, parts: Services, supervisor: Supervisor | None, settings: Settings) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
+        parts.stopping.set()
+        raise SystemExit(0)  # waitress takes this as the order to finish
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        if supervisor is not None:
+            supervisor.start()
+        print(f"Telltale is ready at {_address(server, settings)} (Ctrl+C ends it)", flush=True)
+        server.run()
+    except SystemExit:
+        log.info("the server ends")
+    finally:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl+C must not leave the worker behind
+        server.close()
+        if supervisor is not None:
+            supervisor.stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _listen(app: Any, parts: Services) -> Any:
+    settings = parts.settings
+    server = create_server(
+        app,
+        host=settings.server.host,
+        port=settings.server.port,
+        threads=WAITING_SLOTS + SHORT_REQUEST_THREADS,
+        max_request_body_size=parts.store.max_bytes + MULTIPART_OVERHEAD,
+        connection_limit=CONNECTIONS,
+        channel_timeout=IDLE_CONNECTION_S,
+        clear_untrusted_proxy_headers=True,
+        ident="telltale",
+    )
+    for each in _single_servers(server):
+        each.channel_class = ProblemChannel
+    return server
+
+
+def _single_servers(server: Any) -> list[Any]:
+    """The listening sockets; a name such as localhost has one per address family."""
+    listening = [each for each in getattr(server, "map", {}).values() if hasattr(each, "channel_class")]
+    return listening or [server]
+
+
+def _address(server: Any, settings: Settings) -> str:
+    port = server.effective_listen[0][1] if hasattr(server, "effective_listen") else server.effective_port
+    host = "localhost" if settings.server.host in ANY_ADDRESS else settings.server.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _problem_of(status: int, detail: str) -> TelltaleError:
+    if status == MediaTooLargeError.status:
+        return MediaTooLargeError(detail)
+    error: TelltaleError = BadRequestError(detail)
+    error.status = status
+    return error

@@ -1,0 +1,76 @@
+"""What the views work with, built once per application and reached through it: no module of ours keeps state."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flask import current_app
+
+from utils.config import Settings
+from web_app.db import Database
+from web_app.jobs.queue import JobQueue
+from web_app.migrations import migrate
+from web_app.ops import WeightsCheck
+from web_app.paths import InstancePaths
+from web_app.security import load_secret
+from web_app.store import MediaStore
+
+EXTENSION = "telltale"
+WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one application.
+
+    `slots` bounds the requests that wait; `stopping` is set when the server ends, so that they stop waiting.
+    """
+
+    settings: Settings
+    paths: InstancePaths
+    database: Database
+    store: MediaStore
+    queue: JobQueue
+    weights: WeightsCheck
+    secret: bytes
+    slots: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(WAITING_SLOTS))
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def build(cls, settings: Settings, verify: Callable[[Settings], object] | None = None) -> Services:
+        """Create the instance folder, bring the database up to date and clear what interrupted uploads left.
+
+        Args:
+            settings: the whole configuration.
+            verify: checks the weights and raises WeightsError; None takes `utils.weights.verify_current`.
+        """
+        paths = InstancePaths.of(settings)
+        paths.create()
+        database = Database.of(settings)
+        migrate(database)
+        store = MediaStore(paths.uploads, settings.media.max_file_mb * 1_000_000)
+        store.sweep_cut_off()
+        return cls(
+            settings=settings,
+            paths=paths,
+            database=database,
+            store=store,
+            queue=JobQueue(database, settings.jobs),
+            weights=WeightsCheck(settings, verify),
+            secret=load_secret(paths.secret),
+        )
+
+    def close(self) -> None:
+        """Wake the waiting requests and give the database connections back."""
+        self.stopping.set()
+        self.database.close()
+
+
+def services() -> Services:
+    """The parts of the application that handles the present request."""
+    found = current_app.extensions[EXTENSION]
+    if not isinstance(found, Services):
+        raise TypeError("create_app has not prepared this application")
+    return found
