@@ -173,7 +173,7 @@ def pack_tensors(tensors: Mapping[str, npt.NDArray[Any]], *, int8: bool) -> Arra
             out[name] = np.clip(np.rint(value / shaped), -127, 127).astype(np.int8)
             out[name + SCALE_SUFFIX] = scale
         else:
-            out[name] = np.ascontiguousarray(value)
+            out[name] = np.asarray(value, order="C")
     return out
 
 
@@ -291,7 +291,11 @@ def load_ensemble(
 
 
 def publish_version(
-    root: Path, name: str, tensors: Mapping[str, Arrays], documents: Mapping[str, Mapping[str, Any]]
+    root: Path,
+    name: str,
+    tensors: Mapping[str, Arrays],
+    documents: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, Path] | None = None,
 ) -> Version:
     """Write a new version: everything into a scratch folder, checksums last, then one rename.
 
@@ -300,6 +304,7 @@ def publish_version(
         name: of the new version; letters, digits, dots, hyphens and underscores.
         tensors: stored arrays per file stem (`cnn`, ..., `gate`), as `pack_tensors` gives them.
         documents: JSON documents per file stem (`calibration`, `card`, ...).
+        files: further files to copy, by the name they get.
 
     Raises:
         WeightsError: the name is taken or not allowed.
@@ -313,10 +318,12 @@ def publish_version(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     for stem, arrays in tensors.items():
-        save_file({k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())}, scratch / f"{stem}.safetensors")
+        save_file({k: np.asarray(v, order="C") for k, v in sorted(arrays.items())}, scratch / f"{stem}.safetensors")
     for stem, document in documents.items():
         text = json.dumps(document, indent=2, sort_keys=True) + "\n"
         (scratch / f"{stem}.json").write_text(text, encoding="utf-8")
+    for file_name, source in (files or {}).items():
+        shutil.copyfile(source, scratch / file_name)
     checksums = {path.name: file_sha256(path) for path in sorted(scratch.iterdir())}
     (scratch / CHECKSUMS).write_text(json.dumps(checksums, indent=2) + "\n", encoding="utf-8")
     for path in scratch.iterdir():

@@ -1,0 +1,356 @@
+"""Analyse pictures and videos from the command line (`python inference.py photo.jpg clip.mp4 folder/`) or from Python.
+
+Both ways lead through `utils.detection.pipeline.analyse`, as the server does. Heavy modules are imported inside the
+functions that need them, so that `--help` answers at once. docs/cli.md shows every option and exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from utils.config import DetectionSettings, Settings, load_settings
+from utils.detection.collect import Collected, check_readable, collect_files
+from utils.detection.listing import (
+    FileResult,
+    format_csv,
+    format_json,
+    format_json_line,
+    format_table,
+    printable,
+    write_atomically,
+)
+from utils.errors import ConfigError, TelltaleError, UnsupportedMediaError
+from utils.log import configure_logging, get_logger
+
+if TYPE_CHECKING:
+    from utils.types import MediaKind, Report
+
+log = get_logger(__name__)
+
+EXPERTS = ("cnn", "resnext", "vit", "lstm")
+EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+EPILOG = """\
+exit codes:
+  0    every file was analysed (whatever the verdicts)
+  1    some files failed, or the output could not be written
+  2    the command line is wrong
+  3    the weights or the configuration cannot be used
+  130  interrupted; what was finished has been written
+
+examples:
+  python inference.py photo.jpg clip.mp4
+  python inference.py folder/ 'more/*.webp' --csv --output verdicts.csv
+  python inference.py folder/ --jsonl | head -n 1
+  python inference.py --selftest
+"""
+
+
+class DeepfakeDetector:
+    """The Python interface: networks loaded once, then any number of files.
+
+    Args:
+        device: `cpu`, `cuda` or `auto`; None follows the configuration.
+        experts: names out of `EXPERTS` to load; None follows the configuration.
+        threshold: calibrated probability of fake, 0.05..0.95, from which a verdict leans to fake; None follows the
+            configuration.
+        config: an ini file like `config.ini`, or settings that were read before; None reads the repository's own.
+
+    Raises:
+        ConfigError: the configuration or one of the arguments is not valid.
+        WeightsError: the weights are missing or do not match their checksums.
+    """
+
+    def __init__(
+        self,
+        device: str | None = None,
+        experts: Sequence[str] | None = None,
+        threshold: float | None = None,
+        config: Path | str | Settings | None = None,
+    ) -> None:
+        from utils.detection.pipeline import load_analyser
+
+        self.settings = read_settings(config, device=device, experts=experts, threshold=threshold)
+        chosen = None if experts is None else tuple(experts)
+        self.analyser = load_analyser(self.settings, device=device, experts=chosen)
+
+    def predict_image(self, path: Path | str) -> Report:
+        """Analyse one picture.
+
+        Raises:
+            UnsupportedMediaError: it is a video, or no format that we read.
+            TelltaleError: it cannot be analysed; the code says why.
+        """
+        from utils.types import MediaKind
+
+        return self._predict_kind(Path(path), MediaKind.IMAGE, "a video; use predict_video")
+
+    def predict_video(self, path: Path | str) -> Report:
+        """Analyse one video.
+
+        Raises:
+            UnsupportedMediaError: it is a picture, or no format that we read.
+            TelltaleError: it cannot be analysed; the code says why.
+        """
+        from utils.types import MediaKind
+
+        return self._predict_kind(Path(path), MediaKind.VIDEO, "a picture; use predict_image")
+
+    def batch_predict(self, paths: Iterable[Path | str]) -> list[FileResult]:
+        """Analyse many files; one that fails is a `FileResult` with its error and does not stop the rest."""
+        return list(self.iter_predict(paths))
+
+    def iter_predict(
+        self, paths: Iterable[Path | str], progress: Callable[[Path, str, float], None] | None = None
+    ) -> Iterator[FileResult]:
+        """Like `batch_predict`, one result as soon as it is there.
+
+        Args:
+            paths: files, pictures and videos mixed.
+            progress: called with the file, the stage and the fraction 0..1 of this file.
+        """
+        for path in map(Path, paths):
+            yield self._predict_one(path, progress)
+
+    def _predict_kind(self, path: Path, kind: MediaKind, advice: str) -> Report:
+        from utils.detection.pipeline import analyse
+
+        from utils.media.sniff import SNIFF_BYTES, sniff
+
+        check_readable(path)
+        with path.open("rb") as stream:
+            found = sniff(stream.read(SNIFF_BYTES))
+        if found.kind is not kind:
+            raise UnsupportedMediaError(f"{printable(path.name)} is {advice}.")
+        return analyse(path, self.analyser)
+
+    def _predict_one(self, path: Path, progress: Callable[[Path, str, float], None] | None) -> FileResult:
+        from utils.detection.pipeline import analyse
+
+        start = time.perf_counter()
+        report, failure = None, None
+
+        def tell(stage: str, fraction: float) -> None:
+            if progress is not None:
+                progress(path, stage, fraction)
+
+        try:
+            check_readable(path)
+            report = analyse(path, self.analyser, progress=tell)
+        except TelltaleError as error:
+            failure = error
+        except Exception as error:  # a fault of ours in one file must not cost the results of the others
+            log.exception("%s could not be analysed", printable(str(path)))
+            failure = TelltaleError(f"{type(error).__name__}: {printable(str(error))}")
+        return FileResult(path, report, failure, (time.perf_counter() - start) * 1000)
+
+
+def read_settings(
+    config: Path | str | Settings | None = None,
+    *,
+    device: str | None = None,
+    experts: Sequence[str] | None = None,
+    threshold: float | None = None,
+) -> Settings:
+    """The settings with what the caller chose, which goes before the environment and the file.
+
+    Raises:
+        ConfigError: a value is unknown or out of range.
+    """
+    unknown = [name for name in experts or () if name not in EXPERTS]
+    if unknown or (experts is not None and not experts):
+        raise ConfigError(f"The experts are {', '.join(EXPERTS)}, not {', '.join(unknown) or 'none'}.")
+    given = {"device": device, "experts": None if experts is None else ",".join(experts), "threshold": threshold}
+    overrides = {f"TELLTALE_DETECTION__{k.upper()}": str(v) for k, v in given.items() if v is not None}
+    if isinstance(config, Settings):
+        checked = load_settings(environ=overrides).detection
+        chosen = {key: getattr(checked, key) for key, value in given.items() if value is not None}
+        return dataclasses.replace(config, detection=dataclasses.replace(config.detection, **chosen))
+    return load_settings(None if config is None else Path(config), environ={**os.environ, **overrides})
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, documented by itself."""
+    parser = argparse.ArgumentParser(
+        prog="inference.py",
+        description="Say for pictures and videos whether faces in them look real or fake, and how sure that is.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, or quoted patterns such as 'a/*.jpg'")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    form.add_argument("--jsonl", action="store_true", help="one line of JSON per file, as soon as it is finished")
+    form.add_argument("--csv", action="store_true", help="comma-separated values with a header")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to standard output")
+    parser.add_argument("--threshold", type=_threshold, metavar="P", help="probability from which a verdict leans fake")
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), help="where the networks run")
+    parser.add_argument("--experts", type=_experts, metavar="A,B", help=f"only these of {', '.join(EXPERTS)}")
+    parser.add_argument(
+        "--recursive", action=argparse.BooleanOptionalAction, default=True, help="enter folders inside folders"
+    )
+    parser.add_argument("--config", type=Path, metavar="INI", help="another configuration file than config.ini")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no remarks on standard error")
+    parser.add_argument("--selftest", action="store_true", help="check weights, decoders and a known picture, and stop")
+    return parser
+
+
+def _threshold(text: str) -> float:
+    declared = next(f for f in dataclasses.fields(DetectionSettings) if f.name == "threshold").metadata
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+    if not declared["low"] <= value <= declared["high"]:
+        raise argparse.ArgumentTypeError(f"{text} does not lie in {declared['low']} to {declared['high']}")
+    return value
+
+
+def _experts(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in EXPERTS]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'} is not among {', '.join(EXPERTS)}")
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; argparse itself leaves with 2 on a wrong command line."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if not options.paths and not options.selftest:
+        parser.error("name at least one file, folder or pattern (or --selftest)")
+    if options.paths and options.selftest:
+        parser.error("--selftest takes no files")
+    if options.output is not None and (options.output.is_dir() or not options.output.parent.is_dir()):
+        parser.error(f"--output {options.output}: its folder does not exist, or it is a folder itself")
+    configure_logging("error" if options.quiet else "warning")
+    try:
+        return _selftest(options) if options.selftest else _run(options)
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return EXIT_UNUSABLE
+    except KeyboardInterrupt:
+        print("Interrupted before anything was finished.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_SOME_FAILED
+    except OSError as error:
+        print(f"The output cannot be written: {error}.", file=sys.stderr)
+        return EXIT_SOME_FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    collected = collect_files(options.paths, recursive=options.recursive)
+    if collected.passed_over and not options.quiet:
+        print(f"Passed over {collected.passed_over} other files in the folders.", file=sys.stderr)
+    results, interrupted = _analyse_all(options, collected)
+    if not (options.jsonl and options.output is None):
+        _write(_render(options, results), options.output)
+    if interrupted:
+        total = len(collected.files) + len(collected.missing)
+        print(f"Interrupted: {len(results)} of {total} finished.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if any(result.error is not None for result in results) else EXIT_OK
+
+
+def _analyse_all(options: argparse.Namespace, collected: Collected) -> tuple[list[FileResult], bool]:
+    """Every result, and whether the user interrupted; JSON lines to standard output are written on the way."""
+    results: list[FileResult] = []
+    live = options.jsonl and options.output is None
+
+    def add(result: FileResult) -> None:
+        results.append(result)
+        if live:
+            _write(format_json_line(result), None)
+
+    for result in collected.missing:
+        add(result)
+    if not collected.files:  # nothing to load networks for
+        read_settings(options.config)
+        return results, False
+    visible = sys.stderr.isatty() and not options.quiet
+    if visible:
+        print("Loading the networks ...", file=sys.stderr)
+    try:
+        detector = DeepfakeDetector(options.device, options.experts, options.threshold, options.config)
+        with _Bar(len(collected.files), visible) as bar:
+            for result in detector.iter_predict(collected.files, bar.show):
+                bar.finish()
+                add(result)
+    except KeyboardInterrupt:
+        return results, True
+    return results, False
+
+
+class _Bar:
+    """A progress bar over files that also moves within a file; silent where nobody looks at standard error."""
+
+    def __init__(self, total: int, visible: bool) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=total, disable=not visible, file=sys.stderr, leave=False, dynamic_ncols=True,
+            bar_format="{percentage:3.0f}% |{bar}| {desc} [{elapsed}<{remaining}]",
+        )  # fmt: skip
+        self._done = 0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.close()
+
+    def show(self, path: Path, stage: str, fraction: float) -> None:
+        """Move to this fraction of the present file."""
+        self._bar.set_description_str(f"{self._done}/{self._bar.total} {printable(path.name)}: {stage}", refresh=False)
+        self._bar.n = self._done + min(fraction, 1.0)
+        self._bar.refresh()
+
+    def finish(self) -> None:
+        """Count the present file as done, and make room for a line of output."""
+        self._done += 1
+        self._bar.n = self._done
+        self._bar.clear()
+
+
+def _render(options: argparse.Namespace, results: Sequence[FileResult]) -> str:
+    if options.json:
+        return format_json(results)
+    if options.jsonl:
+        return "".join(map(format_json_line, results))
+    return format_csv(results) if options.csv else format_table(results)
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is not None:
+        write_atomically(output, text)
+        return
+    stream: TextIO = sys.stdout
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))  # a C locale cannot print every name
+    stream.flush()
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    from utils.detection.selftest import run_selftest
+
+    settings = read_settings(options.config, device=options.device, threshold=options.threshold)
+    checks = run_selftest(settings, experts=options.experts)
+    lines = [f"{'ok' if c.passed else 'FAIL' if c.passed is False else 'skip':4}  {c.name}: {c.text}" for c in checks]
+    failed = sum(c.passed is False for c in checks)
+    lines.append(f"{len(checks)} checks, {failed} failed." if failed else "All is well: Telltale can be used.")
+    _write("\n".join(map(printable, lines)) + "\n", options.output)
+    return EXIT_UNUSABLE if failed else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

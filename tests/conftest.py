@@ -1,0 +1,106 @@
+"""What tests of several rooms share: a version of tiny networks, a photo of one person, and the real face detector."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from models import EXPERT_NAMES, create_network
+from models.gating import Gate
+from utils.base_weights import FACE_FILE
+from utils.config import DetectionSettings, MediaSettings, Settings, WeightsSettings
+from utils.detection.calibration import Calibration, ReliabilityBin
+from utils.faces.crops import QUALITY_NAMES
+from utils.faces.detector import CenterFaceDetector
+from utils.types import Pixels
+from utils.weights import Arrays, publish_version, set_current
+
+hypothesis.settings.register_profile("telltale", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("telltale")  # a busy machine is slow, and a failure must come back on the next run
+
+BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
+
+
+@pytest.fixture(scope="session")
+def base_folder() -> Path:
+    """The verified base weights of this checkout."""
+    if not (BASE / FACE_FILE).is_file():
+        pytest.skip("the base weights are not set up (make setup)")
+    return BASE
+
+
+@pytest.fixture(scope="session")
+def publish_tiny(base_folder: Path) -> Callable[..., Path]:
+    """Publishes a version `tiny` of the named experts under a root that it makes current, and gives the root back."""
+
+    def publish(root: Path, experts: tuple[str, ...] = EXPERT_NAMES) -> Path:
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "base").symlink_to(base_folder)
+        torch.manual_seed(7)
+        networks = {name: create_network(name, tiny=True) for name in EXPERT_NAMES}
+        gate = Gate(experts=len(EXPERT_NAMES), quality=len(QUALITY_NAMES))
+        gate.scale.fill_(25.0)  # untrained networks hardly tell faces apart; so their differences show
+        networks["gate"] = gate
+        tensors: dict[str, Arrays] = {
+            name: {k: v.numpy() for k, v in network.state_dict().items()}
+            for name, network in networks.items()
+            if name in (*experts, "gate")
+        }
+        calibration = Calibration((ReliabilityBin(0.0, 1.0, 100, 50),), 0.2, 0.8, {}).to_dict()
+        publish_version(root, "tiny", tensors, {"calibration": calibration, "card": {"tiny": True}})
+        set_current(root, "tiny")
+        return root
+
+    return publish
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory, publish_tiny: Callable[..., Path]) -> Path:
+    """Folder of weights with the version `tiny`, all four experts; to be read only."""
+    return publish_tiny(tmp_path_factory.mktemp("tiny") / "trained_models")
+
+
+@pytest.fixture
+def own_root(tmp_path: Path, tiny_root: Path) -> Path:
+    """A copy of `tiny_root` that a test may damage (`base` stays a link)."""
+    return Path(shutil.copytree(tiny_root, tmp_path / "trained_models", symlinks=True))
+
+
+@pytest.fixture(scope="session")
+def settings_for() -> Callable[..., Settings]:
+    """Settings on one thread of the CPU for a folder of weights; keywords replace keys of [detection] and [media]."""
+
+    def build(root: Path, **keys: object) -> Settings:
+        media_keys = {f.name for f in dataclasses.fields(MediaSettings)}
+        of_media = {k: v for k, v in keys.items() if k in media_keys}
+        of_detection = {k: v for k, v in keys.items() if k not in media_keys}
+        return dataclasses.replace(
+            Settings(),
+            media=MediaSettings(**of_media),
+            detection=DetectionSettings(**{"device": "cpu", "threads": 1, **of_detection}),
+            weights=WeightsSettings(dir=str(root)),
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def photo() -> Pixels:
+    """A portrait, (512, 512, 3): one person whose face is about 100 pixels wide, right of the middle at the top."""
+    pixels = np.ascontiguousarray(astronaut(), dtype=np.uint8)
+    pixels.setflags(write=False)
+    return pixels
+
+
+@pytest.fixture(scope="session")
+def face_detector(base_folder: Path) -> CenterFaceDetector:
+    """The product's face detector, on one thread."""
+    return CenterFaceDetector(base_folder / FACE_FILE, threads=1)

@@ -1,0 +1,96 @@
+"""The command line over the real pipeline: decoding child, face detector and tiny networks with random weights."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut
+
+import inference
+from models import EXPERT_NAMES, create_network
+from models.gating import Gate
+from utils.base_weights import FACE_FILE
+from utils.detection.calibration import Calibration, ReliabilityBin
+from utils.detection.selftest import write_picture
+from utils.errors import UnsupportedMediaError
+from utils.faces.crops import QUALITY_NAMES
+from utils.weights import publish_version, set_current
+
+BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A version of tiny networks, in a folder of its own."""
+    if not (BASE / FACE_FILE).is_file():
+        pytest.skip("the face detector is not set up (make setup)")
+    root = tmp_path_factory.mktemp("weights")
+    (root / "base").symlink_to(BASE)
+    torch.manual_seed(7)
+    networks = {name: create_network(name, tiny=True) for name in EXPERT_NAMES}
+    networks["gate"] = Gate(experts=len(EXPERT_NAMES), quality=len(QUALITY_NAMES))
+    tensors = {name: {k: v.numpy() for k, v in net.state_dict().items()} for name, net in networks.items()}
+    calibration = Calibration((ReliabilityBin(0.0, 1.0, 100, 50),), 0.2, 0.8, {}).to_dict()
+    publish_version(root, "tiny", tensors, {"calibration": calibration, "card": {"tiny": True}})
+    set_current(root, "tiny")
+    return root
+
+
+@pytest.fixture
+def media(tmp_path: Path, weights: Path, monkeypatch) -> Path:
+    """A photo, a picture without a face, a clip of the photo, and a file that is cut off."""
+    monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", str(weights))
+    monkeypatch.setenv("TELLTALE_DETECTION__THREADS", "1")
+    photo = Image.fromarray(astronaut())
+    photo.save(tmp_path / "photo.jpg", quality=92)
+    write_picture(tmp_path / "wall.png")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "photo.jpg").read_bytes()[:30])
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(10))
+        stream.width = stream.height = 256
+        stream.pix_fmt = "yuv420p"
+        for _ in range(8):
+            frame = np.asarray(photo.resize((256, 256)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return tmp_path
+
+
+def test_folder_gives_verdicts_of_the_real_pipeline(media, capsys):
+    assert inference.main(["--json", "--device", "cpu", str(media)]) == 1
+    document = json.loads(capsys.readouterr().out)
+    found = {Path(entry["file"]).name: entry for entry in document["results"]}
+    assert found["cut.jpg"]["error"]["code"] == "media_corrupt"
+    assert found["wall.png"]["report"]["prediction"] == "no_face"
+    photo, clip = found["photo.jpg"]["report"], found["clip.mp4"]["report"]
+    for report in (photo, clip):
+        assert report["model_version"] == "tiny"
+        assert 0 < report["fake_probability"] < 1
+        assert sum(expert["weight"] for expert in report["experts"]) == pytest.approx(1, abs=1e-5)
+    assert [e["available"] for e in photo["experts"]] == [True, True, True, False]
+    assert [e["available"] for e in clip["experts"]] == [True, True, True, True]
+    assert len(clip["timeline"]) == 8
+
+
+def test_chosen_expert_alone_carries_the_verdict(media):
+    detector = inference.DeepfakeDetector(device="cpu", experts=["cnn"])
+    report = detector.predict_image(media / "photo.jpg")
+    assert [(e.name, e.weight) for e in report.faces[0].experts if e.available] == [("cnn", pytest.approx(1.0))]
+    with pytest.raises(UnsupportedMediaError, match="use predict_video"):
+        detector.predict_image(media / "clip.mp4")
+
+
+def test_selftest_refuses_tiny_networks(media, capsys):
+    assert inference.main(["--selftest", "--device", "cpu"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if line.startswith("FAIL")]
+    assert len(failed) == 1
+    assert "tiny test networks" in failed[0]
+    assert "ok    picture without a face: the outcome is no_face" in lines

@@ -1,0 +1,388 @@
+"""The files around the code: pins, Makefile, container, configuration, and rules that hold for every source file."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import dataclasses
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+import yaml
+
+from utils.config import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+OUR_PACKAGES = ("models", "utils", "web_app")
+OUR_SCRIPTS = tuple(sorted(path.name for path in ROOT.glob("*.py")))
+SOURCES = sorted([*(p for name in OUR_PACKAGES for p in (ROOT / name).rglob("*.py")), *(ROOT / s for s in OUR_SCRIPTS)])
+SECTIONS: dict[str, type[Any]] = get_type_hints(Settings)
+KEYS = [(section, field) for section, cls in SECTIONS.items() for field in dataclasses.fields(cls)]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def pins(name: str) -> dict[str, str]:
+    """Normalised package names and versions of a requirements file, those it includes left out."""
+    lines = [line.strip() for line in read(name).splitlines()]
+    wanted = [line for line in lines if line and not line.startswith(("#", "-r "))]
+    return dict(re.fullmatch(r"([a-z0-9][a-z0-9-]*)==([0-9][0-9a-z.]*)", line).groups() for line in wanted)
+
+
+# requirements
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-docker.txt"])
+def test_every_requirement_has_one_exact_version(name):
+    assert pins(name)
+
+
+def test_further_requirements_build_on_the_first_without_repeating_it():
+    for name in ("requirements-dev.txt", "requirements-docker.txt"):
+        assert "-r requirements.txt" in read(name).splitlines()
+        assert not pins(name).keys() & pins("requirements.txt").keys()
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Top-level names that a file imports absolutely."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_import_of_the_product_is_a_direct_requirement():
+    distributions = importlib.metadata.packages_distributions()
+    known = pins("requirements.txt").keys()
+    ours = {*OUR_PACKAGES, *(Path(s).stem for s in OUR_SCRIPTS)}
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in SOURCES
+        for name in imported_packages(path) - ours - set(sys.stdlib_module_names)
+        if not {d.lower().replace("_", "-") for d in distributions.get(name, [name])} & known
+    }
+    assert undeclared == set()
+
+
+# Makefile and continuous integration
+
+
+def dry_run(*arguments: str) -> str:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    done = subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_run_sets_up_and_then_serves():
+    text = dry_run("run", "VENV=/nonexistent/venv")
+    steps = ["-m venv", "pip install --disable-pip-version-check -r requirements.txt", "-m utils.base_weights"]
+    places = [text.index(step) for step in [*steps, "web_app/app.py"]]
+    assert places == sorted(places)
+
+
+def test_test_target_ends_with_pytest():
+    assert dry_run("test", "VENV=/nonexistent/venv").strip().splitlines()[-1].endswith("-m pytest")
+
+
+def test_lint_target_runs_all_four_tools():
+    text = dry_run("lint", "VENV=/nonexistent/venv")
+    for tool in ("ruff check .", "ruff format --check .", "mypy", "lint-imports"):
+        assert f"/nonexistent/venv/bin/{tool}\n" in text
+
+
+def test_second_start_installs_nothing(tmp_path):
+    """With an environment whose stamp fits, `make venv` only says so; with another stamp it would install."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nif [ "$1" = -m ]; then echo "called: $*"; else exec {sys.executable} "$@"; fi\n')
+    python.chmod(0o755)
+    command = ["make", "--no-print-directory", "venv", f"VENV={tmp_path}", f"PYTHON={sys.executable}"]
+    outputs = [subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert "called: -m pip install" in outputs[0]
+    assert outputs[1] == "==> Packages are up to date\n"
+    (tmp_path / ".requirements").write_text("other")
+    assert "called: -m pip install" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def test_unsupported_python_is_refused_with_a_sentence(tmp_path):
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo Python 3.9.2; else exit 1; fi\n')
+    old.chmod(0o755)
+    done = subprocess.run(["make", "python", f"PYTHON={old}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Python 3.9.2 is not supported: Telltale needs Python 3.11, 3.12 or 3.13" in done.stdout
+
+
+def test_help_lists_every_documented_target():
+    targets = re.findall(r"^([a-z-]+):.*## ", read("Makefile"), flags=re.MULTILINE)
+    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"run", "test", "setup", "lint", "train", "quick-train", "scorecard", "clean", "help"} <= set(targets)
+    assert [line.split()[1] for line in done.stdout.splitlines()] == targets
+
+
+def test_training_without_data_says_what_is_missing():
+    done = subprocess.run(["make", "need-data"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "data/README.md" in done.stdout
+
+
+def test_ci_lints_and_ends_with_the_tests():
+    path = ROOT / ".ci" / "run"
+    lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+    assert path.stat().st_mode & 0o111
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert "set -euo pipefail" in lines
+    assert lines[-2:] == ["make lint", "make test"]
+    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+# Container
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    word: str
+    rest: str
+
+
+def dockerfile() -> list[Instruction]:
+    """Instructions with continuation lines joined and comments left out."""
+    kept = "\n".join(line for line in read("Dockerfile").splitlines() if not line.lstrip().startswith("#"))
+    joined = kept.replace("\\\n", " ")
+    lines = [line.strip() for line in joined.splitlines() if line.strip()]
+    return [Instruction(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines)]
+
+
+def test_base_images_are_pinned_slim_and_supported():
+    bases = [i.rest.split()[0] for i in dockerfile() if i.word == "FROM"]
+    assert bases
+    assert all(re.fullmatch(r"python:3\.1[123](\.\d+)?-slim-[a-z]+", base) for base in bases)
+
+
+def test_image_follows_the_usual_rules():
+    instructions = dockerfile()
+    last_stage = instructions[max(i for i, step in enumerate(instructions) if step.word == "FROM") :]
+    words = [step.word for step in last_stage]
+    assert "ADD" not in [step.word for step in instructions]
+    assert words.count("CMD") == words.count("HEALTHCHECK") == words.count("USER") == 1
+    user = next(step.rest for step in last_stage if step.word == "USER")
+    assert user not in ("root", "0")
+    assert words.index("USER") > max(i for i, word in enumerate(words) if word in ("RUN", "COPY"))
+    for step in instructions:
+        if step.word == "RUN" and "apt-get install" in step.rest:
+            assert "--no-install-recommends" in step.rest
+            assert "rm -rf /var/lib/apt/lists" in step.rest
+        if step.word == "RUN" and "pip install" in step.rest:
+            assert "--no-cache-dir" in step.rest
+        assert "sudo" not in step.rest
+        assert step.word != "WORKDIR" or step.rest.startswith("/")
+
+
+def test_image_starts_the_server_without_a_shell():
+    command = ast.literal_eval(next(step.rest for step in dockerfile() if step.word == "CMD"))
+    assert command[0] == "gunicorn"
+    module, _, factory = command[-1].partition(":")
+    tree = ast.parse(read(f"{module.replace('.', '/')}.py"))
+    (function,) = [n for n in tree.body if isinstance(n, ast.FunctionDef) and f"{n.name}()" == factory]
+    assert not function.args.args
+    health = next(step.rest for step in dockerfile() if step.word == "HEALTHCHECK")
+    assert ast.literal_eval(health[health.index("[") :])[:2] == ["python", "-c"]
+
+
+def test_image_copies_what_exists_and_what_the_product_needs():
+    sources = {
+        word
+        for step in dockerfile()
+        if step.word == "COPY" and "--from" not in step.rest
+        for word in step.rest.split()[:-1]
+        if not word.startswith("--")
+    }
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+    assert {*OUR_PACKAGES, "trained_models", "config.ini"} <= sources
+    ignored = {line.rstrip("/") for line in read(".dockerignore").splitlines() if not line.startswith("#")}
+    assert not sources & ignored
+    assert {".git", ".venv", "instance", "data"} <= ignored
+
+
+def test_compose_runs_web_and_worker_from_one_image_without_privileges():
+    services = yaml.safe_load(read("docker-compose.yml"))["services"]
+    assert set(services) == {"web", "worker"}
+    for service in services.values():
+        image, _, tag = service["image"].partition(":")
+        assert (image, tag) == ("telltale", project_version())
+        assert service["cap_drop"] == ["ALL"]
+        assert service["read_only"] is True
+        assert "instance:/app/instance" in service["volumes"]
+    assert services["worker"]["command"] == ["python", "-m", "web_app.jobs.worker"]
+    assert services["web"]["ports"] == ["127.0.0.1:5000:5000"]
+    assert services["web"]["healthcheck"]["test"][:3] == ["CMD", "python", "-c"]
+
+
+def project_version() -> str:
+    return re.search(r'^version = "(.+)"$', read("pyproject.toml"), flags=re.MULTILINE)[1]
+
+
+def test_pre_commit_runs_the_tools_of_the_environment():
+    (repo,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    assert repo["repo"] == "local"
+    entries = [hook["entry"].split()[0] for hook in repo["hooks"]]
+    assert {Path(entry).name for entry in entries} == {"ruff", "mypy", "lint-imports"}
+    assert all(entry.startswith(".venv/bin/") for entry in entries)
+
+
+# Configuration
+
+
+def ini() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "config.ini", encoding="utf-8")
+    return parser
+
+
+def test_shipped_configuration_is_that_of_the_defaults():
+    assert load_settings(environ={}) == Settings()
+
+
+def test_shipped_configuration_and_its_page_hold_exactly_the_declared_keys():
+    declared = {(section, field.name) for section, field in KEYS}
+    shipped = {(section, key) for section in ini().sections() for key in ini()[section]}
+    assert shipped == declared
+    assert set(documented_rows()) == declared
+
+
+def documented_rows() -> dict[tuple[str, str], list[str]]:
+    """Cells of each row of the tables in docs/configuration.md, by section and key."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    section = ""
+    for line in read("docs/configuration.md").splitlines():
+        if heading := re.fullmatch(r"## \[(\w+)\]", line):
+            section = heading[1]
+        elif line.startswith("| `"):
+            cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+            rows[section, cells[0].strip("| `")] = cells[1:]
+    return rows
+
+
+@pytest.mark.parametrize(("section", "field"), KEYS, ids=lambda value: getattr(value, "name", value))
+def test_each_key_is_documented_with_default_unit_range_and_meaning(section, field):
+    meta = field.metadata
+    if meta["choices"]:
+        span = ", ".join(meta["choices"])
+    else:
+        span = "—" if meta["low"] is None else f"{meta['low']:g} to {meta['high']:g}"
+    default = f"`{field.default}`" if field.default != "" else "(empty)"
+    assert documented_rows()[section, field.name] == [default, meta["unit"] or "—", span, meta["doc"]]
+
+
+# Rules for every source file
+
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "torch.load", "yaml.load", "torch.hub.load"}
+
+
+def dotted(node: ast.expr) -> str:
+    """`a.b.c` of an attribute chain; empty for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (stem := dotted(node.value)):
+        return f"{stem}.{node.attr}"
+    return ""
+
+
+def dangers(tree: ast.AST) -> Iterator[str]:
+    """What a syntax tree does that can run code from data."""
+    aliases: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            aliases |= {alias.asname: alias.name for alias in node.names if alias.asname}
+            yield from (a.name for a in node.names if a.name.partition(".")[0] in FORBIDDEN_MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            aliases |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            if node.module.partition(".")[0] in FORBIDDEN_MODULES:
+                yield node.module
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            head, dot, tail = dotted(node.func).partition(".")
+            name = aliases.get(head, head) + dot + tail
+            if name in FORBIDDEN_CALLS:
+                yield name
+            for keyword in node.keywords:
+                if keyword.arg in ("allow_pickle", "shell") and getattr(keyword.value, "value", None) is not False:
+                    yield f"{name}({keyword.arg}=...)"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_runs_code_from_data(path):
+    assert list(dangers(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import pickle", ["pickle"]),
+        ("from joblib import load", ["joblib"]),
+        ("import torch as t\nt.load('x')", ["torch.load"]),
+        ("from torch import load as get\nget('x')", ["torch.load"]),
+        ("eval('1')", ["eval"]),
+        ("import numpy as np\nnp.load('x', allow_pickle=True)", ["numpy.load(allow_pickle=...)"]),
+        ("import subprocess\nsubprocess.run('x', shell=flag)", ["subprocess.run(shell=...)"]),
+        ("model.eval()\nnetwork.load('x')\nnp.load('x', allow_pickle=False)", []),
+    ],
+)
+def test_the_rule_itself_sees_what_it_should(code, found):
+    assert list(dangers(ast.parse(code))) == found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sources_are_of_readable_size(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert len(text.splitlines()) <= 400
+    assert [f.name for f in functions if f.end_lineno - f.lineno >= 90] == []
+    assert not text.strip() or ast.get_docstring(tree), "a file says at its top where it stands"
+
+
+def test_borders_between_the_rooms_are_kept():
+    command = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_web_processes_load_nothing_heavy():
+    code = "import sys, web_app.app; print(sorted({'torch', 'cv2', 'PIL', 'av', 'openvino'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_the_server_knows_flask():
+    others = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "web_app"]
+    assert [path.name for path in others if imported_packages(path) & {"flask", "werkzeug", "web_app"}] == []
+
+
+def test_licence_is_mit_everywhere():
+    assert read("LICENSE").startswith("MIT License\n\nCopyright (c) 2026 Telltale contributors\n")
+    assert 'license = "MIT"' in read("pyproject.toml")
+
+
+def test_changelog_has_a_place_for_new_entries():
+    assert re.search(r"^## \[Unreleased\]$", read("CHANGELOG.md"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["data/real", "data/fake"])
+def test_places_for_own_files_exist_and_are_ignored(name):
+    assert (ROOT / name / ".gitkeep").is_file()
+    assert f"{name}/*" in read(".gitignore").splitlines()

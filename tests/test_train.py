@@ -1,0 +1,264 @@
+"""Training from end to end with tiny networks: files in, a version out that the pipeline serves.
+
+Decoders and the face detector are the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut
+
+import quick_train
+import train
+from utils.config import load_settings
+from utils.detection.pipeline import analyse, load_analyser
+from utils.learning.blending import self_blend
+from utils.learning.fit import TrainingPlan, quick_plan, tiny_plan
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKS = np.array([[91, 100], [164, 105], [124, 139], [91, 167], [154, 171]], np.float32)
+
+
+def portrait(rng: np.random.Generator, fake: bool) -> np.ndarray:
+    """A jittered crop of the astronaut's face with some room around it, (200, 200, 3); a fake is blended and tinted."""
+    x, y = 148 + rng.integers(-10, 11), 40 + rng.integers(-10, 11)
+    face = np.ascontiguousarray(astronaut()[y : y + 156, x : x + 156])
+    face = np.asarray(Image.fromarray(face).resize((256, 256)))
+    if fake:
+        face = np.clip(self_blend(face, MARKS, rng) * np.array([1.3, 0.8, 1.0]), 0, 255)
+    return np.clip(face * rng.uniform(0.85, 1.1), 0, 255).astype(np.uint8)
+
+
+def write_clip(path: Path, frames: list[np.ndarray]) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(10))
+        stream.width = stream.height = 256
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 2_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """`real/` and `fake/` with 40 pictures each."""
+    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(4)
+    for fake, name in enumerate(("real", "fake")):
+        (root / name).mkdir()
+        for i in range(40):
+            Image.fromarray(portrait(rng, bool(fake))).save(root / name / f"{name}{i:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, pictures) -> Path:
+    """The same pictures and twelve clips, by manifests."""
+    root, rng = tmp_path_factory.mktemp("mixed"), np.random.default_rng(5)
+    header = "file,split,source,label,group,generator\n"
+    (root / "photos").symlink_to(pictures)
+    lines = [
+        f"photos/{name}/{name}{i:02}.png,{'val' if i < 8 else 'train'},shots,{name},{name}{i},{made}\n"
+        for name, made in (("real", "-"), ("fake", "tint"))
+        for i in range(40)
+    ]
+    (root / "manifest.csv").write_text(header + "".join(lines))
+    (root / "clips").mkdir()
+    lines = []
+    for i in range(12):
+        name = ("real", "fake")[i % 2]
+        still = portrait(rng, bool(i % 2))
+        write_clip(root / "clips" / f"{i}.mp4", [np.roll(still, k % 3, axis=1) for k in range(18)])
+        lines.append(f"{i}.mp4,{'val' if i < 4 else 'train'},meeting,{name},m{i},{'tint' if i % 2 else '-'}\n")
+    (root / "clips" / "manifest.csv").write_text(header + "".join(lines))
+    return root
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, base_folder) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    (folder / "base").symlink_to(base_folder)
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, root, capsys):
+    """Runs `quick_train.py` in this process: exit code, the JSON of its last line, standard error."""
+    monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", str(root))
+    monkeypatch.setenv("TELLTALE_DETECTION__THREADS", "1")
+
+    def run(*arguments: object):
+        monkeypatch.setattr(sys, "argv", ["quick_train.py", "--threads", "1", *map(str, arguments)])
+        code = quick_train.main()
+        captured = capsys.readouterr()
+        last = captured.out.strip().splitlines()[-1:]
+        return code, json.loads(last[0]) if code == 0 else None, captured.err
+
+    return run
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    Image.fromarray(astronaut()).save(tmp_path / "photo.jpg", quality=92)
+    return tmp_path / "photo.jpg"
+
+
+def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tmp_path_factory, photo):
+    run = tmp_path_factory.mktemp("runs") / "first"
+    arguments = (
+        "--data",
+        pictures,
+        "--tiny",
+        "--run",
+        run,
+        "--name",
+        "tinyrun",
+        "--terms",
+        "made by a test",
+        "--activate",
+    )
+    code, said, errors = call(*arguments)
+    assert code == 0, errors
+    assert said == {"version": "tinyrun", "scores": str(run / "scores.csv"), "active": True}
+    assert "files searched for faces: 80/80" in errors
+    assert "The LSTM is not trained. The split train has no clip" in errors
+
+    card = json.loads((root / "tinyrun" / "card.json").read_text())
+    assert card["tiny"] is True
+    assert set(card["experts"]) == {"cnn", "resnext", "vit"}
+    assert card["data"]["terms"] == ["made by a test"]
+    assert sum(card["data"]["crops"].values()) == 80
+    assert pictures.name in card["validation"]
+    for expert in ("cnn", "resnext", "vit"):
+        lines = [json.loads(line) for line in (run / expert / "metrics.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == [0, 1]
+
+    report = analyse(photo, load_analyser(load_settings()))
+    assert report.model_version == "tinyrun"
+    assert len(report.faces) == 1
+    assert 0 <= report.verdict.probability <= 1
+
+    # the name is refused before any work; under another name everything is taken up and nothing trained again
+    code, _, errors = call(*arguments)
+    assert code == 3
+    assert "[weights] The version name 'tinyrun' is taken" in errors
+    assert "searched for faces" not in errors
+    code, said, _ = call(*arguments[:6], "again")
+    assert (code, said["active"]) == (0, False)
+    for name in ("cnn", "resnext", "vit", "gate"):
+        one, two = ((root / version / f"{name}.safetensors").read_bytes() for version in ("tinyrun", "again"))
+        assert one == two
+    assert len((run / "cnn" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
+    code, said, errors = call("--data", mixed, "--tiny", "--run", tmp_path / "clips", "--seed", 5)
+    assert code == 0, errors
+    assert said["version"] == "clips"
+    card = json.loads((root / "clips" / "card.json").read_text())
+    assert set(card["experts"]) == {"cnn", "resnext", "vit", "lstm"}
+    assert set(card["validation"]) == {"shots", "clips"}
+    analyser = load_analyser(
+        load_settings(environ={"TELLTALE_WEIGHTS__DIR": str(root), "TELLTALE_WEIGHTS__VERSION": "clips"})
+    )
+    assert analyser.experts == ("cnn", "resnext", "vit", "lstm")
+    report = analyse(mixed / "clips" / "0.mp4", analyser)
+    judged = {e.name: e.probability for e in report.faces[0].experts}
+    assert 0 <= judged["lstm"] <= 1
+    assert analyse(photo, analyser).verdict.probability is not None
+
+
+def test_run_of_other_files_or_other_networks_is_refused(call, pictures, tmp_path):
+    run = tmp_path / "taken"
+    (run / "features").mkdir(parents=True)
+    (run / "pack").mkdir()
+    (run / "pack" / "samples.json").write_text('["other.png"]')
+    code, _, errors = call("--data", pictures, "--tiny", "--run", run)
+    assert code == 3
+    assert "training on other files; name another --run" in errors
+    (tmp_path / "size").mkdir()
+    (tmp_path / "size" / "run.json").write_text('{"tiny": false}')
+    code, _, errors = call("--data", pictures, "--tiny", "--run", tmp_path / "size")
+    assert code == 3
+    assert "networks of another size; name another --run" in errors
+
+
+def test_too_few_files_end_with_a_sentence(call, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("real", "fake"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(portrait(rng, False)).save(tmp_path / "data" / name / f"{i}.png")
+    code, _, errors = call("--data", tmp_path / "data", "--tiny", "--run", tmp_path / "few")
+    assert code == 3
+    assert "[training_data] The split" in errors
+    assert "needs real and fake pictures" in errors
+
+
+def test_data_that_is_not_there_ends_with_a_sentence(call, tmp_path):
+    code, _, errors = call("--data", tmp_path / "nothing", "--tiny", "--run", tmp_path / "run")
+    assert code == 3
+    assert "real holds 0 pictures or videos" in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_missing_cuda_device_is_said(call, tmp_path):
+    code, _, errors = call("--data", tmp_path, "--device", "cuda", "--run", tmp_path / "run")
+    assert (code, "There is no CUDA device here" in errors) == (3, True)
+
+
+def test_keyboard_stops_with_a_word_about_going_on(call, pictures, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("utils.learning.fit.train_all", stop)
+    code, _, errors = call("--data", pictures, "--tiny", "--run", tmp_path / "run")
+    assert code == 130
+    assert "The same command goes on from here" in errors
+
+
+@pytest.mark.parametrize("script", ["train.py", "quick_train.py"])
+def test_help_loads_nothing_heavy(script):
+    code = (
+        f"import sys, runpy; sys.argv = ['{script}', '--help']\n"
+        f"try: runpy.run_path('{script}', run_name='__main__')\n"
+        "except SystemExit as end: print(end.code, sorted({'torch', 'numpy', 'cv2', 'tqdm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert "goes on where it was" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--epochs", "0"], ["--batch", "-1"], ["--lr", "0"], ["--lr", "inf"], ["--per-class", "x"]]
+)
+def test_senseless_numbers_are_refused_at_once(wrong):
+    with pytest.raises(SystemExit):
+        train.build_parser().parse_args(["--data", ".", *wrong])
+
+
+def test_command_line_overrides_the_plan():
+    arguments = train.build_parser().parse_args(
+        ["--data", ".", "--epochs", "3", "--batch", "7", "--lr", "0.5", "--per-class", "11", "--seed", "4"]
+    )
+    plan = train.adjusted(TrainingPlan(), arguments)
+    assert plan.per_class == 11
+    assert {r.epochs for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {3}
+    assert {r.seed for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {4}
+    assert (plan.cnn.batch, plan.resnext.batch, plan.cnn.lr) == (7, 7, 0.5)
+    assert (plan.vit.batch, plan.lstm.lr) == (TrainingPlan().vit.batch, TrainingPlan().lstm.lr)
+    untouched = train.adjusted(quick_plan(), train.build_parser().parse_args(["--data", "."]))
+    assert untouched == quick_plan()
+    assert tiny_plan().tiny
+    assert not quick_plan().tiny

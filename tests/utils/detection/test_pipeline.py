@@ -1,0 +1,259 @@
+"""The whole analysis on a version of tiny networks: real decoder, detector, tracking, gate and verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import EXPERT_NAMES
+from utils.config import Settings
+from utils.detection.engine import TrackScores
+from utils.detection.pipeline import Analyser, analyse, load_analyser
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT
+from utils.errors import ConfigError, JobCancelledError, MediaCorruptError, UnsupportedMediaError, WeightsError
+from utils.types import Outcome, Pixels, Report
+from utils.weights import CALIBRATION_FILE, publish_version, set_current
+
+FLAT = {"prediction", "fake_probability", "real_probability", "confidence", "experts", "timeline"}
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def analyser(tiny_root: Path, settings_for: Callable[..., Settings]) -> Analyser:
+    return load_analyser(settings_for(tiny_root))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, photo: Pixels) -> Path:
+    """`one.jpg`, `two.png`, `none.webp`, and `clip.mp4` in which the person moves to the right."""
+    folder = tmp_path_factory.mktemp("media")
+    Image.fromarray(photo).save(folder / "one.jpg", quality=95)
+    small = cv2.resize(photo, (256, 256), interpolation=cv2.INTER_AREA)
+    two = np.zeros((512, 768, 3), np.uint8)
+    two[:, :512], two[:256, 512:] = photo, small
+    Image.fromarray(two).save(folder / "two.png")
+    ramp = np.tile(np.linspace(30, 220, 200, dtype=np.uint8)[:, None], (160, 1, 3))
+    Image.fromarray(ramp).save(folder / "none.webp")
+    write_clip(folder / "clip.mp4", [np.roll(small, 4 * i, axis=1) for i in range(FRAMES)])
+    write_clip(folder / "short.mp4", [small] * 2)
+    return folder
+
+
+def write_clip(path: Path, frames: list[np.ndarray]) -> None:
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=Fraction(10))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def reports(analyser: Analyser, files: Path) -> dict[str, Report]:
+    return {path.stem: analyse(path, analyser) for path in sorted(files.iterdir())}
+
+
+def numbers(value: Any) -> list[float]:
+    """All numbers of nested JSON values."""
+    if isinstance(value, dict):
+        return [n for v in value.values() for n in numbers(v)]
+    if isinstance(value, list):
+        return [n for v in value for n in numbers(v)]
+    return [value] if isinstance(value, float) else []
+
+
+@pytest.mark.parametrize("name", ["one", "two", "none", "clip", "short"])
+def test_every_report_is_sound_json_with_the_flat_fields(reports, files, name):
+    document = reports[name].to_dict()
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert set(document) >= FLAT
+    assert all(math.isfinite(n) for n in numbers(document))
+    (path,) = files.glob(f"{name}.*")
+    assert document["media"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert set(document["times_ms"]) == {"decode", "detect", "experts", "decide", "total"}
+    assert (document["model_version"], document["threshold"]) == ("tiny", 0.5)
+    for face in document["faces"]:
+        assert [e["name"] for e in face["experts"]] == list(EXPERT_NAMES)
+        assert sum(e["weight"] for e in face["experts"]) == pytest.approx(1, abs=1e-5)
+        low, high = face["verdict"]["interval"]
+        assert 0 <= low <= face["verdict"]["probability"] <= high <= 1
+    if document["faces"]:
+        assert document["fake_probability"] + document["real_probability"] == pytest.approx(1)
+
+
+def test_photo_of_one_person(reports):
+    report = reports["one"]
+    (face,) = report.faces
+    assert report.deciding_face == face.id == 0
+    assert report.verdict is face.verdict
+    assert report.verdict.outcome in (Outcome.FAKE, Outcome.REAL, Outcome.INCONCLUSIVE)
+    (frame,) = face.frames
+    assert abs(frame.box.centre[0] - 225) < 15
+    assert face.quality["face_px"] == pytest.approx(120, abs=12)
+    lstm = face.experts[3]
+    assert (lstm.available, lstm.weight, lstm.missing_because) == (False, 0.0, NOT_FOR_PHOTOS)
+    assert "expert_missing" not in {r.code for r in report.verdict.reasons}
+
+
+def test_photo_of_two_people(reports):
+    report = reports["two"]
+    large, small = report.faces
+    assert large.frames[0].box.width > 1.5 * small.frames[0].box.width
+    deciding = max(report.faces, key=lambda f: f.verdict.probability)
+    assert report.deciding_face == deciding.id
+    assert report.verdict is deciding.verdict
+    peak = max(f.frames[0].probability for f in report.faces)
+    assert [p["probability"] for p in report.to_dict()["timeline"]] == [peak]
+
+
+def test_person_has_the_same_score_with_and_without_company(reports, analyser, files, settings_for, tiny_root):
+    few = dataclasses.replace(analyser, settings=settings_for(tiny_root, max_faces=1))
+    (alone,) = analyse(files / "two.png", few).faces
+    shared, other = reports["two"].faces
+    assert alone.frames[0].box == shared.frames[0].box
+    assert alone.verdict.probability == pytest.approx(shared.verdict.probability, abs=1e-4)
+    assert abs(shared.verdict.probability - other.verdict.probability) > 1e-3
+
+
+def test_picture_without_a_face_has_no_probability(reports):
+    report = reports["none"]
+    assert (report.verdict.outcome, report.verdict.probability) == (Outcome.NO_FACE, None)
+    assert (report.faces, report.deciding_face) == ((), None)
+    document = report.to_dict()
+    assert (document["prediction"], document["fake_probability"]) == ("no_face", None)
+
+
+def test_clip_follows_the_person_and_all_experts_judge(reports):
+    (face,) = reports["clip"].faces
+    assert all(e.available and e.missing_because is None for e in face.experts)
+    assert [f.frame for f in face.frames] == list(range(FRAMES))
+    times, places = [f.time_s for f in face.frames], [f.box.centre[0] for f in face.frames]
+    assert times == pytest.approx(np.arange(FRAMES) / 10, abs=0.01)
+    assert np.diff(places) == pytest.approx(np.full(FRAMES - 1, 4), abs=3)
+    assert len(reports["clip"].to_dict()["timeline"]) == FRAMES
+    assert reports["clip"].media.duration_s == pytest.approx(1.2, abs=0.15)
+
+
+def test_person_seen_too_briefly_is_not_judged_by_the_lstm(reports):
+    lstm = reports["short"].faces[0].experts[3]
+    assert (lstm.available, lstm.missing_because) == (False, TOO_SHORT)
+
+
+@pytest.mark.parametrize("name", ["one.jpg", "none.webp", "clip.mp4"])
+def test_progress_goes_through_all_stages_and_never_back(analyser, files, name):
+    told: list[tuple[str, float]] = []
+    analyse(files / name, analyser, progress=lambda stage, done: told.append((stage, done)))
+    stages = list(dict.fromkeys(stage for stage, _ in told))
+    shares = [done for _, done in told]
+    assert stages == ["decode", "detect", "experts", "decide"]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("at", ["decode", "detect", "experts", "decide"])
+def test_progress_can_cancel_at_every_stage(analyser, files, at):
+    def cancel(stage: str, done: float) -> None:
+        if stage == at:
+            raise JobCancelledError
+
+    with pytest.raises(JobCancelledError):
+        analyse(files / "one.jpg", analyser, progress=cancel)
+
+
+def test_small_face_is_reported_and_a_larger_one_decides(analyser, files, settings_for, tiny_root):
+    class SuspectsTheSecond:
+        """Finds the small face much more suspicious than the large one."""
+
+        def score(self, tracks, quality):
+            share = np.array([0.25, 0.25, 0.5, 0.0], np.float32)
+            logits = [(-2.0, tracks[0]), (4.0, tracks[1])]
+            return [
+                TrackScores(v, share, np.array([v, v, v, np.nan], np.float32), np.full(len(t), v)) for v, t in logits
+            ]
+
+    settings = settings_for(tiny_root, min_face_px=80)
+    assert analyse(files / "two.png", dataclasses.replace(analyser, engine=SuspectsTheSecond())).deciding_face == 1
+    strict = dataclasses.replace(analyser, settings=settings, engine=SuspectsTheSecond())
+    large, small = (report := analyse(files / "two.png", strict)).faces
+    assert small.verdict.outcome is Outcome.INCONCLUSIVE
+    assert small.verdict.reasons[0].code == "small_face"
+    assert report.deciding_face == large.id
+
+
+def test_threshold_is_that_of_the_settings(analyser, files, settings_for, tiny_root):
+    strict = dataclasses.replace(analyser, settings=settings_for(tiny_root, threshold=0.9))
+    assert analyse(files / "one.jpg", strict).threshold == 0.9
+
+
+def test_unsuitable_files_are_refused_with_their_code(analyser, files, tmp_path):
+    (tmp_path / "text.jpg").write_bytes(b"no picture at all")
+    with pytest.raises(UnsupportedMediaError):
+        analyse(tmp_path / "text.jpg", analyser)
+    (tmp_path / "cut.jpg").write_bytes((files / "one.jpg").read_bytes()[:40])
+    with pytest.raises(MediaCorruptError):
+        analyse(tmp_path / "cut.jpg", analyser)
+
+
+# Loading
+
+
+def test_loaded_analyser_names_what_is_in_it(analyser):
+    assert (analyser.version, analyser.experts, analyser.missing) == ("tiny", EXPERT_NAMES, {})
+    assert analyser.tiny
+    assert len(analyser.version_sha256) == 64
+
+
+@pytest.mark.parametrize("by_setting", [True, False])
+def test_chosen_experts_are_loaded_and_the_others_named_in_the_report(tiny_root, settings_for, files, by_setting):
+    keys = {"experts": "vit, cnn"} if by_setting else {}
+    chosen = load_analyser(settings_for(tiny_root, **keys), experts=None if by_setting else ("cnn", "vit"))
+    assert (chosen.experts, set(chosen.missing)) == (("cnn", "vit"), {"resnext", "lstm"})
+    report = analyse(files / "one.jpg", chosen)
+    experts = {e.name: e for e in report.faces[0].experts}
+    assert [n for n, e in experts.items() if e.available] == ["cnn", "vit"]
+    assert "switched off" in experts["resnext"].missing_because
+    assert [r.code for r in report.verdict.reasons].count("expert_missing") == 2
+
+
+def test_missing_expert_of_the_version_is_named_in_the_report(tmp_path, publish_tiny, settings_for, files):
+    root = publish_tiny(tmp_path / "w", ("cnn", "resnext", "lstm"))
+    report = analyse(files / "clip.mp4", load_analyser(settings_for(root)))
+    vit = report.faces[0].experts[2]
+    assert (vit.available, vit.weight) == (False, 0.0)
+    assert vit.missing_because == "Version tiny does not contain it."
+
+
+@pytest.mark.parametrize("text", ["xception", "cnn,xception", "CNN"])
+def test_unknown_expert_is_a_config_error(tiny_root, settings_for, text):
+    with pytest.raises(ConfigError, match="known are cnn, resnext, vit, lstm"):
+        load_analyser(settings_for(tiny_root, experts=text))
+
+
+@pytest.mark.parametrize("text", ["", " , "])
+def test_no_expert_at_all_is_an_error(tiny_root, settings_for, text):
+    with pytest.raises((ConfigError, WeightsError)):
+        load_analyser(settings_for(tiny_root, experts=text))
+
+
+def test_version_with_a_damaged_calibration_is_not_loaded(own_root, settings_for):
+    from safetensors.numpy import load_file
+
+    stems = (*EXPERT_NAMES, "gate")
+    tensors = {stem: load_file(own_root / "tiny" / f"{stem}.safetensors") for stem in stems}
+    publish_version(own_root, "bad", tensors, {"calibration": {"bins": []}, "card": {"tiny": True}})
+    set_current(own_root, "bad")
+    with pytest.raises(WeightsError, match=CALIBRATION_FILE):
+        load_analyser(settings_for(own_root))

@@ -1,0 +1,119 @@
+"""From numbers to words: each outcome with its reasons."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.detection.calibration import Calibration, ReliabilityBin
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
+from utils.types import ExpertScore, Outcome, Verdict
+
+CALIBRATION = Calibration((ReliabilityBin(0, 0.5, 100, 10), ReliabilityBin(0.5, 1, 100, 90)), 0.2, 0.8, {})
+NAMES = ("cnn", "resnext", "vit", "lstm")
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def expert(name: str, probability: float | None = 0.5, weight: float = 0.25, because: str | None = None) -> ExpertScore:
+    there = probability is not None
+    return ExpertScore(
+        name=name, title=name.upper(), looks_at="it", available=there, probability=probability,
+        weight=weight if there else 0.0, missing_because=because,
+    )  # fmt: skip
+
+
+ALL = tuple(expert(name) for name in NAMES)
+
+
+def verdict(probability: float, experts: tuple[ExpertScore, ...] = ALL, **changes: Any) -> Verdict:
+    given = {"threshold": 0.5, "face_px": 120.0, "min_face_px": 40, **changes}
+    return decide(logit(probability), experts, CALIBRATION, **given)
+
+
+def codes(answer: Verdict) -> list[str]:
+    return [reason.code for reason in answer.reasons]
+
+
+@pytest.mark.parametrize(
+    ("probability", "outcome", "code"),
+    [
+        (0.05, Outcome.REAL, "below_band"),
+        (0.199, Outcome.REAL, "below_band"),
+        (0.21, Outcome.INCONCLUSIVE, "within_band"),
+        (0.79, Outcome.INCONCLUSIVE, "within_band"),
+        (0.81, Outcome.FAKE, "above_band"),
+        (0.999, Outcome.FAKE, "above_band"),
+    ],
+)
+def test_band_decides_and_is_the_first_reason(probability, outcome, code):
+    answer = verdict(probability)
+    assert (answer.outcome, codes(answer)[0]) == (outcome, code)
+    assert answer.probability == pytest.approx(probability)
+    assert answer.interval is not None
+    assert answer.interval[0] <= answer.probability <= answer.interval[1]
+
+
+def test_higher_threshold_keeps_back_the_word_fake():
+    assert verdict(0.85).outcome is Outcome.FAKE
+    assert verdict(0.85, threshold=0.9).outcome is Outcome.INCONCLUSIVE
+    assert verdict(0.15, threshold=0.1).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.5, 0.999])
+def test_small_face_is_inconclusive_whatever_the_networks_say(probability):
+    answer = verdict(probability, face_px=39.4)
+    assert answer.outcome is Outcome.INCONCLUSIVE
+    assert codes(answer)[0] == "small_face"
+    assert "39 pixels" in answer.reasons[0].text
+    assert answer.probability == pytest.approx(probability)
+    assert "small_face" not in codes(verdict(probability, face_px=40.0))
+
+
+def test_missing_expert_widens_the_band_and_is_named():
+    experts = (*ALL[:2], expert("vit", None, because="Version 3 does not contain it."), ALL[3])
+    assert verdict(0.84).outcome is Outcome.FAKE
+    answer = verdict(0.84, experts)
+    assert answer.outcome is Outcome.INCONCLUSIVE
+    assert answer.reasons[-1].text == "VIT is missing: Version 3 does not contain it."
+    assert verdict(0.9, experts).outcome is Outcome.FAKE
+
+
+@pytest.mark.parametrize("because", [NOT_FOR_PHOTOS, TOO_SHORT])
+def test_expert_without_anything_to_judge_is_not_missing(because):
+    answer = verdict(0.81, (*ALL[:3], expert("lstm", None, because=because)))
+    assert answer.outcome is Outcome.FAKE
+    assert "expert_missing" not in codes(answer)
+
+
+def test_reason_that_happens_to_speak_of_video_still_counts_as_missing():
+    answer = verdict(0.81, (*ALL[:3], expert("lstm", None, because="Version video-2 does not contain it.")))
+    assert answer.outcome is Outcome.INCONCLUSIVE
+    assert codes(answer)[-1] == "expert_missing"
+
+
+def test_weightiest_expert_and_disagreement_are_named():
+    apart = (expert("cnn", 0.95, 0.2), expert("resnext", 0.3, 0.7), expert("vit", 0.5, 0.1))
+    answer = verdict(0.5, apart)
+    assert codes(answer) == ["within_band", "weightiest_expert", "experts_disagree"]
+    assert answer.reasons[1].text.startswith("RESNEXT")
+    assert "(70%)" in answer.reasons[1].text
+    assert "experts_disagree" not in codes(verdict(0.5))
+
+
+def test_no_face_has_no_probability():
+    answer = no_face_verdict()
+    assert (answer.outcome, answer.probability, answer.interval) == (Outcome.NO_FACE, None, None)
+    assert codes(answer) == ["no_face"]
+
+
+@given(st.floats(-1e6, 1e6))
+def test_sigmoid_never_overflows(value):
+    assert 0 <= sigmoid(value) <= 1
+    assert sigmoid(value) == pytest.approx(1 - sigmoid(-value))

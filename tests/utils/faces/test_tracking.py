@@ -1,0 +1,101 @@
+"""People keep their identity from frame to frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from utils.faces.tracking import track_faces
+from utils.types import Box, Face, FaceTrack
+
+FRAMES = 16
+
+
+def face(cx: float, cy: float, size: float = 60) -> Face:
+    half = size / 2
+    return Face(Box(cx - half, cy - half, cx + half, cy + half), 0.9, np.zeros((5, 2), np.float32))
+
+
+def path(track: FaceTrack) -> list[float]:
+    return [s.face.box.centre[0] for s in track.sightings]
+
+
+def sizes(track: FaceTrack) -> set[int]:
+    return {round(s.face.box.width) for s in track.sightings}
+
+
+def test_no_faces_no_tracks():
+    assert track_faces([]) == ()
+    assert track_faces([[], [], []]) == ()
+
+
+def test_one_still_person_is_one_track():
+    (track,) = track_faces([[face(100, 100)]] * FRAMES)
+    assert [s.frame for s in track.sightings] == list(range(FRAMES))
+    assert track.id == 0
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_people_crossing_each_other_keep_apart(swapped):
+    """The nearer one is larger; the order in which the detector names them does not matter."""
+    frames = []
+    for i in range(FRAMES):
+        pair = [face(100 + 30 * i, 200, 90), face(550 - 30 * i, 190, 50)]
+        frames.append(pair[::-1] if swapped and i % 2 else pair)
+    near, far = track_faces(frames)
+    assert (sizes(near), sizes(far)) == ({90}, {50})
+    assert path(near) == [100 + 30 * i for i in range(FRAMES)]
+    assert path(far) == [550 - 30 * i for i in range(FRAMES)]
+
+
+def test_order_of_detections_within_a_frame_changes_nothing():
+    frames = [[face(100 + i, 100, 60), face(300, 100 + i, 80), face(500, 300, 70)] for i in range(FRAMES)]
+    turned = [faces[i % 3 :] + faces[: i % 3] for i, faces in enumerate(frames)]
+    assert [path(t) for t in track_faces(frames)] == [path(t) for t in track_faces(turned)]
+
+
+def test_person_who_leaves_and_person_who_comes():
+    frames = [[face(100, 100, 80)] + ([face(400, 100)] if i < 10 else []) for i in range(FRAMES)]
+    stays, leaves = track_faces(frames)
+    assert (len(stays.sightings), len(leaves.sightings)) == (16, 10)
+    frames = [[face(100, 100, 80)] + ([face(400, 100)] if i >= 11 else []) for i in range(FRAMES)]
+    assert [s.frame for s in track_faces(frames)[1].sightings] == [11, 12, 13, 14, 15]
+
+
+def test_frames_without_detection_do_not_break_a_track():
+    frames = [[face(100 + i, 100)] if i % 3 else [] for i in range(FRAMES)]
+    (track,) = track_faces(frames)
+    assert [s.frame for s in track.sightings] == [i for i in range(FRAMES) if i % 3]
+
+
+def test_false_detection_in_one_frame_of_sixteen_is_dropped():
+    frames = [[face(100, 100)] for _ in range(FRAMES)]
+    frames[7] = [face(400, 300, 200), face(100, 100)]
+    (track,) = track_faces(frames)
+    assert sizes(track) == {60}
+
+
+def test_the_only_face_stays_however_short():
+    frames: list[list[Face]] = [[] for _ in range(FRAMES)]
+    frames[3] = [face(100, 100)]
+    (track,) = track_faces(frames)
+    assert [s.frame for s in track.sightings] == [3]
+
+
+def test_people_of_a_photo_are_numbered_by_size():
+    tracks = track_faces([[face(100, 100, 40), face(300, 100, 90), face(500, 100, 60)]])
+    assert [(t.id, max(sizes(t))) for t in tracks] == [(0, 90), (1, 60), (2, 40)]
+
+
+@pytest.mark.parametrize(
+    ("second", "same"),
+    [
+        (face(155, 100), True),
+        (face(165, 100), False),
+        (face(100, 100, 105), True),
+        (face(100, 100, 115), False),
+    ],
+    ids=["one width", "further", "grown a little", "grown much"],
+)
+def test_how_far_a_face_may_move_and_grow(second, same):
+    assert len(track_faces([[face(100, 100)], [second]])) == (1 if same else 2)

@@ -1,0 +1,166 @@
+"""Manifests and folders become samples; damaged ones are refused by line; a group never lies in two splits."""
+
+from __future__ import annotations
+
+import random
+import string
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from utils.errors import TrainingDataError
+from utils.learning.datasets import Sample, check_groups, read_samples
+from utils.types import MediaKind
+
+HEADER = "file,split,source,label,group,generator"
+
+
+def manifest(folder: Path, *rows: str, header: str = HEADER, encoding: str = "utf-8") -> Path:
+    """A manifest with these rows; `a.png` and `b.mp4` exist beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("a.png", "b.mp4"):
+        (folder / name).touch()
+    (folder / "manifest.csv").write_text("\n".join([header, *rows]) + "\n", encoding=encoding)
+    return folder
+
+
+def test_manifest_gives_every_fact_of_its_rows(tmp_path):
+    root = manifest(tmp_path, "a.png,val,camera,fake,anna,gan", "b.mp4,val,camera,real,ben,-")
+    picture, clip = read_samples(root)
+    assert picture == Sample(root / "a.png", MediaKind.IMAGE, 1, "camera", "anna", "gan", "val")
+    assert (clip.kind, clip.label, clip.source) == (MediaKind.VIDEO, 0, "video:camera")
+
+
+def test_manifests_one_level_below_are_joined(tmp_path):
+    manifest(tmp_path / "one", "a.png,val,one,fake,g,x")
+    manifest(tmp_path / "two", "a.png,val,two,real,g,-")
+    assert [s.source for s in read_samples(tmp_path)] == ["one", "two"]
+
+
+def test_byte_order_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path):
+    assert len(read_samples(manifest(tmp_path, "a.png,val,s,real,g,-", encoding="utf-8-sig"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["a.png,val,s,real,g,-", "a.png,val,s,maybe,g,-"], "line 3: label must be"),
+        (["a.png,test,s,real,g,-"], "line 2: label must be real or fake, split train or val"),
+        (["gone.png,val,s,real,g,-"], "line 2: there is no file gone.png"),
+        ([",val,s,real,g,-"], "line 2: file must not be empty"),
+        (["a.png,val,s,real,,-"], "line 2: group must not be empty"),
+        (["a.png,val"], "line 2: group, source must not be empty"),
+        (["manifest.csv,val,s,real,g,-"], "line 2: the suffix of manifest.csv"),
+        ([], "lists no files"),
+    ],
+)
+def test_damaged_rows_are_refused_by_line(tmp_path, rows, message):
+    with pytest.raises(TrainingDataError, match=message):
+        read_samples(manifest(tmp_path, *rows))
+
+
+def test_missing_columns_are_named(tmp_path):
+    with pytest.raises(TrainingDataError, match="line 1: the columns generator, group are missing"):
+        read_samples(manifest(tmp_path, "a.png,val,s,real", header="file,split,source,label"))
+
+
+def test_binary_file_is_no_manifest(tmp_path):
+    (tmp_path / "manifest.csv").write_bytes(b"\xff\xd8\xff\xe0 file,split")
+    with pytest.raises(TrainingDataError, match="UTF-8"):
+        read_samples(tmp_path)
+
+
+def test_group_that_a_manifest_divides_is_refused(tmp_path):
+    with pytest.raises(TrainingDataError, match="group anna of s is in"):
+        read_samples(manifest(tmp_path, "a.png,val,s,real,anna,-", "b.mp4,train,s,fake,anna,x"), calib_share=0)
+
+
+def test_folders_give_labels_groups_and_kinds(tmp_path):
+    for name in (
+        "real/anna/1.jpg",
+        "real/anna/2.mp4",
+        "real/ben.PNG",
+        "fake/anna/x.webp",
+        "fake/y.mov",
+        "fake/notes.txt",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {s.path.name: s for s in read_samples(tmp_path)}
+    assert set(found) == {"1.jpg", "2.mp4", "ben.PNG", "x.webp", "y.mov"}
+    assert {found[n].split for n in ("1.jpg", "2.mp4", "x.webp")} == {found["1.jpg"].split}
+    assert (found["ben.PNG"].label, found["ben.PNG"].group, found["ben.PNG"].generator) == (0, "real/ben", "-")
+    assert (found["y.mov"].label, found["y.mov"].kind, found["y.mov"].generator) == (1, MediaKind.VIDEO, "unknown")
+
+
+def test_folder_without_files_says_which(tmp_path):
+    with pytest.raises(TrainingDataError, match="real holds 0 pictures or videos"):
+        read_samples(tmp_path)
+
+
+NAMES = st.text(string.ascii_lowercase, min_size=1, max_size=3)
+FILES = st.lists(
+    st.tuples(st.sampled_from(["real", "fake"]), NAMES, NAMES, st.sampled_from([".jpg", ".mp4"])),
+    min_size=4, max_size=30, unique=True,
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(files=FILES, seed=st.integers(0, 50), share=st.floats(0, 0.6))
+def test_groups_are_never_divided_whatever_kinds_they_hold(files, seed, share):
+    with tempfile.TemporaryDirectory() as folder:
+        for side, person, stem, suffix in [
+            *files,
+            *((s, "p", f"q{i}", ".jpg") for s in ("real", "fake") for i in (1, 2)),
+        ]:
+            path = Path(folder, side, person, stem + suffix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        samples = read_samples(Path(folder), calib_share=share, val_share=share, seed=seed)
+    splits: dict[str, set[str]] = {}
+    for sample in samples:
+        splits.setdefault(sample.group, set()).add(sample.split)
+    assert all(len(of_group) == 1 for of_group in splits.values())
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.randoms(use_true_random=False), seed=st.integers(0, 9))
+def test_splits_do_not_depend_on_the_order_of_rows(order, seed):
+    rows = [f"a.png,train,s,{('real', 'fake')[i % 2]},g{i},-" for i in range(40)]
+    with tempfile.TemporaryDirectory() as folder:
+        first = {s.group: s.split for s in read_samples(manifest(Path(folder), *rows), seed=seed)}
+        order.shuffle(rows)
+        second = {s.group: s.split for s in read_samples(manifest(Path(folder), *rows), seed=seed)}
+    assert first == second
+
+
+def test_shares_are_about_as_asked_and_clips_give_twice_as_many(tmp_path):
+    pictures = [f"a.png,train,s,real,p{i},-" for i in range(1000)]
+    clips = [f"b.mp4,train,s,real,c{i},-" for i in range(1000)]
+    samples = read_samples(manifest(tmp_path, *pictures, *clips), calib_share=0.15)
+    held = [sum(s.split == "calib" for s in samples if s.kind is kind) for kind in MediaKind]
+    assert 110 < held[0] < 190
+    assert 250 < held[1] < 350
+
+
+def test_other_seed_divides_otherwise(tmp_path):
+    root = manifest(tmp_path, *(f"a.png,train,s,real,g{i},-" for i in range(60)))
+    assert [s.split for s in read_samples(root, seed=1)] != [s.split for s in read_samples(root, seed=2)]
+
+
+def test_check_groups_accepts_equal_names_of_different_sources():
+    one = Sample(Path("a.png"), MediaKind.IMAGE, 0, "s", "g", "-", "train")
+    other = Sample(Path("a.png"), MediaKind.IMAGE, 0, "t", "g", "-", "val")
+    check_groups([one, other])
+    with pytest.raises(TrainingDataError):
+        check_groups(random.Random(0).sample([one, Sample(Path("b"), MediaKind.IMAGE, 1, "s", "g", "x", "val")], 2))
+
+
+def test_sample_checks_itself():
+    with pytest.raises(ValueError, match="label"):
+        Sample(Path("a.png"), MediaKind.IMAGE, 2, "s", "g", "-", "train")
+    with pytest.raises(ValueError, match="split"):
+        Sample(Path("a.png"), MediaKind.IMAGE, 1, "s", "g", "-", "test")

@@ -1,0 +1,66 @@
+"""What the experts' trainings share: losses, scores per source, parameters from a seed; and that they learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from utils.learning.experts import mean_source_auc, new_network, smooth_bce, train_cnn, train_lstm
+from utils.learning.features import FeatureStore
+from utils.learning.loop import Recipe
+from utils.learning.views import View, plan_views
+from utils.types import MediaKind
+
+
+def test_loss_is_least_at_the_smoothed_label():
+    logits = torch.linspace(-6, 6, 241)
+    losses = torch.stack([smooth_bce(z[None], torch.ones(1)) for z in logits])
+    assert float(logits[losses.argmin()].sigmoid()) == pytest.approx(0.95, abs=0.005)
+
+
+def test_auc_is_a_mean_over_sources_that_have_both_labels():
+    views = [View(0, label, source, "-", 0) for source, label in
+             [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("c", 1)]]  # fmt: skip
+    assert mean_source_auc(views, np.array([0.0, 1.0, 9.0, 8.0, 5.0])) == 0.5
+    assert mean_source_auc(views[:2], np.array([0.0, 1.0])) == 1.0
+
+
+def test_parameters_follow_from_the_seed_alone_and_leave_other_draws_alone():
+    torch.manual_seed(1)
+    before = torch.rand(3)
+    torch.manual_seed(1)
+    one = new_network("cnn", tiny=True, seed=4)
+    assert torch.equal(torch.rand(3), before)
+    two, other = new_network("cnn", tiny=True, seed=4), new_network("cnn", tiny=True, seed=5)
+    first = [next(iter(net.parameters())) for net in (one, two, other)]
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], first[2])
+
+
+def test_lstm_learns_sequences_that_flicker(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = (np.arange(64) % 2).astype(np.float32)
+    data = rng.normal(0, 0.5, (64, 8, 64)).astype(np.float32)
+    data[..., :16] += 2.0 * labels[:, None, None] * np.where(np.arange(8) % 2, 1, -1)[:, None]
+    recipe = Recipe(epochs=8, batch=8, lr=0.02, average=0.5, patience=8)
+    model = train_lstm(data[:48], labels[:48], data[48:], labels[48:], recipe, tmp_path, tiny=True)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(data[48:])).logit.numpy()
+    assert logits[labels[48:] == 1].mean() > logits[labels[48:] == 0].mean() + 0.5
+
+
+def test_cnn_trains_on_pairs_and_is_kept_in_its_folder(make_pack, tmp_path):
+    pack = make_pack(pictures=24)
+
+    def nothing(batch):
+        return np.zeros((len(batch), 1), np.float16), np.zeros((len(batch), 1), np.float16)
+
+    views = plan_views(pack.select("calib", MediaKind.IMAGE), per_class=9, blends=0, seed=2, clean=True)
+    calib = FeatureStore(tmp_path / "calib", views)
+    calib.extract(pack, nothing)
+    recipe = Recipe(epochs=1, batch=4, lr=3e-3, average=0.5)
+    model = train_cnn(pack, calib, recipe, tmp_path / "cnn", per_class=8, blends=4, tiny=True)
+    assert not model.training
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert (tmp_path / "cnn" / "metrics.jsonl").is_file()

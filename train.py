@@ -1,0 +1,152 @@
+"""Train Telltale on folders of `real/` and `fake/` or on manifests: all four experts, the gate and the calibration.
+
+    python train.py --data DATA [--run runs/first] [--name v2] [--activate]
+
+The work is done in `utils.learning.fit`; this file reads arguments. A stopped run goes on where it was when the same
+command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from utils.learning.fit import TrainingPlan
+
+EXIT_FAILED = 3
+EXIT_STOPPED = 130
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def positive_rate(text: str) -> float:
+    """A finite number above 0, for argparse."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Arguments of `train.py` and, with other defaults, of `quick_train.py`."""
+    parser = argparse.ArgumentParser(
+        description="Train all experts, the gate and the calibration.",
+        epilog="A stopped run goes on where it was when the same command is given again (docs/training.md).",
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv files, or real/ and fake/")
+    parser.add_argument("--run", type=Path, default=Path("runs/train"), help="where checkpoints and features are kept")
+    parser.add_argument("--name", default="", help="name of the new version (default: the run's folder)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=positive, default=0, help="processor threads (default: all)")
+    parser.add_argument("--per-class", type=positive, help="most pictures per source and label")
+    parser.add_argument("--epochs", type=positive, help="most epochs of every expert")
+    parser.add_argument("--batch", type=positive, help="batch size of CNN and ResNeXt-50")
+    parser.add_argument("--lr", type=positive_rate, help="highest learning rate of CNN and ResNeXt-50")
+    parser.add_argument("--seed", type=int, default=0, help="of splits, order and augmentation")
+    parser.add_argument(
+        "--terms", action="append", default=[], help="terms of the data, for the model card; repeatable"
+    )
+    parser.add_argument("--note", action="append", default=[], help="what else the model card should say; repeatable")
+    parser.add_argument("--activate", action="store_true", help="serve the new version from now on")
+    return parser
+
+
+def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
+    """The plan with what the command line overrides."""
+    changes: dict[str, Any] = {}
+    if arguments.per_class:
+        changes["per_class"] = changes["stored_per_class"] = arguments.per_class
+    for part in ("cnn", "resnext", "vit", "lstm"):
+        wanted: dict[str, Any] = {"seed": arguments.seed}
+        if arguments.epochs:
+            wanted["epochs"] = arguments.epochs
+        if part in ("cnn", "resnext"):
+            wanted |= {k: v for k, v in (("batch", arguments.batch), ("lr", arguments.lr)) if v}
+        changes[part] = dataclasses.replace(getattr(plan, part), **wanted)
+    return dataclasses.replace(plan, **changes)
+
+
+def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
+    """Train by a plan; figures go to standard output, progress to standard error.
+
+    Returns:
+        0; 3 when data or weights cannot be used; 130 when it was stopped from the keyboard.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from utils.base_weights import FACE_FILE, ensure_base_weights
+    from utils.config import load_settings
+    from utils.errors import ConfigError, TelltaleError
+    from utils.evaluation.scorecard import scorecard_markdown
+    from utils.faces.detector import CenterFaceDetector
+    from utils.learning.datasets import read_samples
+    from utils.learning.fit import train_all
+    from utils.log import configure_logging
+    from utils.weights import set_current, weights_root
+
+    def tell(line: str) -> None:
+        tqdm.write(line, file=sys.stderr)
+
+    configure_logging()
+    chosen = adjusted(plan, arguments)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("There is no CUDA device here; leave --device out.")
+        root = weights_root(load_settings())
+        root.mkdir(parents=True, exist_ok=True)
+        samples = read_samples(arguments.data, seed=arguments.seed)
+        ensure_base_weights(root / "base")
+        detector = CenterFaceDetector(root / "base" / FACE_FILE, threads=arguments.threads)
+        name = arguments.name or arguments.run.name
+        done = train_all(
+            samples,
+            arguments.run,
+            root,
+            name,
+            chosen,
+            detector,
+            device=device,
+            terms=arguments.terms,
+            notes=arguments.note,
+            tell=tell,
+        )
+        if arguments.activate:
+            set_current(root, done.version.name)
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        return EXIT_STOPPED
+    print(scorecard_markdown(done.figures, done.version.name))
+    print(json.dumps({"version": done.version.name, "scores": str(done.scores), "active": arguments.activate}))
+    return 0
+
+
+def main() -> int:
+    """Entry point of the command."""
+    arguments = build_parser().parse_args()
+    from utils.learning.fit import TrainingPlan
+
+    return run(arguments, TrainingPlan())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

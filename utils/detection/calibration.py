@@ -1,0 +1,156 @@
+"""What the calibration data promise: an interval for each probability, and the band in which we do not decide.
+
+Written by training into `calibration.json`, read by the pipeline. The probability itself is calibrated in the gate
+(Platt scaling per expert, a temperature for the mixture); here is how far it can be trusted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.errors import WeightsCorruptError
+from utils.metrics import clopper_pearson
+
+Array = npt.NDArray[np.float64]
+
+BINS = 12
+FALSE_ALARM_PROMISE = 0.10
+"""`fake` is said where at most this share of real ones of *any* calibration source is above, by the 95 % bound."""
+MISS_PROMISE = 0.15
+"""`real` is said where at most this share of the fakes is below, by the 95 % bound."""
+MISSING_STEP = 0.5
+"""Each missing expert moves both ends of the band outward by this much, in logits."""
+MIN_SOURCE = 36
+"""Sources with fewer real ones than this cannot bound a rate of a tenth, even without a single false alarm, and are
+only counted together."""
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Calibration items with a probability in `low`..`high`: how many, and how many were fake."""
+
+    low: float
+    high: float
+    count: int
+    fakes: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(f"a bin must be ordered within 0..1: {self}")
+        if not 0 <= self.fakes <= self.count:
+            raise ValueError(f"a bin cannot have more fakes than items: {self}")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Intervals and the undecided band.
+
+    Args:
+        bins: in ascending order, covering 0..1.
+        real_below: `real` is said at or below this probability.
+        fake_above: `fake` is said at or above this probability.
+        figures: what was measured on the calibration data (ECE before and after, counts), for the report.
+    """
+
+    bins: tuple[ReliabilityBin, ...]
+    real_below: float
+    fake_above: float
+    figures: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.bins or self.bins[0].low != 0.0 or self.bins[-1].high != 1.0:
+            raise ValueError("the bins must cover 0..1")
+        if any(a.high != b.low for a, b in pairwise(self.bins)):
+            raise ValueError("each bin must begin where the one before it ends")
+        if not 0 <= self.real_below <= self.fake_above <= 1:
+            raise ValueError("the undecided band must be ordered within 0..1")
+
+    def interval(self, probability: float) -> tuple[float, float]:
+        """95 % interval of the share of fakes among calibration items like this one; it contains `probability`."""
+        chosen = next((b for b in self.bins if probability <= b.high), self.bins[-1])
+        low, high = clopper_pearson(chosen.fakes, chosen.count)
+        return min(low, probability), max(high, probability)
+
+    def band(self, threshold: float, missing: int) -> tuple[float, float]:
+        """The undecided band (real at or below, fake at or above) for a user's threshold and missing experts."""
+        shift = MISSING_STEP * missing
+        low, high = min(self.real_below, threshold), max(self.fake_above, threshold)
+        return _sigmoid(_logit(low) - shift), _sigmoid(_logit(high) + shift)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `calibration.json`."""
+        return asdict(self) | {"figures": dict(self.figures)}
+
+
+def calibration_from_dict(document: Mapping[str, Any]) -> Calibration:
+    """The inverse of `Calibration.to_dict`.
+
+    Raises:
+        WeightsCorruptError: the document is not of that form.
+    """
+    try:
+        bins = tuple(ReliabilityBin(**b) for b in document["bins"])
+        figures = {str(k): float(v) for k, v in document["figures"].items()}
+        return Calibration(bins, float(document["real_below"]), float(document["fake_above"]), figures)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsCorruptError(f"calibration.json is not of the expected form: {error}.") from error
+
+
+def fit_calibration(
+    labels: Array, probabilities: Array, sources: Sequence[str], figures: Mapping[str, float]
+) -> Calibration:
+    """Measure bins and band on held-out data.
+
+    Args:
+        labels: (N,) 1 fake, 0 real.
+        probabilities: (N,) calibrated.
+        sources: N names; the false-alarm promise must hold for each with enough real items, and for all together.
+        figures: stored beside.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    parts = np.array_split(order, min(BINS, max(1, len(order) // 20)))
+    edges = [
+        0.0,
+        *((probabilities[a[-1]] + probabilities[b[0]]) / 2 for a, b in pairwise(parts)),
+        1.0,
+    ]
+    bins = tuple(
+        ReliabilityBin(float(low), float(high), len(part), int(labels[part].sum()))
+        for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True)
+    )
+    names = np.asarray(sources)
+    reals = [probabilities[labels <= 0.5]]
+    reals += [probabilities[(labels <= 0.5) & (names == s)] for s in np.unique(names)]
+    fake_above = max(
+        _bounded_threshold(1 - r, FALSE_ALARM_PROMISE) for i, r in enumerate(reals) if i == 0 or len(r) >= MIN_SOURCE
+    )
+    real_below = 1 - _bounded_threshold(probabilities[labels > 0.5], MISS_PROMISE)
+    return Calibration(bins, min(real_below, 0.5), max(fake_above, 0.5), dict(figures))
+
+
+def _bounded_threshold(safe: Array, promise: float) -> float:
+    """The smallest t in 0.5..1 such that the share of items with 1 - safe >= t has its upper bound within `promise`."""
+    wrong = np.sort(1 - safe)[::-1]  # the most wrong first
+    allowed = 0
+    while allowed < len(wrong) and clopper_pearson(allowed + 1, len(wrong))[1] <= promise:
+        allowed += 1
+    if clopper_pearson(allowed, len(wrong))[1] > promise if len(wrong) else True:
+        return 0.999  # too few items to promise anything
+    limit = float(wrong[allowed]) if allowed < len(wrong) else 0.5
+    return min(1.0, max(0.5, limit + 1e-6))
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def _logit(probability: float) -> float:
+    clipped = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(clipped / (1 - clipped))

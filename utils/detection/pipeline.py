@@ -1,0 +1,234 @@
+"""The whole analysis of one file, in one readable function: start here to understand Telltale.
+
+bytes -> media -> faces -> experts -> gate -> calibrated probability -> verdict -> report. The web page, REST, the
+worker, `inference.py` and the evaluation all call `analyse`; nobody has a second way.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.registry import EXPERT_NAMES, get_card
+from utils.base_weights import FACE_FILE
+from utils.config import Settings
+from utils.detection.calibration import Calibration, calibration_from_dict
+from utils.detection.engine import Engine, TorchEngine, TrackScores
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
+from utils.errors import ConfigError
+from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_face, measure_quality
+from utils.faces.detector import CenterFaceDetector, FaceDetector
+from utils.faces.tracking import track_faces
+from utils.media import decode_media
+from utils.types import (
+    ExpertScore,
+    FaceReport,
+    FaceTrack,
+    Floats,
+    FrameScore,
+    Media,
+    MediaKind,
+    Notice,
+    Outcome,
+    Report,
+)
+from utils.weights import CALIBRATION_FILE, load_ensemble, read_document, verify_current, weights_root
+
+Progress = Callable[[str, float], None]
+"""Stage (`decode`, `detect`, `experts`, `decide`) and how much of the whole is done, 0..1; may raise to cancel."""
+
+
+@dataclass(frozen=True)
+class Analyser:
+    """Everything loaded once: detector, engine, calibration and the settings they run under."""
+
+    settings: Settings
+    detector: FaceDetector
+    engine: Engine
+    calibration: Calibration
+    version: str
+    version_sha256: str
+    experts: tuple[str, ...]
+    missing: Mapping[str, str]
+    tiny: bool = False
+
+
+def load_analyser(settings: Settings, *, device: str | None = None, experts: tuple[str, ...] | None = None) -> Analyser:
+    """Load the verified version that the settings choose.
+
+    Args:
+        settings: from `load_settings`.
+        device: overrides the setting.
+        experts: overrides the setting.
+
+    Raises:
+        WeightsError: weights are missing, damaged or do not fit; nothing is ever computed with random ones.
+        ConfigError: an expert's name is unknown, or the device is not there.
+    """
+    wanted = experts or _experts_setting(settings.detection.experts)
+    unknown = sorted(set(wanted) - set(EXPERT_NAMES))
+    if unknown:
+        raise ConfigError(f"[detection] experts names {', '.join(unknown)}; known are {', '.join(EXPERT_NAMES)}.")
+    version = verify_current(settings)
+    root = weights_root(settings)
+    ensemble, missing = load_ensemble(root, version, wanted)
+    threads = settings.detection.threads or os.cpu_count() or 1
+    return Analyser(
+        settings=settings,
+        detector=CenterFaceDetector(root / "base" / FACE_FILE, threads=threads),
+        engine=TorchEngine(ensemble, device=device or settings.detection.device, threads=threads),
+        calibration=calibration_from_dict(read_document(version.folder / CALIBRATION_FILE)),
+        version=version.name,
+        version_sha256=version.sha256,
+        experts=tuple(n for n in EXPERT_NAMES if n not in missing),
+        missing=missing,
+        tiny=version.tiny,
+    )
+
+
+def analyse(path: Path, analyser: Analyser, *, progress: Progress | None = None) -> Report:
+    """Analyse one image or video.
+
+    Args:
+        path: the file; its name is never trusted.
+        analyser: from `load_analyser`.
+        progress: called at every stage; what it raises ends the analysis (so a user cancels).
+
+    Returns:
+        The report, also when no face was found.
+
+    Raises:
+        MediaError: the file is not supported, too large, damaged, or its decoder had to be stopped.
+    """
+    tell = progress or (lambda stage, done: None)
+    clock = _Clock()
+
+    tell("decode", 0.0)
+    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox)
+    clock.lap("decode")
+
+    tell("detect", 0.2)
+    tracks = _find_people(media, analyser, tell)
+    crops = [[crop_face(media.frames[s.frame].pixels, s.face) for s in track.sightings] for track in tracks]
+    clock.lap("detect")
+
+    tell("experts", 0.5)
+    quality = [np.stack([_quality(crop) for crop in of_track]) for of_track in crops]
+    scores = analyser.engine.score([[c.pixels for c in of_track] for of_track in crops], quality) if tracks else []
+    clock.lap("experts")
+
+    tell("decide", 0.95)
+    faces = tuple(
+        _report_face(track, score, measured, of_track, media, analyser)
+        for track, score, measured, of_track in zip(tracks, scores, quality, crops, strict=True)
+    )
+    deciding = max(faces, key=_suspicion) if faces else None
+    clock.lap("decide")
+    report = Report(
+        media=media.info,
+        verdict=deciding.verdict if deciding else no_face_verdict(),
+        faces=faces,
+        deciding_face=deciding.id if deciding else None,
+        model_version=analyser.version,
+        model_sha256=analyser.version_sha256,
+        threshold=analyser.settings.detection.threshold,
+        times_ms=clock.times(),
+        notices=media.notices,
+    )
+    tell("decide", 1.0)
+    return report
+
+
+def _find_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTrack]:
+    found = []
+    for frame in media.frames:
+        found.append(analyser.detector.detect(frame.pixels))
+        tell("detect", 0.2 + 0.3 * (frame.index + 1) / len(media.frames))
+    return list(track_faces(found))[: analyser.settings.detection.max_faces]
+
+
+def _quality(crop: FaceCrop) -> Floats:
+    return measure_quality(crop.pixels, crop.source_px, crop.detector_score)
+
+
+def _report_face(
+    track: FaceTrack, score: TrackScores, quality: Floats, crops: list[FaceCrop], media: Media, analyser: Analyser
+) -> FaceReport:
+    experts = _expert_scores(score, media, analyser)
+    face_px = float(np.median([crop.source_px for crop in crops]))
+    verdict = decide(
+        score.logit,
+        experts,
+        analyser.calibration,
+        threshold=analyser.settings.detection.threshold,
+        face_px=face_px,
+        min_face_px=analyser.settings.media.min_face_px,
+    )
+    frames = tuple(
+        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), s.face.box)
+        for s, logit in zip(track.sightings, score.frame_logits, strict=True)
+    )
+    means = {name: round(float(value), 4) for name, value in zip(QUALITY_NAMES, quality.mean(0), strict=True)}
+    return FaceReport(
+        id=track.id, verdict=verdict, experts=experts, frames=frames, quality={"face_px": round(face_px, 1), **means}
+    )
+
+
+def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:
+    out = []
+    for i, name in enumerate(EXPERT_NAMES):
+        card, logit = get_card(name), float(score.expert_logits[i])
+        available = not np.isnan(logit)
+        why = analyser.missing.get(name)
+        if not available and why is None:
+            why = NOT_FOR_PHOTOS if media.info.kind is MediaKind.IMAGE else TOO_SHORT
+        out.append(
+            ExpertScore(
+                name=name,
+                title=card.title,
+                looks_at=card.looks_at,
+                available=available,
+                probability=sigmoid(logit) if available else None,
+                weight=float(np.clip(score.weights[i], 0, 1)),
+                missing_because=None if available else why,
+            )
+        )
+    return tuple(out)
+
+
+def _suspicion(face: FaceReport) -> tuple[int, float]:
+    """A face that can be judged decides before one that cannot (too small); then the most suspicious one."""
+    too_small = any(reason.code == "small_face" for reason in face.verdict.reasons)
+    if face.verdict.outcome is Outcome.NO_FACE or face.verdict.probability is None:
+        return (0, 0.0)
+    return (0 if too_small else 1, face.verdict.probability)
+
+
+def _experts_setting(text: str) -> tuple[str, ...]:
+    if text.strip() == "all":
+        return EXPERT_NAMES
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class _Clock:
+    """Milliseconds per stage and in total."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._times: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._times[stage] = round(1000 * (now - self._last), 1)
+        self._last = now
+
+    def times(self) -> dict[str, float]:
+        return self._times | {"total": round(1000 * (time.perf_counter() - self._start), 1)}
+
+
+__all__ = ["Analyser", "Notice", "Progress", "analyse", "load_analyser"]

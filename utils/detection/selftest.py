@@ -1,0 +1,220 @@
+"""Is this installation fit for use? Weights, decoders, sandbox and known pictures, each as one check with a sentence.
+
+`inference.py --selftest` prints the list. Every check runs the code of the product: the pipeline, its verified loading
+of weights, and the decoding child.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.base_weights import FACE_FILE, PINNED, VIT_FILE, VIT_SHA256, require_file
+from utils.config import Settings
+from utils.errors import TelltaleError
+from utils.types import Outcome, Pixels
+from utils.weights import CHECKSUMS, current_name, verify_version, weights_root
+
+if TYPE_CHECKING:
+    from utils.detection.pipeline import Analyser
+
+REFERENCE_FILE = "selftest.json"
+SIDE = 96
+CLIP_FRAMES = 20
+COLOUR_TOLERANCE = 20.0
+"""How far a lossy format may move the mean of a colour channel, 0..255."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the self-test; `passed` is None where the check could not be made, and `text` says why."""
+
+    name: str
+    passed: bool | None
+    text: str
+
+
+def run_selftest(settings: Settings, *, experts: tuple[str, ...] | None = None) -> list[Check]:
+    """Run every check; one that fails does not stop the others.
+
+    Args:
+        settings: of the installation, with the device to use.
+        experts: names of the experts to load; None loads those of the settings.
+    """
+    from utils.detection.pipeline import load_analyser
+
+    root = weights_root(settings)
+    checks = [*check_base_weights(root / "base"), check_version(settings)]
+    analyser = None
+    try:
+        analyser = load_analyser(settings, device=settings.detection.device, experts=experts)
+    except TelltaleError as error:
+        checks.append(Check("networks", False, str(error)))
+    else:
+        missing = "".join(f"; {name} is missing: {why}" for name, why in analyser.missing.items())
+        checks.append(Check("networks", True, f"{', '.join(analyser.experts)} loaded{missing}"))
+    with tempfile.TemporaryDirectory() as scratch:
+        checks += check_decoders(settings, Path(scratch))
+        checks.append(check_sandbox())
+        if analyser is None:
+            checks.append(Check("known pictures", None, "there are no networks to analyse them with"))
+        else:
+            reference = root / analyser.version / REFERENCE_FILE
+            checks += check_known_pictures(analyser, reference, Path(scratch))
+    return checks
+
+
+def check_base_weights(folder: Path) -> Iterator[Check]:
+    """The sha256 of each base weight file against the pinned one."""
+    for name, sha256 in ((VIT_FILE, VIT_SHA256), (FACE_FILE, PINNED[1].member_sha256)):
+        try:
+            require_file(folder / name, sha256)
+        except TelltaleError as error:
+            yield Check(f"base weights {name}", False, str(error))
+        else:
+            yield Check(f"base weights {name}", True, f"sha256 {sha256[:12]}... is the pinned one")
+
+
+def check_version(settings: Settings) -> Check:
+    """The sha256 of every file of the version in use; a version of tiny test networks is no version to use."""
+    root = weights_root(settings)
+    try:
+        version = verify_version(root, settings.weights.version or current_name(root))
+    except TelltaleError as error:
+        return Check("trained weights", False, str(error))
+    if version.tiny:
+        return Check(
+            "trained weights", False, f"{version.name} is made of tiny test networks; its verdicts mean nothing"
+        )
+    count = len(json.loads((version.folder / CHECKSUMS).read_text(encoding="utf-8")))
+    return Check("trained weights", True, f"version {version.name}: {count} files have their recorded sha256")
+
+
+def check_decoders(settings: Settings, scratch: Path) -> Iterator[Check]:
+    """Send pictures and a clip of known colours through the decoding child and look at what comes back."""
+    from utils.media import decode_media
+
+    for name, write in _SAMPLES.items():
+        path = scratch / f"colours.{name}"
+        write(path)
+        try:
+            media = decode_media(path, settings.media, settings.sandbox)
+        except TelltaleError as error:
+            yield Check(f"decoder {name}", False, str(error))
+            continue
+        wanted = colour_field().mean(axis=(0, 1))
+        off = max(float(np.abs(frame.pixels.mean(axis=(0, 1)) - wanted).max()) for frame in media.frames)
+        shape_ok = all(frame.pixels.shape == (SIDE, SIDE, 3) for frame in media.frames)
+        frames_ok = len(media.frames) == (min(settings.media.frames, CLIP_FRAMES) if name == "mp4" else 1)
+        text = (
+            f"frames: {len(media.frames)} of {media.info.width} x {media.info.height}, colours within {off:.1f} of 255"
+        )
+        yield Check(f"decoder {name}", shape_ok and frames_ok and off <= COLOUR_TOLERANCE, text)
+
+
+def check_sandbox() -> Check:
+    """Which protections the decoding child has on this machine; none at all is a failure."""
+    from utils.media import sandbox_level
+    from utils.media.confine import PROTECTIONS
+
+    try:
+        active = sandbox_level()
+    except TelltaleError as error:
+        return Check("sandbox", False, str(error))
+    absent = [name for name in PROTECTIONS if name not in active]
+    text = f"{len(active)} of {len(PROTECTIONS)} protections" + (f"; not here: {', '.join(absent)}" if absent else "")
+    return Check("sandbox", bool(active), text)
+
+
+def check_known_pictures(analyser: Analyser, reference: Path, scratch: Path) -> Iterator[Check]:
+    """A picture without a face must give `no_face`; a known photograph must give the recorded probability.
+
+    Args:
+        analyser: loaded networks.
+        reference: `selftest.json` of the version: `{"astronaut": {"probability": p, "tolerance": t}}`.
+        scratch: an empty folder.
+    """
+    from utils.detection.pipeline import analyse
+
+    path = scratch / "no_face.png"
+    write_picture(path)
+    try:
+        outcome = analyse(path, analyser).verdict.outcome
+    except TelltaleError as error:
+        yield Check("picture without a face", False, str(error))
+    else:
+        yield Check("picture without a face", outcome is Outcome.NO_FACE, f"the outcome is {outcome.value}")
+    yield _check_photograph(analyser, reference, scratch / "astronaut.png")
+
+
+def _check_photograph(analyser: Analyser, reference: Path, path: Path) -> Check:
+    from utils.detection.pipeline import analyse
+
+    name = "known photograph"
+    if not reference.is_file():
+        return Check(name, None, f"this version has no {REFERENCE_FILE}")
+    if analyser.missing:
+        return Check(name, None, "the recorded probability is that of all experts together")
+    try:
+        photograph: Pixels = importlib.import_module("skimage.data").astronaut()
+    except ImportError:
+        return Check(name, None, "the photograph comes with scikit-image, which is not installed (make setup-dev)")
+    try:
+        expected = json.loads(reference.read_text(encoding="utf-8"))["astronaut"]
+        probability, tolerance = float(expected["probability"]), float(expected["tolerance"])
+    except (KeyError, TypeError, ValueError) as error:
+        return Check(name, False, f"{REFERENCE_FILE} cannot be read: {type(error).__name__}: {error}")
+    write_picture(path, photograph)
+    try:
+        verdict = analyse(path, analyser).verdict
+    except TelltaleError as error:
+        return Check(name, False, str(error))
+    if verdict.probability is None:
+        return Check(name, False, "no face was found in it")
+    text = (
+        f"you should see P(fake) {probability:.3f}, give or take {tolerance:g}; here it is {verdict.probability:.3f} "
+        f"({verdict.outcome.value})"
+    )
+    return Check(name, abs(verdict.probability - probability) <= tolerance, text)
+
+
+def colour_field() -> Pixels:
+    """A smooth picture without a face, (96, 96, 3) uint8, the same everywhere; its channels differ in their means."""
+    down, right = np.mgrid[0:SIDE, 0:SIDE] / (SIDE - 1)
+    return np.stack([40 + 180 * right, 30 + 120 * down, 200 - 150 * right * down], axis=-1).astype(np.uint8)
+
+
+def write_picture(path: Path, pixels: Pixels | None = None) -> None:
+    """Write a picture in the format of the suffix; None writes `colour_field`."""
+    from PIL import Image
+
+    Image.fromarray(colour_field() if pixels is None else pixels).save(path)
+
+
+def write_clip(path: Path) -> None:
+    """Write `colour_field` as a clip of 20 frames, one tenth of a second each, MPEG-4 in MP4."""
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(10))
+        stream.width = stream.height = SIDE
+        stream.pix_fmt = "yuv420p"
+        for _ in range(CLIP_FRAMES):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(colour_field(), format="rgb24")))
+        container.mux(stream.encode())
+
+
+_SAMPLES: dict[str, Callable[[Path], None]] = {
+    "jpg": write_picture,
+    "png": write_picture,
+    "webp": write_picture,
+    "mp4": write_clip,
+}

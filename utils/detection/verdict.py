@@ -1,0 +1,102 @@
+"""From a calibrated logit to words: fake, real, inconclusive or no face, always with the reasons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from utils.detection.calibration import Calibration
+from utils.types import ExpertScore, Notice, Outcome, Verdict
+
+NOT_FOR_PHOTOS = "It judges videos only: a photo has no course in time."
+TOO_SHORT = "It needs a person to be seen in at least four frames of the video."
+
+HEADLINES = {
+    Outcome.FAKE: "Substantial evidence of manipulation",
+    Outcome.REAL: "Little evidence of manipulation",
+    Outcome.INCONCLUSIVE: "Inconclusive",
+    Outcome.NO_FACE: "No face found",
+}
+
+
+def sigmoid(logit: float) -> float:
+    """Probability of a logit, without overflow."""
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def no_face_verdict() -> Verdict:
+    """The outcome of a medium without a face: nothing was judged, so there is no probability."""
+    reason = Notice("no_face", "No face was found. Telltale judges faces only, so it says nothing about this file.")
+    return Verdict(Outcome.NO_FACE, HEADLINES[Outcome.NO_FACE], None, None, (reason,))
+
+
+def decide(
+    logit: float,
+    experts: Sequence[ExpertScore],
+    calibration: Calibration,
+    *,
+    threshold: float,
+    face_px: float,
+    min_face_px: int,
+) -> Verdict:
+    """Decide about one person.
+
+    Args:
+        logit: calibrated logit of fake.
+        experts: their scores, missing ones included.
+        calibration: of the version.
+        threshold: the user's, 0..1.
+        face_px: side of the face in the original frame, pixels.
+        min_face_px: smaller faces are never decided.
+    """
+    probability = sigmoid(logit)
+    missing = [e for e in experts if not e.available and not _not_applicable(e)]
+    real_below, fake_above = calibration.band(threshold, len(missing))
+    interval = calibration.interval(probability)
+    reasons: list[Notice] = []
+    if face_px < min_face_px:
+        reasons.append(
+            Notice("small_face", f"The face is only {face_px:.0f} pixels wide; at least {min_face_px} are needed.")
+        )
+        outcome = Outcome.INCONCLUSIVE
+    elif probability >= fake_above:
+        outcome = Outcome.FAKE
+        reasons.append(Notice("above_band", f"The probability of manipulation lies above {fake_above:.0%}."))
+    elif probability <= real_below:
+        outcome = Outcome.REAL
+        reasons.append(Notice("below_band", f"The probability of manipulation lies below {real_below:.0%}."))
+    else:
+        outcome = Outcome.INCONCLUSIVE
+        reasons.append(
+            Notice(
+                "within_band",
+                f"Between {real_below:.0%} and {fake_above:.0%} real and manipulated faces were confused too often "
+                "on validation data to decide.",
+            )
+        )
+    reasons += _expert_reasons(experts)
+    reasons += [Notice("expert_missing", f"{e.title} is missing: {e.missing_because}") for e in missing]
+    return Verdict(outcome, HEADLINES[outcome], probability, interval, tuple(reasons))
+
+
+def _not_applicable(expert: ExpertScore) -> bool:
+    """Whether the medium gives this expert nothing to judge, which is no fault of the installation."""
+    return expert.missing_because in (NOT_FOR_PHOTOS, TOO_SHORT)
+
+
+def _expert_reasons(experts: Sequence[ExpertScore]) -> list[Notice]:
+    available = [e for e in experts if e.available and e.probability is not None]
+    if not available:
+        return []
+    weightiest = max(available, key=lambda e: e.weight)
+    shares = [e.probability for e in available if e.probability is not None]
+    reasons = [
+        Notice(
+            "weightiest_expert",
+            f"{weightiest.title}, which looks at {weightiest.looks_at}, counted most ({weightiest.weight:.0%}) and "
+            f"gives {weightiest.probability:.0%}.",
+        )
+    ]
+    if max(shares) - min(shares) > 0.6:
+        reasons.append(Notice("experts_disagree", "The networks disagree widely about this face."))
+    return reasons

@@ -1,0 +1,121 @@
+"""Pictures of a score file for the documentation: ROC, reliability diagram, histogram of the probabilities.
+
+Drawn without a display; each function writes one PNG from labels and probabilities per set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from utils.metrics import auc, clopper_pearson
+
+Array = npt.NDArray[np.float64]
+Sets = Mapping[str, tuple[Array, Array]]
+"""Labels (N,) and probabilities (N,) per set."""
+
+BINS = 10
+
+
+def roc_points(labels: Array, scores: Array) -> tuple[Array, Array]:
+    """False alarm rate and hit rate at every threshold, from (0, 0) to (1, 1); both classes must be there."""
+    order = np.argsort(-scores, kind="stable")
+    fakes, reals = np.cumsum(labels[order] > 0.5), np.cumsum(labels[order] <= 0.5)
+    # equal scores are one threshold, so only the last of them is a point
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    alarms, hits = reals[last] / reals[-1], fakes[last] / fakes[-1]
+    return np.concatenate([[0.0], alarms]), np.concatenate([[0.0], hits])
+
+
+def reliability_points(
+    labels: Array, probabilities: Array, bins: int = BINS
+) -> list[tuple[float, float, float, float]]:
+    """Per bin (equally full): mean probability, share of fakes, and the 95 % interval of that share."""
+    order = np.argsort(probabilities, kind="stable")
+    points = []
+    for part in np.array_split(order, min(bins, len(order))):
+        fakes = int((labels[part] > 0.5).sum())
+        points.append((float(probabilities[part].mean()), fakes / len(part), *clopper_pearson(fakes, len(part))))
+    return points
+
+
+def plot_roc(sets: Sets, path: Path) -> None:
+    """One curve per set that has both classes."""
+    figure = _figure(5.2, 5.0)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    for name, (labels, probabilities) in sets.items():
+        if 0 < labels.mean() < 1:
+            axes.plot(*roc_points(labels, probabilities), label=f"{name} (AUC {auc(labels, probabilities):.3f})")
+    axes.set(xlabel="false alarms among real ones", ylabel="fakes found", xlim=(0, 1), ylim=(0, 1.01), title="ROC")
+    if len(axes.lines) > 1:
+        axes.legend(loc="lower right", fontsize="small")
+    _save(figure, path)
+
+
+def plot_reliability(sets: Sets, path: Path) -> None:
+    """Stated probability against observed share of fakes, for each set that has both classes."""
+    figure = _figure(5.2, 5.0)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
+    for name, (labels, probabilities) in sets.items():
+        if 0 < labels.mean() < 1:
+            stated, share, low, high = np.array(reliability_points(labels, probabilities)).T
+            axes.errorbar(stated, share, yerr=[share - low, high - share], marker="o", capsize=2, label=name)
+    axes.set(
+        xlabel="stated probability of fake", ylabel="share of fakes", xlim=(0, 1), ylim=(0, 1), title="Reliability"
+    )
+    if axes.containers:
+        axes.legend(loc="upper left", fontsize="small")
+    _save(figure, path)
+
+
+def plot_histograms(sets: Sets, path: Path) -> None:
+    """Probabilities of the real and of the fake ones, one panel per set."""
+    figure = _figure(6.4, 1.0 + 1.5 * len(sets))
+    edges = np.linspace(0, 1, 21).tolist()
+    for number, (name, (labels, probabilities)) in enumerate(sets.items()):
+        axes = figure.add_subplot(len(sets), 1, number + 1)
+        for label, title, colour in ((0, "real", "tab:blue"), (1, "fake", "tab:red")):
+            chosen = probabilities[labels == label]
+            if len(chosen):
+                axes.hist(chosen, edges, alpha=0.55, color=colour, label=f"{title} ({len(chosen)})")
+        axes.set(xlim=(0, 1), ylabel=name)
+        axes.legend(loc="upper center", fontsize="small")
+    figure.axes[-1].set_xlabel("probability of fake")
+    _save(figure, path)
+
+
+def draw_all(sets: Sets, folder: Path) -> dict[str, Path]:
+    """All three pictures, by title.
+
+    Args:
+        sets: at least one, none of them empty.
+        folder: is made where it does not exist.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for title, stem, draw in (
+        ("ROC", "roc", plot_roc),
+        ("Reliability", "reliability", plot_reliability),
+        ("Probabilities", "probabilities", plot_histograms),
+    ):
+        drawn[title] = folder / f"{stem}.png"
+        draw(sets, drawn[title])
+    return drawn
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # without the name of the program the same scores give the same bytes
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,0 +1,79 @@
+"""Augmentation that treats real and fake alike: framing, flip, re-encoding, rescaling, blur, noise, light.
+
+Works on the packed crops (uint8) with a generator that the caller owns; nothing here ever sees the label.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from utils.faces.crops import CROP_PX, resize
+from utils.types import Box, Pixels
+
+MIN_SCALE, MAX_SCALE = 1.0, 1.3
+"""Side of the training square relative to the face box; the product cuts at 1.3 and tight pictures allow only 1.0."""
+
+
+def reframe(pixels: Pixels, box: Box, scale: float) -> Pixels:
+    """The square of `scale` times the longer side of the face box, cut out of a packed crop (never larger than it)."""
+    side_px = pixels.shape[0]
+    side = max(16, min(round(scale * max(box.width, box.height)), side_px))
+    cx, cy = box.centre
+    x0 = min(max(round(cx - side / 2), 0), side_px - side)
+    y0 = min(max(round(cy - side / 2), 0), side_px - side)
+    return pixels[y0 : y0 + side, x0 : x0 + side]
+
+
+def jpeg(pixels: Pixels, quality: int) -> Pixels:
+    """The picture after one round of JPEG at `quality` (1..100)."""
+    _, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise ValueError("the JPEG that was just written cannot be read")
+    return np.ascontiguousarray(decoded[:, :, ::-1], np.uint8)
+
+
+def degrade(pixels: Pixels, rng: np.random.Generator, strength: float = 1.0) -> Pixels:
+    """What happens to pictures on their way: rescaling, blur, noise, light and JPEG 40 to 100, each at random.
+
+    `strength` (0..1) scales how often each of them happens.
+    """
+    side = pixels.shape[0]
+    if rng.random() < 0.3 * strength:
+        smaller = int(side * rng.uniform(0.4, 0.95))
+        method = int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC]))
+        pixels = resize(np.asarray(cv2.resize(pixels, (smaller, smaller), interpolation=method), np.uint8), side)
+    if rng.random() < 0.2 * strength:
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(0.4, 1.5))), np.uint8)
+    if rng.random() < 0.3 * strength:
+        gain, bias = rng.uniform(0.8, 1.25), rng.uniform(-20, 20)
+        tint = rng.uniform(0.95, 1.05, 3)
+        pixels = np.clip(pixels * (gain * tint) + bias, 0, 255).astype(np.uint8)
+    if rng.random() < 0.2 * strength:
+        noise = rng.normal(0, rng.uniform(1, 6), pixels.shape)
+        pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.6 * strength:
+        pixels = jpeg(pixels, int(rng.integers(40, 101)))
+    return pixels
+
+
+def augment(
+    pixels: Pixels, box: Box, rng: np.random.Generator, *, size: int = CROP_PX, strength: float = 1.0
+) -> Pixels:
+    """One training view of a packed crop.
+
+    Args:
+        pixels: (S, S, 3) uint8 packed crop.
+        box: the face box in it, pixels.
+        rng: the caller's generator.
+        size: side of the answer, pixels.
+        strength: of `degrade`.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    view = resize(reframe(pixels, box, rng.uniform(MIN_SCALE, MAX_SCALE)), size)
+    if rng.random() < 0.5:
+        view = np.ascontiguousarray(view[:, ::-1])
+    return degrade(view, rng, strength)

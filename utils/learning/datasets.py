@@ -1,0 +1,169 @@
+"""Which files there are to learn from: manifests (CSV) or folders named `real/` and `fake/`, as one list of samples.
+
+The first stage of training; `packing.py` turns the samples into face crops.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from utils.errors import TrainingDataError
+from utils.types import MediaKind
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv"})
+SPLITS = ("train", "calib", "val")
+"""`train` fits weights, `calib` stops early and fits gate and calibration, `val` only ever gives figures."""
+CLIPS_PREFIX = "video:"
+"""Begins the name of every source of clips."""
+MANIFEST_COLUMNS = frozenset({"file", "split", "source", "label", "group", "generator"})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled file.
+
+    Args:
+        path: where it is.
+        kind: image or video.
+        label: 1 fake, 0 real.
+        source: the data set it comes from.
+        group: identity or family; never divided between splits.
+        generator: what made a fake; `-` for real ones.
+        split: train, calib or val.
+    """
+
+    path: Path
+    kind: MediaKind
+    label: int
+    source: str
+    group: str
+    generator: str
+    split: str
+
+    def __post_init__(self) -> None:
+        if self.label not in (0, 1):
+            raise ValueError(f"label must be 0 or 1: {self.label}")
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}: {self.split}")
+
+
+def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.15, seed: int = 0) -> list[Sample]:
+    """Every sample below `root`, from its manifests where there are some, else from `real/` and `fake/` folders.
+
+    Args:
+        root: a folder with `manifest.csv` (here or one level below), or with `real/` and `fake/`.
+        calib_share: share of the training groups set aside for calibration; twice as much of groups of clips alone.
+        val_share: share of all groups that validate, where no manifest names a split.
+        seed: of the division into splits.
+
+    Raises:
+        TrainingDataError: nothing usable is there, a manifest lacks columns, or a listed file is missing.
+    """
+    manifests = sorted([*root.glob("manifest.csv"), *root.glob("*/manifest.csv")])
+    if manifests:
+        samples = [sample for manifest in manifests for sample in _read_manifest(manifest)]
+    else:
+        samples = _read_folders(root, val_share, seed)
+    with_pictures = {_group_key(s) for s in samples if s.kind is MediaKind.IMAGE}
+    samples = [replace(s, split=_held_out(s, calib_share, seed, _group_key(s) in with_pictures)) for s in samples]
+    check_groups(samples)
+    return samples
+
+
+def _read_manifest(manifest: Path) -> list[Sample]:
+    samples = []
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            missing = MANIFEST_COLUMNS - set(reader.fieldnames or ())
+            if missing:
+                raise TrainingDataError(f"{manifest}, line 1: the columns {', '.join(sorted(missing))} are missing.")
+            for row in reader:
+                samples.append(_sample_of(row, manifest.parent, f"{manifest}, line {reader.line_num}"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TrainingDataError(f"{manifest} is not a CSV file in UTF-8: {error}.") from error
+    if not samples:
+        raise TrainingDataError(f"{manifest} lists no files.")
+    return samples
+
+
+def _sample_of(row: Mapping[str, str | None], folder: Path, where: str) -> Sample:
+    """The sample of one row; `where` begins the error that a damaged row raises."""
+    cell = {name: row[name] or "" for name in MANIFEST_COLUMNS}
+    empty = sorted(name for name in ("file", "source", "group") if not cell[name])
+    if empty:
+        raise TrainingDataError(f"{where}: {', '.join(empty)} must not be empty.")
+    if cell["label"] not in ("real", "fake") or cell["split"] not in ("train", "val"):
+        raise TrainingDataError(f"{where}: label must be real or fake, split train or val.")
+    path = folder / cell["file"]
+    if not path.is_file():
+        raise TrainingDataError(f"{where}: there is no file {cell['file']}.")
+    kind = _kind(path, where)
+    # a source of pictures and one of clips may share a name; scores are reported apart
+    source = cell["source"] if kind is MediaKind.IMAGE else CLIPS_PREFIX + cell["source"]
+    return Sample(path, kind, int(cell["label"] == "fake"), source, cell["group"], cell["generator"], cell["split"])
+
+
+def _read_folders(root: Path, val_share: float, seed: int) -> list[Sample]:
+    samples = []
+    for label, name in enumerate(("real", "fake")):
+        known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+        files = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in known and p.is_file())
+        if len(files) < 2:
+            raise TrainingDataError(f"{root / name} holds {len(files)} pictures or videos; at least 2 are needed.")
+        for path in files:
+            relative = path.relative_to(root / name)
+            # a sub-folder is a person or a family of files; loose files stand for themselves
+            group = str(relative.parent) if relative.parent != Path() else f"{name}/{path.stem}"
+            split = "val" if _share_of(group, seed) < val_share else "train"
+            kind = _kind(path, str(root / name))
+            source = root.resolve().name or "folder"
+            source = source if kind is MediaKind.IMAGE else CLIPS_PREFIX + source
+            samples.append(Sample(path, kind, label, source, group, "unknown" if label else "-", split))
+    return samples
+
+
+def _kind(path: Path, where: str) -> MediaKind:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return MediaKind.IMAGE
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return MediaKind.VIDEO
+    raise TrainingDataError(f"{where}: the suffix of {path.name} is not one of a picture or video.")
+
+
+def _group_key(sample: Sample) -> tuple[str, str]:
+    """What must not be divided: a group of one source, its pictures and its clips together."""
+    return sample.source.removeprefix(CLIPS_PREFIX), sample.group
+
+
+def _share_of(group: str, seed: int) -> float:
+    """A number in 0..1 that belongs to the group: the same on every machine and in every order."""
+    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _held_out(sample: Sample, calib_share: float, seed: int, with_pictures: bool) -> str:
+    # clips are few, and a gate for videos needs more of them than a sixth; a group that has both goes as a whole
+    share = calib_share * (1 if with_pictures else 2)
+    if sample.split == "train" and _share_of(sample.group, seed + 1) < share:
+        return "calib"
+    return sample.split
+
+
+def check_groups(samples: list[Sample]) -> None:
+    """Refuse samples whose group is divided between splits.
+
+    Raises:
+        TrainingDataError: a group has samples in two splits.
+    """
+    seen: dict[tuple[str, str], str] = {}
+    for sample in samples:
+        first = seen.setdefault(_group_key(sample), sample.split)
+        if first != sample.split:
+            source, group = _group_key(sample)
+            raise TrainingDataError(f"The group {group} of {source} is in {first} and {sample.split}.")

@@ -1,0 +1,186 @@
+"""Fit the gate: calibrate each expert, then learn how to mix them, then one temperature for the mixture.
+
+Everything is fitted on the calibration split, which no expert was trained on. The gate stays close to the plain mean
+of the calibrated experts: how far it may leave it (the L2 penalty) is chosen by leaving whole groups out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.gating import Gate
+from utils.evaluation.scores import ScoreTable
+from utils.metrics import auc, ece
+
+Array = npt.NDArray[np.float64]
+PENALTIES = (0.01, 0.1, 1.0, 10.0)
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class GateFit:
+    """A fitted gate and how it was chosen.
+
+    Args:
+        gate: ready for use.
+        penalty: the chosen L2 penalty; infinite when the plain mean was better.
+        losses: cross-validated loss per penalty, `mean` for the plain mean.
+        ece_before: of the plain mean of raw logits on the calibration data.
+        ece_after: of the calibrated ensemble, cross-validated.
+    """
+
+    gate: Gate
+    penalty: float
+    losses: dict[str, float]
+    ece_before: float
+    ece_after: float
+
+
+def balance_weights(table: ScoreTable) -> Array:
+    """(N,) weights with mean 1: real and fake count alike, and a source by the root of its size."""
+    keys = [f"{s}|{int(label)}" for s, label in zip(table.sources, table.labels, strict=True)]
+    _, codes, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    # were all sources to count alike, those of a few clips would weigh as much as those of thousands of pictures
+    weights = 1 / np.sqrt(counts[codes])
+    for label in (0.0, 1.0):
+        chosen = table.labels == label
+        if chosen.any():
+            weights[chosen] /= weights[chosen].sum()
+    return np.asarray(weights * len(table) / weights.sum())
+
+
+def platt(logits: Array, labels: Array, weights: Array, *, ridge: float = 1e-3) -> tuple[float, float]:
+    """Scale and shift that make raw logits calibrated; the scale is never negative.
+
+    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", without its label smoothing.
+    """
+    x = torch.tensor(logits, dtype=torch.float64)
+    y, w = torch.tensor(labels), torch.tensor(weights)
+    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        z = parameters[0] * x + parameters[1]
+        loss = (functional.binary_cross_entropy_with_logits(z, y, reduction="none") * w).mean()
+        loss = loss + ridge * parameters.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    scale, shift = (float(v) for v in parameters.detach())
+    if scale > 0:
+        return scale, shift
+    # an expert that points the wrong way says nothing; its shift belonged to the negative scale
+    fakes, reals = float((weights * labels).sum()), float((weights * (1 - labels)).sum())
+    return 0.0, float(np.log(fakes / reals))
+
+
+def fit_gate(table: ScoreTable, *, seed: int = 0) -> GateFit:
+    """Fit a gate on a table of held-out scores.
+
+    Args:
+        table: raw scores of the calibration split.
+        seed: of the division into folds.
+    """
+    folds = _group_folds(table.groups, seed)
+    weights = balance_weights(table)
+    losses: dict[str, float] = {}
+    held_out: dict[str, Array] = {}
+    for penalty in (*PENALTIES, float("inf")):
+        out = np.zeros(len(table))
+        for fold in range(FOLDS):
+            inside, outside = folds != fold, folds == fold
+            if outside.any() and len(np.unique(table.labels[inside])) == 2:
+                gate = _fit_once(table.select(inside), penalty)
+                out[outside] = gate_logits(gate, table.select(outside))
+        name = "mean" if np.isinf(penalty) else f"{penalty:g}"
+        held_out[name] = out
+        losses[name] = _loss(out, table.labels, weights)
+    best = min(losses, key=lambda k: losses[k])
+    penalty = float("inf") if best == "mean" else float(best)
+    raw = np.nanmean(table.logits, axis=1)
+    return GateFit(
+        gate=_fit_once(table, penalty),
+        penalty=penalty,
+        losses={k: round(v, 5) for k, v in losses.items()},
+        ece_before=ece(table.labels, _sigmoid(raw)),
+        ece_after=ece(table.labels, _sigmoid(held_out[best])),
+    )
+
+
+def gate_logits(gate: Gate, table: ScoreTable) -> Array:
+    """(N,) calibrated logits of the ensemble."""
+    with torch.inference_mode():
+        output = gate(torch.tensor(table.logits, dtype=torch.float32), torch.tensor(table.quality, dtype=torch.float32))
+    return np.asarray(output.logit.double().numpy())
+
+
+def _fit_once(table: ScoreTable, penalty: float) -> Gate:
+    experts, quality = table.logits.shape[1], table.quality.shape[1]
+    gate = Gate(experts=experts, quality=quality)
+    weights = balance_weights(table)
+    with torch.no_grad():
+        for e in range(experts):
+            known = ~np.isnan(table.logits[:, e])
+            if known.sum() >= 10 and len(np.unique(table.labels[known])) == 2:
+                scale, shift = platt(
+                    table.logits[known, e], table.labels[known], weights[known], ridge=1.0 / known.sum()
+                )
+                gate.scale[e], gate.shift[e] = scale, shift
+        gate.quality_mean.copy_(torch.tensor(table.quality.mean(0), dtype=torch.float32))
+        gate.quality_std.copy_(torch.tensor(table.quality.std(0) + 1e-3, dtype=torch.float32))
+    logits = torch.tensor(table.logits, dtype=torch.float32)
+    measured = torch.tensor(table.quality, dtype=torch.float32)
+    labels = torch.tensor(table.labels, dtype=torch.float32)
+    w = torch.tensor(weights, dtype=torch.float32)
+    if np.isfinite(penalty):
+        optimizer = torch.optim.LBFGS(gate.mix.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            z = gate(logits, measured).logit
+            loss = (functional.binary_cross_entropy_with_logits(z, labels, reduction="none") * w).mean()
+            size = gate.mix.weight.square().sum() + gate.mix.bias.square().sum()
+            loss = loss + penalty / len(labels) * size
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        mixed = gate(logits, measured).logit.double().numpy()
+        scale, shift = platt(mixed, table.labels, weights)
+        gate.temperature.fill_(scale)
+        gate.offset.fill_(shift)
+    return gate.eval()
+
+
+def _group_folds(groups: tuple[str, ...], seed: int) -> npt.NDArray[np.int64]:
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    of_group = np.random.default_rng(seed).permutation(len(names)) % FOLDS
+    return np.asarray(of_group[codes], np.int64)
+
+
+def _loss(logits: Array, labels: Array, weights: Array) -> float:
+    signed = np.where(labels > 0.5, logits, -logits)
+    return float((np.logaddexp(0, -signed) * weights).mean())
+
+
+def _sigmoid(logits: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))))
+
+
+def expert_aucs(table: ScoreTable) -> dict[int, float]:
+    """AUC of each expert on the rows that it judges, by column."""
+    out = {}
+    for e in range(table.logits.shape[1]):
+        known = ~np.isnan(table.logits[:, e])
+        if known.any():
+            out[e] = auc(table.labels[known], table.logits[known, e])
+    return out

@@ -1,0 +1,266 @@
+"""The training loop: two plain functions and one dataclass of hyper-parameters, with checkpoints that resume.
+
+Every network is trained by `fit`; what differs between them is where the batches come from and what the loss is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from utils.errors import TrainingDataError
+from utils.log import get_logger
+
+log = get_logger(__name__)
+
+CHECKPOINT = "checkpoint.safetensors"
+LINE_EVERY_S = 20
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyper-parameters of one network's training.
+
+    Args:
+        epochs: at most.
+        batch: views per step.
+        lr: highest learning rate; a linear warm-up over `warmup` of all steps leads to it, a cosine away from it.
+        weight_decay: of AdamW.
+        clip: largest gradient norm.
+        patience: epochs without a better validation score until it stops early.
+        average: decay per step of the averaged weights that are validated and kept (EMA); 0 keeps the last.
+        save_every_s: seconds between two checkpoints within an epoch.
+        seed: of everything random.
+    """
+
+    epochs: int = 8
+    batch: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    clip: float = 1.0
+    patience: int = 3
+    average: float = 0.99
+    save_every_s: float = 120.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch, self.patience) < 1 or self.lr <= 0 or not 0 <= self.average < 1:
+            raise ValueError(f"epochs, batch and patience start at 1, lr above 0, average is within 0..1: {self}")
+
+
+Batch = tuple[Tensor, ...]
+Batches = Callable[[int], Iterator[Batch]]
+"""Epoch number to its batches; the same number gives the same batches, so that a stopped epoch can go on."""
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine to a hundredth. Source: Loshchilov and Hutter 2017, SGDR."""
+    warm = max(1, int(recipe.warmup * steps))
+    if step < warm:
+        return recipe.lr * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return recipe.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+def _average(kept: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    for name, value in model.state_dict().items():
+        if value.dtype.is_floating_point:
+            kept[name].mul_(decay).add_(value, alpha=1 - decay)
+        else:
+            kept[name].copy_(value)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one network learns from and how it is judged.
+
+    Args:
+        batches: see `Batches`.
+        steps: number of batches per epoch.
+        loss_of: loss of one batch, a scalar.
+        score_of: score of the averaged model on held-out data (higher is better), called after each epoch.
+    """
+
+    batches: Batches
+    steps: int
+    loss_of: Callable[[nn.Module, Batch], Tensor]
+    score_of: Callable[[nn.Module], float]
+
+
+@dataclass
+class _Position:
+    """Where a run stands; everything of it that is not a tensor."""
+
+    epoch: int = 0
+    done: int = 0
+    best_epoch: int = -1
+    best_score: float = -math.inf
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Train `model` with AdamW and load its best averaged state; resume from `folder` when a run was stopped.
+
+    Args:
+        model: its parameters with `requires_grad` are trained.
+        task: data, loss and score.
+        recipe: hyper-parameters.
+        folder: for the checkpoint and `metrics.jsonl`.
+        device: cpu or cuda; mixed precision on cuda.
+        progress: called with one line about every 20 seconds.
+
+    Raises:
+        TrainingDataError: the loss or the score is not finite, or the checkpoint in `folder` is of another network.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to(device).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    run = _Run(model, optimizer, averaged, {}, _Position(), folder, device)
+    run.resume()
+    at, tell = run.at, progress or (lambda line: None)
+    while at.epoch < recipe.epochs and at.epoch - at.best_epoch <= recipe.patience:
+        started = time.monotonic()
+        loss = _train_epoch(run, task, recipe, tell)
+        score = run.score(task)
+        if not math.isfinite(score):
+            raise TrainingDataError(f"{folder.name} cannot be validated: the held-out data need real and fake items.")
+        if score > at.best_score:
+            at.best_score, at.best_epoch = score, at.epoch
+            run.best = {k: v.detach().cpu().clone() for k, v in run.averaged.items()}
+        line = {"epoch": at.epoch, "loss": loss, "score": score, "seconds": round(time.monotonic() - started, 1)}
+        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line | {"recipe": asdict(recipe)}) + "\n")
+        tell(f"{folder.name} epoch {at.epoch}: loss {loss:.4f}, validation score {score:.4f}")
+        at.epoch, at.done = at.epoch + 1, 0
+        run.save()
+    model.load_state_dict(run.best)
+    model.to("cpu").eval()
+
+
+def _train_epoch(run: _Run, task: Task, recipe: Recipe, tell: Callable[[str], None]) -> float:
+    """One pass over the batches, from where it was stopped; gives the mean loss."""
+    losses, trained = _Mean(), [p for g in run.optimizer.param_groups for p in g["params"]]
+    last_save = last_line = time.monotonic()
+    for number, batch in enumerate(task.batches(run.at.epoch)):
+        if number < run.at.done:
+            continue
+        step = run.at.epoch * task.steps + number
+        torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout belongs to the step: a resumed run draws the same
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step, recipe.epochs * task.steps)
+        with torch.autocast(run.device, dtype=torch.bfloat16, enabled=run.device == "cuda"):
+            loss = task.loss_of(run.model, tuple(part.to(run.device, non_blocking=True) for part in batch))
+        if not torch.isfinite(loss):
+            raise TrainingDataError(f"The loss of {run.folder.name} is {loss.item()} at step {step}.")
+        run.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, recipe.clip)
+        run.optimizer.step()
+        # the average follows closely at first, else it would remember the random start
+        decay = min(recipe.average, (1 + step) / (10 + step)) if recipe.average else 0.0
+        _average(run.averaged, run.model, decay)
+        losses.add(loss.item())
+        run.at.done, now = number + 1, time.monotonic()
+        if now - last_line > LINE_EVERY_S:
+            last_line = now
+            tell(f"{run.folder.name} epoch {run.at.epoch} step {number + 1}/{task.steps} loss {losses.value:.4f}")
+        if now - last_save > recipe.save_every_s:
+            last_save = now
+            run.save()
+    return losses.value
+
+
+@dataclass
+class _Run:
+    """Everything of a training run that a checkpoint keeps. Tensors go to safetensors, numbers to JSON: no pickle."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    averaged: dict[str, Tensor]
+    best: dict[str, Tensor]
+    at: _Position
+    folder: Path
+    device: str
+
+    def score(self, task: Task) -> float:
+        """Score of the averaged weights; the current ones are put back."""
+        current = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.averaged)
+        self.model.eval()
+        score = task.score_of(self.model)
+        self.model.load_state_dict(current)
+        self.model.train()
+        return score
+
+    def save(self) -> None:
+        """Write the checkpoint in one step: position and tensors belong to the same file."""
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"averaged/{k}": v for k, v in self.averaged.items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{k}": v for k, v in state.items()}
+        partial = self.folder / "checkpoint.tmp"
+        whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(whole, partial, metadata={"at": json.dumps(asdict(self.at))})
+        partial.replace(self.folder / CHECKPOINT)
+
+    def resume(self) -> None:
+        """Take up the checkpoint of an earlier run, if there is one."""
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return
+        try:
+            self._take(path)
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise TrainingDataError(
+                f"The checkpoint {path} is damaged or of another network; remove it or name another run: {error}"
+            ) from error
+        log.info("Resumed %s at epoch %d, step %d", self.folder.name, self.at.epoch, self.at.done)
+
+    def _take(self, path: Path) -> None:
+        with safe_open(path, framework="pt", device=self.device) as held:
+            parts: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "best": {}, "optimizer": {}}
+            for key in held.keys():  # noqa: SIM118 (the reader cannot be iterated over)
+                kind, _, name = key.partition("/")
+                parts[kind][name] = held.get_tensor(key)
+            self.at = _Position(**json.loads(held.metadata()["at"]))
+        self.model.load_state_dict(parts["model"])
+        self.averaged, self.best = parts["averaged"], parts["best"]
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            index, _, field = name.partition("/")
+            states.setdefault(int(index), {})[field] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
+
+
+class _Mean:
+    """Running mean of what was added; 0 before."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        self._sum, self._count = self._sum + value, self._count + 1
+
+    @property
+    def value(self) -> float:
+        return self._sum / self._count if self._count else 0.0

@@ -1,0 +1,267 @@
+"""Face crops of all samples in one file on disk, so that detection and decoding are paid once.
+
+`pack_faces` runs the product's own decoder, detector, tracker and cropper over every sample and writes
+`crops.npy` (N, 256, 256, 3) and `index.json`. It continues where an earlier run was stopped. Files without a face are
+listed by name, never silently left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.errors import MediaError, TrainingDataError
+from utils.faces.crops import crop_face
+from utils.faces.detector import FaceDetector
+from utils.faces.tracking import track_faces
+from utils.learning.datasets import Sample
+from utils.log import get_logger
+from utils.media.images import decode_image
+from utils.media.limits import MediaLimits
+from utils.media.video import decode_video
+from utils.types import Box, Floats, MediaKind, Pixels
+
+log = get_logger(__name__)
+
+PACK_PX = 256
+CHUNK = 512
+"""Samples per file on disk while packing; a stopped run loses at most one chunk."""
+
+
+@dataclass(frozen=True)
+class PackedCrop:
+    """One row of a pack: where its pixels are and all that training needs to know about them.
+
+    Args:
+        row: index into `Pack.pixels`.
+        file: path of the sample's file; the crops of one video share it.
+        frame: index among the frames taken from a video; 0 for pictures.
+        kind: `image` or `video`.
+        label: 1 fake, 0 real.
+        source: see `Sample`, as are `group`, `generator` and `split`.
+        box: the detector's box in pixels of the packed crop.
+        landmarks: (5, 2) pixels of the packed crop, as nested tuples.
+        source_px: longer side of the face box in the original frame, pixels.
+        detector_score: 0..1.
+        picture_px: shorter side of the original frame, pixels.
+    """
+
+    row: int
+    file: str
+    frame: int
+    kind: str
+    label: int
+    source: str
+    group: str
+    generator: str
+    split: str
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+    source_px: float
+    detector_score: float
+    picture_px: int
+
+    def face_box(self) -> Box:
+        return Box(*self.box)
+
+    def marks(self) -> Floats:
+        return np.array(self.landmarks, np.float32)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Packed crops: `pixels` (N, 256, 256, 3) uint8, memory-mapped, and one `PackedCrop` per row."""
+
+    pixels: npt.NDArray[np.uint8]
+    rows: tuple[PackedCrop, ...]
+    without_face: tuple[str, ...]
+
+    def select(self, split: str, kind: MediaKind) -> list[PackedCrop]:
+        """The rows of one split and kind, in order."""
+        return [r for r in self.rows if r.split == split and r.kind == kind.value]
+
+    def videos(self, split: str) -> dict[str, list[PackedCrop]]:
+        """The rows of each video of a split, in time order, by file name."""
+        found: dict[str, list[PackedCrop]] = {}
+        for r in self.select(split, MediaKind.VIDEO):
+            found.setdefault(r.file, []).append(r)
+        return {name: sorted(rows, key=lambda r: r.frame) for name, rows in found.items()}
+
+
+def pack_faces(
+    samples: Sequence[Sample],
+    folder: Path,
+    detector: FaceDetector,
+    *,
+    frames: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> Pack:
+    """Detect, track and crop every sample into `folder`, or load what is already there.
+
+    Args:
+        samples: the files; a different list of paths in the same folder starts anew. Labels, groups and splits are
+            always those of this call, also for crops that an earlier one has packed.
+        folder: the cache; one per list of samples.
+        detector: the product's detector.
+        frames: taken uniformly from each video.
+        progress: called with the number of samples done.
+
+    Raises:
+        TrainingDataError: no sample has a face.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tell = progress or (lambda done: None)
+    names = [str(s.path) for s in samples]
+    listing = folder / "samples.json"
+    if not listing.is_file() or json.loads(listing.read_text(encoding="utf-8")) != names:
+        for old in folder.glob("part-*"):
+            old.unlink()
+        (folder / "index.json").unlink(missing_ok=True)
+        listing.write_text(json.dumps(names), encoding="utf-8")
+    if not (folder / "index.json").is_file():
+        for start in range(0, len(samples), CHUNK):
+            part = folder / f"part-{start:06d}.npz"
+            if not part.is_file():
+                _pack_chunk(samples[start : start + CHUNK], part, detector, frames, start, tell)
+            tell(min(start + CHUNK, len(samples)))
+        _join(folder)
+    return _with_facts_of(samples, load_pack(folder))
+
+
+def _with_facts_of(samples: Sequence[Sample], pack: Pack) -> Pack:
+    """The pack with what the samples say of its crops now: a corrected label or another seed moves no pixel."""
+    of = {str(s.path): s for s in samples}
+    rows = tuple(
+        dataclasses.replace(
+            row, label=of[row.file].label, source=of[row.file].source, group=of[row.file].group,
+            generator=of[row.file].generator, split=of[row.file].split,
+        )
+        for row in pack.rows
+    )  # fmt: skip
+    return Pack(pack.pixels, rows, pack.without_face)
+
+
+def load_pack(folder: Path) -> Pack:
+    """A finished pack, its pixels memory-mapped."""
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    pixels = np.load(folder / "crops.npy", mmap_mode="r")
+    rows = tuple(
+        PackedCrop(**row | {"box": tuple(row["box"]), "landmarks": tuple(tuple(mark) for mark in row["landmarks"])})
+        for row in index["rows"]
+    )
+    return Pack(pixels, rows, tuple(index["without_face"]))
+
+
+def _pack_chunk(
+    samples: Sequence[Sample],
+    part: Path,
+    detector: FaceDetector,
+    frames: int,
+    before: int,
+    tell: Callable[[int], None],
+) -> None:
+    """Pack some samples into one file; `before` samples were packed earlier."""
+    pixels: list[Pixels] = []
+    rows: list[dict[str, object]] = []
+    without: list[str] = []
+    for number, sample in enumerate(samples):
+        tell(before + number)
+        try:
+            found = _crops_of(sample, detector, frames)
+        except MediaError as error:
+            log.warning("%s is left out: %s", sample.path.name, error)
+            found = []
+        if not found:
+            without.append(str(sample.path))
+        for crop_pixels, row in found:
+            rows.append(dataclasses.asdict(row))
+            pixels.append(crop_pixels)
+    scratch = part.with_suffix(".tmp")
+    with scratch.open("wb") as stream:
+        packed = np.stack(pixels) if pixels else np.zeros((0, PACK_PX, PACK_PX, 3), np.uint8)
+        np.savez(stream, pixels=packed, index=np.array(json.dumps({"rows": rows, "without_face": without})))
+    scratch.replace(part)
+
+
+def _crops_of(sample: Sample, detector: FaceDetector, frames: int) -> list[tuple[Pixels, PackedCrop]]:
+    limits = MediaLimits()
+    if sample.kind is MediaKind.IMAGE:
+        pictures = [decode_image(sample.path, limits)[0]]
+    else:
+        pictures = list(decode_video(sample.path, frames, limits)[0])
+    tracks = track_faces([detector.detect(picture.pixels) for picture in pictures])
+    if not tracks:
+        return []
+    main = tracks[0]
+    out = []
+    for sighting in main.sightings:
+        picture = pictures[sighting.frame].pixels
+        crop = crop_face(picture, sighting.face, size=PACK_PX)
+        b = crop.box
+        row = PackedCrop(
+            row=-1,
+            file=str(sample.path),
+            frame=sighting.frame,
+            kind=sample.kind.value,
+            label=sample.label,
+            source=sample.source,
+            group=sample.group,
+            generator=sample.generator,
+            split=sample.split,
+            box=(b.x0, b.y0, b.x1, b.y1),
+            landmarks=tuple((float(x), float(y)) for x, y in crop.landmarks),
+            source_px=crop.source_px,
+            detector_score=crop.detector_score,
+            picture_px=min(picture.shape[:2]),
+        )
+        out.append((crop.pixels, row))
+    return out
+
+
+def _join(folder: Path) -> None:
+    parts = sorted(folder.glob("part-*.npz"))
+    indexes = []
+    for part in parts:
+        with np.load(part) as held:
+            indexes.append(json.loads(str(held["index"])))
+    total = sum(len(index["rows"]) for index in indexes)
+    if total == 0:
+        raise TrainingDataError("No face was found in any training file.")
+    joined = np.lib.format.open_memmap(
+        folder / "crops.npy", mode="w+", dtype=np.uint8, shape=(total, PACK_PX, PACK_PX, 3)
+    )
+    rows: list[dict[str, object]] = []
+    for part, index in zip(parts, indexes, strict=True):
+        with np.load(part) as held:
+            joined[len(rows) : len(rows) + len(index["rows"])] = held["pixels"]
+        rows += [{**row, "row": len(rows) + i} for i, row in enumerate(index["rows"])]
+    joined.flush()
+    without = [name for index in indexes for name in index["without_face"]]
+    scratch = folder / "index.tmp"
+    scratch.write_text(json.dumps({"rows": rows, "without_face": without}), encoding="utf-8")
+    scratch.replace(folder / "index.json")
+    for part in parts:
+        part.unlink()
+
+
+def framing_table(pack: Pack) -> dict[str, tuple[int, float, float, float]]:
+    """Ratio of the face box's longer side to the picture's shorter side, per source: count, 5 %, median, 95 %."""
+    ratios: dict[str, list[float]] = {}
+    for r in pack.rows:
+        ratios.setdefault(r.source, []).append(r.source_px / r.picture_px)
+    return {
+        source: (len(values), *(float(v) for v in np.percentile(values, [5, 50, 95])))  # type: ignore[misc]
+        for source, values in sorted(ratios.items())
+    }
+
+
+def count_table(pack: Pack) -> dict[tuple[str, str, int], int]:
+    """Number of crops per split, source and label."""
+    return dict(Counter((r.split, r.source, r.label) for r in pack.rows))
