@@ -44,7 +44,7 @@ class TapHead(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(2 * width) for _ in range(taps))
         self.reduce = nn.ModuleList(nn.Linear(2 * width, hidden) for _ in range(taps))
-        self.dropout = nn.Dropout(0.3)
+        self.dropout = nn.Dropout(0.5)
         self.score = nn.Linear(taps * hidden, 1)
 
     def forward(self, tokens: Tensor) -> ExpertOutput:

@@ -21,7 +21,7 @@ from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.engine import Engine, TorchEngine, TrackScores
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
 from utils.errors import ConfigError
-from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_face, measure_quality
+from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.faces.tracking import track_faces
 from utils.media import decode_media
@@ -114,7 +114,7 @@ def analyse(path: Path, analyser: Analyser, *, progress: Progress | None = None)
 
     tell("detect", 0.2)
     tracks = _find_people(media, analyser, tell)
-    crops = [[crop_face(media.frames[s.frame].pixels, s.face) for s in track.sightings] for track in tracks]
+    crops = [[crop_for_networks(media.frames[s.frame].pixels, s.face) for s in track.sightings] for track in tracks]
     clock.lap("detect")
 
     tell("experts", 0.5)

@@ -9,7 +9,7 @@ varies the factor between 1.0 and 1.3, because its sources are framed differentl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ from utils.types import Box, Face, Floats, Pixels
 
 CROP_SCALE = 1.3
 CROP_PX = 224
+PACK_PX = 256
+"""Side of the squares that training keeps on disk; a little larger than a view, so that framing can vary."""
 QUALITY_NAMES = ("face_px_log2", "sharpness_log", "contrast", "detector_score")
 
 
@@ -80,6 +82,41 @@ def crop_face(rgb: Pixels, face: Face, *, size: int = CROP_PX, scale: float = CR
         source_px=max(b.width, b.height),
         detector_score=face.score,
     )
+
+
+def crop_for_networks(rgb: Pixels, face: Face) -> FaceCrop:
+    """The crop that the networks see, made step by step as training stores and sees it, so that both are bit-equal.
+
+    Training keeps squares of `PACK_PX` and cuts its views out of them; this does the same with one face.
+
+    Args:
+        rgb: (H, W, 3) uint8, the frame in which the face was detected.
+        face: boxes and landmarks in pixels of that frame.
+    """
+    stored = crop_face(rgb, face, size=PACK_PX)
+    shrink = CROP_PX / PACK_PX
+    b = stored.box
+    return replace(
+        stored,
+        pixels=network_view(stored.pixels, stored.box),
+        landmarks=stored.landmarks * np.float32(shrink),
+        box=Box(b.x0 * shrink, b.y0 * shrink, b.x1 * shrink, b.y1 * shrink),
+    )
+
+
+def network_view(stored: Pixels, box: Box, *, size: int = CROP_PX) -> Pixels:
+    """The unchanged view of a stored crop: the square of 1.3 times the face box, resized to `size`."""
+    return resize(reframe(stored, box, CROP_SCALE), size)
+
+
+def reframe(pixels: Pixels, box: Box, scale: float) -> Pixels:
+    """The square of `scale` times the longer side of the face box, cut out of a packed crop (never larger than it)."""
+    side_px = pixels.shape[0]
+    side = max(16, min(round(scale * max(box.width, box.height)), side_px))
+    cx, cy = box.centre
+    x0 = min(max(round(cx - side / 2), 0), side_px - side)
+    y0 = min(max(round(cy - side / 2), 0), side_px - side)
+    return pixels[y0 : y0 + side, x0 : x0 + side]
 
 
 def resize(rgb: Pixels, size: int) -> Pixels:

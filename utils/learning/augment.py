@@ -8,21 +8,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from utils.faces.crops import CROP_PX, resize
+from utils.faces.crops import CROP_PX, reframe, resize
 from utils.types import Box, Pixels
 
 MIN_SCALE, MAX_SCALE = 1.0, 1.3
 """Side of the training square relative to the face box; the product cuts at 1.3 and tight pictures allow only 1.0."""
-
-
-def reframe(pixels: Pixels, box: Box, scale: float) -> Pixels:
-    """The square of `scale` times the longer side of the face box, cut out of a packed crop (never larger than it)."""
-    side_px = pixels.shape[0]
-    side = max(16, min(round(scale * max(box.width, box.height)), side_px))
-    cx, cy = box.centre
-    x0 = min(max(round(cx - side / 2), 0), side_px - side)
-    y0 = min(max(round(cy - side / 2), 0), side_px - side)
-    return pixels[y0 : y0 + side, x0 : x0 + side]
 
 
 def jpeg(pixels: Pixels, quality: int) -> Pixels:

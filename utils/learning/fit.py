@@ -71,9 +71,9 @@ class TrainingPlan:
     calib_per_class: int = 300
     frames_per_clip: int = 6
     clip_blends: int = 2
-    cnn: Recipe = field(default_factory=lambda: Recipe(epochs=8, lr=1.5e-3, weight_decay=0.02, average=0.998))
-    resnext: Recipe = field(default_factory=lambda: Recipe(epochs=6, lr=1e-3, average=0.998))
-    vit: Recipe = field(default_factory=lambda: Recipe(epochs=25, batch=128, lr=5e-4, weight_decay=0.2, patience=6))
+    cnn: Recipe = field(default_factory=lambda: Recipe(epochs=12, lr=2e-3, weight_decay=0.02, average=0.99))
+    resnext: Recipe = field(default_factory=lambda: Recipe(epochs=12, lr=1e-3, patience=5))
+    vit: Recipe = field(default_factory=lambda: Recipe(epochs=15, batch=64, lr=1e-3, weight_decay=0.5, patience=6))
     lstm: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch=16, lr=3e-4, weight_decay=0.1, patience=6))
     tiny: bool = False
 

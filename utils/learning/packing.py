@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import MediaError, TrainingDataError
-from utils.faces.crops import crop_face
+from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import FaceDetector
 from utils.faces.tracking import track_faces
 from utils.learning.datasets import Sample
@@ -30,7 +30,6 @@ from utils.types import Box, Floats, MediaKind, Pixels
 
 log = get_logger(__name__)
 
-PACK_PX = 256
 CHUNK = 512
 """Samples per file on disk while packing; a stopped run loses at most one chunk."""
 

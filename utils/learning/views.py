@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from utils.faces.crops import CROP_PX, CROP_SCALE, measure_quality, resize
-from utils.learning.augment import augment, reframe
+from utils.faces.crops import CROP_PX, measure_quality, network_view
+from utils.learning.augment import augment
 from utils.learning.blending import self_blend
 from utils.learning.packing import Pack, PackedCrop
 from utils.types import Floats, Pixels
@@ -51,7 +51,7 @@ def render(pack: Pack, view: View, *, size: int = CROP_PX, strength: float = 1.0
         blend_seed = [view.seed, 1 + view.row if view.unsteady else 0]
         pixels = self_blend(pixels, held.marks(), np.random.default_rng(blend_seed))
     if view.clean:
-        return resize(reframe(pixels, held.face_box(), CROP_SCALE), size)
+        return network_view(pixels, held.face_box(), size=size)
     return augment(pixels, held.face_box(), np.random.default_rng(view.seed), size=size, strength=strength)
 
 

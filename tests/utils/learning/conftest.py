@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from utils.learning.packing import PACK_PX, Pack, PackedCrop
+from utils.faces.crops import PACK_PX
+from utils.learning.packing import Pack, PackedCrop
 from utils.types import Floats, Pixels
 
 FACE_BOX = (181.5, 58.2, 269.9, 177.8)

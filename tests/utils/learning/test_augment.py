@@ -7,8 +7,9 @@ import inspect
 import numpy as np
 import pytest
 
+from utils.faces.crops import reframe
 from utils.learning import augment as room
-from utils.learning.augment import augment, degrade, jpeg, reframe
+from utils.learning.augment import augment, degrade, jpeg
 from utils.types import Box
 
 

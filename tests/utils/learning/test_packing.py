@@ -11,11 +11,14 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.data import astronaut
 
 from utils.errors import TrainingDataError
+from utils.faces.crops import PACK_PX, crop_for_networks
 from utils.learning import packing
 from utils.learning.datasets import Sample
-from utils.learning.packing import PACK_PX, count_table, framing_table, load_pack, pack_faces
+from utils.learning.packing import count_table, framing_table, load_pack, pack_faces
+from utils.learning.views import View, render
 from utils.types import Box, Face, MediaKind
 
 
@@ -141,3 +144,13 @@ def test_framing_and_count_tables(samples, tmp_path):
 def test_index_is_plain_json(samples, tmp_path):
     pack_faces(samples, tmp_path / "pack", BrightIsFace())
     assert set(json.loads((tmp_path / "pack" / "index.json").read_text())) == {"rows", "without_face"}
+
+
+def test_training_and_product_see_the_same_crop(tmp_path, face_detector):
+    """What calibration and validation look at is, bit for bit, what the pipeline hands to the networks."""
+    photo = tmp_path / "astronaut.png"
+    Image.fromarray(astronaut()).save(photo)
+    pack = pack_faces([sample(photo)], tmp_path / "pack", face_detector)
+    (face,) = face_detector.detect(astronaut())
+    seen = render(pack, View(0, 0, "s", "-", 0, clean=True))
+    assert np.array_equal(seen, crop_for_networks(astronaut(), face).pixels)
