@@ -198,16 +198,19 @@ def scorecard_markdown(figures: Mapping[str, Any], version: str, pictures: Mappi
         f"# Scorecard of {version}",
         "",
         "Made by `make scorecard` from the score file of the version; 95 % intervals by bootstrap over identities and",
-        "clips. Nothing here was used for training, calibration or selection.",
+        "clips. Nothing here was used for training, calibration or selection. Accuracy, false alarms and misses are those of",
+        "a plain cut at 50 %; *decided* is the share that gets a verdict other than inconclusive, and *real called fake*",
+        "the share of all real ones that get the verdict fake.",
         "",
-        "| set | real | fake | AUC | EER | accuracy | false alarms on real | misses | ECE before → after | decided |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| set | real | fake | AUC | EER | accuracy | false alarms on real | misses | ECE before → after | decided | real called fake |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, f in figures.items():
         cells = [name, str(f["real"]), str(f["fake"])]
         cells += [_cell(f.get(k), percent=k != "auc") for k in ("auc", "eer", "accuracy", "false_alarms", "misses")]
         cells.append(f"{f['ece_before']:.3f} → {f['ece'][0]:.3f}" if "ece" in f else "—")
         cells.append(f"{f['coverage']:.0%}" if "coverage" in f else "—")
+        cells.append(_cell(f.get("false_alarms_decided"), percent=True))
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "AUC of the single experts:", "", "| set | " + " | ".join(_titles()) + " | ensemble |"]
     lines.append("|---" * (len(EXPERT_NAMES) + 2) + "|")
