@@ -198,11 +198,12 @@ def scorecard_markdown(figures: Mapping[str, Any], version: str, pictures: Mappi
         f"# Scorecard of {version}",
         "",
         "Made by `make scorecard` from the score file of the version; 95 % intervals by bootstrap over identities and",
-        "clips. Nothing here was used for training, calibration or selection. Accuracy, false alarms and misses are those of",
-        "a plain cut at 50 %; *decided* is the share that gets a verdict other than inconclusive, and *real called fake*",
-        "the share of all real ones that get the verdict fake.",
+        "clips. Nothing here was used for training, calibration or selection. Accuracy, false alarms and misses are",
+        "those of a plain cut at 50 %; *decided* is the share that gets a verdict other than inconclusive, and *real",
+        "called fake* the share of all real ones that get the verdict fake.",
         "",
-        "| set | real | fake | AUC | EER | accuracy | false alarms on real | misses | ECE before → after | decided | real called fake |",
+        "| set | real | fake | AUC | EER | accuracy | false alarms on real | misses | ECE before → after | decided "
+        "| real called fake |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, f in figures.items():
