@@ -314,13 +314,14 @@ class Report:
 
         Beside the nested values: `prediction` (the outcome), `fake_probability`, `real_probability`,
         `confidence` (the larger of the two; None without a face), `experts` (of the deciding face) and
-        `timeline` (highest probability over all faces per frame).
+        `timeline` (highest probability per frame over all faces that are large enough to be judged).
         """
         plain: dict[str, Any] = _plain(self)
         p = self.verdict.probability
         deciding = next((f for f in self.faces if f.id == self.deciding_face), None)
         peaks: dict[int, FrameScore] = {}
-        for score in (s for f in self.faces for s in f.frames):
+        judged = [f for f in self.faces if all(reason.code != "small_face" for reason in f.verdict.reasons)]
+        for score in (s for f in judged or self.faces for s in f.frames):
             if score.frame not in peaks or score.probability > peaks[score.frame].probability:
                 peaks[score.frame] = score
         plain.update(

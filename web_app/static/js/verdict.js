@@ -66,7 +66,7 @@ export function verdictPanel(detection) {
         { class: "verdict__words" },
         h("p", { class: "eyebrow", text: T.verdict.eyebrow[media.kind] }),
         heading,
-        h("p", { class: "verdict__line", text: verdict.headline }),
+        verdict.headline !== heading.textContent && h("p", { class: "verdict__line", text: verdict.headline }),
       ),
       hasNumber &&
         h(
