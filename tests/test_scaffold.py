@@ -6,6 +6,7 @@ import ast
 import configparser
 import dataclasses
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -82,7 +83,10 @@ def test_every_import_of_the_product_is_a_direct_requirement():
 def dry_run(*arguments: str) -> str:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    done = subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    # the tests themselves may run under make, whose variables would reach this one
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "--no-print-directory", "-n", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=outside)
     return done.stdout
 
 
