@@ -121,7 +121,6 @@ class DeepfakeDetector:
 
     def _predict_kind(self, path: Path, kind: MediaKind, advice: str) -> Report:
         from utils.detection.pipeline import analyse
-
         from utils.media.sniff import SNIFF_BYTES, sniff
 
         check_readable(path)
@@ -190,7 +189,7 @@ def build_parser() -> argparse.ArgumentParser:
     form.add_argument("--jsonl", action="store_true", help="one line of JSON per file, as soon as it is finished")
     form.add_argument("--csv", action="store_true", help="comma-separated values with a header")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to standard output")
-    parser.add_argument("--threshold", type=_threshold, metavar="P", help="probability from which a verdict leans fake")
+    parser.add_argument("--threshold", type=_threshold, metavar="P", help="no verdict is fake below, none real above")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), help="where the networks run")
     parser.add_argument("--experts", type=_experts, metavar="A,B", help=f"only these of {', '.join(EXPERTS)}")
     parser.add_argument(

@@ -185,7 +185,7 @@ def test_run_of_other_files_or_other_networks_is_refused(call, pictures, tmp_pat
     (run / "pack" / "samples.json").write_text('["other.png"]')
     code, _, errors = call("--data", pictures, "--tiny", "--run", run)
     assert code == 3
-    assert "training on other files; name another --run" in errors
+    assert "training on other files or splits; name another --run" in errors
     (tmp_path / "size").mkdir()
     (tmp_path / "size" / "run.json").write_text('{"tiny": false}')
     code, _, errors = call("--data", pictures, "--tiny", "--run", tmp_path / "size")

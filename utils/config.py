@@ -78,7 +78,10 @@ class DetectionSettings:
     device: str = setting("auto", "Where the networks run.", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "Processor threads for the networks; 0 uses all cores.", low=0, high=256)
     threshold: float = setting(
-        0.5, "Calibrated probability of fake from which a verdict leans to fake.", low=0.05, high=0.95
+        0.5,
+        "No verdict is fake below this probability, none real above it; it widens the undecided band only.",
+        low=0.05,
+        high=0.95,
     )
     experts: str = setting("all", "Comma-separated experts to run (cnn, resnext, vit, lstm), or all.")
     max_faces: int = setting(8, "At most this many people are judged, the largest first.", low=1, high=64)

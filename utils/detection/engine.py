@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,12 +42,18 @@ class TrackScores:
 class Engine(Protocol):
     """Scores the crops of several people at once."""
 
-    def score(self, tracks: Sequence[Sequence[Pixels]], quality: Sequence[Floats]) -> list[TrackScores]:
+    def score(
+        self,
+        tracks: Sequence[Sequence[Pixels]],
+        quality: Sequence[Floats],
+        on_batch: Callable[[float], None] | None = None,
+    ) -> list[TrackScores]:
         """Score each track.
 
         Args:
             tracks: per person the (S, S, 3) uint8 crops in time order.
             quality: per person (T, Q) measurements of the crops.
+            on_batch: told the share of the crops that are done, 0..1, after each batch; what it raises ends the work.
         """
         ...
 
@@ -72,11 +78,16 @@ class TorchEngine:
         torch.set_num_threads(threads or os.cpu_count() or 1)
         self._ensemble = ensemble.to(self.device).eval()
 
-    def score(self, tracks: Sequence[Sequence[Pixels]], quality: Sequence[Floats]) -> list[TrackScores]:
+    def score(
+        self,
+        tracks: Sequence[Sequence[Pixels]],
+        quality: Sequence[Floats],
+        on_batch: Callable[[float], None] | None = None,
+    ) -> list[TrackScores]:
         """See `Engine.score`; all crops of all people go through the networks together."""
         crops = np.stack([crop for track in tracks for crop in track])
         with torch.inference_mode():
-            logits, features = self._forward(crops)
+            logits, features = self._forward(crops, on_batch)
             out, start = [], 0
             for track, measured in zip(tracks, quality, strict=True):
                 part = slice(start, start + len(track))
@@ -85,7 +96,9 @@ class TorchEngine:
                 out.append(self._mix(logits[part], of_track, torch.from_numpy(measured)))
         return out
 
-    def _forward(self, crops: Pixels) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _forward(
+        self, crops: Pixels, on_batch: Callable[[float], None] | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         logits, features = [], []
         for low in range(0, len(crops), BATCH):
             images = torch.from_numpy(crops[low : low + BATCH]).to(self.device).permute(0, 3, 1, 2).float().div(255)
@@ -93,6 +106,8 @@ class TorchEngine:
             logits.append(of_batch.cpu())
             if feature is not None:
                 features.append(feature)
+            if on_batch is not None:
+                on_batch(min(1.0, (low + BATCH) / len(crops)))
         return torch.cat(logits), torch.cat(features) if features else None
 
     def _mix(self, logits: torch.Tensor, features: torch.Tensor | None, quality: torch.Tensor) -> TrackScores:

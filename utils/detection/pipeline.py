@@ -26,6 +26,7 @@ from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.faces.tracking import track_faces
 from utils.media import decode_media
 from utils.types import (
+    Box,
     ExpertScore,
     FaceReport,
     FaceTrack,
@@ -33,7 +34,6 @@ from utils.types import (
     FrameScore,
     Media,
     MediaKind,
-    Notice,
     Outcome,
     Report,
 )
@@ -119,7 +119,8 @@ def analyse(path: Path, analyser: Analyser, *, progress: Progress | None = None)
 
     tell("experts", 0.5)
     quality = [np.stack([_quality(crop) for crop in of_track]) for of_track in crops]
-    scores = analyser.engine.score([[c.pixels for c in of_track] for of_track in crops], quality) if tracks else []
+    pixels = [[crop.pixels for crop in of_track] for of_track in crops]
+    scores = analyser.engine.score(pixels, quality, lambda done: tell("experts", 0.5 + 0.45 * done)) if tracks else []
     clock.lap("experts")
 
     tell("decide", 0.95)
@@ -160,7 +161,9 @@ def _report_face(
     track: FaceTrack, score: TrackScores, quality: Floats, crops: list[FaceCrop], media: Media, analyser: Analyser
 ) -> FaceReport:
     experts = _expert_scores(score, media, analyser)
-    face_px = float(np.median([crop.source_px for crop in crops]))
+    # large videos are decoded smaller; the report speaks of the medium's own pixels
+    larger = media.info.width / media.frames[0].pixels.shape[1]
+    face_px = float(np.median([crop.source_px for crop in crops])) * larger
     verdict = decide(
         score.logit,
         experts,
@@ -170,7 +173,7 @@ def _report_face(
         min_face_px=analyser.settings.media.min_face_px,
     )
     frames = tuple(
-        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), s.face.box)
+        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), _scaled(s.face.box, larger))
         for s, logit in zip(track.sightings, score.frame_logits, strict=True)
     )
     means = {name: round(float(value), 4) for name, value in zip(QUALITY_NAMES, quality.mean(0), strict=True)}
@@ -179,14 +182,18 @@ def _report_face(
     )
 
 
+def _scaled(box: Box, factor: float) -> Box:
+    return box if factor == 1 else Box(box.x0 * factor, box.y0 * factor, box.x1 * factor, box.y1 * factor)
+
+
 def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:
     out = []
     for i, name in enumerate(EXPERT_NAMES):
         card, logit = get_card(name), float(score.expert_logits[i])
         available = not np.isnan(logit)
-        why = analyser.missing.get(name)
-        if not available and why is None:
-            why = NOT_FOR_PHOTOS if media.info.kind is MediaKind.IMAGE else TOO_SHORT
+        why = analyser.missing.get(name, TOO_SHORT)
+        if name == "lstm" and media.info.kind is MediaKind.IMAGE:
+            why = NOT_FOR_PHOTOS  # also when it is not loaded: nothing is missed
         out.append(
             ExpertScore(
                 name=name,
@@ -231,4 +238,4 @@ class _Clock:
         return self._times | {"total": round(1000 * (time.perf_counter() - self._start), 1)}
 
 
-__all__ = ["Analyser", "Notice", "Progress", "analyse", "load_analyser"]
+__all__ = ["Analyser", "Progress", "analyse", "load_analyser"]

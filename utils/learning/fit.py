@@ -7,6 +7,7 @@ taken up again where it was stopped.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -178,10 +179,13 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
     if claim.is_file() and json.loads(claim.read_text(encoding="utf-8"))["tiny"] != plan.tiny:
         raise TrainingDataError(f"{run} holds a training of networks of another size; name another --run.")
     names = [str(s.path) for s in samples]
+    # a file that moved from training to validation would make the figures of what was trained before a lie
+    facts = hashlib.sha256(repr([(s.path, s.label, s.source, s.group, s.split) for s in samples]).encode()).hexdigest()
+    held = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
     begun = (run / "features").is_dir() and listing.is_file()
-    if begun and json.loads(listing.read_text(encoding="utf-8")) != names:
-        raise TrainingDataError(f"{run} holds a training on other files; name another --run.")
-    claim.write_text(json.dumps({"tiny": plan.tiny}) + "\n", encoding="utf-8")
+    if begun and (json.loads(listing.read_text(encoding="utf-8")) != names or held.get("samples", facts) != facts):
+        raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
+    claim.write_text(json.dumps({"tiny": plan.tiny, "samples": facts}) + "\n", encoding="utf-8")
 
 
 def _check_splits(pack: Pack) -> None:
