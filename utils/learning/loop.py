@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from utils.errors import TrainingDataError
 from utils.log import get_logger
@@ -160,7 +161,9 @@ def _train_epoch(run: _Run, task: Task, recipe: Recipe, tell: Callable[[str], No
     """One pass over the batches, from where it was stopped; gives the mean loss."""
     losses, trained = _Mean(), [p for g in run.optimizer.param_groups for p in g["params"]]
     last_save = last_line = time.monotonic()
-    for number, batch in enumerate(task.batches(run.at.epoch)):
+    epoch = f"{run.folder.name} epoch {run.at.epoch}"
+    steps = tqdm(task.batches(run.at.epoch), total=task.steps, desc=epoch, disable=None, leave=False)
+    for number, batch in enumerate(steps):
         if number < run.at.done:
             continue
         step = run.at.epoch * task.steps + number

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from tqdm import tqdm
+
 EVERY_S = 10.0
 
 
@@ -19,12 +21,16 @@ def counter(tell: Callable[[str], None], what: str, total: int, *, every_s: floa
     """
     started = last = time.monotonic()
     first: int | None = None
+    bar = tqdm(total=total, desc=what, disable=None, leave=False)  # on a terminal; elsewhere lines say it
 
     def count(done: int) -> None:
         nonlocal last, first
         now = time.monotonic()
         if first is None:
             first = done
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
         if done < total and now - last < every_s:
             return
         last = now
