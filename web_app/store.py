@@ -133,12 +133,15 @@ class MediaStore:
     def sweep_cut_off(self, now: float | None = None) -> int:
         """Delete what interrupted uploads left behind; returns how many files."""
         before = (time.time() if now is None else now) - STALE_PART_S
-        stale = [path for path in self._parts() if path.stat().st_mtime < before]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        if stale:
-            log.info("deleted %d files of interrupted uploads", len(stale))
-        return len(stale)
+        deleted = 0
+        for path in self._parts():
+            with contextlib.suppress(FileNotFoundError):  # an upload that ends meanwhile renames or removes its own
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    deleted += 1
+        if deleted:
+            log.info("deleted %d files of interrupted uploads", deleted)
+        return deleted
 
     def _parts(self) -> Iterator[Path]:
         return self.folder.glob(f"*{PART_SUFFIX}")

@@ -84,6 +84,16 @@ def test_cut_off_uploads_are_swept(tmp_path: Path) -> None:
     assert files(tmp_path) == [young]
 
 
+def test_an_upload_that_ends_during_the_sweep_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, old = tmp_path / f"ended{store.PART_SUFFIX}", tmp_path / f"old{store.PART_SUFFIX}"
+    old.touch()
+    os.utime(old, (1, 1))
+    media_store = MediaStore(tmp_path, 1)
+    monkeypatch.setattr(media_store, "_parts", lambda: iter((ended, old)))
+    assert media_store.sweep_cut_off() == 1
+    assert files(tmp_path) == []
+
+
 def stored_upload(parts: Services) -> Upload:
     with parts.store.incoming() as incoming:
         incoming.write(media_bytes())

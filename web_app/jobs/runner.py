@@ -205,8 +205,10 @@ def _persist(write: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def _patience(what: str) -> Iterator[None]:
-    """Log a database that does not answer and go on: the next beat or look tries again."""
+    """Log a database or a disk that does not answer and go on: the next beat or look tries again."""
     try:
         yield
     except OperationalError as error:
         log.warning("the worker could not %s: %s", what, error.orig)
+    except OSError as error:
+        log.warning("the worker could not %s: %s", what, error)

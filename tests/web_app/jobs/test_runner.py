@@ -29,6 +29,7 @@ from web_app.jobs.housekeeping import Housekeeper
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.jobs.runner import Progress
 from web_app.services import Services
+from web_app.store import MediaStore
 
 
 def queue_one(client: FlaskClient, order: str = "fake") -> str:
@@ -117,6 +118,22 @@ def test_a_locked_database_is_survived(
     with running_worker(settings):
         wait_until(lambda: job_state(client, public_id) == "done")
     assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
+
+
+def test_a_disk_error_while_cleaning_up_does_not_end_the_worker(
+    client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = threading.Event()
+
+    def sweep_cut_off(self: MediaStore, now: float | None = None) -> int:
+        swept.set()
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(MediaStore, "sweep_cut_off", sweep_cut_off)
+    with running_worker(settings):
+        assert swept.wait(10)
+        public_id = queue_one(client)
+        wait_until(lambda: job_state(client, public_id) == "done")
 
 
 def test_a_worker_shows_itself_and_signs_off(client: FlaskClient, settings: Settings, parts: Services) -> None:
