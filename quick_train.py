@@ -18,7 +18,9 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="tiny networks, for seconds")
     parser.set_defaults(run=Path("runs/quick"))
     arguments = parser.parse_args()
-    from utils.learning.fit import quick_plan, tiny_plan
+    if arguments.tiny and arguments.activate:
+        parser.error("--tiny makes networks that are of no use, so they are not served; leave --activate out")
+    from utils.learning.plan import quick_plan, tiny_plan
 
     return run(arguments, tiny_plan() if arguments.tiny else quick_plan())
 

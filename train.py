@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from utils.learning.fit import TrainingPlan
+    from utils.learning.plan import TrainingPlan
 
 EXIT_FAILED = 3
 EXIT_STOPPED = 130
@@ -66,7 +66,7 @@ def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     """The plan with what the command line overrides."""
     changes: dict[str, Any] = {}
     if arguments.per_class:
-        changes["per_class"] = changes["stored_per_class"] = arguments.per_class
+        changes["per_class"] = arguments.per_class
     for part in ("cnn", "resnext", "vit", "lstm"):
         wanted: dict[str, Any] = {"seed": arguments.seed}
         if arguments.epochs:
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
 def main() -> int:
     """Entry point of the command."""
     arguments = build_parser().parse_args()
-    from utils.learning.fit import TrainingPlan
+    from utils.learning.plan import TrainingPlan
 
     return run(arguments, TrainingPlan())
 

@@ -15,10 +15,10 @@ CARD = NetworkCard(
     name="cnn",
     title="CNN",
     looks_at="fine pixel patterns and noise residuals",
-    input_size=224,
+    input_size=96,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
-    feature_size=768,
+    feature_size=1536,
     licence="MIT",
     source="Own design; fixed residual filters after Fridrich and Kodovsky 2012, rich models for steganalysis.",
 )
@@ -67,6 +67,14 @@ def _block(inside: int, outside: int, stride: int) -> nn.Sequential:
     )
 
 
+def pool_statistics(maps: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel over all positions: (B, C, H, W) gives (B, 2C).
+
+    Neither depends on where something is nor on how large the picture is.
+    """
+    return torch.cat([maps.mean((2, 3)), maps.var((2, 3), correction=0).add(1e-5).sqrt()], dim=1)
+
+
 class CompactCNN(nn.Module):
     """Four convolution blocks on RGB and residuals, then a fully connected head.
 
@@ -80,8 +88,7 @@ class CompactCNN(nn.Module):
         self.residual = HighPassResidual()
         channels = (6, *widths)
         self.blocks = nn.Sequential(*(_block(a, b, 2) for a, b in pairwise(channels)))
-        self.pool = nn.AdaptiveAvgPool2d(2)
-        self.hidden = nn.Sequential(nn.Linear(widths[-1] * 4, hidden), nn.ReLU(), nn.Dropout(0.3))
+        self.hidden = nn.Sequential(nn.Linear(widths[-1] * 2, hidden), nn.ReLU(), nn.Dropout(0.3))
         self.head = nn.Linear(hidden, 1)
 
     def forward(self, images: Tensor) -> ExpertOutput:
@@ -92,7 +99,7 @@ class CompactCNN(nn.Module):
         """
         both = torch.cat([images, self.residual(images)], dim=1)  # (B, 6, H, W)
         maps = self.blocks(both)  # (B, C, H/16, W/16)
-        feature = self.hidden(self.pool(maps).flatten(1))  # (B, D)
+        feature = self.hidden(pool_statistics(maps))  # (B, D)
         return ExpertOutput(logit=self.head(feature).squeeze(1), feature=feature)
 
 
@@ -101,4 +108,4 @@ def build_cnn(tiny: bool) -> CompactCNN:
     """The CNN with 1.96 M parameters, or a tiny one."""
     if tiny:
         return CompactCNN(widths=(4, 8, 8, 16), hidden=16)
-    return CompactCNN(widths=(32, 64, 128, 256), hidden=768)
+    return CompactCNN(widths=(32, 64, 128, 256), hidden=1536)

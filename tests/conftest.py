@@ -20,8 +20,9 @@ from utils.config import DetectionSettings, MediaSettings, Settings, WeightsSett
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.faces.crops import QUALITY_NAMES
 from utils.faces.detector import CenterFaceDetector
+from utils.tensors import Arrays
 from utils.types import Pixels
-from utils.weights import Arrays, publish_version, set_current
+from utils.weights import publish_version, set_current
 
 hypothesis.settings.register_profile("telltale", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("telltale")  # a busy machine is slow, and a failure must come back on the next run

@@ -293,8 +293,26 @@ def test_each_key_is_documented_with_default_unit_range_and_meaning(section, fie
 
 # Rules for every source file
 
-FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "torch.load", "yaml.load", "torch.hub.load"}
+FORBIDDEN_MODULES = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "pty",
+    "commands",
+}
+FORBIDDEN_CALLS = {
+    "eval", "exec", "compile", "builtins.eval", "builtins.exec", "builtins.compile", "os.system", "os.popen",
+    "subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell",
+    "torch.serialization.load", "torch.jit.load", "torch.package.PackageImporter", "torch.hub.load",
+    "torch.hub.load_state_dict_from_url", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load",
+    "pandas.read_pickle", "numpy.fromregex", "flask.render_template_string", "tempfile.mktemp",
+}  # fmt: skip
+IMPORTERS = {"__import__", "importlib.import_module", "import_module"}
 
 
 def dotted(node: ast.expr) -> str:
@@ -323,6 +341,15 @@ def dangers(tree: ast.AST) -> Iterator[str]:
             name = aliases.get(head, head) + dot + tail
             if name in FORBIDDEN_CALLS:
                 yield name
+            if name == "torch.load" and not any(
+                k.arg == "weights_only" and getattr(k.value, "value", None) is True for k in node.keywords
+            ):
+                yield name
+            if name in IMPORTERS and node.args and isinstance(node.args[0], ast.Constant):
+                yield from {str(node.args[0].value).partition(".")[0]} & FORBIDDEN_MODULES
+            if name == "getattr" and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+                named = f"{dotted(node.args[0])}.{node.args[1].value}"
+                yield from {named} & {*FORBIDDEN_CALLS, "torch.load"}
             for keyword in node.keywords:
                 if keyword.arg in ("allow_pickle", "shell") and getattr(keyword.value, "value", None) is not False:
                     yield f"{name}({keyword.arg}=...)"
@@ -340,6 +367,15 @@ def test_no_source_runs_code_from_data(path):
         ("from joblib import load", ["joblib"]),
         ("import torch as t\nt.load('x')", ["torch.load"]),
         ("from torch import load as get\nget('x')", ["torch.load"]),
+        ("torch.load('x', weights_only=False)", ["torch.load"]),
+        ("torch.load('x', weights_only=flag)", ["torch.load"]),
+        ("torch.load('x', weights_only=True)", []),
+        ("getattr(torch, 'load')('x')", ["torch.load"]),
+        ("__import__('pickle').loads(x)", ["pickle"]),
+        ("import importlib\nimportlib.import_module('joblib.externals')", ["joblib"]),
+        ("from subprocess import getoutput as run\nrun('x')", ["subprocess.getoutput"]),
+        ("import yaml\nyaml.unsafe_load(x)\nyaml.safe_load(x)", ["yaml.unsafe_load"]),
+        ("import builtins as b\nb.exec(x)", ["builtins.exec"]),
         ("eval('1')", ["eval"]),
         ("import numpy as np\nnp.load('x', allow_pickle=True)", ["numpy.load(allow_pickle=...)"]),
         ("import subprocess\nsubprocess.run('x', shell=flag)", ["subprocess.run(shell=...)"]),

@@ -23,7 +23,8 @@ import train
 from utils.config import load_settings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.learning.blending import self_blend
-from utils.learning.fit import TrainingPlan, quick_plan, tiny_plan
+from utils.learning.plan import TrainingPlan, quick_plan, tiny_plan
+from utils.weights import set_current
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = np.array([[91, 100], [164, 105], [124, 139], [91, 167], [154, 171]], np.float32)
@@ -125,11 +126,10 @@ def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tm
         "tinyrun",
         "--terms",
         "made by a test",
-        "--activate",
     )
     code, said, errors = call(*arguments)
     assert code == 0, errors
-    assert said == {"version": "tinyrun", "scores": str(run / "scores.csv"), "active": True}
+    assert said == {"version": "tinyrun", "scores": str(run / "scores.csv"), "active": False}
     assert "files searched for faces: 80/80" in errors
     assert "The LSTM is not trained. The split train has no clip" in errors
 
@@ -143,6 +143,11 @@ def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tm
         lines = [json.loads(line) for line in (run / expert / "metrics.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in lines] == [0, 1]
 
+    assert set(json.loads((root / "tinyrun" / "selftest.json").read_text())) == {
+        "astronaut.png",
+        "astronaut_blended.png",
+    }
+    set_current(root, "tinyrun")
     report = analyse(photo, load_analyser(load_settings()))
     assert report.model_version == "tinyrun"
     assert len(report.faces) == 1

@@ -39,6 +39,7 @@ class ServerSettings:
     log_level: str = setting(
         "info", "Least severe level that is logged.", choices=("debug", "info", "warning", "error")
     )
+    log_format: str = setting("text", "Form of the log's lines.", choices=("text", "json"))
     wait_image_s: float = setting(
         30.0, "How long /api/detect/image waits for the verdict before it answers 202 with a job.",
         unit="seconds", low=0, high=600,
@@ -49,6 +50,10 @@ class ServerSettings:
 class StorageSettings:
     instance_dir: str = setting("instance", "Where a running server writes: uploads, results, database, logs.")
     database_url: str = setting("", "SQLAlchemy address of the database; empty means SQLite inside instance_dir.")
+    reserve_mb: int = setting(
+        200, "Uploads are refused when less room than this would be left on the disk, so that jobs and the database "
+        "can still be written.", unit="MB (10^6 bytes)", low=0, high=1000000,
+    )  # fmt: skip
     retention_days: int = setting(
         0, "Uploads older than this are deleted by the worker; 0 keeps them.", unit="days", low=0, high=3650
     )
@@ -69,8 +74,12 @@ class MediaSettings:
 @dataclass(frozen=True)
 class SandboxSettings:
     memory_mb: int = setting(2048, "Address space of the decoding process.", unit="MB", low=256, high=16384)
-    cpu_s: int = setting(60, "Processor time of the decoding process.", unit="seconds", low=1, high=600)
-    wall_s: float = setting(90.0, "Time the decoding process may take in all.", unit="seconds", low=1, high=900)
+    cpu_s: int = setting(
+        60, "Processor time of the decoding process; a picture gets 10 at most.", unit="seconds", low=1, high=600
+    )
+    wall_s: float = setting(
+        90.0, "Time the decoding process may take in all; a picture gets 12 at most.", unit="seconds", low=1, high=900
+    )
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,108 @@ class JobSettings:
     attempts: int = setting(3, "A job is given up after this many attempts.", low=1, high=10)
     max_waiting: int = setting(100, "Uploads beyond this many waiting jobs are answered with 429.", low=1, high=100000)
     poll_s: float = setting(0.2, "How often an idle worker looks for work.", unit="seconds", low=0.02, high=10)
+    longest_s: float = setting(
+        1800.0, "A worker whose analysis takes longer than this is taken for stuck and replaced.", unit="seconds",
+        low=10, high=86400,
+    )  # fmt: skip
+    worker_memory_mb: int = setting(
+        0, "A worker that holds more memory than this after a job is replaced by a fresh one; 0 for no limit.",
+        unit="MB (10^6 bytes)", low=0, high=1000000,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SecuritySettings:
+    keys: str = setting(
+        "off", "Whether every caller needs an API key; off gives all rights to this machine only.",
+        choices=("off", "on"),
+    )  # fmt: skip
+    hosts: str = setting(
+        "", "Comma-separated names this server answers to; empty means this machine's names while host is a loopback "
+        "address, and any name otherwise.",
+    )  # fmt: skip
+    trusted_proxies: str = setting(
+        "", "Comma-separated addresses or networks of reverse proxies whose X-Forwarded-For and -Proto are believed."
+    )
+    requests_per_minute: int = setting(
+        600, "Requests that one caller may send; an address may send ten times as many; 0 for no limit.",
+        unit="per minute", low=0, high=1000000,
+    )  # fmt: skip
+    uploads_per_minute: int = setting(
+        60, "Uploads that one caller may send; an address may send ten times as many; 0 for no limit.",
+        unit="per minute", low=0, high=1000000,
+    )  # fmt: skip
+
+
+LEARNING_PARTS = ("gate", "heads", "norms")
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    enough: str = setting(
+        "trusted", "Whose feedback is learned from: a trusted user's (one who may moderate), what a quorum agrees on, "
+        "or only what a moderator accepted; each includes the stricter ones.",
+        choices=("trusted", "quorum", "moderator"),
+    )  # fmt: skip
+    quorum: int = setting(3, "Users who must agree on a medium.", low=2, high=1000)
+    per_user_day: int = setting(20, "Media per user and day whose feedback counts.", low=1, high=100000)
+    phash_distance: int = setting(
+        4, "Media whose perceptual hashes differ in at most so many bits count as one.", unit="of 64 bits", low=0,
+        high=16,
+    )  # fmt: skip
+    auto_after: int = setting(
+        0, "A training starts by itself after so many newly accepted media; 0 never.", low=0, high=100000
+    )
+    auto_hours: float = setting(
+        0.0, "A training starts by itself this long after the last one if anything new was accepted; 0 never.",
+        unit="hours", low=0, high=8760,
+    )  # fmt: skip
+    parts: str = setting("gate,heads", "Comma-separated parts that learn: gate, heads, norms.")
+    lr: float = setting(1e-5, "Learning rate of a training.", low=1e-8, high=0.1)
+    lr_scale: float = setting(
+        1000.0, "The learning rate is multiplied by this, because single layers learn from stored features.", low=1e-3,
+        high=1e6,
+    )  # fmt: skip
+    clip: float = setting(1.0, "The gradient's norm is clipped to this.", low=1e-3, high=100)
+    steps: int = setting(500, "Steps of a training.", low=1, high=100000)
+    batch: int = setting(32, "Media per step, feedback and replay together.", low=4, high=1024)
+    replay_share: float = setting(0.75, "Share of a batch that comes from the replay buffer.", low=0, high=0.95)
+    hold: float = setting(
+        2.0, "Strength of holding the answers on the replay buffer at those of the base.", low=0, high=1000
+    )
+    l2sp: float = setting(0.01, "Strength of the pull towards the base weights.", low=0, high=100)
+    max_distance: float = setting(
+        0.6, "Greatest distance of all learned weights from the base.", unit="L2 norm", low=1e-6, high=1000
+    )
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    closeups: str = setting(
+        "on", "Whether readers may ask for heatmaps and stability of a face; each costs many times an analysis.",
+        choices=("off", "on"),
+    )  # fmt: skip
+    prefix: str = setting(
+        "",
+        "Path under which a reverse proxy offers the server, such as /telltale; whether the proxy cuts it off or not.",
+    )
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    batch_files: int = setting(50, "At most this many files in one request to /api/batch.", low=1, high=1000)
+    url_input: str = setting(
+        "off", "Whether /api/detect/url fetches files from the internet for callers.", choices=("off", "on")
+    )
+    url_timeout_s: float = setting(
+        30.0, "How long fetching a file from an address may take in all.", unit="seconds", low=1, high=600
+    )
+    webhooks: str = setting(
+        "off", "Whether callers may register addresses that are told when an analysis ends.", choices=("off", "on")
+    )
+    allowed_networks: str = setting(
+        "", "Comma-separated networks outside the public internet that URL input and webhooks may reach, on any port."
+    )
 
 
 @dataclass(frozen=True)
@@ -114,6 +225,10 @@ class Settings:
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     weights: WeightsSettings = field(default_factory=WeightsSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
+    learning: LearningSettings = field(default_factory=LearningSettings)
+    security: SecuritySettings = field(default_factory=SecuritySettings)
+    page: PageSettings = field(default_factory=PageSettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -149,7 +264,24 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     for section in given:
         if section not in section_types:
             raise ConfigError(f"Section [{section}] is unknown; known are {', '.join(section_types)}.")
-    return Settings(**{name: _read_section(name, cls, given.get(name, {})) for name, cls in section_types.items()})
+    read = Settings(**{name: _read_section(name, cls, given.get(name, {})) for name, cls in section_types.items()})
+    learning_parts(read.learning)
+    return read
+
+
+def learning_parts(settings: LearningSettings) -> tuple[str, ...]:
+    """What learns, out of the setting [learning] parts, each once and in the order given.
+
+    Raises:
+        ConfigError: it names none, or something else.
+    """
+    parts = tuple(dict.fromkeys(part.strip() for part in settings.parts.split(",") if part.strip()))
+    if not parts or set(parts) - set(LEARNING_PARTS):
+        raise ConfigError(
+            f"[learning] parts must be one or several of {', '.join(LEARNING_PARTS)}, separated by commas, "
+            f"not {settings.parts!r}."
+        )
+    return parts
 
 
 def _read_section(section: str, cls: type[Any], given: Mapping[str, str]) -> Any:
@@ -163,11 +295,12 @@ def _read_section(section: str, cls: type[Any], given: Mapping[str, str]) -> Any
 
 def _read_value(section: str, declared: dataclasses.Field[Any], kind: type, text: str) -> Any:
     where = f"[{section}] {declared.name}"
+    low, high, choices = (declared.metadata[k] for k in ("low", "high", "choices"))
     try:
         value = kind(text.strip())
     except ValueError as error:
-        raise ConfigError(f"{where} must be {_kind_name(kind)}, not {text!r}.") from error
-    low, high, choices = (declared.metadata[k] for k in ("low", "high", "choices"))
+        span = "" if low is None else f" in {low:g}..{high:g}"
+        raise ConfigError(f"{where} must be {_kind_name(kind)}{span}, not {text!r}.") from error
     if choices and value not in choices:
         raise ConfigError(f"{where} must be one of {', '.join(choices)}, not {text!r}.")
     if low is not None and not low <= value <= high:  # NaN fails this comparison too

@@ -52,6 +52,11 @@ class NotFoundError(TelltaleError):
     remedy = "Check the id; entries may have been deleted."
 
 
+class RequestTimeoutError(TelltaleError):
+    code, status, title = "request_timeout", 408, "The request did not arrive in time"
+    remedy = "Send it again over a faster connection."
+
+
 class ConflictError(TelltaleError):
     code, status, title = "conflict", 409, "The current state does not allow this"
     remedy = "Read the state first, then try again."
@@ -62,14 +67,49 @@ class InvalidFieldError(TelltaleError):
     remedy = "Correct the fields that `errors` names."
 
 
+class UnauthorizedError(TelltaleError):
+    code, status, title = "unauthorized", 401, "This server asks for an API key"
+    remedy = "Send `Authorization: Bearer KEY`, or open the page and sign in with a key."
+
+
+class ForbiddenError(TelltaleError):
+    code, status, title = "forbidden", 403, "Your key does not allow this"
+    remedy = "Ask for a key with the scope that `scope` names."
+
+
 class CrossSiteError(TelltaleError):
     code, status, title = "cross_site", 403, "Another web site tried to use this server in your name"
     remedy = "Open Telltale's own page and do it there; programs need not send Origin or Sec-Fetch-Site."
 
 
+class IdempotencyError(TelltaleError):
+    code, status, title = "idempotency_key", 422, "This Idempotency-Key has been used for another request"
+    remedy = "Take a new key for each new request, and the old one only to repeat the very same."
+
+
+class AddressRefusedError(TelltaleError):
+    code, status, title = "address_refused", 422, "Telltale does not connect to this address"
+    remedy = "Use http or https on its usual port and a host on the public internet; docs/api.md has the rules."
+
+
+class FetchError(TelltaleError):
+    code, status, title = "fetch_failed", 422, "The file could not be fetched from its address"
+    remedy = "Check the address, or download the file and upload it."
+
+
+class ReportError(TelltaleError):
+    code, status, title = "report", 422, "This is not a report that Telltale can check"
+    remedy = "Download it again from the page or from /api/detections/{id}/report, as JSON."
+
+
 class FeedbackError(TelltaleError):
     code, status, title = "feedback", 422, "This feedback does not say what the right answer is"
     remedy = "Send `actual` as real or fake; media without a face take no feedback."
+
+
+class NothingNewError(TelltaleError):
+    code, status, title = "nothing_new", 422, "There is nothing new to learn from"
+    remedy = "Give feedback, or accept what waits on the review page; then start the training again."
 
 
 class NotAvailableError(TelltaleError):
@@ -90,6 +130,11 @@ class StorageFullError(TelltaleError):
 class QueueFullError(TelltaleError):
     code, status, title = "queue_full", 429, "Too many analyses are waiting"
     remedy = "Wait for the time in Retry-After and send it again."
+
+
+class RateLimitError(TelltaleError):
+    code, status, title = "rate_limited", 429, "Too many requests"
+    remedy = "Wait for the time in Retry-After; [security] of config.ini holds the limits."
 
 
 class MediaError(TelltaleError):

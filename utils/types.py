@@ -289,7 +289,8 @@ class Report:
     """The answer of `utils.detection.pipeline.analyse`: one medium, every face, one verdict.
 
     The verdict of a medium is that of its most suspicious face (`deciding_face`). `times_ms` maps the stages
-    `decode`, `detect`, `experts`, `decide` and `total` to milliseconds.
+    `decode`, `detect`, `experts`, `decide` and `total` to milliseconds. `settings` are those that the score depends on,
+    by their names in config.ini; with them, the same file and the same version, the score can be reproduced.
     """
 
     media: MediaInfo
@@ -301,6 +302,7 @@ class Report:
     threshold: float
     times_ms: Mapping[str, float]
     notices: tuple[Notice, ...] = ()
+    settings: Mapping[str, float | str] = field(default_factory=dict)
     schema_version: int = REPORT_SCHEMA_VERSION
 
     def __post_init__(self) -> None:

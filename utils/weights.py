@@ -1,7 +1,7 @@
 """Versions of weights on disk: safetensors, a card, checksums, and the pointer `CURRENT`.
 
-A version is a folder that is never changed: `cnn.safetensors`, `resnext.safetensors`, `vit.safetensors`,
-`lstm.safetensors`, `gate.safetensors`, `calibration.json`, `card.json`, and `checksums.json` with the sha256 of each.
+A version is a folder that is never changed: a safetensors file per expert and one of the gate, `calibration.json`,
+`card.json`, and `checksums.json` with the sha256 of each.
 Nothing is used before its checksum was compared, and nothing is ever unpickled. A missing expert is named to the
 caller; a damaged one is refused.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,24 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from utils.base_weights import FACE_FILE, PINNED, SCALE_SUFFIX, VIT_FILE, VIT_SHA256, file_sha256, require_file
+from utils.base_weights import FACE_FILE, PINNED, VIT_FILE, VIT_SHA256, file_sha256, require_file
 from utils.config import Settings
 from utils.errors import WeightsCorruptError, WeightsError, WeightsMissingError
+from utils.log import get_logger
+from utils.tensors import Arrays, load_into, read_tensors
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
+
+log = get_logger(__name__)
 
 CHECKSUMS = "checksums.json"
 CURRENT = "CURRENT"
 GATE_FILE = "gate.safetensors"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "card.json"
-INT8_MIN_ELEMENTS = 65536
-"""Matrices at least this large are stored as int8 with one scale per output channel, where a version asks for it."""
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,57 @@ def set_current(root: Path, name: str) -> None:
         WeightsError: the version is not there or does not verify.
     """
     verify_version(root, name)
-    partial = root / f"{CURRENT}.tmp"
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(name + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(root / CURRENT)
+    partial = root / f".{CURRENT}.{os.getpid()}-{secrets.token_hex(4)}.tmp"  # two processes never share one
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(name + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(root / CURRENT)
+    finally:
+        partial.unlink(missing_ok=True)
+    fsync_folder(root)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, so that a rename in it survives a loss of power."""
+    if os.name == "nt":  # Windows opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def list_versions(root: Path) -> tuple[str, ...]:
+    """Names of the folders that hold a version (a checksum list), in alphabetical order; none of them is verified."""
+    if not root.is_dir():
+        return ()
+    return tuple(sorted(p.parent.name for p in root.glob(f"*/{CHECKSUMS}") if _is_version_folder(p.parent)))
+
+
+def _is_version_folder(folder: Path) -> bool:
+    return _is_name(folder.name) and (folder / CARD_FILE).is_file()
+
+
+def remove_scratch(root: Path) -> tuple[str, ...]:
+    """Remove what an interrupted `publish_version` or `set_current` left behind; gives the names.
+
+    No other process may be publishing or moving the pointer under `root` at the same time.
+    """
+    pointers = {*root.glob(f".{CURRENT}.*.tmp"), root / f"{CURRENT}.tmp"}  # the second is of earlier releases
+    left = [path for path in sorted({*root.glob(".*.tmp"), *pointers}) if path.is_dir() or path.is_file()]
+    removed = []
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path in pointers:
+            path.unlink()
+        else:
+            continue
+        removed.append(path.name)
+    return tuple(removed)
 
 
 def verify_version(root: Path, name: str) -> Version:
@@ -155,77 +200,6 @@ def verify_current(settings: Settings) -> Version:
     if not version.tiny:
         require_file(base / VIT_FILE, VIT_SHA256)
     return version
-
-
-def pack_tensors(tensors: Mapping[str, npt.NDArray[Any]], *, int8: bool) -> Arrays:
-    """Tensors as they are stored: large matrices as int8 with scales where asked for, the rest unchanged.
-
-    Args:
-        tensors: float32 or integer arrays by name.
-        int8: round matrices of `INT8_MIN_ELEMENTS` and more to 255 steps per output channel (axis 0).
-    """
-    out: Arrays = {}
-    for name, value in tensors.items():
-        if int8 and value.ndim >= 2 and value.size >= INT8_MIN_ELEMENTS:
-            flat = np.abs(value.reshape(len(value), -1)).max(1)
-            scale = np.maximum(flat / 127, 1e-12).astype(np.float32)
-            shaped = scale.reshape(-1, *[1] * (value.ndim - 1))
-            out[name] = np.clip(np.rint(value / shaped), -127, 127).astype(np.int8)
-            out[name + SCALE_SUFFIX] = scale
-        else:
-            out[name] = np.asarray(value, order="C")
-    return out
-
-
-def unpack_tensors(stored: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-    """The inverse of `pack_tensors`: int8 matrices become float32 again."""
-    out: Arrays = {}
-    for name, value in stored.items():
-        if name.endswith(SCALE_SUFFIX):
-            continue
-        scale = stored.get(name + SCALE_SUFFIX)
-        if scale is None:
-            out[name] = value
-        else:
-            out[name] = value.astype(np.float32) * scale.reshape(-1, *[1] * (value.ndim - 1))
-    return out
-
-
-def read_tensors(path: Path) -> Arrays:
-    """The unpacked tensors of a safetensors file.
-
-    Raises:
-        WeightsCorruptError: it is not a whole safetensors file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return unpack_tensors(load_file(path))
-    except (SafetensorError, ValueError, OSError) as error:
-        raise WeightsCorruptError(f"{path.name} cannot be read: {error}.") from error
-
-
-def load_into(module: Any, tensors: Mapping[str, npt.NDArray[Any]], *, what: str, strict: bool = True) -> None:
-    """Copy tensors into a torch module.
-
-    Args:
-        module: a `torch.nn.Module`.
-        tensors: by parameter name.
-        what: named in errors.
-        strict: the names must be exactly the module's; otherwise they must be among them.
-
-    Raises:
-        WeightsCorruptError: a name or a shape does not fit.
-    """
-    import torch
-
-    try:
-        result = module.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()}, strict=strict)
-    except RuntimeError as error:
-        raise WeightsCorruptError(f"The weights of {what} do not fit its network: {error}") from error
-    if result.unexpected_keys:
-        raise WeightsCorruptError(f"The weights of {what} hold unknown names: {result.unexpected_keys[:3]}")
 
 
 def load_vit_base(module: Any, base: Path) -> None:
@@ -290,12 +264,26 @@ def load_ensemble(
     return Ensemble(experts=experts, gate=gate, tiny=version.tiny).eval(), why
 
 
+def require_new_name(root: Path, name: str) -> None:
+    """Refuse a name that a new version cannot have.
+
+    Raises:
+        WeightsError: it is taken, or it is no plain name.
+    """
+    if not _is_name(name) or name == CURRENT:
+        raise WeightsError(f"{name!r} cannot name a version: letters, digits, dots, hyphens and underscores only.")
+    if (root / name).exists():
+        raise WeightsError(f"The version name {name!r} is taken; choose another with --name.")
+
+
 def publish_version(
     root: Path,
     name: str,
     tensors: Mapping[str, Arrays],
     documents: Mapping[str, Mapping[str, Any]],
     files: Mapping[str, Path] | None = None,
+    *,
+    link: bool = False,
 ) -> Version:
     """Write a new version: everything into a scratch folder, checksums last, then one rename.
 
@@ -305,15 +293,15 @@ def publish_version(
         tensors: stored arrays per file stem (`cnn`, ..., `gate`), as `pack_tensors` gives them.
         documents: JSON documents per file stem (`calibration`, `card`, ...).
         files: further files to copy, by the name they get.
+        link: let `files` be hard links where the file system can; for files that are as immutable as this version.
 
     Raises:
         WeightsError: the name is taken or not allowed.
     """
     from safetensors.numpy import save_file
 
+    require_new_name(root, name)
     target = root / name
-    if not _is_name(name) or name == CURRENT or target.exists():
-        raise WeightsError(f"The version name {name!r} is taken or not allowed.")
     scratch = root / f".{name}.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -323,12 +311,24 @@ def publish_version(
         text = json.dumps(document, indent=2, sort_keys=True) + "\n"
         (scratch / f"{stem}.json").write_text(text, encoding="utf-8")
     for file_name, source in (files or {}).items():
-        shutil.copyfile(source, scratch / file_name)
+        _copy(source, scratch / file_name, link=link)
     checksums = {path.name: file_sha256(path) for path in sorted(scratch.iterdir())}
     (scratch / CHECKSUMS).write_text(json.dumps(checksums, indent=2) + "\n", encoding="utf-8")
     for path in scratch.iterdir():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
         path.chmod(0o644)
+    fsync_folder(scratch)
     scratch.rename(target)
+    fsync_folder(root)
     return verify_version(root, name)
+
+
+def _copy(source: Path, target: Path, *, link: bool) -> None:
+    if link:
+        try:
+            target.hardlink_to(source)
+            return
+        except OSError as error:
+            log.debug("%s is copied: %s", target.name, error)  # another file system, or one without links
+    shutil.copyfile(source, target)

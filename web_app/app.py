@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,12 @@ from flask import Flask
 from utils.config import Settings, load_settings
 from utils.errors import ConfigError, WeightsError
 from utils.log import configure_logging
-from web_app import problems, security
-from web_app.api import build_blueprint
+from web_app import api, limits, login, metrics, problems, security, trace
+from web_app.live import blueprint as live_blueprint
 from web_app.pages import SETTINGS_KEY
 from web_app.pages import blueprint as pages_blueprint
+from web_app.paths import PRIVATE
+from web_app.prefix import PathPrefix, checked_prefix
 from web_app.services import EXTENSION, Services
 
 EXIT_CONFIG = 2
@@ -42,18 +45,27 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     app = Flask(__name__)
     app.config[SETTINGS_KEY] = settings
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions[EXTENSION] = Services.build(settings, verify)
-    security.install(app)
+    parts = app.extensions[EXTENSION] = Services.build(settings, verify)
+    trace.install(app)
+    metrics.install(app, parts)
+    security.install(app, settings)
+    limits.install(app, settings)
+    login.install(app)
     problems.install(app)
-    app.register_blueprint(build_blueprint())
+    api.register(app)
     app.register_blueprint(pages_blueprint)
+    app.register_blueprint(live_blueprint)
+    prefix = checked_prefix(settings.page.prefix)
+    if prefix:
+        app.wsgi_app = PathPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]
     return app
 
 
 def wsgi() -> Flask:
     """The application for a production server: settings from config.ini and the environment, weights verified first."""
+    os.umask(PRIVATE)
     settings = load_settings()
-    configure_logging(settings.server.log_level)
+    configure_logging(settings.server.log_level, settings.server.log_format)
     app = create_app(settings)
     app.extensions[EXTENSION].weights.require()
     return app
@@ -81,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
             port=settings.server.port if given.port is None else given.port,
         )
         settings = dataclasses.replace(settings, server=server)
-        configure_logging(settings.server.log_level)
+        configure_logging(settings.server.log_level, settings.server.log_format)
         return serve(settings, with_worker=not given.no_worker)
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The tables, and the way to them: media, jobs, detections, workers and feedback.
+"""The tables, and the way to them: media, jobs, detections, workers, feedback and API keys.
 
 The job row is the truth about an analysis; what may happen to it stands in `web_app/jobs/queue.py`. SQLite (write-ahead
 log) is the default, any SQLAlchemy address works. The tables are made by the migrations in `web_app/migrations`; a test
@@ -56,6 +56,10 @@ def utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
+OPEN_TASK = sa.text("task NOT IN ('analyse', 'explain') AND state IN ('queued', 'running')")
+"""Of each task other than analyses and close-ups, only one job may wait or run."""
+
+
 class Base(DeclarativeBase):
     metadata = sa.MetaData(
         naming_convention={
@@ -83,10 +87,18 @@ class MediaRow(Base):
 
 
 class JobRow(Base):
-    """One piece of work; `task` says which kind (`analyse`), `id` orders the queue, `public_id` is for users."""
+    """One piece of work; `task` says which kind, `id` orders the queue, `public_id` is for users.
+
+    An analysis (`analyse`) has a row in `detections`; other tasks (`train`) carry `payload` and `result` here.
+    """
 
     __tablename__ = "jobs"
-    __table_args__ = (sa.Index("ix_jobs_state_id", "state", "id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        sa.Index("ix_jobs_state_id", "state", "id"),
+        sa.Index("ix_jobs_state_task", "state", "task"),  # counting what waits reads no rows
+        sa.Index("uq_jobs_open_task", "task", unique=True, sqlite_where=OPEN_TASK, postgresql_where=OPEN_TASK),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
@@ -99,6 +111,8 @@ class JobRow(Base):
     worker_id: Mapped[str | None] = mapped_column(sa.String(64))
     error_code: Mapped[str | None] = mapped_column(sa.String(64))
     error_detail: Mapped[str | None] = mapped_column(sa.Text)
+    payload: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    result: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
     started_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
@@ -108,35 +122,107 @@ class DetectionRow(Base):
     """One analysis of one medium for one user: the job's subject and, once done, its report."""
 
     __tablename__ = "detections"
+    __table_args__ = (sa.Index("uq_detections_client_id_idempotency_key", "client_id", "idempotency_key", unique=True),)
 
     job_id: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     media_id: Mapped[int] = mapped_column(sa.ForeignKey("media.id", ondelete="RESTRICT"), index=True)
-    client_id: Mapped[str] = mapped_column(sa.String(64))
+    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
     display_name: Mapped[str] = mapped_column(sa.String(200))
     report: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     prediction: Mapped[str | None] = mapped_column(sa.String(16), index=True)
     fake_probability: Mapped[float | None]
     model_version: Mapped[str | None] = mapped_column(sa.String(64))
     notices: Mapped[list[dict[str, str]]] = mapped_column(sa.JSON, default=list)
+    reuse_key: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    idempotency_key: Mapped[str | None] = mapped_column(sa.String(64))
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
     job: Mapped[JobRow] = relationship(lazy="joined", innerjoin=True)
     media: Mapped[MediaRow] = relationship(lazy="joined", innerjoin=True)
 
 
 class FeedbackRow(Base):
-    """What one client last said about one detection; the log keeps every line, this row only the standing word."""
+    """What one user last said about one medium, and where it stands under review; the log keeps every line.
+
+    The analysis that was judged may be gone (`retention_days` ends) while its voice still waits to be learned from;
+    who deletes an analysis deletes the voice with it. `state` is a `utils.learning.quarantine.Status`;
+    `tried_version` is the last candidate trained with it, `learned_version` the last one that was promoted.
+    """
 
     __tablename__ = "feedback"
-    __table_args__ = (sa.UniqueConstraint("detection_id", "client_id"),)
+    __table_args__ = (sa.UniqueConstraint("media_sha256", "client_id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    detection_id: Mapped[int] = mapped_column(sa.ForeignKey("detections.job_id", ondelete="CASCADE"))
+    media_sha256: Mapped[str] = mapped_column(sa.String(64))
     client_id: Mapped[str] = mapped_column(sa.String(64))
+    detection_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("detections.job_id", ondelete="SET NULL"), index=True
+    )
+    prediction: Mapped[str] = mapped_column(sa.String(16))
+    fake_probability: Mapped[float | None]
+    model_version: Mapped[str] = mapped_column(sa.String(64))
     judgement: Mapped[str] = mapped_column(sa.String(16))
     actual: Mapped[str] = mapped_column(sa.String(16))
     category: Mapped[str] = mapped_column(sa.String(16))
     note: Mapped[str | None] = mapped_column(sa.Text)
+    face_labels: Mapped[dict[str, str]] = mapped_column(sa.JSON, default=dict)
+    trusted: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str] = mapped_column(sa.String(16), index=True, default="waiting")
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    tried_version: Mapped[str | None] = mapped_column(sa.String(64))
+    learned_version: Mapped[str | None] = mapped_column(sa.String(64))
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class ReviewedMediumRow(Base):
+    """A medium that somebody gave feedback on: what the worker found in it, and what a moderator decided.
+
+    `features` maps each face that was looked at (`deciding`, or its number) to an empty text when its derived
+    features are on the disk, and to the reason when nothing can be learned from it; `experts` is the fingerprint of
+    the networks that made them.
+    """
+
+    __tablename__ = "reviewed_media"
+
+    media_sha256: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    phash: Mapped[str | None] = mapped_column(sa.String(16))
+    domain_reason: Mapped[str | None] = mapped_column(sa.Text)
+    features: Mapped[dict[str, str] | None] = mapped_column(sa.JSON(none_as_null=True))
+    experts: Mapped[str | None] = mapped_column(sa.String(64))
+    examined_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    decision: Mapped[str | None] = mapped_column(sa.String(16))
+    decision_label: Mapped[str | None] = mapped_column(sa.String(16))
+    decision_note: Mapped[str | None] = mapped_column(sa.Text)
+    decided_by: Mapped[str | None] = mapped_column(sa.String(64))
+    decided_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class CloseupRow(Base):
+    """A closer look at one face of a finished analysis; the job's `result` holds what came of it."""
+
+    __tablename__ = "closeups"
+    __table_args__ = (sa.UniqueConstraint("detection_id", "face"),)
+
+    job_id: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    detection_id: Mapped[int] = mapped_column(sa.ForeignKey("detections.job_id", ondelete="CASCADE"))
+    face: Mapped[int]
+
+    job: Mapped[JobRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class ApiKeyRow(Base):
+    """An API key; `public` finds it, of its secret only the hash is kept, `scopes` are separated by commas."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    name: Mapped[str] = mapped_column(sa.String(64))
+    secret_sha256: Mapped[str] = mapped_column(sa.String(64))
+    scopes: Mapped[str] = mapped_column(sa.String(64))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
 class WorkerRow(Base):
@@ -149,6 +235,52 @@ class WorkerRow(Base):
     started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
     seen_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
     facts: Mapped[dict[str, Any]] = mapped_column(sa.JSON, default=dict)
+
+
+class BatchRow(Base):
+    """Several uploads of one request: for each file the id of its analysis, or the problem that it was refused with."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
+    items: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON, default=list)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class WebhookRow(Base):
+    """An address that is told when a caller's analyses end; `secret` signs what is sent there."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
+    url: Mapped[str] = mapped_column(sa.String(2000))
+    secret: Mapped[str] = mapped_column(sa.String(64))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class DeliveryRow(Base):
+    """One message to a webhook: pending until it was taken or given up; `due_at` is when it is tried next."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        sa.UniqueConstraint("webhook_id", "job_public_id"),
+        sa.Index("ix_deliveries_state_due_at", "state", "due_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    webhook_id: Mapped[int] = mapped_column(sa.ForeignKey("webhooks.id", ondelete="CASCADE"))
+    job_public_id: Mapped[str] = mapped_column(sa.String(32))
+    payload: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    state: Mapped[str] = mapped_column(sa.String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(sa.String(300))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
 class Database:

@@ -106,7 +106,8 @@ def readiness(settings: Settings, database: Database, queue: JobQueue, weights: 
             waiting = queue.waiting(session)
             rows = session.scalars(sa.select(WorkerRow).order_by(WorkerRow.started_at)).all()
         silence = MISSED_BEATS * beat_s(settings)
-        alive = [row for row in rows if (utc_now() - row.seen_at).total_seconds() <= silence]
+        now = utc_now()
+        alive = [row for row in rows if abs((now - row.seen_at).total_seconds()) <= silence]  # the clock may go back
         store = Check("database", True, "it answers")
     except SQLAlchemyError as error:
         store = Check("database", False, f"it does not answer ({type(error).__name__})")

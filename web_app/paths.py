@@ -11,6 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 """The repository's root; relative folders of the settings start here, wherever the server was started from."""
 
 
+PRIVATE = 0o077
+"""The umask of server and worker: what they write is readable and writable by their user only."""
+
+
 @dataclass(frozen=True)
 class InstancePaths:
     """The instance folder and the places in it; nothing is created by asking for a path."""
@@ -39,10 +43,25 @@ class InstancePaths:
         return self.instance / "rl_training_history.jsonl"
 
     @property
+    def features(self) -> Path:
+        """Derived features of media that users gave feedback on, one folder each; no pictures."""
+        return self.instance / "features"
+
+    @property
+    def golden(self) -> Path:
+        """The user's own golden sets, as `python -m utils.learning.golden add` makes them."""
+        return self.instance / "golden"
+
+    @property
+    def poison_drill(self) -> Path:
+        return self.instance / "poison_drill.json"
+
+    @property
     def secret(self) -> Path:
         return self.instance / "secret"
 
     def create(self) -> None:
-        """Make the folders, readable by their owner only."""
+        """Make the folders, readable by their owner only; also those that were made by hand before."""
         self.instance.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.uploads.mkdir(exist_ok=True, mode=0o700)
+        self.features.mkdir(exist_ok=True, mode=0o700)

@@ -1,45 +1,175 @@
-"""Guards around every request: cross-site check, security headers, and the anonymous id of a client.
+"""Guards around every request: who is asking, from where, and the headers of every answer.
 
-There are no accounts: whoever reaches the server sees its history. The client id only tells one voice of feedback from
-another. docs/api.md says so to the users.
+`caller()` says who makes the present request and what they may do; `require_scope` refuses those who may not. A caller
+sees and deletes what is their own; `admin` sees everything. docs/operations.md says so to those who run a server.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
-from pathlib import Path
+import time
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
+from werkzeug.wrappers import Response as WsgiResponse
 
-from utils.errors import CrossSiteError
+from utils.config import Settings
+from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
+from web_app.keys import SCOPES, ApiKey, find_key, find_public
+from web_app.network import FORWARDED, ProxyHeaders, allowed_hosts, host_name, is_loopback, trusted_networks
+from web_app.services import Services, services
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLIENT_COOKIE = "telltale_client"
 CLIENT_COOKIE_AGE_S = 365 * 24 * 3600
-SECRET_BYTES = 32
+SESSION_COOKIE = "telltale_session"
+SESSION_AGE_S = 12 * 3600
+ALL_SCOPES = frozenset(SCOPES)
+OPEN_SCOPES = frozenset({"analyse", "feedback"})  # of somebody without a key from another machine
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; "
         "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
     ),
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
+    "Permissions-Policy": (
+        "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), magnetometer=(), "
+        "microphone=(), payment=(), usb=()"
+    ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+HSTS = "max-age=31536000"  # said only over TLS, where it can be kept
 MEDIA_POLICY = "default-src 'none'; sandbox"  # a served upload may load and run nothing
 _CLIENT_ID = re.compile(r"[0-9a-f]{32}")
 
 
-def install(app: Flask) -> None:
-    """Put the guards around all requests of an application."""
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request.
+
+    Args:
+        id: stable; the owner of what is uploaded. `key:` and the public part of a key, or an anonymous client id.
+        scopes: of `analyse`, `feedback`, `moderate`, `admin`.
+        key_name: what the key was called when it was made; None without a key.
+        local: sits at this machine, where keys are off; no rate limit applies.
+    """
+
+    id: str
+    scopes: frozenset[str]
+    key_name: str | None = None
+    local: bool = False
+
+    def owns(self, client_id: str) -> bool:
+        """Whether something of this owner is the caller's to see and to delete."""
+        return client_id == self.id or "admin" in self.scopes
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Put the guards around all requests of an application.
+
+    Raises:
+        ConfigError: a setting of [security] cannot be understood.
+    """
+    app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted_networks(settings.security))  # type: ignore[method-assign]
+    hosts = allowed_hosts(settings.server, settings.security)
+
+    def refuse_unknown_host() -> None:
+        if hosts is not None and host_name(request.headers.get("Host", "")) not in hosts:
+            raise BadRequestError("This server does not answer to that name; [security] hosts lists the names it has.")
+
+    app.before_request(refuse_unknown_host)
     app.before_request(refuse_cross_site)
     app.after_request(_add_headers)
+
+
+def caller() -> Caller:
+    """Who makes the present request.
+
+    Raises:
+        UnauthorizedError: the server asks for keys, and there is none or a wrong one.
+    """
+    if "caller" not in g:
+        parts = services()
+        g.caller = _keyed(parts) if parts.settings.security.keys == "on" else _anonymous(parts)
+    found = g.caller
+    if not isinstance(found, Caller):
+        raise TypeError("something else has been stored as the caller")
+    return found
+
+
+def require_scope(scope: str) -> Caller:
+    """The caller, who may do what `scope` stands for.
+
+    Raises:
+        UnauthorizedError: see `caller`.
+        ForbiddenError: the caller lacks the scope.
+    """
+    found = caller()
+    if scope not in found.scopes:
+        error = ForbiddenError(f"This needs the scope `{scope}`.", scope=scope)
+        if found.key_name is None:
+            error.remedy = "Use the server from its own machine, or turn API keys on ([security] keys)."
+        raise error
+    return found
+
+
+def _keyed(parts: Services) -> Caller:
+    scheme, _, untrusted_key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        key = find_key(parts.database, untrusted_key.strip())
+    else:
+        key = open_session(parts, request.cookies.get(SESSION_COOKIE, ""))
+    if key is None:
+        raise UnauthorizedError("There is no valid API key in this request.")
+    return Caller(f"key:{key.public}", key.scopes, key.name)
+
+
+def _anonymous(parts: Services) -> Caller:
+    local = _is_local(parts)
+    return Caller(client_id(parts.secret), ALL_SCOPES if local else OPEN_SCOPES, local=local)
+
+
+def _is_local(parts: Services) -> bool:
+    """Whether somebody at this machine asks, not a proxy for somebody elsewhere.
+
+    A proxy on this machine that is not declared and sends no forwarding header cannot be told from a user.
+    """
+    settings = parts.settings
+    return (
+        is_loopback(settings.server.host)
+        and not settings.security.trusted_proxies
+        and not request.environ.get(FORWARDED, False)
+        and is_loopback(request.remote_addr or "")
+    )
+
+
+# Sessions: a browser cannot send an Authorization header by itself, so a key opens one
+
+
+def session_token(secret: bytes, public: str, now: float | None = None) -> str:
+    """What the session cookie holds: the key's public part and the end of the session, signed with the secret."""
+    ends = int(time.time() if now is None else now) + SESSION_AGE_S
+    return f"{public}.{ends}.{_signature(secret, public, str(ends))}"
+
+
+def open_session(parts: Services, untrusted_token: str) -> ApiKey | None:
+    """The key behind a session cookie; None when it is forged or over, or when its key has been revoked."""
+    public, _, rest = untrusted_token.partition(".")
+    ends, _, signature = rest.partition(".")
+    if not hmac.compare_digest(_signature(parts.secret, public, ends).encode(), signature.encode(errors="replace")):
+        return None
+    return find_public(parts.database, public) if time.time() < int(ends) else None
+
+
+def _signature(secret: bytes, public: str, ends: str) -> str:
+    return hmac.new(secret, f"session\n{public}\n{ends}".encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def refuse_cross_site() -> None:
@@ -67,48 +197,51 @@ def refuse_cross_site() -> None:
 def client_id(secret: bytes) -> str:
     """The anonymous id of who makes the request.
 
-    A browser has it in a cookie, which the answer sets. Programs without cookies are told apart by a keyed hash of
-    address and program, so that repeating a request does not make a second voice.
+    A browser has it in a signed cookie, which the answer sets; a cookie that we have not signed counts as none.
+    Programs without cookies are told apart by a keyed hash of address and program, so that repeating a request does not
+    make a second voice.
 
     Args:
         secret: the instance's key.
     """
-    given = request.cookies.get(CLIENT_COOKIE, "")
-    if _CLIENT_ID.fullmatch(given):
+    given, _, signature = request.cookies.get(CLIENT_COOKIE, "").partition(".")
+    expected = client_signature(secret, given)
+    if _CLIENT_ID.fullmatch(given) and hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
         return given
-    if request.headers.get("Sec-Fetch-Site") is not None:  # a browser before its first cookie
-        g.new_client = secrets.token_hex(16)
-        return str(g.new_client)
+    if request.headers.get("Sec-Fetch-Site") is not None or not is_api():  # a browser's first visit
+        fresh = secrets.token_hex(16)
+        g.new_client = f"{fresh}.{client_signature(secret, fresh)}"
+        return fresh
     who = f"{request.remote_addr}\n{request.user_agent.string}".encode()
     return hmac.new(secret, who, hashlib.sha256).hexdigest()[:32]
 
 
-def load_secret(path: Path) -> bytes:
-    """The instance's random key, made at the first start; processes that start together get the same one."""
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    if not path.exists():
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(descriptor, secrets.token_bytes(SECRET_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        try:
-            os.link(fresh, path)  # fails if another process was first, where rename would replace its key
-        except FileExistsError:
-            return path.read_bytes()
-        finally:
-            fresh.unlink()
-    return path.read_bytes()
+def client_signature(secret: bytes, client: str) -> str:
+    """What stands behind an anonymous id in its cookie, so that nobody can make one up."""
+    return hmac.new(secret, f"client\n{client}".encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def _add_headers(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
+    if response.status_code == UnauthorizedError.status:
+        response.headers.setdefault("WWW-Authenticate", "Bearer")
     new_client = g.pop("new_client", None)
     if new_client is not None:
-        response.set_cookie(
-            CLIENT_COOKIE, new_client, max_age=CLIENT_COOKIE_AGE_S, httponly=True, samesite="Lax",
-            secure=request.is_secure, path=request.script_root or "/",
-        )  # fmt: skip
+        set_cookie(response, CLIENT_COOKIE, new_client, CLIENT_COOKIE_AGE_S)
     return response
+
+
+def is_api() -> bool:
+    """Whether the present request is for the REST API, under whichever prefix."""
+    return (request.blueprint or "").startswith("api")
+
+
+def set_cookie(response: WsgiResponse, name: str, value: str, age_s: int) -> None:
+    """Set a cookie that scripts cannot read, other sites do not send, and TLS keeps; an age of 0 deletes it."""
+    response.set_cookie(
+        name, value, max_age=age_s, httponly=True, samesite="Lax", secure=request.is_secure,
+        path=request.script_root or "/",
+    )  # fmt: skip

@@ -6,53 +6,36 @@ cost a socket and no thread, and it refuses bodies above the limit by itself.
 
 from __future__ import annotations
 
-import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.task import ErrorTask
 
 from utils.config import Settings
-from utils.errors import BadRequestError, MediaTooLargeError, TelltaleError
 from utils.log import get_logger
+from web_app.api.routes import all_routes
 from web_app.app import create_app
+from web_app.channel import channel_class, watch_deadlines
+from web_app.gate import HeaderGate
 from web_app.jobs.supervisor import Supervisor, worker_command
-from web_app.problems import MIME
-from web_app.security import HEADERS
+from web_app.paths import PRIVATE
 from web_app.services import EXTENSION, WAITING_SLOTS, Services
 from web_app.uploads import MULTIPART_OVERHEAD
 
 SHORT_REQUEST_THREADS = 16  # beside the threads that may sleep until a job ends
 CONNECTIONS = 1000
 IDLE_CONNECTION_S = 60
+CLEANUP_S = 5  # between two looks for idle and overdue connections
+RECEIVE_BYTES = 256 * 1024
+INPUT_IN_MEMORY_BYTES = 2 * 1024 * 1024  # a longer body waits in a temporary file until it is complete
 EXIT_ADDRESS = 1
 ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 log = get_logger(__name__)
-
-
-class ProblemErrorTask(ErrorTask):
-    """What waitress refuses by itself (too large, malformed) as problem JSON, like every other error."""
-
-    def execute(self) -> None:
-        request: Any = self.request
-        refused = request.error
-        error = _problem_of(refused.code, refused.body)
-        body = json.dumps(error.to_problem()).encode()
-        self.status = f"{error.status} {refused.reason}"
-        self.response_headers = [*HEADERS.items(), ("Content-Type", MIME), ("Content-Length", str(len(body)))]
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class ProblemChannel(HTTPChannel):
-    error_task_class = ProblemErrorTask
 
 
 def serve(
@@ -76,6 +59,7 @@ def serve(
     Raises:
         WeightsError: the weights are missing or do not match their checksums; nothing was served.
     """
+    os.umask(PRIVATE)
     app = create_app(settings, verify=verify)
     parts: Services = app.extensions[EXTENSION]
     try:
@@ -99,6 +83,8 @@ def serve(
 def _run(server: Any, parts: Services, supervisor: Supervisor | None, settings: Settings) -> None:
     def end(number: int, _frame: FrameType | None) -> None:
         parts.stopping.set()
+        if supervisor is not None:
+            supervisor.request_stop()  # the worker ends while the last requests are answered
         raise SystemExit(0)  # waitress takes this as the order to finish
 
     previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -129,11 +115,17 @@ def _listen(app: Any, parts: Services) -> Any:
         max_request_body_size=parts.store.max_bytes + MULTIPART_OVERHEAD,
         connection_limit=CONNECTIONS,
         channel_timeout=IDLE_CONNECTION_S,
-        clear_untrusted_proxy_headers=True,
+        cleanup_interval=CLEANUP_S,
+        recv_bytes=RECEIVE_BYTES,
+        inbuf_overflow=INPUT_IN_MEMORY_BYTES,
+        asyncore_use_poll=True,  # select() cannot watch descriptors above 1023
+        clear_untrusted_proxy_headers=False,  # web_app.network looks at them and then drops them
         ident="telltale",
     )
+    connections = channel_class(HeaderGate(parts, all_routes(app.view_functions["api.get_openapi"])))
     for each in _single_servers(server):
-        each.channel_class = ProblemChannel
+        each.channel_class = connections
+        watch_deadlines(each)
     return server
 
 
@@ -147,11 +139,3 @@ def _address(server: Any, settings: Settings) -> str:
     port = server.effective_listen[0][1] if hasattr(server, "effective_listen") else server.effective_port
     host = "localhost" if settings.server.host in ANY_ADDRESS else settings.server.host
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _problem_of(status: int, detail: str) -> TelltaleError:
-    if status == MediaTooLargeError.status:
-        return MediaTooLargeError(detail)
-    error: TelltaleError = BadRequestError(detail)
-    error.status = status
-    return error

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from flask import current_app
 
 from utils.config import Settings
+from web_app.consistency import sweep_without_row
 from web_app.db import Database
 from web_app.jobs.queue import JobQueue
 from web_app.migrations import migrate
 from web_app.ops import WeightsCheck
+from web_app.outbound import Rules
 from web_app.paths import InstancePaths
-from web_app.security import load_secret
+from web_app.secret import load_secret
 from web_app.store import MediaStore
 
 EXTENSION = "telltale"
@@ -35,6 +37,7 @@ class Services:
     queue: JobQueue
     weights: WeightsCheck
     secret: bytes
+    outbound: Rules
     slots: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(WAITING_SLOTS))
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -50,8 +53,12 @@ class Services:
         paths.create()
         database = Database.of(settings)
         migrate(database)
-        store = MediaStore(paths.uploads, settings.media.max_file_mb * 1_000_000)
+        store = MediaStore(
+            paths.uploads, settings.media.max_file_mb * 1_000_000, settings.storage.reserve_mb * 1_000_000
+        )
+        store.prepare()
         store.sweep_cut_off()
+        sweep_without_row(database, store)
         return cls(
             settings=settings,
             paths=paths,
@@ -60,6 +67,7 @@ class Services:
             queue=JobQueue(database, settings.jobs),
             weights=WeightsCheck(settings, verify),
             secret=load_secret(paths.secret),
+            outbound=Rules.of(settings.api),
         )
 
     def close(self) -> None:

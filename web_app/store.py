@@ -7,9 +7,11 @@ entry can never remove the file of another one that was uploaded a moment later.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from utils.errors import BadRequestError, MediaTooLargeError
+from utils.errors import BadRequestError, MediaTooLargeError, StorageFullError, UnavailableError
 from utils.log import get_logger
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 
 PART_SUFFIX = ".part"
-STALE_PART_S = 3600.0  # an upload that has not grown for an hour was cut off
+THUMBNAIL_SUFFIX = ".thumb"
+THUMBNAIL_MIME = "image/jpeg"
+FRESH_PART_S = 10.0
+LOOK_FOR_ROOM_BYTES = 4_000_000  # how much is written between two looks at the room that is left
 
 log = get_logger(__name__)
 
@@ -43,11 +48,14 @@ class IncomingFile:
     Args:
         folder: the uploads folder.
         max_bytes: more than this is refused while it arrives.
+        reserve_bytes: room that must be left on the disk.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, reserve_bytes: int = 0) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._reserve_bytes = reserve_bytes
+        self._look_at = 0
         self._temporary = folder / f"{secrets.token_hex(16)}{PART_SUFFIX}"
         self._hash = hashlib.sha256()
         self._size = 0
@@ -56,6 +64,7 @@ class IncomingFile:
 
     def __enter__(self) -> Self:
         self._file = os.fdopen(os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the upload lives, so that no sweep takes it for a rest
         return self
 
     def __exit__(
@@ -71,10 +80,15 @@ class IncomingFile:
         Raises:
             MediaTooLargeError: more than `max_bytes` arrived.
             UnsupportedMediaError: the head is of no kind we read.
+            StorageFullError: too little room would be left.
         """
         self._size += len(untrusted_chunk)
         if self._size > self._max_bytes:
             raise too_large(self._max_bytes)
+        if self._reserve_bytes and self._size >= self._look_at:
+            self._look_at = self._size + LOOK_FOR_ROOM_BYTES
+            if shutil.disk_usage(self._folder).free < self._reserve_bytes + LOOK_FOR_ROOM_BYTES:
+                raise StorageFullError("Less room than [storage] reserve_mb would be left on the server's disk.")
         self._hash.update(untrusted_chunk)
         self._file.write(untrusted_chunk)
         if self._format is None:
@@ -88,6 +102,7 @@ class IncomingFile:
         Raises:
             BadRequestError: no byte arrived.
             UnsupportedMediaError: the content is of no kind we read.
+            UnavailableError: somebody else deleted the half file.
         """
         if self._size == 0:
             raise BadRequestError("The file is empty.")
@@ -99,7 +114,10 @@ class IncomingFile:
         final = self._folder / name
         new_folder = not final.parent.is_dir()
         final.parent.mkdir(exist_ok=True, mode=0o700)
-        self._temporary.rename(final)
+        try:
+            self._temporary.rename(final)
+        except FileNotFoundError as error:
+            raise UnavailableError("The half file has been deleted from outside.") from error
         _fsync_folder(final.parent)
         if new_folder:
             _fsync_folder(self._folder)
@@ -112,39 +130,81 @@ class MediaStore:
     Args:
         folder: the uploads folder; it exists.
         max_bytes: largest file.
+        reserve_bytes: room that uploads leave on the disk.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, reserve_bytes: int = 0) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self.reserve_bytes = reserve_bytes
+
+    def prepare(self) -> None:
+        """Make all folders that names can begin with, so that no upload has to bring a new one to the disk."""
+        for number in range(256):
+            (self.folder / f"{number:02x}").mkdir(exist_ok=True, mode=0o700)
+        _fsync_folder(self.folder)
 
     def incoming(self) -> IncomingFile:
         """A place for one upload."""
-        return IncomingFile(self.folder, self.max_bytes)
+        return IncomingFile(self.folder, self.max_bytes, self.reserve_bytes)
 
     def path(self, stored_name: str) -> Path:
         """Where a stored file lies; the name comes from the database, never from a request."""
         return self.folder / stored_name
 
+    def thumbnail(self, stored_name: str) -> Path:
+        """Where the thumbnail of a stored file lies, if its worker made one."""
+        path = self.path(stored_name)
+        return path.with_name(path.name + THUMBNAIL_SUFFIX)
+
     def remove(self, stored_name: str) -> None:
-        """Delete a file; one that is gone already is fine."""
+        """Delete a file and its thumbnail; one that is gone already is fine."""
+        self.thumbnail(stored_name).unlink(missing_ok=True)
         self.path(stored_name).unlink(missing_ok=True)
 
-    def sweep_cut_off(self, now: float | None = None) -> int:
-        """Delete what interrupted uploads left behind; returns how many files."""
-        before = (time.time() if now is None else now) - STALE_PART_S
+    def sweep_cut_off(self) -> int:
+        """Delete what interrupted writers left behind; returns how many files.
+
+        A living writer holds a lock on its file, or has made it a moment ago; what nobody holds is a rest.
+        """
         deleted = 0
         for path in self._parts():
-            with contextlib.suppress(FileNotFoundError):  # an upload that ends meanwhile renames or removes its own
-                if path.stat().st_mtime < before:
-                    path.unlink()
-                    deleted += 1
+            with contextlib.suppress(FileNotFoundError):  # a writer that ends meanwhile renames or removes its own
+                deleted += _remove_if_left(path)
         if deleted:
             log.info("deleted %d files of interrupted uploads", deleted)
         return deleted
 
+    def half_files(self) -> list[Path]:
+        """Files of uploads that were interrupted or are arriving now."""
+        return sorted(self._parts())
+
+    def thumbnails(self) -> list[Path]:
+        """All thumbnails."""
+        return sorted(self.folder.glob(f"*/*{THUMBNAIL_SUFFIX}"))
+
     def _parts(self) -> Iterator[Path]:
-        return self.folder.glob(f"*{PART_SUFFIX}")
+        return self.folder.rglob(f"*{PART_SUFFIX}")
+
+    def files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Stored name and status of each complete file, thumbnails left out."""
+        for path in self.folder.glob("*/*"):
+            if path.suffix not in (PART_SUFFIX, THUMBNAIL_SUFFIX):
+                with contextlib.suppress(FileNotFoundError):
+                    yield f"{path.parent.name}/{path.name}", path.stat()
+
+
+def _remove_if_left(path: Path) -> bool:
+    """Delete a half file that nobody is writing; whether it was one."""
+    with path.open("rb") as part:
+        try:
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if abs(time.time() - path.stat().st_mtime) < FRESH_PART_S:
+            return False  # its writer may be about to take the lock
+        path.unlink()
+    return True
 
 
 def too_large(max_bytes: int) -> MediaTooLargeError:

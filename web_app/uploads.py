@@ -16,7 +16,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
-from utils.errors import BadRequestError, UnsupportedMediaError
+from utils.errors import BadRequestError, TelltaleError, UnsupportedMediaError
 from utils.types import MediaKind, Notice
 from web_app.store import MediaStore, StoredFile, too_large
 
@@ -70,14 +70,11 @@ def receive_upload(request: Request, store: MediaStore, accepted: MediaKind | No
         MediaTooLargeError: the file is above the limit; the rest of the body is not read.
         UnsupportedMediaError: the content is of no kind we read, or not of the accepted one.
     """
-    content_type, options = parse_options_header(request.headers.get("Content-Type"))
-    boundary = options.get("boundary", "")
-    if content_type != "multipart/form-data" or not boundary or not boundary.isascii():
-        raise BadRequestError("Send the file as multipart/form-data in a part named `file`.")
+    boundary = _boundary(request)
     request.max_content_length = store.max_bytes + MULTIPART_OVERHEAD
     stored: list[Upload] = []
     try:
-        for name, untrusted_file_name, chunks in _parts(request, boundary.encode()):
+        for name, untrusted_file_name, chunks in _parts(request, boundary.encode(), MAX_PARTS):
             if name == "file" and untrusted_file_name is not None:
                 stored.append(_store_part(untrusted_file_name, chunks, store, accepted))
             for _ in chunks:  # other parts are allowed and ignored; they count against the body's limit
@@ -95,6 +92,66 @@ def receive_upload(request: Request, store: MediaStore, accepted: MediaKind | No
     return stored[0]
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A file of a batch that was not taken, and why."""
+
+    display_name: str
+    error: TelltaleError
+
+
+def receive_batch(request: Request, store: MediaStore, max_files: int) -> list[Upload | Refused]:
+    """Read a request's body with several files into the store; all together they may be as large as one upload.
+
+    Args:
+        request: with a body of type multipart/form-data and one part named `file` or more.
+        store: where the bytes go.
+        max_files: most files.
+
+    Raises:
+        BadRequestError: the body is no multipart, is cut off, or has no file or too many; nothing is kept.
+        MediaTooLargeError: the body is above the limit; nothing is kept.
+    """
+    boundary = _boundary(request)
+    request.max_content_length = store.max_bytes + MULTIPART_OVERHEAD
+    received: list[Upload | Refused] = []
+    try:
+        for name, untrusted_file_name, chunks in _parts(request, boundary.encode(), max_files + MAX_PARTS):
+            if name == "file" and untrusted_file_name is not None:
+                if len(received) == max_files:
+                    raise BadRequestError(f"There are more than {max_files} files in one request.")
+                received.append(_try_part(untrusted_file_name, chunks, store))
+            for _ in chunks:
+                continue
+        if not received:
+            raise BadRequestError("There must be at least one part named `file` with a file name.")
+    except BaseException as error:
+        for each in received:
+            if isinstance(each, Upload):
+                store.remove(each.file.name)
+        if isinstance(error, RequestEntityTooLarge):
+            raise too_large(store.max_bytes) from error
+        if isinstance(error, ValueError):
+            raise BadRequestError("The multipart body is cut off or broken.") from error
+        raise
+    return received
+
+
+def _try_part(untrusted_name: str, chunks: Iterator[bytes], store: MediaStore) -> Upload | Refused:
+    try:
+        return _store_part(untrusted_name, chunks, store, None)
+    except TelltaleError as error:
+        return Refused(display_name(untrusted_name), error)
+
+
+def _boundary(request: Request) -> str:
+    content_type, options = parse_options_header(request.headers.get("Content-Type"))
+    boundary = options.get("boundary", "")
+    if content_type != "multipart/form-data" or not boundary or not boundary.isascii():
+        raise BadRequestError("Send the file as multipart/form-data in a part named `file`.")
+    return boundary
+
+
 def _store_part(untrusted_name: str, chunks: Iterator[bytes], store: MediaStore, accepted: MediaKind | None) -> Upload:
     with store.incoming() as incoming:
         for chunk in chunks:
@@ -110,14 +167,15 @@ def _store_part(untrusted_name: str, chunks: Iterator[bytes], store: MediaStore,
             route=f"/api/detect/{kind}",
         )
     shown = display_name(untrusted_name)
-    return Upload(stored, shown, _name_notices(shown, stored))
+    return Upload(stored, shown, name_notices(shown, stored))
 
 
 def _with_article(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
-def _name_notices(shown: str, stored: StoredFile) -> tuple[Notice, ...]:
+def name_notices(shown: str, stored: StoredFile) -> tuple[Notice, ...]:
+    """What is odd about a file's name beside its content."""
     ending = shown.rpartition(".")[2].lower() if "." in shown else ""
     known = EXTENSIONS.get(stored.format.name, set())
     if not ending or not known or ending in known:
@@ -127,9 +185,9 @@ def _name_notices(shown: str, stored: StoredFile) -> tuple[Notice, ...]:
     )
 
 
-def _parts(request: Request, boundary: bytes) -> Iterator[tuple[str, str | None, Iterator[bytes]]]:
+def _parts(request: Request, boundary: bytes, max_parts: int) -> Iterator[tuple[str, str | None, Iterator[bytes]]]:
     """Name, file name (None for a field) and bytes of each part; read a part's bytes before asking for the next."""
-    events = _events(request, boundary)
+    events = _events(request, boundary, max_parts)
     for event in events:
         if isinstance(event, File):
             yield event.name, event.filename, _part_bytes(events)
@@ -146,8 +204,8 @@ def _part_bytes(events: Iterator[Event]) -> Iterator[bytes]:
                 return
 
 
-def _events(request: Request, boundary: bytes) -> Iterator[Event]:
-    decoder = MultipartDecoder(boundary, max_parts=MAX_PARTS)
+def _events(request: Request, boundary: bytes, max_parts: int) -> Iterator[Event]:
+    decoder = MultipartDecoder(boundary, max_parts=max_parts)
     while True:
         event = decoder.next_event()
         if isinstance(event, NeedData):

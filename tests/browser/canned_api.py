@@ -16,7 +16,8 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, request, url_for
 
-from tests.browser.canned_reports import REPORTS
+from tests.browser.canned_reports import REPORTS, canned_closeup
+from tests.browser.media import make_heatmap
 from utils.config import MediaSettings, Settings
 from utils.errors import MediaCorruptError, NotFoundError, TelltaleError
 from web_app import security
@@ -36,6 +37,7 @@ class Entry:
     content: bytes
     started: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+    closeups: dict[int, float] = field(default_factory=dict)
     feedback: dict[str, Any] | None = None
 
     @property
@@ -151,11 +153,69 @@ def media(entry_id: str) -> Response:
     return response
 
 
+@api.get("/detections/<entry_id>/thumbnail")
+def thumbnail(entry_id: str) -> Response:
+    return Response(_desk().find(entry_id).content, mimetype="image/jpeg")
+
+
+@api.get("/detections/<entry_id>/versions")
+def versions(entry_id: str) -> Any:
+    entry = _desk().find(entry_id)
+    report = REPORTS[entry.scenario].to_dict()
+    known = {"prediction": report["prediction"], "fake_probability": report["fake_probability"], "created": _now()}
+    older = {"id": "earlier", "model_version": "v-older", "prediction": "real", "fake_probability": 0.21}
+    return {
+        "items": [{"id": entry.id, "model_version": report["model_version"], **known}, {**older, "created": _now()}]
+    }
+
+
+@api.get("/detections/<entry_id>/closeup")
+def closeup(entry_id: str) -> Any:
+    entry, face = _desk().find(entry_id), int(request.args["face"])
+    known = {"face": face, "stage": None, "fraction": 0.0, "position": None, "error": None, "result": None}
+    if face not in entry.closeups:
+        return {**known, "state": None}
+    address = url_for("canned.heatmap", entry_id=entry_id, face=face)
+    age = (time.monotonic() - entry.closeups[face]) / _desk().job_s
+    if age < 0.3:
+        return {**known, "state": "queued", "position": 0}
+    if age < 1:
+        return {**known, "state": "running", "stage": "explain", "fraction": age}
+    return {**known, "state": "done", "result": canned_closeup(face, REPORTS[entry.scenario], address)}
+
+
+@api.post("/detections/<entry_id>/closeup")
+def ask_closeup(entry_id: str) -> Any:
+    _desk().find(entry_id).closeups.setdefault(int(request.args["face"]), time.monotonic())
+    return closeup(entry_id), 202
+
+
+@api.get("/detections/<entry_id>/heatmap")
+def heatmap(entry_id: str) -> Response:
+    _desk().find(entry_id)
+    return Response(make_heatmap(), mimetype="image/png")
+
+
 @api.post("/feedback")
 def feedback() -> Any:
     given = request.get_json()
-    _desk().find(given["id"]).feedback = {"feedback": given["feedback"], "actual": given.get("actual")}
-    return {"id": given["id"]}, 201
+    said = {"note": None, "faces": {}, "reason": "It waits for a second voice.", "state": "waiting"}
+    said |= {key: value for key, value in given.items() if key != "id"}
+    _desk().find(given["id"]).feedback = said
+    return {"id": given["id"], **said}, 201
+
+
+@api.delete("/feedback/<entry_id>")
+def undo_feedback(entry_id: str) -> Any:
+    _desk().find(entry_id).feedback = None
+    return "", 204
+
+
+@api.delete("/history")
+def clear_history() -> Any:
+    deleted = len(_desk().entries)
+    _desk().entries.clear()
+    return {"deleted": deleted}
 
 
 @api.get("/history")
@@ -176,10 +236,17 @@ def history() -> Any:
                 "created": _now(),
                 "model_version": report["model_version"] if done else None,
                 "state": state,
+                "thumbnail": url_for("canned.thumbnail", entry_id=entry.id)
+                if report["media"]["kind"] == "image"
+                else None,
             }
         )
     for key in ("kind", "prediction"):
         items = [item for item in items if request.args.get(key) in (None, item[key])]
+    items = [item for item in items if request.args.get("text", "").lower() in item["name"].lower()]
+    today = _now()[:10]
+    if request.args.get("since", today) > today or request.args.get("until", today) < today:
+        items = []
     start = (page - 1) * per_page
     return {"items": items[start : start + per_page], "page": page, "per_page": per_page, "total": len(items)}
 
@@ -189,7 +256,7 @@ def create_canned_app(job_s: float = 0.3) -> Flask:
     app = Flask("web_app")
     app.config[SETTINGS_KEY] = Settings(media=MediaSettings(max_file_mb=2))
     app.config["DESK"] = Desk(job_s)
-    security.install(app)
+    security.install(app, app.config[SETTINGS_KEY])
     app.register_blueprint(blueprint)
     app.register_blueprint(api)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from utils.types import (
     Box,
@@ -161,3 +162,31 @@ REPORTS = {
         (Notice("no_sound", "The video has no sound; only the picture is examined anyway."),),
     ),
 }
+
+
+def canned_closeup(face: int, report: Report, address: str) -> dict[str, Any]:
+    """A closer look with one map (at `address`) worth showing, one that is not, and an expert that suspects nothing."""
+    found = next(known for known in report.faces if known.id == face)
+    frame = found.frames[len(found.frames) // 2]
+    b = frame.box
+    known = {"method": "Grad-CAM", "gain": 1.2, "random_gain": 0.4, "masks": 9}
+    verdict = {"outcome": found.verdict.outcome.value, "probability": found.verdict.probability}
+    other = {"outcome": "inconclusive", "probability": 0.52}
+    maps = [
+        {"expert": "cnn", "title": "CNN", "heatmap": None, "beaten": 0, "faithful": False},
+        {"expert": "resnext", "title": "ResNeXt-50", "heatmap": address, "beaten": 4, "faithful": False},
+        {"expert": "vit", "title": "ViT-B/16", "heatmap": address, "beaten": 9, "faithful": True},
+    ]
+    return {
+        "face": face,
+        "frame": frame.frame,
+        "time_s": frame.time_s,
+        "square": [b.x0, b.y0, b.x1, b.y1],
+        "model_version": report.model_version,
+        "maps": [{**known, **entry} for entry in maps],
+        "trials": [
+            {"code": "as_is", "title": "As it is", "flipped": False, **verdict},
+            {"code": "jpeg", "title": "Saved again", "flipped": True, **other},
+            {"code": "half_size", "title": "Scaled", "flipped": False, **verdict},
+        ],
+    }

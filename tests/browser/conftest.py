@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PREFIX = "/desk"  # everything runs below a path prefix, as behind a proxy
-TIMEOUT_MS = 10_000
+TIMEOUT_MS = 60_000  # a condition that is waited for; a loaded machine is slow
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -107,3 +109,11 @@ def photo() -> Callable[[str], dict[str, Any]]:
 def clip() -> Callable[[str], dict[str, Any]]:
     content = make_clip()
     return lambda name: {"name": name, "mimeType": "video/webm", "buffer": content}
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None or found.origin is None:
+        pytest.skip("the package axe-playwright-python is not installed")
+    return Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")

@@ -30,6 +30,15 @@ def make_photo(size: tuple[int, int] = PICTURE_SIZE) -> bytes:
     return buffer.getvalue()
 
 
+def make_heatmap() -> bytes:
+    """A grey PNG of 8 x 8 pixels, brightest in its middle."""
+    ramp = 255 - 60 * np.abs(np.arange(8) - 4)
+    grid = np.minimum.outer(ramp, ramp).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(grid).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def make_clip() -> bytes:
     """A WebM clip of two people, panned as the canned report's boxes are."""
     photo = Image.fromarray(two_people()).resize(CLIP_SIZE)

@@ -16,8 +16,9 @@ from models.cnn_model import CompactCNN, HighPassResidual
 from models.ensemble_model import MIN_SEQUENCE, build_ensemble
 from models.gating import Gate
 from models.registry import register_network
+from utils.base_weights import SCALE_SUFFIX
 from utils.errors import WeightsCorruptError
-from utils.weights import INT8_MIN_ELEMENTS, SCALE_SUFFIX, load_into, pack_tensors, unpack_tensors
+from utils.tensors import INT8_MIN_ELEMENTS, load_into, pack_tensors, unpack_tensors
 
 NETWORKS = (*EXPERT_NAMES, "gate", "ensemble")
 QUALITY = 4
@@ -177,7 +178,7 @@ def test_full_size_networks_are_those_of_the_documentation():
     assert (lstm.lstm.input_size, lstm.lstm.hidden_size) == (2048, 256)
     assert (resnext.backbone.num_features, resnext.head.in_features) == (2048, 2048)
     assert count(resnext.backbone) == pytest.approx(23e6, rel=0.01)
-    heads = {"cnn": 768, "resnext": 2048, "vit": 512, "lstm": 512}
+    heads = {"cnn": 1536, "resnext": 2048, "vit": 512, "lstm": 512}
     assert heads == {name: get_card(name).feature_size for name in EXPERT_NAMES}
 
 

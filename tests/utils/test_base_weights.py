@@ -30,7 +30,8 @@ from utils.base_weights import (
     require_file,
 )
 from utils.errors import WeightsCorruptError, WeightsMissingError
-from utils.weights import load_vit_base, read_tensors
+from utils.tensors import read_tensors
+from utils.weights import load_vit_base
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = b"bytes of a network" * 100

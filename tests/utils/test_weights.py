@@ -16,6 +16,7 @@ from models import EXPERT_NAMES, create_network
 from utils import weights
 from utils.base_weights import FACE_FILE, VIT_FILE
 from utils.errors import TelltaleError, WeightsCorruptError, WeightsError, WeightsMissingError
+from utils.tensors import read_tensors
 from utils.weights import (
     CALIBRATION_FILE,
     CARD_FILE,
@@ -26,7 +27,6 @@ from utils.weights import (
     load_ensemble,
     publish_version,
     read_document,
-    read_tensors,
     set_current,
     verify_current,
     verify_version,
@@ -64,7 +64,7 @@ def test_published_version_is_whole_and_readable(tiny_root):
 def test_taken_and_unfit_names_are_refused(tmp_path, name):
     publish_version(tmp_path, "v1", {"gate": GATE}, DOCUMENTS)
     before = sorted(p.name for p in tmp_path.rglob("*"))
-    with pytest.raises(WeightsError, match="taken or not allowed") as caught:
+    with pytest.raises(WeightsError, match=r"taken|cannot name") as caught:
         publish_version(tmp_path, name, {"gate": GATE}, DOCUMENTS)
     assert caught.value.code == "weights"
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
@@ -362,3 +362,11 @@ def test_every_refusal_tells_what_to_do(own_root, settings_for):
 def test_relative_folder_starts_at_the_repository(settings_for, tmp_path):
     assert weights_root(settings_for(Path("trained_models"))) == Path(weights.__file__).parents[1] / "trained_models"
     assert weights_root(settings_for(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, value):
+    broken = {"gate": {**GATE, "more": np.array([0.0, value], np.float32)}}
+    version = publish_version(tmp_path, "v1", broken, DOCUMENTS)
+    with pytest.raises(WeightsCorruptError, match="more that are no finite numbers"):
+        read_tensors(version.folder / "gate.safetensors")

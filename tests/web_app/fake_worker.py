@@ -10,6 +10,7 @@ import sys
 
 from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
+from web_app.jobs.guard import EXIT_RECYCLED
 from web_app.jobs.runner import run_worker
 from web_app.jobs.worker import end_with_parent, stop_on_signals
 
@@ -23,4 +24,6 @@ if given.die:
 stop = stop_on_signals()
 if given.supervised:
     end_with_parent(stop)
-run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, facts={"model_version": "v-test"})
+facts = {"model_version": "v-test"}
+recycled = run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, facts=facts)
+sys.exit(EXIT_RECYCLED if recycled else 0)

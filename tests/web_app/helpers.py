@@ -141,7 +141,7 @@ def upload(
     return client.post(route, data=multipart(content, name), content_type="multipart/form-data; boundary=b", **keywords)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value of the condition; fails the test if there is none in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

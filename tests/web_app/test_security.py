@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload
-from web_app.security import load_secret
+from web_app.secret import load_secret
+from web_app.security import SAFE_METHODS
 
-UNSAFE = (
-    ("POST", "/api/detect"),
-    ("POST", "/api/feedback"),
-    ("DELETE", "/api/jobs/x"),
-    ("DELETE", "/api/detections/x"),
+OTHER_SITES = (
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost.evil.example"},
 )
 
 
-@pytest.mark.parametrize(("method", "path"), UNSAFE)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Origin": "http://localhost.evil.example"},
-    ],
-)
-def test_other_sites_change_nothing(client: FlaskClient, method: str, path: str, headers: dict[str, str]) -> None:
-    answer = client.open(path, method=method, headers=headers)
-    assert (answer.status_code, answer.get_json()["code"]) == (403, "cross_site")
+@pytest.mark.parametrize("headers", OTHER_SITES)
+def test_other_sites_change_nothing_on_any_route(app: Flask, client: FlaskClient, headers: dict[str, str]) -> None:
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<int:\w+>", "0", rule.rule)
+        path = re.sub(r"<[\w:]+>", "x", path)
+        for method in (rule.methods or set()) - SAFE_METHODS:
+            answer = client.open(path, method=method, headers=headers)
+            assert (answer.status_code, answer.get_json()["code"]) == (403, "cross_site"), (method, path)
+            asked += 1
+    assert asked > 10
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,16 @@ def test_every_answer_has_the_headers(client: FlaskClient, path: str) -> None:
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "same-origin"
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "camera=()" in headers["Permissions-Policy"]
+    assert "Strict-Transport-Security" not in headers
+
+
+def test_over_tls_cookies_and_connections_stay_there(client: FlaskClient) -> None:
+    answer = client.get("/", base_url="https://localhost")
+    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+    cookie = answer.headers["Set-Cookie"]
+    assert all(part in cookie for part in ("Secure", "HttpOnly", "SameSite=Lax"))
 
 
 def test_programs_get_no_cookie(client: FlaskClient) -> None:
@@ -67,6 +78,25 @@ def test_a_made_up_cookie_is_replaced(client: FlaskClient) -> None:
     client.set_cookie("telltale_client", "../../etc/passwd")
     answer = client.get("/api/history", headers={"Sec-Fetch-Site": "same-origin"})
     assert "telltale_client=" in answer.headers["Set-Cookie"]
+
+
+def test_an_id_that_we_have_not_signed_is_replaced(client: FlaskClient) -> None:
+    browser = {"Sec-Fetch-Site": "same-origin"}
+    client.get("/api/history", headers=browser)
+    ours = client.get_cookie("telltale_client")
+    assert ours is not None
+    assert "Set-Cookie" not in client.get("/api/history", headers=browser).headers
+    victim = ours.value.partition(".")[0]
+    for forged in (
+        victim,
+        f"{victim}.",
+        f"{victim}.{'0' * 64}",
+        f"{'0' * 32}.{ours.value.partition('.')[2]}",
+        "\xe4.\xe4",
+    ):
+        client.set_cookie("telltale_client", forged)
+        cookie = client.get("/api/history", headers=browser).headers["Set-Cookie"]
+        assert victim not in cookie
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:

@@ -78,6 +78,11 @@ class TorchEngine:
         torch.set_num_threads(threads or os.cpu_count() or 1)
         self._ensemble = ensemble.to(self.device).eval()
 
+    @property
+    def networks(self) -> Ensemble:
+        """The networks themselves, for what needs gradients (heatmaps)."""
+        return self._ensemble
+
     def score(
         self,
         tracks: Sequence[Sequence[Pixels]],

@@ -148,7 +148,7 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
         "ms": round(result.ms, 1),
     }
     if result.error is not None:
-        return row | {"error_code": result.error.code, "error_detail": _no_formula(printable(result.error.detail))}
+        return row | {"error_code": result.error.code, "error_detail": safe_cell(printable(result.error.detail))}
     if result.report is not None:
         report, media = result.report, result.report.media
         low, high = report.verdict.interval or (None, None)
@@ -161,7 +161,8 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
     return row
 
 
-def _no_formula(text: str) -> str:
+def safe_cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 

@@ -34,6 +34,7 @@ from utils.types import (
     FrameScore,
     Media,
     MediaKind,
+    Notice,
     Outcome,
     Report,
 )
@@ -91,13 +92,20 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
     )
 
 
-def analyse(path: Path, analyser: Analyser, *, progress: Progress | None = None) -> Report:
+def analyse(
+    path: Path,
+    analyser: Analyser,
+    *,
+    progress: Progress | None = None,
+    on_media: Callable[[Media], None] | None = None,
+) -> Report:
     """Analyse one image or video.
 
     Args:
         path: the file; its name is never trusted.
         analyser: from `load_analyser`.
         progress: called at every stage; what it raises ends the analysis (so a user cancels).
+        on_media: given the decoded medium once, for what else is made of its frames (the server's thumbnail).
 
     Returns:
         The report, also when no face was found.
@@ -110,22 +118,25 @@ def analyse(path: Path, analyser: Analyser, *, progress: Progress | None = None)
 
     tell("decode", 0.0)
     media = decode_media(path, analyser.settings.media, analyser.settings.sandbox)
+    if on_media is not None:
+        on_media(media)
     clock.lap("decode")
 
     tell("detect", 0.2)
-    tracks = _find_people(media, analyser, tell)
+    everybody = _follow_people(media, analyser, tell)
+    tracks = everybody[: analyser.settings.detection.max_faces]
     crops = [[crop_for_networks(media.frames[s.frame].pixels, s.face) for s in track.sightings] for track in tracks]
     clock.lap("detect")
 
     tell("experts", 0.5)
-    quality = [np.stack([_quality(crop) for crop in of_track]) for of_track in crops]
+    quality = [np.stack([measure_crop(crop) for crop in of_track]) for of_track in crops]
     pixels = [[crop.pixels for crop in of_track] for of_track in crops]
     scores = analyser.engine.score(pixels, quality, lambda done: tell("experts", 0.5 + 0.45 * done)) if tracks else []
     clock.lap("experts")
 
     tell("decide", 0.95)
     faces = tuple(
-        _report_face(track, score, measured, of_track, media, analyser)
+        report_face(track, score, measured, of_track, media, analyser)
         for track, score, measured, of_track in zip(tracks, scores, quality, crops, strict=True)
     )
     deciding = max(faces, key=_suspicion) if faces else None
@@ -139,27 +150,55 @@ def analyse(path: Path, analyser: Analyser, *, progress: Progress | None = None)
         model_sha256=analyser.version_sha256,
         threshold=analyser.settings.detection.threshold,
         times_ms=clock.times(),
-        notices=media.notices,
+        notices=media.notices + _people_left_out(everybody, tracks),
+        settings=score_settings(analyser.settings, analyser.experts),
     )
     tell("decide", 1.0)
     return report
 
 
-def _find_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTrack]:
+def score_settings(settings: Settings, experts: tuple[str, ...]) -> dict[str, float | str]:
+    """The settings that a score depends on, by their names in config.ini; `experts` are those that really ran."""
+    detection, media = settings.detection, settings.media
+    return {
+        "threshold": detection.threshold,
+        "experts": ",".join(experts),
+        "max_faces": detection.max_faces,
+        "device": detection.device,
+        "frames": media.frames,
+        "min_face_px": media.min_face_px,
+    }
+
+
+def find_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTrack]:
+    """The people in a medium, the largest face first and no more than `max_faces`; the same ones at each call."""
+    return _follow_people(media, analyser, tell)[: analyser.settings.detection.max_faces]
+
+
+def _follow_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTrack]:
     found = []
     for frame in media.frames:
         found.append(analyser.detector.detect(frame.pixels))
         tell("detect", 0.2 + 0.3 * (frame.index + 1) / len(media.frames))
-    return list(track_faces(found))[: analyser.settings.detection.max_faces]
+    return list(track_faces(found))
 
 
-def _quality(crop: FaceCrop) -> Floats:
+def _people_left_out(everybody: list[FaceTrack], judged: list[FaceTrack]) -> tuple[Notice, ...]:
+    if len(everybody) == len(judged):
+        return ()
+    text = f"{len(everybody)} people were found; only the {len(judged)} most prominent were judged."
+    return (Notice("people_left_out", text),)
+
+
+def measure_crop(crop: FaceCrop) -> Floats:
+    """What the gate sees of a crop beside the experts' logits, (Q,) in the order of `QUALITY_NAMES`."""
     return measure_quality(crop.pixels, crop.source_px, crop.detector_score)
 
 
-def _report_face(
+def report_face(
     track: FaceTrack, score: TrackScores, quality: Floats, crops: list[FaceCrop], media: Media, analyser: Analyser
 ) -> FaceReport:
+    """What is said about one person: from the ensemble's scores and the crops' quality to the verdict."""
     experts = _expert_scores(score, media, analyser)
     # large videos are decoded smaller; the report speaks of the medium's own pixels
     larger = media.info.width / media.frames[0].pixels.shape[1]
@@ -238,4 +277,13 @@ class _Clock:
         return self._times | {"total": round(1000 * (time.perf_counter() - self._start), 1)}
 
 
-__all__ = ["Analyser", "Progress", "analyse", "load_analyser"]
+__all__ = [
+    "Analyser",
+    "Progress",
+    "analyse",
+    "find_people",
+    "load_analyser",
+    "measure_crop",
+    "report_face",
+    "score_settings",
+]

@@ -5,8 +5,9 @@ Drawn without a display; each function writes one PNG from labels and probabilit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,3 +120,26 @@ def _figure(width: float, height: float) -> Figure:
 def _save(figure: Figure, path: Path) -> None:
     # without the name of the program the same scores give the same bytes
     figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def plot_learning(points: Sequence[Mapping[str, Any]], source: str, path: Path) -> None:
+    """Held-out accuracy and golden AUC of two schemes over the number of labelled items, as SVG.
+
+    Args:
+        points: each with `scheme` (`gated`, `naive`), `items`, `held_out` and `golden_auc`.
+        source: that training had not seen.
+        path: of the SVG.
+    """
+    figure = _figure(8.0, 3.4)
+    panels = ((1, "held_out", f"accuracy on held-out {source}"), (2, "golden_auc", "AUC on the golden set"))
+    for number, key, title in panels:
+        axes = figure.add_subplot(1, 2, number)
+        for scheme, style, name in (("gated", "o-", "golden-set gate"), ("naive", "s--", "last sample only")):
+            chosen = [p for p in points if p["scheme"] == scheme]
+            axes.plot([p["items"] for p in chosen], [p[key] for p in chosen], style, label=name)
+        if key == "golden_auc":
+            base = next(p[key] for p in points if p["items"] == 0)
+            axes.axhline(base - 0.005, color="0.6", linestyle=":", label="bound of the gate")
+        axes.set(xlabel="labelled items", title=title)
+        axes.legend(fontsize="small")
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

@@ -12,7 +12,7 @@ from utils.errors import TrainingDataError
 from utils.learning.features import FeatureStore
 from utils.learning.packing import Pack, PackedCrop
 from utils.learning.scoring import clip_slices, score_store
-from utils.learning.views import View, plan_clip
+from utils.learning.views import SEED_STEP, View, plan_clip
 from utils.log import get_logger
 
 log = get_logger(__name__)
@@ -44,7 +44,14 @@ def _whole_clips(pack: Pack, split: str) -> list[list[PackedCrop]]:
 
 
 def clip_sequences(
-    ensemble: Ensemble, pack: Pack, folder: Path, blends: int, *, split: str = "train", device: str = "cpu"
+    ensemble: Ensemble,
+    pack: Pack,
+    folder: Path,
+    blends: int,
+    *,
+    split: str = "train",
+    device: str = "cpu",
+    seed: int = 0,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Augmented clips, and self-blends of the real ones, as the LSTM sees them.
 
@@ -55,6 +62,7 @@ def clip_sequences(
         blends: self-blended clips made of each real one; as many further copies are made of each clip, real or fake.
         split: whose clips.
         device: cpu or cuda.
+        seed: of the augmentation.
 
     Returns:
         (N, T, D) features and (N,) labels.
@@ -66,16 +74,19 @@ def clip_sequences(
         raise TrainingDataError("The LSTM needs the features of ResNeXt-50.")
     clips = [frames for _, frames in sorted(pack.videos(split).items())]
     length = max(len(frames) for frames in clips)
+    own = SEED_STEP * seed
     planned: list[list[View]] = []
     for i, frames in enumerate(clips):
         if len(frames) < length:
             log.warning("%s is left out of the sequences: %d of %d frames", frames[0].file, len(frames), length)
             continue
         for copy in range(1 + blends):
-            planned.append(plan_clip(frames, seed=7_000 + 10 * i + copy, clean=False, blended=False, unsteady=False))
+            planned.append(
+                plan_clip(frames, seed=7_000 + 10 * i + copy + own, clean=False, blended=False, unsteady=False)
+            )
         if frames[0].label == 0:
             for copy in range(blends):
-                seed = 8_000 + 10 * i + copy
+                seed = 8_000 + 10 * i + copy + own
                 planned.append(plan_clip(frames, seed=seed, clean=False, blended=True, unsteady=copy % 2 == 0))
     store = FeatureStore(folder, [view for clip in planned for view in clip])
     store.extract(pack, _PixelsOnly())

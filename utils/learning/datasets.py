@@ -1,4 +1,5 @@
-"""Which files there are to learn from: manifests (CSV) or folders named `real/` and `fake/`, as one list of samples.
+"""Which files there are to learn from, as one list of samples: manifests (CSV), well-known data sets as they come
+(`layouts.py`), or folders named `real/` and `fake/`.
 
 The first stage of training; `packing.py` turns the samples into face crops.
 """
@@ -12,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.errors import TrainingDataError
+from utils.learning.layouts import IMAGE_SUFFIXES, VIDEO_SUFFIXES, LayoutRow, read_layout
 from utils.types import MediaKind
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv"})
 SPLITS = ("train", "calib", "val")
 """`train` fits weights, `calib` stops early and fits gate and calibration, `val` only ever gives figures."""
 CLIPS_PREFIX = "video:"
@@ -53,10 +53,11 @@ class Sample:
 
 
 def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.15, seed: int = 0) -> list[Sample]:
-    """Every sample below `root`, from its manifests where there are some, else from `real/` and `fake/` folders.
+    """Every sample below `root`, from its manifests where there are some, else from the layout that it has.
 
     Args:
-        root: a folder with `manifest.csv` (here or one level below), or with `real/` and `fake/`.
+        root: a folder with `manifest.csv` (here or one level below), with FaceForensics++, Celeb-DF or DFDC, or with
+            `real/` and `fake/`.
         calib_share: share of the training groups set aside for calibration; twice as much of groups of clips alone.
         val_share: share of all groups that validate, where no manifest names a split.
         seed: of the division into splits.
@@ -67,6 +68,8 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
     manifests = sorted([*root.glob("manifest.csv"), *root.glob("*/manifest.csv")])
     if manifests:
         samples = [sample for manifest in manifests for sample in _read_manifest(manifest)]
+    elif rows := read_layout(root):
+        samples = [_sample_of_layout(row, val_share, seed) for row in rows]
     else:
         samples = _read_folders(root, val_share, seed)
     with_pictures = {_group_key(s) for s in samples if s.kind is MediaKind.IMAGE}
@@ -107,6 +110,13 @@ def _sample_of(row: Mapping[str, str | None], folder: Path, where: str) -> Sampl
     # a source of pictures and one of clips may share a name; scores are reported apart
     source = cell["source"] if kind is MediaKind.IMAGE else CLIPS_PREFIX + cell["source"]
     return Sample(path, kind, int(cell["label"] == "fake"), source, cell["group"], cell["generator"], cell["split"])
+
+
+def _sample_of_layout(row: LayoutRow, val_share: float, seed: int) -> Sample:
+    kind = _kind(row.path, str(row.path.parent))
+    split = row.split or ("val" if _share_of(row.group, seed) < val_share else "train")
+    source = row.source if kind is MediaKind.IMAGE else CLIPS_PREFIX + row.source
+    return Sample(row.path, kind, int(row.fake), source, row.group, row.generator, split)
 
 
 def _read_folders(root: Path, val_share: float, seed: int) -> list[Sample]:

@@ -1,8 +1,7 @@
 """How each expert is trained: its batches, its loss, its score. `train.py` calls these in turn.
 
-The CNN learns from fresh views in every epoch; ResNeXt-50 from the pixels of the feature store with the ViT's
-embedding as a second target (distillation); the ViT's head from the stored tokens; the LSTM from sequences of
-ResNeXt-50 features.
+CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's embedding as a second target
+(distillation); the ViT's head from the stored tokens; the LSTM from sequences of ResNeXt-50 features.
 """
 
 from __future__ import annotations
@@ -22,20 +21,14 @@ from models.resnext_model import ResNeXtExpert
 from models.vision_transformer import ViTExpert
 from utils.learning.features import Stored, batches
 from utils.learning.loop import Batch, Recipe, Task, fit
-from utils.learning.packing import Pack
-from utils.learning.views import View, pair_views, plan_views, render
+from utils.learning.views import View
 from utils.metrics import auc
-from utils.types import MediaKind
 
 Progress = Callable[[str], None]
 SMOOTHING = 0.05
 """Labels are 0.05 and 0.95: a data set's labels are not certain, and neither should the network be."""
-CNN_TRAIN_PX = 128
-"""The CNN trains on random windows of this size: pixel patterns keep their scale and a step costs a third."""
 SMALL_PX, SMALL_SHARE = 64, 0.6
 """ResNeXt-50 sees pictures of this size during this share of its epochs."""
-GENTLE_EPOCHS = 2
-"""Epochs in which the CNN sees degraded pictures less often: from scratch it first has to find any pattern at all."""
 
 
 def new_network(name: str, *, tiny: bool, seed: int) -> nn.Module:
@@ -45,9 +38,9 @@ def new_network(name: str, *, tiny: bool, seed: int) -> nn.Module:
         return create_network(name, tiny=tiny)
 
 
-def smooth_bce(logit: Tensor, label: Tensor) -> Tensor:
-    """Binary cross-entropy with smoothed labels, a scalar."""
-    return functional.binary_cross_entropy_with_logits(logit, label * (1 - 2 * SMOOTHING) + SMOOTHING)
+def smooth_bce(logit: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy with smoothed labels, a scalar; `weight` (B,) per item."""
+    return functional.binary_cross_entropy_with_logits(logit, label * (1 - 2 * SMOOTHING) + SMOOTHING, weight)
 
 
 def to_images(pixels: npt.NDArray[np.generic]) -> Tensor:
@@ -77,81 +70,37 @@ def score_images(
     return np.concatenate(out).astype(np.float64)
 
 
+Framing = Callable[[int, npt.NDArray[np.uint8], np.random.Generator], Tensor]
+"""Epoch, (B, S, S, 3) uint8 and a generator to the (B, 3, s, s) float32 pictures, 0..1, that a step learns from."""
+
+
 def train_cnn(
-    pack: Pack,
+    train: Stored,
     calib: Stored,
     recipe: Recipe,
     folder: Path,
     *,
-    per_class: int,
-    blends: int,
     device: str = "cpu",
     tiny: bool = False,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Train the compact CNN from scratch on fresh views, self-blends beside their originals.
+    """Train the compact CNN from scratch on stored views: see `train_student`.
 
     Args:
-        pack: crops to learn from.
-        calib: pixels for early stopping, by the mean AUC per source.
+        train: pixels and embeddings to learn from.
+        calib: pixels for early stopping.
         recipe: hyper-parameters.
         folder: for checkpoints.
-        per_class: most views per source and label and epoch.
-        blends: most self-blends per source and epoch.
         device: cpu or cuda.
         tiny: train the tiny variant.
         progress: for progress lines.
     """
-    model = new_network("cnn", tiny=tiny, seed=recipe.seed).to(memory_format=torch.channels_last)
-    card = get_card("cnn", tiny=tiny)
-    rows = [*pack.select("train", MediaKind.IMAGE), *pack.select("train", MediaKind.VIDEO)]
-    window = min(CNN_TRAIN_PX, card.input_size)
+    side = get_card("cnn", tiny=tiny).input_size
 
-    def plan(epoch: int, rng: np.random.Generator) -> list[View]:
-        return pair_views(plan_views(rows, per_class=per_class, blends=blends, seed=1000 + epoch), rng)
+    def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+        return reframed(pixels, rng, side)
 
-    def make(epoch: int) -> Iterator[Batch]:
-        rng = np.random.default_rng([recipe.seed, epoch])
-        strength = 1.0 if epoch >= GENTLE_EPOCHS else 0.3
-        views = plan(epoch, rng)
-        for low in range(0, max(1, len(views) // recipe.batch) * recipe.batch, recipe.batch):
-            part = views[low : low + recipe.batch]
-            pixels = np.stack([render(pack, v, size=card.input_size, strength=strength) for v in part])
-            y, x = rng.integers(0, card.input_size - window + 1, 2)
-            images = prepare_window(to_images(pixels[:, y : y + window, x : x + window]), card.mean, card.std)
-            yield images, torch.tensor([float(v.label) for v in part])
-
-    def loss_of(net: nn.Module, batch: Batch) -> Tensor:
-        images, labels = batch
-        return smooth_bce(net(images).logit, labels)
-
-    count = len(plan(0, np.random.default_rng([recipe.seed, 0])))
-    pixels = calib.load("pixels")
-
-    def score_of(net: nn.Module) -> float:
-        return mean_source_auc(calib.views, score_images(net, "cnn", pixels, tiny=tiny, device=device))
-
-    task = Task(make, max(1, count // recipe.batch), loss_of, score_of)
-    fit(model, task, recipe, folder, device=device, progress=progress)
-    return model
-
-
-def prepare_window(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalise without resizing, in the memory order that convolutions like."""
-    shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
-    return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
-
-
-class Student(nn.Module):
-    """ResNeXt-50 with a projection to the ViT's embedding, which only training needs.
-
-    Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", on features.
-    """
-
-    def __init__(self, expert: ResNeXtExpert, features: int, embedding: int) -> None:
-        super().__init__()
-        self.expert = expert
-        self.project = nn.Linear(features, embedding)
+    return train_student("cnn", train, calib, recipe, folder, frame, device=device, tiny=tiny, progress=progress)
 
 
 def train_resnext(
@@ -160,29 +109,78 @@ def train_resnext(
     recipe: Recipe,
     folder: Path,
     *,
-    distill: float = 2.0,
     device: str = "cpu",
     tiny: bool = False,
     progress: Progress | None = None,
 ) -> ResNeXtExpert:
-    """Train ResNeXt-50 from scratch on stored views: labels, and the direction of the ViT's embedding.
+    """Train ResNeXt-50 from scratch on stored views, the first epochs on small ones: see `train_student`.
 
-    The first epochs see small pictures (progressive resizing): a step then costs a third.
+    A step on small pictures costs a third (progressive resizing). The arguments are those of `train_cnn`.
+    """
+    card = get_card("resnext", tiny=tiny)
+
+    def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+        small = epoch < SMALL_SHARE * recipe.epochs
+        return reframed(pixels, rng, min(SMALL_PX, card.input_size) if small else card.input_size)
+
+    expert = train_student("resnext", train, calib, recipe, folder, frame, device=device, tiny=tiny, progress=progress)
+    if not isinstance(expert, ResNeXtExpert):
+        raise TypeError("the network `resnext` must be a ResNeXtExpert")
+    return expert
+
+
+def reframed(pixels: npt.NDArray[np.uint8], rng: np.random.Generator, side: int) -> Tensor:
+    """A random square of at least .8 of (B, S, S, 3) uint8 crops, the same for all, as (B, 3, side, side), 0..1."""
+    window = int(pixels.shape[1] * rng.uniform(0.8, 1.0))
+    y, x = rng.integers(0, pixels.shape[1] - window + 1, 2)
+    images = to_images(pixels[:, y : y + window, x : x + window])
+    return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
+class Student(nn.Module):
+    """An expert with a projection to the ViT's embedding, which only training needs.
+
+    Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", on features.
+    """
+
+    def __init__(self, expert: nn.Module, features: int, embedding: int) -> None:
+        super().__init__()
+        self.expert = expert
+        self.project = nn.Linear(features, embedding)
+
+
+def train_student(
+    name: str,
+    train: Stored,
+    calib: Stored,
+    recipe: Recipe,
+    folder: Path,
+    frame: Framing,
+    *,
+    distill: float = 2.0,
+    device: str = "cpu",
+    tiny: bool = False,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Train an image expert from scratch on stored views: labels, and the direction of the ViT's embedding.
+
+    Labels alone teach a fresh network little from some thousands of faces; the embedding tells it of each face what
+    there is to see.
 
     Args:
+        name: of the expert.
         train: pixels and embeddings to learn from.
-        calib: pixels for early stopping.
+        calib: pixels for early stopping, by the mean AUC per source.
         recipe: hyper-parameters.
         folder: for checkpoints.
+        frame: what of the pixels a step sees.
         distill: weight of the distillation beside the labels.
         device: cpu or cuda.
         tiny: train the tiny variant.
         progress: for progress lines.
     """
-    card = get_card("resnext", tiny=tiny)
-    expert = new_network("resnext", tiny=tiny, seed=recipe.seed)
-    if not isinstance(expert, ResNeXtExpert):
-        raise TypeError("the network `resnext` must be a ResNeXtExpert")
+    card = get_card(name, tiny=tiny)
+    expert = new_network(name, tiny=tiny, seed=recipe.seed)
     targets = np.asarray(train.load("embedding"), np.float32)
     targets = targets - targets.mean(0)  # what all faces share would dominate the cosine
     targets /= np.linalg.norm(targets, axis=1, keepdims=True) + 1e-6
@@ -190,18 +188,13 @@ def train_resnext(
     pixels, labels = train.load("pixels"), train.labels()
 
     def make(epoch: int) -> Iterator[Batch]:
-        small = epoch < SMALL_SHARE * recipe.epochs
-        side = min(SMALL_PX, card.input_size) if small else card.input_size
         rng = np.random.default_rng([recipe.seed, epoch])
         for chosen in batches(len(labels), recipe.batch, rng):
             order = np.sort(chosen)
             part = np.array(pixels[order])
             flips = rng.random(len(part)) < 0.5
             part[flips] = part[flips][:, :, ::-1]
-            window = int(part.shape[1] * rng.uniform(0.8, 1.0))
-            y, x = rng.integers(0, part.shape[1] - window + 1, 2)
-            images = to_images(part[:, y : y + window, x : x + window])
-            images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+            images = frame(epoch, part, rng)
             light = torch.from_numpy(rng.uniform(0.8, 1.2, (len(part), 1, 1, 1)).astype(np.float32))
             images = (images * light).clamp(0, 1)
             yield (
@@ -219,12 +212,18 @@ def train_resnext(
     held = calib.load("pixels")
 
     def score_of(net: nn.Module) -> float:
-        scores = score_images(net.expert, "resnext", held, tiny=tiny, device=device)  # type: ignore[arg-type]
+        scores = score_images(net.expert, name, held, tiny=tiny, device=device)  # type: ignore[arg-type]
         return mean_source_auc(calib.views, scores)
 
     steps = max(1, len(labels) // recipe.batch)
     fit(student, Task(make, steps, loss_of, score_of), recipe, folder, device=device, progress=progress)
     return expert
+
+
+def prepare_window(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalise without resizing, in the memory order that convolutions like."""
+    shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
+    return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
 
 
 def train_vit_head(
@@ -305,8 +304,11 @@ def train_lstm(
             start = int(rng.integers(0, part.shape[1] - length + 1))
             yield part[:, start : start + length], wanted[chosen]
 
+    share = float(labels.mean())
+    weights = torch.tensor([0.5 / (1 - share), 0.5 / share]) if 0 < share < 1 else torch.ones(2)
+
     def loss_of(net: nn.Module, batch: Batch) -> Tensor:
-        return smooth_bce(net(batch[0]).logit, batch[1])
+        return smooth_bce(net(batch[0]).logit, batch[1], weights[batch[1].long()])  # real and fake count alike
 
     def score_of(net: nn.Module) -> float:
         with torch.inference_mode():

@@ -121,9 +121,9 @@ class FeatureStore:
 class JoinedStore:
     """Several finished stores as one, for training."""
 
-    def __init__(self, stores: Sequence[FeatureStore]) -> None:
+    def __init__(self, stores: Sequence[Stored]) -> None:
         self._stores = tuple(stores)
-        self.views = tuple(view for store in stores for view in store.views[: store.done])
+        self.views = tuple(view for store in stores for view in store.views[: len(store.labels())])
 
     def load(self, name: str) -> npt.NDArray[np.generic]:
         """As `FeatureStore.load`, in memory when there is more than one store."""
@@ -133,6 +133,28 @@ class JoinedStore:
     def labels(self) -> npt.NDArray[np.float32]:
         """(N,) float32 labels."""
         return np.concatenate([store.labels() for store in self._stores])
+
+
+class SelectedStore:
+    """Some rows of a store.
+
+    Args:
+        store: joined or not.
+        keep: (N,) which of its views.
+    """
+
+    def __init__(self, store: Stored, keep: npt.NDArray[np.bool_]) -> None:
+        self._store = store
+        self._rows = np.flatnonzero(keep)
+        self.views = tuple(store.views[int(i)] for i in self._rows)
+
+    def load(self, name: str) -> npt.NDArray[np.generic]:
+        """As `FeatureStore.load`, in memory."""
+        return np.asarray(self._store.load(name)[self._rows])
+
+    def labels(self) -> npt.NDArray[np.float32]:
+        """(N,) float32 labels."""
+        return self._store.labels()[self._rows]
 
 
 class Stored(Protocol):

@@ -33,6 +33,8 @@ class GateFit:
         losses: cross-validated loss per penalty, `mean` for the plain mean.
         ece_before: of the plain mean of raw logits on the calibration data.
         ece_after: of the calibrated ensemble, cross-validated.
+        held_out: (N,) logits of the ensemble, each from a gate that was fitted without this item's group. Intervals and
+            the undecided band come from these: the gate's own fit would make them too narrow.
     """
 
     gate: Gate
@@ -40,6 +42,7 @@ class GateFit:
     losses: dict[str, float]
     ece_before: float
     ece_after: float
+    held_out: Array
 
 
 def balance_weights(table: ScoreTable) -> Array:
@@ -110,8 +113,9 @@ def fit_gate(table: ScoreTable, *, seed: int = 0) -> GateFit:
         gate=_fit_once(table, penalty),
         penalty=penalty,
         losses={k: round(v, 5) for k, v in losses.items()},
-        ece_before=ece(table.labels, _sigmoid(raw)),
-        ece_after=ece(table.labels, _sigmoid(held_out[best])),
+        ece_before=ece(table.labels, sigmoid(raw)),
+        ece_after=ece(table.labels, sigmoid(held_out[best])),
+        held_out=held_out[best],
     )
 
 
@@ -130,9 +134,9 @@ def _fit_once(table: ScoreTable, penalty: float) -> Gate:
         for e in range(experts):
             known = ~np.isnan(table.logits[:, e])
             if known.sum() >= 10 and len(np.unique(table.labels[known])) == 2:
-                scale, shift = platt(
-                    table.logits[known, e], table.labels[known], weights[known], ridge=1.0 / known.sum()
-                )
+                # balanced among the items that this expert judges: the LSTM sees clips only
+                own = balance_weights(table.select(known))
+                scale, shift = platt(table.logits[known, e], table.labels[known], own, ridge=1.0 / known.sum())
                 gate.scale[e], gate.shift[e] = scale, shift
         gate.quality_mean.copy_(torch.tensor(table.quality.mean(0), dtype=torch.float32))
         gate.quality_std.copy_(torch.tensor(table.quality.std(0) + 1e-3, dtype=torch.float32))
@@ -172,7 +176,8 @@ def _loss(logits: Array, labels: Array, weights: Array) -> float:
     return float((np.logaddexp(0, -signed) * weights).mean())
 
 
-def _sigmoid(logits: Array) -> Array:
+def sigmoid(logits: Array) -> Array:
+    """Logits to probabilities, elementwise, without overflow."""
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))))
 
 

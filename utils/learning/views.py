@@ -16,6 +16,9 @@ from utils.learning.blending import self_blend
 from utils.learning.packing import Pack, PackedCrop
 from utils.types import Floats, Pixels
 
+SEED_STEP = 100_000
+"""Distance between the seeds of two runs: what is added for each unit of `--seed`."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -109,22 +112,6 @@ def _draw(rng: np.random.Generator, available: int, wanted: int) -> list[int]:
         return []
     rounds = [rng.permutation(available) for _ in range(-(-wanted // available))]
     return [int(i) for i in np.concatenate(rounds)[:wanted]] if rounds else []
-
-
-def pair_views(views: Sequence[View], rng: np.random.Generator) -> list[View]:
-    """The views in a new order in which each self-blend is followed by its own original, seen the same way.
-
-    Side by side in one batch, the two differ by the blend alone. Real views of sources without fakes are dropped,
-    because the originals stand for them.
-    """
-    mixed = {_family(v.source) for v in views if v.label == 1 and not v.blended}
-    units: list[list[View]] = []
-    for v in views:
-        if v.blended:
-            units.append([v, replace(v, label=0, generator="-", blended=False)])
-        elif _family(v.source) in mixed:
-            units.append([v])
-    return [v for i in rng.permutation(len(units)) for v in units[int(i)]]
 
 
 def plan_clip(frames: Sequence[PackedCrop], *, seed: int, clean: bool, blended: bool, unsteady: bool) -> list[View]:

@@ -7,7 +7,6 @@ hostile: it reads no more than the limits allow and checks every value again.
 from __future__ import annotations
 
 import json
-import math
 import re
 import struct
 from collections.abc import Sequence
@@ -116,8 +115,16 @@ def read_answer(untrusted_pipe: BinaryIO, expected: Expected) -> tuple[tuple[Fra
 
 
 def read_level(untrusted_pipe: BinaryIO) -> tuple[str, ...]:
-    """Receive the names of the protections in force (the parent's side)."""
-    return tuple(str(name) for name in _read_header(untrusted_pipe).get("level", ()))
+    """Receive the names of the protections in force (the parent's side).
+
+    Raises:
+        DecoderCrashedError: they are no list of names.
+        BrokenAnswerError: there is less than was announced.
+    """
+    names = _read_header(untrusted_pipe).get("level")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DecoderCrashedError("The decoder gave an answer that breaks the rules: its protections are no names.")
+    return tuple(names)
 
 
 def _require(condition: bool, what: str) -> None:
@@ -161,7 +168,8 @@ def _reported(untrusted: dict[str, Any]) -> MediaError:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that a float can hold; JSON has whole numbers of any length."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -(2**53) < value < 2**53
 
 
 def _is_size(value: Any) -> bool:

@@ -12,15 +12,17 @@ import signal
 import sys
 from collections.abc import Callable
 
+from utils.media import kernel
+
 try:
     import resource
 except ImportError:  # Windows has no resource limits of this kind
     resource = None  # type: ignore[assignment]
 
 PROTECTIONS = (
-    "dies_with_parent",
     "no_network",
     "unprivileged_user",
+    "dies_with_parent",
     "no_capabilities",
     "no_new_privileges",
     "no_core_dumps",
@@ -28,7 +30,9 @@ PROTECTIONS = (
     "no_new_processes",
     "cpu_limit",
     "memory_limit",
+    "landlock",
     "no_new_files",
+    "syscall_filter",
 )
 """All names, in the order in which they are applied."""
 
@@ -55,9 +59,9 @@ def confine(memory_bytes: int, cpu_s: int) -> tuple[str, ...]:
         The names out of `PROTECTIONS` that are in force.
     """
     steps: dict[str, Callable[[], bool]] = {
-        "dies_with_parent": lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
         "no_network": _leave_network,
         "unprivileged_user": _become_nobody,
+        "dies_with_parent": lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # a change of user would clear it
         "no_capabilities": _drop_capabilities,
         "no_new_privileges": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
         "no_core_dumps": lambda: _limit("RLIMIT_CORE", 0),
@@ -65,14 +69,13 @@ def confine(memory_bytes: int, cpu_s: int) -> tuple[str, ...]:
         "no_new_processes": lambda: os.geteuid() != 0 and _limit("RLIMIT_NPROC", 0),  # the kernel spares root
         "cpu_limit": lambda: _limit("RLIMIT_CPU", cpu_s, cpu_s + 1),
         "memory_limit": lambda: sys.platform == "linux" and _limit("RLIMIT_AS", memory_bytes),
+        "landlock": kernel.forbid_files_by_landlock,
         "no_new_files": lambda: _limit("RLIMIT_NOFILE", 0),
+        "syscall_filter": kernel.filter_system_calls,
     }
     if sys.platform == "win32":
         return ()
-    active = tuple(name for name in PROTECTIONS if steps[name]())
-    if "unprivileged_user" in active:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # changing the user has cleared it
-    return active
+    return tuple(name for name in PROTECTIONS if steps[name]())
 
 
 def _limit(name: str, soft: int, hard: int | None = None) -> bool:

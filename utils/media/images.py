@@ -19,8 +19,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageChops, ImageFile
 
-from utils.errors import MediaCorruptError, MediaDimensionsError
+from utils.errors import MediaCorruptError, MediaDimensionsError, UnsupportedMediaError
+from utils.media.headers import check_header
 from utils.media.limits import Facts, MediaLimits
+from utils.media.sniff import SNIFF_BYTES, sniff
 from utils.types import Frame, Pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -77,6 +79,7 @@ def decode_image(untrusted: bytes | Path | BinaryIO, limits: MediaLimits) -> tup
 
     Raises:
         MediaDimensionsError: the header tells a size outside the limits; nothing was decoded.
+        DecoderLimitError: an animation of too many frames, or too much metadata; nothing was decoded.
         MediaCorruptError: nothing could be decoded.
     """
     with contextlib.ExitStack() as stack:
@@ -87,10 +90,19 @@ def decode_image(untrusted: bytes | Path | BinaryIO, limits: MediaLimits) -> tup
             file = stack.enter_context(untrusted.open("rb"))
         else:
             file = untrusted
-        _check_webp_canvas(file, limits)
+        # Before Pillow opens it, for opening a WebP allocates the whole canvas, and metadata may cost more than pixels.
+        check_header(file, _format_name(file), limits)
         pixels, notices = _decode(file, limits)
     height, width = pixels.shape[:2]
     return Frame(0, 0.0, pixels), Facts(width, height, notices=notices)
+
+
+def _format_name(file: BinaryIO) -> str:
+    file.seek(0)
+    try:
+        return sniff(file.read(SNIFF_BYTES)).name
+    except UnsupportedMediaError as error:
+        raise MediaCorruptError("The picture's header cannot be read.") from error
 
 
 def _decode(file: BinaryIO, limits: MediaLimits) -> tuple[Pixels, tuple[str, ...]]:
@@ -187,20 +199,3 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     if isinstance(transparent, int):
         grey[values == transparent] = 255
     return Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2))
-
-
-def _check_webp_canvas(file: BinaryIO, limits: MediaLimits) -> None:
-    """Judge a WebP's size before Pillow opens it, for opening allocates the whole canvas (RFC 9649, section 2.5)."""
-    file.seek(0)
-    head = file.read(30)
-    if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
-        return
-    chunk = head[12:16]
-    if chunk == b"VP8X":
-        limits.check_size(1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little"))
-    elif chunk == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        limits.check_size(1 + (bits & 0x3FFF), 1 + ((bits >> 14) & 0x3FFF))
-    elif chunk == b"VP8 ":
-        width, height = struct.unpack("<HH", head[26:30])
-        limits.check_size(width & 0x3FFF, height & 0x3FFF)

@@ -25,7 +25,10 @@ from typing import BinaryIO, TypeVar
 
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderCrashedError, DecoderLimitError, MediaError, MediaTooLargeError, NotFoundError
+from utils.log import get_logger
 from utils.media.answer import BrokenAnswerError, Expected, read_answer, read_level
+from utils.media.confine import PROTECTIONS
+from utils.media.headers import check_header
 from utils.media.limits import MediaLimits
 from utils.media.sniff import SNIFF_BYTES, sniff
 from utils.types import Media, MediaInfo, MediaKind
@@ -45,7 +48,12 @@ _PROBE_WALL_S = 20.0
 _EXIT_S = 2.0
 """How long a child may take to be gone after its pipe is closed or it was killed, seconds."""
 
+PICTURE_CPU_S, PICTURE_WALL_S = 10, 12.0
+"""No picture needs more, whatever is set for videos: 200 megapixels take about four seconds."""
+
 T = TypeVar("T")
+
+log = get_logger(__name__)
 
 
 def decode_media(path: Path, media: MediaSettings, sandbox: SandboxSettings) -> Media:
@@ -74,19 +82,22 @@ def decode_media(path: Path, media: MediaSettings, sandbox: SandboxSettings) -> 
         if size > media.max_file_mb * 1_000_000:
             raise MediaTooLargeError(f"The file has {size / 1e6:.1f} MB; {media.max_file_mb} MB are allowed.")
         fmt = sniff(file.read(SNIFF_BYTES))
+        limits = MediaLimits.of(media)
+        check_header(file, fmt.name, limits)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        limits = MediaLimits.of(media)
-        expected = Expected(fmt.kind, media.frames if fmt.kind is MediaKind.VIDEO else 1, limits)
+        is_picture = fmt.kind is MediaKind.IMAGE
+        expected = Expected(fmt.kind, 1 if is_picture else media.frames, limits)
         request = {
             "format": fmt.name,
             "frames": media.frames,
             "limits": [limits.max_megapixels, limits.min_side_px, limits.max_duration_s],
             "memory_mb": sandbox.memory_mb,
-            "cpu_s": sandbox.cpu_s,
+            "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S) if is_picture else sandbox.cpu_s,
         }
+        wall_s = min(sandbox.wall_s, PICTURE_WALL_S) if is_picture else sandbox.wall_s
         command = child_command(json.dumps(request))
-        frames, facts = run_child(command, file, sandbox.wall_s, lambda pipe: read_answer(pipe, expected))
+        frames, facts = run_child(command, file, wall_s, lambda pipe: read_answer(pipe, expected))
     info = MediaInfo(
         kind=fmt.kind,
         format=fmt.name,
@@ -114,7 +125,11 @@ def sandbox_level() -> tuple[str, ...]:
     limits = SandboxSettings()
     request = {"format": None, "memory_mb": limits.memory_mb, "cpu_s": limits.cpu_s}
     with Path(os.devnull).open("rb") as nothing:
-        return run_child(child_command(json.dumps(request)), nothing, _PROBE_WALL_S, read_level)
+        level = run_child(child_command(json.dumps(request)), nothing, _PROBE_WALL_S, read_level)
+    log.info("the decoding child is confined by: %s", ", ".join(level) or "nothing")
+    if missing := [name for name in PROTECTIONS if name not in level]:
+        log.warning("this machine refuses the decoding child: %s", ", ".join(missing))
+    return level
 
 
 def child_command(request: str) -> list[str]:
@@ -168,6 +183,7 @@ def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Callab
         reader.join(_EXIT_S)
         if child.stdout is not None and not reader.is_alive():
             child.stdout.close()
+        del answer, reader  # an error's trace holds this frame; with it here, a refused answer's pixels would stay
 
 
 def _fulfil(answer: Future[T], pipe: BinaryIO, receive: Callable[[BinaryIO], T]) -> None:
@@ -175,6 +191,8 @@ def _fulfil(answer: Future[T], pipe: BinaryIO, receive: Callable[[BinaryIO], T])
         answer.set_result(receive(pipe))
     except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
         answer.set_exception(error)
+    finally:
+        del answer  # as in run_child
 
 
 def _why_it_ended(child: subprocess.Popen[bytes]) -> MediaError:

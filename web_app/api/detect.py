@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import re
 import time
 from collections.abc import Iterator
 
-from flask import Response, jsonify, request
+from flask import Request, Response, jsonify, request
 
-from utils.errors import BadRequestError, JobCancelledError
+from utils.errors import BadRequestError, JobCancelledError, UnavailableError
 from utils.types import MediaKind
 from web_app import security
 from web_app.api import present
-from web_app.db import DetectionRow, JobState
-from web_app.detections import add_detection, find_detection
+from web_app.db import DetectionRow, JobState, utc_now
+from web_app.detections import Queued, delete_detection, find_detection, queue_upload
+from web_app.ops import current_version
 from web_app.problems import error_of
+from web_app.reuse import Wish, check_key, conditions_of
 from web_app.services import Services, services
-from web_app.uploads import receive_upload
+from web_app.uploads import Upload, receive_upload
 
 MAX_WAIT_S = 120.0  # a longer wait holds a connection that proxies cut anyway
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
+FORGOTTEN_AFTER = dt.timedelta(minutes=10)  # what `keep=0` left behind when the server was killed in between
+REPLAYED_HEADER = "Idempotency-Replayed"
+REPEATED = {
+    "code": "repeated",
+    "text": "You sent this very file before; this is its analysis by the same networks and settings.",
+}
 _PREFER_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
 
 
@@ -41,17 +50,74 @@ def detect_video() -> Response:
 
 def _detect(accepted: MediaKind | None) -> Response:
     parts = services()
-    asked_s = _asked_wait_s()
+    asked_s = asked_wait_s()
+    wish = wish_of(request, parts)
     with parts.database.read() as session:
         parts.queue.require_room(session)  # before the body is read; asked again when the row is written
     upload = receive_upload(request, parts.store, accepted)
-    public_id = add_detection(parts.queue, parts.store, upload, security.client_id(parts.secret))
+    return answer_upload(parts, upload, security.caller().id, wish, asked_s)
+
+
+def wish_of(request: Request, parts: Services, *, with_key: bool = True) -> Wish:
+    """How the client wants its upload to be treated: `again`, `keep`, and the header Idempotency-Key.
+
+    Raises:
+        BadRequestError: one of them has a value that is not allowed.
+    """
+    conditions = conditions_of(parts.settings, current_version(parts.settings))
+    key = check_key(request.headers.get("Idempotency-Key")) if with_key else None
+    again = flag(request, "again") or False
+    if flag(request, "keep") is False:
+        return Wish(key=None, again=True, expires_at=utc_now() + FORGOTTEN_AFTER)
+    return Wish(conditions, key, again)
+
+
+def flag(request: Request, name: str) -> bool | None:
+    """A parameter of the query that is 0 or 1; None without it.
+
+    Raises:
+        BadRequestError: it is neither.
+    """
+    value = request.args.get(name)
+    if value not in (None, "0", "1"):
+        raise BadRequestError(f"`{name}` must be 0 or 1.")
+    return None if value is None else value == "1"
+
+
+def answer_upload(parts: Services, upload: Upload, owner: str, wish: Wish, asked_s: float | None) -> Response:
+    """Queue a stored upload and answer with its verdict, or with its job when that is not there in time.
+
+    Args:
+        parts: of the application.
+        upload: in the store.
+        owner: whose analysis it is.
+        wish: see `wish_of`.
+        asked_s: see `asked_wait_s`.
+
+    Raises:
+        TelltaleError: the analysis failed, or the upload is refused.
+    """
+    queued = queue_upload(parts.queue, parts.store, upload, owner, wish)
+    if wish.expires_at is not None:
+        return _answer_and_forget(parts, queued)
     default_s = parts.settings.server.wait_image_s if upload.file.format.kind is MediaKind.IMAGE else 0.0
-    row = _wait_for_end(parts, public_id, default_s if asked_s is None else asked_s)
-    return _answer(parts, public_id, row)
+    wait_s = default_s if asked_s is None else asked_s
+    row = _ended(parts, queued.public_id) if queued.repeated else None
+    return _answer(parts, queued, row or _wait_for_end(parts, queued.public_id, wait_s))
 
 
-def _asked_wait_s() -> float | None:
+def _answer_and_forget(parts: Services, queued: Queued) -> Response:
+    """The verdict of an upload that is not to be kept; file and analysis are gone when the answer leaves."""
+    try:
+        row = _wait_for_end(parts, queued.public_id, MAX_WAIT_S)
+        if row is None:
+            raise UnavailableError("There was no verdict in time, and nothing was kept.", retry_after_s=2)
+        return _answer(parts, queued, row)
+    finally:
+        delete_detection(parts.database, parts.store, queued.public_id)
+
+
+def asked_wait_s() -> float | None:
     """Seconds the client wants to wait: `?wait=1` for long, `?wait=0` or `Prefer: respond-async` for not at all.
 
     Raises:
@@ -59,11 +125,9 @@ def _asked_wait_s() -> float | None:
 
     Source: RFC 7240, sections 4.1 (respond-async) and 4.3 (wait).
     """
-    flag = request.args.get("wait")
-    if flag is not None:
-        if flag not in ("0", "1"):
-            raise BadRequestError("`wait` must be 0 or 1.")
-        return MAX_WAIT_S if flag == "1" else 0.0
+    wants = flag(request, "wait")
+    if wants is not None:
+        return MAX_WAIT_S if wants else 0.0
     prefer = request.headers.get("Prefer", "")
     wait = _PREFER_WAIT.search(prefer)
     if wait:
@@ -79,14 +143,20 @@ def _wait_for_end(parts: Services, public_id: str, wait_s: float) -> DetectionRo
         until = time.monotonic() + wait_s
         look_s = FIRST_LOOK_S
         while free and time.monotonic() < until and not parts.stopping.wait(look_s):
-            with parts.database.read() as session:
-                row = find_detection(session, public_id)
-            if row is None:
-                raise JobCancelledError("The analysis was deleted while the answer was awaited.")
-            if JobState(row.job.state).final:
+            row = _ended(parts, public_id)
+            if row is not None:
                 return row
             look_s = min(look_s * 1.5, LONGEST_LOOK_S)
     return None
+
+
+def _ended(parts: Services, public_id: str) -> DetectionRow | None:
+    """The analysis if it has ended."""
+    with parts.database.read() as session:
+        row = find_detection(session, public_id)
+    if row is None:
+        raise JobCancelledError("The analysis was deleted while the answer was awaited.")
+    return row if JobState(row.job.state).final else None
 
 
 @contextlib.contextmanager
@@ -100,18 +170,28 @@ def waiting_slot(parts: Services) -> Iterator[bool]:
             parts.slots.release()
 
 
-def _answer(parts: Services, public_id: str, row: DetectionRow | None) -> Response:
+def _answer(parts: Services, queued: Queued, row: DetectionRow | None) -> Response:
     if row is None:
-        answer = jsonify(id=public_id, state=JobState.QUEUED.value, links=present.links(public_id))
+        links = present.links(queued.public_id)
+        with parts.database.read() as session:
+            found = find_detection(session, queued.public_id)
+        state = JobState.CANCELLED.value if found is None else found.job.state
+        answer = jsonify(id=queued.public_id, state=state, repeated=queued.repeated, links=links)
         answer.status_code = 202
-        answer.headers["Location"] = present.links(public_id)["job"]
-        return answer
-    if row.job.state == JobState.DONE:
-        return jsonify(present.result(row))
-    error = (
-        JobCancelledError()
-        if row.job.state == JobState.CANCELLED
-        else error_of(row.job.error_code or "internal", row.job.error_detail or "")
-    )
-    error.facts["id"] = public_id
-    raise error
+        answer.headers["Location"] = links["job"]
+    elif row.job.state == JobState.DONE:
+        report = present.result(row)
+        if queued.repeated:
+            report["notices"] = [REPEATED, *report["notices"]]
+        answer = jsonify(report)
+    else:
+        error = (
+            JobCancelledError()
+            if row.job.state == JobState.CANCELLED
+            else error_of(row.job.error_code or "internal", row.job.error_detail or "")
+        )
+        error.facts["id"] = queued.public_id
+        raise error
+    if queued.repeated:
+        answer.headers[REPLAYED_HEADER] = "true"
+    return answer

@@ -11,8 +11,10 @@ from flask import Response, current_app, jsonify, stream_with_context
 from utils.errors import ConflictError, NotFoundError
 from web_app.api import present
 from web_app.api.detect import waiting_slot
+from web_app.api.detections import require_detection
 from web_app.db import JobState
-from web_app.detections import find_detection
+from web_app.jobs.status import find_open_job
+from web_app.security import caller
 from web_app.services import Services, services
 
 LOOK_S = 0.2  # as often as a worker notes progress
@@ -49,11 +51,11 @@ def cancel_job(id: str) -> Response:
 
 
 def _snapshot(parts: Services, public_id: str) -> dict[str, Any]:
-    with parts.database.read() as session:
-        row = find_detection(session, public_id)
-        if row is None:
-            raise NotFoundError("There is no analysis with this id.")
-        return present.job(session, parts.queue, row)
+    waiting = find_open_job(parts.database, public_id)
+    if waiting is not None and caller().owns(waiting.owner):
+        return present.open_job(waiting)
+    with parts.database.read() as session:  # it has ended, or is not the caller's to see
+        return present.job(session, parts.queue, require_detection(session, public_id))
 
 
 def _events(parts: Services, snapshot: dict[str, Any]) -> Iterator[str]:

@@ -5,78 +5,122 @@ from __future__ import annotations
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from utils import errors
 from web_app.api import schemas
-from web_app.api.routes import EVENTS, MEDIA, UPLOAD, Answer, Route
+from web_app.api.examples import EXAMPLES, PATH_EXAMPLES
+from web_app.api.routes import EVENTS, MEDIA, UPLOAD, UPLOADS, Answer, Route
 from web_app.problems import MIME as PROBLEM_MIME
 from web_app.version import VERSION
 
 REFERENCE = "#/components/schemas/{model}"
 PLACE_HOLDER = re.compile(r"<(\w+)>")
-UPLOAD_BODY = {
-    "type": "object",
-    "properties": {"file": {"type": "string", "format": "binary", "description": "picture or video"}},
-    "required": ["file"],
+JSON = "application/json"
+FILE = {"type": "string", "format": "binary", "description": "picture or video"}
+BODIES = {
+    UPLOAD: {"type": "object", "properties": {"file": FILE}, "required": ["file"]},
+    UPLOADS: {
+        "type": "object",
+        "properties": {"file": {"type": "array", "items": FILE, "minItems": 1}},
+        "required": ["file"],
+    },
 }
+FLAG = {"type": "integer", "enum": [0, 1]}
+AGAIN = {
+    "name": "again", "in": "query", "required": False, "schema": FLAG,
+    "description": "1 analyses although you sent the same file before",
+}  # fmt: skip
+KEEP = {
+    "name": "keep", "in": "query", "required": False, "schema": FLAG,
+    "description": "0 waits for the verdict and keeps nothing: file and analysis are deleted before the answer leaves",
+}  # fmt: skip
 WAIT_PARAMETERS = [
     {
-        "name": "wait", "in": "query", "required": False, "schema": {"type": "integer", "enum": [0, 1]},
+        "name": "wait", "in": "query", "required": False, "schema": FLAG,
         "description": "1 waits for the verdict, at most two minutes; 0 does not wait",
     },
+    AGAIN,
+    KEEP,
     {
         "name": "Prefer", "in": "header", "required": False, "schema": {"type": "string"},
         "description": "RFC 7240: `respond-async`, or `wait=` and seconds",
     },
+    {
+        "name": "Idempotency-Key", "in": "header", "required": False,
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+        "description": "one value per request: sending it again gives the same analysis, also after a failure",
+    },
 ]  # fmt: skip
+BINARY = ("image/png", "image/jpeg", "application/pdf")
 
 
-def openapi_document(routes: Iterable[Route], prefix: str) -> dict[str, Any]:
+def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[str, Any]:
     """The OpenAPI 3.1 description of the routes.
 
     Args:
         routes: the table.
-        prefix: under which they are reached, `/api`.
+        servers: prefixes under which they are reached, the preferred one first.
     """
     routes = tuple(routes)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
-        paths[prefix + PLACE_HOLDER.sub(r"{\1}", route.path)][route.method.lower()] = _operation(route)
+        paths[PLACE_HOLDER.sub(r"{\1}", route.path)][route.method.lower()] = _operation(route)
     models: set[type[BaseModel]] = {schemas.Problem, *(model for route in routes for model in _models(route))}
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda m: m.__name__)], ref_template=REFERENCE
     )
+    components = definitions["$defs"]
+    for name, example in EXAMPLES.items():
+        components[name]["examples"] = [example]
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Telltale",
             "version": VERSION,
-            "description": "Deepfake detection that says what it knows, and when it does not.",
+            "summary": "Deepfake detection that says what it knows, and when it does not.",
+            "description": "The guide is docs/api.md. Errors are problem JSON (RFC 9457); its table lists every code.",
+            "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": server} for server in servers],
+        "security": [{"key": []}, {}],
         "paths": dict(paths),
-        "components": {"schemas": definitions["$defs"]},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "an API key; needed where keys are on"}
+            },
+        },
     }
 
 
 def _operation(route: Route) -> dict[str, Any]:
     description = inspect.getdoc(route.view) or ""
+    summary, _, more = description.partition("\n\n")
     operation: dict[str, Any] = {
         "operationId": route.view.__name__,
-        "summary": description.split("\n", 1)[0],
-        "parameters": [*_path_parameters(route), *_query_parameters(route), *(WAIT_PARAMETERS if route.waits else ())],
+        "summary": " ".join(summary.split()),
+        "description": _description(route, more),
+        "tags": [_tag(route)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
         "responses": {str(status): _answer(status, answer) for status, answer in route.answers.items()},
     }
-    if route.request == UPLOAD:
-        operation["requestBody"] = {"required": True, "content": {UPLOAD: {"schema": UPLOAD_BODY}}}
-    elif isinstance(route.request, type):
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(route.request)}}}
+    if route.scope is None:
+        operation["security"] = []
+    if isinstance(route.request, str):
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": BODIES[route.request]}},
+        }
+    elif route.request is not None:
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(route.request)}}}
     by_status: dict[int, list[str]] = defaultdict(list)
-    for failure in route.failures:
+    for failure in dict.fromkeys((*route.failures, *_of_every_route(route))):
         by_status[failure.status].append(f"`{failure.code}`: {failure.title}")
     for status, reasons in sorted(by_status.items()):
         operation["responses"][str(status)] = _problem("; ".join(reasons))
@@ -84,31 +128,82 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
+def _tag(route: Route) -> str:
+    return route.path.split("/")[1].partition(".")[0]
+
+
+def _description(route: Route, more: str) -> str:
+    """The rest of the docstring up to its sections, and the scope."""
+    text = re.split(r"\n*(?:Args|Returns|Raises|Source):", more)[0].strip()
+    scope = "" if route.scope is None else f"Scope: `{route.scope}`."
+    return "\n\n".join(part for part in (text, scope) if part)
+
+
+def _of_every_route(route: Route) -> tuple[type[errors.TelltaleError], ...]:
+    guarded = (errors.UnauthorizedError, errors.ForbiddenError) if route.scope is not None else ()
+    writing = (errors.CrossSiteError,) if route.method not in ("GET", "HEAD") else ()
+    return (*guarded, *writing)
+
+
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name, "in": "path", "required": True, "schema": {"type": "string"},
+            "example": PATH_EXAMPLES.get(name, "string"),
+        }
         for name in PLACE_HOLDER.findall(route.path)
-    ]
+    ]  # fmt: skip
 
 
 def _query_parameters(route: Route) -> list[dict[str, Any]]:
     if route.query is None:
         return []
-    properties = route.query.model_json_schema()["properties"]
-    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()]
+    described = route.query.model_json_schema()
+    needed = described.get("required", ())
+    return [
+        {"name": name, "in": "query", "required": name in needed, "schema": _in_query(schema)}
+        for name, schema in described["properties"].items()
+    ]
 
 
-def _answer(status: int, answer: Answer) -> dict[str, Any]:
+def _in_query(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field's schema without null, which a query string cannot say, and without pydantic's title."""
+    kept = {key: value for key, value in schema.items() if key not in ("anyOf", "default", "title")}
+    choices = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(choices) == 1:
+        kept |= choices[0]
+    elif choices:
+        kept["anyOf"] = choices
+    if schema.get("default") is not None:
+        kept["default"] = schema["default"]
+    return kept
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.waits:
+        return WAIT_PARAMETERS
+    return [AGAIN, KEEP] if route.request == UPLOADS else []
+
+
+def _answer(status: int, answer: Answer | tuple[Answer, ...]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    if isinstance(answer, type):
-        described["content"] = {"application/json": {"schema": _ref(answer)}}
-    elif answer == MEDIA:
-        described["content"] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
-    elif answer == EVENTS:
-        described["content"] = {EVENTS: {"schema": {"type": "string"}}}
-        described["description"] = "A stream whose `data` lines are Job objects"
-    elif answer is not None:
-        described["content"] = {answer: {"schema": {"type": "object"}}}
+    content: dict[str, Any] = {}
+    for each in answer if isinstance(answer, tuple) else (answer,):
+        if isinstance(each, type):
+            content[JSON] = {"schema": _ref(each)}
+        elif each == MEDIA:
+            content["*/*"] = {"schema": {"type": "string", "format": "binary"}}
+        elif each == EVENTS:
+            described["description"] = "A stream whose `data` lines are Job objects"
+            content[EVENTS] = {"schema": {"type": "string"}}
+        elif each in BINARY:
+            content[each] = {"schema": {"type": "string", "format": "binary"}}
+        elif each == JSON:
+            content[each] = {"schema": {"type": "object"}}
+        elif each is not None:
+            content[each] = {"schema": {"type": "string"}}
+    if content:
+        described["content"] = content
     return described
 
 
@@ -121,4 +216,7 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _models(route: Route) -> list[type[BaseModel]]:
-    return [item for item in (*route.answers.values(), route.request) if isinstance(item, type)]
+    answers = [
+        each for answer in route.answers.values() for each in (answer if isinstance(answer, tuple) else (answer,))
+    ]
+    return [item for item in (*answers, route.request) if isinstance(item, type)]

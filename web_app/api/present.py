@@ -10,16 +10,23 @@ from sqlalchemy.orm import Session
 
 from web_app.db import DetectionRow, FeedbackRow, JobState
 from web_app.jobs.queue import JobQueue
+from web_app.jobs.status import OpenJob
 from web_app.problems import error_of
+
+
+def api_name() -> str:
+    """The blueprint that addresses lead to: the one that was asked (`api_v1` below /api/v1), `api` for a page."""
+    asked = request.blueprint or ""
+    return asked if asked.startswith("api") else "api"
 
 
 def links(public_id: str) -> dict[str, str]:
     """Addresses around one analysis, with the prefix that the server is reached under."""
     return {
-        "job": url_for("api.get_job", id=public_id),
-        "events": url_for("api.get_job_events", id=public_id),
-        "detection": url_for("api.get_detection", id=public_id),
-        "media": url_for("api.get_media", id=public_id),
+        "job": url_for(f"{api_name()}.get_job", id=public_id),
+        "events": url_for(f"{api_name()}.get_job_events", id=public_id),
+        "detection": url_for(f"{api_name()}.get_detection", id=public_id),
+        "media": url_for(f"{api_name()}.get_media", id=public_id),
         "page": f"{request.script_root}/detections/{public_id}",
     }
 
@@ -43,6 +50,24 @@ def job(session: Session, queue: JobQueue, row: DetectionRow) -> dict[str, Any]:
     }
 
 
+def open_job(found: OpenJob) -> dict[str, Any]:
+    """The same for an analysis that has not ended."""
+    return {
+        "id": found.public_id,
+        "state": found.state.value,
+        "stage": found.stage,
+        "fraction": found.fraction,
+        "position": found.position,
+        "attempts": found.attempts,
+        "created": moment(found.created_at),
+        "started": moment(found.started_at),
+        "finished": None,
+        "error": None,
+        "result": None,
+        "links": links(found.public_id),
+    }
+
+
 def result(row: DetectionRow) -> dict[str, Any]:
     """The report of a finished analysis, with the id and what the upload itself gave notice of."""
     report = dict(row.report or {})
@@ -60,7 +85,7 @@ def detection(row: DetectionRow, voice: FeedbackRow | None) -> dict[str, Any]:
     }
 
 
-def history_item(row: DetectionRow, voice: FeedbackRow | None) -> dict[str, Any]:
+def history_item(row: DetectionRow, voice: FeedbackRow | None, has_thumbnail: bool) -> dict[str, Any]:
     """One line of the history."""
     p = row.fake_probability
     return {
@@ -79,6 +104,7 @@ def history_item(row: DetectionRow, voice: FeedbackRow | None) -> dict[str, Any]
         "finished": moment(row.job.finished_at),
         "error": problem(row) if row.job.state == JobState.FAILED else None,
         "feedback": None if voice is None else voice.judgement,
+        "thumbnail": url_for(f"{api_name()}.get_thumbnail", id=row.job.public_id) if has_thumbnail else None,
         "links": links(row.job.public_id),
     }
 
@@ -91,6 +117,10 @@ def feedback(public_id: str, voice: FeedbackRow) -> dict[str, Any]:
         "actual": voice.actual,
         "category": voice.category,
         "note": voice.note,
+        "faces": voice.face_labels,
+        "state": voice.state,
+        "reason": voice.reason,
+        "learned_version": voice.learned_version,
         "created": moment(voice.created_at),
     }
 

@@ -5,6 +5,7 @@ The OpenAPI document is made of these; the tests hold every real answer against 
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from utils.learning.feedback_log import MAX_NOTE_CHARACTERS, Category, Judgement, Label
 
 MAX_PER_PAGE = 100
+FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2999, 12, 31)
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 OutcomeName = Literal["fake", "real", "inconclusive", "no_face"]
@@ -116,6 +118,9 @@ class Result(Schema):
     threshold: Probability
     times_ms: dict[str, float]
     notices: list[NoticeModel]
+    settings: dict[str, float | str] = Field(
+        default_factory=dict, description="settings that the score depends on, as in config.ini; absent in old reports"
+    )
     prediction: OutcomeName = Field(description="the outcome again, for simple clients")
     fake_probability: Probability | None
     real_probability: Probability | None
@@ -132,6 +137,10 @@ class FeedbackState(Schema):
     actual: Label
     category: Category
     note: str | None
+    faces: dict[int, Label] = Field(description="labels of single faces, by their number")
+    state: str = Field(description="what becomes of it: waiting, accepted, or why it is not learned from")
+    reason: str | None = Field(description="the state in a sentence")
+    learned_version: str | None = Field(description="the promoted version that learned from it")
     created: str
 
 
@@ -149,7 +158,69 @@ class Accepted(Schema):
 
     id: str
     state: StateName
+    repeated: bool = Field(description="it is an earlier analysis of the same upload")
     links: Links
+
+
+class UrlRequest(Schema):
+    url: str = Field(min_length=1, max_length=2000, examples=["https://example.org/photo.jpg"])
+
+
+class BatchItem(Schema):
+    """One file of a batch."""
+
+    name: str
+    id: str | None = Field(description="of the analysis; null for a refused file")
+    state: Literal["queued", "running", "done", "failed", "cancelled", "refused", "deleted"]
+    prediction: OutcomeName | None
+    fake_probability: Probability | None
+    error: Problem | None
+    links: Links | None
+
+
+class Batch(Schema):
+    """Several uploads of one request, in their order."""
+
+    id: str
+    created: str
+    finished: bool = Field(description="nothing waits or runs any more")
+    counts: dict[str, int] = Field(description="files by state")
+    items: list[BatchItem]
+
+
+class Webhook(Schema):
+    """An address that is told when analyses end."""
+
+    id: str
+    url: str
+    created: str
+
+
+class NewWebhook(Webhook):
+    """A webhook with its secret, which is shown this once."""
+
+    secret: str = Field(description="whsec_ and base64; checks the header webhook-signature")
+
+
+class Webhooks(Schema):
+    items: list[Webhook]
+
+
+class Delivery(Schema):
+    """One message to a webhook."""
+
+    analysis: str
+    type: str = Field(description="analysis.done, analysis.failed or analysis.cancelled")
+    state: Literal["pending", "delivered", "given_up"]
+    attempts: int
+    status: int | None = Field(description="HTTP status of the last answer")
+    error: str | None
+    next_attempt: str | None
+    created: str
+
+
+class Deliveries(Schema):
+    items: list[Delivery]
 
 
 class Job(Schema):
@@ -169,11 +240,26 @@ class Job(Schema):
     links: Links
 
 
-class HistoryQuery(Schema):
-    page: int = Field(default=1, ge=1, le=1_000_000)
-    per_page: int = Field(default=20, ge=1, le=MAX_PER_PAGE)
+class HistoryFilter(Schema):
     kind: KindName | None = None
     prediction: OutcomeName | None = None
+    text: str | None = Field(default=None, min_length=1, max_length=200, description="a part of the name, in any case")
+    since: date | None = Field(default=None, ge=FIRST_DAY, le=LAST_DAY, description="first day, UTC")
+    until: date | None = Field(default=None, ge=FIRST_DAY, le=LAST_DAY, description="last day, UTC")
+
+
+class HistoryQuery(HistoryFilter):
+    page: int = Field(default=1, ge=1, le=1_000_000)
+    per_page: int = Field(default=20, ge=1, le=MAX_PER_PAGE)
+
+
+class CsvQuery(HistoryFilter):
+    ids: str | None = Field(default=None, min_length=1, max_length=8000, description="of analyses, separated by commas")
+
+
+class ReportQuery(Schema):
+    format: Literal["json", "html", "pdf"] = "json"
+    download: Literal["0", "1"] = Field(default="0", description="1 makes browsers save it")
 
 
 class HistoryItem(Schema):
@@ -192,6 +278,7 @@ class HistoryItem(Schema):
     finished: str | None
     error: Problem | None
     feedback: Judgement | None
+    thumbnail: str | None = Field(description="address of a small JPEG; null where there is none")
     links: Links
 
 
@@ -207,7 +294,10 @@ class History(Schema):
 class FeedbackRequest(Schema):
     id: str = Field(min_length=1, max_length=64, description="of the analysis")
     feedback: Judgement = Field(description="was the verdict right?")
-    actual: Label | None = Field(default=None, description="needed after an inconclusive verdict")
+    actual: Label | None = Field(default=None, description="needed after an inconclusive verdict or without a face")
+    faces: dict[int, Label] = Field(
+        default_factory=dict, max_length=64, description="what single faces really are, by their number in the report"
+    )
     category: Category | None = Field(default=None, description="follows from verdict and label if absent")
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)
 
@@ -215,23 +305,6 @@ class FeedbackRequest(Schema):
 class LabelCounts(Schema):
     real: int
     fake: int
-
-
-class FeedbackCounts(Schema):
-    total: int
-    correct: int
-    incorrect: int
-    by_label: LabelCounts
-
-
-class Stats(Schema):
-    """What users said, and what was learned from it."""
-
-    feedback: FeedbackCounts
-    accuracy_on_feedback: Probability | None = Field(description="share of real and fake verdicts that users confirm")
-    model_version: str | None
-    trainings: int
-    last_training: dict[str, Any] | None
 
 
 class Health(Schema):

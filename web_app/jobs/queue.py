@@ -10,32 +10,48 @@ from __future__ import annotations
 import datetime as dt
 import math
 import secrets
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from utils.config import JobSettings
-from utils.errors import QueueFullError, TelltaleError, WorkerLostError
+from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import Report
 from web_app.db import Database, DetectionRow, JobRow, JobState, MediaRow, utc_now
 
 ANALYSE = "analyse"
+TRAIN = "train"
+EXPLAIN = "explain"
 DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
 FIRST_GUESS_S = 5.0  # until something has finished
 MAX_RETRY_AFTER_S = 60
+KNOWN_FULL_S = 0.5  # how long a refusal is believed without looking again
+OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
+
+_WAITING = sa.select(sa.func.count()).where(
+    JobRow.__table__.c.state == JobState.QUEUED, JobRow.__table__.c.task == ANALYSE
+)  # made once, because every upload asks it twice
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A job in a worker's hands: which one, whose, the how-manyth attempt, and the file to analyse."""
+    """A job in a worker's hands: which one, whose, the how-manyth attempt, and the file to analyse.
+
+    `stored_name` is empty for other tasks than analyses; those find what they need in `payload`.
+    """
 
     job_id: int
     public_id: str
     worker_id: str
     attempt: int
     stored_name: str
+    task: str = ANALYSE
+    payload: dict[str, Any] = field(default_factory=dict)
 
 
 class JobQueue:
@@ -49,6 +65,7 @@ class JobQueue:
     def __init__(self, database: Database, settings: JobSettings) -> None:
         self.database = database
         self.settings = settings
+        self._full: tuple[float, QueueFullError] | None = None
 
     # What the web process does
 
@@ -60,10 +77,18 @@ class JobQueue:
         """
         waiting = self.waiting(session)
         if waiting >= self.settings.max_waiting:
-            raise QueueFullError(
+            full = QueueFullError(
                 f"{waiting} analyses are waiting, and no more than {self.settings.max_waiting} may.",
                 retry_after_s=self._seconds_per_job(session),
             )
+            self._full = (time.monotonic() + KNOWN_FULL_S, full)
+            raise full
+        self._full = None
+
+    def recently_full(self) -> QueueFullError | None:
+        """The last refusal while it is fresh, without asking the database; None when there may be room."""
+        known = self._full
+        return known[1] if known is not None and time.monotonic() < known[0] else None
 
     def add(self, session: Session, media: MediaRow, detection: dict[str, Any]) -> JobRow:
         """Queue the analysis of a medium within the caller's transaction.
@@ -84,15 +109,39 @@ class JobQueue:
         session.flush()
         return job
 
+    def add_task(self, session: Session, task: str, payload: dict[str, Any]) -> JobRow:
+        """Queue work that is no analysis within the caller's transaction; of each such task only one may be open.
+
+        Args:
+            session: a writing session.
+            task: its name, which the worker knows a handler for.
+            payload: plain JSON for the handler.
+
+        Raises:
+            ConflictError: one of this task waits or runs; the fact `id` names it.
+        """
+        opened = session.scalar(sa.select(JobRow).where(JobRow.task == task, JobRow.state.in_(OPEN_STATES)))
+        if opened is not None:
+            raise ConflictError(f"A job of this kind ({task}) is {opened.state} already.", id=opened.public_id)
+        job = JobRow(public_id=secrets.token_hex(16), task=task, state=JobState.QUEUED, payload=payload)
+        session.add(job)
+        try:
+            session.flush()
+        except IntegrityError as error:  # another process was first; the index over open tasks says so
+            raise ConflictError(f"A job of this kind ({task}) has just been queued.") from error
+        return job
+
     def waiting(self, session: Session) -> int:
-        """How many jobs wait for a worker."""
-        return session.scalar(sa.select(sa.func.count()).where(JobRow.state == JobState.QUEUED)) or 0
+        """How many analyses wait for a worker."""
+        return session.scalar(_WAITING) or 0
 
     def ahead(self, session: Session, job: JobRow) -> int | None:
         """How many jobs will be taken before this one, 0 for the next; None for a job that does not wait."""
         if job.state != JobState.QUEUED:
             return None
-        before = sa.select(sa.func.count()).where(JobRow.state == JobState.QUEUED, JobRow.id < job.id)
+        before = sa.select(sa.func.count()).where(
+            JobRow.state == JobState.QUEUED, JobRow.task == job.task, JobRow.id < job.id
+        )
         return session.scalar(before) or 0
 
     def cancel(self, public_id: str) -> bool:
@@ -108,7 +157,7 @@ class JobQueue:
     def _seconds_per_job(self, session: Session) -> int:
         recent = session.execute(
             sa.select(JobRow.started_at, JobRow.finished_at)
-            .where(JobRow.state == JobState.DONE)
+            .where(JobRow.state == JobState.DONE, JobRow.task == ANALYSE)
             .order_by(JobRow.id.desc())
             .limit(DURATION_SAMPLE)
         ).all()
@@ -118,20 +167,20 @@ class JobQueue:
 
     # What a worker does
 
-    def claim(self, worker_id: str) -> Claim | None:
-        """Take the oldest job that waits or whose lease has run out; None when there is nothing to do.
+    def claim(self, worker_id: str, tasks: Sequence[str] = (ANALYSE,)) -> Claim | None:
+        """Take the oldest job of these tasks that waits or whose lease has run out; None when there is nothing to do.
 
         Jobs whose last allowed attempt was lost end here as failed, `worker_lost`.
         """
         with self.database.read() as session:  # an idle worker must not take the write lock five times a second
-            if session.scalar(sa.select(JobRow.id).where(_claimable(utc_now())).limit(1)) is None:
+            if session.scalar(sa.select(JobRow.id).where(_claimable(utc_now(), self._lease(), tasks)).limit(1)) is None:
                 return None
         with self.database.write() as session:
             now = utc_now()
             self._fail_lost(session, now)
             oldest = (
                 sa.select(JobRow.id)
-                .where(_claimable(now))
+                .where(_claimable(now, self._lease(), tasks))
                 .order_by(JobRow.id)
                 .limit(1)
                 .with_for_update(skip_locked=True)
@@ -139,7 +188,7 @@ class JobQueue:
             )
             row = session.execute(
                 sa.update(JobRow)
-                .where(JobRow.id == oldest, _claimable(now))
+                .where(JobRow.id == oldest, _claimable(now, self._lease(), tasks))
                 .values(
                     state=JobState.RUNNING,
                     attempts=JobRow.attempts + 1,
@@ -149,7 +198,7 @@ class JobQueue:
                     stage=None,
                     fraction=0.0,
                 )
-                .returning(JobRow.id, JobRow.public_id, JobRow.attempts)
+                .returning(JobRow.id, JobRow.public_id, JobRow.attempts, JobRow.task, JobRow.payload)
                 .execution_options(synchronize_session=False)
             ).one_or_none()
             if row is None:
@@ -158,8 +207,10 @@ class JobQueue:
                 sa.select(MediaRow.stored_name)
                 .join(DetectionRow, DetectionRow.media_id == MediaRow.id)
                 .where(DetectionRow.job_id == row.id)
-            ).one()
-            return Claim(row.id, row.public_id, worker_id, row.attempts, stored_name)
+            ).one_or_none()
+            if stored_name is None and row.task == ANALYSE:
+                raise LookupError(f"job {row.public_id} has no medium")  # the foreign keys forbid it
+            return Claim(row.id, row.public_id, worker_id, row.attempts, stored_name or "", row.task, row.payload or {})
 
     def renew(self, claim: Claim) -> bool:
         """Prolong the lease; False when the job is no longer this worker's (cancelled, deleted, given to another)."""
@@ -191,6 +242,13 @@ class JobQueue:
                 )
             return ended
 
+    def finish_task(self, claim: Claim, result: dict[str, Any]) -> bool:
+        """End a job that is no analysis with its result; False when the job is no longer this worker's."""
+        return self._update_own(
+            claim, state=JobState.DONE, result=result, stage=None, fraction=1.0, lease_until=None,
+            finished_at=utc_now(),
+        )  # fmt: skip
+
     def fail(self, claim: Claim, error: TelltaleError) -> bool:
         """End the job with the error's code; False when the job is no longer this worker's."""
         return self._update_own(
@@ -221,7 +279,7 @@ class JobQueue:
             sa.update(JobRow)
             .where(
                 JobRow.state == JobState.RUNNING,
-                JobRow.lease_until <= now,
+                _lease_over(now, self._lease()),
                 JobRow.attempts >= self.settings.attempts,
             )
             .values(
@@ -239,12 +297,20 @@ class JobQueue:
         return dt.timedelta(seconds=self.settings.lease_s)
 
 
-def _claimable(now: dt.datetime) -> sa.ColumnElement[bool]:
+def _claimable(now: dt.datetime, lease: dt.timedelta, tasks: Sequence[str]) -> sa.ColumnElement[bool]:
     """Waiting, or running under a lease that has ended (a lost last attempt is ended before the claim)."""
-    return sa.or_(
-        JobRow.state == JobState.QUEUED,
-        sa.and_(JobRow.state == JobState.RUNNING, JobRow.lease_until <= now),
+    return sa.and_(
+        JobRow.task.in_(tasks),
+        sa.or_(
+            JobRow.state == JobState.QUEUED,
+            sa.and_(JobRow.state == JobState.RUNNING, _lease_over(now, lease)),
+        ),
     )
+
+
+def _lease_over(now: dt.datetime, lease: dt.timedelta) -> sa.ColumnElement[bool]:
+    """Whether a lease has ended. One that ends later than any lease could was given before the clock went back."""
+    return sa.or_(JobRow.lease_until <= now, JobRow.lease_until > now + 2 * lease)
 
 
 def _own(claim: Claim) -> sa.ColumnElement[bool]:

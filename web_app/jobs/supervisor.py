@@ -1,7 +1,7 @@
 """The worker process of a server: started with it, started again when it dies, ended with it.
 
-Restarts wait longer each time and have a budget, because a worker that dies at once will do so again. What the dead
-worker had in its hands goes back to the queue at once instead of after its lease.
+Restarts wait longer each time, because a worker that dies at once will do so again; after a budget of them one is tried
+every few minutes. What the dead worker had in its hands goes back to the queue at once instead of after its lease.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from utils.config import ENV_PREFIX, Settings
 from utils.log import get_logger
+from web_app.jobs.guard import EXIT_RECYCLED
 from web_app.jobs.queue import JobQueue
+from web_app.jobs.watchdog import Watchdog
 from web_app.paths import ROOT
 
 log = get_logger(__name__)
@@ -34,16 +36,20 @@ class RestartPolicy:
     Args:
         first_s: seconds before the first restart; doubled each time.
         longest_s: most seconds before a restart.
-        budget: restarts that are allowed in a row.
+        budget: restarts in a row before a worker is tried seldom only.
+        seldom_s: seconds before each further restart: the cause may be a full disk, or a network drive that comes back.
         healthy_s: a worker that lived this long has proved itself, and counting starts anew.
         grace_s: seconds a worker has to end by itself when asked to.
+        silence_s: a worker that was heard of once and then not for so long is stuck as a whole, and killed.
     """
 
     first_s: float = 0.5
     longest_s: float = 30.0
     budget: int = 8
+    seldom_s: float = 300.0
     healthy_s: float = 120.0
     grace_s: float = 15.0
+    silence_s: float = 90.0
 
 
 def worker_command() -> tuple[str, ...]:
@@ -90,18 +96,14 @@ class Supervisor:
         """Start the worker and watch over it."""
         self._thread.start()
 
+    def request_stop(self) -> None:
+        """Ask the worker to end and return at once; may be called from a signal handler."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Ask the worker to end, insist after `grace_s`, and return when it is gone."""
-        self._stopping.set()
-        with self._lock:
-            process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(self._policy.grace_s)
-            except subprocess.TimeoutExpired:
-                log.warning("the worker does not end; it is killed")
-        self._thread.join(self._policy.grace_s)
+        self.request_stop()
+        self._thread.join(2 * self._policy.grace_s)
 
     @property
     def pid(self) -> int | None:
@@ -117,14 +119,18 @@ class Supervisor:
             code = self._run_worker(worker_id)
             if self._stopping.is_set():
                 return
+            if code == EXIT_RECYCLED:
+                log.info("the worker makes room for a fresh one")
+                continue
             if time.monotonic() - born >= self._policy.healthy_s:
                 failures = 0
             failures += 1
             if failures > self._policy.budget:
-                log.error("the worker died %d times in a row, the last time with %s; it stays down", failures, code)
-                return
-            pause_s = min(self._policy.first_s * 2 ** (failures - 1), self._policy.longest_s)
-            log.warning("the worker died (%s); it starts again in %.1f s", code, pause_s)
+                pause_s = self._policy.seldom_s
+                log.error("the worker died %d times in a row (%s); next try in %.0f s", failures, code, pause_s)
+            else:
+                pause_s = min(self._policy.first_s * 2 ** (failures - 1), self._policy.longest_s)
+                log.warning("the worker died (%s); it starts again in %.1f s", code, pause_s)
             self._stopping.wait(pause_s)
 
     def _run_worker(self, worker_id: str) -> int:
@@ -141,9 +147,14 @@ class Supervisor:
             )
             self.starts += 1
         with process:
+            watchdog = Watchdog(self._queue.database, worker_id, self._policy.silence_s)
             while process.poll() is None:
                 if self._stopping.wait(0.1):
-                    self._await_end(process)
+                    self._end(process)
+                elif watchdog.bites():
+                    log.error("the worker has given no sign of life for %.0f s; it is killed", self._policy.silence_s)
+                    _kill_group(process.pid)
+                    process.wait()
         _kill_group(process.pid)  # decoders of a worker that was killed
         try:
             released = self._queue.release_lost(worker_id)
@@ -154,10 +165,12 @@ class Supervisor:
                 log.info("%d job(s) of the dead worker go back to the queue", released)
         return process.returncode
 
-    def _await_end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
         try:
             process.wait(self._policy.grace_s)
         except subprocess.TimeoutExpired:
+            log.warning("the worker does not end; it is killed")
             _kill_group(process.pid)
             process.wait()
 

@@ -6,21 +6,31 @@ Only this process of the server imports the networks. It ends on SIGTERM, SIGINT
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from utils.config import load_settings
+from utils.config import Settings, load_settings
 from utils.errors import ConfigError, TelltaleError, WeightsError
 from utils.log import configure_logging, get_logger
 from utils.media.sandbox import sandbox_level
 from utils.types import Report
 from web_app.db import Database
-from web_app.jobs.runner import Progress, run_worker
+from web_app.jobs.closeups import closeup_handler, keep_thumbnail
+from web_app.jobs.guard import EXIT_RECYCLED
+from web_app.jobs.queue import EXPLAIN, TRAIN
+from web_app.jobs.runner import Duties, Progress, run_worker
+from web_app.learning.core import learning_duties, recover_versions
+from web_app.learning.duties import LearningDuties
+from web_app.learning.served import ServedVersion
 from web_app.migrations import migrate
-from web_app.paths import InstancePaths
+from web_app.paths import PRIVATE, InstancePaths
+from web_app.webhooks import sending
 
 EXIT_UNABLE = 1
 EXIT_CONFIG = 2
@@ -34,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run jobs until told to stop.
 
     Returns:
-        0; 1 if the decoder cannot run, 2 for a wrong configuration, 3 for unusable weights.
+        0; 1 if the decoder cannot run, 2 for a wrong configuration, 3 for unusable weights, 75 when a fresh worker
+        shall take over.
     """
     parser = argparse.ArgumentParser(prog="web_app.jobs.worker", description="Telltale's worker.")
     parser.add_argument("--config", type=Path, help="configuration file; config.ini by default")
@@ -46,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
-    configure_logging(settings.server.log_level)
+    os.umask(PRIVATE)
+    configure_logging(settings.server.log_level, settings.server.log_format)
     stop = stop_on_signals()
     if given.supervised:
         end_with_parent(stop)
@@ -58,24 +70,37 @@ def main(arguments: list[str] | None = None) -> int:
     migrate(database)
     database.close()
     try:
-        analyser = load_analyser(settings)
+        recover_versions(settings)
+        served = ServedVersion(settings, load_analyser)
+        learning = learning_duties(settings, served)
         protections = sandbox_level()
     except TelltaleError as error:
         log.error("%s", error)
-        return EXIT_WEIGHTS if isinstance(error, WeightsError) else EXIT_UNABLE
+        codes = {WeightsError: EXIT_WEIGHTS, ConfigError: EXIT_CONFIG}
+        return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_UNABLE)
 
     def run(path: Path, progress: Progress) -> Report:
-        return analyse(path, analyser, progress=progress)
+        return analyse(path, served.analyser, progress=progress, on_media=lambda media: keep_thumbnail(path, media))
 
-    facts = {
-        "model_version": analyser.version,
-        "model_sha256": analyser.version_sha256,
-        "experts": list(analyser.experts),
-        "missing": dict(analyser.missing),
-        "sandbox": list(protections),
-    }
-    run_worker(settings, run, stop, worker_id=given.worker_id, facts=facts)
-    return 0
+    duties = worker_duties(settings, served, learning, protections)
+    learning.begin()
+    with sending(settings):
+        recycled = run_worker(settings, run, stop, worker_id=given.worker_id, duties=duties)
+    learning.close()
+    return EXIT_RECYCLED if recycled else 0
+
+
+def worker_duties(
+    settings: Settings, served: ServedVersion, learning: LearningDuties, protections: Sequence[str]
+) -> Duties:
+    """All that the real worker does beside analyses."""
+    return Duties(
+        handlers={TRAIN: learning.run_training},
+        in_turn={EXPLAIN: closeup_handler(settings, lambda: served.analyser)},
+        before_job=served.refresh,
+        when_idle=learning.when_idle,
+        facts=lambda: {**served.facts(), "sandbox": list(protections)},
+    )
 
 
 def stop_on_signals() -> threading.Event:
@@ -100,5 +125,13 @@ def end_with_parent(stop: threading.Event) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
+def end_process(code: int) -> NoReturn:
+    """End at once: everything is stored and closed, and tearing the networks down would take seconds more."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

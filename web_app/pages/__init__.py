@@ -1,4 +1,4 @@
-"""The pages people see: upload and result, history, one detection.
+"""The pages people see: upload and result, history, one detection, the model.
 
 They are shells; the modules in `static/js` fill them from the REST API, so that page and API never tell two stories.
 
@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from flask import Blueprint, current_app, render_template
 
 from utils.config import Settings
+from web_app.pages.learning import add_learning_pages
+from web_app.pages.model import read_model
+from web_app.pages.texts import LANGUAGE, text
 
 SETTINGS_KEY = "TELLTALE"
 
 blueprint = Blueprint("pages", __name__)
+add_learning_pages(blueprint)
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,28 @@ UPLOAD_FORMATS = (
 )
 
 
+NAVIGATION = (
+    ("pages.index", "analyse"),
+    ("live.live", "live"),
+    ("pages.history", "history"),
+    ("pages.learning", "learning"),
+    ("pages.model", "model"),
+)
+"""Endpoint and name of the pages that every page leads to, as far as an application has them."""
+
+
 def format_duration(seconds: float) -> str:
     """A limit in words: `10 minutes`, `90 seconds`."""
-    value, unit = (seconds / 60, "minute") if seconds >= 60 and seconds % 60 == 0 else (seconds, "second")
-    return f"{value:g} {unit}" + ("" if value == 1 else "s")
+    value, unit = (seconds / 60, "minutes") if seconds >= 60 and seconds % 60 == 0 else (seconds, "seconds")
+    return str(text(f"start.{unit}", n=int(value) if value == int(value) else value))
+
+
+@blueprint.app_context_processor
+def words() -> dict[str, object]:
+    """What every template may use: its texts, and whether readers sign in."""
+    settings: Settings = current_app.config[SETTINGS_KEY]
+    nav = [(endpoint, name) for endpoint, name in NAVIGATION if endpoint in current_app.view_functions]
+    return {"t": text, "language": LANGUAGE, "keys_on": settings.security.keys == "on", "nav": nav}
 
 
 @blueprint.get("/")
@@ -68,7 +90,16 @@ def index() -> str:
 @blueprint.get("/history")
 def history() -> str:
     """Earlier analyses; filters and page number travel in the query and are read by the module."""
-    return render_template("history.html")
+    settings: Settings = current_app.config[SETTINGS_KEY]
+    days = settings.storage.retention_days
+    kept = text("archive.retention", n=days) if days else text("archive.kept")
+    return render_template("history.html", retention=kept)
+
+
+@blueprint.get("/model")
+def model() -> str:
+    """The served version: scorecard, false alarms per real source, and what it was trained on."""
+    return render_template("model.html", model=read_model(current_app.config[SETTINGS_KEY]))
 
 
 @blueprint.get("/detections/<detection_id>")

@@ -121,7 +121,10 @@ def test_photo_of_two_people(reports):
 
 def test_person_has_the_same_score_with_and_without_company(reports, analyser, files, settings_for, tiny_root):
     few = dataclasses.replace(analyser, settings=settings_for(tiny_root, max_faces=1))
-    (alone,) = analyse(files / "two.png", few).faces
+    report = analyse(files / "two.png", few)
+    (alone,) = report.faces
+    (notice,) = report.notices
+    assert (notice.code, notice.text.split(" people")[0]) == ("people_left_out", "2")
     shared, other = reports["two"].faces
     assert alone.frames[0].box == shared.frames[0].box
     assert alone.verdict.probability == pytest.approx(shared.verdict.probability, abs=1e-4)

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import inference
+from benchmarks import known_pair as known_pair_module
 from utils.base_weights import FACE_FILE, VIT_FILE
 from utils.config import MediaSettings, Settings, WeightsSettings
 from utils.detection import selftest
 from utils.errors import WeightsCorruptError
+from utils.faces.detector import CenterFaceDetector
 from utils.types import Box, FaceReport, FrameScore, MediaInfo, MediaKind, Outcome, Report, Verdict
 from utils.weights import publish_version, set_current
 
@@ -77,17 +80,21 @@ def settings_of(root: Path) -> Settings:
     return dataclasses.replace(SMALL, weights=WeightsSettings(dir=str(root)))
 
 
-def write_reference(tmp_path: Path, text: str = '{"astronaut": {"probability": 0.21, "tolerance": 0.02}}') -> Path:
+PAIR = {
+    "astronaut.png": {"probability": 0.21, "tolerance": 0.02},
+    "astronaut_blended.png": {"probability": 0.21, "tolerance": 0.02},
+}
+
+
+def write_reference(tmp_path: Path, text: str | None = None) -> Path:
     path = tmp_path / "selftest.json"
-    path.write_text(text)
+    path.write_text(json.dumps(PAIR) if text is None else text)
     return path
 
 
-def photograph(pipeline: FakePipeline, tmp_path: Path, **reference: str) -> selftest.Check:
-    checks = selftest.check_known_pictures(
-        pipeline.load_analyser(SMALL), write_reference(tmp_path, **reference), tmp_path
-    )
-    return list(checks)[-1]
+def known_pair(pipeline: FakePipeline, tmp_path: Path, text: str | None = None) -> list[selftest.Check]:
+    checks = selftest.check_known_pictures(pipeline.load_analyser(SMALL), write_reference(tmp_path, text), tmp_path)
+    return list(checks)[1:]
 
 
 def test_real_decoders_give_the_known_colours_back(tmp_path):
@@ -151,30 +158,55 @@ def test_colour_field_is_the_same_everywhere():
 
 
 @pytest.mark.parametrize(("probability", "passed"), [(0.2, True), (0.26, False), (None, False)])
-def test_photograph_is_compared_with_the_recorded_probability(pipeline, tmp_path, probability, passed):
+def test_known_pair_is_compared_with_the_recorded_probabilities(pipeline, tmp_path, probability, passed):
     pipeline.probability = probability
-    assert photograph(pipeline, tmp_path).passed is passed
+    real, fake = known_pair(pipeline, tmp_path)
+    assert (real.name, real.passed) == ("known real picture", passed)
+    assert (fake.name, fake.passed) == ("known fake picture", passed)
 
 
-def test_photograph_is_skipped_with_a_reason(pipeline, tmp_path, monkeypatch):
+def test_what_is_recorded_passes_the_check(pipeline, tmp_path):
+    pipeline.probability = 0.8765432109
+    recorded = selftest.record_known_pair(pipeline.load_analyser(SMALL))
+    assert [check.passed for check in known_pair(pipeline, tmp_path, json.dumps(recorded))] == [True, True]
+
+
+def test_known_pair_is_skipped_with_a_reason(pipeline, tmp_path):
     absent = selftest.check_known_pictures(pipeline.load_analyser(SMALL), tmp_path / "none.json", tmp_path)
     assert "no selftest.json" in list(absent)[-1].text
-    monkeypatch.setitem(sys.modules, "skimage.data", None)
-    check = photograph(pipeline, tmp_path)
-    assert check.passed is None
-    assert "scikit-image" in check.text
     pipeline.missing = {"lstm": "not trained"}
-    assert photograph(pipeline, tmp_path).passed is None
+    assert {check.passed for check in known_pair(pipeline, tmp_path)} == {None}
 
 
-@pytest.mark.parametrize("text", ["{}", "no json", '{"astronaut": {"probability": "high", "tolerance": 1}}', "[]"])
+def test_missing_and_changed_pictures_fail(pipeline, tmp_path, monkeypatch):
+    monkeypatch.setattr(selftest, "KNOWN_FOLDER", tmp_path)
+    (tmp_path / "astronaut.png").write_bytes(b"another picture")
+    real, fake = known_pair(pipeline, tmp_path)
+    assert (real.passed, fake.passed) == (False, False)
+    assert "other bytes" in real.text or "sha256" in real.text
+    assert "[weights_missing]" in fake.text
+
+
+@pytest.mark.parametrize("text", ["{}", "no json", '{"astronaut.png": {"probability": "high", "tolerance": 1}}', "[]"])
 def test_unreadable_reference_fails(pipeline, tmp_path, text):
-    assert photograph(pipeline, tmp_path, text=text).passed is False
+    assert known_pair(pipeline, tmp_path, text)[0].passed is False
+
+
+def test_shipped_pair_is_what_the_command_makes():
+    astronaut = pytest.importorskip("skimage.data").astronaut()
+    real, fake = (np.asarray(Image.open(selftest.KNOWN_FOLDER / p.file)) for p in selftest.KNOWN_PAIR)
+    assert np.array_equal(real, astronaut[known_pair_module.CROP])
+    detector = CenterFaceDetector(Path("trained_models/base") / FACE_FILE, threads=1)
+    marks = np.array(detector.detect(real)[0].landmarks, np.float32)
+    made = known_pair_module.make_pair(astronaut, marks)
+    # landmarks differ by a hair between processors
+    assert np.abs(made[1].astype(int) - fake).mean() < 0.5
+    assert np.abs(fake.astype(int) - real).max() > 50
 
 
 def test_face_where_there_is_none_fails(pipeline, tmp_path):
     pipeline.no_face = 0.7
-    first, _ = selftest.check_known_pictures(pipeline.load_analyser(SMALL), tmp_path / "none.json", tmp_path)
+    first, *_ = selftest.check_known_pictures(pipeline.load_analyser(SMALL), tmp_path / "none.json", tmp_path)
     assert (first.passed, first.text) == (False, "the outcome is real")
 
 
@@ -185,14 +217,12 @@ def stub_slow_checks(monkeypatch) -> None:
 
 def test_command_line_prints_the_list_and_leaves_with_0(pipeline, tmp_path, monkeypatch, capsys):
     stub_slow_checks(monkeypatch)
-    (tmp_path / "weights" / "t" / "selftest.json").write_text(
-        json.dumps({"astronaut": {"probability": 0.2, "tolerance": 0.01}})
-    )
+    (tmp_path / "weights" / "t" / "selftest.json").write_text(json.dumps(PAIR))
     assert inference.main(["--selftest"]) == 0
     out = capsys.readouterr().out
     assert "ok    trained weights: version t: 3 files have their recorded sha256" in out
     assert "ok    networks: cnn, vit loaded" in out
-    assert "ok    known photograph: you should see P(fake) 0.200" in out
+    assert "ok    known fake picture: astronaut_blended.png: you should see P(fake) 0.210" in out
     assert out.endswith("All is well: Telltale can be used.\n")
 
 

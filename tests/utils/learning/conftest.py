@@ -1,8 +1,11 @@
-"""Crops of scikit-image's astronaut as a pack in memory: jittered in place, size and light, with landmarks."""
+"""Crops of scikit-image's astronaut as a pack in memory, and a tiny lineage that learns from made-up features."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +13,13 @@ import pytest
 from skimage.data import astronaut
 
 from utils.faces.crops import PACK_PX
+from utils.learning.cached import CachedItem, FeatureSet
+from utils.learning.golden_build import write_lineage
 from utils.learning.packing import Pack, PackedCrop
+from utils.learning.rl_parts import frozen_fingerprint, load_parts, probabilities
+from utils.learning.rl_trainer import LearnItem
 from utils.types import Floats, Pixels
+from utils.weights import Version, verify_version
 
 FACE_BOX = (181.5, 58.2, 269.9, 177.8)
 LANDMARKS = np.array([[203.2, 101.7], [247.0, 104.5], [223.3, 125.1], [203.4, 142.3], [241.3, 144.4]], np.float32)
@@ -61,5 +69,88 @@ def make_pack() -> Callable[..., Pack]:
             for frame in range(frames):
                 add("video", item, frame, item % 2, splits[(item // 2) % 4], np.random.default_rng([seed, item]))
         return Pack(np.stack(pixels), tuple(rows), ())
+
+    return make
+
+
+# learning from feedback
+
+TAPS, WIDTH, QUALITY = 4, 48, 4
+STRANGE = np.random.default_rng(99).normal(0, 1, (TAPS, WIDTH)).astype(np.float32)
+"""What all faces of a new source have in common."""
+
+
+def made_up(version: Version, count: int, seed: int, sources: tuple[str, ...], *, wrong: float = 0.15) -> FeatureSet:
+    """Features on which a version is right, and surely so, but for a share of the items."""
+    rng = np.random.default_rng(seed)
+    count, wanted = 3 * count, count
+    logits = np.zeros((count, 4), np.float32)
+    logits[:, 3] = np.nan
+    features = FeatureSet(
+        tokens=rng.normal(0, 1, (count, TAPS, WIDTH)).astype(np.float16),
+        starts=np.arange(count + 1),
+        logits=logits,
+        quality=rng.normal(0, 1, (count, QUALITY)).astype(np.float32),
+        labels=np.zeros(count, np.float32),
+        sources=tuple(sources[i % len(sources)] for i in range(count)),
+        generators=("-",) * count,
+        groups=tuple(f"g{seed}-{i}" for i in range(count)),
+        keys=tuple(f"k{seed}-{i}" for i in range(count)),
+    )
+    order = np.argsort(probabilities(load_parts(version), features), kind="stable")
+    labels = np.zeros(count, bool)
+    labels[order[count // 2 :]] = True
+    labels ^= rng.random(count) < wrong
+    sure = np.sort(np.concatenate([order[: wanted // 2], order[-(wanted // 2) :]]))
+    return features.with_labels(labels.astype(np.float32)).select(sure)
+
+
+@dataclass(frozen=True)
+class TinyLineage:
+    """A root with a tiny version, its golden set and replay buffer."""
+
+    root: Path
+    history: Path
+    features: Path
+
+    @property
+    def base(self) -> Version:
+        return verify_version(self.root, "tiny")
+
+    def item(self, number: int, label: int, *, strange: bool = True, source: str = "feedback") -> LearnItem:
+        """An accepted medium; strange ones share something that no training item has."""
+        rng = np.random.default_rng([number, 5])
+        tokens = rng.normal(0, 1, (1, TAPS, WIDTH)) * (0.3 if strange else 1) + (2 * STRANGE if strange else 0)
+        path = self.features / f"{number}.npz"
+        logits = np.array([0, 0, 0, np.nan], np.float32)
+        quality = np.zeros(QUALITY, np.float32)
+        CachedItem(tokens.astype(np.float16), logits, quality, frozen_fingerprint(self.base)).save(path)
+        return LearnItem(f"d{number}", f"{number:064d}", None, label, source, path)  # type: ignore[arg-type]
+
+    def corrections(self, count: int = 12) -> list[LearnItem]:
+        """Strange media with the label that the base does not give them."""
+        items = [self.item(i, 0) for i in range(count)]
+        sets = [CachedItem.load(i.features).as_features(label=0, source="x", key=i.media_sha256) for i in items]
+        mean = np.mean([probabilities(load_parts(self.base), s)[0] for s in sets])
+        return [self.item(i, int(mean < 0.5)) for i in range(count)]
+
+
+@pytest.fixture
+def lineage(tmp_path: Path, tiny_root: Path, make_lineage: Callable[[Path], None]) -> TinyLineage:
+    """A tiny lineage that a test may change."""
+    root = Path(shutil.copytree(tiny_root, tmp_path / "models", symlinks=True))
+    make_lineage(root)
+    (tmp_path / "features").mkdir()
+    return TinyLineage(root, tmp_path / "history.jsonl", tmp_path / "features")
+
+
+@pytest.fixture(scope="session")
+def make_lineage() -> Callable[[Path], None]:
+    """Writes golden set and replay buffer for the version `tiny` of a root."""
+
+    def make(root: Path) -> None:
+        version = verify_version(root, "tiny")
+        golden = made_up(version, 240, 1, ("alpha", "beta"), wrong=0.05)
+        write_lineage(root, "tiny", golden, made_up(version, 160, 2, ("alpha", "beta"), wrong=0.05))
 
     return make

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from utils.learning.experts import mean_source_auc, new_network, smooth_bce, train_cnn, train_lstm
+from utils.learning.experts import mean_source_auc, new_network, smooth_bce, train_cnn, train_lstm, train_resnext
 from utils.learning.features import FeatureStore
 from utils.learning.loop import Recipe
 from utils.learning.views import View, plan_views
@@ -50,17 +52,28 @@ def test_lstm_learns_sequences_that_flicker(tmp_path):
     assert logits[labels[48:] == 1].mean() > logits[labels[48:] == 0].mean() + 0.5
 
 
-def test_cnn_trains_on_pairs_and_is_kept_in_its_folder(make_pack, tmp_path):
+@pytest.mark.parametrize("train", [train_cnn, train_resnext])
+def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack, tmp_path, train):
     pack = make_pack(pictures=24)
 
-    def nothing(batch):
-        return np.zeros((len(batch), 1), np.float16), np.zeros((len(batch), 1), np.float16)
+    def colours(batch):
+        means = batch.reshape(len(batch), -1, 3).mean(1).astype(np.float16)
+        return np.zeros((len(batch), 1), np.float16), means
 
-    views = plan_views(pack.select("calib", MediaKind.IMAGE), per_class=9, blends=0, seed=2, clean=True)
-    calib = FeatureStore(tmp_path / "calib", views)
-    calib.extract(pack, nothing)
-    recipe = Recipe(epochs=1, batch=4, lr=3e-3, average=0.5)
-    model = train_cnn(pack, calib, recipe, tmp_path / "cnn", per_class=8, blends=4, tiny=True)
+    stores = []
+    for split, clean in (("train", False), ("calib", True)):
+        rows = pack.select(split, MediaKind.IMAGE)
+        stores.append(FeatureStore(tmp_path / split, plan_views(rows, per_class=9, blends=0, seed=2, clean=clean)))
+        stores[-1].extract(pack, colours)
+    recipe = Recipe(epochs=12, batch=4, lr=0.01, average=0.5, patience=12)
+    model = train(*stores, recipe, tmp_path / "student", tiny=True)
     assert not model.training
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert (tmp_path / "cnn" / "metrics.jsonl").is_file()
+    lines = [json.loads(line) for line in (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()]
+    assert min(line["loss"] for line in lines[6:]) < lines[0]["loss"]
+
+
+def test_loss_weights_count_items_as_often_as_they_say():
+    logits, labels = torch.tensor([1.0, -2.0]), torch.tensor([1.0, 1.0])
+    doubled = smooth_bce(torch.cat([logits, logits[:1]]), torch.ones(3))
+    assert float(smooth_bce(logits, labels, torch.tensor([2.0, 1.0])) * 2 / 3) == pytest.approx(float(doubled))

@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.learning.feedback_log import FeedbackEntry, FeedbackLog, append_feedback, read_feedback_log
+from utils.learning.feedback_log import (
+    DecisionEntry,
+    FeedbackEntry,
+    FeedbackLog,
+    append_feedback,
+    read_feedback_log,
+)
 
 
 def entry(detection_id: str = "d1", **changes: object) -> FeedbackEntry:
@@ -63,7 +69,7 @@ def test_a_line_that_lacks_only_its_end_counts(tmp_path: Path) -> None:
     [
         (b"[]", "no JSON object"),
         (b"\xff\xfe", "utf-8"),
-        (b'{"schema_version": 2}', "schema_version"),
+        (b'{"schema_version": 3}', "schema_version"),
         (b"[" * 100_000, ""),
         (json.dumps({**json.loads(entry().to_line()), "more": 1}).encode(), "unknown fields: more"),
         (json.dumps({**json.loads(entry().to_line()), "actual": "maybe"}).encode(), "actual must be one of"),
@@ -148,7 +154,9 @@ def test_many_processes_write_whole_lines(tmp_path: Path) -> None:
     "changes",
     [
         {"time": dt.datetime(2026, 1, 1)},
-        {"prediction": "no_face"},
+        {"prediction": "dog"},
+        {"fake_probability": None},
+        {"face_labels": {0: "dog"}},
         {"fake_probability": 1.5},
         {"fake_probability": float("nan")},
         {"judgement": "perhaps"},
@@ -160,3 +168,55 @@ def test_many_processes_write_whole_lines(tmp_path: Path) -> None:
 def test_entries_check_themselves(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         dataclasses.replace(entry(), **changes)  # type: ignore[arg-type]
+
+
+def decision(**changes: object) -> DecisionEntry:
+    values: dict[str, object] = {
+        "time": dt.datetime(2026, 3, 4, tzinfo=dt.UTC), "media_sha256": "0" * 64, "moderator_id": "key:ab",
+        "decision": "accept", "label": "real",
+    }  # fmt: skip
+    return DecisionEntry(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_lines_of_the_first_schema_are_still_read(tmp_path: Path) -> None:
+    old = json.loads(entry().to_line()) | {"schema_version": 1}
+    for name in ("face_labels", "trusted", "withdrawn"):
+        del old[name]
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps(old) + "\n")
+    append_feedback(log, entry("d2", face_labels={0: "fake", 3: "real"}, trusted=True))
+    assert read_feedback_log(log).entries == (
+        entry(), entry("d2", face_labels={0: "fake", 3: "real"}, trusted=True),
+    )  # fmt: skip
+
+
+def test_the_last_word_stands_and_a_withdrawn_one_does_not(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    for each in (
+        entry("d1"), entry("d1", client_id="c2"), entry("d1", actual="fake"),
+        entry("d1", client_id="c2", withdrawn=True),
+    ):  # fmt: skip
+        append_feedback(log, each)
+    standing = read_feedback_log(log).standing()
+    assert {key: each.actual for key, each in standing.items()} == {("0" * 64, "c1"): "fake"}
+
+
+def test_decisions_stand_beside_the_voices(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    for each in (decision(), entry(), decision(decision="reject", label=None, note="a painting")):
+        append_feedback(log, each)
+    found = read_feedback_log(log)
+    assert (found.entries, found.damaged) == ((entry(),), ())
+    assert found.standing_decisions() == {"0" * 64: decision(decision="reject", label=None, note="a painting")}
+
+
+@pytest.mark.parametrize("changes", [{"label": None}, {"decision": "maybe"}, {"time": dt.datetime(2026, 1, 1)}])
+def test_decisions_check_themselves(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        decision(**changes)
+
+
+def test_a_face_was_not_found_exactly_without_a_probability() -> None:
+    assert entry(prediction="no_face", fake_probability=None).fake_probability is None
+    with pytest.raises(ValueError, match="fake_probability"):
+        entry(prediction="no_face")

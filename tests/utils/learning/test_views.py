@@ -9,7 +9,7 @@ import pytest
 
 from utils.faces.crops import QUALITY_NAMES
 from utils.learning.packing import PackedCrop
-from utils.learning.views import View, pair_views, plan_clip, plan_views, render, view_quality
+from utils.learning.views import View, plan_clip, plan_views, render, view_quality
 from utils.types import MediaKind
 
 
@@ -65,18 +65,6 @@ def test_plan_follows_from_its_seed_and_seeds_are_unique():
     one, two, other = (plan_views(rows(9, 9), per_class=9, blends=3, seed=s) for s in (1, 1, 2))
     assert one == two != other
     assert len({v.seed for v in [*one, *other]}) == len(one) + len(other)
-
-
-def test_pairs_stand_side_by_side_and_differ_by_the_blend_alone():
-    views = plan_views([*rows(6, 6), *rows(9, 0, "t", start=12)], per_class=6, blends=4, seed=1)
-    paired = pair_views(views, np.random.default_rng(0))
-    for i, view in enumerate(paired):
-        if view.blended:
-            original = paired[i + 1]
-            assert (original.row, original.seed, original.label, original.blended) == (view.row, view.seed, 0, False)
-    assert sum(v.blended for v in paired) == 8
-    plain = [v for v in paired if v.source == "t" and not v.blended]
-    assert len(plain) == 4, "of a source without fakes only the originals of its blends are left"
 
 
 @pytest.mark.parametrize("blended", [False, True])

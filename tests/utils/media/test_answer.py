@@ -149,3 +149,23 @@ def test_any_header_gives_frames_or_one_of_our_errors(change: dict[str, Any], is
         assert str(error)  # noqa: PT017 - both outcomes are right
     else:
         assert len(frames) <= expected.frames
+
+
+@pytest.mark.parametrize("level", [b'{"level": 5}', b'{"level": [1]}', b'{"level": null}', b"{}", b'{"level": "abc"}'])
+def test_a_level_that_is_none_is_refused(level: bytes) -> None:
+    with pytest.raises(DecoderCrashedError, match="no names"):
+        read_level(io.BytesIO(MAGIC + len(level).to_bytes(4, "little") + level))
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e999", "-1e999", "NaN", "true"])
+@pytest.mark.parametrize("key", ["duration_s", "fps"])
+def test_numbers_that_no_float_holds_are_refused(key: str, number: str) -> None:
+    text = json.dumps({**GOOD_VIDEO, key: "HERE"}).replace('"HERE"', number)
+    with pytest.raises(DecoderCrashedError):
+        read_answer(sent(text.encode(), bytes(12_000)), VIDEO)
+
+
+def test_a_time_that_no_float_holds_is_refused() -> None:
+    text = json.dumps(GOOD_VIDEO).replace("0.5]", "1" + "0" * 400 + "]")
+    with pytest.raises(DecoderCrashedError):
+        read_answer(sent(text.encode(), bytes(12_000)), VIDEO)

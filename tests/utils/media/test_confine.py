@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -67,6 +68,21 @@ def test_what_is_reported_holds() -> None:
     assert {"no_core_dumps", "no_file_writes", "cpu_limit", "no_new_files"} <= set(level)
     for name in set(level) & set(held):
         assert held[name], name
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can try what another user gets")
+def test_an_ordinary_user_gets_it_too() -> None:
+    """Servers do not run as root: all but what needs a user namespace must hold for an ordinary user."""
+    code = """
+    import os, sys
+    sys.path.insert(0, sys.argv[1])
+    from utils.media.confine import confine
+    os.setgroups([]); os.setgid(1234); os.setuid(1234)
+    print(*confine(2_000_000_000, 20))
+    """
+    command = [sys.executable, "-I", "-c", textwrap.dedent(code), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert set(sandbox_level()) - set(done.stdout.split()) <= {"no_network"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")

@@ -298,3 +298,23 @@ def _no_child_left() -> Iterator[None]:
     before = _children()  # other tests of the session may keep a browser
     yield
     assert _children() <= before
+
+
+def test_the_level_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level("INFO")
+    sandbox.sandbox_level.cache_clear()
+    level = sandbox.sandbox_level()
+    assert f"confined by: {', '.join(level)}" in caplog.text
+    monkeypatch.setattr(sandbox, "PROTECTIONS", (*level, "no_gravity"))
+    sandbox.sandbox_level.cache_clear()
+    sandbox.sandbox_level()
+    assert "refuses the decoding child: no_gravity" in caplog.text
+
+
+@posix
+def test_a_picture_gets_less_time_than_a_video(
+    misbehave: Callable[..., Media], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "PICTURE_WALL_S", 1.5)
+    with pytest.raises(DecoderLimitError, match=r"longer than 1\.5 seconds"):
+        misbehave(python("time.sleep(300)"), wall_s=90.0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 
 from tests.web_app.helpers import media_bytes, upload, wait_until
 from web_app.api import schemas
@@ -89,13 +91,40 @@ def test_unknown_analyses_are_not_found(client: FlaskClient) -> None:
 
 
 def test_the_file_is_served_as_what_it_is(served: FlaskClient, ids: list[str]) -> None:
-    with served.get(f"/api/detections/{ids[3]}/media") as answer:
-        assert answer.data == media_bytes("jpeg", "no_face")
-    assert answer.mimetype == "image/jpeg"
+    with served.get(f"/api/detections/{ids[2]}/media") as answer:
+        assert answer.data == media_bytes("mp4", "inconclusive")
+    assert answer.mimetype == "video/mp4"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in answer.headers["Content-Security-Policy"]
-    assert answer.headers["Content-Disposition"].startswith("inline")
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert answer.headers["Content-Disposition"].endswith(".mp4")
+
+
+def test_a_picture_is_served_without_its_metadata(client: FlaskClient) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "where we live"
+    photo = io.BytesIO()
+    Image.new("RGB", (40, 24), "red").save(photo, "jpeg", exif=exif.tobytes())
+    place = f"/api/detections/{upload(client, photo.getvalue()).get_json()['id']}/media"
+    with client.get(place) as answer:
+        whole = answer.data
+    assert b"where we live" in photo.getvalue()
+    assert b"where we live" not in whole
+    assert Image.open(io.BytesIO(whole)).getexif() == {0x0112: 6}
+    assert (answer.mimetype, answer.content_length) == ("image/jpeg", len(whole))
+    assert answer.headers["Content-Disposition"].startswith("attachment")
     assert answer.headers["Content-Disposition"].endswith(".jpg")
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    with client.get(place, headers={"Range": "bytes=5-20"}) as part:
+        assert (part.status_code, part.data) == (206, whole[5:21])
+    with client.get(place, headers={"If-None-Match": answer.headers["ETag"]}) as same:
+        assert (same.status_code, same.data) == (304, b"")
+
+
+def test_a_picture_whose_metadata_cannot_be_told_apart_is_kept_back(served: FlaskClient, ids: list[str]) -> None:
+    answer = served.get(f"/api/detections/{ids[3]}/media")
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
+    assert b"no_face" not in answer.data
 
 
 def test_a_part_of_the_file_is_served(served: FlaskClient, ids: list[str]) -> None:
@@ -120,16 +149,17 @@ def test_deleting_deletes_the_file(served: FlaskClient, ids: list[str], parts: S
 
 
 def test_a_file_that_is_still_needed_stays(served: FlaskClient, parts: Services) -> None:
-    first, second = (upload(served, media_bytes()).get_json()["id"] for _ in range(2))
+    film = media_bytes("mp4")
+    first, second = (upload(served, film, "/api/detect?again=1").get_json()["id"] for _ in range(2))
     served.delete(f"/api/detections/{first}")
-    assert media(served, second) == media_bytes()
+    assert media(served, second) == film
     served.delete(f"/api/detections/{second}")
     assert files(parts) == []
 
 
 def test_a_file_deleted_by_hand_is_told_and_healed(served: FlaskClient, parts: Services) -> None:
-    public_id = upload(served, media_bytes()).get_json()["id"]
+    public_id = upload(served, media_bytes("mp4"), "/api/detect?wait=1").get_json()["id"]
     files(parts)[0].unlink()
     assert served.get(f"/api/detections/{public_id}/media").status_code == 404
-    upload(served, media_bytes())
-    assert media(served, public_id) == media_bytes()
+    upload(served, media_bytes("mp4"))
+    assert media(served, public_id) == media_bytes("mp4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +14,14 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import media_bytes, upload
 from utils.learning.feedback_log import read_feedback_log
-from web_app.api import feedback as feedback_api
-from web_app.api import schemas
+from web_app.api import learning_schemas, schemas
+from web_app.detections import delete_detection
+from web_app.learning import voices
 from web_app.services import Services
 
 
 def analysed(client: FlaskClient, order: str) -> str:
-    return str(upload(client, media_bytes(order=order)).get_json()["id"])
+    return str(upload(client, media_bytes(order=order), "/api/detect?wait=1").get_json()["id"])
 
 
 def say(client: FlaskClient, public_id: str, judgement: str = "correct", **more: Any) -> TestResponse:
@@ -35,6 +37,7 @@ def say(client: FlaskClient, public_id: str, judgement: str = "correct", **more:
         ("real", "incorrect", "fake", "fake", "miss"),
         ("inconclusive", "incorrect", "real", "real", "other"),
         ("inconclusive", "correct", "fake", "fake", "other"),
+        ("no_face", "incorrect", "real", "real", "other"),
     ],
 )
 def test_the_label_follows(
@@ -49,7 +52,15 @@ def test_the_label_follows(
 
 
 @pytest.mark.parametrize(
-    ("order", "more"), [("inconclusive", {}), ("no_face", {"actual": "real"}), ("fake", {"actual": "real"})]
+    ("order", "more"),
+    [
+        ("inconclusive", {}),
+        ("no_face", {}),
+        ("fake", {"actual": "real"}),
+        ("fake", {"faces": {"7": "fake"}}),
+        ("fake", {"faces": {"0": "real"}}),
+        ("real", {"faces": {"0": "fake"}}),
+    ],
 )
 def test_feedback_without_a_right_answer_is_refused(
     served: FlaskClient, parts: Services, order: str, more: dict[str, str]
@@ -61,7 +72,14 @@ def test_feedback_without_a_right_answer_is_refused(
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("feedback", "maybe"), ("actual", "no_face"), ("category", "rant"), ("note", "x" * 1001), ("extra", 1)],
+    [
+        ("feedback", "maybe"),
+        ("actual", "no_face"),
+        ("category", "rant"),
+        ("note", "x" * 1001),
+        ("extra", 1),
+        ("faces", []),
+    ],
 )
 def test_fields_out_of_range_are_named(served: FlaskClient, field: str, value: object) -> None:
     answer = served.post("/api/feedback", json={"id": "x", "feedback": "correct", field: value})
@@ -96,7 +114,7 @@ def test_the_log_has_everything(served: FlaskClient, parts: Services) -> None:
     (line,) = parts.paths.feedback_log.read_text(encoding="utf-8").splitlines()
     entry = json.loads(line)
     report = served.get(f"/api/detections/{public_id}").get_json()
-    assert entry["schema_version"] == 1
+    assert (entry["schema_version"], entry["trusted"], entry["withdrawn"]) == (2, True, False)
     assert (entry["detection_id"], entry["media_sha256"]) == (public_id, report["media"]["sha256"])
     assert (entry["prediction"], entry["fake_probability"]) == ("fake", report["fake_probability"])
     assert (entry["model_version"], entry["judgement"], entry["actual"]) == ("v-test", "incorrect", "real")
@@ -108,7 +126,7 @@ def test_nothing_is_thanked_for_that_was_not_written(served: FlaskClient, monkey
         raise OSError(28, "No space left on device")
 
     public_id = analysed(served, "fake")
-    monkeypatch.setattr(feedback_api, "append_feedback", full)
+    monkeypatch.setattr(voices, "append_feedback", full)
     answer = say(served, public_id)
     assert (answer.status_code, answer.get_json()["code"]) == (507, "storage_full")
     assert served.get("/api/rl/stats").get_json()["feedback"]["total"] == 0
@@ -150,8 +168,8 @@ def test_deleting_an_analysis_deletes_its_feedback(served: FlaskClient) -> None:
 
 def test_the_figures_are_counted(served: FlaskClient) -> None:
     empty = served.get("/api/rl/stats").get_json()
-    schemas.Stats.model_validate(empty)
-    assert (empty["accuracy_on_feedback"], empty["trainings"], empty["last_training"]) == (None, 0, None)
+    learning_schemas.Stats.model_validate(empty)
+    assert (empty["accuracy_on_feedback"], empty["trainings"]["total"], empty["golden"]) == (None, 0, [])
     for order, judgement, more in (
         ("fake", "correct", {}),
         ("fake 2", "incorrect", {}),
@@ -160,20 +178,46 @@ def test_the_figures_are_counted(served: FlaskClient) -> None:
     ):
         assert say(served, analysed(served, order), judgement, **more).status_code == 201
     stats = served.get("/api/rl/stats").get_json()
-    schemas.Stats.model_validate(stats)
-    assert stats["feedback"] == {"total": 4, "correct": 2, "incorrect": 2, "by_label": {"real": 2, "fake": 2}}
+    learning_schemas.Stats.model_validate(stats)
+    counts = {key: stats["feedback"][key] for key in ("total", "correct", "incorrect", "by_label", "accepted")}
+    assert counts == {"total": 4, "correct": 2, "incorrect": 2, "by_label": {"real": 2, "fake": 2}, "accepted": 0}
+    assert stats["feedback"]["quarantined"]["waiting"] == 4
     assert stats["accuracy_on_feedback"] == pytest.approx(2 / 3)
 
 
-def test_the_trainings_are_read_from_their_log(client: FlaskClient, parts: Services) -> None:
-    parts.paths.training_history.write_bytes(b'{"version": "v2"}\n{"version": "v3"}\n{"vers')
-    stats = client.get("/api/rl/stats").get_json()
-    assert (stats["trainings"], stats["last_training"]) == (2, {"version": "v3"})
+def test_a_voice_outlives_its_analysis_and_can_still_be_withdrawn(served: FlaskClient, parts: Services) -> None:
+    public_id = analysed(served, "fake")
+    say(served, public_id)
+    sha256 = hashlib.sha256(media_bytes(order="fake")).hexdigest()
+    assert delete_detection(parts.database, parts.store, public_id, keep_voices=True)
+    assert served.delete(f"/api/feedback/{public_id}").status_code == 404
+    stranger = {"User-Agent": "somebody else"}
+    assert served.delete(f"/api/feedback/{sha256}", headers=stranger).status_code == 404
+    assert served.delete(f"/api/feedback/{sha256}").status_code == 204
+    assert served.delete(f"/api/feedback/{sha256}").status_code == 404
+    assert read_feedback_log(parts.paths.feedback_log).entries[-1].withdrawn
 
 
-def test_training_is_not_offered_yet(client: FlaskClient) -> None:
-    answer = client.post("/api/rl/retrain")
-    assert (answer.status_code, answer.get_json()["code"]) == (501, "not_available")
+def test_a_voice_belongs_to_the_medium_and_can_be_withdrawn(served: FlaskClient, parts: Services) -> None:
+    first = analysed(served, "fake")
+    second = upload(served, media_bytes(order="fake"), "/api/detect?again=1&wait=1").get_json()["id"]
+    assert first != second
+    say(served, first, "correct")
+    assert served.get(f"/api/detections/{second}").get_json()["feedback"]["feedback"] == "correct"
+    say(served, second, "incorrect")
+    assert served.get("/api/rl/stats").get_json()["feedback"]["total"] == 1
+    assert served.delete(f"/api/feedback/{first}").status_code == 204
+    assert served.get(f"/api/detections/{second}").get_json()["feedback"] is None
+    assert served.delete(f"/api/feedback/{first}").status_code == 404
+    log = read_feedback_log(parts.paths.feedback_log)
+    assert [entry.withdrawn for entry in log.entries] == [False, False, True]
+    assert log.standing() == {}
+
+
+def test_faces_can_be_labelled_each(served: FlaskClient) -> None:
+    public_id = analysed(served, "fake")
+    assert say(served, public_id, faces={"0": "fake"}).get_json()["faces"] == {"0": "fake"}
+    assert served.get(f"/api/detections/{public_id}").get_json()["feedback"]["faces"] == {"0": "fake"}
 
 
 def test_two_servers_share_one_secret(make_app: Callable[..., Flask]) -> None:

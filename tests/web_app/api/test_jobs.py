@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload, wait_until
 from web_app.api import jobs, schemas
+from web_app.db import JobRow, JobState
 from web_app.services import Services
 
 
@@ -110,3 +111,15 @@ def test_a_waiting_job_is_cancelled_once(client: FlaskClient) -> None:
     schemas.Job.model_validate(answer.get_json())
     again = client.delete(f"/api/jobs/{public_id}")
     assert (again.status_code, again.get_json()["code"], again.get_json()["state"]) == (409, "conflict", "cancelled")
+
+
+def test_a_training_does_not_say_who_asked_for_it(client: FlaskClient, parts: Services) -> None:
+    job = JobRow(
+        public_id="a" * 32, task="train", state=JobState.DONE, payload={"asked_by": "b" * 32},
+        result={"promoted": False, "asked_by": "b" * 32},
+    )  # fmt: skip
+    with parts.database.write() as session:
+        session.add(job)
+    answer = client.get(f"/api/rl/retrain/{'a' * 32}")
+    assert (answer.status_code, answer.get_json()["result"]) == (200, {"promoted": False})
+    assert "b" * 32 not in answer.text

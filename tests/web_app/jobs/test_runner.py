@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import threading
 from collections import Counter
 from pathlib import Path
@@ -25,9 +26,10 @@ from tests.web_app.helpers import (
 from utils.config import Settings
 from utils.types import Report
 from web_app.db import DetectionRow, JobRow, WorkerRow, utc_now
+from web_app.jobs.guard import EXIT_STUCK
 from web_app.jobs.housekeeping import Housekeeper
-from web_app.jobs.queue import Claim, JobQueue
-from web_app.jobs.runner import Progress
+from web_app.jobs.queue import ANALYSE, EXPLAIN, TRAIN, Claim, JobQueue
+from web_app.jobs.runner import JobWatch, Progress, _bounded
 from web_app.services import Services
 from web_app.store import MediaStore
 
@@ -125,7 +127,7 @@ def test_a_disk_error_while_cleaning_up_does_not_end_the_worker(
 ) -> None:
     swept = threading.Event()
 
-    def sweep_cut_off(self: MediaStore, now: float | None = None) -> int:
+    def sweep_cut_off(self: MediaStore) -> int:
         swept.set()
         raise OSError(5, "Input/output error")
 
@@ -145,6 +147,26 @@ def test_a_worker_shows_itself_and_signs_off(client: FlaskClient, settings: Sett
         (found,) = wait_until(workers)
         assert found.facts == {"model_version": "v-7"}
     assert workers() == []
+
+
+@pytest.mark.parametrize(("task", "bounded"), [(ANALYSE, True), (EXPLAIN, True), (TRAIN, False)])
+def test_only_a_training_may_take_as_long_as_it_likes(parts: Services, task: str, bounded: bool) -> None:
+    claim = Claim(job_id=1, public_id="a", attempt=1, worker_id="w", stored_name="x", task=task, payload={})
+    watch = JobWatch(parts.queue, claim, threading.Event())
+    assert watch._longest_s == (parts.queue.settings.longest_s if bounded else math.inf)
+
+
+def test_an_idle_look_that_hangs_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("web_app.jobs.runner.os._exit", ended.append)
+    with _bounded(0.01):
+        wait_until(lambda: ended)
+    assert ended == [EXIT_STUCK]
+    with _bounded(60.0):
+        pass
+    assert not [
+        thread for thread in threading.enumerate() if isinstance(thread, threading.Timer) and not thread.finished
+    ]
 
 
 def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:

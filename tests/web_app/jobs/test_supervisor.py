@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import job_state, media_bytes, upload, wait_until
@@ -19,7 +20,7 @@ from web_app.paths import ROOT
 from web_app.services import Services
 
 COMMAND = (sys.executable, "-m", "tests.web_app.fake_worker")
-QUICK = RestartPolicy(first_s=0.05, longest_s=0.1, budget=2, grace_s=5.0)
+QUICK = RestartPolicy(first_s=0.05, longest_s=0.1, budget=2, grace_s=5.0, seldom_s=0.2)
 
 
 @contextmanager
@@ -69,12 +70,12 @@ def test_a_poisonous_job_is_given_up(client: FlaskClient, parts: Services) -> No
     assert client.get(f"/api/jobs/{public_id}").get_json()["error"]["code"] == "worker_lost"
 
 
-def test_the_budget_of_restarts_ends(parts: Services) -> None:
-    supervisor = Supervisor(parts.settings, parts.queue, (*COMMAND, "--die"), QUICK)
-    supervisor.start()
-    wait_until(lambda: not supervisor._thread.is_alive(), 20)
-    assert supervisor.starts == QUICK.budget + 1
-    supervisor.stop()
+def test_after_the_budget_a_worker_is_still_tried_now_and_then(
+    parts: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    with supervised(parts, *COMMAND, "--die") as supervisor:
+        wait_until(lambda: supervisor.starts >= QUICK.budget + 3, 60)
+    assert "next try in" in caplog.text
 
 
 def test_stopping_is_clean_and_gives_the_job_back(client: FlaskClient, parts: Services) -> None:

@@ -17,7 +17,7 @@ from web_app import security
 from web_app.pages import SETTINGS_KEY, UPLOAD_FORMATS, blueprint, format_duration
 
 STATIC = Path(__file__).resolve().parents[3] / "web_app" / "static"
-PAGES = ("/", "/history", "/detections/0123456789abcdef")
+PAGES = ("/", "/history", "/model", "/detections/0123456789abcdef")
 URL_ATTRIBUTES = {"src", "href", "action", "poster", "data-base", "data-icons"}
 
 
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 def client() -> FlaskClient:
     app = Flask("web_app")
     app.config[SETTINGS_KEY] = Settings(media=MediaSettings(max_file_mb=77, max_megapixels=12.5, max_duration_s=90.0))
-    security.install(app)
+    security.install(app, app.config[SETTINGS_KEY])
     app.register_blueprint(blueprint)
     return app.test_client()
 
@@ -79,6 +79,9 @@ def test_everything_a_page_refers_to_is_ours_and_exists(client: FlaskClient, pat
     for url in urls:
         assert url.startswith(f"{prefix}/"), f"{url} leaves the prefix"
         bare = url.removeprefix(prefix).partition("#")[0]
+        if not bare.startswith("/static/"):
+            assert client.application.url_map.bind("localhost").test(bare), f"{url} leads nowhere"
+            continue
         with client.get(bare) as response:
             assert response.status_code == 200, f"{url} is missing"
 

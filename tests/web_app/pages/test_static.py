@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from web_app.pages.texts import catalogue, text
+
 STATIC = Path(__file__).resolve().parents[3] / "web_app" / "static"
 MODULES = sorted((STATIC / "js").glob("*.js"))
 NODE = shutil.which("node")
@@ -43,21 +45,35 @@ def test_module_has_no_syntax_error(module: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@needs_node
-def test_every_string_exists_and_is_used() -> None:
-    walk = """(function walk(node, path) {
-        return Object.entries(node).flatMap(([key, value]) =>
-            [path + key, ...(typeof value === "object" ? walk(value, path + key + ".") : [])]);
-    })(T, "")"""
-    known = set(evaluate("strings.js", "T", walk))
-    others = "".join(path.read_text() for path in MODULES if path.name != "strings.js")
-    used = set(re.findall(r"\bT((?:\.\w+)+)", others))
-    used = {re.sub(r"\.(map|filter)$", "", name)[1:] for name in used}
-    assert used <= known, f"no such string: {sorted(used - known)}"
-    leaves = {name for name in known if not any(other.startswith(f"{name}.") for other in known)}
-    unused = {name for name in leaves if not any(name == u or name.startswith(f"{u}.") for u in used)}
-    indexed = {"detection", "history", "job"}  # T.job[job.state] and T.history[key]
-    assert {name for name in unused if name.count(".") > 1 or name.split(".")[0] not in indexed} == set()
+def leaves(node: Any, path: str = "") -> set[str]:
+    """Dotted keys of all texts; a text with a form for one and for many is one text, and so is a list."""
+    if not isinstance(node, dict) or "other" in node:
+        return {path}
+    return {leaf for key, child in node.items() for leaf in leaves(child, f"{path}.{key}".lstrip("."))}
+
+
+def test_every_text_exists_and_is_used() -> None:
+    modules = "".join(path.read_text() for path in MODULES if path.name != "strings.js")
+    templates = "".join(path.read_text() for path in STATIC.with_name("templates").glob("*.html"))
+    python = "".join(path.read_text() for path in (STATIC.parent / "pages").glob("*.py"))
+    known = leaves(catalogue())
+    parts = {leaf.rpartition(".")[0] for leaf in known}
+    in_modules = {re.sub(r"\.(map|filter)$", "", name)[1:] for name in re.findall(r"\bT((?:\.\w+)+)", modules)}
+    in_pages = set(re.findall(r"""["']([a-z_]+(?:\.[a-z_]+)+)["']""", templates + python)) & known
+    begun = set(re.findall(r"""\bt(?:ext)?\(f?["']([a-z_.]+)\.(?:["'] ~|\{)""", templates + python))
+    indexed = set(re.findall(r"\bT((?:\.\w+)+)\[", modules)) | {f".{name}" for name in begun}  # T.job[job.state]
+    assert {name for name in in_modules | in_pages | begun if name not in known | parts} == set()
+    used = in_modules | in_pages | {name.lstrip(".") for name in indexed}
+    assert {leaf for leaf in known if leaf not in used and leaf.rpartition(".")[0] not in used} == set()
+
+
+def test_text_is_filled_and_counted() -> None:
+    assert text("archive.retention", n=1) == "Analyses and their files are deleted after 1 day."
+    assert text("archive.retention", n=30).endswith("30 days.")
+    with pytest.raises(KeyError):
+        text("archive.nothing")
+    with pytest.raises(KeyError):
+        text("start.faces_value")
 
 
 def test_modules_hold_no_markup_and_no_sentences() -> None:

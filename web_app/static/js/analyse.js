@@ -61,11 +61,15 @@ function add(files) {
   next();
 }
 
-document.getElementById("choose").addEventListener("click", () => input.click());
-input.addEventListener("change", () => {
-  add([...input.files]);
-  input.value = "";
-});
+// Each button opens the dialog of an input that is not seen: the files, or on a phone the camera.
+for (const [button, source] of [["choose", input], ["take-photo", "camera-photo"], ["take-video", "camera-video"]]) {
+  const field = typeof source === "string" ? document.getElementById(source) : source;
+  document.getElementById(button).addEventListener("click", () => field.click());
+  field.addEventListener("change", () => {
+    add([...field.files]);
+    field.value = "";
+  });
+}
 
 let depth = 0; // dragenter and dragleave also come from children
 document.addEventListener("dragenter", (event) => {

@@ -57,6 +57,18 @@ export const getJob = (id) => call("GET", idPath("jobs", id));
 export const cancelJob = (id) => call("DELETE", idPath("jobs", id));
 export const sendFeedback = (feedback) => call("POST", "api/feedback", feedback);
 export const getHistory = (query) => call("GET", `api/history?${new URLSearchParams(query)}`);
+export const clearHistory = () => call("DELETE", "api/history");
+export const getVersions = (id) => call("GET", `${idPath("detections", id)}/versions`);
+export const undoFeedback = (id) => call("DELETE", idPath("feedback", id));
+const closeupPath = (id, face) => `${idPath("detections", id)}/closeup?face=${face}`;
+export const getCloseup = (id, face) => call("GET", closeupPath(id, face));
+export const askCloseup = (id, face) => call("POST", closeupPath(id, face));
+export const getStats = () => call("GET", "api/rl/stats");
+export const startTraining = () => call("POST", "api/rl/retrain");
+export const getTraining = (id) => call("GET", idPath("rl/retrain", id));
+export const rollBack = (version) => call("POST", "api/rl/rollback", version ? { version } : {});
+export const getReview = (query) => call("GET", `api/rl/review?${new URLSearchParams(query)}`);
+export const decideCase = (sha256, decision) => call("POST", idPath("rl/review", sha256), decision);
 export const mediaUrl = (id) => url(`${idPath("detections", id)}/media`);
 export const reportUrl = (id) => url(idPath("detections", id));
 
@@ -82,6 +94,23 @@ export function upload(file, { signal, onProgress }) {
     signal.addEventListener("abort", () => request.abort(), { once: true });
     request.send(form);
   });
+}
+
+/** Follow a close-up to its end by asking again and again; stops when `wanted()` says that nobody looks any more. */
+export async function followCloseup(id, face, { wanted, onUpdate }) {
+  let failures = 0;
+  while (wanted()) {
+    try {
+      const closeup = await getCloseup(id, face);
+      failures = 0;
+      onUpdate(closeup);
+      if (closeup.state === null || FINAL.has(closeup.state)) return;
+    } catch (error) {
+      failures += 1;
+      if (error.status >= 400 || failures > RETRIES) throw error;
+    }
+    await new Promise((wake) => setTimeout(wake, POLL_MS * (1 + failures)));
+  }
 }
 
 /** Follow a job to its end by server-sent events, or by asking again and again where those do not arrive. */

@@ -5,26 +5,32 @@ import { h } from "./dom.js";
 import { problem } from "./problem.js";
 import { T } from "./strings.js";
 
-/** Ask, delete, and tell; resolves to true when the analysis is gone. The browser gives the focus back. */
-export function confirmDelete(id, name) {
+/** Ask, delete one analysis, and tell; resolves to true when it is gone. The browser gives the focus back. */
+export const confirmDelete = (id, name) =>
+  ask({ title: T.history.confirmTitle, text: T.history.confirm(name), yes: T.action.remove, run: () => deleteDetection(id) });
+
+/** The same for everything; `run` deletes it. */
+export const confirmClear = (run) => ask({ title: T.history.clearTitle, text: T.history.clearText, yes: T.history.clearYes, run });
+
+function ask({ title, text, yes, run }) {
   return new Promise((resolve) => {
     const failure = h("div", {});
     const keep = h("button", { class: "button", type: "button", text: T.action.keep, onclick: () => dialog.close() });
-    const remove = h("button", { class: "button button--danger", type: "button", text: T.action.remove, onclick: () => run() });
+    const remove = h("button", { class: "button button--danger", type: "button", text: yes, onclick: () => carryOut() });
     const dialog = h(
       "dialog",
       { class: "dialog", "aria-labelledby": "confirm-title" },
-      h("h2", { id: "confirm-title", text: T.history.confirmTitle }),
-      h("p", { text: T.history.confirm(name) }),
+      h("h2", { id: "confirm-title", text: title }),
+      h("p", { text }),
       failure,
       h("div", { class: "row row--end" }, keep, remove),
     );
     let gone = false;
 
-    async function run() {
+    async function carryOut() {
       remove.disabled = true;
       try {
-        await deleteDetection(id);
+        await run();
         gone = true;
         dialog.close();
       } catch (error) {

@@ -64,7 +64,7 @@ export function details(detection) {
       row(T.details.format, `${media.format} (${media.mime})`),
       row(T.details.size, bytes(media.size_bytes)),
       row(T.details.dimensions, T.details.dimensionsValue(media.width, media.height)),
-      row(T.details.duration, length && T.details.durationValue(length, media.fps && Number(media.fps.toFixed(2)))),
+      row(T.details.duration, length && media.fps ? T.details.durationAt(length, Number(media.fps.toFixed(2))) : length),
       row(T.details.codec, media.codec),
       row(T.details.sha256, media.sha256, true),
       row(T.details.model, detection.model_version, true),

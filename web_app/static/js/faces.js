@@ -1,5 +1,6 @@
 // The people in the medium: one tab each, with verdict, reasons, experts and measurements.
 
+import { closeupPanel } from "./closeup.js";
 import { h, icon, percent } from "./dom.js";
 import { expertList } from "./experts.js";
 import { T } from "./strings.js";
@@ -26,7 +27,7 @@ function facts(face, detection) {
     .join(" · ");
 }
 
-function panel(face, detection) {
+function panel(face, detection, closeup) {
   const { verdict } = face;
   return h(
     "div",
@@ -42,15 +43,17 @@ function panel(face, detection) {
     verdict.interval && gauge(verdict, detection.threshold),
     face.id !== detection.deciding_face && notices(T.verdict.reasons, verdict.reasons, "h4"), // else they stand on top
     face.experts.length > 0 && expertList(face.experts, detection.threshold),
+    closeup.element,
   );
 }
 
 /**
  * Tabs and panels of all faces.
  *
- * Returns {element, select(id)}; `onSelect(id)` is called when the reader picks a tab.
+ * Returns {element, select(id)}; `onSelect(id)` is called when the reader picks a tab, `showMap` puts a heatmap on the
+ * picture.
  */
-export function facesPanel(detection, onSelect) {
+export function facesPanel(detection, onSelect, showMap) {
   const { faces } = detection;
   const tabs = faces.map((face) =>
     h(
@@ -69,7 +72,8 @@ export function facesPanel(detection, onSelect) {
       h("span", { text: T.face.name(face.id + 1) }),
     ),
   );
-  const panels = faces.map((face) => panel(face, detection));
+  const closeups = faces.map((face) => closeupPanel(detection, face, showMap));
+  const panels = faces.map((face, index) => panel(face, detection, closeups[index]));
   const list = h("div", { class: "tabs", role: "tablist", "aria-label": T.face.title, hidden: faces.length < 2 }, tabs);
   list.addEventListener("keydown", (event) => {
     const at = tabs.indexOf(document.activeElement);
@@ -81,11 +85,14 @@ export function facesPanel(detection, onSelect) {
     tabs[next].focus();
   });
 
-  const select = (id) =>
+  const select = (id) => {
+    showMap(null);
     faces.forEach((face, index) => {
       tabs[index].setAttribute("aria-selected", String(face.id === id));
       tabs[index].tabIndex = face.id === id ? 0 : -1;
       panels[index].hidden = face.id !== id;
+      if (face.id === id) closeups[index].open();
     });
+  };
   return { element: h("section", { class: "card faces", "aria-label": T.face.title }, list, panels), select };
 }

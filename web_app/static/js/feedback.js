@@ -1,7 +1,7 @@
 // The reader's own knowledge: correct or incorrect, and the truth itself where the verdict was open.
 
 import { announce, h, icon } from "./dom.js";
-import { sendFeedback } from "./api.js";
+import { sendFeedback, undoFeedback } from "./api.js";
 import { problem } from "./problem.js";
 import { T } from "./strings.js";
 
@@ -22,37 +22,70 @@ function choices(outcome) {
   ];
 }
 
+// With several people in the medium, what is true of each may be said too.
+function faceChoices(faces) {
+  if (faces.length < 2) return { element: null, labels: () => ({}) };
+  const selects = faces.map((face) =>
+    h("select", { name: `face-${face.id}` }, Object.entries(T.feedback.faceLabels).map(([value, text]) => h("option", { value, text }))),
+  );
+  const rows = faces.map((face, index) => h("label", { class: "field" }, h("span", { text: T.face.name(face.id + 1) }), selects[index]));
+  const element = h("details", { class: "feedback__faces" }, h("summary", { text: T.feedback.facesTitle }), h("div", { class: "feedback__grid" }, rows));
+  const labels = () => Object.fromEntries(selects.map((select, index) => [faces[index].id, select.value]).filter(([, value]) => value !== "unsaid"));
+  return { element, labels };
+}
+
 /** The feedback card; once answered it shows the thanks, also after a reload. */
 export function feedback(detection) {
   const { outcome } = detection.verdict;
   const open = !OPPOSITE[outcome];
   const title = h("h3", { id: "feedback-title", class: "card__title", tabindex: "-1", text: open ? T.feedback.askTitle : T.feedback.title });
   const body = h("div", { class: "feedback__body" });
-  const show = (...parts) => body.replaceChildren(title, ...parts);
+  const failure = h("div", {});
+  const show = (...parts) => {
+    failure.replaceChildren();
+    body.replaceChildren(title, ...parts.filter(Boolean), failure);
+  };
 
   function thank(given) {
     const words = open ? T.feedback.given[given.actual] : T.feedback.given[given.feedback];
-    const sentence = h("p", {}, h("strong", { text: T.feedback.thanks }), " ", words);
-    const change = () => {
-      ask();
+    const again = () => {
+      ask(given.note);
       title.focus();
     };
+    const undo = async () => {
+      try {
+        await undoFeedback(detection.id);
+        ask();
+        title.focus();
+        announce(T.feedback.undone);
+      } catch (error) {
+        failure.replaceChildren(problem(error));
+      }
+    };
     show(
-      h("div", { class: "feedback__thanks" }, icon("check"), sentence),
-      h("div", { class: "row" }, h("button", { class: "button", type: "button", text: T.feedback.change, onclick: change })),
+      h("div", { class: "feedback__thanks" }, icon("check"), h("div", {}, h("p", {}, h("strong", { text: T.feedback.thanks }), " ", words), given.note && h("p", { class: "fine", text: T.feedback.note(given.note) }))),
+      h("p", { class: "fine", text: given.reason || T.feedback.next }),
+      h(
+        "div",
+        { class: "row" },
+        h("button", { class: "button", type: "button", text: T.feedback.change, onclick: again }),
+        h("button", { class: "button", type: "button", text: T.feedback.undo, onclick: undo }),
+      ),
     );
   }
 
-  function ask() {
+  function ask(earlier = null) {
     const note = h("textarea", { id: "feedback-note", rows: 2, maxlength: LONGEST_NOTE });
-    const failure = h("div", {});
+    note.value = earlier || "";
+    const perFace = faceChoices(detection.faces);
     const send = async (answer) => {
       const text = note.value.trim();
+      const faces = perFace.labels();
       buttons.forEach((button) => (button.disabled = true));
       announce(T.feedback.sending);
       try {
-        await sendFeedback({ id: detection.id, ...answer, ...(text ? { note: text } : {}) });
-        thank(answer);
+        const given = await sendFeedback({ id: detection.id, ...answer, ...(text ? { note: text } : {}), ...(Object.keys(faces).length ? { faces } : {}) });
+        thank(given);
         title.focus();
         announce(T.feedback.thanks);
       } catch (error) {
@@ -66,8 +99,8 @@ export function feedback(detection) {
     show(
       h("p", { class: "fine", text: T.feedback.lede }),
       h("label", { class: "field", for: "feedback-note" }, h("span", { text: T.feedback.noteLabel }), note),
+      perFace.element,
       h("div", { class: "row" }, buttons),
-      failure,
     );
   }
 

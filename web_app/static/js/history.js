@@ -1,17 +1,19 @@
 // The history: filters and page live in the address, so that reload and the back button keep them.
 
-import { getHistory, url } from "./api.js";
-import { confirmDelete } from "./confirm.js";
+import { clearHistory, getHistory, getVersions, url } from "./api.js";
+import { confirmClear, confirmDelete } from "./confirm.js";
 import { announce, date, h, icon, percent } from "./dom.js";
 import { problem } from "./problem.js";
 import { T } from "./strings.js";
 import { chip } from "./verdict.js";
 
 const PER_PAGE = 20;
-const FILTERS = ["prediction", "kind"];
+const TYPING_MS = 350; // pause in typing after which the text filter is used
+const FILTERS = ["prediction", "kind", "text", "since", "until"];
 const container = document.getElementById("history");
 const pager = document.getElementById("pager");
 const form = document.getElementById("filters");
+const clear = document.getElementById("clear");
 
 function readState() {
   const query = new URLSearchParams(location.search);
@@ -32,6 +34,44 @@ const state = (item) =>
     ? chip(item.prediction)
     : h("span", { class: "chip", "data-tone": item.state === "failed" ? "failed" : "no_face", text: T.history.states[item.state] });
 
+const permalink = (id) => url(`detections/${encodeURIComponent(id)}`);
+
+function preview(item) {
+  const kind = icon(item.kind || "image");
+  if (!item.thumbnail) return h("span", { class: "entries__preview" }, kind);
+  const picture = h("img", { src: item.thumbnail, alt: "", loading: "lazy", width: 48, height: 48 });
+  picture.addEventListener("error", () => picture.replaceWith(kind));
+  return h("span", { class: "entries__preview" }, picture);
+}
+
+/** What other versions said of the same file, as a row below the one it belongs to. */
+async function compare(item, row, button) {
+  const open = button.getAttribute("aria-expanded") === "true";
+  button.setAttribute("aria-expanded", String(!open));
+  if (open) {
+    row.nextElementSibling.remove();
+    return;
+  }
+  const cell = h("td", { colspan: 6, class: "entries__versions" });
+  row.after(h("tr", { class: "entries__more" }, cell));
+  try {
+    const { items } = await getVersions(item.id);
+    const lines = items.map((other) =>
+      h(
+        "li",
+        { "aria-current": other.id === item.id ? "true" : null },
+        h("code", { text: other.model_version }),
+        chip(other.prediction),
+        h("span", { text: other.fake_probability === null ? "–" : percent(other.fake_probability) }),
+        h("a", { href: permalink(other.id), text: date(other.created) }),
+      ),
+    );
+    cell.replaceChildren(h("p", { class: "fine", text: items.length > 1 ? T.history.sameFile(items.length) : T.history.onlyOnce }), h("ul", { class: "versions" }, lines));
+  } catch (error) {
+    cell.replaceChildren(problem(error));
+  }
+}
+
 function row(item) {
   const remove = async () => {
     if (!(await confirmDelete(item.id, item.name))) return;
@@ -39,18 +79,25 @@ function row(item) {
     announce(T.history.deleted(item.name));
     document.getElementById("main").focus();
   };
-  const link = url(`detections/${encodeURIComponent(item.id)}`);
+  const versions = h("button", { class: "button button--bare", type: "button", title: T.history.compare, "aria-label": T.action.of(T.history.compare, item.name), "aria-expanded": "false" }, icon("versions"));
   const p = item.fake_probability;
-  return h(
+  const line = h(
     "tr",
     {},
-    h("td", { class: "entries__name" }, h("div", {}, icon(item.kind || "image"), h("a", { class: "filename", href: link, text: item.name }))),
+    h("td", { class: "entries__name" }, h("div", {}, preview(item), h("a", { class: "filename", href: permalink(item.id), text: item.name }))),
     h("td", { class: "entries__verdict" }, state(item)),
     h("td", { class: "entries__number", text: p === null || p === undefined ? "–" : percent(p) }),
     h("td", { class: "entries__date" }, h("time", { datetime: item.created, text: date(item.created) })),
     h("td", { class: "entries__model" }, item.model_version && h("code", { text: item.model_version })),
-    h("td", { class: "entries__actions" }, h("button", { class: "button button--bare", type: "button", title: T.action.remove, "aria-label": T.action.of(T.action.remove, item.name), onclick: remove }, icon("trash"))),
+    h(
+      "td",
+      { class: "entries__actions" },
+      item.prediction && versions,
+      h("button", { class: "button button--bare", type: "button", title: T.action.remove, "aria-label": T.action.of(T.action.remove, item.name), onclick: remove }, icon("trash")),
+    ),
   );
+  versions.addEventListener("click", () => compare(item, line, versions));
+  return line;
 }
 
 function table(answer) {
@@ -84,16 +131,17 @@ function showPager({ page, per_page: perPage, total }) {
 
 async function load() {
   const wanted = readState();
-  for (const name of FILTERS) form.elements[name].value = wanted[name];
+  for (const name of FILTERS) if (document.activeElement !== form.elements[name]) form.elements[name].value = wanted[name];
   container.setAttribute("aria-busy", "true");
   const query = { page: wanted.page, per_page: PER_PAGE };
   for (const name of FILTERS) if (wanted[name]) query[name] = wanted[name];
+  const filtered = FILTERS.some((name) => wanted[name]);
   try {
     const answer = await getHistory(query);
     const last = Math.max(1, Math.ceil(answer.total / answer.per_page));
     if (wanted.page > last) return go({ page: last });
-    const filtered = FILTERS.some((name) => wanted[name]);
     container.replaceChildren(answer.items.length ? table(answer) : empty(filtered));
+    clear.hidden = !answer.items.length && !filtered;
     showPager(answer);
   } catch (error) {
     pager.hidden = true;
@@ -102,7 +150,23 @@ async function load() {
   container.setAttribute("aria-busy", "false");
 }
 
-form.addEventListener("change", () => go({ page: 1, ...Object.fromEntries(new FormData(form)) }));
+const filter = () => go({ page: 1, ...Object.fromEntries(new FormData(form)) });
+let typing = 0;
+form.addEventListener("input", (event) => {
+  clearTimeout(typing);
+  typing = setTimeout(filter, event.target.name === "text" ? TYPING_MS : 0);
+});
+form.addEventListener("submit", (event) => event.preventDefault());
+clear.addEventListener("click", async () => {
+  let count = 0;
+  const gone = await confirmClear(async () => {
+    count = (await clearHistory()).deleted;
+  });
+  if (!gone) return;
+  go(Object.fromEntries([["page", 1], ...FILTERS.map((name) => [name, ""])]));
+  announce(T.history.cleared(count));
+  document.getElementById("main").focus();
+});
 window.addEventListener("popstate", load);
 container.replaceChildren(h("p", { class: "note", text: T.history.loading }));
 load();

@@ -54,7 +54,7 @@ export function showResult(container, detection, { focus = false, onDeleted }) {
   }
   const columns = h("div", { class: hasFaces ? "columns" : "columns columns--single" }, figure);
   if (hasFaces) {
-    const faces = facesPanel(detection, select);
+    const faces = facesPanel(detection, select, medium.showMap);
     parts.push(faces);
     columns.append(faces.element, feedback(detection));
   }

@@ -7,6 +7,7 @@ import { T } from "./strings.js";
 
 const GLIDE_S = 2; // between frames closer than this a box moves in a straight line
 const HOLD_S = 0.75; // further apart, a box is only shown this close to its frame
+const MAP_S = 0.06; // a heatmap belongs to one frame of a video
 const LABEL_HEIGHT = 22;
 
 /**
@@ -58,6 +59,34 @@ function marker(face, onSelect) {
   return { face, node, rect, halo, tag, text };
 }
 
+/** The heatmap of one expert: its grey levels let a colour shine through, over the square that the networks saw. */
+function heat() {
+  const mask = s("mask", { id: "heat-mask", maskUnits: "userSpaceOnUse" });
+  const picture = s("image", { preserveAspectRatio: "none" });
+  const colour = s("rect", { class: "heat__colour", mask: "url(#heat-mask)" });
+  mask.append(picture);
+  const node = s("g", { class: "heat", "aria-hidden": "true" }, s("defs", {}, mask), colour);
+  let shown = null;
+  return {
+    node,
+    show: (map) => {
+      shown = map;
+      if (map) {
+        picture.setAttribute("href", map.url);
+        colour.style.opacity = map.opacity;
+      }
+    },
+    layout: (scale, time) => {
+      const visible = shown && (time === null || Math.abs(time - shown.time) < MAP_S);
+      node.toggleAttribute("hidden", !visible);
+      if (!visible) return;
+      const [x0, y0, x1, y1] = shown.square.map((v) => v * scale);
+      const size = { x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
+      for (const part of [mask, picture, colour]) Object.entries(size).forEach(([key, value]) => part.setAttribute(key, value));
+    },
+  };
+}
+
 function put(mark, found, { scale, width, height }) {
   mark.node.toggleAttribute("hidden", !found);
   if (!found) return;
@@ -88,7 +117,8 @@ function put(mark, found, { scale, width, height }) {
 /**
  * The medium with its boxes.
  *
- * Returns {element, select(id), seek(seconds), onTime(listener)}.
+ * Returns {element, select(id), seek(seconds), onTime(listener), showMap(map)}; a map is {url, square, time, opacity}
+ * with the square in pixels of the medium, or null for none.
  */
 export function stage(detection, onSelect) {
   const { media, faces } = detection;
@@ -98,7 +128,8 @@ export function stage(detection, onSelect) {
     ? h("video", { src: address, controls: true, preload: "auto", playsinline: true, muted: true, "aria-label": T.media.player(detection.name) })
     : h("img", { src: address, alt: T.media.alt(detection.name) });
   const marks = faces.filter((face) => face.frames.length).map((face) => marker(face, onSelect));
-  const overlay = s("svg", { class: "stage__boxes", role: "group", "aria-label": T.face.boxes }, marks.map((mark) => mark.node));
+  const map = heat();
+  const overlay = s("svg", { class: "stage__boxes", role: "group", "aria-label": T.face.boxes }, map.node, marks.map((mark) => mark.node));
   const failure = h("p", { class: "stage__failure", hidden: true }, icon(media.kind), h("span", { text: T.media.unplayable }));
   const frame = h("div", { class: "stage__frame" }, medium, overlay, failure);
   frame.style.aspectRatio = `${media.width} / ${media.height}`;
@@ -107,6 +138,7 @@ export function stage(detection, onSelect) {
 
   const layout = () => {
     const width = frame.clientWidth;
+    map.layout(width / media.width, isVideo ? medium.currentTime : null);
     const geometry = { scale: width / media.width, width, height: frame.clientHeight };
     for (const mark of marks) {
       const found = isVideo ? boxAt(mark.face.frames, medium.currentTime) : { box: mark.face.frames[0].box, exact: true };
@@ -134,5 +166,13 @@ export function stage(detection, onSelect) {
       listeners.forEach((listener) => listener(seconds));
     },
     onTime: (listener) => listeners.push(listener),
+    showMap: (chosen) => {
+      map.show(chosen);
+      if (chosen && isVideo && Math.abs(medium.currentTime - chosen.time) >= MAP_S) {
+        medium.pause();
+        medium.currentTime = chosen.time;
+      }
+      layout();
+    },
   };
 }

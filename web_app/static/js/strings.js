@@ -1,199 +1,22 @@
-// Every sentence that the modules show, in one place so that it can be translated. The fixed texts of the pages stand
-// in templates/. Sentences with values are functions.
+// The words of the modules, out of the catalogue that the pages use too (static/strings). A text with places such as {0}
+// becomes a function of their values; one with `one` and `other` chooses by a count, the first value unless `by` says
+// which.
 
-const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+import WORDS from "../strings/en.json" with { type: "json" };
 
-export const T = {
-  verdict: {
-    fake: "Substantial evidence of manipulation",
-    inconclusive: "Inconclusive",
-    real: "Little evidence of manipulation",
-    no_face: "No face found",
-    short: { fake: "Substantial evidence", inconclusive: "Inconclusive", real: "Little evidence", no_face: "No face" },
-    eyebrow: { image: "Verdict on this photo", video: "Verdict on this video" },
-    number: "calibrated probability of manipulation",
-    interval: (low, high) => `95\u00a0% interval ${low} to ${high}`,
-    meaning: (share, low, high) =>
-      `Among the files we validated on, about ${share} in 100 with a score like this were manipulated; with 95\u00a0% ` +
-      `confidence, ${low} to ${high}. Where manipulation is rarer, the share is lower.`,
-    meaningNone: "There was nothing to judge, so there is no probability. That says nothing about the file being genuine.",
-    scaleLow: "little evidence",
-    scaleHigh: "substantial evidence",
-    threshold: (value) => `decision point ${value}`,
-    gauge: (p, low, high) => `Probability of manipulation ${p}, 95 percent interval from ${low} to ${high}`,
-    reasons: "Why",
-    notices: "Please note",
-  },
-  face: {
-    title: "Faces",
-    name: (number) => `Person ${number}`,
-    of: (total) => plural(total, "face", "faces"),
-    deciding: "decides the verdict",
-    tag: (number, p) => `${number} · ${p}`,
-    label: (tag, verdict) => `Person ${tag}, ${verdict}`,
-    notJudged: "Not judged",
-    boxes: "Faces in the picture",
-    width: (px) => `${px} px wide`,
-    seen: (count) => `seen in ${plural(count, "frame", "frames")}`,
-  },
-  expert: {
-    title: "What each network says",
-    looksAt: (what) => `Looks at ${what}`,
-    probability: (p) => `${p} manipulated`,
-    weight: (w) => `weight ${w}`,
-    weightHelp: "The gate decides for each face how much each network counts; the weights add up to 100\u00a0%.",
-    missing: "Not used",
-    aria: (title, p, w) => `${title}: ${p} probability of manipulation, gate weight ${w}`,
-  },
-  media: {
-    image: "Photo",
-    video: "Video",
-    alt: (name) => `The analysed photo ${name}`,
-    player: (name) => `The analysed video ${name}`,
-    unplayable: "Your browser cannot show this format. The analysis is not affected; the scores stand below.",
-  },
-  timeline: {
-    title: "Score over time",
-    help: "One point per analysed frame. Click, or use the arrow keys, to jump there.",
-    aria: "Analysed frames",
-    value: (time, person, p) => `${time}, ${person}: ${p}`,
-  },
-  details: {
-    title: "Technical details",
-    file: "File",
-    format: "Format",
-    size: "Size",
-    dimensions: "Dimensions",
-    duration: "Duration",
-    codec: "Codec",
-    sha256: "SHA-256 of the file",
-    model: "Model version",
-    modelSha256: "SHA-256 of the model",
-    threshold: "Decision point",
-    analysed: "Analysed",
-    times: "Time per stage",
-    quality: "Measurements of this face",
-    dimensionsValue: (width, height) => `${width} × ${height} pixels`,
-    durationValue: (time, fps) => (fps ? `${time} at ${fps} frames per second` : time),
-    stages: { decode: "Decoding", detect: "Finding faces", experts: "Networks", decide: "Verdict", total: "Total" },
-    qualities: {
-      face_px: "Face width (px)",
-      blur: "Sharpness (log variance of the Laplacian)",
-      jpeg_quality: "JPEG quality (estimate)",
-    },
-  },
-  feedback: {
-    title: "Do you know the truth about this file?",
-    lede: "Your answer is written to this server's feedback log.",
-    correct: "The verdict is correct",
-    incorrect: "The verdict is incorrect",
-    askTitle: "Do you know what it is?",
-    isReal: "It is genuine",
-    isFake: "It is manipulated",
-    noteLabel: "How do you know? (optional)",
-    sending: "Saving your answer.",
-    change: "Change my answer",
-    thanks: "Thank you, your answer is saved.",
-    given: {
-      correct: "You marked this verdict as correct.",
-      incorrect: "You marked this verdict as incorrect.",
-      fake: "You marked this file as manipulated.",
-      real: "You marked this file as genuine.",
-    },
-  },
-  action: {
-    title: "This result",
-    link: "Permanent link",
-    report: "Report (JSON)",
-    remove: "Delete",
-    cancel: "Cancel",
-    dismiss: "Remove from the list",
-    retry: "Try again",
-    show: "Show result",
-    keep: "Keep it",
-    of: (action, name) => `${action}: ${name}`,
-  },
-  job: {
-    waiting: "Waiting to upload",
-    checking: "Checking the file",
-    uploading: (percent, sent, total) => `Uploading ${percent} (${sent} of ${total})`,
-    received: "Received, waiting for the server",
-    queued: "Waiting in the queue",
-    position: (ahead) => (ahead === 0 ? "Next in the queue" : `${plural(ahead, "file", "files")} ahead in the queue`),
-    stage: {
-      decode: "Reading the file",
-      detect: "Looking for faces",
-      experts: "The networks examine the faces",
-      decide: "Weighing the evidence",
-    },
-    running: (stage, percent) => `${stage}, ${percent}`,
-    cancelling: "Cancelling",
-    cancelled: "Cancelled",
-    failed: "Could not be analysed",
-    steps: { upload: "Upload", queue: "Queue", analyse: "Analysis", verdict: "Verdict" },
-    progress: (name) => `Progress of ${name}`,
-    announce: (name, what) => `${name}: ${what}`,
-    leave: "Files are still being uploaded.",
-  },
-  error: {
-    code: (code) => `Code ${code}`,
-    network: {
-      detail: "The server could not be reached.",
-      remedy: "Check the connection and that Telltale is running, then try again.",
-    },
-    unreadable: {
-      detail: "The server's answer could not be read.",
-      remedy: "Try again; if it happens again, look at the server's log.",
-    },
-    lost: {
-      detail: "The connection to the analysis was lost.",
-      remedy: "The analysis goes on; look for it in the history.",
-    },
-    empty: { detail: "The file is empty.", remedy: "Choose another copy of the file." },
-    format: {
-      detail: (name) => `“${name}” is not of a kind that Telltale can read.`,
-      remedy: (names) => `Choose a photo or video in one of these formats: ${names}.`,
-    },
-    size: {
-      detail: (size, limit) => `The file has ${size}; at most ${limit} are allowed.`,
-      remedy: "Choose a smaller file, or cut the part that matters.",
-    },
-    pixels: {
-      detail: (width, height, limit) => `The picture has ${width} × ${height} pixels; at most ${limit} megapixels are allowed.`,
-      remedy: "Save it in a smaller size and choose it again.",
-    },
-    small: {
-      detail: (width, height, limit) => `The picture has ${width} × ${height} pixels; each side needs at least ${limit}.`,
-      remedy: "Choose a larger copy of the picture.",
-    },
-    duration: {
-      detail: (length, limit) => `The video lasts ${length}; at most ${limit} are allowed.`,
-      remedy: "Cut the part that matters and choose that.",
-    },
-  },
-  history: {
-    loading: "Loading",
-    empty: "Nothing has been analysed yet.",
-    emptyFiltered: "No analysis matches these filters.",
-    start: "Analyse a file",
-    name: "File",
-    verdict: "Verdict",
-    probability: "Probability",
-    date: "Date",
-    model: "Model",
-    actions: "Actions",
-    caption: (from, to, total) => `${from} to ${to} of ${plural(total, "analysis", "analyses")}`,
-    previous: "Newer",
-    next: "Older",
-    page: (page, pages) => `Page ${page} of ${pages}`,
-    confirmTitle: "Delete this analysis?",
-    confirm: (name) => `“${name}”, its result and the uploaded file are deleted from this server. This cannot be undone.`,
-    deleted: (name) => `${name} was deleted.`,
-    states: { queued: "In the queue", running: "Being analysed", failed: "Failed", cancelled: "Cancelled", done: "Done" },
-  },
-  detection: {
-    loading: "Loading the result",
-    gone: "This analysis was deleted.",
-    title: (name) => `${name} · Telltale`,
-  },
-};
+const rules = new Intl.PluralRules("en");
+const fill = (text, values) => text.replace(/\{(\d)\}/g, (_, index) => values[index]);
+
+function build(node) {
+  if (typeof node === "string") return /\{\d\}/.test(node) ? (...values) => fill(node, values) : node;
+  if (Array.isArray(node)) return node.map(build);
+  if ("other" in node) {
+    return (...values) => {
+      const count = values[node.by || 0];
+      return fill(count === 0 && node.zero ? node.zero : node[rules.select(count)], values);
+    };
+  }
+  return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, build(value)]));
+}
+
+export const T = build(WORDS);

@@ -1,0 +1,223 @@
+"""The readers that are fuzzed: each takes bytes and may raise what its documentation names, no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from werkzeug.datastructures import Headers
+
+from benchmarks.hostile import seeds
+from utils.config import load_settings
+from utils.detection.listing import FileResult, format_csv, format_json, format_json_line, format_table
+from utils.errors import BadRequestError, ConfigError, MediaError, TelltaleError
+from utils.learning.feedback_log import read_feedback_log
+from utils.media.answer import BrokenAnswerError, Expected, read_answer, read_level, write_error, write_frames
+from utils.media.boxes import edit_count
+from utils.media.endings import ends_early
+from utils.media.headers import read_header
+from utils.media.limits import Facts, MediaLimits
+from utils.media.sniff import FORMATS, sniff
+from utils.types import Frame, MediaKind
+from web_app.uploads import display_name
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SMALL = MediaLimits(max_megapixels=0.1, min_side_px=8, max_duration_s=60.0)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One reader.
+
+    Args:
+        run: gives it bytes; returns where it answered as it should, raises where it did not.
+        seeds: makes healthy inputs to start from.
+    """
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+def sniffing(data: bytes) -> None:
+    """Format, header, edit list and ending of a file, each for every format."""
+    try:
+        found = sniff(data)
+        assert FORMATS[found.name] is found
+    except MediaError as error:
+        assert error.code == "unsupported_media"  # noqa: PT017 - no test
+    for name in FORMATS:
+        header = read_header(io.BytesIO(data), name)
+        assert header.frames >= 1
+        assert isinstance(ends_early(io.BytesIO(data), name), bool)
+    assert edit_count(io.BytesIO(data)) >= 0
+
+
+def child_protocol(data: bytes) -> None:
+    """What a decoding child says, as picture, video and level."""
+    for kind, frames in ((MediaKind.IMAGE, 1), (MediaKind.VIDEO, 4)):
+        try:
+            answered, facts = read_answer(io.BytesIO(data), Expected(kind, frames, SMALL))
+        except (MediaError, BrokenAnswerError):
+            continue
+        assert 1 <= len(answered) <= frames
+        assert facts.width * facts.height <= SMALL.max_pixels
+    try:
+        assert all(isinstance(name, str) for name in read_level(io.BytesIO(data)))
+    except (MediaError, BrokenAnswerError):
+        return
+
+
+@functools.cache
+def _scratch() -> Path:
+    folder = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())  # noqa: S108
+    return Path(tempfile.mkdtemp(prefix="telltale-fuzz-", dir=folder))
+
+
+def feedback_reader(data: bytes) -> None:
+    """A feedback log with any content."""
+    path = _scratch() / "feedback.jsonl"
+    path.write_bytes(data)
+    log = read_feedback_log(path)
+    for entry in log.entries:
+        assert b"\n" not in entry.to_line()[:-1]
+
+
+def config_reader(data: bytes) -> None:
+    """A configuration file with any content, and the environment with the same values."""
+    path = _scratch() / "config.ini"
+    path.write_bytes(data)
+    environ = {}
+    for line in data.decode("utf-8", "replace").splitlines()[:20]:
+        key, _, value = line.partition("=")
+        environ[f"TELLTALE_SERVER__{key.strip().upper()}"] = value
+    for source, variables in ((path, {}), (None, environ)):
+        try:
+            settings = load_settings(source, variables)
+        except ConfigError as error:
+            assert str(error)  # noqa: PT017 - no test
+        else:
+            assert all(dataclasses.is_dataclass(getattr(settings, f.name)) for f in dataclasses.fields(settings))
+
+
+@functools.cache
+def _app() -> Any:
+    from flask import Flask
+
+    return Flask("telltale", root_path=str(ROOT / "web_app"))
+
+
+def report_renderer(data: bytes) -> None:
+    """A report whose texts come from the bytes, in every form that people get: HTML, CSV, JSON, table."""
+    from web_app.reports.html import render_html
+
+    text = data.decode("utf-8", "surrogateescape")
+    texts = [part[:200] for part in (text.split("|") + [""] * 6)[:6]]
+    document = _document(texts, data)
+    with _app().test_request_context():
+        page = render_html(document, None)
+    clean = "".join(texts)
+    if "<" in clean:
+        assert not any(f"<{tag}" in page.lower() for tag in ("script", "iframe", "object", "embed"))
+    name = Path(texts[0].replace("\0", "") or "x")
+    results = [FileResult(name, None, TelltaleError(texts[1]), 1.0)]
+    for form in (format_table, format_csv, format_json):
+        form(results).encode("utf-8")
+    format_json_line(results[0]).encode("utf-8")
+    shown = display_name(texts[2])
+    assert shown
+    assert all(character.isprintable() for character in shown)
+    Headers().add("X-Name", shown.encode("ascii", "replace").decode())
+
+
+def _document(texts: list[str], data: bytes) -> dict[str, Any]:
+    from tests.web_app.helpers import make_report
+    from utils.types import Outcome
+    from web_app.reports.document import build_document
+
+    outcome = list(Outcome)[len(data) % len(Outcome)]
+    analysis = {"id": "0" * 32, **make_report(outcome=outcome).to_dict()}
+    analysis["verdict"]["headline"] = texts[3]
+    analysis["notices"] = [{"code": texts[4], "text": texts[5]}]
+    for face in analysis["faces"]:
+        face["verdict"]["headline"] = texts[3]
+        face["experts"][0]["title"] = texts[4]
+    return build_document(analysis, display_name(texts[0]), "2026-01-01T00:00:00+00:00")
+
+
+def upload_body(data: bytes) -> None:
+    """A request's multipart body, without a server around it."""
+    from flask import Request
+    from werkzeug.test import EnvironBuilder
+
+    from web_app.store import MediaStore
+    from web_app.uploads import receive_upload
+
+    folder = _scratch() / "uploads"
+    folder.mkdir(exist_ok=True)
+    builder = EnvironBuilder(method="POST", data=data, content_type="multipart/form-data; boundary=b")
+    try:
+        upload = receive_upload(Request(builder.get_environ()), MediaStore(folder, 100_000), None)
+    except (BadRequestError, MediaError) as error:
+        assert error.status in (400, 413, 415)  # noqa: PT017 - no test
+    else:
+        MediaStore(folder, 100_000).remove(upload.file.name)
+    finally:
+        builder.close()
+    assert not list(folder.glob("*.part"))
+
+
+# Seeds
+
+
+def _media_seeds() -> list[bytes]:
+    return [data[:4096] for data in (*seeds.pictures().values(), *seeds.clips().values())]
+
+
+def _answers() -> list[bytes]:
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    outs = [io.BytesIO() for _ in range(3)]
+    write_frames(outs[0], [Frame(0, 0.0, pixels)], Facts(24, 16))
+    write_frames(
+        outs[1], [Frame(0, 0.0, pixels), Frame(1, 0.5, pixels)], Facts(24, 16, 1.0, 2.0, "h264", ("truncated",))
+    )
+    write_error(outs[2], TelltaleError("nothing"))
+    level = json.dumps({"level": ["no_network"]}).encode()
+    return [*(out.getvalue() for out in outs), b"TTMEDIA1" + len(level).to_bytes(4, "little") + level]
+
+
+def _feedback_lines() -> list[bytes]:
+    entry = {
+        "schema_version": 1, "time": "2026-01-01T00:00:00+00:00", "detection_id": "0" * 32, "client_id": "c",
+        "media_sha256": "0" * 64, "model_version": "v", "prediction": "fake", "fake_probability": 0.9,
+        "judgement": "incorrect", "actual": "real", "category": "false_alarm", "note": None,
+    }  # fmt: skip
+    line = json.dumps(entry).encode()
+    return [line + b"\n", line + b"\n" + line[:40] + b"\n" + line + b"\n"]
+
+
+def _bodies() -> list[bytes]:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="photo.png"\r\n\r\n'
+    picture = seeds.save("PNG")[:600]
+    return [head + picture + b"\r\n--b--\r\n", head.replace(b"file", b"other", 1) + b"x\r\n" + head + picture]
+
+
+TARGETS = {
+    "sniff": Target(sniffing, _media_seeds),
+    "child_protocol": Target(child_protocol, _answers),
+    "feedback_reader": Target(feedback_reader, _feedback_lines),
+    "config_reader": Target(config_reader, lambda: [(ROOT / "config.ini").read_bytes()[:3000], b"[server]\nport=1\n"]),
+    "report_renderer": Target(
+        report_renderer, lambda: [b"photo.png|a|b|c|d|e", b"<script>|=1+1|\xe2\x80\xae|\xff\xfe|\"'><svg onload=x>|\0"]
+    ),
+    "upload_body": Target(upload_body, _bodies),
+}
+"""All readers by name."""

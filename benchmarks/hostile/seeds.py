@@ -1,0 +1,79 @@
+"""Small healthy pictures and clips of every format, drawn here: what the mutations start from."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+CLIPS = {
+    "mp4": ("mp4", "libx264"),
+    "mov": ("mov", "mpeg4"),
+    "matroska": ("matroska", "libx264"),
+    "webm": ("webm", "libvpx"),
+    "avi": ("avi", "mpeg4"),
+    "flv": ("flv", "flv"),
+}
+"""Our name of the container, FFmpeg's muxer, and an encoder that fits."""
+
+
+def drawing(width: int = 96, height: int = 64, shift: int = 0) -> Image.Image:
+    """A picture with gradients, edges and noise."""
+    y, x = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(shift).integers(0, 24, (height, width))
+    planes = ((x * 2 + shift * 9) % 256, (y * 3) % 200 + noise, ((x + y + shift * 5) // 8 % 2) * 200)
+    return Image.fromarray(np.stack(planes, axis=2).astype(np.uint8))
+
+
+def save(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    """A drawing as a file."""
+    out = io.BytesIO()
+    drawing().convert(mode).save(out, kind, **options)
+    return out.getvalue()
+
+
+def pictures() -> dict[str, bytes]:
+    """Pictures by name, each variant with another path through a decoder."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    more = [drawing(shift=n) for n in range(1, 4)]
+    rich = {"exif": exif, "icc_profile": bytes(700), "xmp": b"<x:xmpmeta/>"}
+    return {
+        "jpeg": save("JPEG"),
+        "jpeg-rich": save("JPEG", **rich),
+        "jpeg-progressive": save("JPEG", progressive=True),
+        "jpeg-cmyk": save("JPEG", "CMYK"),
+        "jpeg-grey": save("JPEG", "L"),
+        "jpeg-mpo": save("MPO", save_all=True, append_images=more),
+        "png": save("PNG"),
+        "png-rich": save("PNG", exif=exif, icc_profile=bytes(700)),
+        "png-palette": save("PNG", "P", transparency=3),
+        "png-16": save("PNG", "I;16"),
+        "png-1": save("PNG", "1"),
+        "apng": save("PNG", save_all=True, append_images=more),
+        "webp": save("WEBP"),
+        "webp-lossless": save("WEBP", "RGBA", lossless=True),
+        "webp-rich": save("WEBP", exif=exif, icc_profile=bytes(700)),
+        "webp-animated": save("WEBP", save_all=True, append_images=more),
+    }
+
+
+def clip(name: str, count: int = 10) -> bytes:
+    """A clip of one second in a container of `CLIPS`."""
+    muxer, encoder = CLIPS[name]
+    out = io.BytesIO()
+    with av.open(out, "w", format=muxer) as sink:
+        stream = sink.add_stream(encoder, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(count):
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(drawing(shift=index)))))
+        sink.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def clips() -> dict[str, bytes]:
+    """A clip of each container."""
+    return {name: clip(name) for name in CLIPS}

@@ -1,0 +1,193 @@
+"""Kill the writing of feedback at every step, again and again, and see whether anything was lost.
+
+    python -m benchmarks.kill_feedback --rounds 20
+
+Each round forks a process per step. It says something about a medium, changes it, withdraws it, or decides about it,
+and dies by SIGKILL at that step. Then the database is made to agree with the log, as the worker does at its start, and
+everything that was acknowledged must stand, in the log and in the database alike. Prints a summary as JSON; exit code 1
+when something was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import hashlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import sqlalchemy as sa
+
+from utils.learning import feedback_log
+from utils.learning.feedback_log import DecisionEntry, FeedbackEntry, read_feedback_log
+from web_app.db import Database, FeedbackRow, ReviewedMediumRow
+from web_app.learning import voices
+from web_app.migrations import migrate
+from web_app.paths import InstancePaths
+
+STEPS = ("before the line", "half a line", "line not synced", "line on the disk", "row not committed", "acknowledged")
+ACTIONS = ("say", "change", "withdraw", "decide")
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def die(*_: object, **__: object) -> NoReturn:
+    """End this process as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise SystemExit
+
+
+def entry(number: int, actual: str, moment: int) -> FeedbackEntry:
+    """A user's word; the medium follows from the number."""
+    return FeedbackEntry(
+        time=START + dt.timedelta(seconds=moment), detection_id=f"d{number}", client_id="user",
+        media_sha256=sha256_of(number), model_version="v1", prediction="real", fake_probability=0.2,
+        judgement="incorrect" if actual == "fake" else "correct", actual=actual, category="miss",
+    )  # fmt: skip
+
+
+def sha256_of(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def arm(step: str) -> None:
+    """Put the end of this process at a step of writing."""
+    write = os.write
+    append, store = voices.append_feedback, voices._store
+
+    def half(descriptor: int, line: bytes) -> NoReturn:
+        write(descriptor, line[: len(line) // 2])
+        die()
+
+    def append_and_die(*values: Any) -> NoReturn:
+        append(*values)
+        die()
+
+    def store_and_die(*values: Any) -> NoReturn:
+        store(*values)
+        die()
+
+    if step == "before the line":
+        voices.append_feedback = die
+    elif step == "half a line":
+        feedback_log.os.write = half  # type: ignore[assignment]
+    elif step == "line not synced":
+        feedback_log.os.fsync = die
+    elif step == "line on the disk":
+        voices.append_feedback = append_and_die
+    elif step == "row not committed":
+        voices._store = store_and_die
+
+
+def act(action: str, number: int, moment: int, folder: Path) -> None:
+    """Do one thing as the server does it."""
+    paths, database = InstancePaths(folder), open_database(folder)
+    if action == "withdraw":
+        voices.withdraw_voice(database, paths, sha256_of(number), "user")
+    elif action == "decide":
+        when = START + dt.timedelta(seconds=moment)
+        decision = DecisionEntry(
+            time=when, media_sha256=sha256_of(number), moderator_id="m", decision="accept", label="fake"
+        )
+        voices.decide(database, paths, decision)
+    else:
+        voices.save_voice(database, paths, entry(number, "fake" if action == "change" else "real", moment))
+
+
+def open_database(folder: Path) -> Database:
+    return Database(f"sqlite:///{folder / 'telltale.sqlite3'}")
+
+
+def killed(step: str, work: Callable[[], None]) -> bool:
+    """Run `work` in a process that dies at `step`; whether it came to the acknowledgement."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        arm(step)
+        work()
+        os.write(writing, b"201")
+        die()
+    os.close(writing)
+    acknowledged = os.read(reading, 3) == b"201"
+    os.close(reading)
+    _, status = os.waitpid(child, 0)
+    if not os.WIFSIGNALED(status):
+        raise RuntimeError(f"the process at step {step!r} ended by itself with {status}")
+    return acknowledged
+
+
+def check(folder: Path, promised: dict[int, set[str | None]]) -> list[str]:
+    """What is wrong after a reconciliation: log and database differ, or something promised is not there.
+
+    Args:
+        folder: the instance.
+        promised: per medium the labels that may stand now, None for no voice.
+    """
+    database, paths = open_database(folder), InstancePaths(folder)
+    voices.reconcile(database, paths)
+    log = read_feedback_log(paths.feedback_log)
+    standing = {sha256: each.actual for (sha256, _), each in log.standing().items()}
+    with database.read() as session:
+        rows = {row.media_sha256: row.actual for row in session.scalars(sa.select(FeedbackRow))}
+        decided = set(
+            session.scalars(sa.select(ReviewedMediumRow.media_sha256).where(ReviewedMediumRow.decision.is_not(None)))
+        )
+        sound = session.scalar(sa.text("PRAGMA integrity_check")) == "ok"
+    database.close()
+    faults = [] if sound else ["the database is damaged"]
+    if rows != standing:
+        faults.append("log and database differ")
+    if decided != set(log.standing_decisions()):
+        faults.append("decisions of log and database differ")
+    for number, allowed in promised.items():
+        if rows.get(sha256_of(number)) not in allowed:
+            faults.append(f"medium {number}: {rows.get(sha256_of(number))} stands, not one of {allowed}")
+    return faults
+
+
+def run(folder: Path, rounds: int) -> dict[str, Any]:
+    """Kill `rounds` times at each step; the summary."""
+    paths = InstancePaths(folder)
+    paths.create()
+    database = open_database(folder)
+    migrate(database)
+    database.close()
+    promised: dict[int, set[str | None]] = {}
+    result_of: dict[str, str | None] = {"say": "real", "change": "fake", "withdraw": None}
+    faults: list[str] = []
+    kills = acknowledged = 0
+    for turn in range(rounds):
+        for number, step in enumerate(STEPS):
+            action = ACTIONS[(turn + number) % len(ACTIONS)]
+            before = promised.get(number, {None})
+            done = killed(step, lambda a=action, n=number, k=kills: act(a, n, k + 1, folder))  # type: ignore[misc]
+            kills += 1
+            acknowledged += done
+            if action != "decide":
+                # without an answer either may hold: the word may have reached the disk or not
+                promised[number] = {result_of[action]} if done else before | {result_of[action]}
+            faults += [f"round {turn}, {step}, {action}: {fault}" for fault in check(folder, promised)]
+    damaged = len(read_feedback_log(paths.feedback_log).damaged)
+    return {"kills": kills, "acknowledged": acknowledged, "torn_lines": damaged, "faults": faults}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; 0 when nothing was lost."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.kill_feedback", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--rounds", type=int, default=20, help="kills per step (20: 120 kills in all)")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="telltale-kill-") as folder:
+        summary = run(Path(folder) / "instance", given.rounds)
+    print(json.dumps(summary, indent=2))
+    return 1 if summary["faults"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What the reliability runs share: a server in a process of its own, uploads, and figures with their goals."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.client
+import json
+import math
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
+from web_app.jobs.supervisor import settings_environ
+from web_app.paths import ROOT, InstancePaths
+
+JPEG_HEAD = b"\xff\xd8\xff\xe0"
+BOUNDARY = "telltale-reliability"
+CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+SERVE = """
+import sys
+from utils.config import load_settings
+from web_app.serve import serve
+worker = sys.argv[1:]
+sys.exit(serve(load_settings(), with_worker=bool(worker), verify=lambda settings: None, command=worker or None))
+"""
+STAND_IN = (sys.executable, "-m", "tests.web_app.fake_worker")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value with what it should be.
+
+    Args:
+        name: what was measured.
+        value: in words.
+        goal: in words.
+        reached: whether the value meets the goal.
+        timed: whether the value depends on the machine's speed; the short forms in the tests do not judge these.
+    """
+
+    name: str
+    value: str
+    goal: str
+    reached: bool
+    timed: bool = False
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """A table of figures."""
+    width = max(len(figure.name) for figure in figures)
+    for figure in figures:
+        print(f"{'ok  ' if figure.reached else 'MISS'} {figure.name:<{width}}  {figure.value}  (goal: {figure.goal})")
+
+
+def main(run: Callable[[bool], list[Figure]]) -> None:
+    """Run one module's measurement from the command line; `--short` for the form that the tests use."""
+    figures = run("--short" in sys.argv[1:])
+    print_figures(figures)
+    sys.exit(0 if all(figure.reached for figure in figures) else 1)
+
+
+def make_settings(folder: Path, **jobs: Any) -> Settings:
+    """Settings that write below `folder` and listen on a free port; keywords replace keys of [jobs]."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    return Settings(
+        server=ServerSettings(port=port, log_level="error"),
+        storage=StorageSettings(instance_dir=str(folder / "instance")),
+        media=MediaSettings(max_file_mb=8),
+        jobs=dataclasses.replace(JobSettings(poll_s=0.05, lease_s=5.0, max_waiting=100_000), **jobs),
+    )
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A temporary folder for one run; on the disk that TMPDIR names."""
+    with tempfile.TemporaryDirectory(prefix="telltale-reliability-") as name:
+        yield Path(name)
+
+
+class Server:
+    """The web server in a process of its own, with or without a worker.
+
+    Args:
+        settings: the whole configuration.
+        worker: the command of the worker; empty for none.
+    """
+
+    def __init__(self, settings: Settings, worker: Sequence[str] = ()) -> None:
+        self.settings = settings
+        self._worker = tuple(worker)
+        self.process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        self.process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+            [sys.executable, "-c", SERVE, *self._worker], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **settings_environ(self.settings)},
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        if "is ready at" not in self.process.stdout.readline():
+            raise RuntimeError("the server did not start")
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.process = None
+
+    def terminate(self) -> float:
+        """End it with SIGTERM; returns the seconds it took."""
+        assert self.process is not None
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        return time.monotonic() - started
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def connect(self, timeout_s: float = 30.0) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.settings.server.port, timeout=timeout_s)
+
+
+def multipart(content: bytes) -> bytes:
+    """The body of an upload."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="photo.jpg"\r\n\r\n'
+    return head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def photo(order: str, size: int, number: int) -> bytes:
+    """Content that sniffs as JPEG, differs for each number, and tells the stand-in for the analysis what to do."""
+    return (JPEG_HEAD + f"|{order}|{number}|{os.getpid()}|".encode()).ljust(size, b"\x5a")
+
+
+def send_upload(connection: http.client.HTTPConnection, content: bytes) -> tuple[int, dict[str, Any]]:
+    """Upload without waiting for the verdict; status and answer."""
+    connection.request(
+        "POST", "/api/detect", multipart(content), {"Content-Type": CONTENT_TYPE, "Prefer": "respond-async"}
+    )
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+def get_json(connection: http.client.HTTPConnection, path: str) -> tuple[int, dict[str, Any]]:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of the values do not exceed (nearest rank); 0 without values."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
+
+
+def wait_until(condition: Callable[[], Any], seconds: float) -> Any:
+    """The first true value of the condition; raises TimeoutError if there is none in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise TimeoutError("it did not happen in time")
+
+
+def query(settings: Settings, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Rows of the instance's database, read from outside the server."""
+    connection = sqlite3.connect(InstancePaths.of(settings).database, timeout=30)
+    try:
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.close()
+
+
+def store_faults(settings: Settings) -> list[str]:
+    """What is wrong between rows and files: files missing, cut short or with other content, rows without a medium."""
+    uploads = InstancePaths.of(settings).uploads
+    faults = []
+    for sha256, size, name in query(settings, "SELECT sha256, size_bytes, stored_name FROM media"):
+        path = uploads / name
+        if not path.is_file():
+            faults.append(f"{name}: missing")
+        elif path.stat().st_size != size or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            faults.append(f"{name}: other content")
+    return faults

@@ -1,0 +1,190 @@
+"""Pictures of every page, light, dark and on a phone, taken from a real server with the real networks.
+
+    python -m benchmarks.screenshots [--out docs/images] [--only light dark phone]
+
+The server runs on a free port over a temporary instance folder; the media are made from scikit-image's astronaut. The
+pictures are reduced to 256 colours to stay small. Look at each before you commit it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+START_S, STEP_MS = 180.0, 600_000  # a busy machine is slow
+COLOURS = 256
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way to look at the pages: window size in pixels, and the preferred colours."""
+
+    name: str
+    width: int
+    height: int
+    scheme: str
+
+
+LOOKS = (Look("light", 1180, 860, "light"), Look("dark", 1180, 860, "dark"), Look("phone", 390, 800, "light"))
+
+
+def main() -> int:
+    """Entry point of the command; 1 where there is no browser."""
+    parser = argparse.ArgumentParser(description="Take pictures of every page.")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder for the PNG files")
+    parser.add_argument("--only", nargs="+", choices=[look.name for look in LOOKS], help="these looks only")
+    given = parser.parse_args()
+    browser = os.environ.get("TELLTALE_TEST_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if browser is None:
+        print("There is no Chromium on this machine (Debian: apt-get install chromium).", file=sys.stderr)
+        return 1
+    looks = [look for look in LOOKS if not given.only or look.name in given.only]
+    given.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        media = make_media(Path(folder))
+        port = free_port()
+        environment = {
+            **os.environ,
+            "TELLTALE_STORAGE__INSTANCE_DIR": f"{folder}/instance",
+            "TELLTALE_SERVER__PORT": str(port),
+        }
+        server = subprocess.Popen([sys.executable, "web_app/app.py"], cwd=ROOT, env=environment)
+        try:
+            base = f"http://127.0.0.1:{port}/"
+            wait_for(base)
+            take_all(base, media, browser, looks, lambda name: given.out / f"page-{name}.png")
+        finally:
+            server.terminate()
+            server.wait(60)
+    return 0
+
+
+def make_media(folder: Path) -> list[Path]:
+    """A photo and a clip of one person."""
+    import av
+    import numpy as np
+    from PIL import Image
+    from skimage.data import astronaut
+
+    photo, clip = folder / "portrait.jpg", folder / "clip.mp4"
+    person = np.ascontiguousarray(astronaut(), dtype=np.uint8)
+    Image.fromarray(person).save(photo, quality=92)
+    with av.open(str(clip), "w") as container:
+        stream: Any = container.add_stream("h264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 512, 384, "yuv420p"
+        for index in range(75):
+            moved = np.roll(person, round(18 * np.sin(index / 14)), axis=1)[:384]
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return [photo, clip]
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(base: str) -> None:
+    """Until the server can analyse."""
+    until = time.monotonic() + START_S
+    while time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(f"{base}api/ready", timeout=5):  # noqa: S310 (our own address)
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(1)
+    raise TimeoutError("the server did not become ready")
+
+
+def take_all(base: str, media: list[Path], browser: str, looks: list[Look], target: Callable[[str], Path]) -> None:
+    """Analyse the media once, then visit every page in every look."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
+        first = chromium.new_context(viewport={"width": 1180, "height": 860})
+        page = first.new_page()
+        page.set_default_timeout(STEP_MS)
+        addresses = analyse(page, base, media)
+        state = first.storage_state()  # the cookie that owns the analyses
+        for look in looks:
+            context = chromium.new_context(
+                viewport={"width": look.width, "height": look.height}, color_scheme=look.scheme,
+                reduced_motion="reduce", storage_state=state,
+            )  # fmt: skip
+            page = context.new_page()
+            page.set_default_timeout(STEP_MS)
+            visit(page, base, addresses, lambda name, look=look: target(f"{name}-{look.name}"))
+            context.close()
+        chromium.close()
+
+
+def analyse(page: Any, base: str, media: list[Path]) -> dict[str, str]:
+    """Upload the media, look closer at the photo, and give the permalinks."""
+    addresses = {}
+    for path in media:
+        page.goto(base)
+        page.set_input_files("#file", [path])
+        page.wait_for_selector(".verdict")
+        addresses[path.stem] = page.locator("a:has-text('Permanent link')").get_attribute("href")
+        if path.stem == "portrait":
+            page.click("text=Look closer")
+            page.wait_for_selector(".closeup__maps")
+    return addresses
+
+
+def visit(page: Any, base: str, addresses: dict[str, str], target: Callable[[str], Path]) -> None:
+    """One picture per page, the whole page each."""
+
+    def shoot(name: str) -> None:
+        page.wait_for_timeout(700)
+        page.screenshot(path=str(target(name)), full_page=True)
+        reduce_colours(target(name))
+
+    page.goto(base)
+    shoot("start")
+    page.goto(base.rstrip("/") + addresses["portrait"])
+    page.wait_for_selector(".closeup__maps")
+    faithful = page.locator(".choice:not([data-off]) >> nth=-1")
+    faithful.click()
+    shoot("photo")
+    page.goto(base.rstrip("/") + addresses["clip"])
+    page.wait_for_selector(".plot__dot")
+    page.locator(".plot").press("End")
+    shoot("video")
+    page.goto(f"{base}history")
+    page.wait_for_selector(".entries tbody tr")
+    shoot("history")
+    page.goto(f"{base}model")
+    shoot("model")
+
+
+def reduce_colours(path: Path) -> None:
+    """Make a PNG smaller with a palette."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path} {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The API's page, the printed report and the live camera in a browser, over the real server with canned reports."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from tests.browser.canned_reports import REPORTS
+from tests.browser.conftest import ARGUMENTS, NAMES, TIMEOUT_MS
+from tests.browser.test_axe import violations_in_all_looks
+from tests.web_app.helpers import accept_weights, make_settings, running_worker
+from utils.types import Report
+from web_app.app import create_app
+from web_app.jobs.runner import Progress
+from web_app.services import EXTENSION
+
+Give = Callable[[str], dict[str, Any]]
+
+
+def portrait(path: Path, progress: Progress) -> Report:
+    progress("decode", 0.5)
+    return REPORTS["portrait"]
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    settings = make_settings(tmp_path)
+    built = create_app(settings, verify=accept_weights)
+    with running_worker(settings, portrait):
+        yield built
+    built.extensions[EXTENSION].close()
+
+
+def test_the_api_can_be_read_and_tried_out_under_the_strict_policy(open_page: Callable[..., Any]) -> None:
+    page = open_page("api/docs")
+    page.wait_for_selector("#operations-detect-detect_image")
+    page.click("#operations-health-get_health .opblock-summary")
+    page.click("#operations-health-get_health .try-out__btn")
+    page.click("#operations-health-get_health .execute")
+    page.wait_for_selector("#operations-health-get_health .live-responses-table :text('200')")
+    assert '"status": "ok"' in page.inner_text("#operations-health-get_health .live-responses-table")
+
+
+def test_the_report_shows_the_picture_and_prints_well(open_page: Callable[..., Any], photo: Give, axe: str) -> None:
+    page = open_page()
+    made = page.request.post(f"{page.url}api/detect/image", multipart={"file": photo("me.jpg")})
+    page.goto(f"{page.url}api/detections/{made.json()['id']}/report?format=html")
+    assert page.inner_text("h1") == "me.jpg"
+    assert page.locator("svg.picture rect").count() >= 1
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 320, "height": 600})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert violations_in_all_looks(page, axe) == {}
+    printed = page.pdf(format="A4")
+    assert printed.startswith(b"%PDF-")
+    assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") <= 4
+
+
+@pytest.fixture
+def camera_page(browser: Any) -> Iterator[Any]:
+    """A page in a browser with Chromium's own test camera, started like the other one."""
+    path = os.environ.get("TELLTALE_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    launched = browser.browser_type.launch(executable_path=path, args=[*ARGUMENTS, *camera])
+    page = launched.new_page()
+    page.set_default_timeout(3 * TIMEOUT_MS)
+    yield page
+    launched.close()
+
+
+def test_the_live_camera_shows_a_running_score_and_keeps_nothing(camera_page: Any, address: str) -> None:
+    complaints: list[str] = []
+    camera_page.on("pageerror", lambda error: complaints.append(str(error)))
+    camera_page.goto(f"{address}live")
+    camera_page.wait_for_selector("#state:has-text('off')")
+    camera_page.click("#start")
+    camera_page.wait_for_selector("#score:has-text('mean of 2')")
+    assert camera_page.locator("#boxes rect").count() >= 1
+    camera_page.click("#stop")
+    camera_page.wait_for_selector("#state:has-text('off')")
+    assert camera_page.evaluate("document.getElementById('camera').srcObject") is None
+    assert camera_page.request.get(f"{address}api/history").json()["total"] == 0
+    assert complaints == []
+
+
+def test_the_live_page_is_accessible(open_page: Callable[..., Any], axe: str) -> None:
+    page = open_page("live")
+    page.wait_for_selector("#state")
+    assert violations_in_all_looks(page, axe) == {}
+
+
+def test_only_the_live_page_may_use_the_camera(app: Flask) -> None:
+    client = app.test_client()
+    assert "camera=(self)" in client.get("/live").headers["Permissions-Policy"]
+    for path in ("/", "/history", "/api/docs"):
+        assert "camera=()" in client.get(path).headers["Permissions-Policy"]

@@ -1,0 +1,84 @@
+"""axe-core over every page and state, in both themes and at 320 pixels: no violation of WCAG 2.2 A and AA.
+
+axe-core (MPL-2.0) comes inside the package `axe-playwright-python`; only its script is used.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.browser.test_closeup import look_closer
+from tests.browser.test_flow import Give, Open, analyse
+
+LOOKS = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"color_scheme": "light", "viewport": {"width": 320, "height": 640}},
+    "phone-dark": {"color_scheme": "dark", "viewport": {"width": 320, "height": 640}},
+}
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def violations(page: Any, axe: str) -> list[str]:
+    """What axe finds on a page as it is now, one line per kind with the first element."""
+    page.evaluate(axe)
+    result = page.evaluate(f"axe.run(document, {{ runOnly: {json.dumps(TAGS)} }})")
+    assert len(result["passes"]) > 10, "axe has looked at the page"
+    return [f"{found['id']}: {found['help']} {found['nodes'][0]['html']}" for found in result["violations"]]
+
+
+def violations_in_all_looks(page: Any, axe: str) -> dict[str, list[str]]:
+    """`violations` per look, for a page that need not be loaded again for each; only looks that have some."""
+    found = {}
+    for look, options in LOOKS.items():
+        page.emulate_media(color_scheme=options["color_scheme"])
+        page.set_viewport_size(options.get("viewport", {"width": 1280, "height": 900}))
+        found[look] = violations(page, axe)
+    return {look: lines for look, lines in found.items() if lines}
+
+
+def test_axe_sees_what_it_should(open_page: Open, axe: str) -> None:
+    page = open_page("history")
+    page.evaluate(
+        "document.querySelector('input[name=text]').closest('label').replaceWith(document.createElement('input'))"
+    )
+    assert [found.split(":")[0] for found in violations(page, axe)] == ["label"]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_pages_without_a_result(open_page: Open, axe: str, look: str) -> None:
+    page = open_page(**LOOKS[look])
+    found = {"start": violations(page, axe)}
+    for path, ready in (("history", ".empty"), ("model", ".figures"), ("detections/missing", ".problem")):
+        page.goto(page.url.split("/desk/")[0] + f"/desk/{path}")
+        page.wait_for_selector(ready)
+        found[path] = violations(page, axe)
+    assert found == {key: [] for key in found}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_pages_with_results(open_page: Open, axe: str, look: str, photo: Give, clip: Give) -> None:
+    page = open_page(**LOOKS[look])
+    look_closer(page, photo("portrait.jpg"), photo("broken.jpg"))
+    page.wait_for_selector(".item[data-state=failed]")
+    page.check(".face:visible .choice:has-text('ViT') input")
+    page.click(".details summary")
+    found = {"photo": violations(page, axe)}
+    page.click("text=The verdict is incorrect")
+    page.wait_for_selector(".feedback__thanks")
+    found["feedback"] = violations(page, axe)
+    page.click("nav >> text=History")
+    page.wait_for_selector(".entries tbody tr")
+    page.click("[aria-label^='Compare versions'] >> nth=-1")
+    page.wait_for_selector(".versions")
+    found["history"] = violations(page, axe)
+    page.click("[aria-label^='Delete: '] >> nth=0")
+    found["dialog"] = violations(page, axe)
+    page.keyboard.press("Escape")
+    page.click("nav >> text=Analyse")
+    analyse(page, clip("clip.webm"))
+    found["video"] = violations(page, axe)
+    assert found == {key: [] for key in found}

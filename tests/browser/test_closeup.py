@@ -1,0 +1,142 @@
+"""A closer look at a face: asked for, followed, shown over the picture, and greyed out where a map means nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.browser.test_flow import Give, Open, analyse, until
+
+HEAT = "document.querySelector('.heat')"
+
+
+def look_closer(page: Any, *files: dict[str, Any]) -> None:
+    """Analyse and ask for the closer look at the deciding face."""
+    analyse(page, *files)
+    page.click(".face:visible .closeup >> text=Look closer")
+    page.wait_for_selector(".face:visible .closeup__maps")
+
+
+def test_heatmap_lies_on_the_face_with_its_worth_and_opacity(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    look_closer(page, photo("portrait.jpg"))
+    assert page.inner_text("#live") == "The closer look is ready."
+    assert page.evaluate(f"{HEAT}.hasAttribute('hidden')")
+    assert page.is_disabled(".face:visible input[type=range]")
+
+    page.check(".face:visible .choice:has-text('ViT') input")
+    until(page, f"!{HEAT}.hasAttribute('hidden')")
+    assert "more than 9 of 9 random masks" in page.inner_text(".face:visible .closeup__worth")
+    picture = page.locator(".stage img").bounding_box()
+    heat = page.locator(".heat__colour").bounding_box()
+    scale = picture["width"] / 960
+    assert abs(heat["x"] - picture["x"] - 174 * scale) < 2
+    assert abs(heat["width"] - 102 * scale) < 2
+    page.locator(".face:visible input[type=range]").press("End")
+    assert page.evaluate("document.querySelector('.heat__colour').style.opacity") == "1"
+
+    page.check(".face:visible .choice:has-text('ResNeXt') input")
+    assert "no better than random. It beats only 4 of 9" in page.inner_text(".face:visible .closeup__worth")
+    assert page.is_disabled(".face:visible input[type=range]")
+    assert page.evaluate(f"{HEAT}.hasAttribute('hidden')")
+    page.check(".face:visible .choice:has-text('CNN') input")
+    assert "no map" in page.inner_text(".face:visible .closeup__worth")
+
+
+def test_stability_names_what_flips(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    look_closer(page, photo("portrait.jpg"))
+    rows = page.locator(".face:visible .closeup__stability tbody tr").all_inner_texts()
+    assert [row.split("\t")[0] for row in rows] == [
+        "As it is",
+        "Saved again as JPEG of quality 50",
+        "Scaled to half its size",
+    ]
+    assert "Inconclusive" in rows[1]
+    assert "The verdict changes under one" in page.inner_text(".face:visible .closeup__stability")
+
+
+def test_closer_look_survives_a_reload_and_belongs_to_one_face(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    look_closer(page, photo("portrait.jpg"))
+    page.click("text=Permanent link")
+    page.wait_for_selector(".face:visible .closeup__maps")
+    page.click("[role=tab] >> text=Person 2")
+    page.wait_for_selector(".face:visible .closeup >> text=Look closer")
+
+
+def test_map_of_a_clip_is_shown_at_its_frame_only(open_page: Open, clip: Give) -> None:
+    page = open_page()
+    look_closer(page, clip("clip.webm"))
+    until(page, "document.querySelector('.stage video').readyState >= 2")
+    page.check(".face:visible .choice:has-text('ViT') input")
+    until(page, f"!{HEAT}.hasAttribute('hidden')")
+    until(page, "Math.abs(document.querySelector('.stage video').currentTime - 2.125) < 0.06")
+    page.locator(".plot").press("Home")
+    until(page, f"{HEAT}.hasAttribute('hidden')")
+
+
+def test_feedback_is_taken_back_and_says_what_becomes_of_it(open_page: Open, photo: Callable[[str], Any]) -> None:
+    page = open_page()
+    analyse(page, photo("portrait.jpg"))
+    page.fill("#feedback-note", "Known from the agency.")
+    page.click("text=Say more about each person")
+    page.select_option("select[name=face-1]", "real")
+    page.click("text=The verdict is correct")
+    page.wait_for_selector(".feedback__thanks")
+    assert "It waits for a second voice." in page.inner_text(".feedback")
+    page.click("text=Permanent link")
+    page.wait_for_selector(".feedback__thanks")
+    assert "Your note: Known from the agency." in page.inner_text(".feedback")
+    page.click(".feedback >> text=Undo")
+    page.wait_for_selector("text=The verdict is incorrect")
+    assert page.inner_text("#live") == "Your answer was taken back."
+    page.reload()
+    page.wait_for_selector("text=The verdict is incorrect")
+    assert page.locator(".feedback__thanks").count() == 0
+
+
+def test_history_searches_compares_and_clears(open_page: Open, photo: Give, clip: Give) -> None:
+    page = open_page()
+    page.set_input_files("#file", [photo("portrait.jpg"), photo("landscape.jpg"), clip("clip.webm")])
+    until(page, "document.querySelectorAll('.item[data-state=done]').length === 3")
+    page.click("nav >> text=History")
+    page.wait_for_selector(".entries tbody tr")
+    assert "kept until you delete them" in page.inner_text(".retention")
+    until(page, "[...document.querySelectorAll('.entries__preview img')].filter((i) => i.naturalWidth).length === 2")
+    page.fill("input[name=text]", "PORT")
+    until(page, "document.querySelectorAll('.entries tbody tr').length === 1")
+    assert page.url.endswith("history?text=PORT")
+    page.click("[aria-label='Compare versions: portrait.jpg']")
+    page.wait_for_selector(".versions li")
+    assert "v-older" in page.inner_text(".versions")
+    assert page.get_attribute("[aria-label='Compare versions: portrait.jpg']", "aria-expanded") == "true"
+    page.fill("input[name=text]", "")
+    until(page, "document.querySelectorAll('.entries tbody tr').length === 3")
+    page.fill("input[name=since]", "2998-01-01")
+    page.wait_for_selector(".empty")
+    page.fill("input[name=since]", "")
+    page.wait_for_selector(".entries tbody tr")
+    page.click("#clear")
+    page.click("dialog >> text=Keep it")
+    assert page.locator(".entries tbody tr").count() == 3
+    page.click("#clear")
+    page.click("dialog >> text=Delete everything")
+    page.wait_for_selector(".empty")
+    assert page.inner_text("#live") == "3 analyses were deleted."
+
+
+def test_phone_offers_its_camera(open_page: Open, photo: Give) -> None:
+    page = open_page(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 700})
+    with page.expect_file_chooser() as chosen:
+        page.click("text=Take a photo")
+    assert page.get_attribute("#camera-photo", "capture") == "user"
+    chosen.value.set_files([photo("portrait.jpg")])
+    page.wait_for_selector(".verdict")
+
+
+def test_model_page_tells_training_and_false_alarms(open_page: Open) -> None:
+    page = open_page("model")
+    assert page.inner_text("h1") == "The model"
+    assert page.locator("h2").all_inner_texts()[:2] == ["Scorecard", "False alarms per real source"]
+    assert page.locator(".expert-cards li").count() == 4

@@ -1,0 +1,133 @@
+"""Replaying reports: with tiny networks the score comes back; every other case has its own answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import inference
+from utils.config import Settings
+from utils.detection import verify
+from utils.detection.pipeline import analyse, load_analyser
+from utils.errors import ConfigError, ReportError
+from utils.types import Pixels
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, photo: Pixels) -> Path:
+    path = tmp_path_factory.mktemp("verify") / "photo.png"
+    Image.fromarray(photo).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def document(file: Path, tiny_root: Path, settings_for: Callable[..., Settings]) -> dict[str, Any]:
+    """The report document of the photo, as the server writes it."""
+    found = analyse(file, load_analyser(settings_for(tiny_root, max_faces=3, frames=9)))
+    values = found.to_dict()
+    return {
+        "document": verify.DOCUMENT, "document_version": verify.DOCUMENT_VERSION, "sha256": found.media.sha256,
+        "model": {"version": found.model_version, "sha256": found.model_sha256}, "settings": values["settings"],
+        "analysis": values,
+    }  # fmt: skip
+
+
+def written(folder: Path, document: object) -> Path:
+    path = folder / "report.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    return path
+
+
+def run(folder: Path, document: object, file: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", str(root))
+    monkeypatch.setenv("TELLTALE_DETECTION__THREADS", "1")
+    return inference.main(["--verify", str(written(folder, document)), str(file)])
+
+
+def changed(document: dict[str, Any], **verdict: Any) -> dict[str, Any]:
+    analysis = {**document["analysis"], "verdict": {**document["analysis"]["verdict"], **verdict}}
+    return {**document, "analysis": analysis}
+
+
+def test_a_report_is_reproduced(
+    document: dict[str, Any], file: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert run(tmp_path, document, file, tiny_root, monkeypatch) == inference.EXIT_OK
+    assert "The score is reproduced" in capsys.readouterr().out
+
+
+def test_another_score_is_told(
+    document: dict[str, Any], file: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    p = document["analysis"]["verdict"]["probability"]
+    other = changed(document, probability=p + 0.01 if p < 0.5 else p - 0.01)
+    assert run(tmp_path, other, file, tiny_root, monkeypatch) == inference.EXIT_OTHER_SCORE
+    assert "a difference of 0.0100" in capsys.readouterr().out
+
+
+def test_another_file_is_told_without_loading_networks(
+    document: dict[str, Any], file: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.png"
+    other.write_bytes(file.read_bytes() + b"\x00")
+    assert run(tmp_path, document, other, tmp_path / "no weights", monkeypatch) == inference.EXIT_OTHER_FILE
+
+
+@pytest.mark.parametrize("change", [{"version": "v9"}, {"sha256": "0" * 64}, {"version": "../tiny"}])
+def test_other_networks_are_refused(
+    change: dict[str, str], document: dict[str, Any], file: Path, tiny_root: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    other = {**document, "model": {**document["model"], **change}}
+    assert run(tmp_path, other, file, tiny_root, monkeypatch) == inference.EXIT_UNUSABLE
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "no json", "[]", "{}", '{"document": "other"}', "[" * 100_000,
+        {"document": "telltale-report", "document_version": 2},
+        {"document": "telltale-report", "document_version": 1},
+        {"document": "telltale-report", "document_version": 1, "sha256": 3, "model": {}, "settings": [], "analysis": 0},
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_what_is_no_report_is_told(broken: object, file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ReportError):
+        verify.read_claim(written(tmp_path, broken))
+    assert inference.main(["--verify", str(tmp_path / "report.json"), str(file)]) == inference.EXIT_NO_REPORT
+
+
+@pytest.mark.parametrize("probability", [1.5, -0.1, float("nan"), "much", {}])
+def test_a_probability_is_one(probability: object, document: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ReportError):
+        verify.read_claim(written(tmp_path, changed(document, probability=probability)))
+
+
+def test_the_settings_of_the_report_are_taken(document: dict[str, Any], tmp_path: Path) -> None:
+    claim = verify.read_claim(written(tmp_path, document))
+    own = dataclasses.replace(Settings(), media=dataclasses.replace(Settings().media, min_side_px=99))
+    used = verify.settings_of(claim, own)
+    assert (used.detection.max_faces, used.media.frames, used.media.min_side_px) == (3, 9, 99)
+    assert used.weights.version == document["model"]["version"]
+    assert verify.missing_settings(claim) == ()
+    hostile = {**document, "settings": {**document["settings"], "frames": 10**9}}
+    with pytest.raises(ConfigError):
+        verify.settings_of(verify.read_claim(written(tmp_path, hostile)), own)
+    old = verify.read_claim(written(tmp_path, {**document, "settings": {}}))
+    assert "threshold" in verify.missing_settings(old)
+
+
+def test_the_command_line_asks_for_one_file(tmp_path: Path) -> None:
+    for arguments in (["--verify", "r.json"], ["--verify", "r.json", "a", "b"]):
+        with pytest.raises(SystemExit) as ended:
+            inference.main(arguments)
+        assert ended.value.code == inference.EXIT_USAGE

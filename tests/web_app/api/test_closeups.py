@@ -1,0 +1,212 @@
+"""Close-ups, heatmaps, thumbnails, versions of one file and clearing the history, over a worker with a canned look."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from tests.web_app.helpers import fake_analyse, make_settings, media_bytes, upload, wait_until
+from utils.config import PageSettings, Settings
+from utils.errors import MediaCorruptError
+from utils.types import Report
+from web_app.api import page_schemas
+from web_app.closeups import find_subject
+from web_app.db import CloseupRow, JobRow
+from web_app.jobs.queue import EXPLAIN, Claim
+from web_app.jobs.runner import Duties, Progress, run_worker
+from web_app.services import Services
+
+PNG = b"\x89PNG\r\n\x1a\n and so on"
+
+
+def canned_look(claim: Claim, progress: Progress) -> dict[str, Any]:
+    progress("explain", 0.5)
+    known = {"title": "T", "method": "M", "gain": 1.0, "random_gain": 0.2, "beaten": 9, "masks": 9, "faithful": True}
+    maps = [
+        {**known, "expert": "cnn", "png": base64.b64encode(PNG).decode()},
+        {**known, "expert": "vit", "png": None, "faithful": False},
+    ]
+    trial = {"code": "as_is", "title": "As it is", "outcome": "fake", "probability": 0.93, "flipped": False}
+    face = claim.payload["face"]
+    place = {"face": face, "frame": 0, "time_s": 0.0, "square": [1.0, 2.0, 30.0, 31.0], "model_version": "v-test"}
+    return {**place, "maps": maps, "trials": [trial]}
+
+
+class Worker:
+    """A worker in a thread; the next look fails if told to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.fail = False
+        self._stop = threading.Event()
+        duties = Duties(in_turn={EXPLAIN: self.look})
+        self._thread = threading.Thread(
+            target=run_worker, args=(settings, self.analyse, self._stop), kwargs={"duties": duties}
+        )
+        self._thread.start()
+
+    def analyse(self, path: Path, progress: Progress) -> Report:
+        path.with_name(path.name + ".thumb").write_bytes(b"\xff\xd8 small")
+        return fake_analyse(path, progress)
+
+    def look(self, claim: Claim, progress: Progress) -> dict[str, Any]:
+        if self.fail:
+            raise MediaCorruptError("Nothing could be decoded.")
+        return canned_look(claim, progress)
+
+    def end(self) -> None:
+        self._stop.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def worker(parts: Services, settings: Settings) -> Iterator[Worker]:
+    running = Worker(settings)
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def analysed(client: FlaskClient, worker: Worker) -> str:
+    return str(upload(client, media_bytes(), "/api/detect?wait=1").get_json()["id"])
+
+
+def closeup(client: FlaskClient, public_id: str, face: int = 0) -> dict[str, Any]:
+    answer = client.get(f"/api/detections/{public_id}/closeup?face={face}")
+    assert answer.status_code == 200
+    page_schemas.Closeup.model_validate(answer.get_json())
+    return dict(answer.get_json())
+
+
+def look(client: FlaskClient, public_id: str) -> dict[str, Any]:
+    assert client.post(f"/api/detections/{public_id}/closeup?face=0").status_code == 202
+    return wait_until(lambda: (found := closeup(client, public_id))["state"] in ("done", "failed") and found)
+
+
+def test_closeup_is_asked_for_followed_and_kept(client: FlaskClient, analysed: str) -> None:
+    assert closeup(client, analysed)["state"] is None
+    found = look(client, analysed)
+    assert found["state"] == "done"
+    assert found["result"]["square"] == [1.0, 2.0, 30.0, 31.0]
+    cnn, vit = found["result"]["maps"]
+    assert vit["heatmap"] is None
+    with client.get(cnn["heatmap"]) as picture:
+        assert (picture.data, picture.mimetype) == (PNG, "image/png")
+        assert "sandbox" in picture.headers["Content-Security-Policy"]
+        assert picture.headers["X-Content-Type-Options"] == "nosniff"
+    again = client.post(f"/api/detections/{analysed}/closeup?face=0").get_json()
+    assert again == found, "asking again changes nothing"
+
+
+def test_failed_closeup_says_why_and_may_be_tried_again(client: FlaskClient, analysed: str, worker: Worker) -> None:
+    worker.fail = True
+    found = look(client, analysed)
+    assert (found["state"], found["error"]["code"]) == ("failed", "media_corrupt")
+    worker.fail = False
+    assert look(client, analysed)["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", "closeup?face=7", 404, "not_found"),
+        ("GET", "closeup?face=7", 404, "not_found"),
+        ("POST", "closeup?face=-1", 422, "invalid_field"),
+        ("POST", "closeup", 422, "invalid_field"),
+        ("GET", "heatmap?face=0&expert=cnn", 404, "not_found"),
+        ("GET", "heatmap?face=0", 422, "invalid_field"),
+    ],
+)
+def test_what_is_not_there_is_told(
+    client: FlaskClient, analysed: str, method: str, path: str, status: int, code: str
+) -> None:
+    answer = client.open(f"/api/detections/{analysed}/{path}", method=method)
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+
+
+def test_unfinished_analysis_has_no_closeup(client: FlaskClient) -> None:
+    waiting = upload(client, media_bytes(), "/api/detect?wait=0").get_json()["id"]
+    assert client.post(f"/api/detections/{waiting}/closeup?face=0").get_json()["code"] == "conflict"
+
+
+def test_several_closeups_may_wait_at_once(client: FlaskClient, parts: Services, settings: Settings) -> None:
+    worker = Worker(settings)
+    ids = [upload(client, media_bytes(size=400 + i), "/api/detect?wait=1").get_json()["id"] for i in range(2)]
+    worker.end()
+    states = [client.post(f"/api/detections/{public_id}/closeup?face=0").get_json() for public_id in ids]
+    assert [(found["state"], found["position"]) for found in states] == [("queued", 0), ("queued", 1)]
+
+
+def test_deleting_the_analysis_deletes_its_closeup(client: FlaskClient, analysed: str, parts: Services) -> None:
+    look(client, analysed)
+    assert client.delete(f"/api/detections/{analysed}").status_code == 204
+    with parts.database.read() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(CloseupRow)) == 0
+        assert session.scalar(sa.select(sa.func.count()).select_from(JobRow)) == 0
+    assert [path for path in parts.paths.uploads.rglob("*") if path.is_file()] == []
+
+
+def test_worker_is_told_what_to_look_at(client: FlaskClient, analysed: str, parts: Services) -> None:
+    with parts.database.read() as session:
+        subject = find_subject(session, {"detection": analysed, "face": 0})
+    assert parts.store.path(subject.stored_name).is_file()
+    assert subject.model_version == "v-test"
+
+
+def test_closeups_can_be_switched_off(make_app: Any, tmp_path: Path) -> None:
+    import dataclasses
+
+    settings = dataclasses.replace(make_settings(tmp_path), page=PageSettings(closeups="off"))
+    client = make_app(settings).test_client()
+    worker = Worker(settings)
+    public_id = upload(client, media_bytes(), "/api/detect?wait=1").get_json()["id"]
+    worker.end()
+    answer = client.post(f"/api/detections/{public_id}/closeup?face=0")
+    assert (answer.status_code, answer.get_json()["code"]) == (501, "not_available")
+
+
+def test_thumbnail_is_listed_and_served(client: FlaskClient, analysed: str) -> None:
+    (item,) = client.get("/api/history").get_json()["items"]
+    with client.get(item["thumbnail"]) as picture:
+        assert (picture.mimetype, picture.data) == ("image/jpeg", b"\xff\xd8 small")
+        assert "sandbox" in picture.headers["Content-Security-Policy"]
+
+
+def test_history_is_searched_by_name_and_day(client: FlaskClient, worker: Worker) -> None:
+    for name, size in (("Holiday 100%.png", 500), ("portrait.png", 600)):
+        upload(client, media_bytes(size=size), "/api/detect?wait=1", name=name)
+
+    def names(query: str) -> list[str]:
+        return [item["name"] for item in client.get(f"/api/history?{query}").get_json()["items"]]
+
+    assert names("text=HOLIDAY") == ["Holiday 100%.png"]
+    assert names("text=%25") == ["Holiday 100%.png"], "a per cent sign is no wild card"
+    today = client.get("/api/history").get_json()["items"][0]["created"][:10]
+    assert len(names(f"since={today}&until={today}")) == 2
+    assert names("since=2998-01-01") == []
+    assert names("until=2001-01-01") == []
+    assert client.get("/api/history?since=yesterday").get_json()["code"] == "invalid_field"
+
+
+def test_versions_of_one_file_are_compared(client: FlaskClient, analysed: str) -> None:
+    again = upload(client, media_bytes(), "/api/detect?wait=1&fresh=1").get_json()["id"]
+    upload(client, media_bytes(size=700), "/api/detect?wait=1")
+    answer = client.get(f"/api/detections/{analysed}/versions").get_json()
+    page_schemas.Versions.model_validate(answer)
+    assert {item["id"] for item in answer["items"]} == {again, analysed}
+
+
+def test_clearing_deletes_everything_of_the_caller(client: FlaskClient, analysed: str, parts: Services) -> None:
+    upload(client, media_bytes(size=800), "/api/detect?wait=0")
+    answer = client.delete("/api/history")
+    assert answer.get_json() == {"deleted": 2}
+    assert client.get("/api/history").get_json()["total"] == 0
+    assert client.get(f"/api/detections/{analysed}").status_code == 404
+    wait_until(lambda: not [path for path in parts.paths.uploads.rglob("*") if path.is_file()])

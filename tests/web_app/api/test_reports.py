@@ -1,0 +1,144 @@
+"""Reports in all forms: the schema, what each must name, and names that try to be something else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import jsonschema
+import pytest
+from flask.testing import FlaskClient
+
+from tests.web_app.helpers import media_bytes, upload
+from web_app.paths import ROOT
+from web_app.reports import schema
+from web_app.reports.document import LIMITS
+
+FORMS = ("json", "html", "pdf")
+
+
+def made(client: FlaskClient, order: str = "fake", media_format: str = "png", name: str = "photo.png") -> str:
+    return str(upload(client, media_bytes(media_format, order), "/api/detect?wait=1", name=name).get_json()["id"])
+
+
+def report(client: FlaskClient, public_id: str, form: str = "json") -> bytes:
+    answer = client.get(f"/api/detections/{public_id}/report?format={form}")
+    assert answer.status_code == 200
+    return bytes(answer.data)
+
+
+def pdf_text(pdf: bytes) -> str:
+    """What the pages draw, by way of each font's own table from glyphs to characters."""
+    from pypdf import PdfReader
+
+    return " ".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
+
+
+def test_the_schema_in_docs_is_that_of_the_code() -> None:
+    assert schema.SCHEMA_FILE.read_text(encoding="utf-8") == schema.schema_text(), "run: make openapi"
+
+
+@pytest.mark.parametrize(
+    ("order", "media_format"), [("fake", "png"), ("real", "jpeg"), ("no_face", "png"), ("inconclusive", "mp4")]
+)
+def test_a_report_fits_the_published_schema(served: FlaskClient, order: str, media_format: str) -> None:
+    document = json.loads(report(served, made(served, order, media_format)))
+    published = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(published).validate(document)
+    assert document["sha256"] == document["analysis"]["media"]["sha256"]
+    assert document["model"]["version"] == "v-test"
+    assert document["limits"] == list(LIMITS)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_analysis_gives_the_same_bytes(served: FlaskClient, form: str) -> None:
+    public_id = made(served)
+    assert report(served, public_id, form) == report(served, public_id, form)
+
+
+@pytest.mark.parametrize("order", ["fake", "no_face"])
+def test_every_form_names_input_version_verdict_and_limits(served: FlaskClient, order: str) -> None:
+    public_id = made(served, order)
+    sha256 = json.loads(report(served, public_id))["sha256"]
+    html = re.sub(r"<[^>]+>", " ", report(served, public_id, "html").decode())
+    pdf = report(served, public_id, "pdf")
+    assert pdf.startswith(b"%PDF-")
+    for text in (html, pdf_text(pdf)):
+        flat = re.sub(r"\s+", "", text)
+        for part in (sha256, "v-test", "0" * 64, public_id, "A headline.", "photo.png", *LIMITS):
+            assert re.sub(r"\s+", "", part) in flat, part
+
+
+def test_names_stay_text_in_every_form(served: FlaskClient) -> None:
+    name = "<b>&amp; 中文 ümläut.png"
+    public_id = made(served, name=name)
+    assert json.loads(report(served, public_id))["name"] == name
+    html = report(served, public_id, "html").decode()
+    assert "&lt;b&gt;&amp;amp; 中文 ümläut.png" in html
+    assert "<b>" not in html
+    assert "ümläut.png" in pdf_text(report(served, public_id, "pdf"))
+
+
+def test_the_html_report_needs_no_script_and_has_no_inline_style(served: FlaskClient) -> None:
+    html = report(served, made(served), "html").decode()
+    assert "<script" not in html
+    assert "style=" not in html
+    for address in re.findall(r'(?:href|src)="([^"]+)"', html):
+        with served.get(address) as answer:
+            assert answer.status_code == 200, address
+
+
+def test_a_video_has_its_timeline_and_no_picture(served: FlaskClient) -> None:
+    html = report(served, made(served, "fake", "mp4"), "html").decode()
+    assert "<image" not in html
+    assert "4.00 s" in html
+
+
+def test_a_report_can_be_saved(served: FlaskClient) -> None:
+    public_id = made(served)
+    shown = served.get(f"/api/detections/{public_id}/report?format=pdf")
+    saved = served.get(f"/api/detections/{public_id}/report?format=pdf&download=1")
+    assert shown.headers["Content-Disposition"].startswith("inline;")
+    assert saved.headers["Content-Disposition"] == f'attachment; filename="telltale-{public_id[:12]}.pdf"'
+
+
+@pytest.mark.parametrize(("query", "status"), [("format=docx", 422), ("download=2", 422), ("x=1", 422)])
+def test_other_forms_are_refused(served: FlaskClient, query: str, status: int) -> None:
+    assert served.get(f"/api/detections/{made(served)}/report?{query}").status_code == status
+
+
+def test_without_a_verdict_there_is_no_report(client: FlaskClient) -> None:
+    public_id = upload(client, media_bytes("mp4")).get_json()["id"]
+    assert client.get(f"/api/detections/{public_id}/report").status_code == 409
+    assert client.get("/api/detections/nix/report").status_code == 404
+
+
+def table(client: FlaskClient, query: str = "") -> list[dict[str, str]]:
+    answer = client.get(f"/api/history.csv{query}")
+    assert answer.mimetype == "text/csv"
+    return list(csv.DictReader(io.StringIO(answer.get_data(as_text=True))))
+
+
+def test_many_are_a_table(served: FlaskClient) -> None:
+    ids = [made(served, order) for order in ("fake", "real", "no_face", "corrupt")]
+    rows = table(served)
+    assert [row["id"] for row in rows] == ids[::-1]
+    assert [row["outcome"] for row in rows] == ["", "no_face", "real", "fake"]
+    assert rows[0]["error_code"] == "media_corrupt"
+    assert all(len(row["sha256"]) == 64 and row["limits"] for row in rows)
+    assert rows[3]["model_sha256"] == "0" * 64
+    assert [row["id"] for row in table(served, "?prediction=real")] == [ids[1]]
+    assert [row["id"] for row in table(served, f"?ids={ids[0]},{ids[2]},nix")] == [ids[2], ids[0]]
+
+
+def test_a_name_is_no_formula(served: FlaskClient) -> None:
+    made(served, name="=cmd()|'x'.png")
+    assert table(served)[0]["name"].startswith("'=")
+
+
+def test_portions_leave_nothing_out(served: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web_app.api.reports.ROWS_AT_A_TIME", 2)
+    ids = [str(upload(served, media_bytes(), "/api/detect?again=1").get_json()["id"]) for _ in range(5)]
+    assert [row["id"] for row in table(served)] == ids[::-1]

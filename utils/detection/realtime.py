@@ -1,0 +1,163 @@
+"""A running score: one's own camera, or a file as if it were one, judged picture by picture.
+
+`inference.py --realtime` ends here. A file is decoded by the product's confined child process like any other. A camera
+is read through OpenCV in this process: its pictures come from one's own device and are no untrusted file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.detection.collect import check_readable
+from utils.detection.verdict import sigmoid
+from utils.errors import MediaUnreadableError
+from utils.types import Frame, Media, MediaInfo, MediaKind
+
+if TYPE_CHECKING:
+    from utils.detection.pipeline import Analyser
+
+WINDOW = 8
+"""The running score is the mean over this many pictures with a face."""
+MIN_PROBABILITY = 1e-4  # one picture must not outweigh all others
+CAMERA = re.compile(r"[0-9]{1,3}")
+CAMERA_FILE = re.compile(r"/dev/video([0-9]{1,3})")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The score at one moment.
+
+    Args:
+        time_s: seconds since the start.
+        faces: how many were found.
+        probability: calibrated probability of fake of the most suspicious face, 0..1; None without a face that is
+            large enough.
+        running: mean over the last `WINDOW` pictures with a face, on the scale of logits; None before the first.
+        pictures: how many pictures are in that mean.
+    """
+
+    time_s: float
+    faces: int
+    probability: float | None
+    running: float | None
+    pictures: int
+
+
+class RunningMean:
+    """The mean of the last logits, as a probability."""
+
+    def __init__(self, window: int = WINDOW) -> None:
+        self._logits: deque[float] = deque(maxlen=window)
+
+    def add(self, probability: float) -> None:
+        """Take the next probability, 0..1."""
+        p = min(max(probability, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
+        self._logits.append(math.log(p / (1 - p)))
+
+    @property
+    def value(self) -> float | None:
+        """The mean, 0..1; None before the first."""
+        return sigmoid(sum(self._logits) / len(self._logits)) if self._logits else None
+
+    def __len__(self) -> int:
+        return len(self._logits)
+
+
+def watch(source: str, analyser: Analyser) -> Iterator[Moment]:
+    """The scores of a camera until it ends or the caller stops, or of a file's pictures.
+
+    Args:
+        source: number of a camera, `/dev/videoN`, or the path of a file.
+        analyser: from `load_analyser`.
+
+    Raises:
+        MediaUnreadableError: there is no such camera, or it gives no picture.
+        MediaError: the file cannot be decoded.
+    """
+    camera = camera_number(source)
+    frames = _file_frames(Path(source), analyser) if camera is None else _camera_frames(camera)
+    mean = RunningMean()
+    for frame in frames:
+        faces, probability = judge(frame, analyser)
+        if probability is not None:
+            mean.add(probability)
+        yield Moment(frame.time_s, faces, probability, mean.value, len(mean))
+
+
+def camera_number(source: str) -> int | None:
+    """Which camera a source means; None for a file."""
+    device = CAMERA_FILE.fullmatch(source)
+    if device:
+        return int(device[1])
+    return int(source) if CAMERA.fullmatch(source) and not Path(source).exists() else None
+
+
+def judge(frame: Frame, analyser: Analyser) -> tuple[int, float | None]:
+    """How many faces a picture has, and the calibrated probability of the most suspicious one that is large enough."""
+    from utils.detection.pipeline import find_people, measure_crop, report_face
+    from utils.faces.crops import crop_for_networks
+
+    pixels = frame.pixels
+    height, width = pixels.shape[:2]
+    info = MediaInfo(
+        kind=MediaKind.IMAGE, format="frame", mime="application/octet-stream", width=width, height=height,
+        size_bytes=pixels.nbytes, sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
+    )  # fmt: skip
+    media = Media(info, (Frame(0, 0.0, pixels),))
+    tracks = find_people(media, analyser, lambda stage, done: None)
+    if not tracks:
+        return 0, None
+    crops = [[crop_for_networks(pixels, sighting.face) for sighting in track.sightings] for track in tracks]
+    quality = [np.stack([measure_crop(crop) for crop in of_track]) for of_track in crops]
+    scores = analyser.engine.score([[crop.pixels for crop in of_track] for of_track in crops], quality)
+    faces = [report_face(*each, media, analyser) for each in zip(tracks, scores, quality, crops, strict=True)]
+    judged = [face for face in faces if all(reason.code != "small_face" for reason in face.verdict.reasons)]
+    probabilities = [face.verdict.probability for face in judged if face.verdict.probability is not None]
+    return len(faces), max(probabilities, default=None)
+
+
+def _file_frames(path: Path, analyser: Analyser) -> Iterator[Frame]:
+    from utils.media import decode_media
+
+    check_readable(path)
+    yield from decode_media(path, analyser.settings.media, analyser.settings.sandbox).frames
+
+
+def _camera_frames(number: int) -> Iterator[Frame]:
+    import cv2
+
+    camera = cv2.VideoCapture(number)
+    try:
+        if not camera.isOpened():
+            raise MediaUnreadableError(f"There is no camera {number}, or another program uses it.")
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest picture, not one that has waited
+        start = time.monotonic()
+        index = 0
+        while True:
+            taken, picture = camera.read()
+            if not taken:
+                if index == 0:
+                    raise MediaUnreadableError(f"Camera {number} gives no picture.")
+                return
+            yield Frame(index, time.monotonic() - start, np.ascontiguousarray(picture[:, :, ::-1], dtype=np.uint8))
+            index += 1
+    finally:
+        camera.release()
+
+
+def format_moment(moment: Moment) -> str:
+    """One line, such as `  12.4 s  1 face   now 0.83  running 0.71 (8)`."""
+    now = " -  " if moment.probability is None else f"{moment.probability:.2f}"
+    running = " -  " if moment.running is None else f"{moment.running:.2f}"
+    faces = f"{moment.faces} face{' ' if moment.faces == 1 else 's'}"
+    return f"{moment.time_s:7.1f} s  {faces:8}  now {now}  running {running} ({moment.pictures})"

@@ -1,0 +1,195 @@
+"""Replaying a report: the same file, the same networks and the same settings must give the same score again.
+
+`inference.py --verify report.json file` ends here. A report comes from outside, so nothing in it is trusted: it chooses
+a version by name among those on this disk, whose checksum must be the one in the report, and settings within the ranges
+of config.ini.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.base_weights import file_sha256
+from utils.config import Settings, load_settings
+from utils.detection.collect import check_readable
+from utils.errors import ReportError, WeightsMissingError
+from utils.types import Report
+from utils.weights import verify_version, weights_root
+
+DOCUMENT = "telltale-report"
+DOCUMENT_VERSION = 1
+TOLERANCE = 1e-3
+"""Probabilities that differ by less count as equal: other processors and thread counts round differently."""
+MAX_REPORT_BYTES = 20_000_000
+REPLAYED = {
+    "detection": ("threshold", "experts", "max_faces", "device"),
+    "media": ("frames", "min_face_px"),
+}
+"""Settings that are taken from the report, by section."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a report says that can be checked.
+
+    Args:
+        sha256: of the input, 64 hexadecimal digits.
+        model_version: name of the version of the networks.
+        model_sha256: of its list of checksums.
+        settings: by their names in config.ini.
+        outcome: the verdict.
+        probability: calibrated probability of fake, 0..1; None without a face.
+    """
+
+    sha256: str
+    model_version: str
+    model_sha256: str
+    settings: dict[str, str]
+    outcome: str
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of a replay: `same_file` says whether it is the right file, `reproduced` whether the score came back.
+
+    `found` is the new report, None for another file.
+    """
+
+    claim: Claim
+    same_file: bool
+    reproduced: bool
+    found: Report | None
+    sentences: tuple[str, ...]
+
+
+def read_claim(path: Path) -> Claim:
+    """Read a report document.
+
+    Raises:
+        ReportError: it is no report document of a version that we know, or a value in it is of the wrong kind.
+        MediaUnreadableError: the file cannot be opened.
+    """
+    check_readable(path)
+    if path.stat().st_size > MAX_REPORT_BYTES:
+        raise ReportError(f"{path.name} is larger than {MAX_REPORT_BYTES / 1e6:g} MB.")
+    try:
+        untrusted = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{path.name} is not JSON.") from error
+    if not isinstance(untrusted, dict) or untrusted.get("document") != DOCUMENT:
+        raise ReportError(f"{path.name} is no report: the member `document` is not {DOCUMENT!r}.")
+    if untrusted.get("document_version") != DOCUMENT_VERSION:
+        raise ReportError(f"{path.name} has another version than {DOCUMENT_VERSION}, the only one known.")
+    try:
+        verdict, model = untrusted["analysis"]["verdict"], untrusted["model"]
+        probability = verdict["probability"]
+        settings = {str(k): str(v) for k, v in dict(untrusted["settings"]).items()}
+        claim = Claim(
+            _text(untrusted["sha256"]), _text(model["version"]), _text(model["sha256"]), settings,
+            _text(verdict["outcome"]), None if probability is None else float(probability),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{path.name} lacks a member or has one of the wrong kind: {error!r}.") from error
+    if claim.probability is not None and not 0.0 <= claim.probability <= 1.0:
+        raise ReportError(f"{path.name} holds {claim.probability} as a probability.")
+    return claim
+
+
+def _text(untrusted: Any) -> str:
+    if not isinstance(untrusted, str):
+        raise TypeError(f"{untrusted!r} is no text")
+    return untrusted
+
+
+def settings_of(claim: Claim, own: Settings) -> Settings:
+    """One's own settings with those of the report that the score depends on, and its version of the networks.
+
+    A report that was made on a GPU is replayed on whatever there is.
+
+    Raises:
+        ConfigError: a value in the report is out of range.
+    """
+    given = {
+        f"TELLTALE_{section}__{name}".upper(): claim.settings[name]
+        for section, names in REPLAYED.items()
+        for name in names
+        if name in claim.settings and name != "device"
+    }
+    checked = load_settings(environ=given)
+    changed: dict[str, Any] = {"weights": dataclasses.replace(own.weights, version=claim.model_version)}
+    for section, names in REPLAYED.items():
+        values = getattr(checked, section)
+        chosen = {name: getattr(values, name) for name in names if name in claim.settings and name != "device"}
+        changed[section] = dataclasses.replace(getattr(own, section), **chosen)
+    return dataclasses.replace(own, **changed)
+
+
+def verify_report(report: Path, file: Path, own: Settings) -> Verification:
+    """Replay a report on a file.
+
+    Args:
+        report: a report document (`GET /api/detections/{id}/report`).
+        file: what is said to have been analysed.
+        own: the settings of this installation.
+
+    Raises:
+        ReportError: the report cannot be read.
+        WeightsError: the version is not here, or has another checksum than in the report.
+        TelltaleError: the file cannot be analysed.
+    """
+    claim = read_claim(report)
+    check_readable(file)
+    if file_sha256(file) != claim.sha256:
+        text = "This is another file: its SHA-256 is not the one in the report."
+        return Verification(claim, False, False, None, (text,))
+    settings = settings_of(claim, own)
+    version = verify_version(weights_root(settings), claim.model_version)
+    if version.sha256 != claim.model_sha256:
+        raise WeightsMissingError(f"The version {claim.model_version} here has other weights than the report names.")
+
+    from utils.detection.pipeline import analyse, load_analyser  # the networks, only where they are needed
+
+    found = analyse(file, load_analyser(settings))
+    sentences = _compare(claim, found)
+    return Verification(claim, True, not sentences, found, sentences or (_agreement(claim, found),))
+
+
+def _compare(claim: Claim, found: Report) -> tuple[str, ...]:
+    verdict, out = found.verdict, []
+    if verdict.outcome.value != claim.outcome:
+        out.append(f"The verdict was {claim.outcome} and is now {verdict.outcome.value}.")
+    if (verdict.probability is None) != (claim.probability is None):
+        out.append(f"The probability was {claim.probability} and is now {verdict.probability}.")
+    elif claim.probability is not None and verdict.probability is not None:
+        difference = abs(verdict.probability - claim.probability)
+        if not (math.isfinite(difference) and difference <= TOLERANCE):
+            out.append(
+                f"The probability was {claim.probability:.4f} and is now {verdict.probability:.4f}, "
+                f"a difference of {difference:.4f}; {TOLERANCE:g} is allowed."
+            )
+    return tuple(out)
+
+
+def _agreement(claim: Claim, found: Report) -> str:
+    if claim.probability is None or found.verdict.probability is None:
+        return "No face was found, as in the report."
+    difference = abs(found.verdict.probability - claim.probability)
+    return f"The score is reproduced: {found.verdict.probability:.4f}, {difference:.1e} away from the report."
+
+
+def missing_settings(claim: Claim) -> tuple[str, ...]:
+    """Settings that a report made by an older version does not name; one's own are taken instead."""
+    names = [name for of_section in REPLAYED.values() for name in of_section]
+    return tuple(name for name in names if name not in claim.settings)
+
+
+__all__ = [
+    "DOCUMENT", "DOCUMENT_VERSION", "REPLAYED", "TOLERANCE", "Claim", "Verification", "missing_settings",
+    "read_claim", "settings_of", "verify_report",
+]  # fmt: skip

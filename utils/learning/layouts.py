@@ -1,0 +1,198 @@
+"""Known data sets as they come: FaceForensics++, Celeb-DF and DFDC are read without a manifest.
+
+Each reader gives plain rows (file, label, group, generator, split); `datasets.py` makes samples of them. A group is
+never divided between splits; what it means for each data set is said at its reader.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.errors import TrainingDataError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv"})
+
+
+@dataclass(frozen=True)
+class LayoutRow:
+    """One file of a known data set.
+
+    Args:
+        path: where it is.
+        fake: what it is.
+        source: the data set.
+        group: identity or family; never divided between splits.
+        generator: what made a fake; `-` for real ones.
+        split: `train` or `val` where the data set says so, else None.
+    """
+
+    path: Path
+    fake: bool
+    source: str
+    group: str
+    generator: str
+    split: str | None
+
+
+Reader = Callable[[Path], Iterator[LayoutRow]]
+
+
+def read_layout(root: Path) -> list[LayoutRow]:
+    """The rows of whichever known data set lies in `root`; empty when none does.
+
+    Raises:
+        TrainingDataError: one does, but its lists are damaged or it holds no files.
+    """
+    for name, is_here, reader in _LAYOUTS:
+        if is_here(root):
+            rows = sorted(reader(root), key=lambda row: str(row.path))
+            if not rows:
+                raise TrainingDataError(f"{root} looks like {name}, but holds none of its videos.")
+            return rows
+    return []
+
+
+def read_faceforensics(root: Path) -> Iterator[LayoutRow]:
+    """FaceForensics++: `original_sequences/` and `manipulated_sequences/`, any compression, videos or extracted frames.
+
+    A fake named 000_003 wears face 003 in video 000, and its partner 003_000 the other way round, so the *pair* is the
+    group; originals belong to the pair of their number. `train.json`, `val.json` and `test.json` of the data set, lists
+    of pairs, give the splits where they are there (`val` and `test` both validate). The actors' part
+    (DeepFakeDetection) is grouped by the actors' numbers.
+
+    Source: Rössler et al. 2019, "FaceForensics++: Learning to Detect Manipulated Facial Images".
+    """
+    partner: dict[str, str] = {}
+    split_of: dict[str, str] = {}
+    for name, split in (("train", "train"), ("val", "val"), ("test", "val")):
+        for pair in _json(root / f"{name}.json", default=[]):
+            if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+                raise TrainingDataError(f"{root / name}.json must be a list of pairs of numbers.")
+            group = "_".join(sorted(pair))
+            split_of[group] = split
+            partner.update({pair[0]: group, pair[1]: group})
+    manipulated = root / "manipulated_sequences"
+    for path in _media(manipulated):  # fakes name their partners, also without the lists
+        first, _, second = _clip_name(path, manipulated).partition("_")
+        if first.isdigit() and second.isdigit() and len(first) == 3:
+            partner.setdefault(first, "_".join(sorted((first, second))))
+    for part, fake in (("original_sequences", False), ("manipulated_sequences", True)):
+        for path in _media(root / part):
+            relative = path.relative_to(root / part)
+            name = _clip_name(path, root / part)
+            first, _, second = name.partition("_")
+            if "actors" in relative.parts or "DeepFakeDetection" in relative.parts:
+                group = f"actor {first}"
+            elif fake:
+                group = "_".join(sorted((first, second)))
+            else:
+                group = partner.get(name, name)
+            yield LayoutRow(path, fake, "faceforensics", group, relative.parts[0] if fake else "-", split_of.get(group))
+
+
+def read_celeb_df(root: Path) -> Iterator[LayoutRow]:
+    """Celeb-DF v1 and v2: `Celeb-real/`, `YouTube-real/`, `Celeb-synthesis/`, and the list of testing videos.
+
+    The group of id0_0000 and of the fake id0_id1_0000 is the person of the video, id0; the face that was swapped in
+    may belong to another group, because the swaps connect nearly all of the 59 people. A person with any video in
+    `List_of_testing_videos.txt` validates as a whole, which moves some training videos there.
+
+    Source: Li et al. 2020, "Celeb-DF: A Large-Scale Challenging Dataset for DeepFake Forensics".
+    """
+    listing = root / "List_of_testing_videos.txt"
+    tested = set()
+    if listing.is_file():
+        for number, line in enumerate(listing.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            label, _, name = line.strip().partition(" ")
+            if label not in ("", "0", "1") or (label and not name):
+                raise TrainingDataError(f"{listing}, line {number}: a label (0 or 1) and a video are expected.")
+            if name and "YouTube" not in name:
+                tested.add(Path(name).stem.split("_")[0])
+            elif name:
+                tested.add(f"youtube {Path(name).stem}")
+    for part, fake in (("Celeb-real", False), ("YouTube-real", False), ("Celeb-synthesis", True)):
+        for path in _media(root / part):
+            name = _clip_name(path, root / part)
+            group = f"youtube {name}" if part == "YouTube-real" else name.split("_")[0]
+            split = ("val" if group in tested else "train") if tested else None
+            yield LayoutRow(path, fake, "celeb-df", group, "face swap" if fake else "-", split)
+
+
+def read_dfdc(root: Path) -> Iterator[LayoutRow]:
+    """DFDC: parts with `metadata.json` (label, original, split of every video), here or one level below.
+
+    The group is the original video: its fakes belong to it. The data set does not name its actors, so the same person
+    may appear in two groups; keep whole parts apart where that matters.
+
+    Source: Dolhansky et al. 2020, "The DeepFake Detection Challenge (DFDC) Dataset".
+    """
+    for listing in sorted([*root.glob("metadata.json"), *root.glob("*/metadata.json")]):
+        for name, facts in _json(listing, default={}).items():
+            path = listing.parent / name
+            label = facts.get("label") if isinstance(facts, dict) else None
+            if label not in ("REAL", "FAKE"):
+                raise TrainingDataError(f"{listing}: the label of {name} must be REAL or FAKE.")
+            if not path.is_file():  # parts are often kept in a selection
+                continue
+            original = facts.get("original") or name
+            split = None if facts.get("split") in (None, "", "train") else "val"
+            fake = label == "FAKE"
+            yield LayoutRow(path, fake, "dfdc", Path(str(original)).stem, "dfdc" if fake else "-", split)
+
+
+def is_faceforensics(root: Path) -> bool:
+    """Whether FaceForensics++ lies here."""
+    return (root / "original_sequences").is_dir() and (root / "manipulated_sequences").is_dir()
+
+
+def is_celeb_df(root: Path) -> bool:
+    """Whether Celeb-DF lies here."""
+    return (root / "Celeb-real").is_dir() and (root / "Celeb-synthesis").is_dir()
+
+
+def is_dfdc(root: Path) -> bool:
+    """Whether parts of DFDC lie here; a metadata.json beside `real/` is some other file."""
+    return not (root / "real").is_dir() and any(
+        _looks_like_dfdc(path) for path in [*root.glob("metadata.json"), *root.glob("*/metadata.json")]
+    )
+
+
+_LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Reader], ...] = (
+    ("FaceForensics++", is_faceforensics, read_faceforensics),
+    ("Celeb-DF", is_celeb_df, read_celeb_df),
+    ("DFDC", is_dfdc, read_dfdc),
+)
+
+
+def _looks_like_dfdc(listing: Path) -> bool:
+    facts = next(iter(_json(listing, default={}).values()), None)
+    return isinstance(facts, dict) and "label" in facts
+
+
+def _json(path: Path, *, default: Any) -> Any:
+    """A JSON file of the kind of `default`, which a missing file gives."""
+    if not path.is_file():
+        return default
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainingDataError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(document, type(default)):
+        raise TrainingDataError(f"{path} must be a JSON {'object' if isinstance(default, Mapping) else 'list'}.")
+    return document
+
+
+def _media(folder: Path) -> Iterator[Path]:
+    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in known and p.is_file())
+
+
+def _clip_name(path: Path, part: Path) -> str:
+    """The video's name: of the file, or of the folder where the frames of a video were extracted into one."""
+    inside = path.relative_to(part).parts[-2] if len(path.relative_to(part).parts) > 1 else ""
+    return inside if inside[:1].isdigit() or inside.startswith("id") else path.stem

@@ -1,0 +1,179 @@
+"""Fine-tuning itself: SGD on cached features with replay, a pull to the base, and a ball that nothing leaves.
+
+The loss is the cross-entropy of feedback against the actual labels, plus that of the replay buffer, plus how far the
+answers on the replay buffer have moved from those of the base (distillation, after Li and Hoiem 2016, "Learning
+without Forgetting"; replay with it after Buzzega et al. 2020, "Dark Experience"), plus the distance of the weights
+from the base (L2-SP, Li et al. 2018, "Explicit Inductive Bias for Transfer Learning").
+
+Every training starts at the *base* and learns all accepted items again. So trainings do not add up, a withdrawn vote
+is forgotten, and the same votes in another order give the same candidate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from utils.errors import TrainingDataError
+from utils.learning.cached import FeatureSet, join_features
+from utils.learning.compact import compact, expand
+from utils.learning.replay import balanced_draws
+from utils.learning.rl_parts import LearnedParts, tensors_of
+
+Progress = Callable[[str, float], None]
+"""Stage and how much of it is done, 0..1; what it raises ends the training."""
+
+
+@dataclass(frozen=True)
+class LearnSettings:
+    """How a candidate is trained; the keys of [learning].
+
+    Args:
+        lr: learning rate of SGD without momentum.
+        lr_scale: the learning rate is multiplied by this. A rate of 1e-5 is one for whole networks; here single layers
+            learn from cached features, and with gradients clipped to norm 1 a step is never longer than the rate, so
+            that at 1e-5 alone 500 steps would move the weights by at most 0.005 and correct nothing.
+        clip: largest gradient norm.
+        steps: of SGD.
+        batch: items per step, feedback and replay together.
+        replay_share: share of a batch that comes from the replay buffer.
+        hold: strength of holding the answers (logits) on the replay buffer at those of the base.
+        l2sp: strength of the pull to the base (half of it times the squared distance is added to the loss).
+        max_distance: Euclidean distance from the base that the learned tensors together never exceed.
+        parts: which learn, of `gate`, `heads`, `norms`.
+        seed: of the draws.
+    """
+
+    lr: float = 1e-5
+    lr_scale: float = 1000.0
+    clip: float = 1.0
+    steps: int = 500
+    batch: int = 32
+    replay_share: float = 0.75
+    hold: float = 2.0
+    l2sp: float = 0.01
+    max_distance: float = 0.6
+    parts: tuple[str, ...] = ("gate", "heads")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.lr, self.lr_scale, self.clip, self.max_distance) <= 0 or min(self.l2sp, self.hold) < 0:
+            raise ValueError(f"lr, lr_scale, clip and max_distance are above 0, hold and l2sp not below: {self}")
+        if self.steps < 1 or self.batch < 4 or not 0 <= self.replay_share < 1:
+            raise ValueError(f"steps start at 1, batch at 4, replay_share is within 0..1 and below 1: {self}")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a fine-tuning did.
+
+    Args:
+        loss: mean loss of the feedback items over the last tenth of the steps.
+        distance: Euclidean distance of the learned tensors from the base.
+        steps: taken.
+    """
+
+    loss: float
+    distance: float
+    steps: int
+
+
+def tune(
+    parts: LearnedParts,
+    feedback: FeatureSet,
+    replay: FeatureSet,
+    settings: LearnSettings,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Learn the actual labels of feedback items, in place.
+
+    Args:
+        parts: of the base.
+        feedback: accepted items, all of them.
+        replay: the replay buffer.
+        settings: see `LearnSettings`.
+        progress: told now and then.
+
+    Raises:
+        TrainingDataError: there is nothing to learn from, or the loss is not finite.
+    """
+    if not len(feedback):
+        raise TrainingDataError("There is no accepted feedback to learn from.")
+    everything = join_features([feedback, replay]) if len(replay) and settings.replay_share else feedback
+    small = compact(parts, everything) if "norms" not in settings.parts else None
+    if small is None:
+        return _descend(parts, everything, len(feedback), settings, progress)
+    done = _descend(small.parts, small.features, len(feedback), settings, progress)
+    if parts.head is not None:
+        expand(small, parts.head)
+    return done
+
+
+def _descend(
+    parts: LearnedParts, everything: FeatureSet, fresh_items: int, settings: LearnSettings, progress: Progress | None
+) -> Tuned:
+    """The steps of SGD; the first `fresh_items` of `everything` are feedback, the others replay."""
+    tell = progress or (lambda stage, done: None)
+    learned = parts.named(settings.parts)
+    base = {name: tensor.detach().clone() for name, tensor in learned.items()}
+    rng = np.random.default_rng(settings.seed)
+    order = np.arange(len(everything))
+    old_share = round(settings.batch * settings.replay_share) if len(everything) > fresh_items else 0
+    fresh = balanced_draws(everything.select(order < fresh_items), settings.batch - old_share, rng)
+    old = balanced_draws(everything.select(order >= fresh_items), old_share, rng) if old_share else None
+    wanted = torch.from_numpy(everything.labels)
+    with torch.inference_mode():
+        answers = parts(*tensors_of(everything))
+    losses = []
+    for step in range(settings.steps):
+        chosen = next(fresh)
+        count = len(chosen)
+        if old is not None:
+            chosen = np.concatenate([chosen, fresh_items + next(old)])
+        logits = parts(*tensors_of(everything.select(chosen)))
+        each = functional.binary_cross_entropy_with_logits(logits, wanted[chosen], reduction="none")
+        if not torch.isfinite(each).all():
+            raise TrainingDataError(f"The loss is not finite at step {step}; nothing was kept.")
+        loss = each[:count].mean()
+        if old is not None:
+            moved = logits[count:] - answers[chosen[count:]]
+            loss = loss + each[count:].mean() + settings.hold * moved.square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(float(each[:count].detach().mean()))
+        _step(learned, base, settings)
+        if step % 50 == 0:
+            tell("learn", step / settings.steps)
+    for tensor in learned.values():
+        tensor.requires_grad_(False)
+    recent = losses[-max(1, settings.steps // 10) :]
+    return Tuned(float(np.mean(recent)), distance_between(learned, base), settings.steps)
+
+
+def _step(learned: dict[str, Tensor], base: dict[str, Tensor], settings: LearnSettings) -> None:
+    """One clipped step of SGD, with the pull to the base in its gradient, then back into the ball around the base."""
+    with torch.no_grad():
+        for name, tensor in learned.items():
+            if tensor.grad is not None and settings.l2sp:
+                tensor.grad.add_(tensor - base[name], alpha=settings.l2sp)
+        nn.utils.clip_grad_norm_(list(learned.values()), settings.clip)
+        for tensor in learned.values():
+            if tensor.grad is not None:
+                tensor.sub_(tensor.grad, alpha=settings.lr * settings.lr_scale)
+                tensor.grad = None
+        distance = distance_between(learned, base)
+        if distance > settings.max_distance:
+            share = settings.max_distance / distance
+            for name, tensor in learned.items():
+                tensor.copy_(base[name] + (tensor - base[name]) * share)
+
+
+def distance_between(learned: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> float:
+    """Euclidean distance of all tensors of one name together."""
+    with torch.no_grad():
+        return math.sqrt(sum(float((tensor - base[name]).norm()) ** 2 for name, tensor in learned.items()))

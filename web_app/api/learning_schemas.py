@@ -1,0 +1,182 @@
+"""The values of the learning's routes: figures, trainings, versions, and the review of feedback."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from utils.learning.feedback_log import MAX_NOTE_CHARACTERS, Category, Decision, Judgement, Label
+from utils.learning.quarantine import Status
+from web_app.api.schemas import KindName, LabelCounts, OutcomeName, Probability, Problem, Schema, StateName
+
+StatusName = Literal[
+    "accepted", "duplicate", "replaced", "waiting", "contradiction", "quota", "out_of_domain", "rejected"
+]
+assert set(StatusName.__args__) == {status.value for status in Status}  # type: ignore[attr-defined]
+
+
+class FeedbackFigures(Schema):
+    """Voices that stand, by what became of them."""
+
+    total: int
+    correct: int
+    incorrect: int
+    by_label: LabelCounts
+    accepted: int = Field(description="learned from, or to be at the next training")
+    learned: int = Field(description="of these, part of a version that was promoted")
+    new: int = Field(description="of these, not tried by any training yet")
+    quarantined: dict[str, int] = Field(description="kept and not learned from, by reason")
+
+
+class GoldenPoint(Schema):
+    """What the golden set says of one version."""
+
+    version: str
+    time: str | None
+    promoted: bool
+    auc: float | None
+    ece: float | None
+    worst_slice: float | None = Field(description="lowest AUC over the slices (sources, manipulations)")
+
+
+class TrainingFigures(Schema):
+    total: int
+    promoted: int
+    rejected: int
+    improvements: int = Field(description="media that were judged wrong before a promoted training and right after it")
+    regressions: int = Field(description="the other way round")
+    mean_loss: float | None = Field(description="over all trainings")
+    accuracy_before: Probability | None = Field(description="of the last training, on the feedback it learned from")
+    accuracy_after: Probability | None
+    last_rejection: str | None = Field(description="why the last rejected candidate was rejected")
+    last: dict[str, Any] | None = Field(description="the last line of the training history")
+    damaged_lines: int = Field(description="lines of the history that cannot be read")
+    chain_intact: bool = Field(description="the hash chain over the history holds")
+    running: str | None = Field(description="id of the training that waits or runs")
+
+
+class LoadedVersion(Schema):
+    """What one living worker has in its memory."""
+
+    worker: str
+    version: str | None
+    refused: dict[str, Any] | None = Field(description="a version it would not take, and why")
+
+
+class Stats(Schema):
+    """What users said, and what was learned from it."""
+
+    feedback: FeedbackFigures
+    accuracy_on_feedback: Probability | None = Field(description="share of real and fake verdicts that users confirm")
+    trainings: TrainingFigures
+    golden: list[GoldenPoint] = Field(description="one per version, oldest first")
+    model_version: str | None = Field(description="that answers: what the workers have loaded, else what is chosen")
+    chosen_version: str | None = Field(description="what the pointer file names")
+    loaded: list[LoadedVersion]
+    poison_drill: dict[str, Any] | None = Field(description="result of the last poisoning drill")
+
+
+class Training(Schema):
+    """The state of a training; `result` is its line of the history once it is done."""
+
+    id: str
+    state: StateName
+    stage: str | None
+    fraction: Probability
+    attempts: int
+    created: str
+    started: str | None
+    finished: str | None
+    error: Problem | None
+    result: dict[str, Any] | None
+    links: dict[str, str]
+
+
+class LearnedVersion(Schema):
+    """One version on disk."""
+
+    version: str
+    current: bool = Field(description="the pointer file names it")
+    loaded: bool = Field(description="a living worker has it in its memory")
+    base: str | None = Field(description="that its training started from; null for one trained from scratch")
+    parent: str | None = Field(description="that was served when it was trained")
+    created: str | None
+    promoted: bool | None = Field(description="null for one that did not come from feedback")
+    reason: str | None
+    golden: GoldenPoint | None
+
+
+class LearnedVersions(Schema):
+    items: list[LearnedVersion]
+    pinned: bool = Field(description="[weights] version pins one; promotions and rollbacks have no effect then")
+
+
+class RollbackRequest(Schema):
+    version: str | None = Field(
+        default=None, min_length=1, max_length=64, description="the one served before, if absent"
+    )
+
+
+class RolledBack(Schema):
+    version: str
+    previous: str | None
+
+
+class ReviewQuery(Schema):
+    state: StatusName | Literal["all"] = "waiting"
+    page: int = Field(default=1, ge=1, le=1_000_000)
+    per_page: int = Field(default=20, ge=1, le=100)
+
+
+class ReviewVote(Schema):
+    """One user's word; users are told apart by a number within the medium only."""
+
+    user: int
+    feedback: Judgement
+    actual: Label
+    category: Category
+    note: str | None
+    faces: dict[int, Label]
+    trusted: bool
+    state: StatusName
+    reason: str | None
+    prediction: OutcomeName
+    fake_probability: Probability | None
+    model_version: str
+    learned_version: str | None
+    created: str
+
+
+class ReviewDecision(Schema):
+    decision: Decision
+    label: Label | None
+    note: str | None
+    decided: str
+
+
+class ReviewCase(Schema):
+    """A medium with everything that was said about it."""
+
+    media_sha256: str
+    kind: KindName | None = Field(description="null when the file is gone")
+    media: str | None = Field(description="address of the file; null when it is gone")
+    votes: list[ReviewVote]
+    decision: ReviewDecision | None
+    learnable: str | None = Field(
+        description="why nothing can be learned from it; null when it can, or is not known yet"
+    )
+
+
+class Review(Schema):
+    items: list[ReviewCase]
+    page: int
+    per_page: int
+    total: int
+    counts: dict[str, int] = Field(description="voices by state")
+
+
+class DecisionRequest(Schema):
+    decision: Decision
+    label: Label | None = Field(default=None, description="of the voices it is about; only `reject` may leave it out")
+    note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)

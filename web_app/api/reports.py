@@ -1,0 +1,77 @@
+"""Reports of analyses: one as JSON, HTML or PDF, the history as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from flask import Response, current_app, jsonify, request, stream_with_context, url_for
+
+from utils.types import MediaKind
+from web_app import security
+from web_app.api import present
+from web_app.api.conditional import conditional
+from web_app.api.detections import matching, require_detection, require_done
+from web_app.api.parse import parse_query
+from web_app.api.schemas import CsvQuery, ReportQuery
+from web_app.db import DetectionRow, JobRow
+from web_app.reports.document import build_document
+from web_app.reports.html import render_html
+from web_app.reports.listing import csv_lines
+from web_app.reports.pdf import render_pdf
+from web_app.services import Services, services
+
+CSV = "text/csv"
+ROWS_AT_A_TIME = 500
+FORMATS = {"json": "application/json", "html": "text/html", "pdf": "application/pdf"}
+
+
+def get_report(id: str) -> Response:
+    """The report of a finished analysis to keep: `format` is json, html or pdf; `download=1` names a file for it.
+
+    The JSON form follows docs/report.schema.json, and `inference.py --verify` replays it. The same analysis gives the
+    same bytes each time.
+    """
+    parts = services()
+    query = parse_query(ReportQuery, request.args)
+    with parts.database.read() as session:
+        row = require_detection(session, id)
+        require_done(row)
+        document = build_document(present.result(row), row.display_name, present.moment(row.job.finished_at) or "")
+        has_picture = row.media.kind == MediaKind.IMAGE and parts.store.path(row.media.stored_name).is_file()
+    if query.format == "json":
+        answer = jsonify(document)
+    elif query.format == "html":
+        media_url = url_for("api.get_media", id=id) if has_picture else None
+        answer = current_app.response_class(render_html(document, media_url), mimetype="text/html")
+    else:
+        answer = current_app.response_class(render_pdf(document), mimetype="application/pdf")
+    disposition = "attachment" if query.download == "1" else "inline"
+    answer.headers["Content-Disposition"] = f'{disposition}; filename="telltale-{id[:12]}.{query.format}"'
+    return conditional(answer)
+
+
+def get_history_csv() -> Response:
+    """Your analyses as comma-separated values, newest first: all that the filters or `ids` choose."""
+    parts = services()
+    query = parse_query(CsvQuery, request.args)
+    wanted = matching(query, security.caller())
+    if query.ids is not None:
+        wanted = wanted.where(JobRow.public_id.in_([part.strip() for part in query.ids.split(",") if part.strip()]))
+    answer = current_app.response_class(stream_with_context(csv_lines(_rows(parts, wanted))), mimetype=CSV)
+    answer.headers["Content-Disposition"] = 'attachment; filename="telltale-history.csv"'
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _rows(parts: Services, wanted: sa.Select[DetectionRow]) -> Iterator[DetectionRow]:
+    """Rows in portions, each in a short session, so that a slow reader holds nothing open."""
+    before = None
+    while True:
+        portion = wanted.order_by(JobRow.id.desc()).limit(ROWS_AT_A_TIME)
+        with parts.database.read() as session:
+            rows = session.scalars(portion if before is None else portion.where(JobRow.id < before)).all()
+        yield from rows
+        if len(rows) < ROWS_AT_A_TIME:
+            return
+        before = rows[-1].job_id

@@ -1,0 +1,128 @@
+"""The worker's way into the learning core; the only file of the server that loads `utils.learning.rl_trainer`.
+
+Heavy imports stand inside the functions: the module itself may be imported anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.config import LearningSettings, Settings, learning_parts
+from utils.errors import ConfigError, ConflictError, TrainingDataError
+from utils.learning.promotion import recover
+from utils.log import get_logger
+from utils.weights import weights_root
+from web_app.learning.duties import LearningDuties
+from web_app.learning.examining import Prepared
+from web_app.learning.training import AcceptedItem, Order, Progress
+from web_app.paths import InstancePaths
+
+if TYPE_CHECKING:
+    from utils.learning.rl_tune import LearnSettings
+    from web_app.learning.served import ServedVersion
+
+log = get_logger(__name__)
+
+
+def learn_settings(settings: LearningSettings) -> LearnSettings:
+    """The trainer's settings out of the section [learning].
+
+    Raises:
+        ConfigError: values do not fit together.
+    """
+    from utils.learning.rl_tune import LearnSettings
+
+    parts = learning_parts(settings)
+    try:
+        return LearnSettings(
+            lr=settings.lr,
+            lr_scale=settings.lr_scale,
+            clip=settings.clip,
+            steps=settings.steps,
+            batch=settings.batch,
+            replay_share=settings.replay_share,
+            hold=settings.hold,
+            l2sp=settings.l2sp,
+            max_distance=settings.max_distance,
+            parts=parts,
+        )
+    except ValueError as error:
+        raise ConfigError(f"[learning]: {error}.") from error
+
+
+def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties:
+    """The learning's part of a worker, over the real networks.
+
+    Args:
+        settings: the whole configuration.
+        served: what the worker has loaded.
+
+    Raises:
+        ConfigError: the section [learning] does not fit together.
+    """
+    from utils.learning.cached import CachedItem
+    from utils.learning.rl_items import prepare_item
+    from utils.learning.rl_parts import frozen_fingerprint
+    from utils.learning.rl_trainer import LearnItem, train_version
+    from utils.weights import verify_version
+
+    root, paths = weights_root(settings), InstancePaths.of(settings)
+    how = learn_settings(settings.learning)
+    known: dict[str, str] = {}
+
+    def prepare(path: Path, face: int | None) -> Prepared:
+        return prepare_item(path, served.analyser, face=face)
+
+    def fingerprint() -> str:
+        name = served.analyser.version
+        if name not in known:
+            known[name] = frozen_fingerprint(verify_version(root, name))
+        return known[name]
+
+    def train(items: Sequence[AcceptedItem], progress: Progress, order: Order) -> dict[str, Any]:
+        learned = [
+            LearnItem(
+                detection_id=str(item.row_id),
+                media_sha256=item.media_sha256,
+                path=None,
+                label=1 if item.label else 0,
+                source=f"user {hashlib.sha256(item.user.encode()).hexdigest()[:12]}",
+                features=item.features,
+            )
+            for item in items
+        ]
+        return train_version(
+            learned,
+            root,
+            paths.training_history,
+            how,
+            own_golden=paths.golden,
+            progress=progress,
+            job=order.job,
+            digest=order.digest,
+        ).to_dict()
+
+    def readable(path: Path) -> bool:
+        try:
+            CachedItem.load(path).as_features(label=0, source="", key="")
+        except (TrainingDataError, ValueError):
+            return False
+        return True
+
+    return LearningDuties(settings, prepare, fingerprint, train, readable)
+
+
+def recover_versions(settings: Settings) -> None:
+    """Finish or undo what a killed worker left of a training or a promotion."""
+    root = weights_root(settings)
+    if not root.is_dir():
+        return  # loading says what is missing
+    try:
+        recover(root, InstancePaths.of(settings).training_history)
+    except ConflictError:
+        log.info("another worker trains at the moment; it leaves nothing to put right")
+    except PermissionError as error:
+        log.warning("the folder of weights cannot be written, so nothing can be learned: %s", error)

@@ -1,0 +1,129 @@
+"""The quarantine over the database: rows become votes, the pure rules of `utils.learning.quarantine` judge them.
+
+The worker judges, because one voice can change what becomes of others, and because a medium must have been looked at
+first. Judging is a pure function of the rows, so that several workers may do it, and one that is killed loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from utils.config import LearningSettings
+from utils.learning.quarantine import QuarantineRules, Status, Vote, judge_votes
+from web_app.db import Database, FeedbackRow, ReviewedMediumRow
+from web_app.learning.voices import NOT_LOOKED_AT
+
+LABEL_NUMBERS = {"real": 0, "fake": 1}
+
+Signature = str
+ROWS_AT_ONCE = 1000
+
+
+def rules_of(settings: LearningSettings) -> QuarantineRules:
+    """The rules of the section [learning]."""
+    return QuarantineRules(
+        enough=settings.enough,  # type: ignore[arg-type]  # its choices are those of the rules
+        quorum=settings.quorum,
+        per_user_day=settings.per_user_day,
+        phash_distance=settings.phash_distance,
+    )
+
+
+class Judge:
+    """Judges when something has changed since the last time.
+
+    Args:
+        database: where the rows are.
+        rules: what is enough to learn from.
+    """
+
+    def __init__(self, database: Database, rules: QuarantineRules) -> None:
+        self._database = database
+        self._rules = rules
+        self._seen: Signature | None = None
+
+    def judge_if_changed(self) -> bool:
+        """Judge all voices anew if any was added, changed, withdrawn, looked at or decided; returns whether it did."""
+        with self._database.read() as session:
+            now = signature(session)
+        if now == self._seen:
+            return False
+        with self._database.write() as session:
+            judge_rows(session, self._rules)
+            session.flush()
+            self._seen = signature(session)
+        return True
+
+
+def signature(session: Session) -> Signature:
+    """A value that differs whenever the judgement could: a hash over every voice and every medium.
+
+    Greatest times would not do: two changes can bear the same time, and a clock can be put back.
+    """
+    hashed = hashlib.sha256()
+    voice, medium = FeedbackRow, ReviewedMediumRow
+    for wanted in (
+        sa.select(voice.id, voice.state, voice.actual, voice.trusted, voice.created_at).order_by(voice.id),
+        sa.select(
+            medium.media_sha256, medium.examined_at, medium.decision, medium.decision_label, medium.decided_at
+        ).order_by(medium.media_sha256),
+    ):
+        for row in session.execute(wanted).yield_per(ROWS_AT_ONCE):
+            hashed.update(f"{tuple(row)}\n".encode())
+        hashed.update(b"\n")
+    return hashed.hexdigest()
+
+
+def judge_rows(session: Session, rules: QuarantineRules) -> int:
+    """Write what becomes of every voice; returns how many changed."""
+    pairs = session.execute(
+        sa.select(FeedbackRow, ReviewedMediumRow).outerjoin(
+            ReviewedMediumRow, ReviewedMediumRow.media_sha256 == FeedbackRow.media_sha256
+        )
+    ).all()  # fmt: skip
+    rows = {str(row.id): row for row, _ in pairs}
+    votes = [vote_of(row, medium) for row, medium in pairs if medium is not None and medium.examined_at is not None]
+    fates = {ruling.vote.id: (ruling.status.value, ruling.reason) for ruling in judge_votes(votes, rules)}
+    changed = 0
+    for vote_id, row in rows.items():
+        fate = fates.get(vote_id, (Status.WAITING.value, NOT_LOOKED_AT))
+        if (row.state, row.reason) != fate:
+            row.state, row.reason = fate
+            changed += 1
+    return changed
+
+
+def vote_of(row: FeedbackRow, medium: ReviewedMediumRow) -> Vote:
+    """A voice about a medium that was looked at, as the rules see it."""
+    return Vote(
+        id=str(row.id),
+        user=row.client_id,
+        media_sha256=row.media_sha256,
+        phash=None if medium.phash is None else int(medium.phash, 16),
+        label=LABEL_NUMBERS[row.actual],
+        time=row.created_at,
+        trusted=row.trusted,
+        out_of_domain=unlearnable(row, medium),
+        decision=_decision(row, medium),
+    )
+
+
+def unlearnable(row: FeedbackRow, medium: ReviewedMediumRow) -> str:
+    """Why nothing can be learned from a voice: the medium as a whole, or all the faces that it is about; else empty."""
+    looked_at = medium.features or {}
+    if row.face_labels:
+        reasons = [looked_at.get(face, "There is no such face.") for face in row.face_labels]
+        return "" if "" in reasons else reasons[0]
+    return medium.domain_reason or ""
+
+
+def _decision(row: FeedbackRow, medium: ReviewedMediumRow) -> Literal["accept", "reject"] | None:
+    if medium.decision_label not in (None, row.actual):
+        return None
+    if medium.decision == "accept":
+        return "accept"
+    return "reject" if medium.decision == "reject" else None

@@ -1,0 +1,80 @@
+"""The version of the weights that a worker has loaded, and the change to another one between two jobs.
+
+`CURRENT` may name another version at any time: after a promotion, a rollback, or by hand. The worker looks at it before
+each job. A version that cannot be verified or loaded is refused; the loaded one keeps serving, and the worker says why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.config import Settings
+from utils.errors import WeightsError
+from utils.log import get_logger
+from utils.weights import current_name, weights_root
+
+if TYPE_CHECKING:
+    from utils.detection.pipeline import Analyser
+
+RETRY_S = 30.0  # a refused version is tried again this much later; it may have been repaired
+
+log = get_logger(__name__)
+
+
+class ServedVersion:
+    """An analyser and its replacement.
+
+    Args:
+        settings: name the folder of weights; `[weights] version` pins one, which then never changes.
+        load: makes the analyser for what `CURRENT` names now.
+
+    Raises:
+        WeightsError: the first version cannot be loaded; there is nothing to keep serving.
+    """
+
+    def __init__(self, settings: Settings, load: Callable[[Settings], Analyser]) -> None:
+        self._settings = settings
+        self._load = load
+        self._root: Path = weights_root(settings)
+        self._refused: tuple[str, str] | None = None
+        self._retry_at = 0.0
+        self._changes = 0
+        self.analyser = load(settings)
+
+    def refresh(self) -> bool:
+        """Change to the version that `CURRENT` names, if it is another one; returns whether that happened."""
+        if self._settings.weights.version:
+            return False
+        name = ""
+        try:
+            name = current_name(self._root)
+            if name == self.analyser.version:
+                self._refused = None
+                return False
+            if self._refused is not None and self._refused[0] == name and time.monotonic() < self._retry_at:
+                return False
+            self.analyser = self._load(self._settings)
+        except WeightsError as error:
+            if self._refused is None or self._refused[0] != name:
+                log.error("version %s is refused, %s keeps serving: %s", name or "?", self.analyser.version, error)
+            self._refused, self._retry_at = (name, str(error)), time.monotonic() + RETRY_S
+            return False
+        self._refused = None
+        self._changes += 1
+        log.info("the worker serves version %s now", self.analyser.version)
+        return True
+
+    def facts(self) -> dict[str, Any]:
+        """What is loaded, for `/api/ready` and the statistics; `refused` names a version it did not take, and why."""
+        refused = self._refused
+        return {
+            "model_version": self.analyser.version,
+            "model_sha256": self.analyser.version_sha256,
+            "experts": list(self.analyser.experts),
+            "missing": dict(self.analyser.missing),
+            "changes": self._changes,
+            "refused": None if refused is None else {"version": refused[0], "reason": refused[1]},
+        }

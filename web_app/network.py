@@ -1,0 +1,136 @@
+"""Who is at the other end of the connection, and by which name they reached us.
+
+A proxy's forwarding headers are believed only from the addresses that `[security] trusted_proxies` names, and are
+dropped otherwise: nobody can move a rate limit or a log line by sending X-Forwarded-For. Host names are checked,
+because a web site can point its own name at 127.0.0.1 and then read a server that listens there (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from utils.config import SecuritySettings, ServerSettings
+from utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+FORWARDED = "telltale.forwarded"
+FORWARDING_HEADERS = (
+    "HTTP_FORWARDED",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_BY",
+    "HTTP_X_REAL_IP",
+)
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+MAX_HOPS = 32  # of X-Forwarded-For that are looked at, from its end
+
+
+class ProxyHeaders:
+    """WSGI middleware: the client's address and scheme from a trusted proxy; all forwarding headers dropped.
+
+    `environ[FORWARDED]` says whether there were any, trusted or not.
+    """
+
+    def __init__(self, application: WSGIApplication, trusted: tuple[Network, ...]) -> None:
+        self._application = application
+        self._trusted = trusted
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        untrusted_hops = environ.get("HTTP_X_FORWARDED_FOR", "")
+        untrusted_scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip().lower()
+        environ[FORWARDED] = False
+        for name in FORWARDING_HEADERS:
+            environ[FORWARDED] |= environ.pop(name, None) is not None
+        peer = environ.get("REMOTE_ADDR", "")
+        if is_within(peer, self._trusted):
+            environ["REMOTE_ADDR"] = client_address(peer, untrusted_hops, self._trusted)
+            if untrusted_scheme in ("http", "https"):
+                environ["wsgi.url_scheme"] = untrusted_scheme
+        return self._application(environ, start_response)
+
+
+def client_address(peer: str, untrusted_hops: str, trusted: tuple[Network, ...]) -> str:
+    """The last address that a trusted proxy saw and that is not itself one.
+
+    Args:
+        peer: who is connected to us, a trusted proxy.
+        untrusted_hops: X-Forwarded-For; only what trusted proxies appended, its right end, is believed.
+        trusted: the proxies.
+    """
+    address = peer
+    for hop in reversed(untrusted_hops.split(",")[-MAX_HOPS:]):
+        if not is_within(address, trusted):
+            break
+        try:
+            address = str(ipaddress.ip_address(hop.strip()))
+        except ValueError:
+            break
+    return address
+
+
+def is_within(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address lies in one of the networks; False for what is no address."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in networks)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address, or the name localhost, is this very machine."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address.lower() == "localhost"
+
+
+def trusted_networks(settings: SecuritySettings) -> tuple[Network, ...]:
+    """`[security] trusted_proxies` as networks.
+
+    Raises:
+        ConfigError: an entry is neither an address nor a network.
+    """
+    try:
+        return tuple(ipaddress.ip_network(entry) for entry in entries(settings.trusted_proxies))
+    except ValueError as error:
+        raise ConfigError(
+            f"[security] trusted_proxies must hold addresses or networks, separated by commas: {error}."
+        ) from error
+
+
+def allowed_hosts(server: ServerSettings, security: SecuritySettings) -> frozenset[str] | None:
+    """Names that requests may use in their Host header; None allows any.
+
+    Raises:
+        ConfigError: `[security] hosts` holds something that is no host name.
+    """
+    names = entries(security.hosts)
+    for name in names:
+        if host_name(name) != name.strip("[]").lower():
+            raise ConfigError(f"[security] hosts must hold names without scheme, port or path, not {name!r}.")
+    if names:
+        return frozenset(name.strip("[]").lower() for name in names)
+    return LOOPBACK_NAMES | {server.host.lower()} if is_loopback(server.host) else None
+
+
+def host_name(untrusted_host: str) -> str:
+    """The name of a Host header in lower case, without port and brackets; empty if there is none."""
+    try:
+        return urlsplit(f"//{untrusted_host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def entries(text: str) -> list[str]:
+    """The parts of a comma-separated setting."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,57 @@
+"""The pages of the learning: how it goes, and the review of feedback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, abort, current_app, render_template
+
+from utils.errors import UnauthorizedError
+from web_app.learning.stats import learning_stats
+from web_app.learning.versions import list_versions
+from web_app.pages.plot import golden_plot
+from web_app.security import caller
+from web_app.services import EXTENSION, services
+
+REVIEW_STATES = (
+    "waiting", "contradiction", "accepted", "duplicate", "quota", "out_of_domain", "rejected", "all",
+)  # fmt: skip
+
+
+def add_learning_pages(blueprint: Blueprint) -> None:
+    """Add the two pages to the pages' blueprint, and to every template whether the reader may moderate."""
+    blueprint.add_url_rule("/learning", view_func=learning)
+    blueprint.add_url_rule("/review", view_func=review)
+    blueprint.app_context_processor(rights)
+
+
+def rights() -> dict[str, bool]:
+    """What the reader may do, so that a page offers nothing else; the API checks it again."""
+    scopes: frozenset[str] = frozenset()
+    if EXTENSION in current_app.extensions:
+        try:
+            scopes = caller().scopes
+        except UnauthorizedError:  # the sign-in form is for readers without rights
+            scopes = frozenset()
+    return {"may_moderate": "moderate" in scopes, "may_administer": "admin" in scopes}
+
+
+def learning() -> str:
+    """Model learning progress: what users said, what was learned, and how the golden set judged each version."""
+    parts = services()
+    stats: dict[str, Any] = learning_stats(parts)
+    versions = list_versions(parts)
+    return render_template(
+        "learning.html",
+        stats=stats,
+        versions=versions,
+        plot=golden_plot(stats["golden"]),
+        rules=parts.settings.learning,
+    )
+
+
+def review() -> str:
+    """What waits for a moderator; readers without that right are told so."""
+    if not rights()["may_moderate"]:
+        abort(403)
+    return render_template("review.html", states=REVIEW_STATES)

@@ -1,0 +1,164 @@
+"""What the model page shows: the served version's card, as rows and words that a template can print.
+
+The card is written by the training and travels with the weights; a part that it does not have is left out of the page.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from utils.config import Settings
+from utils.weights import CARD_FILE, current_name, read_document, weights_root
+from web_app.pages.texts import text
+
+NONE = "–"
+JOINED = ("clips", "pictures")  # sets of the scorecard that join several sources
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One validation set: how many, and the figures as texts with their 95 % intervals."""
+
+    name: str
+    real: int
+    fake: int
+    auc: str
+    decided: str
+    false_alarms: str
+    called_fake: str
+    misses: str
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """How many faces of one source taught the version, and how many calibrated it."""
+
+    name: str
+    train_real: int
+    train_fake: int
+    calib_real: int
+    calib_fake: int
+
+
+@dataclass(frozen=True)
+class ExpertRow:
+    """One network, and its own AUC per validation set."""
+
+    title: str
+    looks_at: str
+    source: str
+    licence: str
+    aucs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """Everything on the model page."""
+
+    version: str
+    made: str
+    intended_use: str
+    notes: tuple[str, ...]
+    terms: tuple[str, ...]
+    scores: tuple[ScoreRow, ...]
+    sources: tuple[SourceRow, ...]
+    experts: tuple[ExpertRow, ...]
+
+
+def read_model(settings: Settings) -> ModelView:
+    """The served version's card.
+
+    Raises:
+        WeightsError: no version is chosen, or its card cannot be read.
+    """
+    root = weights_root(settings)
+    name = settings.weights.version or current_name(root)
+    card = read_document(root / name / CARD_FILE)
+    validation = _mapping(card, "validation")
+    data = _mapping(card, "data")
+    return ModelView(
+        version=name,
+        made=str(card.get("made", NONE)),
+        intended_use=str(card.get("intended_use", "")),
+        notes=tuple(map(str, card.get("notes", ()))),
+        terms=tuple(map(str, data.get("terms", ()))),
+        scores=tuple(_score_row(key, validation[key]) for key in sorted(validation, key=_joined_last)),
+        sources=_source_rows(_mapping(data, "crops")),
+        experts=tuple(_expert_row(key, expert, validation) for key, expert in _mapping(card, "experts").items()),
+    )
+
+
+def percent(figure: Sequence[float] | float | None) -> str:
+    """A share with its interval in per cent: `3.4 % (0.9 to 7.3)`; a dash for none."""
+    if figure is None:
+        return NONE
+    if isinstance(figure, int | float):
+        return f"{100 * figure:.0f}\u00a0%"
+    value, low, high = figure
+    return f"{100 * value:.1f}\u00a0% ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def decimal(figure: Sequence[float] | None) -> str:
+    """A figure such as an AUC with its interval: `.892 (.849 to .932)`; a dash for none."""
+    if figure is None:
+        return NONE
+    value, low, high = (f"{part:.3f}".removeprefix("0") for part in figure)
+    return f"{value} ({low} to {high})"
+
+
+def _joined_last(name: str) -> tuple[bool, str]:
+    return name in JOINED, name
+
+
+def _set_title(name: str) -> str:
+    return str(text(f"model.sets.{name}")) if name in JOINED else name
+
+
+def _score_row(name: str, figures: Mapping[str, Any]) -> ScoreRow:
+    return ScoreRow(
+        name=_set_title(name),
+        real=int(figures.get("real", 0)),
+        fake=int(figures.get("fake", 0)),
+        auc=decimal(figures.get("auc")),
+        decided=percent(figures.get("coverage")),
+        false_alarms=percent(figures.get("false_alarms")),
+        called_fake=percent(figures.get("false_alarms_decided")),
+        misses=percent(figures.get("misses")),
+    )
+
+
+def _source_rows(crops: Mapping[str, Any]) -> tuple[SourceRow, ...]:
+    """From keys such as `train dfdc fake`."""
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    for key, count in crops.items():
+        parts = key.split(" ")
+        if len(parts) == 3:
+            split, source, label = parts
+            counts[source][f"{split}_{label}"] = int(count)
+    columns = ("train_real", "train_fake", "calib_real", "calib_fake")
+    return tuple(
+        SourceRow(source, *(found.get(column, 0) for column in columns)) for source, found in sorted(counts.items())
+    )
+
+
+def _expert_row(name: str, expert: Mapping[str, Any], validation: Mapping[str, Any]) -> ExpertRow:
+    aucs = [
+        (_set_title(key), decimal(figures["experts"][name]))
+        for key, figures in validation.items()
+        if name in figures.get("experts", {})
+    ]
+    return ExpertRow(
+        title=str(expert.get("title", name)),
+        looks_at=str(expert.get("looks_at", NONE)),
+        source=str(expert.get("source", NONE)),
+        licence=str(expert.get("licence", NONE)),
+        aucs=tuple(aucs),
+    )
+
+
+def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = document.get(key)
+    return found if isinstance(found, Mapping) else {}

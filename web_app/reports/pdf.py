@@ -1,0 +1,121 @@
+"""The report as a PDF: text and tables only, a font with wide coverage embedded, the same bytes each time.
+
+reportlab is imported when the first PDF is made. No picture is put in, so nothing of the upload is decoded here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import threading
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from web_app.reports import words
+
+FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
+INK = {"red": "#a3231b", "green": "#1a6437", "amber": "#7a5200", "slate": "#3f4c5a"}
+MISSING = "\N{WHITE SQUARE}"
+_LOCK = threading.Lock()  # reportlab keeps its fonts in one table of the process
+
+
+def render_pdf(document: dict[str, Any]) -> bytes:
+    """The report on A4 pages.
+
+    Args:
+        document: see `web_app.reports.document.build_document`.
+    """
+    with _LOCK:
+        return _render(document)
+
+
+def _render(document: dict[str, Any]) -> bytes:
+    from reportlab.lib.pagesizes import A4
+    from reportlab.lib.units import mm
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.platypus import SimpleDocTemplate
+
+    _register_fonts()
+    glyphs = set(pdfmetrics.getFont(FONT).face.charToGlyph)
+    out = io.BytesIO()
+    pages = SimpleDocTemplate(
+        out, pagesize=A4, leftMargin=18 * mm, rightMargin=18 * mm, topMargin=18 * mm, bottomMargin=20 * mm,
+        title=_clean(f"Telltale report: {document['name']}", glyphs), author="Telltale", invariant=1, lang="en",
+    )  # fmt: skip
+
+    def footer(canvas: Any, _template: Any) -> None:
+        canvas.setFont(FONT, 7)
+        canvas.drawString(18 * mm, 11 * mm, f"Telltale report {document['id']}")
+        canvas.drawRightString(A4[0] - 18 * mm, 11 * mm, f"Page {canvas.getPageNumber()}")
+
+    pages.build(_story(document, glyphs), onFirstPage=footer, onLaterPages=footer)
+    return out.getvalue()
+
+
+def _register_fonts() -> None:
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.ttfonts import TTFont
+
+    known = pdfmetrics.getRegisteredFontNames()
+    for name in (FONT, BOLD):
+        if name not in known:
+            pdfmetrics.registerFont(TTFont(name, str(_font_folder() / f"{name}.ttf")))
+
+
+def _font_folder() -> Path:
+    """The fonts that matplotlib ships, without importing it."""
+    found = importlib.util.find_spec("matplotlib")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("matplotlib, whose fonts the PDF uses, is not installed")
+    return Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+
+
+def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
+    from reportlab.lib.styles import ParagraphStyle
+    from reportlab.platypus import KeepTogether, Paragraph, Spacer
+
+    body = ParagraphStyle("body", fontName=FONT, fontSize=9, leading=12.5)
+    small = ParagraphStyle("small", parent=body, fontSize=7.5, leading=10, textColor="#4b5968")
+    heading = ParagraphStyle("heading", parent=body, fontName=BOLD, fontSize=11, leading=15, spaceBefore=10)
+    title = ParagraphStyle("title", parent=heading, fontSize=15, leading=19, spaceBefore=0)
+
+    def text(value: str, style: Any = body) -> Any:
+        return Paragraph(escape(_clean(value, glyphs)), style)
+
+    analysis = document["analysis"]
+    verdict = analysis["verdict"]
+    tone = ParagraphStyle("verdict", parent=title, textColor=INK[words.TONES[verdict["outcome"]]])
+    story = [
+        text("Telltale · report of one analysis", small), text(document["name"], title), Spacer(1, 6),
+        text(verdict["headline"], tone), text(words.verdict_sentence(verdict)),
+        *(text(f"• {reason['text']}") for reason in verdict["reasons"]),
+    ]  # fmt: skip
+    for face in analysis["faces"]:
+        rows = [("Network", "Looks at", "Alone", "Weight"), *words.expert_rows(face["experts"])]
+        block = [
+            text(f"Face {face['id'] + 1}: {face['verdict']['headline']}", heading),
+            text(words.verdict_sentence(face["verdict"])),
+            _table([[text(cell) for cell in row] for row in rows], (80, 230, 90, 90)),
+        ]
+        story.append(KeepTogether(block))
+    for name, facts in (("Input", words.input_facts(document)), ("Method", words.method_facts(document))):
+        story.append(text(name, heading))
+        story.append(_table([[text(fact.name, small), text(fact.value)] for fact in facts], (100, 390)))
+    story += [text(f"• {notice['text']}") for notice in analysis["notices"]]
+    story.append(text("Limits of the method", heading))
+    story += [text(f"• {limit}") for limit in document["limits"]]
+    story += [Spacer(1, 8), text(f"Check with the JSON form of this report: {document['reproduce']}", small)]
+    return story
+
+
+def _table(rows: list[list[Any]], widths: tuple[int, ...]) -> Any:
+    from reportlab.platypus import Table
+
+    style = [("LINEBELOW", (0, 0), (-1, -1), 0.4, "#c9d2db"), ("VALIGN", (0, 0), (-1, -1), "TOP")]
+    return Table(rows, colWidths=widths, style=style, hAlign="LEFT")
+
+
+def _clean(text: str, glyphs: set[int]) -> str:
+    """The text with a square for each character that the font lacks."""
+    return "".join(c if ord(c) in glyphs else MISSING for c in text)

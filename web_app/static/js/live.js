@@ -1,0 +1,118 @@
+// The live camera: about once a second a picture goes to the API with keep=0, and the mean of the last scores is shown.
+
+import { url } from "./api.js";
+import { T } from "./strings.js";
+
+const EVERY_MS = 1000;
+const PAUSE_AFTER_ERROR_MS = 4000;
+const LONGEST_SIDE = 640;
+const WINDOW = 8;
+const QUALITY = 0.92;
+const SVG = "http://www.w3.org/2000/svg";
+
+const at = (id) => document.getElementById(id);
+const camera = at("camera");
+const canvas = document.createElement("canvas");
+const percent = (p) => `${(100 * p).toFixed(0)} %`;
+let stream = null;
+let timer = 0;
+let scores = [];
+
+/** Mean of probabilities on the scale of their logits, so that one certain picture weighs what it should. */
+export function meanScore(probabilities) {
+  const logits = probabilities.map((p) => Math.min(Math.max(p, 1e-4), 1 - 1e-4)).map((p) => Math.log(p / (1 - p)));
+  return 1 / (1 + Math.exp(-logits.reduce((sum, logit) => sum + logit, 0) / logits.length));
+}
+
+function say(text) {
+  at("state").textContent = text;
+}
+
+async function start() {
+  if (!navigator.mediaDevices?.getUserMedia) return say(T.live.unsupported);
+  say(T.live.asking);
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 1280 } } });
+  } catch (error) {
+    return say(T.live.refused(error.message || error.name));
+  }
+  camera.srcObject = stream;
+  await camera.play();
+  scores = [];
+  [at("start").disabled, at("stop").disabled] = [true, false];
+  say(T.live.running);
+  return look();
+}
+
+function stop() {
+  clearTimeout(timer);
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = null;
+  camera.srcObject = null;
+  at("boxes").replaceChildren();
+  [at("start").disabled, at("stop").disabled] = [false, true];
+  say(T.live.off);
+}
+
+async function look() {
+  const begun = performance.now();
+  let pause = EVERY_MS;
+  if (!document.hidden && camera.videoWidth) {
+    try {
+      show(await ask(await takePicture()));
+      say(T.live.running);
+    } catch (error) {
+      pause = error.retryAfterMs || PAUSE_AFTER_ERROR_MS;
+      say(T.live.failed(error.message));
+    }
+  }
+  if (stream) timer = setTimeout(look, Math.max(0, pause - (performance.now() - begun)));
+}
+
+function takePicture() {
+  const scale = Math.min(1, LONGEST_SIDE / Math.max(camera.videoWidth, camera.videoHeight));
+  canvas.width = Math.round(camera.videoWidth * scale);
+  canvas.height = Math.round(camera.videoHeight * scale);
+  canvas.getContext("2d").drawImage(camera, 0, 0, canvas.width, canvas.height);
+  return new Promise((done) => canvas.toBlob(done, "image/jpeg", QUALITY));
+}
+
+async function ask(blob) {
+  const body = new FormData();
+  body.append("file", blob, "camera.jpg");
+  const response = await fetch(url("api/detect/image?keep=0"), { method: "POST", body });
+  const answer = await response.json();
+  if (response.ok) return answer;
+  const seconds = Number(response.headers.get("Retry-After"));
+  throw Object.assign(new Error(answer.detail || answer.title), { retryAfterMs: seconds * 1000 });
+}
+
+function show(report) {
+  if (!stream) return;
+  const p = report.fake_probability;
+  at("now").textContent = p === null ? T.live.none : T.live.now(percent(p));
+  if (p !== null) {
+    scores = [...scores, p].slice(-WINDOW);
+    const mean = meanScore(scores);
+    at("score").textContent = T.live.mean(percent(mean), scores.length);
+    at("meter").value = mean;
+  }
+  draw(report);
+}
+
+function draw(report) {
+  const boxes = at("boxes");
+  boxes.setAttribute("viewBox", `0 0 ${report.media.width} ${report.media.height}`);
+  boxes.replaceChildren(...report.faces.flatMap((face) => face.frames).map(({ box: [x0, y0, x1, y1] }) => {
+    const rect = document.createElementNS(SVG, "rect");
+    for (const [name, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0 })) {
+      rect.setAttribute(name, value);
+    }
+    return rect;
+  }));
+}
+
+at("start").addEventListener("click", start);
+at("stop").addEventListener("click", stop);
+addEventListener("pagehide", () => stream && stop());
+say(T.live.off);
