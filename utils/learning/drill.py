@@ -35,9 +35,10 @@ from utils.learning.golden_build import write_lineage
 from utils.learning.golden_gate import GateRules
 from utils.learning.history import read_history, verify_history
 from utils.learning.promotion import lineage_of, rollback
-from utils.learning.quarantine import QuarantineRules, Vote, accepted_votes, count_statuses, judge_votes
+from utils.learning.quarantine import QuarantineRules, Vote, accepted_votes, count_statuses, judge_votes, rules_of
 from utils.learning.rl_parts import load_parts, probabilities
 from utils.learning.rl_trainer import LearnItem, LearnSettings, train_version
+from utils.learning.rl_tune import learn_settings
 from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
 EXIT_FAILED = 3
@@ -179,7 +180,8 @@ def signs_of(result: AttackResult, trainings: Sequence[Any]) -> list[str]:
     """What a moderator sees of an attack on the page of statistics."""
     signs = [f"{n} votes {status}" for status, n in result.quarantined.items()]
     if result.rejected:
-        signs.append(f"{result.rejected} candidates rejected, the last: {trainings[-1]['reason']}")
+        reasons = [e["reason"] for e in trainings if not e["promoted"]]
+        signs.append(f"{result.rejected} candidates rejected, the last: {reasons[-1]}")
     odd = [e for e in trainings if 1 - e["accuracy_after"] >= SIGN_SHARE]
     if odd:
         signs.append(
@@ -195,6 +197,7 @@ def run_drill(
     *,
     rounds: int = 50,
     attacks: Sequence[Attack] = ATTACKS,
+    rules: QuarantineRules | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Run attacks against a copy of a version.
@@ -205,6 +208,7 @@ def run_drill(
         settings: of the trainings.
         rounds: of the slow attack.
         attacks: which.
+        rules: of the quarantine; the defaults when None.
         tell: receives a line per training.
 
     Returns:
@@ -212,7 +216,7 @@ def run_drill(
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        arena = Arena(root, name, Path(folder), settings)
+        arena = Arena(root, name, Path(folder), settings, rules)
         base_auc = arena.golden_auc()
         results = [run_attack(arena, attack, rounds, tell) for attack in attacks]
     bound = GateRules().auc
@@ -245,7 +249,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         root = weights_root(settings)
         name = chosen.version or current_name(root)
-        result = run_drill(root, name, LearnSettings(), rounds=chosen.rounds, tell=lambda line: print(line, flush=True))
+        how, rules = learn_settings(settings.learning), rules_of(settings.learning)
+
+        def tell(line: str) -> None:
+            print(line, flush=True)
+
+        result = run_drill(root, name, how, rounds=chosen.rounds, rules=rules, tell=tell)
     except TelltaleError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from utils.config import LearningSettings
+
 Enough = Literal["trusted", "quorum", "moderator"]
 ENOUGH: tuple[Enough, ...] = ("trusted", "quorum", "moderator")
 HASH_BITS = 64
@@ -89,6 +91,16 @@ class QuarantineRules:
             raise ValueError(f"enough must be one of {', '.join(ENOUGH)}: {self.enough}")
         if self.quorum < 2 or self.per_user_day < 1 or not 0 <= self.phash_distance <= 16:
             raise ValueError(f"quorum starts at 2, per_user_day at 1, phash_distance is within 0..16: {self}")
+
+
+def rules_of(settings: LearningSettings) -> QuarantineRules:
+    """The rules of the configuration's section [learning]."""
+    return QuarantineRules(
+        enough=settings.enough,  # type: ignore[arg-type]  # its choices are those of the rules
+        quorum=settings.quorum,
+        per_user_day=settings.per_user_day,
+        phash_distance=settings.phash_distance,
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from utils.errors import TrainingDataError
+from utils.config import LearningSettings, learning_parts
+from utils.errors import ConfigError, TrainingDataError
 from utils.learning.cached import FeatureSet, join_features
 from utils.learning.compact import compact, expand
 from utils.learning.replay import balanced_draws
@@ -67,6 +68,30 @@ class LearnSettings:
             raise ValueError(f"lr, lr_scale, clip and max_distance are above 0, hold and l2sp not below: {self}")
         if self.steps < 1 or self.batch < 4 or not 0 <= self.replay_share < 1:
             raise ValueError(f"steps start at 1, batch at 4, replay_share is within 0..1 and below 1: {self}")
+
+
+def learn_settings(settings: LearningSettings) -> LearnSettings:
+    """How the configuration's section [learning] says that candidates are trained.
+
+    Raises:
+        ConfigError: values do not fit together.
+    """
+    parts = learning_parts(settings)
+    try:
+        return LearnSettings(
+            lr=settings.lr,
+            lr_scale=settings.lr_scale,
+            clip=settings.clip,
+            steps=settings.steps,
+            batch=settings.batch,
+            replay_share=settings.replay_share,
+            hold=settings.hold,
+            l2sp=settings.l2sp,
+            max_distance=settings.max_distance,
+            parts=parts,
+        )
+    except ValueError as error:
+        raise ConfigError(f"[learning]: {error}.") from error
 
 
 @dataclass(frozen=True)

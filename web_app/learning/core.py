@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.config import LearningSettings, Settings, learning_parts
-from utils.errors import ConfigError, ConflictError, TrainingDataError
+from utils.config import Settings
+from utils.errors import ConflictError, TrainingDataError
 from utils.learning.promotion import recover
 from utils.log import get_logger
 from utils.weights import weights_root
@@ -21,36 +21,9 @@ from web_app.learning.training import AcceptedItem, Order, Progress
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
-    from utils.learning.rl_tune import LearnSettings
     from web_app.learning.served import ServedVersion
 
 log = get_logger(__name__)
-
-
-def learn_settings(settings: LearningSettings) -> LearnSettings:
-    """The trainer's settings out of the section [learning].
-
-    Raises:
-        ConfigError: values do not fit together.
-    """
-    from utils.learning.rl_tune import LearnSettings
-
-    parts = learning_parts(settings)
-    try:
-        return LearnSettings(
-            lr=settings.lr,
-            lr_scale=settings.lr_scale,
-            clip=settings.clip,
-            steps=settings.steps,
-            batch=settings.batch,
-            replay_share=settings.replay_share,
-            hold=settings.hold,
-            l2sp=settings.l2sp,
-            max_distance=settings.max_distance,
-            parts=parts,
-        )
-    except ValueError as error:
-        raise ConfigError(f"[learning]: {error}.") from error
 
 
 def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties:
@@ -67,6 +40,7 @@ def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties
     from utils.learning.rl_items import prepare_item
     from utils.learning.rl_parts import frozen_fingerprint
     from utils.learning.rl_trainer import LearnItem, train_version
+    from utils.learning.rl_tune import learn_settings
     from utils.weights import verify_version
 
     root, paths = weights_root(settings), InstancePaths.of(settings)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from utils.config import Settings
 from utils.errors import TelltaleError
+from utils.learning.quarantine import rules_of
 from utils.log import get_logger
 from utils.weights import weights_root
 from web_app.db import Database
 from web_app.jobs.queue import JobQueue
 from web_app.learning.examining import Examiner, Prepare
-from web_app.learning.judging import Judge, rules_of
+from web_app.learning.judging import Judge
 from web_app.learning.training import Train, Trainings
 from web_app.learning.voices import reconcile
 from web_app.paths import InstancePaths

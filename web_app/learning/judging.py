@@ -12,7 +12,6 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.config import LearningSettings
 from utils.learning.quarantine import QuarantineRules, Status, Vote, judge_votes
 from web_app.db import Database, FeedbackRow, ReviewedMediumRow
 from web_app.learning.voices import NOT_LOOKED_AT
@@ -21,16 +20,6 @@ LABEL_NUMBERS = {"real": 0, "fake": 1}
 
 Signature = str
 ROWS_AT_ONCE = 1000
-
-
-def rules_of(settings: LearningSettings) -> QuarantineRules:
-    """The rules of the section [learning]."""
-    return QuarantineRules(
-        enough=settings.enough,  # type: ignore[arg-type]  # its choices are those of the rules
-        quorum=settings.quorum,
-        per_user_day=settings.per_user_day,
-        phash_distance=settings.phash_distance,
-    )
 
 
 class Judge:

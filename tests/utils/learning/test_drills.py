@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from utils.learning.attacks import ATTACKS
 from utils.learning.crash_drill import easy_items, faults
-from utils.learning.drill import Arena, markdown, run_drill
+from utils.learning.drill import Arena, AttackResult, markdown, run_drill, signs_of
 from utils.learning.quarantine import QuarantineRules, Status, judge_votes
 from utils.learning.rl_parts import load_parts
 from utils.learning.rl_trainer import LearnSettings
@@ -42,6 +42,16 @@ def test_a_gate_that_lets_everything_pass_fails_the_drill(lineage, monkeypatch):
     result = run_drill(lineage.root, "tiny", wild, attacks=[a for a in ATTACKS if a.key == "b"])
     assert result["lowest_auc"] < result["base_auc"] - 0.005
     assert not result["passed"]
+
+
+def test_the_reason_shown_is_that_of_a_rejected_candidate():
+    trainings = [
+        {"promoted": False, "reason": "The AUC fell.", "accuracy_after": 1.0},
+        {"promoted": True, "reason": "Kept its bounds.", "accuracy_after": 1.0},
+    ]
+    assert signs_of(AttackResult("b", "many", trainings=2, promoted=1, rejected=1), trainings) == [
+        "1 candidates rejected, the last: The AUC fell."
+    ]
 
 
 def test_what_the_quarantine_makes_of_each_attack(lineage, tmp_path):
