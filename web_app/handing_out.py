@@ -1,14 +1,15 @@
-"""Handing uploaded files out: as a download with a fixed type that may run nothing, pictures without their metadata."""
+"""Handing uploaded files out: as a download with a fixed type that may run nothing, and without their metadata."""
 
 from __future__ import annotations
 
 import mmap
 from pathlib import Path
 
-from flask import Response, current_app, request, send_file
+from flask import Response, current_app, request
 
 from utils.errors import MediaCorruptError, NotFoundError
-from web_app.bare import bare_parts, contents, size_of
+from web_app.bare import bare_parts
+from web_app.bare.parts import Content
 from web_app.db import MediaRow
 from web_app.security import MEDIA_POLICY
 
@@ -19,18 +20,13 @@ def hand_out(path: Path, media: MediaRow) -> Response:
     """The file of a medium; ranges are served, so that a player can jump.
 
     Raises:
-        NotFoundError: it is gone, or a picture is so damaged that its metadata cannot be told from it.
+        NotFoundError: it is gone, or so damaged that its metadata cannot be told from it.
     """
     if not path.is_file():
         raise NotFoundError("The file of this analysis is gone.")
     name = f"telltale-{media.sha256[:12]}.{ENDINGS.get(media.format, media.format)}"
-    if media.kind == "image":
-        answer = _without_metadata(path, media)
-        answer.headers.set("Content-Disposition", "attachment", filename=name)
-    else:
-        answer = send_file(
-            path, mimetype=media.mime, as_attachment=True, download_name=name, etag=media.sha256, conditional=True
-        )
+    answer = _without_metadata(path, media)
+    answer.headers.set("Content-Disposition", "attachment", filename=name)
     answer.headers["Content-Security-Policy"] = MEDIA_POLICY
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers["Cache-Control"] = "private, no-cache"
@@ -44,11 +40,13 @@ def _without_metadata(path: Path, media: MediaRow) -> Response:
         parts = bare_parts(data, media.format)  # type: ignore[arg-type]  # a map has what is used of bytes
     except MediaCorruptError:
         data.close()
-        raise NotFoundError("This picture is damaged: metadata could go with it, so it is not handed out.") from None
-    answer = current_app.response_class(contents(data, parts), mimetype=media.mime)  # type: ignore[arg-type]
+        raise NotFoundError(
+            f"This {media.kind} is damaged: metadata could go with it, so it is not handed out."
+        ) from None
+    content = Content(data, parts)  # type: ignore[arg-type]
+    answer = current_app.response_class(content, mimetype=media.mime)
     answer.call_on_close(data.close)
-    size = size_of(parts)
-    answer.content_length = size
+    answer.content_length = content.size
     answer.set_etag(f"{media.sha256}-bare")
-    answer.make_conditional(request, accept_ranges=True, complete_length=size)
+    answer.make_conditional(request, accept_ranges=True, complete_length=content.size)
     return answer

@@ -12,7 +12,9 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from utils.errors import MediaCorruptError
-from web_app.bare import bare_parts, contents, orientation_only, read_orientation, size_of
+from web_app.bare import bare_parts
+from web_app.bare.parts import Content
+from web_app.bare.pictures import orientation_only, read_orientation
 
 SECRET = b"48.8584 N 2.2945 E"
 FORMATS = ("jpeg", "png", "webp")
@@ -46,9 +48,9 @@ def told(media_format: str, orientation: int = 6) -> bytes:
 
 
 def bare(data: bytes, media_format: str) -> bytes:
-    parts = bare_parts(data, media_format)
-    found = b"".join(contents(data, parts))
-    assert size_of(parts) == len(found)
+    content = Content(data, bare_parts(data, media_format))
+    found = b"".join(content)
+    assert content.size == len(found)
     return found
 
 

@@ -81,7 +81,7 @@ def remove_detection(id: str) -> Response:
 
 
 def get_media(id: str) -> Response:
-    """The uploaded file, a picture without its metadata; ranges are served, so that a player can jump."""
+    """The uploaded file without its metadata; ranges are served, so that a player can jump."""
     parts = services()
     with parts.database.read() as session:
         media = require_detection(session, id).media

@@ -71,7 +71,7 @@ def decide_case(sha256: str) -> Response:
 
 
 def get_case_media(sha256: str) -> Response:
-    """The file that feedback was given on, a picture without its metadata, for moderators; ranges are served."""
+    """The file that feedback was given on, without its metadata, for moderators; ranges are served."""
     parts = services()
     with parts.database.read() as session:
         spoken = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == sha256).limit(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,15 @@ def test_a_picture_is_served_without_its_metadata(client: FlaskClient) -> None:
         assert (part.status_code, part.data) == (206, whole[5:21])
     with client.get(place, headers={"If-None-Match": answer.headers["ETag"]}) as same:
         assert (same.status_code, same.data) == (304, b"")
+
+
+def test_a_film_is_served_without_its_metadata(client: FlaskClient) -> None:
+    film = media_bytes("mp4") + struct.pack(">I4s", 20, b"udta") + b"where we live"[:12]
+    place = f"/api/detections/{upload(client, film).get_json()['id']}/media"
+    with client.get(place) as answer:
+        assert answer.data == film[:-16] + b"free" + bytes(12)
+    with client.get(place, headers={"Range": "bytes=-14"}) as part:
+        assert (part.status_code, part.data) == (206, b"ee" + bytes(12))
 
 
 def test_a_picture_whose_metadata_cannot_be_told_apart_is_kept_back(served: FlaskClient, ids: list[str]) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -48,6 +48,9 @@ from web_app.jobs.runner import Progress
 from web_app.outbound import Rules
 from web_app.services import EXTENSION
 
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
 EXAMPLES = int(os.environ.get("TELLTALE_FUZZ_EXAMPLES", "4"))
 CHECKS = (
     not_a_server_error,
@@ -75,6 +78,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     app = create_app(settings, verify=accept_weights)
     parts = app.extensions[EXTENSION]
     app.extensions[EXTENSION] = dataclasses.replace(parts, outbound=Rules(resolver=lambda host, port: ["8.8.8.8"]))
+    app.wsgi_app = Closing(app.wsgi_app)  # type: ignore[method-assign]
     with running_worker(settings, analyse_anything):
         wait_until(lambda: app.test_client().get("/api/ready").status_code == 200, 60)
         yield app
@@ -107,6 +111,21 @@ def test_every_answer_is_as_described(app: Flask, described: Any, method: str, p
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("web_app.api.fetch.fetch", refuse_to_fetch)
         check()
+
+
+class Closing:
+    """WSGI middleware that ends every answer as a server does; schemathesis leaves files open that it has read."""
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        answer = self._application(environ, start_response)
+        try:
+            return [b"".join(answer)]
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
 
 
 def analyse_anything(path: Path, progress: Progress) -> Report:

@@ -1,8 +1,6 @@
 """Pictures without what their makers wrote beside the pixels: Exif, XMP, IPTC, GPS, comments, previews, appendices.
 
-The container is taken apart by a few lines of arithmetic and put together again from the parts that a viewer needs; no
-pixel is decoded or changed, and no decoder runs in a web process. What is not known is left out. The orientation stays,
-in an Exif block of our own that holds nothing else.
+The orientation stays, in an Exif block of our own that holds nothing else.
 
 Sources: ITU-T T.81 annex B, CIPA DC-008 (Exif 2.32), W3C PNG (Third Edition), RFC 9649 (WebP).
 """
@@ -12,14 +10,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
 
-from utils.errors import MediaCorruptError
+from web_app.bare.parts import Part, size_of
 
-Part = bytes | tuple[int, int]
-"""Bytes of our own, or start and end in the file."""
-
-PORTION = 256 * 1024
 MAX_PARTS = 100_000  # a file of more is no photograph
 ORIENTATION = 0x0112
 EXIF_HEAD = b"Exif\0\0"
@@ -33,38 +26,6 @@ _PNG_KEPT = frozenset(
 )  # fmt: skip
 _WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP"))
 _WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
-
-
-def bare_parts(data: bytes, media_format: str) -> list[Part]:
-    """The parts of a picture that may be handed out, in their order.
-
-    Args:
-        data: the whole file; anything with the methods of bytes and slices, such as a memory map.
-        media_format: `jpeg`, `png` or `webp`.
-
-    Raises:
-        MediaCorruptError: the structure leaves a doubt about what is what.
-    """
-    try:
-        parts = _READERS[media_format](data)
-    except (KeyError, IndexError, ValueError, struct.error):
-        raise MediaCorruptError("What is picture and what was added to it cannot be told apart.") from None
-    return parts
-
-
-def size_of(parts: Sequence[Part]) -> int:
-    """How many bytes the parts are together."""
-    return sum(len(part) if isinstance(part, bytes) else part[1] - part[0] for part in parts)
-
-
-def contents(data: bytes, parts: Sequence[Part]) -> Iterator[bytes]:
-    """The bytes of the parts, in portions."""
-    for part in parts:
-        if isinstance(part, bytes):
-            yield part
-            continue
-        for start in range(part[0], part[1], PORTION):
-            yield data[start : min(start + PORTION, part[1])]
 
 
 def read_orientation(tiff: bytes) -> int:
@@ -89,7 +50,8 @@ def orientation_only(orientation: int) -> bytes:
     return struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, ORIENTATION, 3, 1, orientation, 0, 0)
 
 
-def _jpeg(data: bytes) -> list[Part]:
+def jpeg(data: bytes) -> list[Part]:
+    """The parts of a JPEG picture that may be handed out; ValueError or IndexError where that is in doubt."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("no picture")
     parts: list[Part] = []
@@ -141,7 +103,8 @@ def _with_jpeg_orientation(parts: list[Part], orientation: int) -> list[Part]:
     return [b"\xff\xd8", struct.pack(">HH", 0xFFE1, len(block) + 2) + block, *parts]
 
 
-def _png(data: bytes) -> list[Part]:
+def png(data: bytes) -> list[Part]:
+    """The parts of a PNG picture that may be handed out; ValueError or IndexError where that is in doubt."""
     if data[:8] != _PNG_HEAD or data[12:16] != b"IHDR":
         raise ValueError("no picture")
     parts: list[Part] = [_PNG_HEAD]
@@ -170,7 +133,8 @@ def _png(data: bytes) -> list[Part]:
     return parts
 
 
-def _webp(data: bytes) -> list[Part]:
+def webp(data: bytes) -> list[Part]:
+    """The parts of a WebP picture that may be handed out; ValueError or IndexError where that is in doubt."""
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         raise ValueError("no picture")
     parts: list[Part] = []
@@ -196,7 +160,7 @@ def _webp(data: bytes) -> list[Part]:
     if not parts or len(parts) >= MAX_PARTS:
         raise ValueError("no pixels, or too many parts")
     if head >= 0:
-        extended = bytearray(b"".join(contents(data, parts[head : head + 1])))
+        extended = bytearray(parts[head])  # type: ignore[arg-type]  # it was made of bytes above
         extended[8] &= ~(_WEBP_EXIF | _WEBP_XMP) & 0xFF
         if orientation != 1:
             extended[8] |= _WEBP_EXIF
@@ -204,6 +168,3 @@ def _webp(data: bytes) -> list[Part]:
             parts.append(b"EXIF" + struct.pack("<I", len(block)) + block)
         parts[head] = bytes(extended)
     return [b"RIFF" + struct.pack("<I", 4 + size_of(parts)) + b"WEBP", *parts]
-
-
-_READERS: dict[str, Callable[[bytes], list[Part]]] = {"jpeg": _jpeg, "png": _png, "webp": _webp}
