@@ -1,7 +1,7 @@
 """Signing in on the page: where keys are on, a key opens a session that the browser keeps in a cookie.
 
-The cookie is signed, ends after twelve hours, and is worth nothing once its key is revoked. `install` also gives every
-browser its anonymous id with the first page, before the page's own requests need one.
+`web_app/sessions.py` keeps the sessions. `install` also gives every browser its anonymous id with the first page,
+before the page's own requests need one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from werkzeug.wrappers import Response
 from utils.errors import UnauthorizedError
 from web_app.keys import find_key
 from web_app.limits import note_wrong_key
-from web_app.security import SESSION_AGE_S, SESSION_COOKIE, caller, is_api, session_token, set_cookie
+from web_app.security import SESSION_COOKIE, caller, is_api, set_cookie
 from web_app.services import services
+from web_app.sessions import SESSION_AGE_S, begin_session, end_session
 
 MAX_FORM_BYTES = 4096
 OPEN_BLUEPRINTS = ("login", "metrics")
@@ -58,13 +59,14 @@ def sign_in() -> Response | tuple[str, int]:
         note_wrong_key()
         return render_template("login.html", next=target, wrong=True), UnauthorizedError.status
     answer = redirect((request.script_root + target) or "/", 303)
-    set_cookie(answer, SESSION_COOKIE, session_token(parts.secret, key.public), SESSION_AGE_S)
+    set_cookie(answer, SESSION_COOKIE, begin_session(parts.database, key.public), SESSION_AGE_S)
     return answer
 
 
 @blueprint.post("/logout")
 def sign_out() -> Response:
-    """End the session of this browser."""
+    """End the session, also for copies of its cookie."""
+    end_session(services().database, request.cookies.get(SESSION_COOKIE, ""))
     answer = redirect(url_for("login.show"), 303)
     set_cookie(answer, SESSION_COOKIE, "", 0)
     return answer

@@ -36,9 +36,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Readiness:
-    """All checks and the facts beside them; ready when every check is."""
+    """All checks and the facts beside them; ready when every check is. `warnings` will stop a later start."""
 
     checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
     waiting: int | None
     model_version: str | None
     workers: tuple[dict[str, Any], ...]
@@ -114,9 +115,16 @@ def readiness(settings: Settings, database: Database, queue: JobQueue, weights: 
     worker = Check(
         "worker", bool(alive), f"{len(alive)} worker(s) are alive" if alive else "no worker has been heard of"
     )
+    loaded = next((str(row.facts["model_version"]) for row in alive if row.facts.get("model_version")), None)
+    on_disk, version = weights.check(), current_version(settings)
+    warnings: tuple[str, ...] = ()
+    if loaded is not None and not on_disk.ok:  # what is loaded serves on, whatever happens to the files
+        warnings = (f"The next start of a worker will fail: {on_disk.detail}",)
+        on_disk, version = Check("weights", True, f"version {loaded} is loaded and serves on"), loaded
     return Readiness(
-        checks=(store, weights.check(), worker, disk),
+        checks=(store, on_disk, worker, disk),
+        warnings=warnings,
         waiting=waiting,
-        model_version=current_version(settings),
+        model_version=version,
         workers=tuple({"id": row.id, "seen": row.seen_at.isoformat(), **row.facts} for row in alive),
     )

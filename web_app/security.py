@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,15 +18,15 @@ from werkzeug.wrappers import Response as WsgiResponse
 
 from utils.config import Settings
 from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
-from web_app.keys import SCOPES, ApiKey, find_key, find_public
+from web_app.keys import SCOPES, find_key
 from web_app.network import FORWARDED, ProxyHeaders, allowed_hosts, host_name, is_loopback, trusted_networks
 from web_app.services import Services, services
+from web_app.sessions import find_session
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLIENT_COOKIE = "telltale_client"
 CLIENT_COOKIE_AGE_S = 365 * 24 * 3600
 SESSION_COOKIE = "telltale_session"
-SESSION_AGE_S = 12 * 3600
 ALL_SCOPES = frozenset(SCOPES)
 OPEN_SCOPES = frozenset({"analyse", "feedback"})  # of somebody without a key from another machine
 HEADERS = {
@@ -125,7 +124,7 @@ def _keyed(parts: Services) -> Caller:
     if scheme.lower() == "bearer":
         key = find_key(parts.database, untrusted_key.strip())
     else:
-        key = open_session(parts, request.cookies.get(SESSION_COOKIE, ""))
+        key = find_session(parts.database, request.cookies.get(SESSION_COOKIE, ""))
     if key is None:
         raise UnauthorizedError("There is no valid API key in this request.")
     return Caller(f"key:{key.public}", key.scopes, key.name)
@@ -148,28 +147,6 @@ def _is_local(parts: Services) -> bool:
         and not request.environ.get(FORWARDED, False)
         and is_loopback(request.remote_addr or "")
     )
-
-
-# Sessions: a browser cannot send an Authorization header by itself, so a key opens one
-
-
-def session_token(secret: bytes, public: str, now: float | None = None) -> str:
-    """What the session cookie holds: the key's public part and the end of the session, signed with the secret."""
-    ends = int(time.time() if now is None else now) + SESSION_AGE_S
-    return f"{public}.{ends}.{_signature(secret, public, str(ends))}"
-
-
-def open_session(parts: Services, untrusted_token: str) -> ApiKey | None:
-    """The key behind a session cookie; None when it is forged or over, or when its key has been revoked."""
-    public, _, rest = untrusted_token.partition(".")
-    ends, _, signature = rest.partition(".")
-    if not hmac.compare_digest(_signature(parts.secret, public, ends).encode(), signature.encode(errors="replace")):
-        return None
-    return find_public(parts.database, public) if time.time() < int(ends) else None
-
-
-def _signature(secret: bytes, public: str, ends: str) -> str:
-    return hmac.new(secret, f"session\n{public}\n{ends}".encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def refuse_cross_site() -> None:

@@ -23,6 +23,7 @@ def get_ready() -> Response:
     answer = jsonify(
         ready=found.ready,
         checks=[dataclasses.asdict(check) for check in found.checks],
+        warnings=list(found.warnings),
         waiting=found.waiting,
         version=VERSION,
         model_version=found.model_version,

@@ -322,6 +322,7 @@ class Ready(Schema):
 
     ready: bool
     checks: list[CheckModel]
+    warnings: list[str] = Field(description="what does no harm now and will at the next start")
     waiting: int | None = Field(description="jobs that wait for a worker")
     version: str = Field(description="of Telltale")
     model_version: str | None

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import make_settings, wait_until
+from tests.web_app.helpers import make_settings, running_worker, wait_until
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
 from web_app import ops
@@ -65,6 +65,24 @@ def test_unusable_weights_are_told(tmp_path: Path) -> None:
     assert failing(app.test_client()) == ["weights", "worker"]
     checks = app.test_client().get("/api/ready").get_json()["checks"]
     assert any("cnn.safetensors has other bytes" in check["detail"] for check in checks)
+    app.extensions["telltale"].close()
+
+
+def test_a_loaded_version_serves_on_when_its_files_are_damaged(tmp_path: Path) -> None:
+    def refuse(settings: Settings) -> None:
+        raise WeightsCorruptError("CURRENT holds no name.")
+
+    settings = make_settings(tmp_path)
+    app = create_app(settings, verify=refuse)
+    client = app.test_client()
+    with running_worker(settings, model_version="v-test"):
+        wait_until(lambda: failing(client) == [])
+        found = client.get("/api/ready").get_json()
+        assert found["model_version"] == "v-test"
+        assert len(found["warnings"]) == 1
+        assert "CURRENT holds no name" in found["warnings"][0]
+    assert failing(client) == ["weights", "worker"]
+    assert client.get("/api/ready").get_json()["warnings"] == []
     app.extensions["telltale"].close()
 
 
