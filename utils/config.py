@@ -44,6 +44,11 @@ class ServerSettings:
         30.0, "How long /api/detect/image waits for the verdict before it answers 202 with a job.",
         unit="seconds", low=0, high=600,
     )  # fmt: skip
+    arriving_mb: int = setting(
+        1000, "Uploads that are on their way may hold so much room together; beyond that one is refused: the oldest if "
+        "it has taken 30 s, else the newest. One always fits.",
+        unit="MB (10^6 bytes)", low=1, high=1000000,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 waitress reads a whole request before a thread gets it. What can be refused by its headers alone is refused then: the
 rest of the body is read and thrown away for a moment, so that the client gets to see the answer, and it ends.
-A request that does not arrive in time is answered with 408, however busily its client sends single bytes.
+A request that does not arrive in time is answered with 408, however busily its client sends single bytes. All bodies
+that are on their way or wait for a thread share one allowance of room.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,13 +20,21 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask
 
-from utils.errors import BadRequestError, MediaTooLargeError, RequestTimeoutError, TelltaleError, UnauthorizedError
+from utils.errors import (
+    BadRequestError,
+    MediaTooLargeError,
+    RequestTimeoutError,
+    TelltaleError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from web_app.problems import MIME
 from web_app.security import HEADERS
 
 HEADER_DEADLINE_S = 20.0
 SLOWEST_BYTES_PER_S = 4096  # a body may take its deadline and a second more for each of these
 BODY_DEADLINE_S = 30.0
+RETRY_S = 5  # when an upload may be tried again that had to make room
 LINGER_S = 2.0
 LINGER_BYTES = 64 * 1024 * 1024
 LINGERING = 32  # connections that may linger at the same time; the others are cut
@@ -67,11 +77,38 @@ class ProblemErrorTask(ErrorTask):
         self.write(body)
 
 
-def channel_class(gate: Gate) -> type[HTTPChannel]:
+class Allowance:
+    """The room that the bodies of all requests hold at present, in memory and in temporary files.
+
+    Args:
+        most_bytes: for all of them.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._lock = threading.Lock()
+        self._held: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
+
+    def note(self, request: object, held_bytes: int) -> None:
+        """A request holds so much now; 0 when it has been read or refused."""
+        with self._lock:
+            if held_bytes:
+                self._held[request] = held_bytes
+            else:
+                self._held.pop(request, None)
+
+    def exceeded(self) -> bool:
+        """Whether it is used up."""
+        with self._lock:
+            return sum(self._held.values()) > self._most
+
+
+def channel_class(gate: Gate, allowance: Allowance) -> type[HTTPChannel]:
     """The connections of one server.
 
     Args:
         gate: asked about each request once its headers are there.
+        allowance: that the bodies share.
     """
     lingering = threading.BoundedSemaphore(LINGERING)
 
@@ -91,7 +128,13 @@ def channel_class(gate: Gate) -> type[HTTPChannel]:
                     self.refuse(refused)
             if self.error is not None:
                 self.expect_continue = False  # waitress would ask for the body of what it has refused
+            elif self.body_bytes_received:
+                allowance.note(self, self.body_bytes_received)
             return consumed
+
+        def close(self) -> None:
+            allowance.note(self, 0)
+            super().close()
 
         def overdue(self, now: float) -> bool:
             """Whether the request should have been here by now."""
@@ -104,6 +147,7 @@ def channel_class(gate: Gate) -> type[HTTPChannel]:
                 self.parse_header(b"GET / HTTP/1.0\r\n")  # the error task needs the members of a request
             self.error = Refusal(error)
             self.completed = True
+            self.close()  # what has arrived of it is not needed any more
 
     class GatedChannel(HTTPChannel):
         parser_class = GatedParser
@@ -112,18 +156,34 @@ def channel_class(gate: Gate) -> type[HTTPChannel]:
 
         def received(self, data: bytes) -> bool:
             if self.request is not None and self.request.overdue(time.monotonic()):
-                return self.time_out()
+                return self.give_up(RequestTimeoutError())
             answer: bool = super().received(data)
+            if allowance.exceeded():
+                self.make_room()
             self.refused = self.refused or any(request.error is not None for request in self.requests)
             return answer
 
-        def time_out(self) -> bool:
-            """Answer 408 to a request that has not arrived in time."""
+        def make_room(self) -> None:
+            """Give up one upload: the oldest if it is slow, so that nobody can hold the allowance, else the newest."""
+            arriving = [
+                channel
+                for channel in self.server.active_channels.values()
+                if channel.request is not None and channel.request.body_bytes_received
+            ]
+            if arriving:
+                arriving.sort(key=lambda channel: channel.request.began)
+                slow = time.monotonic() - arriving[0].request.began > BODY_DEADLINE_S
+                arriving[0 if slow else -1].give_up(
+                    UnavailableError("Too much is being uploaded at the moment.", retry_after_s=RETRY_S)
+                )
+
+        def give_up(self, error: TelltaleError) -> bool:
+            """Refuse a request that has not arrived completely."""
             with self.requests_lock:
                 if self.request is None or self.will_close or self.close_when_flushed:
                     return False
                 late, self.request = self.request, None
-                late.refuse(RequestTimeoutError())
+                late.refuse(error)
                 self.refused = True
                 self.requests.append(late)
                 if len(self.requests) == 1:
@@ -134,9 +194,13 @@ def channel_class(gate: Gate) -> type[HTTPChannel]:
             """Called every few seconds for clients that have fallen silent."""
             request = self.request
             if request is not None and request.overdue(now):
-                self.time_out()
+                self.give_up(RequestTimeoutError())
 
         def handle_close(self) -> None:
+            with self.requests_lock:
+                broken_off, self.request = self.request, None
+            if broken_off is not None:
+                broken_off.close()
             if self.refused and self.connected and lingering.acquire(blocking=False):
                 try:
                     rest = self.socket.dup()

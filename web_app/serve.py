@@ -19,7 +19,7 @@ from utils.config import Settings
 from utils.log import get_logger
 from web_app.api.routes import all_routes
 from web_app.app import create_app
-from web_app.channel import channel_class, watch_deadlines
+from web_app.channel import Allowance, channel_class, watch_deadlines
 from web_app.gate import HeaderGate
 from web_app.jobs.supervisor import Supervisor, worker_command
 from web_app.paths import PRIVATE
@@ -107,12 +107,13 @@ def _run(server: Any, parts: Services, supervisor: Supervisor | None, settings: 
 
 def _listen(app: Any, parts: Services) -> Any:
     settings = parts.settings
+    largest = parts.store.max_bytes + MULTIPART_OVERHEAD
     server = create_server(
         app,
         host=settings.server.host,
         port=settings.server.port,
         threads=WAITING_SLOTS + SHORT_REQUEST_THREADS,
-        max_request_body_size=parts.store.max_bytes + MULTIPART_OVERHEAD,
+        max_request_body_size=largest,
         connection_limit=CONNECTIONS,
         channel_timeout=IDLE_CONNECTION_S,
         cleanup_interval=CLEANUP_S,
@@ -122,7 +123,8 @@ def _listen(app: Any, parts: Services) -> Any:
         clear_untrusted_proxy_headers=False,  # web_app.network looks at them and then drops them
         ident="telltale",
     )
-    connections = channel_class(HeaderGate(parts, all_routes(app.view_functions["api.get_openapi"])))
+    gate = HeaderGate(parts, all_routes(app.view_functions["api.get_openapi"]))
+    connections = channel_class(gate, Allowance(max(settings.server.arriving_mb * 1_000_000, largest)))
     for each in _single_servers(server):
         each.channel_class = connections
         watch_deadlines(each)
