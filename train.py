@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from utils.learning.plan import TrainingPlan
+    from utils.learning.plan import NormsPlan, TrainingPlan
 
 EXIT_FAILED = 3
 EXIT_STOPPED = 130
@@ -38,6 +38,14 @@ def positive_rate(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to below 1, for argparse."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not within 0..1")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Arguments of `train.py` and, with other defaults, of `quick_train.py`."""
     parser = argparse.ArgumentParser(
@@ -53,6 +61,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=positive, help="most epochs of every expert")
     parser.add_argument("--batch", type=positive, help="batch size of CNN and ResNeXt-50")
     parser.add_argument("--lr", type=positive_rate, help="highest learning rate of CNN and ResNeXt-50")
+    parser.add_argument("--vit-norms", action="store_true", help="also train the LayerNorms of the ViT")
+    parser.add_argument("--patch-dropout", type=share, help="of the patches in a step of --vit-norms, 0..1")
+    parser.add_argument("--vit-start", help="version whose ViT --vit-norms starts from (default: the base weights)")
+    parser.add_argument(
+        "--h264", type=share, help="share of crops coded as a video; clips and their frames: twice that"
+    )
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="NAME",
+        help="source, generator or family that only validation has; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--packs", type=Path, help="folder of the face crops, shared by runs on the same files")
     parser.add_argument("--seed", type=int, default=0, help="of splits, order and augmentation")
     parser.add_argument(
         "--terms", action="append", default=[], help="terms of the data, for the model card; repeatable"
@@ -74,7 +93,25 @@ def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
         if part in ("cnn", "resnext"):
             wanted |= {k: v for k, v in (("batch", arguments.batch), ("lr", arguments.lr)) if v}
         changes[part] = dataclasses.replace(getattr(plan, part), **wanted)
+    if arguments.h264 is not None:
+        changes |= {"h264": arguments.h264, "h264_clips": min(1.0, 2 * arguments.h264)}
+    changes["leave_out"] = tuple(arguments.leave_out)
+    if arguments.vit_norms:
+        changes["norms"] = adjusted_norms(plan, arguments)
     return dataclasses.replace(plan, **changes)
+
+
+def adjusted_norms(plan: TrainingPlan, arguments: argparse.Namespace) -> NormsPlan:
+    """The plan of the LayerNorms with what the command line overrides."""
+    from utils.learning.plan import NormsPlan
+
+    norms = plan.norms or NormsPlan()
+    wanted: dict[str, Any] = {"seed": arguments.seed}
+    if arguments.epochs:
+        wanted["epochs"] = arguments.epochs
+    chosen = {"per_class": arguments.per_class, "patch_dropout": arguments.patch_dropout, "start": arguments.vit_start}
+    changes = {name: value for name, value in chosen.items() if value is not None}
+    return dataclasses.replace(norms, recipe=dataclasses.replace(norms.recipe, **wanted), **changes)
 
 
 def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
@@ -125,6 +162,7 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
             device=device,
             terms=arguments.terms,
             notes=arguments.note,
+            packs=arguments.packs,
             tell=tell,
         )
         if arguments.activate:

@@ -167,12 +167,16 @@ def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tm
 
 
 def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
-    code, said, errors = call("--data", mixed, "--tiny", "--run", tmp_path / "clips", "--seed", 5)
+    norms = ("--vit-norms", "--patch-dropout", 0.25, "--h264", 0.3)
+    code, said, errors = call("--data", mixed, "--tiny", "--run", tmp_path / "clips", "--seed", 5, *norms)
     assert code == 0, errors
     assert said["version"] == "clips"
     card = json.loads((root / "clips" / "card.json").read_text())
     assert set(card["experts"]) == {"cnn", "resnext", "vit", "lstm"}
     assert set(card["validation"]) == {"shots", "clips"}
+    assert card["training"]["plan"]["norms"]["patch_dropout"] == 0.25
+    assert (tmp_path / "clips" / "vit_norms" / "metrics.jsonl").is_file()
+    assert not (tmp_path / "clips" / "vit").exists(), "the head was trained with the norms"
     analyser = load_analyser(
         load_settings(environ={"TELLTALE_WEIGHTS__DIR": str(root), "TELLTALE_WEIGHTS__VERSION": "clips"})
     )
@@ -181,6 +185,16 @@ def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
     judged = {e.name: e.probability for e in report.faces[0].experts}
     assert 0 <= judged["lstm"] <= 1
     assert analyse(photo, analyser).verdict.probability is not None
+
+
+def test_run_with_other_features_is_refused(call, pictures, tmp_path):
+    run = tmp_path / "taken"
+    (run / "features").mkdir(parents=True)
+    (run / "run.json").write_text('{"tiny": true}')
+    for other in (("--vit-norms",), ("--leave-out", "unknown")):
+        code, _, errors = call("--data", pictures, "--tiny", "--run", run, *other)
+        assert code == 3
+        assert "left out others or trained another ViT" in errors
 
 
 def test_run_of_other_files_or_other_networks_is_refused(call, pictures, tmp_path):
@@ -246,8 +260,9 @@ def test_help_loads_nothing_heavy(script):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--epochs", "0"], ["--batch", "-1"], ["--lr", "0"], ["--lr", "inf"], ["--per-class", "x"]]
-)
+    "wrong", [["--epochs", "0"], ["--batch", "-1"], ["--lr", "0"], ["--lr", "inf"], ["--per-class", "x"],
+     ["--h264", "1"], ["--patch-dropout", "-0.1"]],
+)  # fmt: skip
 def test_senseless_numbers_are_refused_at_once(wrong):
     with pytest.raises(SystemExit):
         train.build_parser().parse_args(["--data", ".", *wrong])
@@ -263,6 +278,12 @@ def test_command_line_overrides_the_plan():
     assert {r.seed for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {4}
     assert (plan.cnn.batch, plan.resnext.batch, plan.cnn.lr) == (7, 7, 0.5)
     assert (plan.vit.batch, plan.lstm.lr) == (TrainingPlan().vit.batch, TrainingPlan().lstm.lr)
+    assert (plan.norms, plan.leave_out) == (None, ())
+    norms = ["--vit-norms", "--patch-dropout", "0.5", "--vit-start", "v2", "--leave-out", "swaps", "--h264", "0.2"]
+    more = train.adjusted(TrainingPlan(), train.build_parser().parse_args(["--data", ".", "--epochs", "3", *norms]))
+    assert more.norms is not None
+    assert (more.norms.patch_dropout, more.norms.start, more.norms.recipe.epochs) == (0.5, "v2", 3)
+    assert (more.leave_out, more.h264, more.h264_clips) == (("swaps",), 0.2, 0.4)
     untouched = train.adjusted(quick_plan(), train.build_parser().parse_args(["--data", "."]))
     assert untouched == quick_plan()
     assert tiny_plan().tiny

@@ -24,10 +24,10 @@ def jpeg(pixels: Pixels, quality: int) -> Pixels:
     return np.ascontiguousarray(decoded[:, :, ::-1], np.uint8)
 
 
-def degrade(pixels: Pixels, rng: np.random.Generator, strength: float = 1.0) -> Pixels:
+def degrade(pixels: Pixels, rng: np.random.Generator, strength: float = 1.0, *, as_jpeg: bool = True) -> Pixels:
     """What happens to pictures on their way: rescaling, blur, noise, light and JPEG 40 to 100, each at random.
 
-    `strength` (0..1) scales how often each of them happens.
+    `strength` (0..1) scales how often each of them happens; without `as_jpeg` the last is left out.
     """
     side = pixels.shape[0]
     if rng.random() < 0.3 * strength:
@@ -43,13 +43,19 @@ def degrade(pixels: Pixels, rng: np.random.Generator, strength: float = 1.0) -> 
     if rng.random() < 0.2 * strength:
         noise = rng.normal(0, rng.uniform(1, 6), pixels.shape)
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
-    if rng.random() < 0.6 * strength:
+    if as_jpeg and rng.random() < 0.6 * strength:
         pixels = jpeg(pixels, int(rng.integers(40, 101)))
     return pixels
 
 
 def augment(
-    pixels: Pixels, box: Box, rng: np.random.Generator, *, size: int = CROP_PX, strength: float = 1.0
+    pixels: Pixels,
+    box: Box,
+    rng: np.random.Generator,
+    *,
+    size: int = CROP_PX,
+    strength: float = 1.0,
+    as_jpeg: bool = True,
 ) -> Pixels:
     """One training view of a packed crop.
 
@@ -59,6 +65,7 @@ def augment(
         rng: the caller's generator.
         size: side of the answer, pixels.
         strength: of `degrade`.
+        as_jpeg: see `degrade`.
 
     Returns:
         (size, size, 3) uint8.
@@ -66,4 +73,4 @@ def augment(
     view = resize(reframe(pixels, box, rng.uniform(MIN_SCALE, MAX_SCALE)), size)
     if rng.random() < 0.5:
         view = np.ascontiguousarray(view[:, ::-1])
-    return degrade(view, rng, strength)
+    return degrade(view, rng, strength, as_jpeg=as_jpeg)

@@ -12,7 +12,7 @@ from utils.errors import TrainingDataError
 from utils.learning.features import FeatureStore
 from utils.learning.packing import Pack, PackedCrop
 from utils.learning.scoring import clip_slices, score_store
-from utils.learning.views import SEED_STEP, View, plan_clip
+from utils.learning.views import SEED_STEP, View, is_coded, plan_clip
 from utils.log import get_logger
 
 log = get_logger(__name__)
@@ -52,6 +52,7 @@ def clip_sequences(
     split: str = "train",
     device: str = "cpu",
     seed: int = 0,
+    h264: float = 0.0,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Augmented clips, and self-blends of the real ones, as the LSTM sees them.
 
@@ -63,6 +64,7 @@ def clip_sequences(
         split: whose clips.
         device: cpu or cuda.
         seed: of the augmentation.
+        h264: share of the sequences, real or fake, that are coded as a video.
 
     Returns:
         (N, T, D) features and (N,) labels.
@@ -81,13 +83,16 @@ def clip_sequences(
             log.warning("%s is left out of the sequences: %d of %d frames", frames[0].file, len(frames), length)
             continue
         for copy in range(1 + blends):
+            seed = 7_000 + 10 * i + copy + own
             planned.append(
-                plan_clip(frames, seed=7_000 + 10 * i + copy + own, clean=False, blended=False, unsteady=False)
+                plan_clip(frames, seed=seed, clean=False, blended=False, unsteady=False, h264=is_coded(seed, h264))
             )
         if frames[0].label == 0:
             for copy in range(blends):
                 seed = 8_000 + 10 * i + copy + own
-                planned.append(plan_clip(frames, seed=seed, clean=False, blended=True, unsteady=copy % 2 == 0))
+                steady = copy % 2 == 1
+                coded = is_coded(seed, h264)
+                planned.append(plan_clip(frames, seed=seed, clean=False, blended=True, unsteady=not steady, h264=coded))
     store = FeatureStore(folder, [view for clip in planned for view in clip])
     store.extract(pack, _PixelsOnly())
     only_resnext = Ensemble(experts={"resnext": ensemble.experts["resnext"]}, gate=ensemble.gate, tiny=ensemble.tiny)

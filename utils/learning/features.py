@@ -13,7 +13,7 @@ import torch
 from models import get_card, prepare
 from models.vision_transformer import ViTExpert
 from utils.learning.packing import Pack
-from utils.learning.views import View, render, view_quality
+from utils.learning.views import Renderer, View, view_quality
 from utils.types import Pixels
 
 BATCH = 16
@@ -87,9 +87,10 @@ class FeatureStore:
             progress: called with the number of views done.
         """
         start, count = self.done, len(self.views)
+        renderer = Renderer(pack, self.views)
         for batch_number, low in enumerate(range(start, count, BATCH)):
             part = self.views[low : low + BATCH]
-            pixels = np.stack([render(pack, view) for view in part])
+            pixels = np.stack([renderer[i] for i in range(low, low + len(part))])
             tokens, embedding = featurizer(pixels)
             high = low + len(part)
             arrays: dict[str, tuple[npt.NDArray[np.generic], type]] = {

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.gating import Gate
 from models.registry import EXPERT_NAMES
 from models.vision_transformer import ViTExpert
@@ -23,20 +21,22 @@ from utils.learning.clips import clean_clips, clip_sequences, why_no_sequences
 from utils.learning.datasets import Sample
 from utils.learning.experts import new_network, train_cnn, train_lstm, train_resnext, train_vit_head
 from utils.learning.features import FeatureStore, JoinedStore, Stored, TorchFeaturizer
-from utils.learning.holdout import as_figures, holdout_markdown, leave_one_source_out
-from utils.learning.leaks import find_twins, without_twins
+from utils.learning.holdout import as_figures, holdout_markdown, leave_out_each
+from utils.learning.leaks import find_twins, without_names, without_twins
+from utils.learning.norms import some_frames, train_norms, trained_norms
 from utils.learning.pace import counter
 from utils.learning.packing import Pack, pack_faces
 from utils.learning.plan import TrainingPlan
 from utils.learning.publishing import Trained, assemble, finish, state_arrays
 from utils.learning.views import SEED_STEP, plan_views
 from utils.log import get_logger
-from utils.tensors import Arrays, pack_tensors
+from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
 from utils.types import MediaKind
-from utils.weights import load_vit_base, require_new_name
+from utils.weights import load_vit_base, require_new_name, verify_version
 
 log = get_logger(__name__)
 Tell = Callable[[str], None]
+NORMS_FOLDER = "vit_norms"
 
 
 def train_all(
@@ -50,6 +50,7 @@ def train_all(
     device: str = "cpu",
     terms: Sequence[str] = (),
     notes: Sequence[str] = (),
+    packs: Path | None = None,
     tell: Tell | None = None,
 ) -> Trained:
     """Train the four experts, the gate and the calibration, and publish them as a version.
@@ -64,6 +65,7 @@ def train_all(
         device: cpu or cuda.
         terms: of the training data, for the model card.
         notes: what else the model card should say.
+        packs: folder of the packed crops, so that several runs on the same files share them; None keeps them in `run`.
         tell: receives progress lines.
 
     Raises:
@@ -72,31 +74,52 @@ def train_all(
     """
     say: Tell = tell or log.info
     require_new_name(root, name)
-    claim_run(run, samples, plan)
-    pack = pack_faces(samples, run / "pack", detector, progress=counter(say, "files searched for faces", len(samples)))
-    for left_out in pack.without_face:
-        say(f"no face was found in {left_out}")
-    pack = _without_leaks(pack, say)
-    _check_splits(pack)
-    stores = make_stores(pack, run, root, plan, device=device, tell=say)
-    experts = train_experts(pack, stores, run, root, plan, device=device, tell=say)
+    pack = packed(samples, run, plan, detector, packs or run / "pack", say)
+    reference = reference_vit(pack, run, root, plan, device=device, tell=say)
+    stores = make_stores(pack, run, plan, reference, device=device, tell=say)
+    experts = train_experts(pack, stores, run, root, plan, reference, device=device, tell=say)
     unseen = measure_unseen(pack, stores, run, plan, tell=say) if plan.holdout else {}
+    said = [*notes, *(f"Trained and calibrated without {name}; validation has it." for name in plan.leave_out)]
     return finish(
-        pack, stores, experts, run, root, name, plan, device=device, terms=terms, notes=notes, unseen=unseen, tell=say
+        pack, stores, experts, run, root, name, plan, device=device, terms=terms, notes=said, unseen=unseen, tell=say
     )
+
+
+def packed(
+    samples: Sequence[Sample], run: Path, plan: TrainingPlan, detector: FaceDetector, folder: Path, tell: Tell
+) -> Pack:
+    """The faces of all samples, without leaks between the splits and without what is to be left out.
+
+    Raises:
+        TrainingDataError: a split has no pictures of one class, or `run` holds the work of another training.
+    """
+    claim_run(run, samples, plan)
+    pack = pack_faces(samples, folder, detector, progress=counter(tell, "files searched for faces", len(samples)))
+    for left_out in pack.without_face:
+        tell(f"no face was found in {left_out}")
+    pack = _without_leaks(pack, tell)
+    if plan.leave_out:
+        pack = without_names(pack, plan.leave_out)
+    _check_splits(pack)
+    return pack
 
 
 def measure_unseen(
     pack: Pack, stores: Mapping[str, Stored], run: Path, plan: TrainingPlan, *, tell: Tell
 ) -> Mapping[str, Any]:
-    """Figures of `holdout.leave_one_source_out` for the card, and a table `holdout.md`; empty with one source."""
+    """Figures of `holdout` for the card, and tables in `holdout.md`; empty with one source, and with trained norms.
+
+    The features of a ViT whose LayerNorms were trained have seen every source; a run with `leave_out` measures those.
+    """
     val = stores["val"]
+    if plan.norms is not None:
+        return {}
     if len({view.source for view in val.views}) < 2:
         return {}
     train = JoinedStore([stores[n] for n in ("train", "train_video") if n in stores])
-    groups = [pack.rows[view.row].group for view in val.views]
-    rows = leave_one_source_out(
-        train, stores["calib"], val, groups, plan.vit, run / "holdout", tiny=plan.tiny, progress=tell
+    clips = stores.get("val_clips")
+    rows = leave_out_each(
+        train, stores["calib"], val, clips, pack.rows, plan.vit, run / "holdout", tiny=plan.tiny, progress=tell
     )
     (run / "holdout.md").write_text(holdout_markdown(rows), encoding="utf-8")
     return as_figures(rows)
@@ -110,16 +133,20 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
     """
     run.mkdir(parents=True, exist_ok=True)
     claim, listing = run / "run.json", run / "pack" / "samples.json"
-    if claim.is_file() and json.loads(claim.read_text(encoding="utf-8"))["tiny"] != plan.tiny:
+    held = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
+    if held and held["tiny"] != plan.tiny:
         raise TrainingDataError(f"{run} holds a training of networks of another size; name another --run.")
     names = [str(s.path) for s in samples]
     # a file that moved from training to validation would make the figures of what was trained before a lie
     facts = hashlib.sha256(repr([(s.path, s.label, s.source, s.group, s.split) for s in samples]).encode()).hexdigest()
-    held = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
-    begun = (run / "features").is_dir() and listing.is_file()
-    if begun and (json.loads(listing.read_text(encoding="utf-8")) != names or held.get("samples", facts) != facts):
+    begun = (run / "features").is_dir() or (run / NORMS_FOLDER).is_dir()
+    others = listing.is_file() and json.loads(listing.read_text(encoding="utf-8")) != names
+    if begun and (others or held.get("samples", facts) != facts):
         raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
-    claim.write_text(json.dumps({"tiny": plan.tiny, "samples": facts}) + "\n", encoding="utf-8")
+    own = {"leave_out": sorted(plan.leave_out), "norms": plan.norms is not None}
+    if begun and held and {name: held.get(name, [] if name == "leave_out" else False) for name in own} != own:
+        raise TrainingDataError(f"{run} holds a training that left out others or trained another ViT; name another.")
+    claim.write_text(json.dumps({"tiny": plan.tiny, "samples": facts, **own}) + "\n", encoding="utf-8")
 
 
 def _without_leaks(pack: Pack, tell: Tell) -> Pack:
@@ -140,28 +167,26 @@ def _check_splits(pack: Pack) -> None:
 
 
 def make_stores(
-    pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str, tell: Tell
+    pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str, tell: Tell
 ) -> dict[str, FeatureStore]:
     """Features of all splits, as `train`, `train_video`, `calib`, `calib_hard`, `val`, `calib_clips`, `val_clips`."""
     image = MediaKind.IMAGE
     own = SEED_STEP * plan.vit.seed
-    seeds = np.random.default_rng(5 + own)
-    frames = [
-        clip[int(i)]
-        for clip in pack.videos("train").values()
-        for i in seeds.permutation(len(clip))[: plan.frames_per_clip]
-    ]
+    frames = some_frames(pack, plan.frames_per_clip, own)
+    coded, clips = plan.h264, plan.h264_clips
     stored, few, everything = plan.per_class, plan.calib_per_class, 10**9
+    pictures = pack.select("train", image)
     views = {
-        "train": plan_views(pack.select("train", image), per_class=stored, blends=plan.blends, seed=1 + own),
-        "train_video": plan_views(frames, per_class=stored, blends=plan.blends, seed=6 + own),
+        "train": plan_views(
+            pack.select("train", image), per_class=stored, blends=plan.blends, seed=1 + own, h264=coded
+        ),
+        "train_video": plan_views(frames, per_class=stored, blends=plan.blends, seed=6 + own, h264=clips),
         "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
-        "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3),
+        "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
         "val": plan_views(pack.select("val", image), per_class=everything, blends=0, seed=4, clean=True, balance=False),
         "calib_clips": clean_clips(pack, "calib"),
         "val_clips": clean_clips(pack, "val"),
     }
-    reference = _reference_vit(root, plan)
     featurizer = TorchFeaturizer(reference, device, tiny=plan.tiny)
     stores = {}
     for name, of_store in views.items():
@@ -173,7 +198,30 @@ def make_stores(
     return stores
 
 
-def _reference_vit(root: Path, plan: TrainingPlan) -> ViTExpert:
+def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str, tell: Tell) -> ViTExpert:
+    """The ViT that features are made with: on base weights, or with trained LayerNorms as they will be stored."""
+    expert = _base_vit(root, plan)
+    if plan.norms is None:
+        return expert
+    if plan.norms.start:
+        version = verify_version(root, plan.norms.start)
+        load_into(expert, read_tensors(version.folder / "vit.safetensors"), what="vit", strict=False)
+    train_norms(
+        pack, expert, plan.norms, run / NORMS_FOLDER, h264=plan.h264, h264_clips=plan.h264_clips,
+        frames_per_clip=plan.frames_per_clip, device=device, tiny=plan.tiny, progress=tell,
+    )  # fmt: skip
+    return expert
+
+
+def stored_vit(expert: ViTExpert, plan: TrainingPlan) -> Arrays:
+    """What a version keeps of a ViT: only what was trained; everything else comes from the base."""
+    norms = set(trained_norms(expert)) if plan.norms is not None else set()
+    state = state_arrays(expert)
+    kept = state if plan.tiny else {k: v for k, v in state.items() if k.startswith("head.") or k in norms}
+    return pack_tensors(kept, int8=False)
+
+
+def _base_vit(root: Path, plan: TrainingPlan) -> ViTExpert:
     # the same each time: features are made with one of them, and a head is trained in another
     expert = new_network("vit", tiny=plan.tiny, seed=plan.vit.seed)
     if not isinstance(expert, ViTExpert):
@@ -189,28 +237,29 @@ def train_experts(
     run: Path,
     root: Path,
     plan: TrainingPlan,
+    reference: ViTExpert,
     *,
     device: str,
     tell: Tell,
 ) -> dict[str, Arrays]:
-    """Train the experts and give their weights as they will be stored."""
+    """Train the experts and give their weights as they will be stored; the ViT is trained unless its norms were."""
     train = JoinedStore([stores[n] for n in ("train", "train_video") if n in stores])
     calib = stores["calib"]
-    vit = train_vit_head(train, calib, plan.vit, run / "vit", expert=_reference_vit(root, plan), progress=tell)
+    vit = reference.cpu()
+    if plan.norms is None:
+        vit = train_vit_head(train, calib, plan.vit, run / "vit", expert=vit, progress=tell)
     cnn = train_cnn(train, calib, plan.cnn, run / "cnn", device=device, tiny=plan.tiny, progress=tell)
     resnext = train_resnext(train, calib, plan.resnext, run / "resnext", device=device, tiny=plan.tiny, progress=tell)
     arrays = {"cnn": pack_tensors(state_arrays(cnn), int8=True)}
     arrays["resnext"] = pack_tensors(state_arrays(resnext), int8=True)
-    # of the ViT only what was trained is stored; everything else comes from the base
-    vit_state = state_arrays(vit)
-    kept = vit_state if plan.tiny else {k: v for k, v in vit_state.items() if k.startswith("head.")}
-    arrays["vit"] = pack_tensors(kept, int8=False)
+    arrays["vit"] = stored_vit(vit, plan)
     if why := why_no_sequences(pack):
         tell(f"The LSTM is not trained. {why}")
     else:
         stored = assemble(arrays, Gate(experts=len(EXPERT_NAMES), quality=4), root, tiny=plan.tiny)
-        data = clip_sequences(stored, pack, run / "clips", plan.clip_blends, device=device, seed=plan.lstm.seed)
-        held = clip_sequences(stored, pack, run / "clips_calib", plan.clip_blends, split="calib", device=device)
+        blends, coded = plan.clip_blends, plan.h264_clips
+        data = clip_sequences(stored, pack, run / "clips", blends, device=device, seed=plan.lstm.seed, h264=coded)
+        held = clip_sequences(stored, pack, run / "clips_calib", blends, split="calib", device=device, h264=coded)
         lstm = train_lstm(*data, *held, plan.lstm, run / "lstm", tiny=plan.tiny, progress=tell)
         arrays["lstm"] = pack_tensors(state_arrays(lstm), int8=True)
     return arrays

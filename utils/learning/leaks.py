@@ -7,13 +7,15 @@ get hashes that are alike, so a candidate counts only when small grey versions o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from utils.errors import TrainingDataError
+from utils.learning.families import is_of
 from utils.learning.packing import Pack, PackedCrop
 from utils.learning.phash import perceptual_hash
 from utils.types import MediaKind
@@ -67,6 +69,30 @@ def without_twins(pack: Pack, twins: Sequence[Twin]) -> Pack:
     out = {twin.left_out for twin in twins}
     rows = tuple(replace(row, split=LEFT_OUT) if row.row in out else row for row in pack.rows)
     return Pack(pack.pixels, rows, pack.without_face)
+
+
+def without_names(pack: Pack, names: Collection[str]) -> Pack:
+    """The pack with all crops of these sources, generators and families moved out of training and calibration.
+
+    Names are those of `families.is_of`. Validation keeps the crops: they are what is measured.
+
+    Raises:
+        TrainingDataError: no crop of training or calibration has one of the names.
+    """
+    wanted = set(names)
+    found: set[str] = set()
+    rows = []
+    for row in pack.rows:
+        own = {name for name in wanted if is_of(name, row.source, row.generator)}
+        if own and row.split in ("train", "calib"):
+            found |= own
+            row = replace(row, split=LEFT_OUT)
+        rows.append(row)
+    if wanted - found:
+        raise TrainingDataError(
+            f"No training file is of the source, generator or family {', '.join(sorted(wanted - found))}."
+        )
+    return Pack(pack.pixels, tuple(rows), pack.without_face)
 
 
 def _look_at(pack: Pack, rows: Sequence[PackedCrop]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,6 +42,8 @@ class Recipe:
         average: decay per step of the averaged weights that are validated and kept (EMA); 0 keeps the last.
         save_every_s: seconds between two checkpoints within an epoch.
         seed: of everything random.
+        floor: learning rate at the end as a share of `lr`.
+        decay_vectors: whether biases and the weights of normalisation layers decay like matrices.
     """
 
     epochs: int = 8
@@ -53,6 +56,8 @@ class Recipe:
     average: float = 0.99
     save_every_s: float = 120.0
     seed: int = 0
+    floor: float = 0.01
+    decay_vectors: bool = True
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.patience) < 1 or self.lr <= 0 or not 0 <= self.average < 1:
@@ -65,12 +70,12 @@ Batches = Callable[[int], Iterator[Batch]]
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to a hundredth. Source: Loshchilov and Hutter 2017, SGDR."""
+    """Linear warm-up, then a cosine to the floor. Source: Loshchilov and Hutter 2017, SGDR."""
     warm = max(1, int(recipe.warmup * steps))
     if step < warm:
         return recipe.lr * (step + 1) / warm
     done = (step - warm) / max(1, steps - warm)
-    return recipe.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    return recipe.lr * (recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 def _average(kept: dict[str, Tensor], model: nn.Module, decay: float) -> None:
@@ -115,6 +120,7 @@ def fit(
     folder: Path,
     *,
     device: str = "cpu",
+    bfloat16: bool | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Train `model` with AdamW and load its best averaged state; resume from `folder` when a run was stopped.
@@ -124,7 +130,8 @@ def fit(
         task: data, loss and score.
         recipe: hyper-parameters.
         folder: for the checkpoint and `metrics.jsonl`.
-        device: cpu or cuda; mixed precision on cuda.
+        device: cpu or cuda.
+        bfloat16: mixed precision; None for all but the CPU.
         progress: called with one line about every 20 seconds.
 
     Raises:
@@ -133,9 +140,10 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(_decaying(trained, recipe), lr=recipe.lr, weight_decay=recipe.weight_decay)
     averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    run = _Run(model, optimizer, averaged, {}, _Position(), folder, device)
+    mixed = device != "cpu" if bfloat16 is None else bfloat16
+    run = _Run(model, optimizer, averaged, {}, _Position(), folder, device, mixed)
     run.resume()
     at, tell = run.at, progress or (lambda line: None)
     while at.epoch < recipe.epochs and at.epoch - at.best_epoch <= recipe.patience:
@@ -157,6 +165,19 @@ def fit(
     model.to("cpu").eval()
 
 
+def _decaying(trained: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
+    """The parameters in groups that differ in their weight decay."""
+    if recipe.decay_vectors:
+        return [{"params": trained}]
+    matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def fast_bfloat16(device: str) -> bool:
+    """Whether mixed precision pays: on a GPU, and on processors that multiply bfloat16 matrices (AMX)."""
+    return device != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
 def _train_epoch(run: _Run, task: Task, recipe: Recipe, tell: Callable[[str], None]) -> float:
     """One pass over the batches, from where it was stopped; gives the mean loss."""
     losses, trained = _Mean(), [p for g in run.optimizer.param_groups for p in g["params"]]
@@ -170,7 +191,7 @@ def _train_epoch(run: _Run, task: Task, recipe: Recipe, tell: Callable[[str], No
         torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout belongs to the step: a resumed run draws the same
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, recipe.epochs * task.steps)
-        with torch.autocast(run.device, dtype=torch.bfloat16, enabled=run.device == "cuda"):
+        with torch.autocast(run.device, dtype=torch.bfloat16, enabled=run.bfloat16):
             loss = task.loss_of(run.model, tuple(part.to(run.device, non_blocking=True) for part in batch))
         if not torch.isfinite(loss):
             raise TrainingDataError(f"The loss of {run.folder.name} is {loss.item()} at step {step}.")
@@ -203,6 +224,7 @@ class _Run:
     at: _Position
     folder: Path
     device: str
+    bfloat16: bool
 
     def score(self, task: Task) -> float:
         """Score of the averaged weights; the current ones are put back."""

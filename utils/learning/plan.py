@@ -8,6 +8,38 @@ from utils.learning.loop import Recipe
 
 
 @dataclass(frozen=True)
+class NormsPlan:
+    """How the LayerNorms of the ViT are trained, together with its head; see `norms.py`.
+
+    Args:
+        recipe: hyper-parameters; an epoch has `per_class` and `blends` new views.
+        per_class: most views per source and label in one epoch; each epoch draws others.
+        blends: most self-blended fakes per source in one epoch.
+        calib_per_class: most calibration pictures per source and label that choose the epoch.
+        patch_dropout: share of the patches that a step leaves out, 0..1; half of them halves the cost.
+        first_block: LayerNorms of earlier blocks keep their base weights, and no gradient goes there.
+        start: version whose ViT is the start; empty for the base weights and a new head.
+    """
+
+    recipe: Recipe = field(
+        default_factory=lambda: Recipe(
+            epochs=4, batch=16, lr=3e-4, weight_decay=0.05, average=0.995, patience=4, floor=1 / 300,
+            decay_vectors=False,
+        )
+    )  # fmt: skip
+    per_class: int = 1000
+    blends: int = 500
+    calib_per_class: int = 60
+    patch_dropout: float = 0.0
+    first_block: int = 0
+    start: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.patch_dropout < 1 or self.first_block < 0:
+            raise ValueError(f"patch_dropout is within 0..1, first_block not negative: {self}")
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """What is trained how long.
 
@@ -22,6 +54,10 @@ class TrainingPlan:
         resnext: recipe of ResNeXt-50.
         vit: recipe of the ViT's head.
         lstm: recipe of the LSTM.
+        h264: share of the augmented crops that are coded as a video instead of as a JPEG.
+        h264_clips: the same share of the augmented clips and of their frames.
+        norms: train the LayerNorms of the ViT first, and all features with them; None leaves the base weights.
+        leave_out: sources and generators that nothing is trained or calibrated on; validation keeps them.
         holdout: also train the ViT's head without each source of pictures, to see what it does on a stranger's.
         tiny: train the tiny test networks.
     """
@@ -37,6 +73,10 @@ class TrainingPlan:
     resnext: Recipe = field(default_factory=lambda: Recipe(epochs=12, lr=1e-3, patience=5))
     vit: Recipe = field(default_factory=lambda: Recipe(epochs=15, batch=64, lr=1e-3, weight_decay=0.5, patience=6))
     lstm: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch=16, lr=3e-4, weight_decay=0.1, patience=6))
+    h264: float = 0.3
+    h264_clips: float = 0.7
+    norms: NormsPlan | None = None
+    leave_out: tuple[str, ...] = ()
     holdout: bool = True
     tiny: bool = False
 

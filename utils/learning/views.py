@@ -6,7 +6,7 @@ A view is a recipe and not pixels, so that it can be made again exactly. Stands 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -14,13 +14,18 @@ from utils.faces.crops import CROP_PX, measure_quality, network_view
 from utils.learning.augment import augment
 from utils.learning.blending import self_blend
 from utils.learning.packing import Pack, PackedCrop
-from utils.types import Floats, Pixels
+from utils.learning.recode import draw_h264, h264
+from utils.types import Floats, MediaKind, Pixels
 
 SEED_STEP = 100_000
 """Distance between the seeds of two runs: what is added for each unit of `--seed`."""
 
 
-@dataclass(frozen=True)
+LATER_FIELDS = ("h264",)
+"""Fields of a view that came later: stores of views without them are known by the text that they always had."""
+
+
+@dataclass(frozen=True, repr=False)
 class View:
     """One way to look at one packed crop.
 
@@ -34,6 +39,7 @@ class View:
         clean: no augmentation: the crop as the product cuts it, by way of the pack's 256 pixels.
         unsteady: the self-blend differs from frame to frame. Frames of one clip share their seed, so that everything
             else stays the same through time.
+        h264: coded as a video at random quality instead of as a JPEG; the frames of a clip together.
     """
 
     row: int
@@ -44,10 +50,70 @@ class View:
     blended: bool = False
     clean: bool = False
     unsteady: bool = False
+    h264: bool = False
+
+    def __post_init__(self) -> None:
+        if self.clean and self.h264:
+            raise ValueError("a clean view is not coded again")
+
+    def __repr__(self) -> str:
+        told = (f for f in fields(self) if f.name not in LATER_FIELDS or getattr(self, f.name) != f.default)
+        return f"View({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in told)})"
 
 
 def render(pack: Pack, view: View, *, size: int = CROP_PX, strength: float = 1.0) -> Pixels:
     """The pixels of a view, (size, size, 3) uint8; the same on every call. `strength`: see `augment.degrade`."""
+    pixels = _uncoded(pack, view, size, strength)
+    return h264([pixels], *_coding(view))[0] if view.h264 else pixels
+
+
+def render_clip(pack: Pack, views: Sequence[View], *, size: int = CROP_PX) -> list[Pixels]:
+    """The pixels of the views of one clip in time order: as `render` gives them, but coded as one video."""
+    frames = [_uncoded(pack, view, size, 1.0) for view in views]
+    return h264(frames, *_coding(views[0])) if views and views[0].h264 else frames
+
+
+def _coding(view: View) -> tuple[int, str]:
+    return draw_h264(np.random.default_rng([view.seed, 264]))
+
+
+class Renderer:
+    """The pixels of a list of views by their number; the frames of a coded clip are made together and kept.
+
+    Args:
+        pack: where the views' crops are.
+        views: the list; frames of a clip share their seed and lie one after another.
+    """
+
+    def __init__(self, pack: Pack, views: Sequence[View]) -> None:
+        self._pack, self._views = pack, views
+        self._clip: tuple[range, list[Pixels]] = (range(0), [])
+
+    def __getitem__(self, number: int) -> Pixels:
+        view = self._views[number]
+        if not view.h264 or self._pack.rows[view.row].kind == MediaKind.IMAGE.value:
+            return render(self._pack, view)
+        if number not in self._clip[0]:
+            extent = self._extent(number)
+            self._clip = extent, render_clip(self._pack, [self._views[i] for i in extent])
+        return self._clip[1][number - self._clip[0].start]
+
+    def _extent(self, number: int) -> range:
+        """The numbers of the clip that a view belongs to."""
+        key = self._key(number)
+        first, end = number, number + 1
+        while first > 0 and self._key(first - 1) == key:
+            first -= 1
+        while end < len(self._views) and self._key(end) == key:
+            end += 1
+        return range(first, end)
+
+    def _key(self, number: int) -> tuple[str, int]:
+        view = self._views[number]
+        return self._pack.rows[view.row].file, view.seed
+
+
+def _uncoded(pack: Pack, view: View, size: int, strength: float) -> Pixels:
     held: PackedCrop = pack.rows[view.row]
     pixels = np.ascontiguousarray(pack.pixels[view.row])
     if view.blended:
@@ -55,7 +121,8 @@ def render(pack: Pack, view: View, *, size: int = CROP_PX, strength: float = 1.0
         pixels = self_blend(pixels, held.marks(), np.random.default_rng(blend_seed))
     if view.clean:
         return network_view(pixels, held.face_box(), size=size)
-    return augment(pixels, held.face_box(), np.random.default_rng(view.seed), size=size, strength=strength)
+    rng = np.random.default_rng(view.seed)
+    return augment(pixels, held.face_box(), rng, size=size, strength=strength, as_jpeg=not view.h264)
 
 
 def view_quality(pack: Pack, view: View, pixels: Pixels) -> Floats:
@@ -65,7 +132,14 @@ def view_quality(pack: Pack, view: View, pixels: Pixels) -> Floats:
 
 
 def plan_views(
-    rows: Sequence[PackedCrop], *, per_class: int, blends: int, seed: int, clean: bool = False, balance: bool = True
+    rows: Sequence[PackedCrop],
+    *,
+    per_class: int,
+    blends: int,
+    seed: int,
+    clean: bool = False,
+    balance: bool = True,
+    h264: float = 0.0,
 ) -> list[View]:
     """Views of at most `per_class` crops per source and label, one to one where a source has both, plus self-blends.
 
@@ -79,6 +153,7 @@ def plan_views(
         seed: of the draw and, with the position, of each view.
         clean: see `View`; a clean crop is never repeated.
         balance: one to one within each source; False keeps the counts as they are, for validation.
+        h264: share of the views, drawn without regard to the label, that are coded as a video; none of the clean ones.
     """
     rng = np.random.default_rng(seed)
     by_source: dict[str, tuple[list[PackedCrop], list[PackedCrop]]] = {}
@@ -98,7 +173,13 @@ def plan_views(
         for i in _draw(rng, len(real), min(blends, len(real))):
             views.append(View(real[i].row, 1, source, "self-blend", 0, blended=True, clean=clean))
     order = rng.permutation(len(views))
-    return [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(order)]
+    seeded = [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(order)]
+    return [replace(view, h264=not clean and is_coded(view.seed, h264)) for view in seeded]
+
+
+def is_coded(seed: int, share: float) -> bool:
+    """Whether the view with this seed is among the `share` (0..1) that is coded as a video."""
+    return bool(np.random.default_rng([seed, 1]).random() < share)
 
 
 def _family(source: str) -> str:
@@ -114,7 +195,9 @@ def _draw(rng: np.random.Generator, available: int, wanted: int) -> list[int]:
     return [int(i) for i in np.concatenate(rounds)[:wanted]] if rounds else []
 
 
-def plan_clip(frames: Sequence[PackedCrop], *, seed: int, clean: bool, blended: bool, unsteady: bool) -> list[View]:
+def plan_clip(
+    frames: Sequence[PackedCrop], *, seed: int, clean: bool, blended: bool, unsteady: bool, h264: bool = False
+) -> list[View]:
     """Views of one clip's frames in time order, all with the same seed.
 
     Args:
@@ -123,7 +206,8 @@ def plan_clip(frames: Sequence[PackedCrop], *, seed: int, clean: bool, blended: 
         clean: no augmentation.
         blended: make a self-blended fake clip of it; the clip must be real.
         unsteady: see `View`.
+        h264: see `View`.
     """
     made = "self-blend clip" if blended else frames[0].generator
     label = 1 if blended else frames[0].label
-    return [View(f.row, label, f.source, made, seed, blended, clean, unsteady) for f in frames]
+    return [View(f.row, label, f.source, made, seed, blended, clean, unsteady, h264) for f in frames]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from skimage.data import astronaut
 
 from utils.faces.crops import PACK_PX
@@ -37,6 +38,15 @@ def jittered(rng: np.random.Generator) -> tuple[Pixels, tuple[float, float, floa
     box = tuple(float(v * factor + matrix[i % 2, 2]) for i, v in enumerate(FACE_BOX))
     marks = (LANDMARKS * factor + matrix[:, 2]).astype(np.float32)
     return np.clip(lit, 0, 255).astype(np.uint8), box, marks
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread: the same bits, and no waiting for others on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from utils.errors import TrainingDataError
 from utils.learning.augment import jpeg
-from utils.learning.leaks import find_twins, without_twins
+from utils.learning.leaks import find_twins, without_names, without_twins
 from utils.learning.packing import Pack
 from utils.types import MediaKind
 
@@ -62,3 +63,17 @@ def test_other_pictures_and_twins_within_a_split_stay(make_pack):
     pixels = np.array(pack.pixels)
     pixels[two] = pixels[one]
     assert find_twins(dataclasses.replace(pack, pixels=pixels)) == []
+
+
+def test_names_that_are_left_out_stay_in_validation_alone(make_pack):
+    pack = make_pack(pictures=24, clips=8)
+    rest = without_names(pack, ["tint"])
+    assert {(r.split, r.label) for r in rest.rows if r.generator == "tint"} == {("left out", 1), ("val", 1)}
+    assert [r for r in rest.rows if r.label == 0] == [r for r in pack.rows if r.label == 0]
+    whole = without_names(pack, ["shots"])
+    assert {r.split for r in whole.rows} == {"left out", "val"}, "clips of a source go with its pictures"
+
+
+def test_a_name_that_nothing_has_is_refused(make_pack):
+    with pytest.raises(TrainingDataError, match="nothing"):
+        without_names(make_pack(pictures=8), ["tint", "nothing"])

@@ -16,6 +16,7 @@ from torch.nn import functional
 from utils.errors import TrainingDataError
 from utils.learning.loop import CHECKPOINT, Recipe, Task, fit, learning_rate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 6
 RECIPE = Recipe(epochs=4, batch=16, lr=0.02, weight_decay=0.01, average=0.8, patience=10, save_every_s=0.0)
 
@@ -65,14 +66,6 @@ def state(net: nn.Module) -> dict[str, torch.Tensor]:
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[k], b[k]) for k in a) and a.keys() == b.keys()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_learns_a_separable_problem(tmp_path):

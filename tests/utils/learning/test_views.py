@@ -9,7 +9,8 @@ import pytest
 
 from utils.faces.crops import QUALITY_NAMES
 from utils.learning.packing import PackedCrop
-from utils.learning.views import View, plan_clip, plan_views, render, view_quality
+from utils.learning.recode import draw_h264
+from utils.learning.views import Renderer, View, plan_clip, plan_views, render, render_clip, view_quality
 from utils.types import MediaKind
 
 
@@ -102,3 +103,42 @@ def test_clean_view_ignores_the_seed_and_measures_like_the_gate(make_pack):
     quality = view_quality(pack, View(0, 0, "s", "-", 1, clean=True), one)
     assert quality.shape == (len(QUALITY_NAMES),)
     assert quality[0] == pytest.approx(np.log2(100.0))
+
+
+def test_coding_as_a_video_is_drawn_without_regard_to_the_label():
+    views = plan_views(rows(600, 600), per_class=600, blends=300, seed=3, h264=0.4)
+    shares = [np.mean([v.h264 for v in views if v.label == label]) for label in (0, 1)]
+    assert shares == [pytest.approx(0.4, abs=0.06)] * 2
+    assert not any(v.h264 for v in plan_views(rows(9, 9), per_class=9, blends=0, seed=3, clean=True, h264=0.9))
+    with pytest.raises(ValueError, match="clean"):
+        View(0, 0, "s", "-", 1, clean=True, h264=True)
+
+
+def test_coded_view_has_lost_detail_and_can_be_made_again(make_pack):
+    pack = make_pack(pictures=1)
+    seed = next(s for s in range(99) if draw_h264(np.random.default_rng([s, 264]))[0] > 34)
+    view = View(0, 0, "s", "-", seed, h264=True)
+    coded = render(pack, view)
+    assert np.array_equal(coded, render(pack, view))
+    assert np.array_equal(coded, Renderer(pack, [view])[0])
+    plain = render(pack, View(0, 0, "s", "-", seed))
+    assert not np.array_equal(coded, plain)
+
+
+def test_frames_of_a_clip_are_coded_together_wherever_one_begins(make_pack):
+    pack = make_pack(pictures=0, clips=2, frames=5)
+    clips = [clip for _, clip in sorted(pack.videos("train").items())]
+    views = [v for k, clip in enumerate(clips) for v in plan_clip(clip, seed=40 + k, clean=False, blended=False,
+             unsteady=False, h264=True)]  # fmt: skip
+    whole = [frame for k in range(2) for frame in render_clip(pack, views[5 * k : 5 * k + 5])]
+    renderer = Renderer(pack, views)
+    assert all(np.array_equal(renderer[i], whole[i]) for i in range(10))
+    assert np.array_equal(Renderer(pack, views)[7], whole[7]), "a stopped extraction may begin within a clip"
+    assert not np.array_equal(render(pack, views[7]), whole[7]), "alone it would be a key frame"
+
+
+def test_text_of_views_without_later_fields_is_what_it_always_was():
+    assert repr(View(1, 0, "s", "-", 5)) == (
+        "View(row=1, label=0, source='s', generator='-', seed=5, blended=False, clean=False, unsteady=False)"
+    )
+    assert repr(View(1, 0, "s", "-", 5, h264=True)).endswith("unsteady=False, h264=True)")
