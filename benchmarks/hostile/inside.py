@@ -16,6 +16,7 @@ import numpy as np
 from utils.config import MediaSettings, SandboxSettings
 from utils.media import sandbox
 from utils.media.confine import PROTECTIONS
+from utils.media.prepared import PreparedDecoders
 
 FILES = frozenset(("landlock", "no_new_files", "syscall_filter"))
 PATHS = frozenset(("landlock", "syscall_filter"))
@@ -81,7 +82,7 @@ from utils.media.limits import Facts
 from utils.types import Frame
 
 asked = json.loads(sys.argv[3])
-parent, place, victim = os.getppid(), asked["place"], asked["victim"]
+place, victim = asked["place"], asked["victim"]
 libc = ctypes.CDLL(None, use_errno=True)
 
 def call(name, *arguments):
@@ -98,14 +99,17 @@ def attempt(code):
     return "done"
 
 def decode_image(untrusted, limits):
+    global parent
+    parent = os.getppid()
     told = json.dumps({name: attempt(code) for name, code in asked["attacks"].items()}).encode()
     pixels = np.frombuffer(told.ljust(96 * 96 * 3), np.uint8).reshape(96, 96, 3)
     return Frame(0, 0.0, pixels), Facts(96, 96)
 
 images.decode_image = decode_image
 confine.PROTECTIONS = tuple(name for name in confine.PROTECTIONS if name in asked["protections"])
-child.main(sys.argv[2])
 """
+_SPAWNED = _CODE + "child.main(sys.argv[2])"
+_FORKED = _CODE + "from utils.media.forking import main\nmain(sys.argv[2])"
 
 
 def attack_from_inside(
@@ -114,6 +118,8 @@ def attack_from_inside(
     victim: Path,
     names: Iterable[str] = tuple(ATTACKS),
     protections: Iterable[str] = PROTECTIONS,
+    *,
+    forked: bool = False,
 ) -> dict[str, str]:
     """Run attacks in one confined child.
 
@@ -123,6 +129,7 @@ def attack_from_inside(
         victim: a file that everybody may change.
         names: of the attacks.
         protections: that the child shall put on itself; all unless a test wants to see what fewer hold.
+        forked: take a child of `PreparedDecoders` instead of one that is a program of its own.
 
     Returns:
         For each attack the name of the error that stopped it, or `done`.
@@ -131,11 +138,16 @@ def attack_from_inside(
     asked = json.dumps(
         {"place": str(place), "victim": str(victim), "attacks": attacks, "protections": list(protections)}
     )
+    head = [sys.executable, "-I", "-c"]
     original = sandbox.child_command
-    sandbox.child_command = lambda request: [sys.executable, "-I", "-c", _CODE, str(sandbox.ROOT), request, asked]
+    sandbox.child_command = lambda request: [*head, _SPAWNED, str(sandbox.ROOT), request, asked]
+    decoders = PreparedDecoders(
+        sandbox.clean_environment(), lambda kind: [*head, _FORKED, str(sandbox.ROOT), kind.value, asked]
+    )
     try:
-        media = sandbox.decode_media(picture, MediaSettings(), SandboxSettings())
+        media = sandbox.decode_media(picture, MediaSettings(), SandboxSettings(), decoders if forked else None)
     finally:
         sandbox.child_command = original
+        decoders.close()
     answers = json.loads(np.asarray(media.frames[0].pixels).tobytes())
     return {str(name): str(answer) for name, answer in answers.items()}

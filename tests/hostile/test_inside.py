@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks.hostile.inside import ATTACKS, attack_from_inside
 from utils.media import sandbox_level
+from utils.media.prepared import PreparedDecoders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux confines the decoder this far")
 
@@ -40,9 +41,11 @@ def place() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module")
-def outcome(place: Path) -> dict[str, str]:
-    told = attack_from_inside(place / "picture.png", place, place / "victim")
+@pytest.fixture(scope="module", params=[False, True], ids=["spawned", "forked"])
+def outcome(place: Path, request: pytest.FixtureRequest) -> dict[str, str]:
+    if request.param and not PreparedDecoders.available():
+        pytest.skip("this system forks no children")
+    told = attack_from_inside(place / "picture.png", place, place / "victim", forked=request.param)
     assert (place / "victim").read_text() == "precious"
     assert sorted(path.name for path in place.iterdir()) == ["picture.png", "victim"]
     return told

@@ -98,7 +98,7 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
     """
     tell = progress or (lambda stage, done: None)
     tell("decode", 0.0)
-    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox)
+    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders)
     tell("detect", 0.05)
     people = find_people(media, analyser, lambda stage, done: tell(stage, 0.05 + 0.1 * done))
     track = next((track for track in people if track.id == face), None)

@@ -24,7 +24,7 @@ from utils.errors import ConfigError
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.faces.tracking import track_faces
-from utils.media import decode_media
+from utils.media import PreparedDecoders, decode_media, prepared_decoders
 from utils.types import (
     Box,
     ExpertScore,
@@ -46,7 +46,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Analyser:
-    """Everything loaded once: detector, engine, calibration and the settings they run under."""
+    """Everything loaded once: detector, engine, calibration, the decoders' processes, and the settings for them all."""
 
     settings: Settings
     detector: FaceDetector
@@ -57,6 +57,7 @@ class Analyser:
     experts: tuple[str, ...]
     missing: Mapping[str, str]
     tiny: bool = False
+    decoders: PreparedDecoders | None = None
 
 
 def load_analyser(settings: Settings, *, device: str | None = None, experts: tuple[str, ...] | None = None) -> Analyser:
@@ -75,6 +76,9 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
     unknown = sorted(set(wanted) - set(EXPERT_NAMES))
     if unknown:
         raise ConfigError(f"[detection] experts names {', '.join(unknown)}; known are {', '.join(EXPERT_NAMES)}.")
+    decoders = prepared_decoders()
+    if decoders is not None:
+        decoders.warm(MediaKind.IMAGE)  # ready when the networks are
     version = verify_current(settings)
     root = weights_root(settings)
     ensemble, missing = load_ensemble(root, version, wanted)
@@ -89,6 +93,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         experts=tuple(n for n in EXPERT_NAMES if n not in missing),
         missing=missing,
         tiny=version.tiny,
+        decoders=decoders,
     )
 
 
@@ -117,7 +122,7 @@ def analyse(
     clock = _Clock()
 
     tell("decode", 0.0)
-    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox)
+    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders)
     if on_media is not None:
         on_media(media)
     clock.lap("decode")

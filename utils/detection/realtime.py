@@ -130,7 +130,7 @@ def _file_frames(path: Path, analyser: Analyser) -> Iterator[Frame]:
     from utils.media import decode_media
 
     check_readable(path)
-    yield from decode_media(path, analyser.settings.media, analyser.settings.sandbox).frames
+    yield from decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders).frames
 
 
 def _camera_frames(number: int) -> Iterator[Frame]:

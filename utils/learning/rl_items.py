@@ -64,7 +64,7 @@ def prepare_item(path: Path, analyser: Analyser, *, face: int | None = None) -> 
     if not isinstance(analyser.engine, TorchEngine):
         raise TrainingDataError("Features can be made with the torch engine only.")
     try:
-        media = decode_media(path, analyser.settings.media, analyser.settings.sandbox)
+        media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders)
     except MediaError as error:
         return Prepared(None, f"The file could not be decoded: {error.detail}", None)
     phash = perceptual_hash(media.frames[0].pixels)

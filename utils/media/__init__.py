@@ -4,7 +4,8 @@
 (`images`, `video`) are imported by that child and by the training code, never by a web process.
 """
 
-from utils.media.sandbox import decode_media, sandbox_level
+from utils.media.prepared import PreparedDecoders
+from utils.media.sandbox import decode_media, prepared_decoders, sandbox_level
 from utils.media.sniff import MediaFormat, sniff
 
-__all__ = ["MediaFormat", "decode_media", "sandbox_level", "sniff"]
+__all__ = ["MediaFormat", "PreparedDecoders", "decode_media", "prepared_decoders", "sandbox_level", "sniff"]

@@ -37,15 +37,8 @@ def main(request_text: str) -> None:
 def _serve(request: dict[str, Any], out: BinaryIO) -> None:
     container = FORMATS.get(request["format"])
     is_image = container is not None and container.kind is MediaKind.IMAGE
-    # All imports happen here, for afterwards no file can be opened any more.
-    if is_image:
-        from utils.media import images
-
-        images.load_codecs()
-    elif container is not None:
-        from utils.media import video
-
-        video.load_codecs()
+    if container is not None:
+        load_codecs(container.kind)
     level = confine(request["memory_mb"] * 1_000_000, request["cpu_s"])
     if container is None:
         answer.write_level(out, level)
@@ -53,8 +46,28 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
     limits = MediaLimits(*request["limits"])
     with os.fdopen(0, "rb", closefd=False) as untrusted_file:
         if is_image:
+            from utils.media import images
+
             frame, facts = images.decode_image(untrusted_file, limits)
             frames: tuple[Any, ...] = (frame,)
         else:
+            from utils.media import video
+
             frames, facts = video.decode_video(untrusted_file, request["frames"], limits, container)
     answer.write_frames(out, frames, facts)
+
+
+def load_codecs(kind: str) -> None:
+    """Import all that decoding a kind of media needs, for afterwards no file can be opened any more.
+
+    Args:
+        kind: a value of `MediaKind`.
+    """
+    if kind == MediaKind.IMAGE:
+        from utils.media import images
+
+        images.load_codecs()
+    else:
+        from utils.media import video
+
+        video.load_codecs()

@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar, cast
 
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderCrashedError, DecoderLimitError, MediaError, MediaTooLargeError, NotFoundError
@@ -30,6 +30,7 @@ from utils.media.answer import BrokenAnswerError, Expected, read_answer, read_le
 from utils.media.confine import PROTECTIONS
 from utils.media.headers import check_header
 from utils.media.limits import MediaLimits
+from utils.media.prepared import PreparedDecoders
 from utils.media.sniff import SNIFF_BYTES, sniff
 from utils.types import Media, MediaInfo, MediaKind
 
@@ -56,13 +57,16 @@ T = TypeVar("T")
 log = get_logger(__name__)
 
 
-def decode_media(path: Path, media: MediaSettings, sandbox: SandboxSettings) -> Media:
+def decode_media(
+    path: Path, media: MediaSettings, sandbox: SandboxSettings, decoders: PreparedDecoders | None = None
+) -> Media:
     """Decode one file in a confined child process.
 
     Args:
         path: of the file; its name is not looked at.
         media: what is accepted, and how many frames to take of a video.
         sandbox: what the child may use.
+        decoders: where children come from that are ready at once; None starts a new program.
 
     Returns:
         The medium: facts, upright RGB frames and notices.
@@ -96,8 +100,9 @@ def decode_media(path: Path, media: MediaSettings, sandbox: SandboxSettings) -> 
             "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S) if is_picture else sandbox.cpu_s,
         }
         wall_s = min(sandbox.wall_s, PICTURE_WALL_S) if is_picture else sandbox.wall_s
-        command = child_command(json.dumps(request))
-        frames, facts = run_child(command, file, wall_s, lambda pipe: read_answer(pipe, expected))
+        text = json.dumps(request)
+        child = start_child(child_command(text), file) if decoders is None else decoders.start(fmt.kind, text, file)
+        frames, facts = converse(child, wall_s, lambda pipe: read_answer(pipe, expected))
     info = MediaInfo(
         kind=fmt.kind,
         format=fmt.name,
@@ -137,15 +142,89 @@ def child_command(request: str) -> list[str]:
     return [sys.executable, "-I", "-c", _START, str(ROOT), request]
 
 
-def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Callable[[BinaryIO], T]) -> T:
-    """Start a child with a file as its standard input, and receive its answer before a deadline.
+class Child(Protocol):
+    """A running decoding child, however it was started.
 
-    Whatever happens, no process of the child's group is left behind.
+    Args:
+        answer: the pipe that its answer comes out of.
+    """
+
+    answer: BinaryIO
+
+    def status(self, timeout_s: float) -> int | None:
+        """How it ended (negative: by that signal); None when that is not known after `timeout_s`."""
+        ...
+
+    def end(self) -> None:
+        """End it and everything that it started, and wait until that is done."""
+        ...
+
+
+class SpawnedChild:
+    """A child that is a program of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], answer: BinaryIO) -> None:
+        self.answer = answer
+        self._process = process
+
+    def status(self, timeout_s: float) -> int | None:
+        """See `Child`."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def end(self) -> None:
+        """See `Child`."""
+        _kill_group(self._process)
+
+
+def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Callable[[BinaryIO], T]) -> T:
+    """Start a child with a file as its standard input, and receive its answer before a deadline; see `converse`."""
+    return converse(start_child(command, file), wall_s, receive)
+
+
+def clean_environment() -> dict[str, str]:
+    """What of this process's environment a child may see: nothing secret."""
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _ONE_THREAD
+
+
+def prepared_decoders() -> PreparedDecoders | None:
+    """Where children come from that are ready at once; None on systems that have no such thing."""
+    return PreparedDecoders(clean_environment()) if PreparedDecoders.available() else None
+
+
+def start_child(command: list[str], file: BinaryIO) -> Child:
+    """Start a program with a file as its standard input.
 
     Args:
         command: program and arguments.
         file: open for reading; the child finds its own position.
-        wall_s: seconds that the child may take in all.
+
+    Raises:
+        DecoderCrashedError: it cannot be started.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
+            command,
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=clean_environment(),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise DecoderCrashedError(f"The decoder cannot be started ({error.strerror}).") from error
+    assert process.stdout is not None
+    return SpawnedChild(process, cast(BinaryIO, process.stdout))
+
+
+def converse(child: Child, wall_s: float, receive: Callable[[BinaryIO], T]) -> T:
+    """Receive a child's answer before a deadline. Whatever happens, no process of its group is left behind.
+
+    Args:
+        child: just started.
+        wall_s: seconds that it may take in all.
         receive: reads the answer from the pipe.
 
     Returns:
@@ -156,21 +235,9 @@ def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Callab
         DecoderLimitError: the deadline passed, or the child was killed for its use of time or memory.
         DecoderCrashedError: the child ended without a whole answer.
     """
-    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _ONE_THREAD
-    try:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
-            command,
-            stdin=file,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise DecoderCrashedError(f"The decoder cannot be started ({error.strerror}).") from error
     answer: Future[T] = Future()
     # Read in a thread, so that the clock can be watched on every platform.
-    reader = threading.Thread(target=_fulfil, args=(answer, child.stdout, receive), name="media-answer", daemon=True)
+    reader = threading.Thread(target=_fulfil, args=(answer, child.answer, receive), name="media-answer", daemon=True)
     reader.start()
     try:
         return answer.result(timeout=wall_s)
@@ -179,10 +246,10 @@ def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Callab
     except BrokenAnswerError as error:
         raise _why_it_ended(child) from error
     finally:
-        _kill_group(child)
+        child.end()
         reader.join(_EXIT_S)
-        if child.stdout is not None and not reader.is_alive():
-            child.stdout.close()
+        if not reader.is_alive():
+            child.answer.close()
         del answer, reader  # an error's trace holds this frame; with it here, a refused answer's pixels would stay
 
 
@@ -195,11 +262,10 @@ def _fulfil(answer: Future[T], pipe: BinaryIO, receive: Callable[[BinaryIO], T])
         del answer  # as in run_child
 
 
-def _why_it_ended(child: subprocess.Popen[bytes]) -> MediaError:
+def _why_it_ended(child: Child) -> MediaError:
     """The error that a child's exit status stands for, after it closed its pipe without a whole answer."""
-    try:
-        status = child.wait(_EXIT_S)
-    except subprocess.TimeoutExpired:
+    status = child.status(_EXIT_S)
+    if status is None:
         return DecoderCrashedError("The decoder stopped answering.")
     if status >= 0:
         return DecoderCrashedError(f"The decoder ended with status {status} before its answer was whole.")

@@ -105,6 +105,57 @@ def test_seeking_decodes_less(encode_clip: Encode, monkeypatch: pytest.MonkeyPat
     assert counts["20"] < 0.2 * counts["600"]
 
 
+def undecoded(data: bytes, frames: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Check that leaving frames undecoded changes nothing; returns how many were left out."""
+    read: list[int] = []
+    original = video._Reader.next
+
+    def counted(reader: video._Reader) -> object:
+        read.append(1)
+        return original(reader)
+
+    monkeypatch.setattr(video._Reader, "next", counted)
+    sparing, facts = decode(data, frames)
+    few = len(read)
+    with monkeypatch.context() as everything:
+        everything.setattr(video, "SPARING", frozenset())
+        plain, plain_facts = decode(data, frames)
+    assert facts == plain_facts
+    assert [frame.time_s for frame in sparing] == [frame.time_s for frame in plain]
+    for one, other in zip(sparing, plain, strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+    return len(read) - 2 * few
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "flv"])
+@pytest.mark.parametrize("options", [{"bf": "3"}, {"bf": "3", "x264-params": "b-pyramid=none:open-gop=1"}, {"bf": "0"}])
+def test_frames_that_nothing_needs_stay_undecoded(
+    container: str, options: dict[str, str], encode_clip: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode_clip(container, "libx264", count=200, codec_options=options)
+    left_out = undecoded(data, 8, monkeypatch)
+    assert left_out > 50 if options["bf"] == "3" else left_out == 0
+
+
+def test_a_varying_rate_with_b_frames_gives_the_same_frames(
+    encode_clip: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = [*range(0, 1000, 20), *range(1000, 9000, 100)]
+    data = encode_clip("matroska", "libx264", times_ms=times, codec_options={"bf": "3"})
+    assert undecoded(data, 8, monkeypatch) > 20
+
+
+def test_a_damaged_clip_with_b_frames_gives_the_same_frames(
+    encode_clip: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    data = encode_clip("mp4", "libx264", count=200, size=(64, 48), picture=noise, codec_options={"bf": "3", "g": "20"})
+    holes = bytearray(data)
+    for at in range(len(data) // 5, len(data) // 2, 500):
+        holes[at : at + 40] = bytes(40)
+    undecoded(bytes(holes), 8, monkeypatch)
+
+
 def test_variable_frame_rate(encode_clip: Encode, grey: Grey) -> None:
     times = [*range(0, 1000, 20), *range(1000, 9000, 500)]  # 50 frames in one second, then 2 per second
     frames, facts = decode(encode_clip("matroska", "libx264", times_ms=times), frames=8)

@@ -1,0 +1,70 @@
+"""What the product is measured against: the same analysis without any of its economies.
+
+torch in eager mode and float32, one child process per file, each frame and each face by itself through each expert, and
+ResNeXt-50 once more for the LSTM. It is made of the product's own public functions and gives the same probability.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.ensemble_model import IMAGE_EXPERTS, Ensemble
+from models.registry import EXPERT_NAMES, get_card, prepare
+from utils.detection.engine import TrackScores
+from utils.detection.pipeline import Analyser, find_people, measure_crop, report_face
+from utils.faces.crops import FaceCrop, crop_for_networks
+from utils.media import decode_media
+from utils.types import FaceTrack, Media
+from utils.weights import load_ensemble, verify_current, weights_root
+
+
+class ReferencePipeline:
+    """Loads the networks once more, as plain torch modules.
+
+    Args:
+        analyser: the product's, for its settings and its face detector.
+    """
+
+    def __init__(self, analyser: Analyser) -> None:
+        version = verify_current(analyser.settings)
+        ensemble, _ = load_ensemble(weights_root(analyser.settings), version, analyser.experts)
+        self.ensemble: Ensemble = ensemble.eval()
+        self._analyser = analyser
+
+    def analyse(self, path: Path) -> float | None:
+        """The calibrated probability of the most suspicious face; None without one."""
+        settings = self._analyser.settings
+        media = decode_media(path, settings.media, settings.sandbox)
+        tracks = find_people(media, self._analyser, lambda stage, done: None)
+        probabilities = [self._judge(media, track) for track in tracks]
+        return max((p for p in probabilities if p is not None), default=None)
+
+    def _judge(self, media: Media, track: FaceTrack) -> float | None:
+        crops = [crop_for_networks(media.frames[s.frame].pixels, s.face) for s in track.sightings]
+        quality = np.stack([measure_crop(crop) for crop in crops])
+        with torch.inference_mode():
+            scores = self._score(crops, torch.from_numpy(quality))
+        return report_face(track, scores, quality, crops, media, self._analyser).verdict.probability
+
+    def _score(self, crops: list[FaceCrop], quality: torch.Tensor) -> TrackScores:
+        ensemble = self.ensemble
+        logits = torch.full((len(crops), len(EXPERT_NAMES)), float("nan"))
+        features = []
+        for row, crop in enumerate(crops):
+            image = torch.from_numpy(crop.pixels).permute(2, 0, 1)[None].float().div(255)
+            for column, name in enumerate(EXPERT_NAMES):
+                if name in IMAGE_EXPERTS and name in ensemble.experts:
+                    card = get_card(name, tiny=ensemble.tiny)
+                    logits[row, column] = ensemble.experts[name](prepare(image, card)).logit[0]
+            if len(crops) > 1 and "resnext" in ensemble.experts:
+                card = get_card("resnext", tiny=ensemble.tiny)
+                features.append(ensemble.experts["resnext"](prepare(image, card)).feature)
+        whole = logits.mean(0, keepdim=True)
+        sequence = torch.cat(features) if features else None
+        whole[0, EXPERT_NAMES.index("lstm")] = ensemble.sequence_logit(sequence)
+        mixed = ensemble(whole, quality.mean(0, keepdim=True))
+        frames = torch.cat([ensemble(logits[i : i + 1], quality[i : i + 1]).logit for i in range(len(crops))])
+        return TrackScores(float(mixed.logit[0]), mixed.weights[0].numpy(), mixed.calibrated[0].numpy(), frames.numpy())

@@ -1,0 +1,131 @@
+"""What is measured from outside: a server with its worker under 1, 4 and 16 clients, its start, and its memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+from benchmarks.bench.media import photo
+from benchmarks.bench.timing import Row, percentile
+from benchmarks.reliability.common import CONTENT_TYPE, Server, make_settings, multipart, wait_until
+from utils.config import Settings
+from web_app.jobs.supervisor import worker_command
+
+START_LIMIT_S = 180.0
+
+
+def server_settings(folder: Path, base: Settings) -> Settings:
+    """A server of its own below a folder, with the weights and networks of `base`, and without limits of pace."""
+    own = make_settings(folder)
+    return dataclasses.replace(
+        base,
+        server=own.server,
+        storage=own.storage,
+        security=dataclasses.replace(base.security, requests_per_minute=0, uploads_per_minute=0),
+    )
+
+
+def serve(folder: Path, base: Settings, short: bool = False) -> list[Row]:
+    """Throughput and latencies of photos over HTTP, starts, and memory."""
+    settings = server_settings(folder, base)
+    rows: list[Row] = []
+    for name in ("first start", "second start"):
+        started = time.perf_counter()
+        with Server(settings, worker_command()) as server:
+            web_s = time.perf_counter() - started
+            wait_until(lambda s=server: _ready(s), START_LIMIT_S)  # type: ignore[misc]
+            rows.append(Row("start", f"{name}, page answers", round(web_s, 2), "s"))
+            rows.append(Row("start", f"{name}, networks ready", round(time.perf_counter() - started, 2), "s"))
+            if name == "second start":
+                rows += _memory(server, "at rest")
+                rows += _throughput(server, short)
+                rows += _memory(server, "after the load")
+            server.terminate()
+    return rows
+
+
+def _ready(server: Server) -> bool:
+    connection = server.connect()
+    try:
+        connection.request("GET", "/api/ready")
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status == 200
+    finally:
+        connection.close()
+
+
+def _throughput(server: Server, short: bool) -> list[Row]:
+    rows: list[Row] = []
+    alone = 0.0
+    _load(server, 1, 2, 90_000)
+    for clients in (1, 2) if short else (1, 4, 16):
+        seconds, times = _load(server, clients, 4 if short else max(24, 3 * clients), 1000 * clients)
+        rate = len(times) / seconds
+        alone = alone or rate
+        section = f"server, {clients} client{'s' if clients > 1 else ''}"
+        rows.append(Row(section, "photos per second", round(rate, 2), "per s", ratio=round(rate / alone, 3)))
+        for share in (0.5, 0.95, 0.99):
+            rows.append(Row(section, f"p{round(100 * share)}", round(1000 * percentile(times, share), 1), "ms"))
+    return rows
+
+
+def _load(server: Server, clients: int, count: int, first: int) -> tuple[float, list[float]]:
+    """Seconds in all and of each photo, when so many clients send different photos one after the other."""
+    bodies = [multipart(photo(number=first + i)) for i in range(count)]
+    times: list[float] = []
+    failures: list[str] = []
+
+    def client() -> None:
+        connection = server.connect(120.0)
+        while True:
+            try:
+                body = bodies.pop()
+            except IndexError:
+                return
+            started = time.perf_counter()
+            connection.request("POST", "/api/detect/image?wait=1", body, {"Content-Type": CONTENT_TYPE})
+            answer = connection.getresponse()
+            said = answer.read()
+            if answer.status != 200:
+                failures.append(f"{answer.status} {json.loads(said)}")
+                return
+            times.append(time.perf_counter() - started)
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise RuntimeError(f"{len(failures)} uploads failed, such as {failures[0]}")
+    return time.perf_counter() - started, times
+
+
+def _memory(server: Server, when: str) -> list[Row]:
+    if sys.platform != "linux":
+        return []
+    worker = _worker_pid(server)
+    rows = []
+    for name, pid in (("web process", server.pid), ("worker", worker)):
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
+        )
+        for label, key in (("", "VmRSS"), (", peak", "VmHWM")):
+            rows.append(Row(f"memory {when}", name + label, round(int(status[key].split()[0]) / 1024, 0), "MiB"))
+    return rows
+
+
+def _worker_pid(server: Server) -> int:
+    children = Path(f"/proc/{server.pid}/task").glob("*/children")
+    return next(
+        int(pid)
+        for listing in children
+        for pid in listing.read_text().split()
+        if b"web_app.jobs.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )

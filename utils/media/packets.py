@@ -1,0 +1,175 @@
+"""Video containers: opened without trust, and read packet by packet before anything is decoded.
+
+Called by `video.py`. FFmpeg only ever sees a file object of ours with the demuxer already fixed, so no playlist, script
+or reference inside a file can make it open a second one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import av
+
+from utils.errors import DecoderLimitError, MediaCorruptError, UnsupportedMediaError
+from utils.media.limits import MediaLimits
+from utils.media.sniff import MediaFormat
+
+# FFmpeg's demuxer for each of our formats: the name to open with, and the names it may answer to.
+_DEMUXERS = {
+    "mp4": ("mov", "mov,mp4,m4a,3gp,3g2,mj2"),
+    "mov": ("mov", "mov,mp4,m4a,3gp,3g2,mj2"),
+    "matroska": ("matroska", "matroska,webm"),
+    "webm": ("matroska", "matroska,webm"),
+    "avi": ("avi", "avi"),
+    "flv": ("flv", "flv"),
+}
+
+CODECS = frozenset(
+    ("h264", "hevc", "av1", "vp8", "vp9", "vp6", "vp6f", "vp6a", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2",
+     "msmpeg4v3", "h263", "h263p", "flv1", "flashsv", "wmv1", "wmv2", "wmv3", "vc1", "mjpeg", "prores", "dnxhd",
+     "dvvideo", "theora", "huffyuv", "ffvhuff", "ffv1", "utvideo", "svq1", "svq3", "cinepak", "indeo3", "rawvideo",
+     "qtrle", "png")
+)  # fmt: skip
+"""Video codecs that we decode; a rare one is not worth the risk of its decoder."""
+
+_DECODERS = ",".join(sorted(CODECS | {"flv", "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"}))
+
+MAX_FRAMES = 2_000_000
+"""Frames of one clip that are counted at most: two hours at 240 frames per second and some."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the packets tell: times and key frames in display order (ticks of the stream), before any decoding."""
+
+    times: list[int]
+    keys: list[int]
+    step: float
+    tick_s: float
+    codec: str
+    truncated: bool
+
+    @property
+    def duration_s(self) -> float:
+        """From the first frame to the end of the last one, seconds."""
+        return round((self.times[-1] - self.times[0] + self.step) * self.tick_s, 6)
+
+    @property
+    def fps(self) -> float | None:
+        """Mean frames per second; None where only one frame is known."""
+        span = self.times[-1] - self.times[0]
+        return round((len(self.times) - 1) / (span * self.tick_s), 4) if span > 0 else None
+
+
+@contextlib.contextmanager
+def opened(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
+    """The demuxer on the file and its best video stream, within the limits by its header."""
+    demuxer, names = _DEMUXERS[container.name]
+    options = {
+        "format_whitelist": names,
+        "protocol_whitelist": "none",
+        "codec_whitelist": _DECODERS,
+        "max_pixels": str(limits.max_pixels),
+    }
+    file.seek(0)
+    try:
+        source = av.open(
+            file, "r", format=demuxer, options=options, io_open=_refuse_second_file, metadata_errors="replace"
+        )
+    except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise MediaCorruptError(f"The {container.name} container cannot be opened ({reason(error)}).") from error
+    with source:
+        stream = _video_stream(source)
+        context = stream.codec_context
+        context.thread_count = 1
+        if context.width and context.height:
+            limits.check_size(context.width, context.height)
+        length = stream.duration * float(stream.time_base) if stream.duration else (source.duration or 0) / 1e6
+        limits.check_duration(length)
+        yield source, stream
+
+
+def _refuse_second_file(untrusted_url: str, flags: int, options: dict[str, str]) -> None:
+    raise PermissionError("a video may not refer to another file")
+
+
+def _video_stream(source: Any) -> Any:
+    moving = [s for s in source.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not moving:
+        raise UnsupportedMediaError("There is no video in the file.")
+    best = source.streams.best("video")
+    stream = best if best in moving else moving[0]
+    if stream.codec_context is None:
+        raise UnsupportedMediaError("The video codec is unknown.")
+    codec = stream.codec_context.codec.canonical_name
+    if codec not in CODECS:
+        raise UnsupportedMediaError(f"The video codec {codec} is not supported.")
+    return stream
+
+
+def reason(error: BaseException) -> str:
+    """Why FFmpeg refused, in its words."""
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, truncated: bool) -> Scan:
+    """Read all packets of a video without decoding any.
+
+    Args:
+        file: open and seekable.
+        container: the sniffed format.
+        limits: what is accepted.
+        truncated: whether the end is known to be missing.
+
+    Raises:
+        MediaTooLongError: longer than allowed, by the packets.
+        DecoderLimitError: more than `MAX_FRAMES` frames.
+        MediaCorruptError: there is no frame, or the container cannot be opened.
+        UnsupportedMediaError: no video in it, or a codec outside `CODECS`.
+    """
+    times: set[int] = set()
+    keys: set[int] = set()
+    last_duration = 0
+    with opened(file, container, limits) as (source, stream):
+        tick_s = float(stream.time_base)
+        try:
+            for packet in source.demux(stream):
+                time = clock(packet, container)
+                if time is None or not packet.size or packet.is_discard:
+                    continue
+                times.add(time)
+                if packet.is_keyframe:
+                    keys.add(time)
+                last_duration = packet.duration or last_duration
+                if len(times) > MAX_FRAMES:
+                    raise DecoderLimitError(f"The video has more than {MAX_FRAMES} frames.")
+                limits.check_duration(abs(time - next(iter(times))) * tick_s)
+        except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            truncated = True  # a broken packet ends the clip here; what came before it counts
+        codec = stream.codec_context.codec.canonical_name
+        rate = float(stream.average_rate or 0)
+    if not times:
+        raise MediaCorruptError("There is no frame in the video.")
+    order = sorted(times)
+    if len(order) > 1:
+        step = (order[-1] - order[0]) / (len(order) - 1)
+    else:
+        step = last_duration or (1 / (rate * tick_s) if rate else 0.0)
+    scan = Scan(order, sorted(keys), step, tick_s, codec, truncated)
+    limits.check_duration(scan.duration_s)
+    return scan
+
+
+def clock(item: Any, container: MediaFormat) -> int | None:
+    """The time of a packet or frame in ticks; AVI stores none for display, only the order of decoding."""
+    first: int | None
+    second: int | None
+    first, second = (item.dts, item.pts) if container.name == "avi" else (item.pts, item.dts)
+    return first if first is not None else second
