@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from waitress.channel import HTTPChannel
@@ -159,23 +159,9 @@ def channel_class(gate: Gate, allowance: Allowance) -> type[HTTPChannel]:
                 return self.give_up(RequestTimeoutError())
             answer: bool = super().received(data)
             if allowance.exceeded():
-                self.make_room()
+                _make_room(self.server.active_channels.values())
             self.refused = self.refused or any(request.error is not None for request in self.requests)
             return answer
-
-        def make_room(self) -> None:
-            """Give up one upload: the oldest if it is slow, so that nobody can hold the allowance, else the newest."""
-            arriving = [
-                channel
-                for channel in self.server.active_channels.values()
-                if channel.request is not None and channel.request.body_bytes_received
-            ]
-            if arriving:
-                arriving.sort(key=lambda channel: channel.request.began)
-                slow = time.monotonic() - arriving[0].request.began > BODY_DEADLINE_S
-                arriving[0 if slow else -1].give_up(
-                    UnavailableError("Too much is being uploaded at the moment.", retry_after_s=RETRY_S)
-                )
 
         def give_up(self, error: TelltaleError) -> bool:
             """Refuse a request that has not arrived completely."""
@@ -212,6 +198,17 @@ def channel_class(gate: Gate, allowance: Allowance) -> type[HTTPChannel]:
             super().handle_close()
 
     return GatedChannel
+
+
+def _make_room(channels: Iterable[Any]) -> None:
+    """Give up one upload: the oldest if it is slow, so that nobody can hold the allowance, else the newest."""
+    arriving = [channel for channel in channels if channel.request is not None and channel.request.body_bytes_received]
+    if arriving:
+        arriving.sort(key=lambda channel: channel.request.began)
+        slow = time.monotonic() - arriving[0].request.began > BODY_DEADLINE_S
+        arriving[0 if slow else -1].give_up(
+            UnavailableError("Too much is being uploaded at the moment.", retry_after_s=RETRY_S)
+        )
 
 
 def _linger(connection: socket.socket, lingering: threading.BoundedSemaphore) -> None:

@@ -158,10 +158,15 @@ def photo(order: str, size: int, number: int) -> bytes:
     return (JPEG_HEAD + f"|{order}|{number}|{os.getpid()}|".encode()).ljust(size, b"\x5a")
 
 
-def send_upload(connection: http.client.HTTPConnection, content: bytes) -> tuple[int, dict[str, Any]]:
-    """Upload without waiting for the verdict; status and answer."""
+def send_upload(
+    connection: http.client.HTTPConnection, content: bytes, *, again: bool = False
+) -> tuple[int, dict[str, Any]]:
+    """Upload without waiting for the verdict; status and answer. `again` analyses what was analysed before."""
     connection.request(
-        "POST", "/api/detect", multipart(content), {"Content-Type": CONTENT_TYPE, "Prefer": "respond-async"}
+        "POST",
+        f"/api/detect?again={int(again)}",
+        multipart(content),
+        {"Content-Type": CONTENT_TYPE, "Prefer": "respond-async"},
     )
     answer = connection.getresponse()
     return answer.status, json.loads(answer.read())
