@@ -103,14 +103,8 @@ class Allowance:
             return sum(self._held.values()) > self._most
 
 
-def channel_class(gate: Gate, allowance: Allowance) -> type[HTTPChannel]:
-    """The connections of one server.
-
-    Args:
-        gate: asked about each request once its headers are there.
-        allowance: that the bodies share.
-    """
-    lingering = threading.BoundedSemaphore(LINGERING)
+def _parser_class(gate: Gate, allowance: Allowance) -> type[HTTPRequestParser]:
+    """The requests of one server."""
 
     class GatedParser(HTTPRequestParser):
         def __init__(self, adj: Any) -> None:
@@ -149,8 +143,20 @@ def channel_class(gate: Gate, allowance: Allowance) -> type[HTTPChannel]:
             self.completed = True
             self.close()  # what has arrived of it is not needed any more
 
+    return GatedParser
+
+
+def channel_class(gate: Gate, allowance: Allowance) -> type[HTTPChannel]:
+    """The connections of one server.
+
+    Args:
+        gate: asked about each request once its headers are there.
+        allowance: that the bodies share.
+    """
+    lingering = threading.BoundedSemaphore(LINGERING)
+
     class GatedChannel(HTTPChannel):
-        parser_class = GatedParser
+        parser_class = _parser_class(gate, allowance)
         error_task_class = ProblemErrorTask
         refused = False
 
