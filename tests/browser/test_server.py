@@ -64,6 +64,20 @@ def test_flow_over_the_real_server(open_page: Callable[..., Any], photo: Give, c
     page.wait_for_selector(".feedback__thanks")
     assert "You marked this verdict as correct." in page.inner_text(".feedback__thanks")
 
+    saved = {}
+    for name in ("to print", "PDF", "JSON"):
+        answer = page.request.get(str(page.locator(f".actions a:has-text('Report ({name})')").evaluate("a => a.href")))
+        saved[name] = (
+            answer.status,
+            answer.headers["content-type"],
+            answer.headers["content-disposition"].split(";")[0],
+        )
+    assert saved == {
+        "to print": (200, "text/html; charset=utf-8", "inline"),
+        "PDF": (200, "application/pdf", "attachment"),
+        "JSON": (200, "application/json", "attachment"),
+    }
+
     page.click("text=Delete")
     page.click("dialog >> text=Delete >> nth=-1")
     page.wait_for_selector("text=This analysis was deleted.")
@@ -72,5 +86,12 @@ def test_flow_over_the_real_server(open_page: Callable[..., Any], photo: Give, c
     page.click("nav >> text=History")
     page.wait_for_selector(".entries tbody tr")
     assert page.locator(".entries tbody tr").count() == 2
+    page.select_option("select[name=kind]", "video")
+    page.wait_for_selector("#csv[href*='kind=video']")
+    table = page.request.get(str(page.locator("#csv").evaluate("a => a.href"))).text()
+    assert ("clip.webm" in table, "damaged.jpg" in table) == (True, False)
+    page.select_option("select[name=kind]", "")
+    page.wait_for_selector("text=damaged.jpg")
+    assert page.request.get(str(page.locator("footer >> text=API").evaluate("a => a.href"))).ok
     page.click("text=damaged.jpg")
     page.wait_for_selector("text=Code media_corrupt")

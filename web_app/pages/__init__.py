@@ -71,8 +71,15 @@ def format_duration(seconds: float) -> str:
 def words() -> dict[str, object]:
     """What every template may use: its texts, and whether readers sign in."""
     settings: Settings = current_app.config[SETTINGS_KEY]
+    has_docs = "api.get_docs" in current_app.view_functions
     nav = [(endpoint, name) for endpoint, name in NAVIGATION if endpoint in current_app.view_functions]
-    return {"t": text, "language": LANGUAGE, "keys_on": settings.security.keys == "on", "nav": nav}
+    return {
+        "t": text,
+        "language": LANGUAGE,
+        "keys_on": settings.security.keys == "on",
+        "nav": nav,
+        "has_docs": has_docs,
+    }
 
 
 @blueprint.get("/")

@@ -70,7 +70,9 @@ export const rollBack = (version) => call("POST", "api/rl/rollback", version ? {
 export const getReview = (query) => call("GET", `api/rl/review?${new URLSearchParams(query)}`);
 export const decideCase = (sha256, decision) => call("POST", idPath("rl/review", sha256), decision);
 export const mediaUrl = (id) => url(`${idPath("detections", id)}/media`);
-export const reportUrl = (id) => url(idPath("detections", id));
+/** The report to keep; HTML is shown, for printing, the others are saved. */
+export const reportUrl = (id, format) => url(`${idPath("detections", id)}/report?format=${format}${format === "html" ? "" : "&download=1"}`);
+export const csvUrl = (query) => url(`api/history.csv?${new URLSearchParams(query)}`);
 
 /** Send one file. `onProgress(sent, total)` counts bytes; resolves to the server's answer, a job or a finished report. */
 export function upload(file, { signal, onProgress }) {

@@ -1,6 +1,6 @@
 // The history: filters and page live in the address, so that reload and the back button keep them.
 
-import { clearHistory, getHistory, getVersions, url } from "./api.js";
+import { clearHistory, csvUrl, getHistory, getVersions, url } from "./api.js";
 import { confirmClear, confirmDelete } from "./confirm.js";
 import { announce, date, h, icon, percent } from "./dom.js";
 import { problem } from "./problem.js";
@@ -14,6 +14,7 @@ const container = document.getElementById("history");
 const pager = document.getElementById("pager");
 const form = document.getElementById("filters");
 const clear = document.getElementById("clear");
+const csv = document.getElementById("csv");
 
 function readState() {
   const query = new URLSearchParams(location.search);
@@ -133,15 +134,16 @@ async function load() {
   const wanted = readState();
   for (const name of FILTERS) if (document.activeElement !== form.elements[name]) form.elements[name].value = wanted[name];
   container.setAttribute("aria-busy", "true");
-  const query = { page: wanted.page, per_page: PER_PAGE };
-  for (const name of FILTERS) if (wanted[name]) query[name] = wanted[name];
-  const filtered = FILTERS.some((name) => wanted[name]);
+  const chosen = Object.fromEntries(FILTERS.filter((name) => wanted[name]).map((name) => [name, wanted[name]]));
+  const filtered = Object.keys(chosen).length > 0;
   try {
-    const answer = await getHistory(query);
+    const answer = await getHistory({ page: wanted.page, per_page: PER_PAGE, ...chosen });
     const last = Math.max(1, Math.ceil(answer.total / answer.per_page));
     if (wanted.page > last) return go({ page: last });
     container.replaceChildren(answer.items.length ? table(answer) : empty(filtered));
     clear.hidden = !answer.items.length && !filtered;
+    csv.hidden = !answer.items.length;
+    csv.href = csvUrl(chosen);
     showPager(answer);
   } catch (error) {
     pager.hidden = true;

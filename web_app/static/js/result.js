@@ -28,7 +28,9 @@ function actions(detection, onDeleted) {
     "nav",
     { class: "row actions", "aria-label": T.action.title },
     h("a", { class: "button", href: link }, icon("link"), h("span", { text: T.action.link })),
-    h("a", { class: "button", href: reportUrl(detection.id), download: `telltale-${detection.id}.json` }, icon("download"), h("span", { text: T.action.report })),
+    ["html", "pdf", "json"].map((format) =>
+      h("a", { class: "button", href: reportUrl(detection.id, format) }, icon("download"), h("span", { text: T.action.report[format] })),
+    ),
     h("button", { class: "button", type: "button", onclick: remove }, icon("trash"), h("span", { text: T.action.remove })),
   );
 }
