@@ -177,9 +177,7 @@ def make_stores(
     stored, few, everything = plan.per_class, plan.calib_per_class, 10**9
     pictures = pack.select("train", image)
     views = {
-        "train": plan_views(
-            pack.select("train", image), per_class=stored, blends=plan.blends, seed=1 + own, h264=coded
-        ),
+        "train": plan_views(pictures, per_class=stored, blends=plan.blends, seed=1 + own, h264=coded),
         "train_video": plan_views(frames, per_class=stored, blends=plan.blends, seed=6 + own, h264=clips),
         "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
         "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
