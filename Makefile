@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill
+.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness compare leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -86,8 +86,11 @@ poison-drill: venv ## Attack a copy of the version in use with poisoned feedback
 crash-drill: venv ## Kill training and promotion a hundred times and look what is left
 	@$(PY) -m utils.learning.crash_drill $(ARGS)
 
-scorecard: venv ## Figures and plots from the score file of the version in use (SCORES=FILE for another)
-	@$(PY) -m utils.evaluation.scorecard $(if $(SCORES),--scores "$(SCORES)") $(ARGS)
+scorecard: venv ## Figures and plots from the score file of the version in use (SCORES=FILE for another; DATA=FOLDER scores any files)
+	@$(PY) -m utils.evaluation.scorecard $(if $(SCORES),--scores "$(SCORES)") $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and H.264: make robustness DATA=data (ARGS="--per-class 60")
+	@$(PY) -m utils.evaluation.robustness --data "$(DATA)" $(ARGS)
 
 kill-feedback: setup-dev ## Kill the writing of feedback at every step (ARGS="--rounds 100"), and see that nothing is lost
 	@$(PY) -m benchmarks.kill_feedback $(ARGS)

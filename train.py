@@ -126,9 +126,9 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     from utils.base_weights import FACE_FILE, ensure_base_weights
     from utils.config import load_settings
     from utils.errors import ConfigError, TelltaleError
+    from utils.evaluation.datasets import read_samples
     from utils.evaluation.scorecard import scorecard_markdown
     from utils.faces.detector import CenterFaceDetector
-    from utils.learning.datasets import read_samples
     from utils.learning.fit import train_all
     from utils.log import configure_logging
     from utils.weights import set_current, weights_root

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from utils.metrics import Figure as Measured
 from utils.metrics import auc, clopper_pearson
 
 Array = npt.NDArray[np.float64]
@@ -21,6 +22,8 @@ Sets = Mapping[str, tuple[Array, Array]]
 """Labels (N,) and probabilities (N,) per set."""
 
 BINS = 10
+OUTCOMES = ("real", "inconclusive", "fake", "no_face", "failed")
+"""Order of the verdicts in tables and plots."""
 
 
 def roc_points(labels: Array, scores: Array) -> tuple[Array, Array]:
@@ -89,6 +92,56 @@ def plot_histograms(sets: Sets, path: Path) -> None:
         axes.set(xlim=(0, 1), ylabel=name)
         axes.legend(loc="upper center", fontsize="small")
     figure.axes[-1].set_xlabel("probability of fake")
+    _save(figure, path)
+
+
+def plot_confusion(counts: Mapping[str, Mapping[str, Mapping[str, int]]], path: Path) -> None:
+    """Which verdict the real and the fake ones of each set got, as one panel per set.
+
+    Args:
+        counts: per set and label (`real`, `fake`) the number of each outcome.
+        path: of the PNG.
+    """
+    outcomes = [
+        o for o in OUTCOMES if any(of_label.get(o) for labels in counts.values() for of_label in labels.values())
+    ]
+    columns = min(3, len(counts))
+    rows = -(-len(counts) // columns)
+    figure = _figure(3.0 * columns, 0.6 + 1.5 * rows)
+    for number, (name, labels) in enumerate(counts.items()):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        table = np.array([[labels.get(label, {}).get(o, 0) for o in outcomes] for label in ("real", "fake")], float)
+        shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (y, x), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.55 else "black"
+            axes.text(x, y, f"{int(table[y, x])}\n{share:.0%}", ha="center", va="center", fontsize=7, color=colour)
+        axes.set_xticks(range(len(outcomes)), [o.replace("_", " ") for o in outcomes], fontsize=7)
+        axes.set_yticks([0, 1], ["real", "fake"], fontsize=8)
+        axes.set_title(name, fontsize=9)
+    _save(figure, path)
+
+
+def plot_conditions(sets: Mapping[str, Mapping[str, Measured]], path: Path) -> None:
+    """AUC with its interval under each condition, one panel per set.
+
+    Args:
+        sets: per set the figure of each condition; the first one is drawn as a line to compare with.
+        path: of the PNG.
+    """
+    figure = _figure(7.5, 0.8 + 0.26 * sum(len(of_set) for of_set in sets.values()))
+    heights = [len(of_set) for of_set in sets.values()]
+    grid = figure.add_gridspec(len(sets), 1, height_ratios=heights)
+    for number, (name, of_set) in enumerate(sets.items()):
+        axes = figure.add_subplot(grid[number])
+        values = np.array([[f.value, f.low, f.high] for f in of_set.values()])
+        places = np.arange(len(values))[::-1]
+        errors = np.abs(values[:, 1:] - values[:, :1]).T
+        axes.errorbar(values[:, 0], places, xerr=errors, fmt="o", capsize=2)
+        axes.axvline(values[0, 0], color="0.7", linestyle=":")
+        axes.set_yticks(places, list(of_set), fontsize=8)
+        axes.set(title=name, xlim=(min(0.45, values.min() - 0.02), 1.01))
+    figure.axes[-1].set_xlabel("AUC")
     _save(figure, path)
 
 

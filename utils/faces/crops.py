@@ -111,12 +111,17 @@ def network_view(stored: Pixels, box: Box, *, size: int = CROP_PX) -> Pixels:
 
 def reframe(pixels: Pixels, box: Box, scale: float) -> Pixels:
     """The square of `scale` times the longer side of the face box, cut out of a packed crop (never larger than it)."""
-    side_px = pixels.shape[0]
+    x0, y0, side = reframe_window(pixels.shape[0], box, scale)
+    return pixels[y0 : y0 + side, x0 : x0 + side]
+
+
+def reframe_window(side_px: int, box: Box, scale: float) -> tuple[int, int, int]:
+    """Left, top and side of the square that `reframe` cuts out of a packed crop of `side_px`, pixels."""
     side = max(16, min(round(scale * max(box.width, box.height)), side_px))
     cx, cy = box.centre
     x0 = min(max(round(cx - side / 2), 0), side_px - side)
     y0 = min(max(round(cy - side / 2), 0), side_px - side)
-    return pixels[y0 : y0 + side, x0 : x0 + side]
+    return x0, y0, side
 
 
 def resize(rgb: Pixels, size: int) -> Pixels:

@@ -48,6 +48,11 @@ def degrade(pixels: Pixels, rng: np.random.Generator, strength: float = 1.0, *, 
     return pixels
 
 
+def draw_framing(rng: np.random.Generator) -> tuple[float, bool]:
+    """The first things that `augment` draws: side of the square relative to the face box, and whether it is flipped."""
+    return float(rng.uniform(MIN_SCALE, MAX_SCALE)), bool(rng.random() < 0.5)
+
+
 def augment(
     pixels: Pixels,
     box: Box,
@@ -70,7 +75,8 @@ def augment(
     Returns:
         (size, size, 3) uint8.
     """
-    view = resize(reframe(pixels, box, rng.uniform(MIN_SCALE, MAX_SCALE)), size)
-    if rng.random() < 0.5:
+    scale, flipped = draw_framing(rng)
+    view = resize(reframe(pixels, box, scale), size)
+    if flipped:
         view = np.ascontiguousarray(view[:, ::-1])
     return degrade(view, rng, strength, as_jpeg=as_jpeg)

@@ -16,9 +16,9 @@ from models.gating import Gate
 from models.registry import EXPERT_NAMES
 from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
+from utils.evaluation.datasets import Sample
 from utils.faces.detector import FaceDetector
 from utils.learning.clips import clean_clips, clip_sequences, why_no_sequences
-from utils.learning.datasets import Sample
 from utils.learning.experts import new_network, train_cnn, train_lstm, train_resnext, train_vit_head
 from utils.learning.features import FeatureStore, JoinedStore, Stored, TorchFeaturizer
 from utils.learning.holdout import as_figures, holdout_markdown, leave_out_each
@@ -177,8 +177,12 @@ def make_stores(
     stored, few, everything = plan.per_class, plan.calib_per_class, 10**9
     pictures = pack.select("train", image)
     views = {
-        "train": plan_views(pictures, per_class=stored, blends=plan.blends, seed=1 + own, h264=coded),
-        "train_video": plan_views(frames, per_class=stored, blends=plan.blends, seed=6 + own, h264=clips),
+        "train": plan_views(
+            pictures, per_class=stored, blends=plan.blends, seed=1 + own, h264=coded, matched=plan.matched
+        ),
+        "train_video": plan_views(
+            frames, per_class=stored, blends=plan.blends, seed=6 + own, h264=clips, matched=plan.matched
+        ),
         "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
         "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
         "val": plan_views(pack.select("val", image), per_class=everything, blends=0, seed=4, clean=True, balance=False),
@@ -206,7 +210,7 @@ def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, devi
         load_into(expert, read_tensors(version.folder / "vit.safetensors"), what="vit", strict=False)
     train_norms(
         pack, expert, plan.norms, run / NORMS_FOLDER, h264=plan.h264, h264_clips=plan.h264_clips,
-        frames_per_clip=plan.frames_per_clip, device=device, tiny=plan.tiny, progress=tell,
+        frames_per_clip=plan.frames_per_clip, matched=plan.matched, device=device, tiny=plan.tiny, progress=tell,
     )  # fmt: skip
     return expert
 

@@ -18,8 +18,8 @@ import torch
 
 from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
+from utils.evaluation.families import family_of, is_of
 from utils.learning.experts import Progress, new_network, train_vit_head
-from utils.learning.families import family_of, is_of
 from utils.learning.features import SelectedStore, Stored
 from utils.learning.gate_fit import platt, sigmoid
 from utils.learning.loop import Recipe

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import TrainingDataError
-from utils.learning.families import is_of
+from utils.evaluation.families import is_of
 from utils.learning.packing import Pack, PackedCrop
 from utils.learning.phash import perceptual_hash
 from utils.types import MediaKind

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,7 @@ def train_norms(
     h264: float = 0.0,
     h264_clips: float = 0.0,
     frames_per_clip: int = 6,
+    matched: bool = True,
     device: str = "cpu",
     tiny: bool = False,
     progress: Progress | None = None,
@@ -104,6 +106,7 @@ def train_norms(
         h264: share of the views coded as a video.
         h264_clips: the same for frames of clips.
         frames_per_clip: of each clip and epoch.
+        matched: see `plan_views`.
         device: cpu or cuda. Mixed precision where it is faster.
         tiny: the expert is the tiny variant.
         progress: for progress lines.
@@ -112,20 +115,22 @@ def train_norms(
     freeze_before(expert, plan.first_block)
     expert.to(device)
     card = get_card("vit", tiny=tiny)
+    counts: dict[str, Any] = {"per_class": plan.per_class, "blends": plan.blends, "matched": matched}
 
     def views_of(epoch: int) -> list[View]:
         seed = SEED_STEP * recipe.seed + 500 + 2 * epoch
         pictures = pack.select("train", MediaKind.IMAGE)
         frames = some_frames(pack, frames_per_clip, seed)
         return [
-            *plan_views(pictures, per_class=plan.per_class, blends=plan.blends, seed=seed, h264=h264),
-            *plan_views(frames, per_class=plan.per_class, blends=plan.blends, seed=seed + 1, h264=h264_clips),
+            *plan_views(pictures, **counts, seed=seed, h264=h264),
+            *plan_views(frames, **counts, seed=seed + 1, h264=h264_clips),
         ]
 
     def make(epoch: int) -> Iterator[Batch]:
         views = views_of(epoch)
         order = batches(len(views), recipe.batch, np.random.default_rng([recipe.seed, epoch]))
-        chosen = [[views[int(i)] for i in part] for part in order]
+        # matched draws may differ by a few views from epoch to epoch
+        chosen = [[views[int(i)] for i in part] for part in order][:steps]
         for part, pixels in rendered(pack, chosen):
             labels = torch.tensor([view.label for view in part], dtype=torch.float32)
             yield prepare(to_images(pixels), card), labels

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import MediaError, TrainingDataError
+from utils.evaluation.datasets import Sample
 from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import FaceDetector
 from utils.faces.tracking import track_faces
-from utils.learning.datasets import Sample
 from utils.log import get_logger
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits

@@ -56,6 +56,7 @@ class TrainingPlan:
         lstm: recipe of the LSTM.
         h264: share of the augmented crops that are coded as a video instead of as a JPEG.
         h264_clips: the same share of the augmented clips and of their frames.
+        matched: draw views so that labels cannot be told from sizes and counts; see `views.plan_views`.
         norms: train the LayerNorms of the ViT first, and all features with them; None leaves the base weights.
         leave_out: sources and generators that nothing is trained or calibrated on; validation keeps them.
         holdout: also train the ViT's head without each source of pictures, to see what it does on a stranger's.
@@ -75,6 +76,7 @@ class TrainingPlan:
     lstm: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch=16, lr=3e-4, weight_decay=0.1, patience=6))
     h264: float = 0.3
     h264_clips: float = 0.7
+    matched: bool = True
     norms: NormsPlan | None = None
     leave_out: tuple[str, ...] = ()
     holdout: bool = True

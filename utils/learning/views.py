@@ -140,6 +140,7 @@ def plan_views(
     clean: bool = False,
     balance: bool = True,
     h264: float = 0.0,
+    matched: bool = False,
 ) -> list[View]:
     """Views of at most `per_class` crops per source and label, one to one where a source has both, plus self-blends.
 
@@ -154,6 +155,9 @@ def plan_views(
         clean: see `View`; a clean crop is never repeated.
         balance: one to one within each source; False keeps the counts as they are, for validation.
         h264: share of the views, drawn without regard to the label, that are coded as a video; none of the clean ones.
+        matched: nothing but the face tells the label, as far as the draw can see to it: within each source as many real
+            as fake views, self-blends counted, real and fake ones of faces of the same size, and each self-blend beside
+            a view of its own original. Not for clean views.
     """
     rng = np.random.default_rng(seed)
     by_source: dict[str, tuple[list[PackedCrop], list[PackedCrop]]] = {}
@@ -161,6 +165,9 @@ def plan_views(
         by_source.setdefault(_family(row.source), ([], []))[row.label].append(row)
     views: list[View] = []
     for source, (real, fake) in sorted(by_source.items()):
+        if matched and real:
+            views += _matched_views(rng, source, real, fake, per_class, blends)
+            continue
         both = bool(real) and bool(fake)
         count = min(per_class, max(len(real), len(fake)))
         if clean and both and balance:
@@ -175,6 +182,51 @@ def plan_views(
     order = rng.permutation(len(views))
     seeded = [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(order)]
     return [replace(view, h264=not clean and is_coded(view.seed, h264)) for view in seeded]
+
+
+SIZE_BINS = 8
+"""Classes of face size, equally full, within which real and fake ones are drawn in equal numbers."""
+
+
+def _matched_views(
+    rng: np.random.Generator,
+    source: str,
+    real: Sequence[PackedCrop],
+    fake: Sequence[PackedCrop],
+    per_class: int,
+    blends: int,
+) -> list[View]:
+    """As many real as fake views of one source; see `plan_views`."""
+    views = []
+    for real_part, fake_part, count in _size_quotas(real, fake, min(per_class, max(len(real), len(fake)))):
+        for label, crops in ((0, real_part), (1, fake_part)):
+            views += [View(crops[i].row, label, source, crops[i].generator, 0) for i in _draw(rng, len(crops), count)]
+    # where there are no fakes, blends are all there is to tell from real ones
+    wanted = blends if fake else max(blends, per_class // 2)
+    for i in _draw(rng, len(real), min(wanted, len(real))) if blends else ():
+        views.append(View(real[i].row, 0, source, "-", 0))
+        views.append(View(real[i].row, 1, source, "self-blend", 0, blended=True))
+    return views
+
+
+def _size_quotas(
+    real: Sequence[PackedCrop], fake: Sequence[PackedCrop], count: int
+) -> list[tuple[list[PackedCrop], list[PackedCrop], int]]:
+    """Real and fake crops of like size, and how many of each to take; `count` in all, none of them more than thrice."""
+    if not fake:
+        return []
+    sizes = np.array([crop.source_px for crop in (*real, *fake)])
+    inner = np.unique(np.quantile(sizes, np.linspace(0, 1, SIZE_BINS + 1)[1:-1]))
+    bins = np.searchsorted(inner, sizes, side="right")
+    parts = [
+        ([c for c, b in zip(real, bins, strict=False) if b == number],
+         [c for c, b in zip(fake, bins[len(real) :], strict=True) if b == number])
+        for number in range(len(inner) + 1)
+    ]  # fmt: skip
+    shared = [min(len(of_real), len(of_fake)) for of_real, of_fake in parts]
+    if not sum(shared):  # no size that both have: better unmatched than nothing
+        return [(list(real), list(fake), min(count, 3 * len(real), 3 * len(fake)))]
+    return [(a, b, min(round(count * s / sum(shared)), 3 * s)) for (a, b), s in zip(parts, shared, strict=True) if s]
 
 
 def is_coded(seed: int, share: float) -> bool:

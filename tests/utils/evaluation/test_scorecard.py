@@ -13,8 +13,15 @@ from models import EXPERT_NAMES
 from models.gating import Gate
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.errors import TrainingDataError
-from utils.evaluation import scorecard
-from utils.evaluation.scorecard import figures_of, main, read_scores, scorecard_markdown, write_scores
+from utils.evaluation.breakdown import breakdown_markdown, count_outcomes, generators, measures, real_sources
+from utils.evaluation.scorecard import (
+    figures_of,
+    main,
+    read_scores,
+    scorecard_markdown,
+    split_into_sets,
+    write_scores,
+)
 from utils.evaluation.scores import ScoreTable, join_tables
 from utils.weights import publish_version, set_current
 
@@ -183,27 +190,24 @@ def version(tmp_path, monkeypatch):
     return root / "v9"
 
 
-def few_rounds(monkeypatch):
-    monkeypatch.setattr(scorecard, "figures_of", lambda path, calibration: figures_of(path, calibration, rounds=10))
+FEW = ("--rounds", "10")
 
 
-def test_command_writes_page_and_plots(scores, version, tmp_path, capsys, monkeypatch):
-    few_rounds(monkeypatch)
+def test_command_writes_page_and_plots(scores, version, tmp_path, capsys):
     out = tmp_path / "docs" / "scorecard.md"
     out.parent.mkdir()
-    assert main(["--scores", str(scores), "--out", str(out)]) == 0
+    assert main(["--scores", str(scores), "--out", str(out), *FEW]) == 0
     text = out.read_text()
     assert text.startswith("# Scorecard of v9")
     assert capsys.readouterr().out.strip() == text.strip()
-    for name in ("roc", "reliability", "probabilities"):
+    for name in ("roc", "reliability", "probabilities", "outcomes"):
         assert f"(images/{name}.png)" in text
         assert (out.parent / "images" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_command_takes_the_score_file_of_the_version(scores, version, tmp_path, monkeypatch):
-    few_rounds(monkeypatch)
+def test_command_takes_the_score_file_of_the_version(scores, version, tmp_path):
     (version / "scores.csv").write_bytes(scores.read_bytes())
-    assert main(["--version", "v9", "--out", str(tmp_path / "card.md")]) == 0
+    assert main(["--version", "v9", "--out", str(tmp_path / "card.md"), *FEW]) == 0
 
 
 def test_command_ends_with_a_coded_error(version, tmp_path, capsys):
@@ -212,3 +216,53 @@ def test_command_ends_with_a_coded_error(version, tmp_path, capsys):
     assert main(["--version", "v0", "--out", str(tmp_path / "card.md")]) == 3
     assert "[weights_missing]" in capsys.readouterr().err
     assert not (tmp_path / "card.md").exists()
+
+
+def test_files_without_a_score_are_left_out_of_the_figures_and_counted(scores):
+    with scores.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row["outcome"] = "inconclusive"
+    for row, outcome in zip(rows[:3], ("no_face", "failed", "no_face"), strict=True):
+        row.update({"outcome": outcome, "probability": "", "logit_cnn": "", "logit_resnext": "", "logit_vit": ""})
+    with scores.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert len(read_scores(scores)) == len(rows) - 3
+    assert len(read_scores(scores, judged=False)) == len(rows)
+    counts = count_outcomes(rows, CALIBRATION)
+    assert counts["real"] == {"no_face": 2, "failed": 1, "inconclusive": sum(r["label"] == "real" for r in rows) - 3}
+
+
+def test_breakdown_measures_each_generator_beside_the_real_ones_of_its_source(scores):
+    sets = split_into_sets(read_scores(scores))
+    found = generators(sets)
+    assert set(found) == {"gan, v2", "clips, portraits"}
+    assert {r["source"] for r in found["gan, v2"]} == {"mixed"}
+    assert sum(r["label"] == "real" for r in found["gan, v2"]) == 40
+    assert {name: len(rows) for name, rows in real_sources(sets).items()} == {"mixed": 40, "reals": 30, "video:x": 10}
+    text = "\n".join(breakdown_markdown(sets, CALIBRATION, rounds=20))
+    expected = measures(found["gan, v2"], CALIBRATION, 20)
+    assert f"| gan, v2 | 40 | 40 | {expected['auc'][0]:.3f}" in text
+    assert "nan" not in text
+
+
+def test_verdicts_without_a_column_follow_from_the_band(scores):
+    rows = read_scores(scores)
+    counts = count_outcomes(rows, CALIBRATION)
+    above = sum(float(r["probability"]) >= 0.7 for r in rows if r["label"] == "fake")
+    assert counts["fake"]["fake"] == above
+    assert sum(sum(of_label.values()) for of_label in counts.values()) == len(rows)
+    found = measures([r for r in rows if r["label"] == "real"], CALIBRATION, 20)
+    assert set(found) == {"decided", "false_alarms", "called_fake"}
+    assert found["called_fake"][0] == pytest.approx(
+        counts["real"].get("fake", 0) / sum(counts["real"].values()), abs=1e-4
+    )
+
+
+def test_real_sources_of_a_few_come_together(tmp_path):
+    tables = [table("many", 12, 0), *(table(f"video:{i}", 2, 0, kind="video", seed=i) for i in range(3))]
+    write_scores(tmp_path / "s.csv", join_tables(tables), gate())
+    found = real_sources(split_into_sets(read_scores(tmp_path / "s.csv")))
+    assert {name: len(rows) for name, rows in found.items()} == {"many": 12, "3 sources of less than 5": 6}

@@ -14,9 +14,9 @@ from PIL import Image
 from skimage.data import astronaut
 
 from utils.errors import TrainingDataError
+from utils.evaluation.datasets import Sample
 from utils.faces.crops import PACK_PX, crop_for_networks
 from utils.learning import packing
-from utils.learning.datasets import Sample
 from utils.learning.packing import count_table, framing_table, load_pack, pack_faces
 from utils.learning.views import View, render
 from utils.types import Box, Face, MediaKind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from utils.learning.datasets import CLIPS_PREFIX
+from utils.evaluation.datasets import CLIPS_PREFIX
 
 SWAPS, DRIVEN, PORTRAITS, BLENDS = "swaps", "driven heads", "portraits", "self-blends"
 _SWAPS = ("swap", "deepfakes", "fsgan", "simswap", "dfdc")

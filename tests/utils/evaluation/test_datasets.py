@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.errors import TrainingDataError
-from utils.learning.datasets import Sample, check_groups, read_samples
+from utils.evaluation.datasets import Sample, check_groups, read_samples
 from utils.types import MediaKind
 
 HEADER = "file,split,source,label,group,generator"

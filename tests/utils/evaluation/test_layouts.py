@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from utils.errors import TrainingDataError
-from utils.learning.datasets import read_samples
-from utils.learning.layouts import read_layout
+from utils.evaluation.datasets import read_samples
+from utils.evaluation.layouts import read_layout
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from utils.learning.families import BLENDS, DRIVEN, PORTRAITS, SWAPS, family_of, is_of
+from utils.evaluation.families import BLENDS, DRIVEN, PORTRAITS, SWAPS, family_of, is_of
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.errors import TrainingDataError
-from utils.learning.layouts import IMAGE_SUFFIXES, VIDEO_SUFFIXES, LayoutRow, read_layout
+from utils.evaluation.layouts import IMAGE_SUFFIXES, VIDEO_SUFFIXES, LayoutRow, read_layout
 from utils.types import MediaKind
 
 SPLITS = ("train", "calib", "val")

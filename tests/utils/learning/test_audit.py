@@ -1,0 +1,171 @@
+"""The audit finds leaks that were put there, and finds none where there are none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.learning.audit import (
+    MATCHED,
+    PLAIN,
+    PROBES,
+    Finding,
+    audit,
+    audit_markdown,
+    failures,
+    probe,
+    recipes,
+)
+from utils.learning.packing import Pack
+from utils.learning.trivia import face_outline, file_facts, rim_features, rim_mask
+from utils.learning.views import View, plan_views, render
+from utils.metrics import Figure
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def filed(make_pack, tmp_path_factory):
+    """A pack of 160 training crops whose files are there, all of one size and quality; fakes change only the face."""
+    pack = make_pack(pictures=320, seed=3)
+    folder = tmp_path_factory.mktemp("files")
+    pixels, rows = np.array(pack.pixels), []
+    plain = make_pack(pictures=320, seed=3).pixels
+    for row in pack.rows:
+        view = View(row.row, 0, "s", "-", 0, clean=True)
+        if row.label:  # the tint of the fixture, inside the face alone
+            untinted = np.clip(plain[row.row] / np.array([1.25, 0.8, 0.9]), 0, 255)
+            rim = cv2.resize(rim_mask(pack, view).astype(np.uint8), (256, 256)).astype(bool)
+            pixels[row.row][rim] = untinted[rim]
+        path = folder / f"{row.row}.jpg"
+        if row.split == "train":
+            Image.fromarray(np.full((64, 64, 3), 128, np.uint8)).save(path, quality=75)
+        rows.append(dataclasses.replace(row, file=str(path), source_px=100.0, generator="swap" if row.label else "-"))
+    return Pack(pixels, tuple(rows), ())
+
+
+def findings(pack: Pack, name: str = "native, shots", draw: str = MATCHED) -> dict[str, Finding]:
+    found = [f for f in audit(pack, 80, rounds=60) if (f.recipe, f.draw) == (name, draw)]
+    return {f.probe: f for f in found}
+
+
+def test_rim_follows_the_face_through_framing_and_flip(filed):
+    for seed in range(6):
+        view = View(0, 0, "s", "-", seed)
+        outline, rim = face_outline(filed, view), rim_mask(filed, view)
+        centre = outline.mean(0).round().astype(int)
+        assert not rim[centre[1], centre[0]]
+        assert 0.02 < rim.mean() < 0.9
+    pixels = render(filed, View(0, 0, "s", "-", 1))
+    rim = rim_mask(filed, View(0, 0, "s", "-", 1))
+    changed = np.array(pixels)
+    changed[~rim] = 7
+    assert np.allclose(rim_features(pixels, rim)[: 3 * 144], rim_features(changed, rim)[: 3 * 144]), "no face is seen"
+
+
+def test_clean_recipes_pass_and_files_are_compared(filed):
+    found = findings(filed, "self-blends, shots")
+    assert set(found) == set(PROBES)
+    for name in ("file size", "quantisation", "picture size"):
+        assert found[name].passes, found[name]
+    assert found["rim"].worst.value < 0.65
+
+
+@pytest.mark.parametrize(
+    ("name", "leak"),
+    [
+        ("file size", lambda row, path: path.write_bytes(path.read_bytes() + b"\0" * (400 * row.label))),
+        ("quantisation", lambda row, path: Image.open(path).copy().save(path, quality=75 - 30 * row.label)),
+    ],
+)
+def test_leaks_in_files_are_found(filed, tmp_path, name, leak):
+    rows = []
+    for row in filed.rows:
+        path = tmp_path / f"{row.row}.jpg"
+        if row.split == "train":
+            path.write_bytes(open(row.file, "rb").read())  # noqa: PTH123, SIM115
+            leak(row, path)
+        rows.append(dataclasses.replace(row, file=str(path)))
+    pack = Pack(filed.pixels, tuple(rows), ())
+    assert findings(pack)[name].worst.value > 0.95
+    assert name in failures(audit(pack, 80, rounds=60))["native, shots"]
+
+
+def test_leak_at_the_rim_is_found_and_one_of_size_is_mended_by_matching(filed, make_pack):
+    pixels = np.array(filed.pixels)
+    fake = [r.row for r in filed.rows if r.label]
+    pixels[fake] = np.clip(pixels[fake] * 0.7, 0, 255)
+    # half the fakes are of small faces that no real one has
+    rows = tuple(
+        dataclasses.replace(r, source_px=30.0 if r.label and r.row % 4 == 1 else 100.0 + r.row % 8) for r in filed.rows
+    )
+    found = audit(Pack(pixels, rows, ()), 80, rounds=60)
+    by_key = {(f.draw, f.probe): f for f in found if f.recipe == "native, shots"}
+    assert by_key[MATCHED, "rim"].worst.value > 0.9
+    assert by_key[PLAIN, "picture size"].worst.value > 0.7
+    assert 0.35 < by_key[MATCHED, "picture size"].worst.value < 0.65
+
+
+def test_probe_of_noise_is_at_chance_and_of_the_label_is_sure():
+    rng = np.random.default_rng(0)
+    labels = (np.arange(400) % 2).astype(float)
+    groups = [str(i // 2) for i in range(400)]
+    noise = rng.normal(0, 1, (400, 5))
+    assert all(0.4 < figure.value < 0.6 for figure in probe(noise, labels, groups, rounds=40))
+    assert all(figure.value > 0.95 for figure in probe(noise + 3 * labels[:, None], labels, groups, rounds=40))
+
+
+def test_recipes_hold_both_labels_and_whole_batches_are_balanced(make_pack):
+    pack = make_pack(pictures=64, clips=8, frames=4)
+    found = recipes(pack, 20, matched=True)
+    assert {"native, shots", "self-blends, shots", "native, clips", "whole batches", "whole batches, clips"} <= set(
+        found
+    )
+    for views in found.values():
+        assert np.mean([v.label for v in views]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_report_names_what_fails():
+    good, bad = Figure(0.5, 0.46, 0.54), Figure(0.8, 0.7, 0.9)
+    maybe = Figure(0.57, 0.49, 0.65)
+    found = [
+        Finding("a", PLAIN, "rim", 10, bad, good),
+        Finding("a", MATCHED, "rim", 10, good, good),
+        Finding("b", MATCHED, "file size", 10, bad, maybe),
+        Finding("c", MATCHED, "rim", 10, good, maybe),
+    ]
+    text = audit_markdown(found, "made up.", ["A note."])
+    assert "2 of 3 probes fail, 1 of them surely" in text
+    assert f"| a | 10 / 10 | **{bad}** | {good} | {good} | {good} |" in text
+    assert f"**{maybe}** *" in text
+    assert text.endswith("A note.\n")
+    assert failures(found) == {"b": ["file size"]}
+
+
+def test_facts_of_pictures(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", quality=50)
+    Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
+    jpeg, png = (file_facts(str(tmp_path / name), "image") for name in ("a.jpg", "b.png"))
+    assert (jpeg.width, jpeg.height, jpeg.codec) == (40, 30, "JPEG")
+    assert jpeg.size == (tmp_path / "a.jpg").stat().st_size
+    assert jpeg.tables[0] > 0
+    assert not any(png.tables)
+
+
+def test_matched_views_pair_blends_with_their_originals_and_sizes_with_each_other(make_pack):
+    pack = make_pack(pictures=64)
+    rows = [dataclasses.replace(r, source_px=50.0 + 10 * (r.row % 16) + 40 * r.label) for r in pack.rows]
+    views = plan_views(rows, per_class=24, blends=6, seed=5, matched=True)
+    real, fake = ([v for v in views if v.label == label] for label in (0, 1))
+    assert len(real) == len(fake)
+    blended = sorted(v.row for v in views if v.blended)
+    assert len(blended) == 6
+    originals = [v.row for v in real]
+    assert all(row in originals for row in blended)
+    sizes = {r.row: r.source_px for r in rows}
+    means = [np.mean([sizes[v.row] for v in part if not v.blended]) for part in (real, fake)]
+    assert abs(means[0] - means[1]) < 25
