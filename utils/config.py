@@ -159,6 +159,10 @@ class LearningSettings:
         choices=("trusted", "quorum", "moderator"),
     )  # fmt: skip
     quorum: int = setting(3, "Users who must agree on a medium.", low=2, high=1000)
+    anonymous_quorum: str = setting(
+        "off", "Whether users without an API key count towards the quorum; one person can come as many of them.",
+        choices=("off", "on"),
+    )  # fmt: skip
     per_user_day: int = setting(20, "Media per user and day whose feedback counts.", low=1, high=100000)
     phash_distance: int = setting(
         4, "Media whose perceptual hashes differ in at most so many bits count as one.", unit="of 64 bits", low=0,
@@ -177,6 +181,9 @@ class LearningSettings:
         1000.0, "The learning rate is multiplied by this, because single layers learn from stored features.", low=1e-3,
         high=1e6,
     )  # fmt: skip
+    kept_rejected: int = setting(
+        5, "Candidates that the golden sets rejected are deleted beyond so many, the oldest first.", low=1, high=10000
+    )
     clip: float = setting(1.0, "The gradient's norm is clipped to this.", low=1e-3, high=100)
     steps: int = setting(500, "Steps of a training.", low=1, high=100000)
     batch: int = setting(32, "Media per step, feedback and replay together.", low=4, high=1024)

@@ -31,6 +31,8 @@ from web_app.paths import InstancePaths
 
 SCOPES = ("analyse", "feedback", "moderate", "admin")
 DEFAULT_SCOPES = "analyse,feedback"
+KEY_OWNER = "key:"
+"""What the id of a caller with a key begins with; its public part follows."""
 PUBLIC_BYTES, SECRET_BYTES = 6, 24
 MAX_NAME_CHARACTERS = 64
 _KEY = re.compile(rf"tt_([0-9a-f]{{{PUBLIC_BYTES * 2}}})_([0-9a-f]{{{SECRET_BYTES * 2}}})")

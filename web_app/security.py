@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response as WsgiResponse
 
 from utils.config import Settings
 from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
-from web_app.keys import SCOPES, find_key
+from web_app.keys import KEY_OWNER, SCOPES, find_key
 from web_app.network import FORWARDED, ProxyHeaders, allowed_hosts, host_name, is_loopback, trusted_networks
 from web_app.services import Services, services
 from web_app.sessions import find_session
@@ -127,7 +127,7 @@ def _keyed(parts: Services) -> Caller:
         key = find_session(parts.database, request.cookies.get(SESSION_COOKIE, ""))
     if key is None:
         raise UnauthorizedError("There is no valid API key in this request.")
-    return Caller(f"key:{key.public}", key.scopes, key.name)
+    return Caller(f"{KEY_OWNER}{key.public}", key.scopes, key.name)
 
 
 def _anonymous(parts: Services) -> Caller:

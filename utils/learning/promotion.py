@@ -8,6 +8,7 @@ under `pointer_lock`, so that a rollback beside a training, or two rollbacks, co
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,12 @@ def next_name(root: Path, base: str) -> str:
     pattern = re.compile(re.escape(base) + r"-r(\d+)$")
     taken = [int(found[1]) for path in root.iterdir() if (found := pattern.match(path.name))]
     return f"{base}-r{max(taken, default=0) + 1:04d}"
+
+
+def _number(name: str) -> tuple[int, str]:
+    """What candidates of one base are ordered by."""
+    digits = name.rpartition("-r")[2]
+    return int(digits) if digits.isdecimal() else 0, name
 
 
 def lineage_of(version: Version) -> str:
@@ -176,6 +183,30 @@ def _served_before(root: Path, history: Path, current: str) -> str:
     if not before:
         raise ConflictError(f"Version {current} learned from nothing before it, so there is nothing to go back to.")
     return str(before)
+
+
+def prune_rejected(root: Path, keep: int) -> tuple[str, ...]:
+    """Delete all but the newest candidates that the golden sets rejected; their lines in the history stay.
+
+    Args:
+        root: the folder with the versions.
+        keep: how many stay of each base, 1 or more: names are numbered on from the newest, so that none is given twice.
+
+    Returns:
+        The names of those that are gone.
+    """
+    with pointer_lock(root):
+        current = serving(root).current
+        rejected: dict[str, list[str]] = {}
+        for name in list_versions(root):
+            training = read_document(root / name / CARD_FILE).get("learning", {}).get("training")
+            if training and not training.get("promoted") and name != current:
+                rejected.setdefault(str(training.get("base", "")), []).append(name)
+        gone = tuple(name for names in rejected.values() for name in sorted(names, key=_number)[: -max(keep, 1)])
+        for name in gone:
+            (root / name).rename(root / f".{name}.tmp")  # whole or gone; a crash in between leaves it to `recover`
+            shutil.rmtree(root / f".{name}.tmp")
+    return gone
 
 
 def recover(root: Path, history: Path) -> tuple[str, ...]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
+
+import numpy as np
 
 from utils.config import LearningSettings
 
@@ -46,6 +48,7 @@ class Vote:
         label: 1 fake, 0 real.
         time: when, with zone; its UTC day is the day of the quota.
         trusted: the user was trusted when voting.
+        anonymous: the user is known by a cookie or an address only, of which one person can have many.
         out_of_domain: why the medium cannot be learned from (no face, too small); empty when it can.
         decision: a moderator's word, or None.
     """
@@ -57,6 +60,7 @@ class Vote:
     label: int
     time: dt.datetime
     trusted: bool = False
+    anonymous: bool = False
     out_of_domain: str = ""
     decision: Literal["accept", "reject"] | None = None
 
@@ -77,12 +81,14 @@ class QuarantineRules:
         enough: `moderator` takes only what a moderator accepted; `quorum` also what `quorum` users agree on; `trusted`
             also what one trusted user says.
         quorum: distinct users who must agree, 2 and more.
+        anonymous_quorum: whether anonymous users count towards the quorum.
         per_user_day: clusters per user and UTC day whose votes count; further ones are kept and do not.
         phash_distance: media whose perceptual hashes differ in at most this many of 64 bits look the same.
     """
 
     enough: Enough = "trusted"
     quorum: int = 3
+    anonymous_quorum: bool = False
     per_user_day: int = 20
     phash_distance: int = 4
 
@@ -98,6 +104,7 @@ def rules_of(settings: LearningSettings) -> QuarantineRules:
     return QuarantineRules(
         enough=settings.enough,  # type: ignore[arg-type]  # its choices are those of the rules
         quorum=settings.quorum,
+        anonymous_quorum=settings.anonymous_quorum == "on",
         per_user_day=settings.per_user_day,
         phash_distance=settings.phash_distance,
     )
@@ -173,22 +180,34 @@ def cluster_media(votes: Sequence[Vote], distance: int) -> list[int]:
             parents[i] = first_of[vote.media_sha256]
         else:
             first_of[vote.media_sha256] = i
-    # hashes that differ in at most d bits are equal in one of d + 1 bands; only those with an equal band are compared
-    edges = [HASH_BITS * k // (distance + 1) for k in range(distance + 2)]
-    buckets: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    of_hash: dict[int, int] = {}
     for i in first_of.values():
         mine = votes[i].phash
-        if mine is None:
-            continue
-        for low_bit, high_bit in pairwise(edges):
-            bucket = buckets[low_bit, (mine >> low_bit) & ((1 << (high_bit - low_bit)) - 1)]
-            for j, other in bucket:
-                if (mine ^ other).bit_count() <= distance:
-                    low, high = sorted((find(i), find(j)))
-                    parents[high] = low
-            bucket.append((i, mine))
+        if mine is not None:
+            parents[find(i)] = find(of_hash.setdefault(mine, i))
+    for one, other in _near(list(of_hash), distance):
+        low, high = sorted((find(of_hash[one]), find(of_hash[other])))
+        parents[high] = low
     numbers: dict[int, int] = {}
     return [numbers.setdefault(find(i), len(numbers)) for i in range(len(votes))]
+
+
+def _near(hashes: Sequence[int], distance: int) -> Iterator[tuple[int, int]]:
+    """Pairs of different hashes that are at most `distance` bits apart; a pair may come more than once.
+
+    Hashes that differ in at most d bits are equal in one of d + 1 bands; only those with an equal band are compared.
+    """
+    edges = [HASH_BITS * k // (distance + 1) for k in range(distance + 2)]
+    for low_bit, high_bit in pairwise(edges):
+        buckets: dict[int, list[int]] = defaultdict(list)
+        for each in hashes:
+            buckets[(each >> low_bit) & ((1 << (high_bit - low_bit)) - 1)].append(each)
+        for bucket in buckets.values():
+            together = np.array(bucket, np.uint64)
+            for at in range(len(bucket) - 1):
+                apart = np.bitwise_count(together[at + 1 :] ^ together[at])
+                for found in np.flatnonzero(apart <= distance):
+                    yield bucket[at], bucket[at + 1 + int(found)]
 
 
 def _over_quota(ordered: Sequence[Vote], clusters: Sequence[int], per_day: int) -> set[str]:
@@ -237,18 +256,21 @@ def _judge_agreeing(votes: Sequence[Vote], approved: bool, rules: QuarantineRule
     """Votes of one cluster that all say the same, one per user."""
     if not votes:
         return {}
+    agreeing = sum(rules.anonymous_quorum or not v.anonymous for v in votes)
     if approved:
         why = "A moderator accepted it."
-    elif rules.enough != "moderator" and len(votes) >= rules.quorum:
-        why = f"{len(votes)} users agree."
+    elif rules.enough != "moderator" and agreeing >= rules.quorum:
+        why = f"{agreeing} users agree."
     elif rules.enough == "trusted" and any(v.trusted for v in votes):
         why = "A trusted user says so."
     else:
         missing = {
             "moderator": "A moderator has to accept it.",
-            "quorum": f"{len(votes)} of {rules.quorum} users who must agree.",
-            "trusted": f"No trusted user, and {len(votes)} of {rules.quorum} users who must agree.",
+            "quorum": f"{agreeing} of {rules.quorum} users who must agree.",
+            "trusted": f"No trusted user, and {agreeing} of {rules.quorum} users who must agree.",
         }[rules.enough]
+        if rules.enough != "moderator" and agreeing < len(votes):
+            missing += " Users without a key do not count."
         return {v.id: (Status.WAITING, missing) for v in votes}
     repeated = "The same or a very similar medium is learned from already."
     rulings = {v.id: (Status.DUPLICATE, repeated) for v in votes[1:]}

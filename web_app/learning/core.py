@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
 from utils.errors import ConflictError, TrainingDataError
-from utils.learning.promotion import recover
+from utils.learning.promotion import prune_rejected, recover
 from utils.log import get_logger
 from utils.weights import weights_root
 from web_app.learning.duties import LearningDuties
@@ -68,7 +68,7 @@ def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties
             )
             for item in items
         ]
-        return train_version(
+        outcome = train_version(
             learned,
             root,
             paths.training_history,
@@ -77,7 +77,10 @@ def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties
             progress=progress,
             job=order.job,
             digest=order.digest,
-        ).to_dict()
+        )
+        for name in prune_rejected(root, settings.learning.kept_rejected):
+            log.info("the rejected candidate %s is deleted", name)
+        return outcome.to_dict()
 
     def readable(path: Path) -> bool:
         try:

@@ -6,7 +6,10 @@ first. Judging is a pure function of the rows, so that several workers may do it
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import time
+from dataclasses import dataclass
 from typing import Literal
 
 import sqlalchemy as sa
@@ -14,12 +17,14 @@ from sqlalchemy.orm import Session
 
 from utils.learning.quarantine import QuarantineRules, Status, Vote, judge_votes
 from web_app.db import Database, FeedbackRow, ReviewedMediumRow
+from web_app.keys import KEY_OWNER
 from web_app.learning.voices import NOT_LOOKED_AT
 
 LABEL_NUMBERS = {"real": 0, "fake": 1}
 
 Signature = str
 ROWS_AT_ONCE = 1000
+REST = 20  # times as long as a look at all voices has taken, until the next look
 
 
 class Judge:
@@ -34,17 +39,24 @@ class Judge:
         self._database = database
         self._rules = rules
         self._seen: Signature | None = None
+        self._rest_until = 0.0
 
     def judge_if_changed(self) -> bool:
         """Judge all voices anew if any was added, changed, withdrawn, looked at or decided; returns whether it did."""
+        started = time.monotonic()
+        if started < self._rest_until:
+            return False
         with self._database.read() as session:
             now = signature(session)
-        if now == self._seen:
-            return False
-        with self._database.write() as session:
-            judge_rows(session, self._rules)
-            session.flush()
-            self._seen = signature(session)
+            self._rest_until = time.monotonic() + REST * (time.monotonic() - started)
+            if now == self._seen:
+                return False
+            changes = judge_rows(session, self._rules)
+        if changes:  # judged without the write lock, which others wait for; what changed since is judged next time
+            with self._database.write() as session:
+                for change in changes:
+                    change.write(session)
+        self._seen = None if changes else now
         return True
 
 
@@ -67,23 +79,41 @@ def signature(session: Session) -> Signature:
     return hashed.hexdigest()
 
 
-def judge_rows(session: Session, rules: QuarantineRules) -> int:
-    """Write what becomes of every voice; returns how many changed."""
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one voice, told by its row and by when and how it was given."""
+
+    row_id: int
+    actual: str
+    created_at: dt.datetime
+    state: str
+    reason: str
+
+    def write(self, session: Session) -> None:
+        """Store it, unless the voice has changed or gone meanwhile."""
+        voice = FeedbackRow
+        session.execute(
+            sa.update(voice)
+            .where(voice.id == self.row_id, voice.actual == self.actual, voice.created_at == self.created_at)
+            .values(state=self.state, reason=self.reason)
+        )
+
+
+def judge_rows(session: Session, rules: QuarantineRules) -> list[Change]:
+    """Judge every voice and give those of which something else becomes than is stored; nothing is written."""
     pairs = session.execute(
         sa.select(FeedbackRow, ReviewedMediumRow).outerjoin(
             ReviewedMediumRow, ReviewedMediumRow.media_sha256 == FeedbackRow.media_sha256
         )
     ).all()  # fmt: skip
-    rows = {str(row.id): row for row, _ in pairs}
     votes = [vote_of(row, medium) for row, medium in pairs if medium is not None and medium.examined_at is not None]
     fates = {ruling.vote.id: (ruling.status.value, ruling.reason) for ruling in judge_votes(votes, rules)}
-    changed = 0
-    for vote_id, row in rows.items():
-        fate = fates.get(vote_id, (Status.WAITING.value, NOT_LOOKED_AT))
-        if (row.state, row.reason) != fate:
-            row.state, row.reason = fate
-            changed += 1
-    return changed
+    waiting = (Status.WAITING.value, NOT_LOOKED_AT)
+    return [
+        Change(row.id, row.actual, row.created_at, *fate)
+        for row, _ in pairs
+        if (fate := fates.get(str(row.id), waiting)) != (row.state, row.reason)
+    ]
 
 
 def vote_of(row: FeedbackRow, medium: ReviewedMediumRow) -> Vote:
@@ -96,6 +126,7 @@ def vote_of(row: FeedbackRow, medium: ReviewedMediumRow) -> Vote:
         label=LABEL_NUMBERS[row.actual],
         time=row.created_at,
         trusted=row.trusted,
+        anonymous=not row.client_id.startswith(KEY_OWNER),
         out_of_domain=unlearnable(row, medium),
         decision=_decision(row, medium),
     )

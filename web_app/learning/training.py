@@ -29,6 +29,7 @@ from web_app.learning.judging import LABEL_NUMBERS
 from web_app.paths import InstancePaths
 
 MARKED_AT_ONCE = 500
+AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once
 BY_ITSELF = "automatic"
 
 log = get_logger(__name__)
@@ -143,19 +144,28 @@ def last_training(session: Session) -> JobRow | None:
 
 
 def training_is_due(session: Session, settings: LearningSettings, served: Serving, now: dt.datetime) -> bool:
-    """Whether a training shall start by itself: enough is accepted that none has tried, or some is and it is time.
+    """Whether a training shall start by itself: enough has changed since the last one, or something has and it is time.
 
-    With another base than that of the last training nothing was tried yet. A rollback alone starts none: whoever went
-    back would get the same version again at once.
+    What changes is voices that are newly accepted, and voices that the last training learned from and that count no
+    more: withdrawn, contradicted, or rejected since. With another base than that of the last training nothing was tried
+    yet. A rollback alone starts none: whoever went back would get the same version again at once. After a training that
+    failed, none starts for an hour.
     """
-    earlier = last_training(session)
     accepted = sa.select(sa.func.count()).where(FeedbackRow.state == Status.ACCEPTED.value)
-    if earlier is None or (earlier.result or {}).get("base_sha256", served.base_sha256) == served.base_sha256:
-        accepted = accepted.where(FeedbackRow.tried_version.is_(None))
-    untried = session.scalar(accepted)
-    if not untried:
+    total = session.scalar(accepted) or 0
+    newest = session.scalar(sa.select(JobRow).where(JobRow.task == TRAIN).order_by(JobRow.id.desc()).limit(1))
+    ended = newest.finished_at if newest is not None and newest.state == JobState.FAILED else None
+    if not total or (ended is not None and now - ended < AFTER_FAILURE):
         return False
-    if settings.auto_after and untried >= settings.auto_after:
+    last_result = getattr(last_training(session), "result", None) or {}
+    changed = total
+    if last_result.get("base_sha256", served.base_sha256) == served.base_sha256:
+        untried = session.scalar(accepted.where(FeedbackRow.tried_version.is_(None))) or 0
+        standing = session.scalar(accepted.where(FeedbackRow.tried_version == last_result.get("version"))) or 0
+        changed = untried + max(0, int(last_result.get("voices", 0)) - standing)
+    if not changed:
+        return False
+    if settings.auto_after and changed >= settings.auto_after:
         return True
     if not settings.auto_hours:
         return False
@@ -240,12 +250,14 @@ class Trainings:
         outcome = self._train(items, progress, order)
         learned = str(outcome.get("digest") or order.digest)
         attempt = attempts[learned]
-        with self._database.write() as session:
-            _mark(session, attempt["rows"], outcome)
-            session.get_one(JobRow, claim.job_id).payload = payload  # the rows are told by the voices now
         moved = outcome.get("code") == "moved"  # then the same feedback may be learned again
+        with self._database.write() as session:
+            if not moved:
+                _mark(session, attempt["rows"], outcome)
+            session.get_one(JobRow, claim.job_id).payload = payload  # the rows are told by the voices now
         return {
             **outcome,
+            "voices": 0 if moved else len(attempt["rows"]),
             "digest": learned,
             "base_sha256": attempt["base_sha256"],
             "serving": None if moved else serving(self._root).current,

@@ -140,3 +140,31 @@ def test_votes_that_make_no_sense_are_refused(changes):
     values = {"id": "v", "user": "u", "media_sha256": "0" * 64, "phash": 1, "label": 1, "time": NOON}
     with pytest.raises(ValueError, match=r"must have|must be"):
         Vote(**values | changes)
+
+
+def test_users_without_a_key_make_no_quorum():
+    crowd = [vote(f"cookie{i}", minutes=i, anonymous=True) for i in range(9)]
+    rulings = judge_votes([*crowd, vote("a"), vote("b")], QUORUM)
+    assert {r.status for r in rulings} == {Status.WAITING}
+    assert rulings[0].reason == "2 of 3 users who must agree. Users without a key do not count."
+    assert statuses([*crowd, *[vote(u) for u in "abc"]]).count(Status.ACCEPTED) == 1
+    assert statuses(crowd, QuarantineRules(enough="quorum", anonymous_quorum=True)).count(Status.ACCEPTED) == 1
+    assert statuses([*crowd, vote("m", decision="accept")]).count(Status.ACCEPTED) == 1
+
+
+@pytest.mark.parametrize("distance", [0, 1, 4, 16])
+def test_clusters_are_those_of_comparing_every_pair(distance):
+    chance = random.Random(distance)
+    seeds = [chance.getrandbits(64) for _ in range(12)]
+    hashes = [
+        each ^ sum(1 << chance.randrange(64) for _ in range(chance.randrange(5))) & (2**64 - 1) for each in seeds * 8
+    ]
+    votes = [vote("a", m, phash=h, minutes=m) for m, h in enumerate(hashes)]
+    groups = [{i} for i in range(len(votes))]
+    for i, j in combinations(range(len(votes)), 2):
+        if (hashes[i] ^ hashes[j]).bit_count() <= distance and groups[i] is not groups[j]:
+            groups[i] |= groups[j]
+            for member in groups[j]:
+                groups[member] = groups[i]
+    found = cluster_media(votes, distance)
+    assert all((found[i] == found[j]) == (j in groups[i]) for i, j in combinations(range(len(votes)), 2))

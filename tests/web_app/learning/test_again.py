@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import errno
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +16,13 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import media_bytes, upload
 from tests.web_app.learning.hand_in import FIGURES, hand_in_worker, look, say, wait_for_state
 from utils.config import LearningSettings, Settings, load_settings
-from utils.errors import ConfigError, NothingNewError
+from utils.errors import ConfigError, NothingNewError, TrainingDataError
 from utils.learning.promotion import Serving
 from utils.learning.quarantine import QuarantineRules
 from web_app.db import FeedbackRow, JobRow, utc_now
 from web_app.jobs.queue import TRAIN
 from web_app.learning.duties import LearningDuties
-from web_app.learning.judging import Judge
+from web_app.learning.judging import Judge, judge_rows
 from web_app.learning.training import AcceptedItem, Order, Progress, Trainings, request_training, training_is_due
 from web_app.services import Services
 
@@ -70,6 +71,75 @@ def test_another_base_or_a_rollback_makes_learning_possible_again(
     with parts.database.write() as session:
         session.execute(sa.delete(JobRow).where(JobRow.state == "queued"))
     ask(parts, new_base)
+
+
+def test_a_training_is_due_when_what_was_learned_counts_no_more(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web_app.learning.training.serving", lambda root: SERVED)
+    with hand_in_worker(settings):
+        ids = [say(client, order, label)[0] for order, label in (("fake", "real"), ("real", "fake"))]
+        for public_id in ids:
+            wait_for_state(client, public_id, "accepted")
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    train = Trainings(
+        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: outcome(o), parts.paths.instance
+    )
+    parts.queue.finish_task(claim, train.run(claim, quiet))
+
+    def due(settings: LearningSettings, hours: float = 0) -> bool:
+        with parts.database.read() as session:
+            return training_is_due(session, settings, SERVED, utc_now() + dt.timedelta(hours=hours))
+
+    after, hours = LearningSettings(auto_after=1), LearningSettings(auto_hours=2)
+    assert [due(after), due(hours, 3)] == [False, False]
+    assert client.delete(f"/api/feedback/{ids[0]}").status_code == 204
+    assert [due(after), due(LearningSettings(auto_after=2)), due(hours, 1), due(hours, 3)] == [True, False, False, True]
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    parts.queue.fail(claim, TrainingDataError("There is no golden set."))
+    assert [due(after), due(after, 2)] == [False, True]
+
+
+def test_a_candidate_that_was_overtaken_is_tried_again(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web_app.learning.training.serving", lambda root: SERVED)
+    accepted(client, settings)
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    moved = {"version": "v1-r0001", "promoted": False, "code": "moved"}
+    train = Trainings(
+        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: moved, parts.paths.instance
+    )
+    parts.queue.finish_task(claim, train.run(claim, quiet))
+    with parts.database.read() as session:
+        assert training_is_due(session, LearningSettings(auto_after=1), SERVED, utc_now())
+
+
+def test_a_judgement_does_not_touch_a_voice_that_has_changed_meanwhile(
+    client: FlaskClient, settings: Settings, parts: Services
+) -> None:
+    accepted(client, settings)
+    with parts.database.write() as session:
+        session.execute(sa.update(FeedbackRow).values(state="waiting", reason=""))
+    with parts.database.read() as session:
+        (change,) = judge_rows(session, QuarantineRules())
+    with parts.database.write() as session:
+        session.execute(sa.update(FeedbackRow).values(actual="fake"))
+        change.write(session)
+    with parts.database.read() as session:
+        assert session.scalars(sa.select(FeedbackRow.state)).one() == "waiting"
+    with parts.database.write() as session:
+        session.execute(sa.update(FeedbackRow).values(actual="real"))
+        change.write(session)
+    with parts.database.read() as session:
+        assert session.scalars(sa.select(FeedbackRow.state)).one() == "accepted"
+        assert judge_rows(session, QuarantineRules()) == []
 
 
 def test_a_retried_job_marks_the_voices_of_its_first_attempt(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -14,7 +18,11 @@ from tests.web_app.helpers import job_state, media_bytes, upload, wait_until
 from tests.web_app.learning.hand_in import ended_training, hand_in_worker, say, wait_for_state
 from utils.config import LearningSettings, SecuritySettings, Settings
 from web_app.api import learning_schemas
+from web_app.db import JobRow
+from web_app.jobs.queue import TRAIN
+from web_app.jobs.supervisor import settings_environ
 from web_app.keys import create_key
+from web_app.paths import ROOT
 from web_app.services import EXTENSION, Services
 
 
@@ -119,6 +127,29 @@ def test_a_stopping_worker_gives_its_training_back(client: FlaskClient, settings
     assert client.get(where).get_json()["attempts"] == 0
     with hand_in_worker(settings):
         assert ended_training(client, where)["state"] == "done"
+
+
+def test_a_worker_killed_in_mid_training_leaves_it_to_the_next_one(
+    client: FlaskClient, settings: Settings, parts: Services
+) -> None:
+    with hand_in_worker(settings):
+        public_id, _ = say(client, "fake", "real")
+        wait_for_state(client, public_id, "accepted")
+    command = [sys.executable, "-m", "tests.web_app.learning.killed_worker"]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings_environ(settings)}) as worker:
+        where = client.post("/api/rl/retrain").headers["Location"]
+        wait_until(lambda: client.get(where).get_json()["stage"] == "learn", 60)
+        worker.kill()
+    with parts.database.read() as session:
+        killed = session.scalars(sa.select(JobRow).where(JobRow.task == TRAIN)).one()
+    assert killed.state == "running"
+    parts.queue.release_lost(str(killed.worker_id))  # as its supervisor does
+    with hand_in_worker(settings) as trainer:
+        ended = ended_training(client, where)
+    assert (ended["state"], ended["attempts"], len(trainer.rounds)) == ("done", 2, 1)
+    assert client.get(f"/api/detections/{public_id}").get_json()["feedback"]["learned_version"] == "cand-1"
+    with parts.database.read() as session:
+        assert session.scalar(sa.select(sa.func.count()).where(JobRow.task == TRAIN)) == 1
 
 
 def test_rights_are_asked_for(make_app: Callable[..., Flask], settings: Settings) -> None:
