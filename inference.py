@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -118,14 +117,23 @@ class DeepfakeDetector:
     def iter_predict(
         self, paths: Iterable[Path | str], progress: Callable[[Path, str, float], None] | None = None
     ) -> Iterator[FileResult]:
-        """Like `batch_predict`, one result as soon as it is there.
+        """Like `batch_predict`, one result as soon as it is there; the next files are decoded meanwhile.
+
+        A file with the content of an earlier one gets that one's report.
 
         Args:
             paths: files, pictures and videos mixed.
             progress: called with the file, the stage and the fraction 0..1 of this file.
         """
-        for path in map(Path, paths):
-            yield self._predict_one(path, progress)
+        from utils.detection.many import analyse_many
+
+        for done in analyse_many(map(Path, paths), self.analyser, progress=progress):
+            failure = done.error
+            if failure is not None and not isinstance(failure, TelltaleError):
+                # a fault of ours in one file must not cost the results of the others
+                log.error("%s could not be analysed", printable(str(done.path)), exc_info=failure)
+                failure = TelltaleError(f"{type(failure).__name__}: {printable(str(failure))}")
+            yield FileResult(done.path, done.report, failure, done.ms)
 
     def _predict_kind(self, path: Path, kind: MediaKind, advice: str) -> Report:
         from utils.detection.pipeline import analyse
@@ -137,26 +145,6 @@ class DeepfakeDetector:
         if found.kind is not kind:
             raise UnsupportedMediaError(f"{printable(path.name)} is {advice}.")
         return analyse(path, self.analyser)
-
-    def _predict_one(self, path: Path, progress: Callable[[Path, str, float], None] | None) -> FileResult:
-        from utils.detection.pipeline import analyse
-
-        start = time.perf_counter()
-        report, failure = None, None
-
-        def tell(stage: str, fraction: float) -> None:
-            if progress is not None:
-                progress(path, stage, fraction)
-
-        try:
-            check_readable(path)
-            report = analyse(path, self.analyser, progress=tell)
-        except TelltaleError as error:
-            failure = error
-        except Exception as error:  # a fault of ours in one file must not cost the results of the others
-            log.exception("%s could not be analysed", printable(str(path)))
-            failure = TelltaleError(f"{type(error).__name__}: {printable(str(error))}")
-        return FileResult(path, report, failure, (time.perf_counter() - start) * 1000)
 
 
 def read_settings(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
 import subprocess
 import sys
 import types
+import typing
 from pathlib import Path
 
 import pytest
 
 import inference
 from inference import DeepfakeDetector
+from utils.detection.collect import check_readable
 from utils.errors import ConfigError, MediaCorruptError, UnsupportedMediaError, WeightsMissingError
 from utils.types import (
     Box,
@@ -97,11 +100,32 @@ class FakePipeline(types.ModuleType):
         probabilities = {"fake": 0.93, "real": 0.12, "none": None}
         return make_report(path, probabilities[path.stem.split("_")[0]], analyser.detection.threshold)
 
+    def analyse_many(self, paths, analyser, *, progress=None):
+        for path in paths:
+            try:
+                check_readable(path)
+                tell = None if progress is None else functools.partial(progress, path)
+                yield Result(path, self.analyse(path, analyser, progress=tell), None, 1.0)
+            except Exception as error:  # noqa: BLE001 - as the real one does
+                yield Result(path, None, error, 1.0)
+
+
+class Result(typing.NamedTuple):
+    """As `utils.detection.many.Analysed`, which the fake pipeline cannot import."""
+
+    path: Path
+    report: Report | None
+    error: Exception | None
+    ms: float
+
 
 @pytest.fixture
 def pipeline(monkeypatch) -> FakePipeline:
     fake = FakePipeline()
     monkeypatch.setitem(sys.modules, "utils.detection.pipeline", fake)
+    many = types.ModuleType("utils.detection.many")
+    many.analyse_many = fake.analyse_many  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "utils.detection.many", many)
     return fake
 
 
@@ -110,7 +134,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "sub" / "deep").mkdir(parents=True)
     (tmp_path / ".hidden").mkdir()
     for name in ("fake_1.jpg", "real_1.JPG", "none_1.jpg", "sub/fake_2.jpg", "sub/deep/real_2.jpg"):
-        (tmp_path / name).write_bytes(JPEG)
+        (tmp_path / name).write_bytes(JPEG + name.encode())  # equal files would be analysed once
     (tmp_path / "real_3.webm").write_bytes(WEBM)
     for name in ("notes.txt", ".fake_9.jpg", ".hidden/fake_8.jpg"):
         (tmp_path / name).write_bytes(JPEG)

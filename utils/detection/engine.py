@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +14,8 @@ import torch
 
 from models.ensemble_model import Ensemble
 from models.registry import EXPERT_NAMES
+from utils.cores import usable_cores
+from utils.detection.distinct import distinct
 from utils.errors import ConfigError
 from utils.types import Floats, Pixels
 
@@ -75,7 +76,7 @@ class TorchEngine:
         if device == "cuda" and not has_cuda:
             raise ConfigError("[detection] device is cuda, but torch finds no GPU here.")
         self.device = "cuda" if has_cuda else "cpu"
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+        torch.set_num_threads(threads or usable_cores())
         self._ensemble = ensemble.to(self.device).eval()
 
     @property
@@ -90,9 +91,10 @@ class TorchEngine:
         on_batch: Callable[[float], None] | None = None,
     ) -> list[TrackScores]:
         """See `Engine.score`; all crops of all people go through the networks together."""
-        crops = np.stack([crop for track in tracks for crop in track])
+        crops, places = distinct([crop for track in tracks for crop in track])
         with torch.inference_mode():
-            logits, features = self._forward(crops, on_batch)
+            logits, features = self._forward(np.stack(crops), on_batch)
+            logits, features = logits[places], None if features is None else features[places]
             out, start = [], 0
             for track, measured in zip(tracks, quality, strict=True):
                 part = slice(start, start + len(track))

@@ -1,15 +1,15 @@
 """The whole analysis of one file, in one readable function: start here to understand Telltale.
 
 bytes -> media -> faces -> experts -> gate -> calibrated probability -> verdict -> report. The web page, REST, the
-worker, `inference.py` and the evaluation all call `analyse`; nobody has a second way.
+worker, `inference.py` and the evaluation all call `analyse`, or its three steps through `many.py`; nobody has a second
+way.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from models.registry import EXPERT_NAMES, get_card
 from utils.base_weights import FACE_FILE
 from utils.config import Settings
+from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.engine import Engine, TorchEngine, TrackScores
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
@@ -28,6 +29,7 @@ from utils.media import PreparedDecoders, decode_media, prepared_decoders
 from utils.types import (
     Box,
     ExpertScore,
+    Face,
     FaceReport,
     FaceTrack,
     Floats,
@@ -82,7 +84,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
     version = verify_current(settings)
     root = weights_root(settings)
     ensemble, missing = load_ensemble(root, version, wanted)
-    threads = settings.detection.threads or os.cpu_count() or 1
+    threads = settings.detection.threads or usable_cores()
     return Analyser(
         settings=settings,
         detector=CenterFaceDetector(root / "base" / FACE_FILE, threads=threads),
@@ -97,6 +99,27 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
     )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A medium and the people found in it, cut out for the networks: what stands between the decoder and them.
+
+    Args:
+        media: decoded; its frames have sizes and times, but their pixels are forgotten.
+        people: how many were found.
+        tracks: of those who are judged.
+        crops: of each track.
+        quality: of each track, (T, Q).
+        times_ms: of the stages so far.
+    """
+
+    media: Media
+    people: int
+    tracks: list[FaceTrack]
+    crops: list[list[FaceCrop]]
+    quality: list[Floats]
+    times_ms: Mapping[str, float]
+
+
 def analyse(
     path: Path,
     analyser: Analyser,
@@ -104,7 +127,9 @@ def analyse(
     progress: Progress | None = None,
     on_media: Callable[[Media], None] | None = None,
 ) -> Report:
-    """Analyse one image or video.
+    """Analyse one image or video: decode it and find its people, score them, conclude.
+
+    `many.py` does the same with many files at once, by the same three steps.
 
     Args:
         path: the file; its name is never trusted.
@@ -119,8 +144,18 @@ def analyse(
         MediaError: the file is not supported, too large, damaged, or its decoder had to be stopped.
     """
     tell = progress or (lambda stage, done: None)
-    clock = _Clock()
+    seen = see(path, analyser, tell, on_media)
+    tell("experts", 0.5)
+    (scores,), (experts_ms,) = score([seen], analyser, lambda done: tell("experts", 0.5 + 0.45 * done))
+    tell("decide", 0.95)
+    report = conclude(seen, scores, analyser, experts_ms)
+    tell("decide", 1.0)
+    return report
 
+
+def see(path: Path, analyser: Analyser, tell: Progress, on_media: Callable[[Media], None] | None = None) -> Seen:
+    """From bytes to the crops of every person: decode, detect, track, crop, measure. Arguments as of `analyse`."""
+    clock = _Clock()
     tell("decode", 0.0)
     media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders)
     if on_media is not None:
@@ -131,35 +166,56 @@ def analyse(
     everybody = _follow_people(media, analyser, tell)
     tracks = everybody[: analyser.settings.detection.max_faces]
     crops = [[crop_for_networks(media.frames[s.frame].pixels, s.face) for s in track.sightings] for track in tracks]
-    clock.lap("detect")
-
-    tell("experts", 0.5)
     quality = [np.stack([measure_crop(crop) for crop in of_track]) for of_track in crops]
-    pixels = [[crop.pixels for crop in of_track] for of_track in crops]
-    scores = analyser.engine.score(pixels, quality, lambda done: tell("experts", 0.5 + 0.45 * done)) if tracks else []
-    clock.lap("experts")
+    clock.lap("detect")
+    return Seen(_without_pixels(media), len(everybody), tracks, crops, quality, clock.times)
 
-    tell("decide", 0.95)
+
+def score(
+    seen: Sequence[Seen], analyser: Analyser, on_batch: Callable[[float], None] | None = None
+) -> tuple[list[list[TrackScores]], list[float]]:
+    """Everybody in these media through the networks together.
+
+    Args:
+        seen: from `see`.
+        analyser: the same.
+        on_batch: as of `Engine.score`.
+
+    Returns:
+        For each medium the scores of its tracks, and its share of the milliseconds by the number of its crops.
+    """
+    started = time.perf_counter()
+    tracks = [[crop.pixels for crop in of_track] for one in seen for of_track in one.crops]
+    quality = [measured for one in seen for measured in one.quality]
+    scores = iter(analyser.engine.score(tracks, quality, on_batch) if tracks else ())
+    of_each = [[next(scores) for _ in one.tracks] for one in seen]
+    ms = 1000 * (time.perf_counter() - started)
+    counts = [sum(map(len, one.crops)) for one in seen]
+    return of_each, [round(ms * count / max(1, sum(counts)), 1) for count in counts]
+
+
+def conclude(seen: Seen, scores: Sequence[TrackScores], analyser: Analyser, experts_ms: float) -> Report:
+    """From the scores of a medium's people to its report."""
+    clock = _Clock()
     faces = tuple(
-        report_face(track, score, measured, of_track, media, analyser)
-        for track, score, measured, of_track in zip(tracks, scores, quality, crops, strict=True)
+        report_face(track, of_track, measured, crops, seen.media, analyser)
+        for track, of_track, measured, crops in zip(seen.tracks, scores, seen.quality, seen.crops, strict=True)
     )
     deciding = max(faces, key=_suspicion) if faces else None
     clock.lap("decide")
-    report = Report(
-        media=media.info,
+    times = {**seen.times_ms, "experts": experts_ms, **clock.times}
+    return Report(
+        media=seen.media.info,
         verdict=deciding.verdict if deciding else no_face_verdict(),
         faces=faces,
         deciding_face=deciding.id if deciding else None,
         model_version=analyser.version,
         model_sha256=analyser.version_sha256,
         threshold=analyser.settings.detection.threshold,
-        times_ms=clock.times(),
-        notices=media.notices + _people_left_out(everybody, tracks),
+        times_ms={**times, "total": round(sum(times.values()), 1)},
+        notices=seen.media.notices + _people_left_out(seen.people, len(seen.tracks)),
         settings=score_settings(analyser.settings, analyser.experts),
     )
-    tell("decide", 1.0)
-    return report
 
 
 def score_settings(settings: Settings, experts: tuple[str, ...]) -> dict[str, float | str]:
@@ -181,18 +237,25 @@ def find_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTr
 
 
 def _follow_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTrack]:
-    found = []
+    found: list[tuple[Face, ...]] = []
     for frame in media.frames:
-        found.append(analyser.detector.detect(frame.pixels))
+        same = frame.index > 0 and np.array_equal(frame.pixels, media.frames[frame.index - 1].pixels)
+        found.append(found[-1] if same else analyser.detector.detect(frame.pixels))
         tell("detect", 0.2 + 0.3 * (frame.index + 1) / len(media.frames))
     return list(track_faces(found))
 
 
-def _people_left_out(everybody: list[FaceTrack], judged: list[FaceTrack]) -> tuple[Notice, ...]:
-    if len(everybody) == len(judged):
+def _without_pixels(media: Media) -> Media:
+    """A medium that takes no memory: whoever waits for the networks has no more use for whole frames."""
+    nothing = np.zeros(1, np.uint8)
+    blank = tuple(replace(f, pixels=np.broadcast_to(nothing, f.pixels.shape)) for f in media.frames)
+    return replace(media, frames=blank)
+
+
+def _people_left_out(found: int, judged: int) -> tuple[Notice, ...]:
+    if found == judged:
         return ()
-    text = f"{len(everybody)} people were found; only the {len(judged)} most prominent were judged."
-    return (Notice("people_left_out", text),)
+    return (Notice("people_left_out", f"{found} people were found; only the {judged} most prominent were judged."),)
 
 
 def measure_crop(crop: FaceCrop) -> Floats:
@@ -267,28 +330,29 @@ def _experts_setting(text: str) -> tuple[str, ...]:
 
 
 class _Clock:
-    """Milliseconds per stage and in total."""
+    """Milliseconds per stage."""
 
     def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self._times: dict[str, float] = {}
+        self._last = time.perf_counter()
+        self.times: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self._times[stage] = round(1000 * (now - self._last), 1)
+        self.times[stage] = round(1000 * (now - self._last), 1)
         self._last = now
-
-    def times(self) -> dict[str, float]:
-        return self._times | {"total": round(1000 * (time.perf_counter() - self._start), 1)}
 
 
 __all__ = [
     "Analyser",
     "Progress",
+    "Seen",
     "analyse",
+    "conclude",
     "find_people",
     "load_analyser",
     "measure_crop",
     "report_face",
+    "score",
     "score_settings",
+    "see",
 ]

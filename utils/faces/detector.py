@@ -9,6 +9,7 @@ Source: Xu, Yan, Yang et al. 2019, "CenterFace: Joint Face Detection and Alignme
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,7 +41,7 @@ class FaceDetector(Protocol):
 
 
 class CenterFaceDetector:
-    """CenterFace with boxes and five landmarks.
+    """CenterFace with boxes and five landmarks; may be used from several threads.
 
     Args:
         weights: the verified `centerface.onnx`.
@@ -61,6 +62,7 @@ class CenterFaceDetector:
             options["INFERENCE_NUM_THREADS"] = threads
         self._compiled = core.compile_model(model, "CPU", options)
         self._request = self._compiled.create_infer_request()
+        self._lock = threading.Lock()  # one request computes one picture at a time
         self._min_score = min_score
         self._max_side = max_side
 
@@ -92,8 +94,9 @@ class CenterFaceDetector:
         net_w, net_h = (max(MULTIPLE, round(side * shrink / MULTIPLE) * MULTIPLE) for side in (width, height))
         method = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
         blob = cv2.resize(rgb, (net_w, net_h), interpolation=method).astype(np.float32).transpose(2, 0, 1)[None]
-        outputs = self._request.infer({0: blob})
-        heat, scale, offset, marks = (np.asarray(outputs[port])[0] for port in self._compiled.outputs)
+        with self._lock:
+            outputs = self._request.infer({0: blob})
+            heat, scale, offset, marks = (np.array(outputs[port])[0] for port in self._compiled.outputs)
         found = _decode(heat[0], scale, offset, marks, self._min_score)
         stretch = np.array([width / net_w, height / net_h], np.float32)
         faces = [_to_face(box, score, points, stretch) for box, score, points in found]

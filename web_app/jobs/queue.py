@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
-from utils.types import Report
+from utils.types import MediaKind, Report
 from web_app.db import Database, DetectionRow, JobRow, JobState, MediaRow, utc_now
 
 ANALYSE = "analyse"
@@ -189,15 +189,7 @@ class JobQueue:
             row = session.execute(
                 sa.update(JobRow)
                 .where(JobRow.id == oldest, _claimable(now, self._lease(), tasks))
-                .values(
-                    state=JobState.RUNNING,
-                    attempts=JobRow.attempts + 1,
-                    worker_id=worker_id,
-                    lease_until=now + self._lease(),
-                    started_at=now,
-                    stage=None,
-                    fraction=0.0,
-                )
+                .values(**_taken(worker_id, now, self._lease()))
                 .returning(JobRow.id, JobRow.public_id, JobRow.attempts, JobRow.task, JobRow.payload)
                 .execution_options(synchronize_session=False)
             ).one_or_none()
@@ -211,6 +203,51 @@ class JobQueue:
             if stored_name is None and row.task == ANALYSE:
                 raise LookupError(f"job {row.public_id} has no medium")  # the foreign keys forbid it
             return Claim(row.id, row.public_id, worker_id, row.attempts, stored_name or "", row.task, row.payload or {})
+
+    def claim_company(self, claim: Claim, most: int) -> list[Claim]:
+        """Take further waiting pictures that can be analysed together with one, the oldest first.
+
+        None when that one is no picture or not at its first attempt; what was tried before comes alone, so that a
+        picture that ends its worker takes nobody else down a second time.
+
+        Args:
+            claim: just taken.
+            most: how many.
+        """
+        if claim.task != ANALYSE or claim.attempt != 1 or most < 1:
+            return []
+        pictures = (
+            sa.select(DetectionRow.job_id)
+            .join(MediaRow, MediaRow.id == DetectionRow.media_id)
+            .where(MediaRow.kind == MediaKind.IMAGE.value)
+        )
+        fresh = sa.and_(
+            JobRow.task == ANALYSE, JobRow.state == JobState.QUEUED, JobRow.attempts == 0, JobRow.id.in_(pictures)
+        )
+        with self.database.read() as session:
+            alone = session.scalar(pictures.where(DetectionRow.job_id == claim.job_id)) is None
+            if alone or session.scalar(sa.select(JobRow.id).where(fresh).limit(1)) is None:
+                return []
+        with self.database.write() as session:
+            now = utc_now()
+            oldest = sa.select(JobRow.id).where(fresh).order_by(JobRow.id).limit(most).with_for_update(skip_locked=True)
+            rows = session.execute(
+                sa.update(JobRow)
+                .where(JobRow.id.in_(oldest), fresh)
+                .values(**_taken(claim.worker_id, now, self._lease()))
+                .returning(JobRow.id, JobRow.public_id, JobRow.attempts)
+                .execution_options(synchronize_session=False)
+            ).all()
+            stored = session.execute(
+                sa.select(DetectionRow.job_id, MediaRow.stored_name)
+                .join(MediaRow, MediaRow.id == DetectionRow.media_id)
+                .where(DetectionRow.job_id.in_([row.id for row in rows]))
+            ).all()
+            names = {job_id: name for job_id, name in stored}  # noqa: C416 - rows are no pairs to the type checker
+            return [
+                Claim(row.id, row.public_id, claim.worker_id, row.attempts, names[row.id])
+                for row in sorted(rows, key=lambda row: row.id)
+            ]
 
     def renew(self, claim: Claim) -> bool:
         """Prolong the lease; False when the job is no longer this worker's (cancelled, deleted, given to another)."""
@@ -295,6 +332,19 @@ class JobQueue:
 
     def _lease(self) -> dt.timedelta:
         return dt.timedelta(seconds=self.settings.lease_s)
+
+
+def _taken(worker_id: str, now: dt.datetime, lease: dt.timedelta) -> dict[str, Any]:
+    """What a claim writes into a row."""
+    return {
+        "state": JobState.RUNNING,
+        "attempts": JobRow.attempts + 1,
+        "worker_id": worker_id,
+        "lease_until": now + lease,
+        "started_at": now,
+        "stage": None,
+        "fraction": 0.0,
+    }
 
 
 def _claimable(now: dt.datetime, lease: dt.timedelta, tasks: Sequence[str]) -> sa.ColumnElement[bool]:

@@ -7,11 +7,12 @@ Other tasks (a training) run in a lane of their own beside it, so that no analys
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from web_app.store import MediaStore
 
 Progress = Callable[[str, float], None]
 Analyse = Callable[[Path, Progress], Report]
+Together = Callable[[Sequence[tuple[Path, Progress]]], list[Report | Exception]]
 Handler = Callable[[Claim, Progress], dict[str, Any]]
 
 PROGRESS_INTERVAL_S = 0.2  # people do not see more, and each note is a write to the disk
@@ -62,6 +64,7 @@ class Duties:
         before_job: called before each look for an analysis, such as to change to another version of the weights.
         when_idle: called when no analysis waits.
         facts: what the worker says of itself at present; they are shown with its signs of life.
+        together: analyses several pictures at once, each a report or what was raised for it alone; None for one by one.
     """
 
     handlers: Mapping[str, Handler] = field(default_factory=dict)
@@ -69,6 +72,7 @@ class Duties:
     before_job: Callable[[], object] = _nothing
     when_idle: Callable[[], object] = _nothing
     facts: Callable[[], dict[str, Any]] | None = None
+    together: Together | None = None
 
 
 def run_worker(
@@ -111,6 +115,16 @@ def run_worker(
         report = analyse(store.path(claim.stored_name), progress)
         return lambda: queue.finish(claim, report)
 
+    def run_together(claims: Sequence[Claim], progress: Sequence[Progress]) -> list[Callable[[], bool] | Exception]:
+        assert duties.together is not None
+        works = [(store.path(claim.stored_name), tell) for claim, tell in zip(claims, progress, strict=True)]
+        outcomes = duties.together(works)
+        return [
+            outcome if isinstance(outcome, Exception) else functools.partial(queue.finish, claim, outcome)
+            for claim, outcome in zip(claims, outcomes, strict=True)
+        ]
+
+    company = Company(run_together, settings.jobs.batch) if duties.together is not None else None
     try:
         with presence, _side_lane(queue, duties.handlers, stop, worker_id) as busy:
             log.info("worker %s is ready", worker_id)
@@ -118,7 +132,7 @@ def run_worker(
             while not (stop.is_set() or recycled):
                 with patience("change the version"), _bounded(settings.jobs.longest_s):
                     duties.before_job()
-                worked = _work_once(queue, (ANALYSE, *duties.in_turn), run_analysis, stop, worker_id)
+                worked = _work_once(queue, (ANALYSE, *duties.in_turn), run_analysis, stop, worker_id, company)
                 if not worked:
                     with patience("clean up"), _bounded(settings.jobs.longest_s):
                         housekeeper.run_if_due()
@@ -281,14 +295,31 @@ class JobWatch:
                     self._lost.set()
 
 
+@dataclass(frozen=True)
+class Company:
+    """How several jobs are run together.
+
+    Args:
+        run: as of `_work_once`, for several claims; what went wrong with one of them stands in its place.
+        most: jobs at once.
+    """
+
+    run: Callable[[Sequence[Claim], Sequence[Progress]], list[Callable[[], bool] | Exception]]
+    most: int
+
+
 def _work_once(
     queue: JobQueue,
     tasks: tuple[str, ...],
     run: Callable[[Claim, Progress], Callable[[], bool]],
     stop: threading.Event,
     worker_id: str,
+    company: Company | None = None,
 ) -> bool:
-    """Claim and run one job of these tasks; False when there was none. `run` returns what stores the outcome."""
+    """Claim and run one job of these tasks, or several that can be run together; False when there was none.
+
+    `run` returns what stores the outcome.
+    """
     claim, looked = None, False
     with patience("look for work"):
         claim, looked = queue.claim(worker_id, tasks), True
@@ -296,26 +327,44 @@ def _work_once(
         if not looked:
             stop.wait(TROUBLE_PAUSE_S)
         return False
-    log.info("job %s: attempt %d starts", claim.public_id, claim.attempt)
+    claims = [claim]
+    if company is not None:
+        with patience("look for more work"):
+            claims += queue.claim_company(claim, company.most - 1)
+    for each in claims:
+        log.info("job %s: attempt %d starts", each.public_id, each.attempt)
     started = time.monotonic()
+    outcomes: list[Callable[[], bool] | Exception]
     try:
-        with JobWatch(queue, claim, stop) as watch:
-            store_outcome = run(claim, watch.progress)
-        _persist(store_outcome)
+        with contextlib.ExitStack() as watching:
+            progress = [watching.enter_context(JobWatch(queue, each, stop)).progress for each in claims]
+            if company is not None and len(claims) > 1:
+                outcomes = company.run(claims, progress)
+            else:
+                outcomes = [run(claim, progress[0])]
+    except Exception as error:  # noqa: BLE001 - looked at in `_end`
+        outcomes = [error] * len(claims)
+    for each, outcome in zip(claims, outcomes, strict=True):
+        _end(queue, each, outcome, started)
+    return True
+
+
+def _end(queue: JobQueue, claim: Claim, outcome: Callable[[], bool] | Exception, started: float) -> None:
+    """Store what became of a job."""
+    if not isinstance(outcome, Exception):
+        _persist(outcome)
         log.info("job %s: %s done in %.1f s", claim.public_id, claim.task, time.monotonic() - started)
-    except StoppingError:
+    elif isinstance(outcome, StoppingError):
         _persist(lambda: queue.give_back(claim))
         log.info("job %s: back to the queue, the worker stops", claim.public_id)
-    except JobCancelledError:
+    elif isinstance(outcome, JobCancelledError):
         log.info("job %s: cancelled", claim.public_id)
-    except TelltaleError as error:
-        failure = error
-        _persist(lambda: queue.fail(claim, failure))
-        log.info("job %s: failed with %s", claim.public_id, error.code)
-    except Exception:
-        log.exception("job %s: an error that nobody foresaw", claim.public_id)
+    elif isinstance(outcome, TelltaleError):
+        _persist(lambda: queue.fail(claim, outcome))
+        log.info("job %s: failed with %s", claim.public_id, outcome.code)
+    else:
+        log.error("job %s: an error that nobody foresaw", claim.public_id, exc_info=outcome)
         _persist(lambda: queue.fail(claim, TelltaleError()))
-    return True
 
 
 def _persist(write: Callable[[], bool]) -> None:

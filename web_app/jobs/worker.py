@@ -12,6 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -63,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     if given.supervised:
         end_with_parent(stop)
 
-    from utils.detection.pipeline import analyse, load_analyser  # seconds and hundreds of MB: only here
+    from utils.detection.many import Work, analyse_together  # seconds and hundreds of MB: only here
+    from utils.detection.pipeline import analyse, load_analyser
 
     InstancePaths.of(settings).create()
     database = Database.of(settings)
@@ -82,7 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
     def run(path: Path, progress: Progress) -> Report:
         return analyse(path, served.analyser, progress=progress, on_media=lambda media: keep_thumbnail(path, media))
 
-    duties = worker_duties(settings, served, learning, protections)
+    def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
+        return analyse_together(
+            [Work(path, progress, partial(keep_thumbnail, path)) for path, progress in works], served.analyser
+        )
+
+    duties = replace(worker_duties(settings, served, learning, protections), together=run_together)
     learning.begin()
     with sending(settings):
         recycled = run_worker(settings, run, stop, worker_id=given.worker_id, duties=duties)
