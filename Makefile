@@ -92,6 +92,15 @@ scorecard: venv ## Figures and plots from the score file of the version in use (
 robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and H.264: make robustness DATA=data (ARGS="--per-class 60")
 	@$(PY) -m utils.evaluation.robustness --data "$(DATA)" $(ARGS)
 
+compare: venv ## The gate beside single experts, their mean and (with DATA=data) a MesoNet-4, into docs/accuracy.md
+	@$(PY) -m utils.learning.compare $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--per-class 300")
+	@$(PY) -m utils.learning.audit --data "$(DATA)" $(ARGS)
+
+contact-sheet: setup-dev ## Self-blends of a free photo for docs/images
+	@$(PY) -m benchmarks.contact_sheet $(ARGS)
+
 kill-feedback: setup-dev ## Kill the writing of feedback at every step (ARGS="--rounds 100"), and see that nothing is lost
 	@$(PY) -m benchmarks.kill_feedback $(ARGS)
 

@@ -119,6 +119,11 @@ def fit_gate(table: ScoreTable, *, seed: int = 0) -> GateFit:
     )
 
 
+def fit_mean(table: ScoreTable) -> Gate:
+    """A gate that is the plain mean of the calibrated experts, with the temperature of the mixture fitted."""
+    return _fit_once(table, float("inf"))
+
+
 def gate_logits(gate: Gate, table: ScoreTable) -> Array:
     """(N,) calibrated logits of the ensemble."""
     with torch.inference_mode():
