@@ -52,13 +52,16 @@ def blend_mask(shape: tuple[int, int], landmarks: Floats, rng: np.random.Generat
     return np.asarray(soft * rng.choice(BLEND_RATIOS), np.float32)
 
 
-def self_blend(pixels: Pixels, landmarks: Floats, rng: np.random.Generator) -> Pixels:
+def self_blend(
+    pixels: Pixels, landmarks: Floats, rng: np.random.Generator, shape: np.random.Generator | None = None
+) -> Pixels:
     """A self-blended fake of a real face.
 
     Args:
         pixels: (S, S, 3) uint8 RGB, a real face.
         landmarks: (5, 2) pixels.
         rng: the caller's generator.
+        shape: draws mask and position in its place; so a clip's colours can stay while its mask moves.
 
     Returns:
         (S, S, 3) uint8; outside the mask bit-equal to the input.
@@ -66,15 +69,16 @@ def self_blend(pixels: Pixels, landmarks: Floats, rng: np.random.Generator) -> P
     Raises:
         ValueError: the landmarks do not span a plane.
     """
-    mask = blend_mask((pixels.shape[0], pixels.shape[1]), landmarks, rng)[..., None]
+    shape = rng if shape is None else shape
+    mask = blend_mask((pixels.shape[0], pixels.shape[1]), landmarks, shape)[..., None]
     # only the copy that goes inside is changed: a changed periphery alone would give the fake away
-    inside = _small_affine(_mismatch(pixels.astype(np.float32), rng), rng)
+    inside = _small_affine(_mismatch(pixels.astype(np.float32), rng), shape)
     blended = mask * inside + (1 - mask) * pixels
     return np.where(mask > 0, np.rint(np.clip(blended, 0, 255)), pixels).astype(np.uint8)
 
 
 def _mismatch(image: Floats, rng: np.random.Generator) -> Floats:
-    """Colour, sharpness or resolution a little different from the original."""
+    """Colour, resolution and sharpness a little different from the original, each at random."""
     out = image
     if rng.random() < 0.7:
         out = np.asarray(out * rng.uniform(0.88, 1.12, 3) + rng.uniform(-12, 12, 3), np.float32)
@@ -83,12 +87,11 @@ def _mismatch(image: Floats, rng: np.random.Generator) -> Floats:
         hsv[..., 0] = (hsv[..., 0] + rng.uniform(-6, 6)) % 180
         hsv[..., 1] = np.clip(hsv[..., 1] * rng.uniform(0.8, 1.2), 0, 255)
         out = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB).astype(np.float32)
-    kind = rng.random()
     side = image.shape[0]
-    if kind < 0.35:
+    if rng.random() < 0.35:
         small = max(8, int(side * rng.uniform(0.3, 0.8)))
         out = cv2.resize(cv2.resize(out, (small, small), interpolation=cv2.INTER_AREA), (side, side))
-    elif kind < 0.6:
+    if rng.random() < 0.3:
         blurred = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.5, 1.5)))
         out = blurred if rng.random() < 0.5 else out + (out - blurred) * rng.uniform(0.3, 1.0)
     return np.asarray(out, np.float32)

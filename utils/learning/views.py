@@ -37,8 +37,8 @@ class View:
         seed: of the augmentation.
         blended: make a self-blended fake of the crop first.
         clean: no augmentation: the crop as the product cuts it, by way of the pack's 256 pixels.
-        unsteady: the self-blend differs from frame to frame. Frames of one clip share their seed, so that everything
-            else stays the same through time.
+        unsteady: mask and position of the self-blend differ from frame to frame, in half of the clips its colours
+            too. Frames of one clip share their seed, so that everything else stays the same through time.
         h264: coded as a video at random quality instead of as a JPEG; the frames of a clip together.
     """
 
@@ -117,12 +117,21 @@ def _uncoded(pack: Pack, view: View, size: int, strength: float) -> Pixels:
     held: PackedCrop = pack.rows[view.row]
     pixels = np.ascontiguousarray(pack.pixels[view.row])
     if view.blended:
-        blend_seed = [view.seed, 1 + view.row if view.unsteady else 0]
-        pixels = self_blend(pixels, held.marks(), np.random.default_rng(blend_seed))
+        pixels = self_blend(pixels, held.marks(), *_blend_draws(view))
     if view.clean:
         return network_view(pixels, held.face_box(), size=size)
     rng = np.random.default_rng(view.seed)
     return augment(pixels, held.face_box(), rng, size=size, strength=strength, as_jpeg=not view.h264)
+
+
+def _blend_draws(view: View) -> tuple[np.random.Generator, np.random.Generator | None]:
+    """What draws a blend's colours, and what its mask and position; None for the same."""
+    steady = np.random.default_rng([view.seed, 0])
+    if not view.unsteady:
+        return steady, None
+    moving = np.random.default_rng([view.seed, 1 + view.row])
+    # in half of the unsteady clips everything flickers; in the others the colours stay, as they do in real ones
+    return (moving, None) if is_coded(view.seed + 1, 0.5) else (steady, moving)
 
 
 def view_quality(pack: Pack, view: View, pixels: Pixels) -> Floats:

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from utils.learning.augment import augment
-from utils.learning.blending import blend_mask, face_hull, self_blend
+from utils.learning.blending import BLEND_RATIOS, _mismatch, blend_mask, face_hull, self_blend
 from utils.metrics import auc
 
 
@@ -47,6 +47,40 @@ def test_mask_is_soft_and_lies_on_the_face(face, seed):
     assert len(np.unique(mask)) > 50
     edge = np.concatenate([mask[:4].ravel(), mask[-4:].ravel(), mask[:, :4].ravel(), mask[:, -4:].ravel()])
     assert edge.mean() < 0.05
+
+
+def test_every_blend_ratio_occurs_and_no_other(face):
+    pixels, marks = face
+    peaks = {round(float(blend_mask(pixels.shape[:2], marks, np.random.default_rng(s)).max()), 2) for s in range(60)}
+    whole = {p for p in peaks if any(abs(p - ratio) < 0.03 for ratio in BLEND_RATIOS)}
+    assert {round(p / 0.25) for p in whole} == {1, 2, 3, 4}
+    assert max(peaks) <= 1
+
+
+def test_colours_can_stay_while_the_mask_moves(face):
+    pixels, marks = face
+    made = [self_blend(pixels, marks, np.random.default_rng(3), np.random.default_rng(seed)) for seed in range(4)]
+    assert len({m.tobytes() for m in made}) == 4
+    whole = self_blend(pixels, marks, np.random.default_rng(3), np.random.default_rng(0))
+    assert np.array_equal(whole, made[0])
+
+
+def test_copies_differ_in_colour_resolution_and_sharpness_each_and_together(face):
+    pixels = face[0].astype(np.float32)
+    grey = cv2.cvtColor(face[0], cv2.COLOR_RGB2GRAY)
+    detail = cv2.Laplacian(grey, cv2.CV_32F).var()
+    seen = []
+    for seed in range(60):
+        copy = _mismatch(pixels, np.random.default_rng(seed))
+        of_copy = cv2.cvtColor(np.clip(copy, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
+        gain = cv2.Laplacian(of_copy, cv2.CV_32F).var() / detail
+        seen.append((abs(copy.mean((0, 1)) - pixels.mean((0, 1))).max() > 2, gain < 0.7, gain > 1.35))
+    coloured, softer, sharper = (np.array(column) for column in zip(*seen, strict=True))
+    assert 0.5 < coloured.mean() < 0.95
+    assert softer.any()
+    assert sharper.any()
+    assert (softer & ~coloured).any()
+    assert (softer & coloured).any()
 
 
 def test_hull_surrounds_the_landmarks(face):
