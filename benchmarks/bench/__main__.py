@@ -21,7 +21,7 @@ def measure(names: Sequence[str], *, rounds: int, short: bool, root: Path | None
     Args:
         names: out of `SECTIONS`.
         rounds: see `inside.Bench`.
-        short: tiny media and few rounds.
+        short: tiny media and few rounds, on one thread.
         root: a folder of weights other than the configured one.
     """
     import dataclasses
@@ -33,6 +33,8 @@ def measure(names: Sequence[str], *, rounds: int, short: bool, root: Path | None
     settings = load_settings()
     if root is not None:
         settings = dataclasses.replace(settings, weights=WeightsSettings(dir=str(root)))
+    if short:
+        settings = dataclasses.replace(settings, detection=dataclasses.replace(settings.detection, threads=1))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
         if "server" in names:  # first, while this process holds no networks

@@ -1,0 +1,84 @@
+"""The results as JSON (docs/performance.json), as tables in docs/performance.md and as a plot beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench.timing import Row
+from web_app.paths import ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: written by make bench ARGS=--write -->", "<!-- end of figures -->"
+PLOTTED = ("image, end to end", "video, end to end")
+
+
+def document(rows: Sequence[Row], machine: Mapping[str, str]) -> dict[str, Any]:
+    """Rows and machine as plain JSON."""
+    return {"machine": dict(machine), "rows": [dataclasses.asdict(row) for row in rows]}
+
+
+def write_page(rows: Sequence[Row], machine: Mapping[str, str], page: Path = PAGE) -> None:
+    """Put results into the page, over those of the same sections; figures of other sections stay.
+
+    Args:
+        rows: what was measured now.
+        machine: from `machine.describe`.
+        page: holds the two markers; the JSON and the plot lie beside it.
+    """
+    data = page.with_suffix(".json")
+    if data.exists():
+        before = json.loads(data.read_text())
+        measured = {row.section for row in rows}
+        if before["machine"] == dict(machine):  # figures of two machines are not mixed
+            rows = [*(Row(**row) for row in before["rows"] if row["section"] not in measured), *rows]
+    data.write_text(json.dumps(document(rows, machine), indent=1) + "\n")
+    head, rest = page.read_text().split(BEGIN)
+    tail = rest.split(END)[1]
+    page.write_text(f"{head}{BEGIN}\n\n{_tables(rows, machine)}\n{END}{tail}")
+    (page.parent / "images").mkdir(exist_ok=True)
+    _plot(rows, page.parent / "images" / "performance.svg")
+
+
+def _tables(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
+    lines = ["Machine: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + ".", ""]
+    for section, of_section in groupby(sorted(rows, key=lambda row: row.section), key=lambda row: row.section):
+        lines += [
+            f"### {section[0].upper()}{section[1:]}",
+            "",
+            "| what | median | quartiles | ratio | |",
+            "|---|---|---|---|---|",
+        ]
+        for row in of_section:
+            spread = "" if row.low is None else f"{row.low:g} to {row.high:g}"
+            ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+            lines.append(f"| {row.variant} | {row.value:g} {row.unit} | {spread} | {ratio} | {row.note} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _plot(rows: Sequence[Row], target: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    chosen = [row for row in rows if row.section in PLOTTED and row.unit == "ms"]
+    if not chosen:
+        return
+    figure, axes = pyplot.subplots(figsize=(7, 0.45 * len(chosen) + 0.8))
+    names = [f"{row.section.split(',')[0]}: {row.variant}" for row in chosen]
+    axes.barh(names, [row.value for row in chosen], color="#4a6fa5")
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds (median)")
+    for place, row in enumerate(chosen):
+        axes.text(row.value, place, f" {row.value:.0f}", va="center")
+    figure.tight_layout()
+    with mpl.rc_context({"svg.hashsalt": "telltale"}):
+        figure.savefig(target, metadata={"Date": None})
+    pyplot.close(figure)
