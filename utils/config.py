@@ -115,7 +115,13 @@ class JobSettings:
     attempts: int = setting(3, "A job is given up after this many attempts.", low=1, high=10)
     max_waiting: int = setting(100, "Uploads beyond this many waiting jobs are answered with 429.", low=1, high=100000)
     batch: int = setting(8, "At most this many waiting pictures are analysed together.", low=1, high=64)
-    poll_s: float = setting(0.2, "How often an idle worker looks for work.", unit="seconds", low=0.02, high=10)
+    poll_s: float = setting(
+        0.2,
+        "How often an idle worker looks for work; one that has just worked looks more often.",
+        unit="seconds",
+        low=0.02,
+        high=10,
+    )
     longest_s: float = setting(
         1800.0, "A worker whose analysis takes longer than this is taken for stuck and replaced.", unit="seconds",
         low=10, high=86400,

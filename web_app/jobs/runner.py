@@ -40,6 +40,7 @@ PROGRESS_INTERVAL_S = 0.2  # people do not see more, and each note is a write to
 BEATS_PER_LEASE = 3
 STARVED_S = 30.0  # what waits for an idle moment gets its turn after this much work without one
 LONGEST_BEAT_S = 5.0  # /api/ready calls a worker lost after three of these
+EAGER_S = 0.02  # between two looks right after a job; the next picture of a client is often on its way
 TROUBLE_PAUSE_S = 2.0  # before the next look when the database has refused one
 DATABASE_TRIES = 5  # each waits for the lock as long as the busy time-out
 
@@ -128,7 +129,7 @@ def run_worker(
     try:
         with presence, _side_lane(queue, duties.handlers, stop, worker_id) as busy:
             log.info("worker %s is ready", worker_id)
-            idle_at = time.monotonic()
+            idle_at = worked_at = time.monotonic()
             while not (stop.is_set() or recycled):
                 with patience("change the version"), _bounded(settings.jobs.longest_s):
                     duties.before_job()
@@ -140,8 +141,10 @@ def run_worker(
                     with patience("do its other duties"), _bounded(settings.jobs.longest_s):
                         duties.when_idle()
                     idle_at = time.monotonic()
-                if not worked:
-                    stop.wait(settings.jobs.poll_s)
+                if worked:
+                    worked_at = time.monotonic()
+                else:
+                    stop.wait(min(settings.jobs.poll_s, EAGER_S + (time.monotonic() - worked_at) / 10))
                 recycled = worked and not busy.is_set() and memory.exceeded()  # a training would begin anew
     finally:
         database.close()
