@@ -34,13 +34,12 @@ class ReferencePipeline:
         self.ensemble: Ensemble = ensemble.eval()
         self._analyser = analyser
 
-    def analyse(self, path: Path) -> float | None:
-        """The calibrated probability of the most suspicious face; None without one."""
+    def analyse(self, path: Path) -> list[float | None]:
+        """The calibrated probability of each person, in the order of `Report.faces`."""
         settings = self._analyser.settings
         media = decode_media(path, settings.media, settings.sandbox)
         tracks = find_people(media, self._analyser, lambda stage, done: None)
-        probabilities = [self._judge(media, track) for track in tracks]
-        return max((p for p in probabilities if p is not None), default=None)
+        return [self._judge(media, track) for track in tracks]
 
     def _judge(self, media: Media, track: FaceTrack) -> float | None:
         crops = [crop_for_networks(media.frames[s.frame].pixels, s.face) for s in track.sightings]

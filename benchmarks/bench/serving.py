@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import http.client
 import json
 import sys
 import threading
@@ -33,7 +35,7 @@ def serve(folder: Path, base: Settings, short: bool = False) -> list[Row]:
     """Throughput and latencies of photos over HTTP, starts, and memory."""
     settings = server_settings(folder, base)
     rows: list[Row] = []
-    for name in ("first start", "second start"):
+    for name in ("second start",) if short else ("first start", "second start"):
         started = time.perf_counter()
         with Server(settings, worker_command()) as server:
             web_s = time.perf_counter() - started
@@ -81,20 +83,20 @@ def _load(server: Server, clients: int, count: int, first: int) -> tuple[float, 
     failures: list[str] = []
 
     def client() -> None:
-        connection = server.connect(120.0)
-        while True:
-            try:
-                body = bodies.pop()
-            except IndexError:
-                return
-            started = time.perf_counter()
-            connection.request("POST", "/api/detect/image?wait=1", body, {"Content-Type": CONTENT_TYPE})
-            answer = connection.getresponse()
-            said = answer.read()
-            if answer.status != 200:
-                failures.append(f"{answer.status} {json.loads(said)}")
-                return
+        with contextlib.closing(server.connect(120.0)) as connection:
+            while bodies:
+                with contextlib.suppress(IndexError):  # another client was faster
+                    send(connection, bodies.pop())
+
+    def send(connection: http.client.HTTPConnection, body: bytes) -> None:
+        started = time.perf_counter()
+        connection.request("POST", "/api/detect/image?wait=1", body, {"Content-Type": CONTENT_TYPE})
+        answer = connection.getresponse()
+        said = answer.read()
+        if answer.status == 200:
             times.append(time.perf_counter() - started)
+        else:
+            failures.append(f"{answer.status} {json.loads(said)}")
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     started = time.perf_counter()
