@@ -16,6 +16,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from tests.web_app.postgres import database_url
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
 from utils.errors import MediaCorruptError
 from utils.types import (
@@ -143,7 +144,7 @@ def make_settings(folder: Path, *, server: dict[str, Any] | None = None, **jobs:
     """Settings that write below `folder`, with short intervals; keywords replace keys of [jobs]."""
     return Settings(
         server=ServerSettings(**{"wait_image_s": 10.0, **(server or {})}),
-        storage=StorageSettings(instance_dir=str(folder / "instance")),
+        storage=StorageSettings(instance_dir=str(folder / "instance"), database_url=database_url(folder)),
         media=MediaSettings(max_file_mb=1),
         jobs=dataclasses.replace(JobSettings(poll_s=0.02, lease_s=5.0), **jobs),
     )

@@ -97,7 +97,7 @@ DELIVERY = {
     "next_attempt": None, "created": FINISHED,
 }  # fmt: skip
 
-EXAMPLES: dict[str, dict[str, Any]] = {
+ANALYSIS_EXAMPLES: dict[str, dict[str, Any]] = {
     "Result": RESULT,
     "Problem": PROBLEM,
     "Accepted": {"id": ID, "state": "queued", "repeated": False, "links": LINKS},

@@ -14,7 +14,8 @@ from pydantic.json_schema import models_json_schema
 
 from utils import errors
 from web_app.api import schemas
-from web_app.api.examples import EXAMPLES, PATH_EXAMPLES
+from web_app.api.examples import PATH_EXAMPLES
+from web_app.api.page_examples import EXAMPLES
 from web_app.api.routes import EVENTS, MEDIA, UPLOAD, UPLOADS, Answer, Route
 from web_app.problems import MIME as PROBLEM_MIME
 from web_app.version import VERSION
