@@ -8,21 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models import cards
 from models.outputs import ExpertOutput
-from models.registry import NetworkCard, register_network
+from models.registry import register_network
 
-CARD = NetworkCard(
-    name="cnn",
-    title="CNN",
-    looks_at="fine pixel patterns and noise residuals",
-    input_size=96,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    feature_size=1536,
-    licence="MIT",
-    source="Own design; fixed residual filters after Fridrich and Kodovsky 2012, rich models for steganalysis.",
-)
-TINY_CARD = NetworkCard(**{**CARD.__dict__, "input_size": 32, "feature_size": 16})
+CARD, TINY_CARD = cards.CNN, cards.TINY_CARDS["cnn"]
 
 RESIDUAL_KERNELS = (
     ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),

@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from models import cnn_model, lstm_model, resnext_model, vision_transformer  # noqa: F401 (they register themselves)
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE
 from models.gating import Gate
 from models.outputs import EnsembleOutput
-from models.registry import EXPERT_NAMES, create_network, get_card, prepare
-
-IMAGE_EXPERTS = ("cnn", "resnext", "vit")
-MIN_SEQUENCE = 4
-"""The LSTM judges tracks of at least this many frames; shorter ones say nothing about time."""
+from models.registry import create_network, get_card, prepare
 
 
 class Ensemble(nn.Module):
@@ -80,3 +77,6 @@ def build_ensemble(names: tuple[str, ...] = EXPERT_NAMES, *, quality: int = 4, t
     """A new ensemble with fresh parameters, for training and for tests."""
     experts = {name: create_network(name, tiny=tiny) for name in names}
     return Ensemble(experts=experts, gate=Gate(experts=len(EXPERT_NAMES), quality=quality), tiny=tiny)
+
+
+__all__ = ["EXPERT_NAMES", "IMAGE_EXPERTS", "MIN_SEQUENCE", "Ensemble", "build_ensemble"]

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models import cards
 from models.outputs import ExpertOutput
-from models.registry import NetworkCard, register_network
+from models.registry import register_network
 
-CARD = NetworkCard(
-    name="lstm",
-    title="BiLSTM",
-    looks_at="consistency from frame to frame (videos only)",
-    input_size=16,
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
-    feature_size=512,
-    licence="MIT",
-    source="Hochreiter and Schmidhuber 1997; Schuster and Paliwal 1997; on ResNeXt features after Güera and Delp 2018.",
-)
-TINY_CARD = NetworkCard(**{**CARD.__dict__, "feature_size": 16})
+CARD, TINY_CARD = cards.LSTM, cards.TINY_CARDS["lstm"]
 
 
 class TemporalLSTM(nn.Module):

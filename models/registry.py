@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-EXPERT_NAMES = ("cnn", "resnext", "vit", "lstm")
-"""Order of the experts in every (B, E) tensor."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkCard:
-    """What must be known of a network to use its weights rightly.
-
-    Args:
-        name: in the registry.
-        title: for people.
-        looks_at: what it examines, a short phrase.
-        input_size: side of the square input, pixels; for the LSTM the length of its sequence.
-        mean: subtracted per colour channel from 0..1 pixels.
-        std: divided by per colour channel.
-        feature_size: D of `ExpertOutput.feature`.
-        licence: of architecture and base weights.
-        source: paper, and where base weights come from.
-    """
-
-    name: str
-    title: str
-    looks_at: str
-    input_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    feature_size: int
-    licence: str
-    source: str
-
+from models.cards import EXPERT_NAMES, NetworkCard
 
 Builder = Callable[[bool], nn.Module]
 _B = TypeVar("_B", bound=Builder)
@@ -84,6 +54,8 @@ def get_card(name: str, *, tiny: bool = False) -> NetworkCard:
 
 
 def _lookup(name: str) -> tuple[NetworkCard, NetworkCard, Builder]:
+    if name in EXPERT_NAMES and name not in _REGISTRY:
+        import_module("models.ensemble_model")  # our networks register themselves
     if name not in _REGISTRY:
         raise KeyError(f"no network is called {name}; known are {', '.join(sorted(_REGISTRY))}")
     return _REGISTRY[name]
@@ -105,3 +77,6 @@ def prepare(images: Tensor, card: NetworkCard) -> Tensor:
     mean = torch.tensor(card.mean, dtype=images.dtype, device=images.device).view(3, 1, 1)
     std = torch.tensor(card.std, dtype=images.dtype, device=images.device).view(3, 1, 1)
     return (images - mean) / std
+
+
+__all__ = ["EXPERT_NAMES", "Builder", "NetworkCard", "create_network", "get_card", "prepare", "register_network"]

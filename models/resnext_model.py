@@ -5,21 +5,11 @@ from __future__ import annotations
 import timm
 from torch import Tensor, nn
 
+from models import cards
 from models.outputs import ExpertOutput
-from models.registry import NetworkCard, register_network
+from models.registry import register_network
 
-CARD = NetworkCard(
-    name="resnext",
-    title="ResNeXt-50",
-    looks_at="the structure of the face",
-    input_size=112,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    feature_size=2048,
-    licence="Apache-2.0 (timm)",
-    source="Xie et al. 2017, Aggregated Residual Transformations for Deep Neural Networks; trained by us from scratch.",
-)
-TINY_CARD = NetworkCard(**{**CARD.__dict__, "input_size": 32, "feature_size": 64})
+CARD, TINY_CARD = cards.RESNEXT, cards.TINY_CARDS["resnext"]
 
 
 class ResNeXtExpert(nn.Module):

@@ -11,21 +11,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from models import cards
 from models.outputs import ExpertOutput
-from models.registry import CLIP_MEAN, CLIP_STD, NetworkCard, register_network
+from models.registry import register_network
 
-CARD = NetworkCard(
-    name="vit",
-    title="ViT-B/16",
-    looks_at="the global context of face and surroundings",
-    input_size=224,
-    mean=CLIP_MEAN,
-    std=CLIP_STD,
-    feature_size=512,
-    licence="MIT (CLIP base weights), Apache-2.0 (timm)",
-    source="Dosovitskiy et al. 2021, An Image is Worth 16x16 Words; base weights of Radford et al. 2021 (CLIP).",
-)
-TINY_CARD = NetworkCard(**{**CARD.__dict__, "input_size": 32, "feature_size": 32})
+CARD, TINY_CARD = cards.VIT, cards.TINY_CARDS["vit"]
 
 
 class TapHead(nn.Module):

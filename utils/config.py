@@ -99,6 +99,19 @@ class DetectionSettings:
     )
     experts: str = setting("all", "Comma-separated experts to run (cnn, resnext, vit, lstm), or all.")
     max_faces: int = setting(8, "At most this many people are judged, the largest first.", low=1, high=64)
+    engine: str = setting(
+        "auto", "What computes the networks: auto takes openvino on a processor and torch on a GPU.",
+        choices=("auto", "torch", "openvino"),
+    )  # fmt: skip
+    precision: str = setting(
+        "auto", "Smallest numbers the openvino engine may compute with, where parity with torch holds: auto (int8), "
+        "int8, bf16 or fp32, or one per expert (cnn=int8,vit=bf16).",
+    )  # fmt: skip
+    engine_cache: str = setting("", "Where converted networks are kept; empty means engine inside instance_dir.")
+    gpu_compile: str = setting(
+        "off", "Whether torch compiles the networks for a GPU: minutes at the start, faster after.",
+        choices=("off", "on"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

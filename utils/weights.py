@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.cards import EXPERT_NAMES
 from utils.base_weights import FACE_FILE, PINNED, VIT_FILE, VIT_SHA256, file_sha256, require_file
 from utils.config import Settings
 from utils.errors import WeightsCorruptError, WeightsError, WeightsMissingError
@@ -214,6 +215,42 @@ def load_vit_base(module: Any, base: Path) -> None:
     load_into(module.backbone, tensors, what="the ViT's base")
 
 
+def choose_experts(version: Version, names: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The wanted experts that a version has, in order, and for each other one a sentence why it is missing.
+
+    Args:
+        version: from `verify_version`.
+        names: experts that are wanted; None for all.
+
+    Raises:
+        WeightsError: no wanted expert is there.
+    """
+    why: dict[str, str] = {}
+    for name in EXPERT_NAMES:
+        if names is not None and name not in names:
+            why[name] = "It was switched off by the setting `experts`."
+        elif name not in version.experts:
+            why[name] = f"Version {version.name} does not contain it."
+        elif name == "lstm" and "resnext" in why:
+            why[name] = "It needs ResNeXt-50, which is missing."
+    chosen = tuple(name for name in EXPERT_NAMES if name not in why)
+    if not chosen:
+        raise WeightsError("None of the wanted experts is in this version.")
+    return chosen, why
+
+
+def read_gate(version: Version) -> Arrays:
+    """The arrays of a verified version's gate.
+
+    Raises:
+        WeightsCorruptError: they cannot be read, or the gate's quality measurements are not described.
+    """
+    tensors = read_tensors(version.folder / GATE_FILE)
+    if "quality_mean" not in tensors:
+        raise WeightsCorruptError("The weights of the gate lack quality_mean.")
+    return tensors
+
+
 def load_ensemble(
     root: Path, version: Version, names: tuple[str, ...] | None = None
 ) -> tuple[Ensemble, dict[str, str]]:
@@ -232,33 +269,23 @@ def load_ensemble(
     """
     from models.ensemble_model import Ensemble
     from models.gating import Gate
-    from models.registry import EXPERT_NAMES, create_network
+    from models.registry import create_network
 
-    experts, why = {}, {}
-    for name in EXPERT_NAMES:
-        if names is not None and name not in names:
-            why[name] = "It was switched off by the setting `experts`."
-        elif name not in version.experts:
-            why[name] = f"Version {version.name} does not contain it."
-        elif name == "lstm" and "resnext" in why:
-            why[name] = "It needs ResNeXt-50, which is missing."
+    chosen, why = choose_experts(version, names)
+    experts = {}
+    for name in chosen:
+        expert = create_network(name, tiny=version.tiny)
+        own = read_tensors(version.folder / f"{name}.safetensors")
+        if name == "vit" and not version.tiny:
+            load_vit_base(expert, root / "base")
+            load_into(expert, own, what=name, strict=False)
+            unset = {n for n, _ in expert.named_parameters() if n.startswith("head.")} - set(own)
+            if unset:
+                raise WeightsCorruptError(f"The weights of vit lack {sorted(unset)[:3]}.")
         else:
-            expert = create_network(name, tiny=version.tiny)
-            own = read_tensors(version.folder / f"{name}.safetensors")
-            if name == "vit" and not version.tiny:
-                load_vit_base(expert, root / "base")
-                load_into(expert, own, what=name, strict=False)
-                unset = {n for n, _ in expert.named_parameters() if n.startswith("head.")} - set(own)
-                if unset:
-                    raise WeightsCorruptError(f"The weights of vit lack {sorted(unset)[:3]}.")
-            else:
-                load_into(expert, own, what=name)
-            experts[name] = expert
-    if not experts:
-        raise WeightsError("None of the wanted experts is in this version.")
-    tensors = read_tensors(version.folder / GATE_FILE)
-    if "quality_mean" not in tensors:
-        raise WeightsCorruptError("The weights of the gate lack quality_mean.")
+            load_into(expert, own, what=name)
+        experts[name] = expert
+    tensors = read_gate(version)
     gate = Gate(experts=len(EXPERT_NAMES), quality=len(tensors["quality_mean"]))
     load_into(gate, tensors, what="the gate")
     return Ensemble(experts=experts, gate=gate, tiny=version.tiny).eval(), why

@@ -1,26 +1,29 @@
-"""Run the ensemble on the crops of one medium: the only place of the product where torch computes.
+"""Run the ensemble on the crops of one medium: what an engine is, and all that its backends share.
 
-`Engine` is a protocol, so that a faster backend can stand beside torch behind the same contract.
+`TorchEngine` (`torch_engine.py`) is the reference, `OpenVinoEngine` (`openvino_engine.py`) the fast one on a
+processor; `engines.py` chooses. A backend only computes experts; batching, tracks and the gate are here, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
-from models.ensemble_model import Ensemble
-from models.registry import EXPERT_NAMES
-from utils.cores import usable_cores
+from models.cards import EXPERT_NAMES, MIN_SEQUENCE
 from utils.detection.distinct import distinct
-from utils.errors import ConfigError
+from utils.detection.gate import NumericGate
 from utils.types import Floats, Pixels
+
+if TYPE_CHECKING:
+    from models.ensemble_model import Ensemble
 
 BATCH = 16
 """Crops per forward pass; larger batches gain little on a CPU and cost memory."""
+LSTM_COLUMN = EXPERT_NAMES.index("lstm")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,21 @@ class TrackScores:
 class Engine(Protocol):
     """Scores the crops of several people at once."""
 
+    @property
+    def name(self) -> str:
+        """`torch` or `openvino`, as in the setting."""
+        ...
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """What each loaded expert computes with: fp32, fp16, bf16 or int8."""
+        ...
+
+    @property
+    def networks(self) -> Ensemble:
+        """The networks in torch, for what needs gradients or features; may have to be loaded, so hold on to them."""
+        ...
+
     def score(
         self,
         tracks: Sequence[Sequence[Pixels]],
@@ -59,30 +77,33 @@ class Engine(Protocol):
         ...
 
 
-class TorchEngine:
-    """The reference engine.
+class BatchedEngine(ABC):
+    """Batches and tracks over a backend that computes experts.
 
     Args:
-        ensemble: in evaluation mode.
-        device: cpu, cuda or auto (cuda where there is one).
-        threads: of torch on the CPU; 0 uses all cores.
-
-    Raises:
-        ConfigError: cuda is asked for and not there.
+        gate: of the version.
+        batch: crops per forward pass.
     """
 
-    def __init__(self, ensemble: Ensemble, *, device: str = "auto", threads: int = 0) -> None:
-        has_cuda = torch.cuda.is_available() if device != "cpu" else False
-        if device == "cuda" and not has_cuda:
-            raise ConfigError("[detection] device is cuda, but torch finds no GPU here.")
-        self.device = "cuda" if has_cuda else "cpu"
-        torch.set_num_threads(threads or usable_cores())
-        self._ensemble = ensemble.to(self.device).eval()
+    def __init__(self, gate: NumericGate, *, batch: int = BATCH) -> None:
+        self.gate = gate
+        self._batch = batch
 
-    @property
-    def networks(self) -> Ensemble:
-        """The networks themselves, for what needs gradients (heatmaps)."""
-        return self._ensemble
+    @abstractmethod
+    def image_logits(self, crops: Pixels) -> tuple[Floats, Floats | None]:
+        """Run the image experts on a batch.
+
+        Args:
+            crops: (B, S, S, 3) uint8.
+
+        Returns:
+            (B, E) float32 raw logits, NaN for experts that are missing or judge only sequences, and the (B, D)
+            features of ResNeXt-50, None without it.
+        """
+
+    @abstractmethod
+    def sequence_logit(self, features: Floats) -> float:
+        """The LSTM's raw logit of one track's (T, D) features; NaN without an LSTM."""
 
     def score(
         self,
@@ -92,40 +113,34 @@ class TorchEngine:
     ) -> list[TrackScores]:
         """See `Engine.score`; all crops of all people go through the networks together."""
         crops, places = distinct([crop for track in tracks for crop in track])
-        with torch.inference_mode():
-            logits, features = self._forward(np.stack(crops), on_batch)
-            logits, features = logits[places], None if features is None else features[places]
-            out, start = [], 0
-            for track, measured in zip(tracks, quality, strict=True):
-                part = slice(start, start + len(track))
-                start += len(track)
-                of_track = features[part] if features is not None else None
-                out.append(self._mix(logits[part], of_track, torch.from_numpy(measured)))
+        parts, seen = [], []
+        for low in range(0, len(crops), self._batch):
+            logits, features = self.image_logits(np.stack(crops[low : low + self._batch]))
+            parts.append(logits)
+            if features is not None:
+                seen.append(features)
+            if on_batch is not None:
+                on_batch(min(1.0, (low + self._batch) / len(crops)))
+        out, start = [], 0
+        all_logits = np.concatenate(parts)[places] if parts else np.empty((0, len(EXPERT_NAMES)), np.float32)
+        all_features = np.concatenate(seen)[places] if seen else None
+        for track, measured in zip(tracks, quality, strict=True):
+            part = slice(start, start + len(track))
+            start += len(track)
+            out.append(self._mix(all_logits[part], None if all_features is None else all_features[part], measured))
         return out
 
-    def _forward(
-        self, crops: Pixels, on_batch: Callable[[float], None] | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        logits, features = [], []
-        for low in range(0, len(crops), BATCH):
-            images = torch.from_numpy(crops[low : low + BATCH]).to(self.device).permute(0, 3, 1, 2).float().div(255)
-            of_batch, feature = self._ensemble.expert_logits(images)
-            logits.append(of_batch.cpu())
-            if feature is not None:
-                features.append(feature)
-            if on_batch is not None:
-                on_batch(min(1.0, (low + BATCH) / len(crops)))
-        return torch.cat(logits), torch.cat(features) if features else None
-
-    def _mix(self, logits: torch.Tensor, features: torch.Tensor | None, quality: torch.Tensor) -> TrackScores:
-        gate = self._ensemble.gate.cpu()
-        whole = logits.mean(0, keepdim=True)  # (1, E): NaN stays NaN
-        whole[0, EXPERT_NAMES.index("lstm")] = self._ensemble.sequence_logit(features).cpu()
-        mixed = gate(whole, quality.mean(0, keepdim=True))
-        frames = gate(logits, quality) if not bool(torch.isnan(logits).all(1).any()) else mixed
+    def _mix(self, logits: Floats, features: Floats | None, quality: Floats) -> TrackScores:
+        whole = logits.mean(0)  # (E,): NaN stays NaN
+        whole[LSTM_COLUMN] = np.nan
+        if features is not None and len(features) >= MIN_SEQUENCE:
+            whole[LSTM_COLUMN] = self.sequence_logit(features)
+        mixed = self.gate.mix(whole[None], quality.mean(0)[None])
+        alone = bool(np.isnan(logits).all(1).any())  # no image expert: nothing to say of single frames
+        frames = mixed.logit if alone else self.gate.mix(logits, quality).logit
         return TrackScores(
             logit=float(mixed.logit[0]),
-            weights=mixed.weights[0].numpy(),
-            expert_logits=mixed.calibrated[0].numpy(),
-            frame_logits=frames.logit.expand(len(logits)).numpy(),
+            weights=mixed.weights[0],
+            expert_logits=mixed.calibrated[0],
+            frame_logits=np.broadcast_to(frames, len(logits)).copy(),
         )

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.registry import EXPERT_NAMES, get_card
+from models.cards import EXPERT_NAMES, expert_card
 from utils.base_weights import FACE_FILE
 from utils.config import Settings
 from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
-from utils.detection.engine import Engine, TorchEngine, TrackScores
+from utils.detection.engine import Engine, TrackScores
+from utils.detection.engines import load_engine
+from utils.detection.precision import format_precisions
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
 from utils.errors import ConfigError
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
@@ -40,7 +42,7 @@ from utils.types import (
     Outcome,
     Report,
 )
-from utils.weights import CALIBRATION_FILE, load_ensemble, read_document, verify_current, weights_root
+from utils.weights import CALIBRATION_FILE, read_document, verify_current, weights_root
 
 Progress = Callable[[str, float], None]
 """Stage (`decode`, `detect`, `experts`, `decide`) and how much of the whole is done, 0..1; may raise to cancel."""
@@ -83,12 +85,14 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         decoders.warm(MediaKind.IMAGE)  # ready when the networks are
     version = verify_current(settings)
     root = weights_root(settings)
-    ensemble, missing = load_ensemble(root, version, wanted)
     threads = settings.detection.threads or usable_cores()
+    engine, missing = load_engine(
+        settings, root, version, device=device or settings.detection.device, threads=threads, experts=wanted
+    )
     return Analyser(
         settings=settings,
         detector=CenterFaceDetector(root / "base" / FACE_FILE, threads=threads),
-        engine=TorchEngine(ensemble, device=device or settings.detection.device, threads=threads),
+        engine=engine,
         calibration=calibration_from_dict(read_document(version.folder / CALIBRATION_FILE)),
         version=version.name,
         version_sha256=version.sha256,
@@ -214,18 +218,20 @@ def conclude(seen: Seen, scores: Sequence[TrackScores], analyser: Analyser, expe
         threshold=analyser.settings.detection.threshold,
         times_ms={**times, "total": round(sum(times.values()), 1)},
         notices=seen.media.notices + _people_left_out(seen.people, len(seen.tracks)),
-        settings=score_settings(analyser.settings, analyser.experts),
+        settings=score_settings(analyser.settings, analyser.experts, analyser.engine),
     )
 
 
-def score_settings(settings: Settings, experts: tuple[str, ...]) -> dict[str, float | str]:
-    """The settings that a score depends on, by their names in config.ini; `experts` are those that really ran."""
+def score_settings(settings: Settings, experts: tuple[str, ...], engine: Engine) -> dict[str, float | str]:
+    """What a score depends on, by the names in config.ini; experts, engine and precision are those that really ran."""
     detection, media = settings.detection, settings.media
     return {
         "threshold": detection.threshold,
         "experts": ",".join(experts),
         "max_faces": detection.max_faces,
         "device": detection.device,
+        "engine": engine.name,
+        "precision": format_precisions(engine.precisions),
         "frames": media.frames,
         "min_face_px": media.min_face_px,
     }
@@ -296,7 +302,7 @@ def _scaled(box: Box, factor: float) -> Box:
 def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:
     out = []
     for i, name in enumerate(EXPERT_NAMES):
-        card, logit = get_card(name), float(score.expert_logits[i])
+        card, logit = expert_card(name), float(score.expert_logits[i])
         available = not np.isnan(logit)
         why = analyser.missing.get(name, TOO_SHORT)
         if name == "lstm" and media.info.kind is MediaKind.IMAGE:

@@ -69,6 +69,7 @@ def run_selftest(settings: Settings, *, experts: tuple[str, ...] | None = None) 
         experts: names of the experts to load; None loads those of the settings.
     """
     from utils.detection.pipeline import load_analyser
+    from utils.detection.precision import format_precisions
 
     root = weights_root(settings)
     checks = [*check_base_weights(root / "base"), check_version(settings)]
@@ -80,6 +81,7 @@ def run_selftest(settings: Settings, *, experts: tuple[str, ...] | None = None) 
     else:
         missing = "".join(f"; {name} is missing: {why}" for name, why in analyser.missing.items())
         checks.append(Check("networks", True, f"{', '.join(analyser.experts)} loaded{missing}"))
+        checks.append(Check("engine", True, f"{analyser.engine.name}: {format_precisions(analyser.engine.precisions)}"))
     with tempfile.TemporaryDirectory() as scratch:
         checks += check_decoders(settings, Path(scratch))
         checks.append(check_sandbox())

@@ -17,6 +17,7 @@ from typing import Any
 from utils.base_weights import file_sha256
 from utils.config import Settings, load_settings
 from utils.detection.collect import check_readable
+from utils.detection.precision import format_precisions
 from utils.errors import ReportError, WeightsMissingError
 from utils.types import Report
 from utils.weights import verify_version, weights_root
@@ -25,9 +26,11 @@ DOCUMENT = "telltale-report"
 DOCUMENT_VERSION = 1
 TOLERANCE = 1e-3
 """Probabilities that differ by less count as equal: other processors and thread counts round differently."""
+OTHER_ARITHMETIC_TOLERANCE = 0.04
+"""The same for a replay by another engine or in another precision: each may be `parity.TOLERANCE` away from torch."""
 MAX_REPORT_BYTES = 20_000_000
 REPLAYED = {
-    "detection": ("threshold", "experts", "max_faces", "device"),
+    "detection": ("threshold", "experts", "max_faces", "device", "engine", "precision"),
     "media": ("frames", "min_face_px"),
 }
 """Settings that are taken from the report, by section."""
@@ -110,7 +113,8 @@ def _text(untrusted: Any) -> str:
 def settings_of(claim: Claim, own: Settings) -> Settings:
     """One's own settings with those of the report that the score depends on, and its version of the networks.
 
-    A report that was made on a GPU is replayed on whatever there is.
+    A report that was made on a GPU is replayed on whatever there is, by torch. A precision that this processor does not
+    have, or in which parity does not hold here, is replaced by the next better one.
 
     Raises:
         ConfigError: a value in the report is out of range.
@@ -121,11 +125,13 @@ def settings_of(claim: Claim, own: Settings) -> Settings:
         for name in names
         if name in claim.settings and name != "device"
     }
+    if "fp16" in given.get("TELLTALE_DETECTION__PRECISION", ""):  # of a GPU
+        del given["TELLTALE_DETECTION__PRECISION"]
     checked = load_settings(environ=given)
     changed: dict[str, Any] = {"weights": dataclasses.replace(own.weights, version=claim.model_version)}
     for section, names in REPLAYED.items():
         values = getattr(checked, section)
-        chosen = {name: getattr(values, name) for name in names if name in claim.settings and name != "device"}
+        chosen = {name: getattr(values, name) for name in names if f"TELLTALE_{section}__{name}".upper() in given}
         changed[section] = dataclasses.replace(getattr(own, section), **chosen)
     return dataclasses.replace(own, **changed)
 
@@ -155,7 +161,13 @@ def verify_report(report: Path, file: Path, own: Settings) -> Verification:
 
     from utils.detection.pipeline import analyse, load_analyser  # the networks, only where they are needed
 
-    found = analyse(file, load_analyser(settings))
+    usual = dataclasses.replace(settings.detection, precision=own.detection.precision)
+    analyser = load_analyser(dataclasses.replace(settings, detection=usual))  # they may be converted already
+    if analyser.engine.name == "openvino" and format_precisions(analyser.engine.precisions) != claim.settings.get(
+        "precision", format_precisions(analyser.engine.precisions)
+    ):
+        analyser = load_analyser(settings)
+    found = analyse(file, analyser)
     sentences = _compare(claim, found)
     return Verification(claim, True, not sentences, found, sentences or (_agreement(claim, found),))
 
@@ -168,10 +180,11 @@ def _compare(claim: Claim, found: Report) -> tuple[str, ...]:
         out.append(f"The probability was {claim.probability} and is now {verdict.probability}.")
     elif claim.probability is not None and verdict.probability is not None:
         difference = abs(verdict.probability - claim.probability)
-        if not (math.isfinite(difference) and difference <= TOLERANCE):
+        allowed = TOLERANCE if same_arithmetic(claim, found) else OTHER_ARITHMETIC_TOLERANCE
+        if not (math.isfinite(difference) and difference <= allowed):
             out.append(
                 f"The probability was {claim.probability:.4f} and is now {verdict.probability:.4f}, "
-                f"a difference of {difference:.4f}; {TOLERANCE:g} is allowed."
+                f"a difference of {difference:.4f}; {allowed:g} is allowed{_why(claim, found)}."
             )
     return tuple(out)
 
@@ -180,7 +193,23 @@ def _agreement(claim: Claim, found: Report) -> str:
     if claim.probability is None or found.verdict.probability is None:
         return "No face was found, as in the report."
     difference = abs(found.verdict.probability - claim.probability)
-    return f"The score is reproduced: {found.verdict.probability:.4f}, {difference:.1e} away from the report."
+    text = f"The score is reproduced: {found.verdict.probability:.4f}, {difference:.1e} away from the report"
+    return f"{text}{_why(claim, found)}."
+
+
+def same_arithmetic(claim: Claim, found: Report) -> bool:
+    """Whether the replay computed with the engine and the precisions of the report; true where it names none."""
+    return all(
+        name not in claim.settings or claim.settings[name] == str(found.settings.get(name))
+        for name in ("engine", "precision")
+    )
+
+
+def _why(claim: Claim, found: Report) -> str:
+    if same_arithmetic(claim, found):
+        return ""
+    told, here = (f"{s.get('engine', '?')} ({s.get('precision', '?')})" for s in (claim.settings, found.settings))
+    return f", for it was made by {told} and replayed by {here}"
 
 
 def missing_settings(claim: Claim) -> tuple[str, ...]:

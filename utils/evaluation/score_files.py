@@ -12,8 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from models.gating import Gate
-from utils.detection.engine import TorchEngine
+from utils.detection.gate import NumericGate
 from utils.detection.pipeline import Analyser, analyse
 from utils.errors import MediaError, TrainingDataError
 from utils.evaluation.datasets import Sample
@@ -99,11 +98,11 @@ def _numbers(report: Report, analyser: Analyser) -> dict[str, str]:
     return row | {f"quality_{n}": f"{face.quality[n]:.4f}" for n in QUALITY_NAMES}
 
 
-def _gate_of(analyser: Analyser) -> Gate | None:
-    return analyser.engine.networks.gate if isinstance(analyser.engine, TorchEngine) else None
+def _gate_of(analyser: Analyser) -> NumericGate | None:
+    return getattr(analyser.engine, "gate", None)
 
 
-def _raw_logit(probability: float, gate: Gate | None, expert: int) -> float:
+def _raw_logit(probability: float, gate: NumericGate | None, expert: int) -> float:
     """What the expert itself said, from its calibrated probability: the gate's Platt scaling is undone."""
     clipped = min(max(probability, 1e-9), 1 - 1e-9)
     calibrated = math.log(clipped / (1 - clipped))

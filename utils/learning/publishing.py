@@ -21,9 +21,9 @@ from models.registry import EXPERT_NAMES, create_network, get_card
 from utils.base_weights import FACE_FILE
 from utils.config import Settings
 from utils.detection.calibration import Calibration, fit_calibration
-from utils.detection.engine import TorchEngine
 from utils.detection.pipeline import Analyser
 from utils.detection.selftest import record_known_pair
+from utils.detection.torch_engine import TorchEngine
 from utils.evaluation.scorecard import figures_of, write_scores
 from utils.evaluation.scores import ScoreTable, join_tables
 from utils.faces.detector import CenterFaceDetector

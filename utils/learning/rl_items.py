@@ -14,7 +14,6 @@ import torch
 from models.ensemble_model import Ensemble
 from models.registry import EXPERT_NAMES, get_card, prepare
 from models.vision_transformer import ViTExpert
-from utils.detection.engine import TorchEngine
 from utils.detection.pipeline import Analyser, find_people, measure_crop
 from utils.errors import MediaError, TrainingDataError
 from utils.faces.crops import FaceCrop, crop_for_networks
@@ -61,8 +60,9 @@ def prepare_item(path: Path, analyser: Analyser, *, face: int | None = None) -> 
     Raises:
         TrainingDataError: the analyser's networks cannot be looked into.
     """
-    if not isinstance(analyser.engine, TorchEngine):
-        raise TrainingDataError("Features can be made with the torch engine only.")
+    networks = getattr(analyser.engine, "networks", None)
+    if networks is None:
+        raise TrainingDataError("The engine does not give its networks away, so no features can be made.")
     try:
         media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders)
     except MediaError as error:
@@ -81,7 +81,7 @@ def prepare_item(path: Path, analyser: Analyser, *, face: int | None = None) -> 
     wanted = big if face is None else {face: big[face]}
     version = verify_version(weights_root(analyser.settings), analyser.version)
     fingerprint = frozen_fingerprint(version)
-    made = {i: _features(c, analyser.engine, fingerprint) for i, c in wanted.items()}
+    made = {i: _features(c, networks, fingerprint) for i, c in wanted.items()}
     chosen = max(made, key=lambda i: made[i][1])
     return Prepared(made[chosen][0], "", phash, chosen)
 
@@ -92,12 +92,13 @@ def _crops(media: Media, analyser: Analyser) -> dict[int, list[FaceCrop]]:
     return {t.id: [crop_for_networks(media.frames[s.frame].pixels, s.face) for s in t.sightings] for t in people}
 
 
-def _features(crops: list[FaceCrop], engine: TorchEngine, fingerprint: str) -> tuple[CachedItem, float]:
+def _features(crops: list[FaceCrop], networks: Ensemble, fingerprint: str) -> tuple[CachedItem, float]:
     """Features of one person, and the calibrated logit that they give."""
     quality = np.stack([measure_crop(crop) for crop in crops])
-    logits, tokens = raw_features(np.stack([crop.pixels for crop in crops]), engine.networks, engine.device)
+    device = str(next(networks.parameters()).device)
+    logits, tokens = raw_features(np.stack([crop.pixels for crop in crops]), networks, device)
     with torch.inference_mode():
-        mixed = engine.networks.gate(torch.from_numpy(logits)[None], torch.from_numpy(quality.mean(0))[None])
+        mixed = networks.gate(torch.from_numpy(logits)[None], torch.from_numpy(quality.mean(0))[None])
     item = CachedItem(tokens, logits, quality.mean(0).astype(np.float32), fingerprint)
     return item, float(mixed.logit[0])
 

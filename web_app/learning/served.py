@@ -75,6 +75,8 @@ class ServedVersion:
             "model_sha256": self.analyser.version_sha256,
             "experts": list(self.analyser.experts),
             "missing": dict(self.analyser.missing),
+            "engine": self.analyser.engine.name,
+            "precisions": dict(self.analyser.engine.precisions),
             "changes": self._changes,
             "refused": None if refused is None else {"version": refused[0], "reason": refused[1]},
         }

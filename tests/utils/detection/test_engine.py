@@ -1,14 +1,24 @@
-"""The torch engine: every person's score is their own, whoever else is in the batch."""
+"""One contract for every engine: every person's score is their own, whoever else is in the batch."""
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import openvino
 import pytest
 import torch
 
 from models import EXPERT_NAMES
-from models.ensemble_model import build_ensemble
-from utils.detection.engine import BATCH, TorchEngine, TrackScores
+from models.ensemble_model import Ensemble, build_ensemble
+from utils.detection.conversion import to_graph
+from utils.detection.engine import BATCH, BatchedEngine, TrackScores
+from utils.detection.gate import NumericGate
+from utils.detection.openvino_engine import OpenVinoEngine
+from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError
 from utils.faces.crops import QUALITY_NAMES
 from utils.types import Floats, Pixels
@@ -17,11 +27,41 @@ Q = len(QUALITY_NAMES)
 LSTM = EXPERT_NAMES.index("lstm")
 
 
-def engine(names: tuple[str, ...] = EXPERT_NAMES) -> TorchEngine:
+def ensemble_of(names: tuple[str, ...] = EXPERT_NAMES) -> Ensemble:
     torch.manual_seed(3)
     ensemble = build_ensemble(names, quality=Q, tiny=True)
     torch.nn.init.normal_(ensemble.gate.mix.weight)
-    return TorchEngine(ensemble, device="cpu", threads=1)
+    return ensemble.eval()
+
+
+Build = Callable[..., BatchedEngine]
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny networks of `ensemble_of`, converted; networks of a subset differ, so each keeps those of the whole."""
+    folder, ensemble = tmp_path_factory.mktemp("graphs"), ensemble_of()
+    for name, expert in ensemble.experts.items():
+        openvino.save_model(to_graph(name, expert, tiny=True), folder / f"{name}.xml", compress_to_fp16=False)
+    return {name: folder / f"{name}.xml" for name in ensemble.experts}
+
+
+@pytest.fixture(params=["torch", "openvino"])
+def engine(request: pytest.FixtureRequest, graphs: dict[str, Path]) -> Build:
+    """Builds the engine under test with some of the experts."""
+
+    def build(names: tuple[str, ...] = EXPERT_NAMES) -> BatchedEngine:
+        whole = ensemble_of()
+        chosen = Ensemble(experts={n: whole.experts[n] for n in names}, gate=whole.gate, tiny=True).eval()
+        if request.param == "torch":
+            return TorchEngine(chosen, device="cpu", threads=1)
+        arrays = {key: value.numpy() for key, value in whole.gate.state_dict().items()}
+        return OpenVinoEngine(
+            {n: graphs[n] for n in names}, dict.fromkeys(names, "fp32"), NumericGate(arrays),
+            load_networks=lambda: chosen, tiny=True, threads=1,
+        )  # fmt: skip
+
+    return build
 
 
 def person(seed: int, frames: int) -> tuple[list[Pixels], Floats]:
@@ -29,7 +69,7 @@ def person(seed: int, frames: int) -> tuple[list[Pixels], Floats]:
     return list(rng.integers(0, 256, (frames, 40, 40, 3), dtype=np.uint8)), rng.random((frames, Q), dtype=np.float32)
 
 
-def score(chosen: TorchEngine, *people: tuple[list[Pixels], Floats]) -> list[TrackScores]:
+def score(chosen: BatchedEngine, *people: tuple[list[Pixels], Floats]) -> list[TrackScores]:
     return chosen.score([crops for crops, _ in people], [quality for _, quality in people])
 
 
@@ -40,7 +80,7 @@ def assert_same(a: TrackScores, b: TrackScores) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 16])
-def test_shapes_and_no_nan_where_there_is_an_expert(frames):
+def test_shapes_and_no_nan_where_there_is_an_expert(engine, frames):
     (scores,) = score(engine(), person(0, frames))
     assert scores.frame_logits.shape == (frames,)
     assert np.isfinite(scores.frame_logits).all()
@@ -51,7 +91,7 @@ def test_shapes_and_no_nan_where_there_is_an_expert(frames):
     assert (scores.weights[~judged] == 0).all()
 
 
-def test_score_does_not_depend_on_who_else_is_in_the_batch():
+def test_score_does_not_depend_on_who_else_is_in_the_batch(engine):
     people = [person(1, 1), person(2, 16), person(3, 5), person(4, 1), person(5, 2 * BATCH + 3)]
     chosen = engine()
     together = score(chosen, *people)
@@ -61,14 +101,14 @@ def test_score_does_not_depend_on_who_else_is_in_the_batch():
         assert_same(before, after)
 
 
-def test_frame_scores_are_those_of_the_frames_alone():
+def test_frame_scores_are_those_of_the_frames_alone(engine):
     chosen, (crops, quality) = engine(), person(6, 6)
     (track,) = score(chosen, (crops, quality))
     alone = [score(chosen, ([crop], quality[i : i + 1]))[0].logit for i, crop in enumerate(crops)]
     assert np.allclose(track.frame_logits, alone, atol=1e-4)
 
 
-def test_order_in_time_matters_to_the_lstm_alone():
+def test_order_in_time_matters_to_the_lstm_alone(engine):
     chosen, (crops, quality) = engine(), person(7, 8)
     forward, backward = (score(chosen, (crops[::step], quality[::step].copy()))[0] for step in (1, -1))
     assert forward.expert_logits[LSTM] != pytest.approx(backward.expert_logits[LSTM], abs=1e-6)
@@ -76,7 +116,7 @@ def test_order_in_time_matters_to_the_lstm_alone():
 
 
 @pytest.mark.parametrize("names", [("cnn",), ("vit", "cnn"), ("resnext", "lstm")])
-def test_missing_experts_have_no_logit_and_no_weight(names):
+def test_missing_experts_have_no_logit_and_no_weight(engine, names):
     (scores,) = score(engine(names), person(8, 5))
     there = np.array([name in names for name in EXPERT_NAMES])
     assert np.isfinite(scores.expert_logits).tolist() == there.tolist()
@@ -84,7 +124,7 @@ def test_missing_experts_have_no_logit_and_no_weight(names):
     assert scores.weights.sum() == pytest.approx(1, abs=1e-6)
 
 
-def test_training_layers_are_switched_off():
+def test_training_layers_are_switched_off(engine):
     chosen = engine()
     assert_same(*(score(chosen, person(9, 4))[0] for _ in range(2)))
 
@@ -95,3 +135,64 @@ def test_missing_gpu_is_said_and_auto_does_without(monkeypatch):
     with pytest.raises(ConfigError, match="no GPU"):
         TorchEngine(ensemble, device="cuda", threads=1)
     assert TorchEngine(ensemble, device="auto", threads=1).device == "cpu"
+
+
+def test_backends_agree(graphs):
+    ensemble = ensemble_of()
+    arrays = {key: value.numpy() for key, value in ensemble.gate.state_dict().items()}
+    fast = OpenVinoEngine(
+        graphs, dict.fromkeys(graphs, "fp32"), NumericGate(arrays), load_networks=lambda: ensemble, tiny=True
+    )
+    people = [person(1, 1), person(2, 16), person(3, BATCH + 3)]
+    for a, b in zip(score(TorchEngine(ensemble, device="cpu", threads=1), *people), score(fast, *people), strict=True):
+        assert_same(a, b)
+
+
+def test_what_on_batch_raises_ends_the_work(engine):
+    told = []
+
+    def stop(done: float) -> None:
+        told.append(done)
+        raise InterruptedError
+
+    crops, quality = person(11, 3 * BATCH)
+    with pytest.raises(InterruptedError):
+        engine().score([crops], [quality], stop)
+    assert told == [pytest.approx(1 / 3)]
+    assert len(score(engine(), (crops, quality))) == 1
+
+
+def test_progress_reaches_the_end_once(engine):
+    told: list[float] = []
+    crops, quality = person(12, 2 * BATCH + 1)
+    engine().score([crops], [quality], told.append)
+    assert told == sorted(told)
+    assert told.count(1.0) == 1
+
+
+def test_nobody_to_judge_gives_nothing(engine):
+    assert engine().score([], []) == []
+
+
+def test_networks_are_there_for_those_who_need_gradients(engine):
+    chosen = engine(("cnn", "vit"))
+    assert set(chosen.networks.experts) == {"cnn", "vit"}
+    assert set(chosen.precisions) == {"cnn", "vit"}
+    assert next(chosen.networks.parameters()).requires_grad
+
+
+def test_openvino_drops_the_networks_that_nobody_holds(graphs):
+    loads = []
+
+    def load() -> Ensemble:
+        loads.append(ensemble_of())
+        return loads.pop()
+
+    arrays = {key: value.numpy() for key, value in ensemble_of().gate.state_dict().items()}
+    chosen = OpenVinoEngine(graphs, dict.fromkeys(graphs, "fp32"), NumericGate(arrays), load_networks=load, tiny=True)
+    first = chosen.networks
+    assert chosen.networks is first
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None

@@ -180,6 +180,8 @@ def test_small_face_is_reported_and_a_larger_one_decides(analyser, files, settin
     class SuspectsTheSecond:
         """Finds the small face much more suspicious than the large one."""
 
+        name, precisions = "torch", {"cnn": "fp32"}
+
         def score(self, tracks, quality, on_batch=None):
             share = np.array([0.25, 0.25, 0.5, 0.0], np.float32)
             logits = [(-2.0, tracks[0]), (4.0, tracks[1])]

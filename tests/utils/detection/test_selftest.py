@@ -54,7 +54,8 @@ class FakePipeline(types.ModuleType):
     def load_analyser(self, settings, *, device=None, experts=None):
         if self.load_error:
             raise self.load_error
-        return types.SimpleNamespace(version="t", experts=("cnn", "vit"), missing=self.missing)
+        engine = types.SimpleNamespace(name="torch", precisions={"cnn": "fp32", "vit": "fp32"})
+        return types.SimpleNamespace(version="t", experts=("cnn", "vit"), missing=self.missing, engine=engine)
 
     def analyse(self, path, analyser, *, progress=None):
         return report(self.no_face if path.stem == "no_face" else self.probability)

@@ -19,8 +19,8 @@ from PIL import Image
 from tests.web_app.helpers import make_settings
 from utils.base_weights import file_sha256
 from utils.config import DetectionSettings, LearningSettings, Settings, WeightsSettings
-from utils.detection.engine import TorchEngine
 from utils.detection.pipeline import analyse, load_analyser
+from utils.detection.torch_engine import TorchEngine
 from utils.faces.crops import crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector
 from utils.learning.cached import FeatureSet, save_features

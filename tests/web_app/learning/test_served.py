@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,7 @@ class Loaded:
     version_sha256: str = "0" * 64
     experts: tuple[str, ...] = ("cnn",)
     missing: dict[str, str] = field(default_factory=dict)
+    engine: Any = field(default_factory=lambda: SimpleNamespace(name="torch", precisions={"cnn": "fp32"}))
 
 
 @pytest.fixture

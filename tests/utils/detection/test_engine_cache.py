@@ -1,0 +1,180 @@
+"""Converted networks are made once, verified at each start, and made again when anything is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from utils.base_weights import file_sha256
+from utils.config import Settings
+from utils.detection import engine_cache
+from utils.detection.engine_cache import MANIFEST, cache_folder, cache_key, converted
+from utils.detection.engines import choose_backend, load_engine
+from utils.detection.openvino_engine import OpenVinoEngine
+from utils.detection.parity import TOLERANCE
+from utils.detection.pipeline import analyse, load_analyser
+from utils.detection.torch_engine import TorchEngine
+from utils.errors import ConfigError, WeightsError
+from utils.weights import Version, verify_version
+
+
+@pytest.fixture
+def version(tiny_root: Path) -> Version:
+    return verify_version(tiny_root, "tiny")
+
+
+@pytest.fixture
+def settings(tiny_root: Path, tmp_path: Path, settings_for: Callable[..., Settings]) -> Settings:
+    return settings_for(tiny_root, engine="openvino", engine_cache=str(tmp_path / "engine"))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Conversion is replaced by writing two files; the list has an entry for each time."""
+    folders: list[Path] = []
+
+    def convert(scratch: Path, settings: Settings, root: Path, version: Version) -> dict[str, Any]:
+        folders.append(scratch)
+        for suffix in (".xml", ".bin"):
+            (scratch / f"cnn{suffix}").write_text(f"{len(folders)}{suffix}")
+        files = {path.name: file_sha256(path) for path in scratch.iterdir()}
+        return {"version_sha256": version.sha256, "experts": {"cnn": {"precision": "fp32"}}, "files": files}
+
+    monkeypatch.setattr(engine_cache, "_convert", convert)
+    return folders
+
+
+def test_second_start_takes_what_the_first_made(settings, tiny_root, version, made):
+    first, second = (converted(settings, tiny_root, version) for _ in range(2))
+    assert first == second
+    assert first.precisions == {"cnn": "fp32"}
+    assert first.files["cnn"].read_text() == "1.xml"
+    assert len(made) == 1
+    assert [path.name for path in cache_folder(settings).glob("[!.]*")] == [cache_key(version, "auto")]
+
+
+@pytest.mark.parametrize("damage", ["bytes", "gone", "manifest", "list", "other version", "not json"])
+def test_damaged_cache_is_made_again(settings, tiny_root, version, made, damage):
+    folder = converted(settings, tiny_root, version).files["cnn"].parent
+    manifest = folder / MANIFEST
+    content = json.loads(manifest.read_text())
+    if damage == "bytes":
+        (folder / "cnn.bin").write_text("!.bin")
+    elif damage == "gone":
+        (folder / "cnn.xml").unlink()
+    elif damage == "manifest":
+        manifest.unlink()
+    elif damage == "list":
+        manifest.write_text(json.dumps({**content, "files": {}}))
+    elif damage == "other version":
+        manifest.write_text(json.dumps({**content, "version_sha256": "0" * 64}))
+    else:
+        manifest.write_text("[1, 2")
+    assert converted(settings, tiny_root, version).files["cnn"].read_text() == "2.xml"
+    assert len(made) == 2
+
+
+def test_many_first_starts_at_once_convert_once(settings, tiny_root, version, made):
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(converted(settings, tiny_root, version))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 6
+    assert len(made) == 1
+
+
+def test_what_a_killed_conversion_left_is_no_obstacle(settings, tiny_root, version, made):
+    scratch = cache_folder(settings) / f".{cache_key(version, 'auto')}.tmp"
+    scratch.mkdir(parents=True)
+    (scratch / "cnn.bin").write_text("half")
+    converted(settings, tiny_root, version)
+    assert not scratch.exists()
+
+
+def test_conversion_that_fails_leaves_nothing(settings, tiny_root, version, monkeypatch):
+    def fail(*given: object) -> dict[str, Any]:
+        raise WeightsError("no")
+
+    monkeypatch.setattr(engine_cache, "_convert", fail)
+    with pytest.raises(WeightsError):
+        converted(settings, tiny_root, version)
+    assert [p for p in cache_folder(settings).iterdir() if p.is_dir()] == []
+
+
+def test_every_fact_that_matters_has_a_folder_of_its_own(version, monkeypatch):
+    keys = {cache_key(version, "auto"), cache_key(version, "fp32")}
+    keys.add(cache_key(dataclasses.replace(version, sha256="0" * 64), "auto"))
+    monkeypatch.setattr(engine_cache, "openvino_version", lambda: "another")
+    keys.add(cache_key(version, "auto"))
+    monkeypatch.setattr(engine_cache, "cpu_name", lambda: "another")
+    keys.add(cache_key(version, "auto"))
+    assert len(keys) == 5
+
+
+def test_oldest_are_dropped(settings, tiny_root, version, made):
+    wishes = ["auto", "int8", "bf16", "fp32", "cnn=fp32", "vit=fp32", "lstm=fp32", "resnext=fp32"]
+    for wish in wishes:
+        detection = dataclasses.replace(settings.detection, precision=wish)
+        converted(dataclasses.replace(settings, detection=detection), tiny_root, version)
+    left = {path.parent.name for path in cache_folder(settings).glob(f"*/{MANIFEST}")}
+    assert len(left) == engine_cache.KEPT
+    assert cache_key(version, wishes[-1]) in left
+
+
+def test_tiny_version_runs_converted_from_end_to_end(settings, tiny_root, tmp_path, photo, settings_for):
+    from PIL import Image
+
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    analyser = load_analyser(settings)
+    assert isinstance(analyser.engine, OpenVinoEngine)
+    fast = analyse(tmp_path / "photo.png", analyser)
+    slow = analyse(tmp_path / "photo.png", load_analyser(settings_for(tiny_root)))
+    assert fast.verdict.probability == pytest.approx(slow.verdict.probability, abs=TOLERANCE)
+    assert (fast.settings["engine"], slow.settings["engine"]) == ("openvino", "torch")
+    assert fast.settings["precision"].startswith("cnn=")
+    manifest = json.loads(next(cache_folder(settings).glob(f"*/{MANIFEST}")).read_text())
+    assert manifest["ensemble"]["difference"] <= TOLERANCE
+    assert all(facts["difference"] <= TOLERANCE for facts in manifest["experts"].values())
+
+
+def test_cache_that_cannot_be_written_leaves_torch(settings, tiny_root, version, tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    detection = dataclasses.replace(settings.detection, engine_cache=str(blocked), engine="auto")
+    monkeypatch.setattr("utils.detection.engines.choose_backend", lambda *given, **more: "openvino")
+    chosen = dataclasses.replace(settings, detection=detection)
+    engine, _ = load_engine(chosen, tiny_root, version, device="cpu", threads=1)
+    assert isinstance(engine, TorchEngine)
+    asked = dataclasses.replace(chosen, detection=dataclasses.replace(detection, engine="openvino"))
+    with pytest.raises(ConfigError, match="engine_cache"):
+        load_engine(asked, tiny_root, version, device="cpu", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "tiny", "gpu", "expected"),
+    [
+        ("auto", "cpu", False, True, "openvino"),
+        ("auto", "auto", False, False, "openvino"),
+        ("auto", "auto", False, True, "torch"),
+        ("auto", "cuda", False, True, "torch"),
+        ("auto", "cpu", True, False, "torch"),
+        ("torch", "cpu", False, False, "torch"),
+        ("openvino", "auto", True, True, "openvino"),
+    ],
+)
+def test_backend_follows_engine_and_device(monkeypatch, engine, device, tiny, gpu, expected):
+    monkeypatch.setattr("utils.detection.engines.has_gpu", lambda: gpu)
+    assert choose_backend(engine, device, tiny=tiny) == expected
+
+
+def test_openvino_on_a_gpu_is_refused():
+    with pytest.raises(ConfigError, match="torch or auto"):
+        choose_backend("openvino", "cuda", tiny=False)

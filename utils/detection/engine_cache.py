@@ -1,0 +1,188 @@
+"""Converted networks on disk: made once per version, processor, OpenVINO and precision, and verified at each start.
+
+A folder of the cache holds the graphs and `manifest.json` with their sha256. It is written beside, under a lock, and
+renamed when it is whole; one that does not verify is thrown away and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.base_weights import VIT_SHA256, file_sha256
+from utils.config import Settings
+from utils.detection.openvino_core import cpu_has_bf16, cpu_name, openvino_version
+from utils.errors import WeightsError
+from utils.log import get_logger
+from utils.weights import Version, fsync_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; two first starts at once there convert twice, and one rename wins
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = 1
+"""Raised when conversion changes, so that what older releases made is not taken."""
+MANIFEST = "manifest.json"
+KEPT = 6
+"""Converted versions that are kept; the ones used longest ago go first."""
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A verified folder of the cache.
+
+    Args:
+        files: the graph of each expert, by registry name.
+        precisions: what each computes with.
+        manifest: all that was measured.
+    """
+
+    files: Mapping[str, Path]
+    precisions: Mapping[str, str]
+    manifest: Mapping[str, Any]
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Where converted networks are kept; relative folders start at the repository's root."""
+    chosen = Path(settings.detection.engine_cache or Path(settings.storage.instance_dir) / "engine")
+    return chosen if chosen.is_absolute() else REPOSITORY / chosen
+
+
+def cache_key(version: Version, precision: str) -> str:
+    """Name of the folder for a version on this machine."""
+    facts = [
+        FORMAT, version.sha256, VIT_SHA256, openvino_version(), cpu_name(), cpu_has_bf16(), precision,
+        sorted(version.experts),
+    ]  # fmt: skip
+    return f"{version.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
+
+
+def converted(settings: Settings, root: Path, version: Version) -> Converted:
+    """The converted networks of a version, from the cache, or made now.
+
+    Args:
+        settings: name the cache, the precision and the threads.
+        root: the folder with the versions.
+        version: verified.
+
+    Raises:
+        WeightsError: the version cannot be converted.
+        OSError: the cache cannot be written.
+    """
+    cache, key = cache_folder(settings), cache_key(version, settings.detection.precision)
+    found = read_folder(cache / key, version)
+    if found is not None:
+        return found
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / f".{key}.lock"):
+        found = read_folder(cache / key, version)  # somebody else may just have made it
+        if found is None:
+            shutil.rmtree(cache / key, ignore_errors=True)
+            _make(cache / key, settings, root, version)
+            found = read_folder(cache / key, version)
+        if found is None:
+            raise WeightsError(f"The converted networks of {version.name} cannot be read back.")
+    _drop_oldest(cache, keep=cache / key)
+    return found
+
+
+def read_folder(folder: Path, version: Version) -> Converted | None:
+    """A folder of the cache if it is there and every file has its recorded sha256; None otherwise."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["version_sha256"] != version.sha256:
+            raise ValueError("it is of another version")
+        for name, sha256 in manifest["files"].items():
+            if file_sha256(folder / Path(name).name) != sha256:
+                raise ValueError(f"{name} has other bytes")
+        precisions = {name: str(facts["precision"]) for name, facts in manifest["experts"].items()}
+        files = {name: folder / f"{name}.xml" for name in precisions}
+        if {f"{n}{s}" for n in files for s in (".xml", ".bin")} != set(manifest["files"]):
+            raise ValueError("its manifest does not list what it needs")
+    except FileNotFoundError:
+        if folder.is_dir():
+            log.warning("The converted networks in %s are not whole and are made again.", folder.name)
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("The converted networks in %s are damaged and are made again: %s.", folder.name, error)
+        return None
+    try:
+        os.utime(folder / MANIFEST)  # when it was used last
+    except OSError as error:
+        log.debug("%s is read-only: %s", folder, error)
+    return Converted(files, precisions, manifest)
+
+
+def _make(folder: Path, settings: Settings, root: Path, version: Version) -> None:
+    scratch = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)  # what a killed conversion left; we hold the lock
+    scratch.mkdir()
+    log.warning("Converting the networks of %s for this processor; once, about a minute.", version.name)
+    try:
+        manifest = _convert(scratch, settings, root, version)
+        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        for path in scratch.iterdir():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        fsync_folder(scratch)
+        scratch.rename(folder)
+        fsync_folder(folder.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    said = ", ".join(f"{name} {facts['precision']}" for name, facts in manifest["experts"].items())
+    log.warning("Converted the networks of %s: %s.", version.name, said)
+
+
+def _convert(scratch: Path, settings: Settings, root: Path, version: Version) -> dict[str, Any]:
+    """Run `utils.detection.conversion` in a process of its own and give back its manifest."""
+    command = [
+        sys.executable, "-m", "utils.detection.conversion", "--root", str(root.resolve()), "--version", version.name,
+        "--folder", str(scratch.resolve()), "--precision", settings.detection.precision,
+        "--threads", str(settings.detection.threads),
+    ]  # fmt: skip
+    last: dict[str, Any] = {}
+    with subprocess.Popen(  # noqa: S603 (our own module, no shell)
+        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as child:
+        try:
+            for line in child.stdout or ():
+                last = json.loads(line)
+                if "stage" in last:
+                    log.info("conversion: %s", last["stage"])
+        except BaseException:
+            child.kill()
+            raise
+    if "manifest" not in last:
+        raise WeightsError(last.get("error", f"The conversion ended with code {child.returncode}."))
+    manifest: dict[str, Any] = last["manifest"]
+    return manifest
+
+
+def _drop_oldest(cache: Path, keep: Path) -> None:
+    """Remove what was used longest ago, beyond `KEPT` folders."""
+    times = {path.parent: path.stat().st_mtime for path in cache.glob(f"*/{MANIFEST}")}
+    for folder in sorted(times, key=lambda f: times[f], reverse=True)[KEPT:]:
+        if folder != keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            (cache / f".{folder.name}.lock").unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as stream:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield  # closing the file ends the lock, also when the process is killed

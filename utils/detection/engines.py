@@ -1,0 +1,130 @@
+"""Choose the engine for a version: torch on a GPU, converted networks on a processor."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.config import Settings
+from utils.detection.engine import Engine
+from utils.detection.gate import NumericGate
+from utils.detection.precision import read_precision
+from utils.errors import ConfigError, WeightsCorruptError
+from utils.log import get_logger
+from utils.weights import Version, choose_experts, load_ensemble, read_gate
+
+if TYPE_CHECKING:
+    from models.ensemble_model import Ensemble
+
+log = get_logger(__name__)
+
+
+def load_engine(
+    settings: Settings,
+    root: Path,
+    version: Version,
+    *,
+    device: str,
+    threads: int,
+    experts: tuple[str, ...] | None = None,
+) -> tuple[Engine, dict[str, str]]:
+    """The engine that the settings choose, with a version's networks.
+
+    Args:
+        settings: [detection] engine, precision, engine_cache.
+        root: the folder with the versions.
+        version: verified.
+        device: cpu, cuda or auto.
+        threads: of the processor; 0 uses all cores.
+        experts: that are wanted; None for all.
+
+    Returns:
+        The engine, and for each expert that is not in it a sentence why.
+
+    Raises:
+        WeightsError: no wanted expert is there, or weights do not fit.
+        ConfigError: the device is not there, or does not go with the engine.
+    """
+    read_precision(settings.detection.precision)
+    if choose_backend(settings.detection.engine, device, tiny=version.tiny) == "openvino":
+        try:
+            return _load_openvino(settings, root, version, threads=threads, experts=experts)
+        except OSError as error:
+            if settings.detection.engine == "openvino":
+                raise ConfigError(f"[detection] engine_cache cannot be used: {error}.") from error
+            log.warning("The cache of converted networks cannot be used, so torch computes: %s.", error)
+    return _load_torch(settings, root, version, device=device, threads=threads, experts=experts)
+
+
+def choose_backend(engine: str, device: str, *, tiny: bool) -> str:
+    """torch or openvino.
+
+    `auto` takes torch for tiny test networks too: they take longer to convert than to run.
+
+    Raises:
+        ConfigError: openvino is asked for together with a GPU.
+    """
+    if engine == "openvino" and device == "cuda":
+        raise ConfigError("[detection] engine openvino runs on a processor; for device cuda take torch or auto.")
+    if engine != "auto":
+        return engine
+    return "torch" if tiny or device == "cuda" or (device == "auto" and has_gpu()) else "openvino"
+
+
+def has_gpu() -> bool:
+    """Whether torch finds a GPU; torch is loaded only where a driver for one is installed."""
+    names = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libamdhip64.so")
+    if not any(map(_loads, names)):
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _load_torch(
+    settings: Settings, root: Path, version: Version, *, device: str, threads: int, experts: tuple[str, ...] | None
+) -> tuple[Engine, dict[str, str]]:
+    from utils.detection.torch_engine import TorchEngine  # seconds and hundreds of MB: only where it is needed
+
+    ensemble, missing = load_ensemble(root, version, experts)
+    compiled = settings.detection.gpu_compile == "on"
+    return TorchEngine(ensemble, device=device, threads=threads, compiled=compiled), missing
+
+
+def _load_openvino(
+    settings: Settings, root: Path, version: Version, *, threads: int, experts: tuple[str, ...] | None
+) -> tuple[Engine, dict[str, str]]:
+    from utils.detection.engine_cache import converted
+    from utils.detection.openvino_engine import OpenVinoEngine
+
+    chosen, missing = choose_experts(version, experts)
+    found = converted(settings, root, version)
+    absent = set(chosen) - set(found.files)
+    if absent:
+        raise WeightsCorruptError(f"The converted networks of {version.name} lack {', '.join(sorted(absent))}.")
+
+    def load_networks() -> Ensemble:
+        import torch
+
+        torch.set_num_threads(threads or torch.get_num_threads())
+        return load_ensemble(root, version, experts)[0]
+
+    engine = OpenVinoEngine(
+        {name: found.files[name] for name in chosen},
+        {name: found.precisions[name] for name in chosen},
+        NumericGate(read_gate(version)),
+        load_networks=load_networks,
+        tiny=version.tiny,
+        threads=threads,
+    )
+    return engine, missing

@@ -1,0 +1,97 @@
+"""The fast engine on a processor: converted networks in OpenVINO. Loads no torch unless `networks` is asked for.
+
+The networks come verified from `engine_cache.py`; `conversion.py` made them and measured how far they are from torch.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
+from utils.detection.engine import BatchedEngine
+from utils.detection.gate import NumericGate
+from utils.detection.inputs import InputMaker
+from utils.detection.openvino_core import compile_graph
+from utils.types import Floats, Pixels
+
+if TYPE_CHECKING:
+    from models.ensemble_model import Ensemble
+
+HINTS = {"int8": "f32", "fp32": "f32", "bf16": "bf16"}
+"""What is computed outside the quantised layers, by the name of a precision."""
+
+
+class OpenVinoEngine(BatchedEngine):
+    """Converted networks on this processor.
+
+    Args:
+        files: the graph of each expert, by registry name, verified.
+        precisions: what each of them computes with.
+        gate: of the version.
+        load_networks: makes the ensemble in torch, when somebody asks for `networks`.
+        tiny: the experts are tiny variants.
+        threads: of the processor; 0 uses all cores.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        precisions: Mapping[str, str],
+        gate: NumericGate,
+        *,
+        load_networks: Callable[[], Ensemble],
+        tiny: bool = False,
+        threads: int = 0,
+    ) -> None:
+        super().__init__(gate)
+        self.precisions: Mapping[str, str] = dict(precisions)
+        self._load_networks = load_networks
+        self._networks: weakref.ref[Ensemble] | None = None
+        self._inputs = InputMaker([expert_card(name, tiny=tiny) for name in IMAGE_EXPERTS if name in files], threads)
+        self._experts = {
+            name: compile_graph(path, hint=HINTS[precisions[name]], threads=threads) for name, path in files.items()
+        }
+        self._one_at_a_time = threading.Lock()  # an infer request serves one caller
+
+    @property
+    def networks(self) -> Ensemble:
+        """The ensemble in torch; it is dropped when nobody holds it any more, for it is larger than all the rest."""
+        held = None if self._networks is None else self._networks()
+        if held is None:
+            held = self._load_networks()
+            self._networks = weakref.ref(held)
+        return held
+
+    def image_logits(self, crops: Pixels) -> tuple[Floats, Floats | None]:
+        """See `BatchedEngine.image_logits`."""
+        logits = np.full((len(crops), len(EXPERT_NAMES)), np.nan, np.float32)
+        features = None
+        with self._one_at_a_time:
+            inputs = self._inputs.make(crops)
+            for column, name in enumerate(EXPERT_NAMES):
+                if name in inputs:
+                    logits[:, column], feature = _run(self._experts[name], inputs[name])
+                    if name == "resnext":
+                        features = feature
+        return logits, features
+
+    def sequence_logit(self, features: Floats) -> float:
+        """See `BatchedEngine.sequence_logit`."""
+        if "lstm" not in self._experts:
+            return float("nan")
+        with self._one_at_a_time:
+            return float(_run(self._experts["lstm"], features[None])[0][0])
+
+
+def _run(request: Any, tensor: Floats) -> tuple[Floats, Floats]:
+    request.infer({0: tensor}, share_inputs=True)
+    return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()

@@ -1,0 +1,79 @@
+"""The reference engine: the networks in torch, in fp32 on a processor, in half precision on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+from models.ensemble_model import Ensemble
+from utils.cores import usable_cores
+from utils.detection.engine import BATCH, BatchedEngine
+from utils.detection.gate import NumericGate
+from utils.errors import ConfigError
+from utils.types import Floats, Pixels
+
+GPU_BATCH = 64
+
+
+class TorchEngine(BatchedEngine):
+    """The reference engine.
+
+    On a GPU the experts compute in half precision under autocast, with channels last.
+
+    Args:
+        ensemble: in evaluation mode.
+        device: cpu, cuda or auto (cuda where there is one).
+        threads: of torch on the CPU; 0 uses all cores.
+        compiled: let torch compile the experts; on a GPU only.
+
+    Raises:
+        ConfigError: cuda is asked for and not there.
+    """
+
+    name = "torch"
+
+    def __init__(self, ensemble: Ensemble, *, device: str = "auto", threads: int = 0, compiled: bool = False) -> None:
+        has_cuda = torch.cuda.is_available() if device != "cpu" else False
+        if device == "cuda" and not has_cuda:
+            raise ConfigError("[detection] device is cuda, but torch finds no GPU here.")
+        self.device = "cuda" if has_cuda else "cpu"
+        torch.set_num_threads(threads or usable_cores())
+        self._ensemble = ensemble.to(self.device).eval()
+        if has_cuda:
+            self._ensemble = self._ensemble.to(memory_format=torch.channels_last)
+            if compiled:
+                for name in ("cnn", "resnext", "vit"):
+                    if name in self._ensemble.experts:
+                        self._ensemble.experts[name].compile(dynamic=True)
+        arrays = {key: value.detach().cpu().numpy() for key, value in ensemble.gate.state_dict().items()}
+        super().__init__(NumericGate(arrays), batch=GPU_BATCH if has_cuda else BATCH)
+
+    @property
+    def networks(self) -> Ensemble:
+        """The networks themselves."""
+        return self._ensemble
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """fp16 on a GPU, fp32 on a processor."""
+        return dict.fromkeys(self._ensemble.experts, "fp16" if self.device == "cuda" else "fp32")
+
+    def image_logits(self, crops: Pixels) -> tuple[Floats, Floats | None]:
+        """See `BatchedEngine.image_logits`."""
+        images = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2).float().div(255)
+        with torch.inference_mode(), self._arithmetic():
+            logits, features = self._ensemble.expert_logits(images)
+        return logits.float().cpu().numpy(), None if features is None else features.float().cpu().numpy()
+
+    def sequence_logit(self, features: Floats) -> float:
+        """See `BatchedEngine.sequence_logit`."""
+        with torch.inference_mode(), self._arithmetic():
+            return float(self._ensemble.sequence_logit(torch.from_numpy(features).to(self.device)))
+
+    def _arithmetic(self) -> torch.autocast | nullcontext[None]:
+        if self.device == "cpu":
+            return nullcontext()
+        return torch.autocast("cuda", dtype=torch.float16)
