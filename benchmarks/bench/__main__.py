@@ -6,16 +6,24 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.bench.machine import describe
+from benchmarks.bench.page import document, write_page
 from benchmarks.bench.timing import Row, print_rows
 
 SECTIONS = ("experts", "detection", "decoding", "image", "video", "photos", "server")
 
 
-def measure(names: Sequence[str], *, rounds: int, short: bool, root: Path | None = None) -> list[Row]:
+def measure(
+    names: Sequence[str],
+    *,
+    rounds: int,
+    short: bool,
+    root: Path | None = None,
+    finished: Callable[[list[Row]], None] = print_rows,
+) -> list[Row]:
     """Run sections one after the other.
 
     Args:
@@ -23,6 +31,7 @@ def measure(names: Sequence[str], *, rounds: int, short: bool, root: Path | None
         rounds: see `inside.Bench`.
         short: tiny media and few rounds, on one thread.
         root: a folder of weights other than the configured one.
+        finished: gets the rows of each section at once, so that a run that is cut off has not been in vain.
     """
     import dataclasses
 
@@ -39,12 +48,15 @@ def measure(names: Sequence[str], *, rounds: int, short: bool, root: Path | None
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
         if "server" in names:  # first, while this process holds no networks
             rows += serving.serve(Path(place), settings, short)
+            finished(rows)
         chosen = [name for name in inside.SECTIONS if name in names]
         if chosen:
             bench = inside.Bench(load_analyser(settings), Path(place), rounds, short)
             for name in chosen:
                 print(f"measuring: {name}", file=sys.stderr)
-                rows += inside.SECTIONS[name](bench)
+                of_section = inside.SECTIONS[name](bench)
+                finished(of_section)
+                rows += of_section
     return rows
 
 
@@ -54,31 +66,30 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--rounds", type=int, default=15, help="of what takes less than a second; a third of the rest")
     parser.add_argument("--short", action="store_true", help="tiny networks and media: does it run, not how fast")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the results there, over those of these sections"
-    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
     given = parser.parse_args()
     unknown = sorted(set(given.sections) - set(SECTIONS))
     if unknown:
         parser.error(f"no section is called {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    rows: list[Row] = []
+
+    def finished(of_section: list[Row]) -> None:
+        rows.extend(of_section)
+        print_rows(of_section)
+        if given.json is not None:
+            given.json.write_text(json.dumps(document(rows, describe()), indent=1) + "\n")
+        if given.write:
+            write_page(of_section, describe())
+
     names = given.sections or SECTIONS
     if given.short:
         from benchmarks.reliability.tiny import publish_tiny
 
         with tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
-            rows = measure(names, rounds=2, short=True, root=publish_tiny(Path(place) / "weights"))
+            measure(names, rounds=2, short=True, root=publish_tiny(Path(place) / "weights"), finished=finished)
     else:
-        rows = measure(names, rounds=given.rounds, short=False)
-    print_rows(rows)
-    if given.json is not None:
-        from benchmarks.bench.page import document
-
-        given.json.write_text(json.dumps(document(rows, describe()), indent=1) + "\n")
-    if given.write:
-        from benchmarks.bench.page import write_page
-
-        write_page(rows, describe())
+        measure(names, rounds=given.rounds, short=False, finished=finished)
     return 0
 
 
