@@ -10,9 +10,11 @@ size alone. Whatever they can tell, a network can learn instead of faces. Their 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,6 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -43,7 +44,7 @@ from utils.types import MediaKind
 
 Array = npt.NDArray[np.float64]
 LOW, HIGH = 0.45, 0.55
-FOLDS = 5
+FOLDS = 4
 PROBES = ("rim", "file size", "quantisation", "coding of the rim", "picture size")
 PLAIN, MATCHED = "plain", "matched"
 FRAMES = 4
@@ -99,24 +100,40 @@ def recipes(pack: Pack, per_class: int, *, matched: bool, seed: int = 0) -> dict
         seed: of the draw.
     """
     out: dict[str, list[View]] = {}
-    pictures = pack.select("train", MediaKind.IMAGE)
-    frames = some_frames(pack, FRAMES, seed)
-    sources = sorted({row.source for row in pictures})
-    parts: list[tuple[str, Sequence[PackedCrop]]] = [(s, [r for r in pictures if r.source == s]) for s in sources]
-    parts.append(("clips", frames))
-    for name, rows in parts:
-        if {row.label for row in rows} == {0, 1}:
-            out[f"native, {name}"] = plan_views(rows, per_class=per_class, blends=0, seed=seed + 11, matched=matched)
-        real = [row for row in rows if row.label == 0]
+    everything, clips = pack.select("train", MediaKind.IMAGE), some_frames(pack, FRAMES, seed)
+    share = max(1, per_class // FOLDS)
+    for fold in range(FOLDS):
+        # every fold is drawn by itself: one matched with the others would be told from what they lack
+        pictures = [row for row in everything if fold_of(row.group) == fold]
+        frames = [row for row in clips if fold_of(row.group) == fold]
+        for name, views in _recipes_of(pictures, frames, share, matched=matched, seed=100 * seed + 10 * fold).items():
+            out.setdefault(name, []).extend(views)
+    return {name: views for name, views in out.items() if len({view.label for view in views}) == 2}
+
+
+def fold_of(group: str) -> int:
+    """The fold of a group, 0 to `FOLDS` - 1: the same in every draw."""
+    return int(hashlib.sha256(f"audit {group}".encode()).hexdigest(), 16) % FOLDS
+
+
+def _recipes_of(
+    pictures: Sequence[PackedCrop], frames: Sequence[PackedCrop], per_class: int, *, matched: bool, seed: int
+) -> dict[str, list[View]]:
+    out: dict[str, list[View]] = {}
+    parts = {source: [r for r in pictures if r.source == source] for source in sorted({r.source for r in pictures})}
+    for name, own in (parts | {"clips": list(frames)}).items():
+        if {row.label for row in own} == {0, 1}:
+            out[f"native, {name}"] = plan_views(own, per_class=per_class, blends=0, seed=seed + 1, matched=matched)
+        real = [row for row in own if row.label == 0]
         if real:
-            planned = plan_views(real, per_class=per_class, blends=per_class, seed=seed + 12, matched=matched)
+            planned = plan_views(real, per_class=per_class, blends=per_class, seed=seed + 2, matched=matched)
             out[f"self-blends, {name}"] = planned
     blends = max(1, per_class // 4)
-    whole = plan_views(pictures, per_class=per_class, blends=blends, seed=seed + 13, matched=matched, h264=0.3)
-    out["whole batches"] = whole
-    clips = plan_views(frames, per_class=per_class, blends=blends, seed=seed + 14, matched=matched, h264=0.7)
-    out["whole batches, clips"] = clips
-    return {name: views for name, views in out.items() if len({view.label for view in views}) == 2}
+    for name, rows, coded in (("whole batches", pictures, 0.3), ("whole batches, clips", frames, 0.7)):
+        if {row.label for row in rows} != {0, 1}:
+            continue
+        out[name] = plan_views(rows, per_class=per_class, blends=blends, seed=seed + 3, matched=matched, h264=coded)
+    return out
 
 
 def features_of(pack: Pack, views: Sequence[View]) -> dict[str, Array]:
@@ -145,15 +162,17 @@ def probe(features: Array, labels: Array, groups: Sequence[str], *, rounds: int 
         groups: N names.
         rounds: of the bootstrap.
     """
-    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    folds = StratifiedGroupKFold(min(FOLDS, len(np.unique(codes))), shuffle=True, random_state=0)
+    folds = np.array([fold_of(group) for group in groups])
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300, class_weight="balanced"))
     boosted = HistGradientBoostingClassifier(max_iter=40, max_bins=32, max_depth=3, min_samples_leaf=20, random_state=0)
-    parts = list(folds.split(features, labels, codes))
     figures = []
     for model in (linear, boosted):
         scores = np.zeros(len(labels))
-        for inside, outside in parts:
+        for fold in np.unique(folds):
+            inside, outside = folds != fold, folds == fold
+            if len(np.unique(labels[inside])) < 2:
+                scores[outside] = 0.5
+                continue
             raw = model.fit(features[inside], labels[inside]).predict_proba(features[outside])[:, 1]
             # as ranks: the models of two folds differ in their offset, and by it more than by what they can tell
             scores[outside] = rankdata(raw) / len(raw)
@@ -162,25 +181,51 @@ def probe(features: Array, labels: Array, groups: Sequence[str], *, rounds: int 
 
 
 def audit(
-    pack: Pack, per_class: int, *, seed: int = 0, rounds: int = 300, tell: Callable[[str], None] | None = None
-) -> list[Finding]:
-    """Every probe on every recipe, drawn plainly and matched.
+    pack: Pack,
+    per_class: int,
+    *,
+    seed: int = 0,
+    rounds: int = 300,
+    kept: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Iterator[list[Finding]]:
+    """Every probe on every recipe, drawn plainly and matched; gives all findings so far after each recipe.
 
     Args:
         pack: its training split is audited; the source files must be there.
         per_class: most views per source and label.
         seed: of the draws.
         rounds: of the bootstrap.
+        kept: a file of findings that a stopped audit goes on with.
         tell: receives progress lines.
     """
-    out = []
-    for draw in (PLAIN, MATCHED):
-        for name, views in recipes(pack, per_class, matched=draw == MATCHED, seed=seed).items():
-            found = audit_views(pack, views, name, draw, rounds=rounds)
+    settings = {"per_class": per_class, "seed": seed, "rounds": rounds}
+    out = _read_findings(kept, settings) if kept else []
+    drawn = {draw: recipes(pack, per_class, matched=draw == MATCHED, seed=seed) for draw in (PLAIN, MATCHED)}
+    known = {(finding.recipe, finding.draw) for finding in out}
+    for name in dict.fromkeys([*drawn[PLAIN], *drawn[MATCHED]]):
+        for draw, of_draw in drawn.items():
+            if name not in of_draw or (name, draw) in known:
+                continue
+            found = audit_views(pack, of_draw[name], name, draw, rounds=rounds)
             out += found
+            if kept:
+                with kept.open("a", encoding="utf-8") as stream:
+                    stream.writelines(json.dumps(settings | asdict(finding)) + "\n" for finding in found)
             if tell and found:
                 worst = max(found, key=lambda f: abs(f.worst.value - 0.5))
-                tell(f"{draw}, {name}: {len(views)} views, worst {worst.probe} {worst.worst}")
+                tell(f"{draw}, {name}: {len(of_draw[name])} views, worst {worst.probe} {worst.worst}")
+        yield out
+
+
+def _read_findings(path: Path, settings: Mapping[str, int]) -> list[Finding]:
+    """The findings in a file that were made with the same settings."""
+    out = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        held = json.loads(line)
+        if {name: held.pop(name) for name in settings} == settings:
+            held |= {name: Figure(**held[name]) for name in ("linear", "boosted")}
+            out.append(Finding(**held))
     return out
 
 
@@ -196,7 +241,7 @@ def audit_views(pack: Pack, views: Sequence[View], recipe: str, draw: str, *, ro
     """
     labels = np.array([view.label for view in views], np.float64)
     groups = [pack.rows[view.row].group for view in views]
-    if len(set(groups)) < 2:
+    if len({fold_of(group) for group in groups}) < 2:
         return []
     return [
         Finding(recipe, draw, name, len(views), *probe(features, labels, groups, rounds=rounds))
@@ -268,6 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--notes", type=Path, help="paragraphs that the report ends with, in Markdown")
     parser.add_argument("--out", type=Path, default=Path("docs/leak_audit.md"), help="the report to write")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--rounds", type=int, default=300, help="of the bootstrap")
     chosen = parser.parse_args(arguments)
     from utils.base_weights import FACE_FILE, ensure_base_weights
     from utils.evaluation.datasets import read_samples
@@ -283,13 +329,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ensure_base_weights(base)
         samples = read_samples(chosen.data)
         pack = pack_faces(samples, chosen.packs, CenterFaceDetector(base / FACE_FILE))
-        findings = audit(pack, chosen.per_class, seed=chosen.seed, tell=tell)
+        notes = chosen.notes.read_text(encoding="utf-8").strip().split("\n\n") if chosen.notes else ()
+        what = f"at most {chosen.per_class} views per source and label of the training split of `{chosen.data.name}`."
+        findings: list[Finding] = []
+        kept = chosen.packs.parent / "findings.jsonl"
+        for findings in audit(pack, chosen.per_class, seed=chosen.seed, rounds=chosen.rounds, kept=kept, tell=tell):
+            chosen.out.write_text(audit_markdown(findings, what, notes), encoding="utf-8")
     except TelltaleError as error:
         print(error, file=sys.stderr)
         return 3
-    notes = chosen.notes.read_text(encoding="utf-8").strip().split("\n\n") if chosen.notes else ()
-    what = f"at most {chosen.per_class} views per source and label of the training split of `{chosen.data.name}`."
-    chosen.out.write_text(audit_markdown(findings, what, notes), encoding="utf-8")
     print(chosen.out.read_text(encoding="utf-8"))
     return 1 if failures(findings) else 0
 

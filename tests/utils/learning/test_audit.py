@@ -15,6 +15,7 @@ from utils.learning.audit import (
     PLAIN,
     PROBES,
     Finding,
+    audit,
     audit_markdown,
     audit_views,
     failures,
@@ -123,7 +124,7 @@ def test_probe_of_noise_is_at_chance_and_of_the_label_is_sure():
 
 
 def test_recipes_hold_both_labels_and_whole_batches_are_balanced(make_pack):
-    pack = make_pack(pictures=64, clips=8, frames=4)
+    pack = make_pack(pictures=64, clips=32, frames=2)
     found = recipes(pack, 20, matched=True)
     assert {"native, shots", "self-blends, shots", "native, clips", "whole batches", "whole batches, clips"} <= set(
         found
@@ -172,3 +173,20 @@ def test_matched_views_pair_blends_with_their_originals_and_sizes_with_each_othe
     sizes = {r.row: r.source_px for r in rows}
     means = [np.mean([sizes[v.row] for v in part if not v.blended]) for part in (real, fake)]
     assert abs(means[0] - means[1]) < 25
+
+
+def test_stopped_audit_goes_on_with_its_findings(filed, tmp_path, monkeypatch):
+    kept, asked = tmp_path / "findings.jsonl", []
+
+    def counted(pack, views, name, draw, *, rounds):
+        asked.append((name, draw))
+        return [Finding(name, draw, "rim", len(views), Figure(0.5, 0.4, 0.6), Figure(0.6, 0.5, 0.7))]
+
+    monkeypatch.setattr("utils.learning.audit.audit_views", counted)
+    first = next(audit(filed, 16, kept=kept))
+    assert {f.draw for f in first} == {PLAIN, MATCHED}
+    *_, whole = audit(filed, 16, kept=kept)
+    assert whole[: len(first)] == first
+    assert len(asked) == len(set(asked)) == len(whole)
+    list(audit(filed, 16, seed=1, kept=kept))
+    assert len(asked) == 2 * len(whole), "findings of another draw are not taken"
