@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness compare leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench
+.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness compare leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench test-postgres
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -116,6 +116,11 @@ api-fuzz: setup-dev ## schemathesis over the API: 200 examples per operation (EX
 
 bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/performance.md)
 	@$(PY) -m benchmarks.bench $(ARGS)
+
+test-postgres: setup-dev weights ## The server's tests on PostgreSQL: TELLTALE_TEST_POSTGRES=postgresql+psycopg://user:word@host/db make test-postgres
+	@test -n "$(TELLTALE_TEST_POSTGRES)" || { echo "Name a server in TELLTALE_TEST_POSTGRES; its user must be allowed to make databases."; exit 2; }
+	@$(PY) -m pip install --disable-pip-version-check -q -r requirements-postgres.txt
+	@$(PY) -m pytest tests/web_app/test_postgres.py tests/web_app/jobs $(ARGS)
 
 reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="uploads polling" for some, ARGS=--short)
 	@$(PY) -m benchmarks.reliability $(ARGS)

@@ -28,6 +28,8 @@ from utils.media.headers import read_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.sniff import FORMATS, sniff
 from utils.types import Frame, MediaKind
+from web_app.bare import bare_parts
+from web_app.bare.parts import Content
 from web_app.uploads import display_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -59,6 +61,16 @@ def sniffing(data: bytes) -> None:
         assert header.frames >= 1
         assert isinstance(ends_early(io.BytesIO(data), name), bool)
     assert edit_count(io.BytesIO(data)) >= 0
+
+
+def handing_out(data: bytes) -> None:
+    """What is handed out of a file, for every format: no longer than it, but for an orientation of our own."""
+    for name in FORMATS:
+        try:
+            content = Content(data, bare_parts(data, name))
+        except MediaError:
+            continue
+        assert content.size == sum(map(len, content)) <= len(data) + 64
 
 
 def child_protocol(data: bytes) -> None:
@@ -212,6 +224,7 @@ def _bodies() -> list[bytes]:
 
 TARGETS = {
     "sniff": Target(sniffing, _media_seeds),
+    "handing_out": Target(handing_out, lambda: [*seeds.pictures().values(), *seeds.clips().values()]),
     "child_protocol": Target(child_protocol, _answers),
     "feedback_reader": Target(feedback_reader, _feedback_lines),
     "config_reader": Target(config_reader, lambda: [(ROOT / "config.ini").read_bytes()[:3000], b"[server]\nport=1\n"]),

@@ -235,6 +235,12 @@ def test_keyboard_alone_reaches_everything_in_order(open_page: Open, photo: Give
     page.wait_for_selector(".feedback__thanks")
 
 
+OVERLAPPING = """[...document.querySelectorAll(".entries tbody tr")].filter((row) => {
+  const [one, other] = [".chip", ".entries__number"].map((part) => row.querySelector(part).getBoundingClientRect());
+  return one.right > other.left && other.right > one.left && one.bottom > other.top && other.bottom > one.top;
+}).length"""
+
+
 @pytest.mark.parametrize("width", [320, 390])
 def test_narrow_pages_do_not_scroll_sideways(open_page: Open, photo: Give, clip: Give, width: int) -> None:
     page = open_page(viewport={"width": width, "height": 640})
@@ -246,3 +252,4 @@ def test_narrow_pages_do_not_scroll_sideways(open_page: Open, photo: Give, clip:
     page.click("nav >> text=History")
     page.wait_for_selector(".entries tbody tr")
     assert sideways(page) == 0
+    assert page.evaluate(OVERLAPPING) == 0

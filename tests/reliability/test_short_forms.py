@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("fcntl")
 
 
-@pytest.mark.parametrize("name", ["uploads", "polling", "worker_kills", "upload_kills", "abuse", "faults"])
+@pytest.mark.parametrize("name", ["uploads", "polling", "worker_kills", "upload_kills", "abuse", "faults", "endings"])
 def test_everything_but_speed_holds(name: str) -> None:
     figures = importlib.import_module(f"benchmarks.reliability.{name}").run(True)
     assert figures

@@ -129,7 +129,7 @@ def _png(file: BinaryIO) -> Header:
             break
         size = int.from_bytes(head[:4], "big")
         if head[4:8] == b"acTL":
-            frames = min(int.from_bytes(head[8:12], "big"), MAX_FRAMES + 1)
+            frames = min(max(1, int.from_bytes(head[8:12], "big")), MAX_FRAMES + 1)
         at, blocks, total = at + 12 + size, blocks + 1, total + min(size, end - at)
     return Header(width, height, frames, blocks, total)
 

@@ -21,7 +21,7 @@ HISTORY_ITEM = {
     "created": CREATED, "finished": FINISHED, "error": None, "feedback": None,
     "thumbnail": f"/api/v1/detections/{ID}/thumbnail", "links": LINKS,
 }  # fmt: skip
-FEEDBACK_STATE = {
+FEEDBACK_STATE: dict[str, Any] = {
     "id": ID, "feedback": "incorrect", "actual": "real", "category": "other", "note": "my own photo", "faces": {},
     "state": "waiting", "reason": "No trusted user, and 1 of 3 users who must agree.", "learned_version": None,
     "created": FINISHED,

@@ -104,9 +104,9 @@ class Boxes:
         return found
 
     def count_samples(self, count: int) -> None:
-        """Refuse files of very many samples."""
+        """Refuse files of very many samples, or of more samples than bytes."""
         self._samples += count
-        if self._samples > MAX_SAMPLES:
+        if self._samples > min(MAX_SAMPLES, len(self.data)):
             raise ValueError("too many samples")
 
     # The tables of a track

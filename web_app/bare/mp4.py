@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import struct
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import islice
 
 from web_app.bare import nal
 from web_app.bare.boxes import Box, Boxes, Track
@@ -224,10 +226,13 @@ class _Cleaner:
     def _media_data(self, box: Box, merged: list[tuple[int, int]]) -> None:
         """Blank what is no sample of a kept track."""
         at = box.body
-        for start, end in merged:
-            if end > at and start < box.end:
+        first = max(0, bisect_left(merged, (at, 0)) - 1)  # the range before may reach into this box
+        for start, end in islice(merged, first, None):
+            if start >= box.end:
+                break
+            if end > at:
                 self._blanks.zero(at, max(start, at))
-                at = max(at, min(end, box.end))
+                at = min(end, box.end)
         self._blanks.zero(at, box.end)
 
 
