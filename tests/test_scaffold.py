@@ -42,13 +42,15 @@ def pins(name: str) -> dict[str, str]:
 # requirements
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-docker.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-docker.txt", "requirements-postgres.txt"]
+)
 def test_every_requirement_has_one_exact_version(name):
     assert pins(name)
 
 
 def test_further_requirements_build_on_the_first_without_repeating_it():
-    for name in ("requirements-dev.txt", "requirements-docker.txt"):
+    for name in ("requirements-dev.txt", "requirements-docker.txt", "requirements-postgres.txt"):
         assert "-r requirements.txt" in read(name).splitlines()
         assert not pins(name).keys() & pins("requirements.txt").keys()
 

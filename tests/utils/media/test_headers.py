@@ -45,6 +45,12 @@ def test_counting_ends_above_the_limit(name: str) -> None:
         check_header(io.BytesIO(bombs.PICTURES[name]()), kind, MediaLimits())
 
 
+def test_an_animation_of_no_frames_is_one_picture() -> None:
+    data = seeds.pictures()["apng"]
+    at = data.index(b"acTL") + 4
+    assert read_header(io.BytesIO(data[:at] + bytes(4) + data[at + 4 :]), "png").frames == 1
+
+
 def test_sizes_outside_the_limits() -> None:
     with pytest.raises(MediaDimensionsError):
         check_header(io.BytesIO(bombs.jpeg_of_439_megapixels()), "jpeg", MediaLimits())
