@@ -24,7 +24,7 @@ LABEL_NUMBERS = {"real": 0, "fake": 1}
 
 Signature = str
 ROWS_AT_ONCE = 1000
-REST = 20  # times as long as a look at all voices has taken, until the next look
+REST = 20.0
 
 
 class Judge:
@@ -33,12 +33,14 @@ class Judge:
     Args:
         database: where the rows are.
         rules: what is enough to learn from.
+        rest: times as long as a look at all voices has taken, until the next look.
     """
 
-    def __init__(self, database: Database, rules: QuarantineRules) -> None:
+    def __init__(self, database: Database, rules: QuarantineRules, rest: float = REST) -> None:
         self._database = database
         self._rules = rules
         self._seen: Signature | None = None
+        self._rest = rest
         self._rest_until = 0.0
 
     def judge_if_changed(self) -> bool:
@@ -48,7 +50,7 @@ class Judge:
             return False
         with self._database.read() as session:
             now = signature(session)
-            self._rest_until = time.monotonic() + REST * (time.monotonic() - started)
+            self._rest_until = time.monotonic() + self._rest * (time.monotonic() - started)
             if now == self._seen:
                 return False
             changes = judge_rows(session, self._rules)

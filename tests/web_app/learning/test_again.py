@@ -215,7 +215,7 @@ def test_a_full_disk_lets_the_learning_rest(client: FlaskClient, settings: Setti
 
 def test_a_change_that_bears_no_later_time_is_judged(client: FlaskClient, settings: Settings, parts: Services) -> None:
     accepted(client, settings)
-    judge = Judge(parts.database, QuarantineRules())
+    judge = Judge(parts.database, QuarantineRules(), rest=0.0)
     assert judge.judge_if_changed()
     assert not judge.judge_if_changed()
     with parts.database.write() as session:
