@@ -90,8 +90,10 @@ def test_clip_with_timeline_that_jumps_and_boxes_that_follow(open_page: Open, cl
         page.keyboard.press("ArrowRight")
     assert page.get_attribute(".plot", "aria-valuenow") == "4"
     until(page, "Math.abs(document.querySelector('.stage video').currentTime - 0.875) < 0.01")
-    after = page.locator(".box[data-face='0'] .box__rect").bounding_box()["x"]
-    assert after < before - 5
+    # the box follows once the frame is there, a moment after the time is
+    until(
+        page, f"""document.querySelector(".box[data-face='0'] .box__rect").getBoundingClientRect().x < {before - 5}"""
+    )
     area = page.locator(".plot").bounding_box()
     page.mouse.click(area["x"] + area["width"] - 12, area["y"] + 30)
     assert page.get_attribute(".plot", "aria-valuenow") == "16"
