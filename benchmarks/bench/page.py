@@ -45,7 +45,8 @@ def write_page(rows: Sequence[Row], machine: Mapping[str, str], page: Path = PAG
 
 
 def _tables(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
-    lines = ["Machine: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + ".", ""]
+    lines = ["![Image and video from file to report](images/performance.svg)", ""] if _plotted(rows) else []
+    lines += ["Machine: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + ".", ""]
     for section, of_section in groupby(sorted(rows, key=lambda row: row.section), key=lambda row: row.section):
         lines += [
             f"### {section[0].upper()}{section[1:]}",
@@ -61,13 +62,17 @@ def _tables(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
+def _plotted(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.section in PLOTTED and row.unit == "ms"]
+
+
 def _plot(rows: Sequence[Row], target: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot
 
-    chosen = [row for row in rows if row.section in PLOTTED and row.unit == "ms"]
+    chosen = _plotted(rows)
     if not chosen:
         return
     figure, axes = pyplot.subplots(figsize=(7, 0.45 * len(chosen) + 0.8))
