@@ -57,6 +57,7 @@ examples:
   python inference.py --verify report.json photo.jpg
   python inference.py --realtime 0
   python inference.py --selftest
+  python inference.py --export telltale-onnx
 """
 
 
@@ -194,6 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="INI", help="another configuration file than config.ini")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no remarks on standard error")
     parser.add_argument("--selftest", action="store_true", help="check weights, decoders and a known pair, and stop")
+    parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the networks as ONNX into a new folder")
     parser.add_argument("--verify", type=Path, metavar="REPORT", help="replay a report (JSON) on the one file named")
     parser.add_argument(
         "--realtime", nargs="?", const="0", metavar="SOURCE",
@@ -225,11 +227,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; argparse itself leaves with 2 on a wrong command line."""
     parser = build_parser()
     options = parser.parse_args(argv)
-    alone = options.selftest or options.realtime is not None
+    alone = options.selftest or options.realtime is not None or options.export is not None
     if not options.paths and not alone:
         parser.error("name at least one file, folder or pattern (or --selftest)")
     if options.paths and alone:
-        parser.error(f"{'--selftest' if options.selftest else '--realtime'} takes no files")
+        parser.error("--selftest, --realtime and --export take no files")
     if options.verify is not None and len(options.paths) != 1:
         parser.error("--verify REPORT takes exactly one file")
     if options.output is not None and (options.output.is_dir() or not options.output.parent.is_dir()):
@@ -240,6 +242,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _verify(options)
         if options.realtime is not None:
             return _realtime(options)
+        if options.export is not None:
+            return _export(options)
         return _selftest(options) if options.selftest else _run(options)
     except TelltaleError as error:
         print(error, file=sys.stderr)
@@ -349,6 +353,15 @@ def _realtime(options: argparse.Namespace) -> int:
     except MediaError as error:
         print(error, file=sys.stderr)
         return EXIT_SOME_FAILED
+    return EXIT_OK
+
+
+def _export(options: argparse.Namespace) -> int:
+    from utils.detection.export import export_version
+
+    version = export_version(read_settings(options.config), options.export)
+    if not options.quiet:
+        print(f"Version {version.name} is in {printable(str(options.export))}; its README.md says how to use it.")
     return EXIT_OK
 
 

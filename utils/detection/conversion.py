@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ from models.ensemble_model import Ensemble
 from utils.base_weights import FACE_FILE, file_sha256
 from utils.detection.engine import BATCH, LSTM_COLUMN
 from utils.detection.gate import NumericGate
+from utils.detection.keep_precise import mark_precise, pixel_side
 from utils.detection.openvino_core import cpu_has_bf16
 from utils.detection.openvino_engine import OpenVinoEngine
 from utils.detection.parity import TOLERANCE, difference, parity_crops
 from utils.detection.precision import PRECISIONS, ladder, read_precision
+from utils.detection.quantisation import Ranges, quantise, ranges_file, read_ranges
 from utils.detection.torch_engine import TorchEngine
 from utils.errors import TelltaleError, WeightsError
 from utils.faces.detector import CenterFaceDetector
@@ -40,7 +43,7 @@ SEQUENCE, STRIDE = 16, 4
 Tell = Callable[[str], None]
 
 
-class _Outputs(nn.Module):
+class ExpertOutputs(nn.Module):
     """An expert whose answer is a pair of tensors instead of a dataclass, as graphs need it."""
 
     def __init__(self, expert: nn.Module) -> None:
@@ -78,7 +81,7 @@ def to_graph(name: str, expert: nn.Module, *, tiny: bool) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's remarks about checks of shapes, which do not change here
         graph = openvino.convert_model(
-            _Outputs(expert).eval(), example_input=example, input=[openvino.PartialShape(shape)]
+            ExpertOutputs(expert).eval(), example_input=example, input=[openvino.PartialShape(shape)]
         )
     for port, label in zip(graph.outputs, ("logit", "feature"), strict=True):
         port.get_tensor().set_names({label})
@@ -143,6 +146,7 @@ class Converter:
         folder: gets a graph and its weights per expert.
         stick: what parity is measured on.
         smallest: the smallest precision allowed to each expert.
+        ranges: of the activations, for those that may become int8.
         tell: told what is being done.
         threads: of the processor; 0 uses all cores.
     """
@@ -154,9 +158,11 @@ class Converter:
         stick: Yardstick,
         smallest: Mapping[str, str],
         *,
+        ranges: Mapping[str, Ranges] = MappingProxyType({}),
         tell: Tell = lambda sentence: None,
         threads: int = 0,
     ) -> None:
+        self._ranges = ranges
         self._ensemble, self._folder, self._stick = ensemble, folder, stick
         self._smallest, self._tell, self._threads = smallest, tell, threads
         self._chosen: dict[str, str] = {}
@@ -208,14 +214,25 @@ class Converter:
 
     def _graph(self, name: str, precision: str) -> Any:
         """The graph for a precision; None where it cannot be made."""
-        if precision == "int8":
+        ranges = self._ranges.get(name)
+        if precision == "int8" and ranges is None:
             return None
-        return to_graph(name, self._ensemble.experts[name], tiny=self._ensemble.tiny)
+        graph = to_graph(name, self._ensemble.experts[name], tiny=self._ensemble.tiny)
+        if precision == "int8" and ranges is not None:
+            try:
+                quantise(graph, ranges)
+            except ValueError as error:
+                self._tell(f"{name} has no int8: {error}")
+                return None
+        return graph
 
     def _write(self, name: str, precision: str, graph: Any) -> None:
         import openvino
 
-        openvino.save_model(graph, self._folder / f"{name}.xml", compress_to_fp16=precision == "bf16")
+        path = self._folder / f"{name}.xml"
+        openvino.save_model(graph, path, compress_to_fp16=precision == "bf16")
+        if precision == "bf16" and name in IMAGE_EXPERTS:
+            mark_precise(path, pixel_side(graph))
 
     def _distance(self, name: str) -> float:
         needed = (name, "resnext") if name == "lstm" else (name,)
@@ -271,7 +288,9 @@ def convert_version(
     ensemble, _ = load_ensemble(root, version)
     tell("asking torch about the crops of parity")
     stick = make_yardstick(ensemble, CenterFaceDetector(root / "base" / FACE_FILE, threads=threads or 1), threads)
-    manifest = Converter(ensemble, folder, stick, smallest, tell=tell, threads=threads).run()
+    path = ranges_file(root, version)
+    ranges = read_ranges(path) if path.is_file() else {}
+    manifest = Converter(ensemble, folder, stick, smallest, ranges=ranges, tell=tell, threads=threads).run()
     kept = {f"{expert}{suffix}" for expert in manifest["experts"] for suffix in (".xml", ".bin")}
     manifest["files"] = {file: file_sha256(folder / file) for file in sorted(kept)}
     manifest["version"], manifest["version_sha256"] = version.name, version.sha256
@@ -294,7 +313,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         manifest = convert_version(
-            given.root, given.version, given.folder, read_precision(given.precision),
+            given.root, given.version, given.folder, read_precision(given.precision, bf16=cpu_has_bf16()),
             tell=lambda sentence: say(stage=sentence), threads=given.threads,
         )  # fmt: skip
     except TelltaleError as error:

@@ -21,6 +21,7 @@ from typing import Any
 from utils.base_weights import VIT_SHA256, file_sha256
 from utils.config import Settings
 from utils.detection.openvino_core import cpu_has_bf16, cpu_name, openvino_version
+from utils.detection.quantisation import ranges_file
 from utils.errors import WeightsError
 from utils.log import get_logger
 from utils.weights import Version, fsync_folder
@@ -30,7 +31,7 @@ try:
 except ImportError:  # Windows has no flock; two first starts at once there convert twice, and one rename wins
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when conversion changes, so that what older releases made is not taken."""
 MANIFEST = "manifest.json"
 KEPT = 6
@@ -61,11 +62,11 @@ def cache_folder(settings: Settings) -> Path:
     return chosen if chosen.is_absolute() else REPOSITORY / chosen
 
 
-def cache_key(version: Version, precision: str) -> str:
+def cache_key(root: Path, version: Version, precision: str) -> str:
     """Name of the folder for a version on this machine."""
     facts = [
         FORMAT, version.sha256, VIT_SHA256, openvino_version(), cpu_name(), cpu_has_bf16(), precision,
-        sorted(version.experts),
+        sorted(version.experts), file_sha256(ranges) if (ranges := ranges_file(root, version)).is_file() else "",
     ]  # fmt: skip
     return f"{version.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
 
@@ -80,9 +81,9 @@ def converted(settings: Settings, root: Path, version: Version) -> Converted:
 
     Raises:
         WeightsError: the version cannot be converted.
-        OSError: the cache cannot be written.
+        OSError: the cache cannot be written, or the converting process came to grief.
     """
-    cache, key = cache_folder(settings), cache_key(version, settings.detection.precision)
+    cache, key = cache_folder(settings), cache_key(root, version, settings.detection.precision)
     found = read_folder(cache / key, version)
     if found is not None:
         return found
@@ -165,8 +166,10 @@ def _convert(scratch: Path, settings: Settings, root: Path, version: Version) ->
         except BaseException:
             child.kill()
             raise
-    if "manifest" not in last:
-        raise WeightsError(last.get("error", f"The conversion ended with code {child.returncode}."))
+    if "error" in last:
+        raise WeightsError(last["error"])
+    if "manifest" not in last:  # it was killed, or OpenVINO cannot do this here; the weights need not be to blame
+        raise ChildProcessError(f"the conversion ended with code {child.returncode}")
     manifest: dict[str, Any] = last["manifest"]
     return manifest
 

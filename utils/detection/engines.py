@@ -13,7 +13,7 @@ from utils.detection.gate import NumericGate
 from utils.detection.precision import read_precision
 from utils.errors import ConfigError, WeightsCorruptError
 from utils.log import get_logger
-from utils.weights import Version, choose_experts, load_ensemble, read_gate
+from utils.weights import Version, choose_experts, load_ensemble, read_gate, verify_version, weights_root
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
@@ -51,11 +51,27 @@ def load_engine(
     if choose_backend(settings.detection.engine, device, tiny=version.tiny) == "openvino":
         try:
             return _load_openvino(settings, root, version, threads=threads, experts=experts)
-        except OSError as error:
+        except (OSError, ImportError, RuntimeError) as error:  # of the cache, or OpenVINO's own
             if settings.detection.engine == "openvino":
-                raise ConfigError(f"[detection] engine_cache cannot be used: {error}.") from error
-            log.warning("The cache of converted networks cannot be used, so torch computes: %s.", error)
+                raise ConfigError(f"[detection] engine or engine_cache cannot be used: {error}.") from error
+            log.warning("The openvino engine cannot be used, so torch computes: %s.", error)
     return _load_torch(settings, root, version, device=device, threads=threads, experts=experts)
+
+
+def prepare_version(settings: Settings, name: str) -> None:
+    """Convert the networks of a version where they will be needed converted, so that loading it is quick.
+
+    Raises:
+        WeightsError: the version cannot be used.
+        OSError: the cache cannot be written.
+    """
+    root = weights_root(settings)
+    version = verify_version(root, name)
+    detection = settings.detection
+    if choose_backend(detection.engine, detection.device, tiny=version.tiny) == "openvino":
+        from utils.detection.engine_cache import converted
+
+        converted(settings, root, version)
 
 
 def choose_backend(engine: str, device: str, *, tiny: bool) -> str:

@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.supervised:
         end_with_parent(stop)
 
+    from utils.detection.engines import prepare_version
     from utils.detection.many import Work, analyse_together  # seconds and hundreds of MB: only here
     from utils.detection.pipeline import analyse, load_analyser
 
@@ -74,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     database.close()
     try:
         recover_versions(settings)
-        served = ServedVersion(settings, load_analyser)
+        served = ServedVersion(settings, load_analyser, prepare_version)
         learning = learning_duties(settings, served)
         protections = sandbox_level()
     except TelltaleError as error:

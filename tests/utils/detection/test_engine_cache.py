@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +58,7 @@ def test_second_start_takes_what_the_first_made(settings, tiny_root, version, ma
     assert first.precisions == {"cnn": "fp32"}
     assert first.files["cnn"].read_text() == "1.xml"
     assert len(made) == 1
-    assert [path.name for path in cache_folder(settings).glob("[!.]*")] == [cache_key(version, "auto")]
+    assert [path.name for path in cache_folder(settings).glob("[!.]*")] == [cache_key(tiny_root, version, "auto")]
 
 
 @pytest.mark.parametrize("damage", ["bytes", "gone", "manifest", "list", "other version", "not json"])
@@ -92,7 +94,7 @@ def test_many_first_starts_at_once_convert_once(settings, tiny_root, version, ma
 
 
 def test_what_a_killed_conversion_left_is_no_obstacle(settings, tiny_root, version, made):
-    scratch = cache_folder(settings) / f".{cache_key(version, 'auto')}.tmp"
+    scratch = cache_folder(settings) / f".{cache_key(tiny_root, version, 'auto')}.tmp"
     scratch.mkdir(parents=True)
     (scratch / "cnn.bin").write_text("half")
     converted(settings, tiny_root, version)
@@ -109,13 +111,30 @@ def test_conversion_that_fails_leaves_nothing(settings, tiny_root, version, monk
     assert [p for p in cache_folder(settings).iterdir() if p.is_dir()] == []
 
 
-def test_every_fact_that_matters_has_a_folder_of_its_own(version, monkeypatch):
-    keys = {cache_key(version, "auto"), cache_key(version, "fp32")}
-    keys.add(cache_key(dataclasses.replace(version, sha256="0" * 64), "auto"))
+@pytest.mark.parametrize("last", ['{"stage": "cnn"}', "nothing at all"])
+def test_conversion_that_is_killed_leaves_torch(settings, tiny_root, version, monkeypatch, last):
+    said = f"print({last!r})" if last.startswith("{") else ""
+    child = f"import os, sys\n{said}\nsys.stdout.flush()\nos.kill(os.getpid(), 9)"
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        engine_cache.subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", child], **more)
+    )
+    monkeypatch.setattr("utils.detection.engines.choose_backend", lambda *given, **more: "openvino")
+    detection = dataclasses.replace(settings.detection, engine="auto")
+    engine, _ = load_engine(
+        dataclasses.replace(settings, detection=detection), tiny_root, version, device="cpu", threads=1
+    )
+    assert isinstance(engine, TorchEngine)
+    assert [p for p in cache_folder(settings).iterdir() if p.is_dir()] == []
+
+
+def test_every_fact_that_matters_has_a_folder_of_its_own(tiny_root, version, monkeypatch):
+    keys = {cache_key(tiny_root, version, "auto"), cache_key(tiny_root, version, "fp32")}
+    keys.add(cache_key(tiny_root, dataclasses.replace(version, sha256="0" * 64), "auto"))
     monkeypatch.setattr(engine_cache, "openvino_version", lambda: "another")
-    keys.add(cache_key(version, "auto"))
+    keys.add(cache_key(tiny_root, version, "auto"))
     monkeypatch.setattr(engine_cache, "cpu_name", lambda: "another")
-    keys.add(cache_key(version, "auto"))
+    keys.add(cache_key(tiny_root, version, "auto"))
     assert len(keys) == 5
 
 
@@ -126,7 +145,7 @@ def test_oldest_are_dropped(settings, tiny_root, version, made):
         converted(dataclasses.replace(settings, detection=detection), tiny_root, version)
     left = {path.parent.name for path in cache_folder(settings).glob(f"*/{MANIFEST}")}
     assert len(left) == engine_cache.KEPT
-    assert cache_key(version, wishes[-1]) in left
+    assert cache_key(tiny_root, version, wishes[-1]) in left
 
 
 def test_tiny_version_runs_converted_from_end_to_end(settings, tiny_root, tmp_path, photo, settings_for):
