@@ -39,7 +39,7 @@ def test_every_section_runs(tiny_root: Path) -> None:
     rows = measure(names, rounds=1, short=True, root=tiny_root)
     assert all(math.isfinite(row.value) and row.value >= 0 for row in rows)
     found = {row.section.split(",")[0] for row in rows}
-    assert {"image", "video", "experts", "face detection", "decode", "6 photos"} <= found
+    assert {"image", "video", "vit", "face detection", "decode", "6 photos"} <= found
 
 
 @pytest.mark.slow

@@ -15,11 +15,11 @@ import torch
 
 from benchmarks.bench.media import scene, write_clip, write_photos
 from benchmarks.bench.reference import ReferencePipeline
-from benchmarks.bench.timing import Row, compare, interleave, rows_of
+from benchmarks.bench.timing import Row, compare, rows_of
 from models.ensemble_model import IMAGE_EXPERTS
 from models.registry import get_card, prepare
 from utils.detection.many import analyse_many
-from utils.detection.pipeline import Analyser, analyse
+from utils.detection.pipeline import Analyser, analyse, load_analyser
 from utils.faces.crops import crop_for_networks
 from utils.media import decode_media
 from utils.media.images import decode_image
@@ -58,6 +58,10 @@ class Bench:
             write_clip(path, **small)  # type: ignore[arg-type]
         return path
 
+    def alone(self, expert: str) -> Any:
+        """The product's engine with one expert."""
+        return load_analyser(self.analyser.settings, experts=(expert,)).engine
+
     def crops(self, count: int) -> list[Pixels]:
         """Crops of the portrait, as the experts get them."""
         out: list[Pixels] = []
@@ -70,27 +74,25 @@ class Bench:
 
 
 def experts(bench: Bench) -> list[Row]:
-    """Each image expert in torch at batches of 1 and 16, and the product's engine as a whole."""
+    """Each image expert in torch and in the product's engine, and all of them, at batches of 1 and 16.
+
+    The product's figures include the making of its inputs from crops; torch gets its inputs ready made.
+    """
     networks = ReferencePipeline(bench.analyser).ensemble
+    engines = {name: bench.alone(name) for name in IMAGE_EXPERTS if name in networks.experts}
     rows: list[Row] = []
     for batch in (1, 16):
         crops = np.stack(bench.crops(batch))
         images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div(255)
-        variants: dict[str, Callable[[], object]] = {}
-        for name in IMAGE_EXPERTS:
-            if name in networks.experts:
-                ready = prepare(images, get_card(name, tiny=networks.tiny))
-                variants[f"{name}, torch float32"] = _forward(networks.experts[name], ready)
-        quality = np.zeros((batch, 4), np.float32)
-        variants["the product's engine, all experts"] = (
-            lambda c=crops, q=quality: bench.analyser.engine.score(  # type: ignore[misc]
-                [[crop] for crop in c], [q[i : i + 1] for i in range(len(q))]
-            )
-        )
         rounds = bench.rounds if batch == 1 else bench.slow_rounds
-        times = interleave(variants, rounds)
-        total = [sum(parts) for parts in zip(*list(times.values())[:-1], strict=True)]
-        rows += rows_of(f"experts, batch {batch}", {"all experts, torch float32": total, **times}, {})
+        for name, engine in engines.items():
+            ready = prepare(images, get_card(name, tiny=networks.tiny))
+            product = f"{engine.name} {engine.precisions[name]}"
+            variants = {
+                "torch float32": _forward(networks.experts[name], ready),
+                f"the product: {product}": lambda e=engine, c=crops: e.image_logits(c),  # type: ignore[misc]
+            }
+            rows += compare(f"{name}, batch {batch}", variants, rounds)
     return rows
 
 
