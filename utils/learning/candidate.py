@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from utils.learning.rl_parts import FROZEN, LearnedParts
+from utils.learning.fingerprint import FROZEN
+from utils.learning.rl_parts import LearnedParts
 from utils.tensors import read_tensors
 from utils.weights import CALIBRATION_FILE, Version, publish_version, read_document
 

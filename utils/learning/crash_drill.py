@@ -27,8 +27,9 @@ from utils.errors import TelltaleError
 from utils.learning.cached import CachedItem
 from utils.learning.drill import Arena
 from utils.learning.history import read_history, verify_history
+from utils.learning.learn_settings import LearnSettings
 from utils.learning.promotion import recover, rollback
-from utils.learning.rl_trainer import LearnItem, LearnSettings, train_version
+from utils.learning.rl_trainer import LearnItem, train_version
 from utils.weights import current_name, list_versions, verify_version, weights_root
 
 STEPS, ITEMS = 60, 4

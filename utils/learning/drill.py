@@ -34,11 +34,11 @@ from utils.learning.golden import Lineage, load_lineage, score_golden
 from utils.learning.golden_build import write_lineage
 from utils.learning.golden_gate import GateRules
 from utils.learning.history import read_history, verify_history
+from utils.learning.learn_settings import LearnSettings, learn_settings
 from utils.learning.promotion import lineage_of, rollback
 from utils.learning.quarantine import QuarantineRules, Vote, accepted_votes, count_statuses, judge_votes, rules_of
 from utils.learning.rl_parts import load_parts, probabilities
-from utils.learning.rl_trainer import LearnItem, LearnSettings, train_version
-from utils.learning.rl_tune import learn_settings
+from utils.learning.rl_trainer import LearnItem, train_version
 from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
 EXIT_FAILED = 3

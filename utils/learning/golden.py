@@ -22,8 +22,9 @@ import numpy.typing as npt
 from utils.base_weights import file_sha256
 from utils.errors import TrainingDataError
 from utils.learning.cached import FeatureSet, load_features
+from utils.learning.fingerprint import frozen_fingerprint
 from utils.learning.replay import REPLAY_FILE, load_replay
-from utils.learning.rl_parts import LearnedParts, frozen_fingerprint, probabilities
+from utils.learning.rl_parts import LearnedParts, probabilities
 from utils.metrics import accuracy, auc, ece
 from utils.weights import Version, read_document
 

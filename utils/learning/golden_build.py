@@ -27,6 +27,7 @@ from utils.config import load_settings
 from utils.errors import TelltaleError, TrainingDataError
 from utils.learning.cached import FeatureSet, join_features, pseudonym, save_features
 from utils.learning.features import FeatureStore
+from utils.learning.fingerprint import frozen_fingerprint
 from utils.learning.golden import (
     CHECKSUM_FILE,
     GOLDEN_FILE,
@@ -37,7 +38,7 @@ from utils.learning.golden import (
 from utils.learning.packing import Pack, PackedCrop, load_pack
 from utils.learning.promotion import lineage_of
 from utils.learning.replay import REPLAY_FILE
-from utils.learning.rl_parts import frozen_fingerprint, load_parts
+from utils.learning.rl_parts import load_parts
 from utils.learning.scoring import clip_slices, image_table, score_store
 from utils.learning.views import View
 from utils.weights import current_name, fsync_folder, load_ensemble, verify_version, weights_root

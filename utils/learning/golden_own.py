@@ -9,8 +9,8 @@ from utils.base_weights import file_sha256
 from utils.config import Settings, load_settings
 from utils.errors import TrainingDataError
 from utils.learning.cached import FeatureSet, join_features, save_features
+from utils.learning.fingerprint import frozen_fingerprint
 from utils.learning.rl_items import prepare_item
-from utils.learning.rl_parts import frozen_fingerprint
 from utils.weights import verify_version, weights_root
 
 LEAST = 10

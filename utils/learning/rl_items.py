@@ -19,8 +19,9 @@ from utils.errors import MediaError, TrainingDataError
 from utils.faces.crops import FaceCrop, crop_for_networks
 from utils.learning.cached import CachedItem
 from utils.learning.experts import to_images
+from utils.learning.fingerprint import frozen_fingerprint
 from utils.learning.phash import perceptual_hash
-from utils.learning.rl_parts import VIT_COLUMN, frozen_fingerprint
+from utils.learning.rl_parts import VIT_COLUMN
 from utils.media import decode_media
 from utils.types import Media
 from utils.weights import verify_version, weights_root

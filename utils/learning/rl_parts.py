@@ -6,10 +6,7 @@ weights nor their batch-norm statistics can move. `frozen_fingerprint` says whic
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,28 +16,13 @@ from torch import Tensor, nn
 from models.gating import Gate
 from models.registry import EXPERT_NAMES
 from models.vision_transformer import TapHead
-from utils.base_weights import VIT_SHA256
 from utils.errors import TrainingDataError, WeightsCorruptError
 from utils.learning.cached import FeatureSet
 from utils.tensors import Arrays, load_into, read_tensors
-from utils.weights import CHECKSUMS, GATE_FILE, Version, read_document
+from utils.weights import GATE_FILE, Version
 
 PARTS = ("gate", "heads", "norms")
 VIT_COLUMN = EXPERT_NAMES.index("vit")
-FROZEN = ("cnn", "resnext", "lstm")
-
-
-def frozen_fingerprint(version: Version) -> str:
-    """Sha256 of everything of a version that cached features depend on; versions that share it share their caches."""
-    checksums = read_document(version.folder / CHECKSUMS)
-    facts: dict[str, Any] = {name: checksums.get(f"{name}.safetensors", "") for name in FROZEN}
-    facts["base"] = "tiny" if version.tiny else VIT_SHA256
-    backbone = hashlib.sha256()
-    if "vit" in version.experts:
-        tensors = read_tensors(version.folder / "vit.safetensors")
-        for name in sorted(n for n in tensors if not n.startswith("head.")):
-            backbone.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
-    return hashlib.sha256(json.dumps(facts | {"vit": backbone.hexdigest()}, sort_keys=True).encode()).hexdigest()
 
 
 class LearnedParts(nn.Module):

@@ -19,13 +19,15 @@ import numpy as np
 from utils.errors import NothingNewError, TrainingDataError
 from utils.learning.cached import CachedItem, FeatureSet, join_features, pseudonym
 from utils.learning.candidate import publish_candidate
+from utils.learning.fingerprint import frozen_fingerprint
 from utils.learning.golden import GoldenFigures, Lineage, figures, load_lineage
 from utils.learning.golden_gate import Compared, GateVerdict, judge_candidate
 from utils.learning.history import append_training, read_history
+from utils.learning.learn_settings import LearnSettings
 from utils.learning.promotion import activate, learning_lock, lineage_of, next_name, pointer_lock, recover_locked
 from utils.learning.rl_items import Prepared, prepare_item
-from utils.learning.rl_parts import LearnedParts, frozen_fingerprint, load_parts, probabilities
-from utils.learning.rl_tune import LearnSettings, Progress, Tuned, tune
+from utils.learning.rl_parts import LearnedParts, load_parts, probabilities
+from utils.learning.rl_tune import Progress, Tuned, tune
 from utils.log import get_logger
 from utils.weights import Version, current_name, verify_version
 
@@ -319,7 +321,6 @@ def gather(items: Sequence[LearnItem], lineage: Lineage) -> tuple[FeatureSet, Le
 __all__ = [
     "Candidate",
     "LearnItem",
-    "LearnSettings",
     "Prepared",
     "TrainingOutcome",
     "fine_tune",

@@ -37,10 +37,11 @@ from utils.learning.gate_fit import platt
 from utils.learning.golden import figures
 from utils.learning.golden_build import capped, in_golden_half, join_packs, open_store
 from utils.learning.golden_gate import Compared, judge_candidate
+from utils.learning.learn_settings import LearnSettings
 from utils.learning.loop import Recipe
 from utils.learning.packing import Pack
 from utils.learning.rl_parts import VIT_COLUMN, LearnedParts, probabilities, tensors_of
-from utils.learning.rl_tune import LearnSettings, tune
+from utils.learning.rl_tune import tune
 from utils.learning.views import View
 
 ITEMS, ROUNDS = 200, 5

@@ -1,6 +1,6 @@
 """The worker's side of what the page shows beyond a report: thumbnails, and close-ups of one face.
 
-Only the worker process imports this file's heavy parts, when it builds the handler.
+Only the worker process imports this file's heavy parts, when the first close-up is asked for.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def closeup_handler(settings: Settings, analyser: Callable[[], Analyser]) -> Han
         settings: the whole configuration.
         analyser: the one in use when the job runs.
     """
-    from utils.detection.closeup import look_closer
-
     database = Database.of(settings)
     store = MediaStore(InstancePaths.of(settings).uploads, settings.media.max_file_mb * 1_000_000)
 
     def handle(claim: Claim, progress: Progress) -> dict[str, Any]:
+        from utils.detection.closeup import look_closer  # brings torch, 500 MB, to workers that need it
+
         with database.read() as session:
             subject = find_subject(session, claim.payload)
         return look_closer(store.path(subject.stored_name), analyser(), subject.face, progress=progress).to_dict()

@@ -37,17 +37,18 @@ def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties
         ConfigError: the section [learning] does not fit together.
     """
     from utils.learning.cached import CachedItem
-    from utils.learning.rl_items import prepare_item
-    from utils.learning.rl_parts import frozen_fingerprint
-    from utils.learning.rl_trainer import LearnItem, train_version
-    from utils.learning.rl_tune import learn_settings
+    from utils.learning.fingerprint import frozen_fingerprint
+    from utils.learning.learn_settings import learn_settings
     from utils.weights import verify_version
 
     root, paths = weights_root(settings), InstancePaths.of(settings)
     how = learn_settings(settings.learning)
     known: dict[str, str] = {}
 
+    # what imports torch does so when it is first needed: most workers never learn, and torch takes 500 MB
     def prepare(path: Path, face: int | None) -> Prepared:
+        from utils.learning.rl_items import prepare_item
+
         return prepare_item(path, served.analyser, face=face)
 
     def fingerprint() -> str:
@@ -57,6 +58,8 @@ def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties
         return known[name]
 
     def train(items: Sequence[AcceptedItem], progress: Progress, order: Order) -> dict[str, Any]:
+        from utils.learning.rl_trainer import LearnItem, train_version
+
         learned = [
             LearnItem(
                 detection_id=str(item.row_id),

@@ -15,3 +15,29 @@ import pytest
 def test_module_loads_without_torch(module):
     code = f"import sys, {module}; sys.exit(int('torch' in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+PUT_TOGETHER = """
+import sys
+from types import SimpleNamespace
+from utils.config import Settings, StorageSettings
+from web_app.db import Database
+from web_app.jobs.worker import worker_duties
+from web_app.learning.core import learning_duties
+from web_app.migrations import migrate
+from web_app.paths import InstancePaths
+
+settings = Settings(storage=StorageSettings(instance_dir=sys.argv[1]))
+InstancePaths.of(settings).create()
+migrate(Database.of(settings))
+served = SimpleNamespace(refresh=None, facts=dict, analyser=SimpleNamespace(version="none"))
+learning = learning_duties(settings, served)
+learning.begin()
+worker_duties(settings, served, learning, ())
+sys.exit(int("torch" in sys.modules))
+"""
+
+
+def test_worker_is_put_together_without_torch(tmp_path):
+    """Learning and close-ups bring it in when somebody asks for them."""
+    assert subprocess.run([sys.executable, "-c", PUT_TOGETHER, str(tmp_path)], check=False).returncode == 0

@@ -15,9 +15,10 @@ from skimage.data import astronaut
 
 from utils.faces.crops import PACK_PX
 from utils.learning.cached import CachedItem, FeatureSet
+from utils.learning.fingerprint import frozen_fingerprint
 from utils.learning.golden_build import write_lineage
 from utils.learning.packing import Pack, PackedCrop
-from utils.learning.rl_parts import frozen_fingerprint, load_parts, probabilities
+from utils.learning.rl_parts import load_parts, probabilities
 from utils.learning.rl_trainer import LearnItem
 from utils.types import Floats, Pixels
 from utils.weights import Version, verify_version

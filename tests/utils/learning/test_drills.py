@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 from utils.learning.attacks import ATTACKS
 from utils.learning.crash_drill import easy_items, faults
 from utils.learning.drill import Arena, AttackResult, markdown, run_drill, signs_of
+from utils.learning.learn_settings import LearnSettings
 from utils.learning.quarantine import QuarantineRules, Status, judge_votes
 from utils.learning.rl_parts import load_parts
-from utils.learning.rl_trainer import LearnSettings
 from utils.learning.simulate import ROUNDS, Split, simulate
 from utils.weights import set_current, verify_version
 

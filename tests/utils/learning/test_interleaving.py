@@ -17,8 +17,9 @@ from utils.learning import rl_trainer
 from utils.learning.cached import load_features, save_features
 from utils.learning.golden_build import media_key
 from utils.learning.history import read_history, verify_history
+from utils.learning.learn_settings import LearnSettings
 from utils.learning.promotion import pointer_lock, rollback, serving
-from utils.learning.rl_trainer import LearnSettings, train_version
+from utils.learning.rl_trainer import train_version
 from utils.weights import current_name, remove_scratch, set_current
 
 GENTLE = LearnSettings(steps=60, max_distance=0.5)

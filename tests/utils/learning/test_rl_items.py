@@ -8,9 +8,10 @@ from PIL import Image
 
 from utils.detection.pipeline import analyse, load_analyser
 from utils.errors import TrainingDataError
+from utils.learning.fingerprint import frozen_fingerprint
 from utils.learning.golden_own import add_own
 from utils.learning.rl_items import prepare_item
-from utils.learning.rl_parts import frozen_fingerprint, load_parts, probabilities
+from utils.learning.rl_parts import load_parts, probabilities
 from utils.weights import verify_version
 
 

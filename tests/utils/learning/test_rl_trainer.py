@@ -19,9 +19,10 @@ from utils.learning.features import FeatureStore
 from utils.learning.golden import load_lineage
 from utils.learning.golden_build import in_golden_half, read_views, show
 from utils.learning.history import append_training, read_history, verify_history
+from utils.learning.learn_settings import LearnSettings
 from utils.learning.promotion import learning_lock, lineage_of, promote, recover, rollback
 from utils.learning.rl_parts import load_parts, probabilities
-from utils.learning.rl_trainer import LearnSettings, train_version
+from utils.learning.rl_trainer import train_version
 from utils.learning.rl_tune import distance_between, tune
 from utils.learning.views import View
 from utils.weights import current_name, list_versions, load_ensemble, set_current, verify_version, weights_root

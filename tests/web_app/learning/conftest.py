@@ -24,8 +24,8 @@ from utils.detection.torch_engine import TorchEngine
 from utils.faces.crops import crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector
 from utils.learning.cached import FeatureSet, save_features
+from utils.learning.fingerprint import frozen_fingerprint
 from utils.learning.rl_items import raw_features
-from utils.learning.rl_parts import frozen_fingerprint
 from utils.types import Pixels, Report
 from utils.weights import verify_version
 from web_app.jobs.runner import Progress, run_worker

@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from tests.web_app.learning.hand_in import hand_in_worker, say, wait_for_state
 from utils.config import LearningSettings, Settings
 from utils.errors import ConfigError, WeightsMissingError
+from utils.learning.learn_settings import LearnSettings, learn_settings
 from utils.learning.quarantine import QuarantineRules, rules_of
-from utils.learning.rl_tune import LearnSettings, learn_settings
 from web_app.learning.duties import LearningDuties
 from web_app.learning.examining import UNFORESEEN
 
