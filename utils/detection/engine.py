@@ -87,7 +87,7 @@ class BatchedEngine(ABC):
 
     def __init__(self, gate: NumericGate, *, batch: int = BATCH) -> None:
         self.gate = gate
-        self._batch = batch
+        self.batch = batch
 
     @abstractmethod
     def image_logits(self, crops: Pixels) -> tuple[Floats, Floats | None]:
@@ -114,13 +114,13 @@ class BatchedEngine(ABC):
         """See `Engine.score`; all crops of all people go through the networks together."""
         crops, places = distinct([crop for track in tracks for crop in track])
         parts, seen = [], []
-        for low in range(0, len(crops), self._batch):
-            logits, features = self.image_logits(np.stack(crops[low : low + self._batch]))
+        for low in range(0, len(crops), self.batch):
+            logits, features = self.image_logits(np.stack(crops[low : low + self.batch]))
             parts.append(logits)
             if features is not None:
                 seen.append(features)
             if on_batch is not None:
-                on_batch(min(1.0, (low + self._batch) / len(crops)))
+                on_batch(min(1.0, (low + self.batch) / len(crops)))
         out, start = [], 0
         all_logits = np.concatenate(parts)[places] if parts else np.empty((0, len(EXPERT_NAMES)), np.float32)
         all_features = np.concatenate(seen)[places] if seen else None

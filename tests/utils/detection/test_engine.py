@@ -155,9 +155,10 @@ def test_what_on_batch_raises_ends_the_work(engine):
         told.append(done)
         raise InterruptedError
 
-    crops, quality = person(11, 3 * BATCH)
+    stopped = engine()
+    crops, quality = person(11, 3 * stopped.batch)
     with pytest.raises(InterruptedError):
-        engine().score([crops], [quality], stop)
+        stopped.score([crops], [quality], stop)
     assert told == [pytest.approx(1 / 3)]
     assert len(score(engine(), (crops, quality))) == 1
 
