@@ -22,6 +22,7 @@ from typing import Self
 from utils.errors import BadRequestError, MediaTooLargeError, StorageFullError, UnavailableError
 from utils.log import get_logger
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
+from utils.weights import fsync_folder
 
 PART_SUFFIX = ".part"
 THUMBNAIL_SUFFIX = ".thumb"
@@ -118,9 +119,9 @@ class IncomingFile:
             self._temporary.rename(final)
         except FileNotFoundError as error:
             raise UnavailableError("The half file has been deleted from outside.") from error
-        _fsync_folder(final.parent)
+        fsync_folder(final.parent)
         if new_folder:
-            _fsync_folder(self._folder)
+            fsync_folder(self._folder)
         return StoredFile(name, digest, self._size, media_format)
 
 
@@ -142,7 +143,7 @@ class MediaStore:
         """Make all folders that names can begin with, so that no upload has to bring a new one to the disk."""
         for number in range(256):
             (self.folder / f"{number:02x}").mkdir(exist_ok=True, mode=0o700)
-        _fsync_folder(self.folder)
+        fsync_folder(self.folder)
 
     def incoming(self) -> IncomingFile:
         """A place for one upload."""
@@ -210,12 +211,3 @@ def _remove_if_left(path: Path) -> bool:
 def too_large(max_bytes: int) -> MediaTooLargeError:
     """The refusal of a file above the limit."""
     return MediaTooLargeError(f"The file is larger than {max_bytes / 1e6:g} MB.", limit_bytes=max_bytes)
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from utils.types import Outcome
+from utils.weights import fsync_folder
 
 try:
     import fcntl
@@ -255,7 +256,7 @@ def append_feedback(path: Path, entry: FeedbackEntry | DecisionEntry) -> None:
     finally:
         os.close(descriptor)
     if is_new:
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
 
 
 def read_feedback_log(path: Path) -> FeedbackLog:
@@ -293,11 +294,3 @@ def _locked(descriptor: int) -> Iterator[None]:
     if fcntl is not None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     yield
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

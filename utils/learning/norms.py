@@ -8,7 +8,6 @@ Benchmarks"); patch dropout after Liu et al. 2022, "PatchDropout: Economizing Vi
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from models import get_card, prepare
 from models.vision_transformer import ViTExpert
+from utils.cores import usable_cores
 from utils.learning.experts import Progress, mean_source_auc, smooth_bce, to_images
 from utils.learning.features import batches
 from utils.learning.loop import Batch, Task, fast_bfloat16, fit
@@ -168,7 +168,7 @@ def rendered(
         parts: views of each batch.
         workers: threads.
     """
-    with ThreadPoolExecutor(workers or max(1, (os.cpu_count() or 1) - 1)) as pool:
+    with ThreadPoolExecutor(workers or max(1, usable_cores() - 1)) as pool:
         waiting: deque[tuple[Sequence[View], list[Future[Pixels]]]] = deque()
         try:
             for part in parts:
