@@ -58,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=positive, default=0, help="processor threads (default: all)")
     parser.add_argument("--per-class", type=positive, help="most pictures per source and label")
+    parser.add_argument("--blends", type=positive, help="most self-blended fakes per source")
+    parser.add_argument("--rounds", type=positive, help="times that the pictures are gone through with other views")
     parser.add_argument("--epochs", type=positive, help="most epochs of every expert")
     parser.add_argument("--batch", type=positive, help="batch size of CNN and ResNeXt-50")
     parser.add_argument("--lr", type=positive_rate, help="highest learning rate of CNN and ResNeXt-50")
@@ -84,8 +86,9 @@ def build_parser() -> argparse.ArgumentParser:
 def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     """The plan with what the command line overrides."""
     changes: dict[str, Any] = {}
-    if arguments.per_class:
-        changes["per_class"] = arguments.per_class
+    for name in ("per_class", "blends", "rounds"):
+        if value := getattr(arguments, name):
+            changes[name] = value
     for part in ("cnn", "resnext", "vit", "lstm"):
         wanted: dict[str, Any] = {"seed": arguments.seed}
         if arguments.epochs:

@@ -167,7 +167,7 @@ def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tm
 
 
 def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
-    norms = ("--vit-norms", "--patch-dropout", 0.25, "--h264", 0.3)
+    norms = ("--vit-norms", "--patch-dropout", 0.25, "--h264", 0.3, "--rounds", 2)
     code, said, errors = call("--data", mixed, "--tiny", "--run", tmp_path / "clips", "--seed", 5, *norms)
     assert code == 0, errors
     assert said["version"] == "clips"
@@ -177,6 +177,8 @@ def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
     assert card["training"]["plan"]["norms"]["patch_dropout"] == 0.25
     assert (tmp_path / "clips" / "vit_norms" / "metrics.jsonl").is_file()
     assert not (tmp_path / "clips" / "vit").exists(), "the head was trained with the norms"
+    first, second = ((tmp_path / "clips" / "features" / n / "views.txt").read_text() for n in ("train", "train_2"))
+    assert first != second
     analyser = load_analyser(
         load_settings(environ={"TELLTALE_WEIGHTS__DIR": str(root), "TELLTALE_WEIGHTS__VERSION": "clips"})
     )
@@ -261,7 +263,7 @@ def test_help_loads_nothing_heavy(script):
 
 @pytest.mark.parametrize(
     "wrong", [["--epochs", "0"], ["--batch", "-1"], ["--lr", "0"], ["--lr", "inf"], ["--per-class", "x"],
-     ["--h264", "1"], ["--patch-dropout", "-0.1"]],
+     ["--rounds", "0"], ["--h264", "1"], ["--patch-dropout", "-0.1"]],
 )  # fmt: skip
 def test_senseless_numbers_are_refused_at_once(wrong):
     with pytest.raises(SystemExit):
@@ -270,10 +272,11 @@ def test_senseless_numbers_are_refused_at_once(wrong):
 
 def test_command_line_overrides_the_plan():
     arguments = train.build_parser().parse_args(
-        ["--data", ".", "--epochs", "3", "--batch", "7", "--lr", "0.5", "--per-class", "11", "--seed", "4"]
-    )
+        ["--data", ".", "--epochs", "3", "--batch", "7", "--lr", "0.5", "--per-class", "11", "--seed", "4",
+         "--rounds", "3", "--blends", "5"]
+    )  # fmt: skip
     plan = train.adjusted(TrainingPlan(), arguments)
-    assert plan.per_class == 11
+    assert (plan.per_class, plan.blends, plan.rounds) == (11, 5, 3)
     assert {r.epochs for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {3}
     assert {r.seed for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {4}
     assert (plan.cnn.batch, plan.resnext.batch, plan.cnn.lr) == (7, 7, 0.5)

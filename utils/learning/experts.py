@@ -20,7 +20,7 @@ from models.lstm_model import TemporalLSTM
 from models.resnext_model import ResNeXtExpert
 from models.vision_transformer import ViTExpert
 from utils.learning.features import Stored, batches
-from utils.learning.loop import Batch, Recipe, Task, fit
+from utils.learning.loop import Batch, Recipe, Task, fast_bfloat16, fit
 from utils.learning.views import View
 from utils.metrics import auc
 
@@ -185,13 +185,13 @@ def train_student(
     targets = targets - targets.mean(0)  # what all faces share would dominate the cosine
     targets /= np.linalg.norm(targets, axis=1, keepdims=True) + 1e-6
     student = Student(expert, card.feature_size, targets.shape[1]).to(memory_format=torch.channels_last)
-    pixels, labels = train.load("pixels"), train.labels()
+    labels = train.labels()
 
     def make(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng([recipe.seed, epoch])
         for chosen in batches(len(labels), recipe.batch, rng):
             order = np.sort(chosen)
-            part = np.array(pixels[order])
+            part = np.array(train.take("pixels", order), np.uint8)
             flips = rng.random(len(part)) < 0.5
             part[flips] = part[flips][:, :, ::-1]
             images = frame(epoch, part, rng)
@@ -216,7 +216,8 @@ def train_student(
         return mean_source_auc(calib.views, scores)
 
     steps = max(1, len(labels) // recipe.batch)
-    fit(student, Task(make, steps, loss_of, score_of), recipe, folder, device=device, progress=progress)
+    task = Task(make, steps, loss_of, score_of)
+    fit(student, task, recipe, folder, device=device, bfloat16=fast_bfloat16(device), progress=progress)
     return expert
 
 

@@ -32,18 +32,27 @@ class Featurizer(Protocol):
 
 
 class TorchFeaturizer:
-    """The reference: the ViT as the product runs it."""
+    """The reference: the ViT as the product runs it.
 
-    def __init__(self, expert: ViTExpert, device: str = "cpu", *, tiny: bool = False) -> None:
+    Args:
+        expert: the ViT.
+        device: cpu or cuda.
+        tiny: it is the tiny variant.
+        bfloat16: mixed precision, for what is only learned from; what is measured is computed without.
+    """
+
+    def __init__(self, expert: ViTExpert, device: str = "cpu", *, tiny: bool = False, bfloat16: bool = False) -> None:
         self._expert = expert.eval().to(device)
         self._device = device
+        self._bfloat16 = bfloat16
         self._card = get_card("vit", tiny=tiny)
 
     def __call__(self, batch: Pixels) -> tuple[Halves, Halves]:
         images = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float().div(255).to(self._device)
-        with torch.inference_mode():
+        mixed = torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._bfloat16)
+        with torch.inference_mode(), mixed:
             tokens, embedding = self._expert.tap_and_embed(prepare(images, self._card))
-        return tokens.cpu().numpy().astype(np.float16), embedding.cpu().numpy().astype(np.float16)
+        return tokens.cpu().half().numpy(), embedding.cpu().half().numpy()
 
 
 class FeatureStore:
@@ -114,6 +123,10 @@ class FeatureStore:
         """The finished rows of `pixels`, `tokens`, `embedding` or `quality`, memory-mapped."""
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")[: self.done]  # type: ignore[no-any-return]
 
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        """Some finished rows of what `load` gives, in the order of `rows`, in memory."""
+        return np.asarray(self.load(name)[rows])
+
     def labels(self) -> npt.NDArray[np.float32]:
         """(N,) float32 labels of the finished rows."""
         return np.array([view.label for view in self.views[: self.done]], np.float32)
@@ -130,6 +143,17 @@ class JoinedStore:
         """As `FeatureStore.load`, in memory when there is more than one store."""
         parts = [store.load(name) for store in self._stores]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        """As `FeatureStore.take`; reads only these rows, so that the whole need not fit into memory."""
+        ends = np.cumsum([len(store.labels()) for store in self._stores])
+        held_by = np.searchsorted(ends, rows, side="right")
+        parts = [
+            store.take(name, rows[held_by == number] - (ends[number - 1] if number else 0))
+            for number, store in enumerate(self._stores)
+        ]
+        order = np.argsort(np.argsort(held_by, kind="stable"), kind="stable")  # where each row lies in the parts
+        return np.concatenate(parts)[order]
 
     def labels(self) -> npt.NDArray[np.float32]:
         """(N,) float32 labels."""
@@ -153,6 +177,10 @@ class SelectedStore:
         """As `FeatureStore.load`, in memory."""
         return np.asarray(self._store.load(name)[self._rows])
 
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        """As `FeatureStore.take`."""
+        return self._store.take(name, self._rows[rows])
+
     def labels(self) -> npt.NDArray[np.float32]:
         """(N,) float32 labels."""
         return self._store.labels()[self._rows]
@@ -164,6 +192,8 @@ class Stored(Protocol):
     views: tuple[View, ...]
 
     def load(self, name: str) -> npt.NDArray[np.generic]: ...
+
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]: ...
 
     def labels(self) -> npt.NDArray[np.float32]: ...
 

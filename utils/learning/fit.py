@@ -23,12 +23,13 @@ from utils.learning.experts import new_network, train_cnn, train_lstm, train_res
 from utils.learning.features import FeatureStore, JoinedStore, Stored, TorchFeaturizer
 from utils.learning.holdout import as_figures, holdout_markdown, leave_out_each
 from utils.learning.leaks import find_twins, without_names, without_twins
+from utils.learning.loop import fast_bfloat16
 from utils.learning.norms import some_frames, train_norms, trained_norms
 from utils.learning.pace import counter
 from utils.learning.packing import Pack, pack_faces
 from utils.learning.plan import TrainingPlan
 from utils.learning.publishing import Trained, assemble, finish, state_arrays
-from utils.learning.views import SEED_STEP, plan_views
+from utils.learning.views import SEED_STEP, View, plan_views
 from utils.log import get_logger
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
 from utils.types import MediaKind
@@ -37,6 +38,8 @@ from utils.weights import load_vit_base, require_new_name, verify_version
 log = get_logger(__name__)
 Tell = Callable[[str], None]
 NORMS_FOLDER = "vit_norms"
+ROUND_STEP = 10
+"""Distance between the seeds of two rounds of views."""
 
 
 def train_all(
@@ -116,7 +119,7 @@ def measure_unseen(
         return {}
     if len({view.source for view in val.views}) < 2:
         return {}
-    train = JoinedStore([stores[n] for n in ("train", "train_video") if n in stores])
+    train = training_views(stores)
     clips = stores.get("val_clips")
     rows = leave_out_each(
         train, stores["calib"], val, clips, pack.rows, plan.vit, run / "holdout", tiny=plan.tiny, progress=tell
@@ -169,35 +172,55 @@ def _check_splits(pack: Pack) -> None:
 def make_stores(
     pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str, tell: Tell
 ) -> dict[str, FeatureStore]:
-    """Features of all splits, as `train`, `train_video`, `calib`, `calib_hard`, `val`, `calib_clips`, `val_clips`."""
+    """Features of all splits, as `train`, `train_video`, `calib`, `calib_hard`, `val`, `calib_clips`, `val_clips`.
+
+    Further rounds of the training views are `train_2`, `train_video_2` and so on.
+    """
     image = MediaKind.IMAGE
-    own = SEED_STEP * plan.vit.seed
-    frames = some_frames(pack, plan.frames_per_clip, own)
-    coded, clips = plan.h264, plan.h264_clips
-    stored, few, everything = plan.per_class, plan.calib_per_class, 10**9
-    pictures = pack.select("train", image)
-    views = {
-        "train": plan_views(
-            pictures, per_class=stored, blends=plan.blends, seed=1 + own, h264=coded, matched=plan.matched
-        ),
-        "train_video": plan_views(
-            frames, per_class=stored, blends=plan.blends, seed=6 + own, h264=clips, matched=plan.matched
-        ),
+    few, everything = plan.calib_per_class, 10**9
+    coded = plan.h264
+    views: dict[str, list[View]] = {}
+    for number in range(plan.rounds):
+        views |= _round_views(pack, plan, number)
+    views |= {
         "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
         "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
         "val": plan_views(pack.select("val", image), per_class=everything, blends=0, seed=4, clean=True, balance=False),
         "calib_clips": clean_clips(pack, "calib"),
         "val_clips": clean_clips(pack, "val"),
     }
-    featurizer = TorchFeaturizer(reference, device, tiny=plan.tiny)
+    exact = TorchFeaturizer(reference, device, tiny=plan.tiny)
+    quick = TorchFeaturizer(reference, device, tiny=plan.tiny, bfloat16=fast_bfloat16(device))
     stores = {}
     for name, of_store in views.items():
         if not of_store:
             continue
         store = FeatureStore(run / "features" / name, of_store)
+        featurizer = quick if name.startswith("train") else exact
         store.extract(pack, featurizer, counter(tell, f"features of {name}", len(of_store)))
         stores[name] = store
     return stores
+
+
+def _round_views(pack: Pack, plan: TrainingPlan, number: int) -> dict[str, list[View]]:
+    """The views of one round of training, from 0, by the name of their store."""
+    own = SEED_STEP * plan.vit.seed + ROUND_STEP * number
+    suffix = f"_{number + 1}" if number else ""
+    parts = {
+        "train": (pack.select("train", MediaKind.IMAGE), 1, plan.h264),
+        "train_video": (some_frames(pack, plan.frames_per_clip, own), 6, plan.h264_clips),
+    }
+    return {
+        name + suffix: plan_views(
+            rows, per_class=plan.per_class, blends=plan.blends, seed=seed + own, h264=coded, matched=plan.matched
+        )
+        for name, (rows, seed, coded) in parts.items()
+    }
+
+
+def training_views(stores: Mapping[str, Stored]) -> JoinedStore:
+    """All rounds of training pictures and frames as one store."""
+    return JoinedStore([store for name, store in stores.items() if name.startswith("train")])
 
 
 def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str, tell: Tell) -> ViTExpert:
@@ -245,7 +268,7 @@ def train_experts(
     tell: Tell,
 ) -> dict[str, Arrays]:
     """Train the experts and give their weights as they will be stored; the ViT is trained unless its norms were."""
-    train = JoinedStore([stores[n] for n in ("train", "train_video") if n in stores])
+    train = training_views(stores)
     calib = stores["calib"]
     vit = reference.cpu()
     if plan.norms is None:

@@ -45,8 +45,9 @@ class TrainingPlan:
 
     Args:
         per_class: most views per source and label whose ViT features are stored; ViT head, CNN and ResNeXt-50 learn
-            from these. Half a second each on one processor core.
+            from these. Half a second each on one processor core, a tenth where it multiplies bfloat16 matrices.
         blends: most self-blended fakes per source among them.
+        rounds: how often the training pictures are gone through, each time as `per_class` and `blends` other views.
         calib_per_class: most calibration pictures per source and label.
         frames_per_clip: frames of a training clip that the image experts learn from.
         clip_blends: self-blended fakes made of each real training clip for the LSTM.
@@ -65,6 +66,7 @@ class TrainingPlan:
 
     per_class: int = 2000
     blends: int = 500
+    rounds: int = 1
     calib_per_class: int = 300
     frames_per_clip: int = 6
     clip_blends: int = 2

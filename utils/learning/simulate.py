@@ -86,6 +86,9 @@ class _Held:
     def load(self, name: str) -> npt.NDArray[np.generic]:
         return np.asarray(getattr(self._features, name))
 
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        return self.load(name)[rows]
+
     def labels(self) -> npt.NDArray[np.float32]:
         return self._features.labels
 

@@ -9,7 +9,7 @@ import torch
 from models import create_network
 from models.vision_transformer import ViTExpert
 from utils.learning import features
-from utils.learning.features import FeatureStore, JoinedStore, TorchFeaturizer, batches
+from utils.learning.features import FeatureStore, JoinedStore, SelectedStore, TorchFeaturizer, batches
 from utils.learning.views import plan_views, render
 from utils.types import MediaKind
 
@@ -87,6 +87,19 @@ def test_joined_stores_lie_one_after_another(small, tmp_path):
     assert len(joined.load("embedding")) == len(joined.labels()) == len(views)
 
 
+def test_rows_are_taken_from_whichever_part_holds_them(small, tmp_path):
+    pack, views = small
+    parts = [FeatureStore(tmp_path / f"{i}", views[low : low + 4]) for i, low in enumerate((0, 4, 8))]
+    for part in parts:
+        part.extract(pack, Countdown())
+    joined = JoinedStore(parts)
+    wanted = np.array([9, 0, 4, 3, 8, 4])
+    for name in ("pixels", "quality"):
+        assert np.array_equal(joined.take(name, wanted), joined.load(name)[wanted])
+    some = SelectedStore(joined, np.arange(len(joined.views)) % 2 == 0)
+    assert np.array_equal(some.take("embedding", np.array([4, 1])), joined.load("embedding")[[8, 2]])
+
+
 def test_batches_are_full_random_and_without_repeats():
     drawn = list(batches(10, 3, np.random.default_rng(0)))
     assert [len(b) for b in drawn] == [3, 3, 3]
@@ -101,3 +114,12 @@ def test_tiny_reference_gives_tokens_of_the_head(make_pack):
     assert tokens.dtype == embedding.dtype == np.float16
     with torch.inference_mode():
         assert vit.head(torch.from_numpy(tokens.astype(np.float32))).logit.shape == (2,)
+
+
+def test_mixed_precision_is_near_the_reference(make_pack):
+    vit = create_network("vit", tiny=True)
+    assert isinstance(vit, ViTExpert)
+    pixels = make_pack(pictures=4).pixels
+    exact, mixed = (TorchFeaturizer(vit, tiny=True, bfloat16=b)(pixels)[0].astype(np.float32) for b in (False, True))
+    assert not np.array_equal(exact, mixed)
+    assert np.abs(exact - mixed).max() < 0.05 * np.abs(exact).max()
