@@ -31,15 +31,18 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 @dataclass(frozen=True)
 class Look:
-    """One way to look at the pages: window size in pixels, and the preferred colours."""
+    """One way to look at the pages: window size in pixels, the preferred colours, and whether it is a phone."""
 
     name: str
     width: int
     height: int
     scheme: str
+    phone: bool = False
 
 
-LOOKS = (Look("light", 1180, 860, "light"), Look("dark", 1180, 860, "dark"), Look("phone", 390, 800, "light"))
+LOOKS = (
+    Look("light", 1180, 860, "light"), Look("dark", 1180, 860, "dark"), Look("phone", 390, 800, "light", phone=True),
+)  # fmt: skip
 
 
 def main() -> int:
@@ -128,7 +131,7 @@ def take_all(base: str, media: list[Path], browser: str, looks: list[Look], targ
         for look in looks:
             context = chromium.new_context(
                 viewport={"width": look.width, "height": look.height}, color_scheme=look.scheme,
-                reduced_motion="reduce", storage_state=state,
+                reduced_motion="reduce", storage_state=state, is_mobile=look.phone, has_touch=look.phone,
             )  # fmt: skip
             page = context.new_page()
             page.set_default_timeout(STEP_MS)
@@ -173,8 +176,9 @@ def visit(page: Any, base: str, addresses: dict[str, str], target: Callable[[str
     page.goto(f"{base}history")
     page.wait_for_selector(".entries tbody tr")
     shoot("history")
-    page.goto(f"{base}model")
-    shoot("model")
+    for name in ("model", "learning", "live"):
+        page.goto(f"{base}{name}")
+        shoot(name)
 
 
 def reduce_colours(path: Path) -> None:

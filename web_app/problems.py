@@ -1,4 +1,7 @@
-"""Every failure of the API as problem JSON (RFC 9457) with our code; what nobody foresaw is logged, never shown."""
+"""Every failure of the API as problem JSON (RFC 9457) with our code; what nobody foresaw is logged, never shown.
+
+A browser that asks for a page gets a page instead.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ from utils.errors import (
     UnavailableError,
 )
 from utils.log import get_logger
+from web_app.pages.failure import PROBLEM_MIME, failure_page, wants_page
 
-MIME = "application/problem+json"
+MIME = PROBLEM_MIME
 API_PREFIX = "/api/"
 DATABASE_RETRY_S = 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -28,7 +32,7 @@ log = get_logger(__name__)
 
 
 def install(app: Flask) -> None:
-    """Answer errors of an application: as problem JSON below /api, as the framework does elsewhere."""
+    """Answer errors of an application: as problem JSON, and as a page where a browser asks for one outside /api."""
     app.register_error_handler(TelltaleError, problem_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(OperationalError, _database_error)
@@ -38,9 +42,12 @@ def install(app: Flask) -> None:
 
 def problem_response(error: TelltaleError) -> Response:
     """The answer for one of our errors; the fact `retry_after_s` becomes the header Retry-After."""
-    response = current_app.response_class(
-        current_app.json.dumps({**error.to_problem(), "instance": request.path}), error.status, mimetype=MIME
-    )
+    if not request.path.startswith(API_PREFIX) and wants_page():
+        response = failure_page(error)
+    else:
+        response = current_app.response_class(
+            current_app.json.dumps({**error.to_problem(), "instance": request.path}), error.status, mimetype=MIME
+        )
     if "retry_after_s" in error.facts:
         response.headers["Retry-After"] = str(error.facts["retry_after_s"])
     return response
@@ -70,7 +77,7 @@ class HttpError(TelltaleError):
 
 
 def _http_error(error: HTTPException) -> HTTPException | Response:
-    if not request.path.startswith(API_PREFIX):
+    if not (request.path.startswith(API_PREFIX) or wants_page()):
         return error
     known = _KNOWN.get(error.code or 500)
     response = problem_response(known(error.description or "") if known else HttpError(error))

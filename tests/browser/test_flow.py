@@ -198,6 +198,9 @@ def test_unknown_detection_is_told(open_page: Open) -> None:
     page = open_page("detections/missing")
     page.wait_for_selector(".problem")
     assert "Code not_found" in page.inner_text(".problem")
+    assert page.inner_text(".dead-end h2") == "There is no such analysis"
+    page.click("text=Go to the history")
+    page.wait_for_selector(".empty")
 
 
 def test_theme_follows_the_system_and_the_switch_is_remembered(open_page: Open) -> None:

@@ -49,6 +49,8 @@ def test_flow_over_the_real_server(open_page: Callable[..., Any], photo: Give, c
     page.wait_for_selector(".item:has-text('clip.webm')[data-state=done]")
     page.wait_for_selector(".item:has-text('damaged.jpg')[data-state=failed]")
     assert "Code media_corrupt" in page.inner_text(".item[data-state=failed]")
+    table = page.request.get(str(page.locator("#queue-csv:visible").evaluate("a => a.href"))).text()
+    assert ("photo.jpg" in table, "clip.webm" in table, "damaged.jpg" in table) == (True, True, False)
     page.click(".item:has-text('clip.webm') >> text=Show result")
     page.wait_for_selector(".stage video")
     page.locator(".plot").press("End")
@@ -95,3 +97,4 @@ def test_flow_over_the_real_server(open_page: Callable[..., Any], photo: Give, c
     assert page.request.get(str(page.locator("footer >> text=API").evaluate("a => a.href"))).ok
     page.click("text=damaged.jpg")
     page.wait_for_selector("text=Code media_corrupt")
+    assert page.inner_text(".dead-end h2") == "This file could not be analysed"

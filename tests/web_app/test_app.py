@@ -215,6 +215,41 @@ def test_a_database_that_refuses_has_a_code(
     assert ("Retry-After" in answer.headers) == (status == 503)
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_a_browser_gets_a_page_for_what_is_not_there(client: FlaskClient) -> None:
+    answer = client.get("/nothing", headers=BROWSER)
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    text = answer.get_data(as_text=True)
+    assert "There is no page here" in text
+    assert 'href="/history"' in text
+    assert client.get("/api/nothing", headers=BROWSER).mimetype == "application/problem+json"
+    assert "There is no page here" not in client.get("/nothing").get_data(as_text=True)
+
+
+def test_a_reader_without_the_right_gets_a_page(client: FlaskClient) -> None:
+    answer = client.get("/review", headers=BROWSER, environ_base={"REMOTE_ADDR": "203.0.113.7"})
+    assert answer.status_code == 403
+    assert "This page is not for you" in answer.get_data(as_text=True)
+
+
+def test_a_page_that_fails_says_so_also_without_a_database(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OperationalError("SELECT", {}, Exception("database is locked"))
+
+    def fail_rights() -> frozenset[str]:
+        raise OperationalError("SELECT", {}, Exception("database is locked"))
+
+    monkeypatch.setitem(app.view_functions, "pages.learning", fail)
+    monkeypatch.setattr("web_app.pages.learning.caller", fail_rights)
+    answer = client.get("/learning", headers=BROWSER)
+    assert (answer.status_code, answer.mimetype, "Retry-After" in answer.headers) == (503, "text/html", True)
+    assert "The server cannot do this at the moment" in answer.get_data(as_text=True)
+
+
 def test_links_keep_a_prefix(client: FlaskClient) -> None:
     answer = upload(client, media_bytes("mp4"), environ_overrides={"SCRIPT_NAME": "/telltale"})
     links = answer.get_json()["links"]

@@ -61,22 +61,27 @@ def decide(
         outcome = Outcome.INCONCLUSIVE
     elif probability >= fake_above:
         outcome = Outcome.FAKE
-        reasons.append(Notice("above_band", f"The probability of manipulation lies above {fake_above:.0%}."))
+        reasons.append(Notice("above_band", f"The probability of manipulation lies above {per_cent(fake_above)}."))
     elif probability <= real_below:
         outcome = Outcome.REAL
-        reasons.append(Notice("below_band", f"The probability of manipulation lies below {real_below:.0%}."))
+        reasons.append(Notice("below_band", f"The probability of manipulation lies below {per_cent(real_below)}."))
     else:
         outcome = Outcome.INCONCLUSIVE
         reasons.append(
             Notice(
                 "within_band",
-                f"Between {real_below:.0%} and {fake_above:.0%} real and manipulated faces were confused too often "
-                "on validation data to decide.",
+                f"Between {per_cent(real_below)} and {per_cent(fake_above)} real and manipulated faces were confused "
+                "too often on validation data to decide.",
             )
         )
     reasons += _expert_reasons(experts)
     reasons += [Notice("expert_missing", f"{e.title} is missing: {e.missing_because}") for e in missing]
     return Verdict(outcome, HEADLINES[outcome], probability, interval, tuple(reasons))
+
+
+def per_cent(share: float) -> str:
+    """A share in 0..1 as whole per cent, which no line break may part: `38 %`."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _not_applicable(expert: ExpertScore) -> bool:
@@ -85,16 +90,16 @@ def _not_applicable(expert: ExpertScore) -> bool:
 
 
 def _expert_reasons(experts: Sequence[ExpertScore]) -> list[Notice]:
-    available = [e for e in experts if e.available and e.probability is not None]
+    available = [(e, e.probability) for e in experts if e.available and e.probability is not None]
     if not available:
         return []
-    weightiest = max(available, key=lambda e: e.weight)
-    shares = [e.probability for e in available if e.probability is not None]
+    weightiest, alone = max(available, key=lambda pair: pair[0].weight)
+    shares = [probability for _, probability in available]
     reasons = [
         Notice(
             "weightiest_expert",
-            f"{weightiest.title}, which looks at {weightiest.looks_at}, counted most ({weightiest.weight:.0%}) and "
-            f"gives {weightiest.probability:.0%}.",
+            f"{weightiest.title}, which looks at {weightiest.looks_at}, counted most ({per_cent(weightiest.weight)}); "
+            f"by itself it gives {per_cent(alone)}.",
         )
     ]
     if max(shares) - min(shares) > 0.6:

@@ -24,7 +24,7 @@ from utils.learning.quarantine import Status
 from web_app.db import Database, DetectionRow, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
 from web_app.paths import InstancePaths
 
-NOT_LOOKED_AT = "The worker has not looked at this medium yet."
+NOT_LOOKED_AT = "It waits for its first check. Nothing is learned from it until then."
 CHUNK = 500  # ids per statement; databases bound the number of parameters
 
 

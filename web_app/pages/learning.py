@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, abort, current_app, render_template
+from sqlalchemy.exc import OperationalError
 
 from utils.errors import UnauthorizedError
 from web_app.learning.stats import learning_stats
@@ -31,7 +32,10 @@ def rights() -> dict[str, bool]:
     if EXTENSION in current_app.extensions:
         try:
             scopes = caller().scopes
-        except UnauthorizedError:  # the sign-in form is for readers without rights
+        except (
+            UnauthorizedError,
+            OperationalError,
+        ):  # the sign-in form; a page that says why
             scopes = frozenset()
     return {"may_moderate": "moderate" in scopes, "may_administer": "admin" in scopes}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from utils.config import Settings
 from utils.weights import CARD_FILE, current_name, read_document, weights_root
-from web_app.pages.texts import text
+from web_app.pages.texts import catalogue, text
 
 NONE = "–"
 JOINED = ("clips", "pictures")  # sets of the scorecard that join several sources
@@ -30,6 +30,17 @@ class ScoreRow:
     false_alarms: str
     called_fake: str
     misses: str
+
+
+@dataclass(frozen=True)
+class UnseenRow:
+    """One source that was left out of a training: figures of a network that had seen it, and of one that had not."""
+
+    name: str
+    auc_known: str
+    auc_unseen: str
+    false_alarms_known: str
+    false_alarms_unseen: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,7 @@ class ModelView:
     notes: tuple[str, ...]
     terms: tuple[str, ...]
     scores: tuple[ScoreRow, ...]
+    unseen: tuple[UnseenRow, ...]
     sources: tuple[SourceRow, ...]
     experts: tuple[ExpertRow, ...]
 
@@ -86,6 +98,7 @@ def read_model(settings: Settings) -> ModelView:
         notes=tuple(map(str, card.get("notes", ()))),
         terms=tuple(map(str, data.get("terms", ()))),
         scores=tuple(_score_row(key, validation[key]) for key in sorted(validation, key=_joined_last)),
+        unseen=tuple(_unseen_row(*item) for item in sorted(_mapping(card, "validation_of_unseen_sources").items())),
         sources=_source_rows(_mapping(data, "crops")),
         experts=tuple(_expert_row(key, expert, validation) for key, expert in _mapping(card, "experts").items()),
     )
@@ -109,12 +122,19 @@ def decimal(figure: Sequence[float] | None) -> str:
     return f"{value} ({low} to {high})"
 
 
+def _clips_last(item: tuple[str, object]) -> tuple[bool, str]:
+    return item[0].startswith("video:"), item[0]
+
+
 def _joined_last(name: str) -> tuple[bool, str]:
     return name in JOINED, name
 
 
 def _set_title(name: str) -> str:
-    return str(text(f"model.sets.{name}")) if name in JOINED else name
+    """A set or source in words where the catalogue has them; `video:x` is the clips of source x."""
+    source = name.removeprefix("video:")
+    title = str(text(f"model.sets.{source}")) if source in catalogue()["model"]["sets"] else source
+    return title if source == name else str(text("model.clips_of", source=title))
 
 
 def _score_row(name: str, figures: Mapping[str, Any]) -> ScoreRow:
@@ -130,6 +150,16 @@ def _score_row(name: str, figures: Mapping[str, Any]) -> ScoreRow:
     )
 
 
+def _unseen_row(name: str, figures: Mapping[str, Any]) -> UnseenRow:
+    return UnseenRow(
+        name=_set_title(name),
+        auc_known=decimal(figures.get("auc_known")),
+        auc_unseen=decimal(figures.get("auc_unseen")),
+        false_alarms_known=percent(figures.get("false_alarms_known")),
+        false_alarms_unseen=percent(figures.get("false_alarms_unseen")),
+    )
+
+
 def _source_rows(crops: Mapping[str, Any]) -> tuple[SourceRow, ...]:
     """From keys such as `train dfdc fake`."""
     counts: dict[str, dict[str, int]] = defaultdict(dict)
@@ -140,7 +170,8 @@ def _source_rows(crops: Mapping[str, Any]) -> tuple[SourceRow, ...]:
             counts[source][f"{split}_{label}"] = int(count)
     columns = ("train_real", "train_fake", "calib_real", "calib_fake")
     return tuple(
-        SourceRow(source, *(found.get(column, 0) for column in columns)) for source, found in sorted(counts.items())
+        SourceRow(_set_title(source), *(found.get(column, 0) for column in columns))
+        for source, found in sorted(counts.items(), key=_clips_last)
     )
 
 

@@ -16,6 +16,7 @@ from web_app.reports import words
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 INK = {"red": "#a3231b", "green": "#1a6437", "amber": "#7a5200", "slate": "#3f4c5a"}
+COLUMNS, FACT_COLUMNS = (84, 234, 90, 85), (100, 393)  # points; the text is 493 wide
 MISSING = "\N{WHITE SQUARE}"
 _LOCK = threading.Lock()  # reportlab keeps its fonts in one table of the process
 
@@ -77,7 +78,10 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
 
     body = ParagraphStyle("body", fontName=FONT, fontSize=9, leading=12.5)
     small = ParagraphStyle("small", parent=body, fontSize=7.5, leading=10, textColor="#4b5968")
-    heading = ParagraphStyle("heading", parent=body, fontName=BOLD, fontSize=11, leading=15, spaceBefore=10)
+    point = ParagraphStyle("point", parent=body, leftIndent=9, firstLineIndent=-9, spaceBefore=2)
+    heading = ParagraphStyle(
+        "heading", parent=body, fontName=BOLD, fontSize=11, leading=15, spaceBefore=12, spaceAfter=3
+    )
     title = ParagraphStyle("title", parent=heading, fontSize=15, leading=19, spaceBefore=0)
 
     def text(value: str, style: Any = body) -> Any:
@@ -86,27 +90,44 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
     analysis = document["analysis"]
     verdict = analysis["verdict"]
     tone = ParagraphStyle("verdict", parent=title, textColor=INK[words.TONES[verdict["outcome"]]])
-    story = [
-        text("Telltale · report of one analysis", small), text(document["name"], title), Spacer(1, 6),
+    judged = [
         text(verdict["headline"], tone), text(words.verdict_sentence(verdict)),
-        *(text(f"• {reason['text']}") for reason in verdict["reasons"]),
+        *(text(f"• {reason['text']}", point) for reason in verdict["reasons"]),
+    ]  # fmt: skip
+    story = [
+        text("Telltale · report of one analysis", small), text(document["name"], title), Spacer(1, 8),
+        _frame(judged, tone.textColor), Spacer(1, 4),
     ]  # fmt: skip
     for face in analysis["faces"]:
         rows = [("Network", "Looks at", "Alone", "Weight"), *words.expert_rows(face["experts"])]
         block = [
-            text(f"Face {face['id'] + 1}: {face['verdict']['headline']}", heading),
+            text(f"Person {face['id'] + 1}: {face['verdict']['headline']}", heading),
             text(words.verdict_sentence(face["verdict"])),
-            _table([[text(cell) for cell in row] for row in rows], (80, 230, 90, 90)),
+            _table(
+                [[text(cell, small if index == 0 else body) for cell in row] for index, row in enumerate(rows)], COLUMNS
+            ),
         ]
         story.append(KeepTogether(block))
     for name, facts in (("Input", words.input_facts(document)), ("Method", words.method_facts(document))):
         story.append(text(name, heading))
-        story.append(_table([[text(fact.name, small), text(fact.value)] for fact in facts], (100, 390)))
-    story += [text(f"• {notice['text']}") for notice in analysis["notices"]]
+        story.append(_table([[text(fact.name, small), text(fact.value)] for fact in facts], FACT_COLUMNS))
+    story += [text(f"• {notice['text']}", point) for notice in analysis["notices"]]
     story.append(text("Limits of the method", heading))
-    story += [text(f"• {limit}") for limit in document["limits"]]
+    story += [text(f"• {limit}", point) for limit in document["limits"]]
     story += [Spacer(1, 8), text(f"Check with the JSON form of this report: {document['reproduce']}", small)]
     return story
+
+
+def _frame(parts: list[Any], colour: Any) -> Any:
+    """The verdict, in a box with a broad left edge of its colour."""
+    from reportlab.platypus import Table
+
+    style = [
+        ("BOX", (0, 0), (-1, -1), 1, colour), ("LINEBEFORE", (0, 0), (0, -1), 6, colour),
+        ("LEFTPADDING", (0, 0), (-1, -1), 14),
+        ("TOPPADDING", (0, 0), (-1, -1), 8), ("BOTTOMPADDING", (0, 0), (-1, -1), 10),
+    ]  # fmt: skip
+    return Table([[parts]], colWidths=(sum(COLUMNS),), style=style, hAlign="LEFT")
 
 
 def _table(rows: list[list[Any]], widths: tuple[int, ...]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 TONES = {"fake": "red", "real": "green", "inconclusive": "amber", "no_face": "slate"}
@@ -26,6 +27,11 @@ def span(interval: list[float] | tuple[float, float] | None) -> str:
     return "—" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
 
 
+def moment(stamp: str) -> str:
+    """An ISO 8601 time for people: `2026-01-02 03:04:05 UTC`."""
+    return datetime.fromisoformat(stamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def input_facts(document: dict[str, Any]) -> list[Fact]:
     """What was analysed."""
     media = document["analysis"]["media"]
@@ -44,7 +50,7 @@ def method_facts(document: dict[str, Any]) -> list[Fact]:
     """How it was analysed: versions, times and settings."""
     analysis, model = document["analysis"], document["model"]
     facts = [
-        Fact("Analysed", document["analysed"]),
+        Fact("Analysed", moment(document["analysed"])),
         Fact("Report", document["id"]),
         Fact("Telltale", document["telltale_version"]),
         Fact("Networks", model["version"]),

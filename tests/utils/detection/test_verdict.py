@@ -103,7 +103,7 @@ def test_weightiest_expert_and_disagreement_are_named():
     answer = verdict(0.5, apart)
     assert codes(answer) == ["within_band", "weightiest_expert", "experts_disagree"]
     assert answer.reasons[1].text.startswith("RESNEXT")
-    assert "(70%)" in answer.reasons[1].text
+    assert "(70\N{NO-BREAK SPACE}%)" in answer.reasons[1].text
     assert "experts_disagree" not in codes(verdict(0.5))
 
 

@@ -35,20 +35,27 @@ def settings_of(folder: Path, card: dict[str, Any]) -> Settings:
 def test_card_becomes_rows(tmp_path: Path) -> None:
     model = read_model(settings_of(tmp_path, CARD))
     assert (model.version, model.made, model.notes, model.terms) == ("v9", "2026-01-02", ("A note.",), ("Research.",))
-    assert [row.name for row in model.scores] == ["lab", "all pictures"], "joined sets stand last"
+    assert [row.name for row in model.scores] == ["lab", "All pictures"], "joined sets stand last"
     lab, joined = model.scores
     assert (lab.auc, lab.called_fake.replace("\u00a0", " ")) == (".900 (.850 to 1.000)", "3.4 % (1.0 to 7.0)")
     assert lab.decided.replace("\u00a0", " ") == "64 %"
     assert (joined.auc, joined.misses) == ("–", "–")
     assert [(row.name, row.train_real, row.train_fake, row.calib_real) for row in model.sources] == [
-        ("lab", 5, 7, 0), ("video:x", 0, 0, 2),
+        ("lab", 5, 7, 0), ("Clips: x", 0, 0, 2),
     ]  # fmt: skip
     assert model.experts[0].aucs == (("lab", ".800 (.700 to .900)"),)
 
 
+def test_sources_that_a_training_left_out(tmp_path: Path) -> None:
+    figures = {"auc_known": None, "auc_unseen": [0.7, 0.6, 0.8], "false_alarms_unseen": [0.38, 0.33, 0.44]}
+    (row,) = read_model(settings_of(tmp_path, {"validation_of_unseen_sources": {"lfw": figures}})).unseen
+    assert (row.name, row.auc_known, row.auc_unseen) == ("LFW photos", "–", ".700 (.600 to .800)")
+    assert (row.false_alarms_known, row.false_alarms_unseen.replace("\u00a0", " ")) == ("–", "38.0 % (33.0 to 44.0)")
+
+
 def test_empty_card_gives_an_empty_page(tmp_path: Path) -> None:
     model = read_model(settings_of(tmp_path, {"tiny": True}))
-    assert (model.scores, model.sources, model.experts, model.made) == ((), (), (), "–")
+    assert (model.scores, model.unseen, model.sources, model.experts, model.made) == ((), (), (), (), "–")
 
 
 def test_figures_as_text() -> None:

@@ -1,5 +1,6 @@
 // The start page: files come in by drop, dialog or paste, wait their turn, and the result is shown below.
 
+import { csvUrl } from "./api.js";
 import { readLimits } from "./files.js";
 import { QueueItem } from "./queue.js";
 import { showResult } from "./result.js";
@@ -13,12 +14,21 @@ const input = document.getElementById("file");
 const queue = document.getElementById("queue");
 const list = document.getElementById("queue-list");
 const result = document.getElementById("result");
+const csv = document.getElementById("queue-csv");
 const limits = readLimits(section);
 const items = [];
 let shown = null;
 let reader = false; // the reader has picked a result; later ones no longer replace it
 
+/** With several results, one table of them all. */
+function offerTable() {
+  const ids = items.filter((item) => item.detection).map((item) => item.detection.id);
+  csv.hidden = ids.length < 2;
+  csv.href = csvUrl({ ids: ids.join(",") });
+}
+
 function show(item, asked) {
+  offerTable();
   if (!asked && (reader || (shown && shown !== item))) return;
   reader ||= asked;
   shown = item;
@@ -30,6 +40,7 @@ function remove(item) {
   item.release();
   item.element.remove();
   items.splice(items.indexOf(item), 1);
+  offerTable();
   if (shown === item) {
     shown = null;
     result.replaceChildren();

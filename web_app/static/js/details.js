@@ -3,6 +3,8 @@
 import { bytes, clock, date, h, milliseconds, percent } from "./dom.js";
 import { T } from "./strings.js";
 
+const DERIVED = "face_px_log2"; // says the same as face_px
+
 const row = (term, value, code = false) =>
   value === null || value === undefined
     ? null
@@ -27,7 +29,7 @@ function times(timesMs) {
 }
 
 function quality(face) {
-  const entries = face ? Object.entries(face.quality) : [];
+  const entries = face ? Object.entries(face.quality).filter(([name]) => name !== DERIVED) : [];
   if (!entries.length) return null;
   return h(
     "table",

@@ -1,6 +1,6 @@
 // The permalink page: loads one analysis, or follows it to its end when it is not finished yet.
 
-import { followJob, getDetection } from "./api.js";
+import { followJob, getDetection, url } from "./api.js";
 import { h } from "./dom.js";
 import { problem } from "./problem.js";
 import { describe } from "./progress.js";
@@ -25,6 +25,23 @@ async function load() {
   }
 }
 
+/** Why there is no result, under a heading, with the ways on from here. */
+function failure(error) {
+  const missing = error.status === 404;
+  return h(
+    "section",
+    { class: "dead-end", "aria-labelledby": "dead-end-title" },
+    h("h2", { id: "dead-end-title", text: missing ? T.detection.missing : T.detection.failed }),
+    problem(error),
+    h(
+      "div",
+      { class: "row" },
+      h("a", { class: "button button--primary", href: url(""), text: T.detection.start }),
+      h("a", { class: "button", href: url("history"), text: T.detection.history }),
+    ),
+  );
+}
+
 container.replaceChildren(h("p", { class: "note", text: T.detection.loading }));
 try {
   const detection = await load();
@@ -34,5 +51,5 @@ try {
   });
 } catch (error) {
   container.setAttribute("aria-busy", "false");
-  container.replaceChildren(problem(error));
+  container.replaceChildren(failure(error));
 }

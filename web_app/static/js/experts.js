@@ -3,8 +3,6 @@
 import { h, percent, place, share } from "./dom.js";
 import { T } from "./strings.js";
 
-const tone = (probability, threshold) => (probability >= threshold ? "fake" : "real");
-
 function available(expert, threshold) {
   return h(
     "li",
@@ -19,7 +17,6 @@ function available(expert, threshold) {
       "div",
       {
         class: "expert__bar",
-        "data-tone": tone(expert.probability, threshold),
         role: "img",
         "aria-label": T.expert.aria(expert.title, percent(expert.probability), share(expert.weight)),
       },

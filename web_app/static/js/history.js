@@ -85,7 +85,7 @@ function row(item) {
   const line = h(
     "tr",
     {},
-    h("td", { class: "entries__name" }, h("div", {}, preview(item), h("a", { class: "filename", href: permalink(item.id), text: item.name }))),
+    h("td", { class: "entries__name" }, h("div", {}, preview(item), h("a", { class: "filename", href: permalink(item.id), title: item.name, text: item.name }))),
     h("td", { class: "entries__verdict" }, state(item)),
     h("td", { class: "entries__number", text: p === null || p === undefined ? "–" : percent(p) }),
     h("td", { class: "entries__date" }, h("time", { datetime: item.created, text: date(item.created) })),
@@ -142,6 +142,7 @@ async function load() {
     if (wanted.page > last) return go({ page: last });
     container.replaceChildren(answer.items.length ? table(answer) : empty(filtered));
     clear.hidden = !answer.items.length && !filtered;
+    form.hidden = clear.hidden; // nothing to look for
     csv.hidden = !answer.items.length;
     csv.href = csvUrl(chosen);
     showPager(answer);

@@ -37,6 +37,7 @@ async function start() {
     return say(T.live.refused(error.message || error.name));
   }
   camera.srcObject = stream;
+  camera.parentElement.toggleAttribute("data-on", true);
   await camera.play();
   scores = [];
   [at("start").disabled, at("stop").disabled] = [true, false];
@@ -49,6 +50,7 @@ function stop() {
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
   camera.srcObject = null;
+  camera.parentElement.toggleAttribute("data-on", false);
   at("boxes").replaceChildren();
   [at("start").disabled, at("stop").disabled] = [false, true];
   say(T.live.off);

@@ -17,6 +17,7 @@ export class QueueItem {
     Object.assign(this, { file, limits, onShow, onRemove, state: "waiting", detection: null, jobId: null });
     this.address = URL.createObjectURL(file);
     this.build();
+    this.track.hidden = true; // until it runs
     this.buttons.append(this.button(T.action.dismiss, "close", () => this.onRemove(this), true));
     this.say(T.job.waiting);
   }

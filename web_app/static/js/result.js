@@ -27,11 +27,11 @@ function actions(detection, onDeleted) {
   return h(
     "nav",
     { class: "row actions", "aria-label": T.action.title },
-    h("a", { class: "button", href: link }, icon("link"), h("span", { text: T.action.link })),
+    link !== location.pathname && h("a", { class: "button", href: link }, icon("link"), h("span", { text: T.action.link })),
     ["html", "pdf", "json"].map((format) =>
       h("a", { class: "button", href: reportUrl(detection.id, format) }, icon("download"), h("span", { text: T.action.report[format] })),
     ),
-    h("button", { class: "button", type: "button", onclick: remove }, icon("trash"), h("span", { text: T.action.remove })),
+    h("button", { class: "button button--delete", type: "button", onclick: remove }, icon("trash"), h("span", { text: T.action.remove })),
   );
 }
 

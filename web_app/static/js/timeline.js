@@ -1,14 +1,15 @@
 // The scores of a video over time, one line per person; a click or an arrow key jumps to the frame.
 
-import { clock, h, percent, s } from "./dom.js";
+import { clock, h, percent, s, share } from "./dom.js";
 import { T } from "./strings.js";
 
 const HEIGHT = 132;
-const PAD = { left: 8, right: 8, top: 10, bottom: 22 };
+const PAD = { left: 46, right: 8, top: 10, bottom: 22 };
 
 function drawAxes(width, duration, threshold, x, y) {
   const parts = [0, 0.5, 1].map((p) => s("line", { class: "plot__grid", x1: PAD.left, x2: width - PAD.right, y1: y(p), y2: y(p) }));
   parts.push(s("line", { class: "plot__threshold", x1: PAD.left, x2: width - PAD.right, y1: y(threshold), y2: y(threshold) }));
+  for (const p of [0, 0.5, 1]) parts.push(s("text", { class: "plot__label", x: PAD.left - 8, y: y(p) + 4, "text-anchor": "end", text: share(p) }));
   const steps = Math.max(1, Math.min(5, Math.floor(width / 120)));
   for (let i = 0; i <= steps; i += 1) {
     const time = (duration * i) / steps;
