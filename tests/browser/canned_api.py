@@ -1,7 +1,8 @@
 """A small app with the real pages and canned answers of the REST API, for tests of the page alone.
 
 The reports are real `Report` values, so that the page is held to the same contract as the server. What becomes of an
-upload is decided by its name: `portrait`, `open`, `landscape`, `clip`, `broken`; a name with `slow` waits in the queue.
+upload is decided by its name: `portrait`, `open`, `landscape`, `clip`, `broken`; a name with `slow` waits in the queue,
+one with `endless` is never finished.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Desk:
             return {**job, "state": "cancelled", "position": None}
         if "slow" in entry.name or age < 0.3:
             return job
+        if "endless" in entry.name:
+            return {**job, "state": "running", "stage": "experts", "fraction": 0.6, "position": None}
         if age < 1:
             return {
                 **job,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from tests.browser.media import make_photo
 
@@ -153,6 +154,30 @@ def test_several_files_one_is_cancelled_and_events_fall_back_to_polling(open_pag
     page.locator(".item", has_text="at-once").locator("text=Show result").click()
     assert page.inner_text(".verdict__title") == "No face found"
     assert page.evaluate("document.activeElement.className") == "verdict__title"
+
+
+def test_upload_and_running_analysis_are_cancelled(app: Flask, open_page: Open, photo: Give) -> None:
+    page = open_page()
+    page.wait_for_load_state()
+    held: list[Any] = []
+    page.route("**/api/detect", lambda route: held.append(route))  # the upload never ends
+    page.set_input_files("#file", [photo("portrait.jpg")])
+    page.wait_for_selector(".item[data-state=active]")
+    while not held:
+        page.wait_for_timeout(20)
+    page.click("text=Cancel")
+    page.wait_for_selector(".item[data-state=cancelled]")
+    page.unroute("**/api/detect")
+    page.click("text=Try again")
+    page.wait_for_selector(".verdict")
+
+    page.set_input_files("#file", [photo("endless.jpg")])
+    endless = page.locator(".item", has_text="endless.jpg")
+    endless.locator("text=The networks examine the faces, 60").wait_for()
+    assert endless.locator(".progress").get_attribute("aria-valuenow") == "60"
+    endless.locator("text=Cancel").click()
+    page.wait_for_selector(".item[data-state=cancelled]:has-text('endless')")
+    assert [entry.name for entry in app.config["DESK"].entries.values() if entry.cancelled] == ["endless.jpg"]
 
 
 def test_dropped_and_pasted_pictures_are_taken(open_page: Open) -> None:

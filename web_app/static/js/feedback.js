@@ -64,7 +64,7 @@ export function feedback(detection) {
     };
     show(
       h("div", { class: "feedback__thanks" }, icon("check"), h("div", {}, h("p", {}, h("strong", { text: T.feedback.thanks }), " ", words), given.note && h("p", { class: "fine", text: T.feedback.note(given.note) }))),
-      h("p", { class: "fine", text: given.reason || T.feedback.next }),
+      h("p", { class: "fine", text: [given.state === "accepted" && T.feedback.accepted, given.reason || T.feedback.next].filter(Boolean).join(" ") }),
       h(
         "div",
         { class: "row" },

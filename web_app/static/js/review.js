@@ -6,6 +6,8 @@ import { problem } from "./problem.js";
 import { T } from "./strings.js";
 
 const PER_PAGE = 10;
+const LOOK_MS = 1000;
+const LOOKS = 60;
 const cases = document.getElementById("cases");
 const pager = document.getElementById("pager");
 const form = document.getElementById("filters");
@@ -38,6 +40,18 @@ function decided(decision) {
   return h("p", { class: "note", text });
 }
 
+const states = (item) => item.votes.map((said) => said.state).join();
+
+/** Wait until the worker, in an idle moment, has judged by a decision; after a minute the reader sees what there is. */
+async function judged(item) {
+  const query = { state: form.elements.state.value, page, per_page: PER_PAGE };
+  for (let look = 0; look < LOOKS; look += 1) {
+    await new Promise((wake) => setTimeout(wake, LOOK_MS));
+    const found = (await getReview(query)).items.find((other) => other.media_sha256 === item.media_sha256);
+    if (!found || states(found) !== states(item)) return;
+  }
+}
+
 function card(item, number) {
   const note = h("textarea", { rows: 2, maxlength: 1000 });
   const failure = h("div", {});
@@ -49,7 +63,8 @@ function card(item, number) {
       await decideCase(item.media_sha256, { decision, ...(label ? { label } : {}), ...(text ? { note: text } : {}) });
       announce(T.review.saved);
       failure.replaceChildren(h("p", { class: "note", text: T.review.saved }));
-      setTimeout(load, 1200); // the worker judges in its next idle moment
+      await judged(item);
+      load();
     } catch (error) {
       for (const button of buttons) button.disabled = false;
       failure.replaceChildren(problem(error));
