@@ -2,7 +2,7 @@
 
 The reports are real `Report` values, so that the page is held to the same contract as the server. What becomes of an
 upload is decided by its name: `portrait`, `open`, `landscape`, `clip`, `broken`; a name with `slow` waits in the queue,
-one with `endless` is never finished.
+one with `endless` is never finished, and one with `busy` is refused once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, request, url
 from tests.browser.canned_reports import REPORTS, canned_closeup
 from tests.browser.media import make_heatmap
 from utils.config import MediaSettings, Settings
-from utils.errors import MediaCorruptError, NotFoundError, TelltaleError
+from utils.errors import MediaCorruptError, NotFoundError, RateLimitError, TelltaleError
 from web_app import security
 from web_app.pages import SETTINGS_KEY, blueprint
 
@@ -52,6 +52,7 @@ class Desk:
 
     job_s: float
     entries: dict[str, Entry] = field(default_factory=dict)
+    refused: bool = False
 
     def find(self, entry_id: str) -> Entry:
         if entry_id not in self.entries:
@@ -99,6 +100,11 @@ def detect() -> Any:
     assert request.headers["Prefer"] == "respond-async"
     file = request.files["file"]
     content = file.read()
+    desk = _desk()
+    if "busy" in (file.filename or "") and not desk.refused:
+        desk.refused = True
+        error = RateLimitError("Too many requests.")
+        return jsonify(error.to_problem()), error.status, {"Retry-After": "1"}
     entry_id = secrets.token_hex(16)
     entry = Entry(entry_id, file.filename or "", file.mimetype, content)
     _desk().entries[entry_id] = entry

@@ -180,6 +180,15 @@ def test_upload_and_running_analysis_are_cancelled(app: Flask, open_page: Open, 
     assert [entry.name for entry in app.config["DESK"].entries.values() if entry.cancelled] == ["endless.jpg"]
 
 
+def test_busy_server_is_asked_again_when_it_says(app: Flask, open_page: Open, photo: Give) -> None:
+    page = open_page()
+    page.wait_for_load_state()
+    page.set_input_files("#file", [photo("busy-portrait.jpg")])
+    page.wait_for_selector("text=The server is busy; trying again in 1 second")
+    page.wait_for_selector(".verdict")
+    assert app.config["DESK"].refused
+
+
 def test_dropped_and_pasted_pictures_are_taken(open_page: Open) -> None:
     page = open_page()
     carry = """(kind) => {

@@ -10,9 +10,9 @@ const FINAL = new Set(["done", "failed", "cancelled"]);
 let openStreams = 0;
 
 export class ApiError extends Error {
-  constructor({ status = 0, code = "internal", detail, title, remedy = "" }) {
+  constructor({ status = 0, code = "internal", detail, title, remedy = "", retryAfter = 0 }) {
     super(detail || title || T.error.unreadable.detail);
-    Object.assign(this, { status, code, remedy });
+    Object.assign(this, { status, code, remedy, retryAfter });
   }
 }
 
@@ -22,14 +22,14 @@ const cancelled = () => new ApiError({ code: "cancelled", detail: T.job.cancelle
 /** An address below the prefix under which the pages are served. */
 export const url = (path) => document.documentElement.dataset.base + path;
 
-function parse(text, status) {
+function parse(text, status, retryAfter = 0) {
   let body = null;
   try {
     body = text ? JSON.parse(text) : null;
   } catch {
     throw new ApiError({ status, code: "unreadable", ...T.error.unreadable });
   }
-  if (status >= 400) throw new ApiError({ status, ...(body || T.error.unreadable) });
+  if (status >= 400) throw new ApiError({ status, retryAfter, ...(body || T.error.unreadable) });
   return body;
 }
 
@@ -86,7 +86,7 @@ export function upload(file, { signal, onProgress }) {
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total || file.size));
     request.addEventListener("load", () => {
       try {
-        resolve(parse(request.responseText, request.status));
+        resolve(parse(request.responseText, request.status, Number(request.getResponseHeader("Retry-After"))));
       } catch (error) {
         reject(error);
       }

@@ -8,6 +8,7 @@ import { describe } from "./progress.js";
 import { T } from "./strings.js";
 import { chip } from "./verdict.js";
 
+const PATIENCE = 10; // how often a server that is too busy for a file is asked again
 const STEPS = ["upload", "queue", "analyse", "verdict"];
 const step = (job) => ({ queued: "queue", running: job.stage === "decide" ? "verdict" : "analyse" })[job.state];
 
@@ -70,7 +71,7 @@ export class QueueItem {
       sent < total
         ? this.advance("upload", sent / total, T.job.uploading(share(sent / total), bytes(sent), bytes(total)))
         : this.advance("upload", 1, T.job.received);
-    const answer = await upload(this.file, { signal, onProgress });
+    const answer = await this.patiently(() => upload(this.file, { signal, onProgress }));
     this.jobId = answer.id;
     const isReport = "verdict" in answer;
     if (!isReport) {
@@ -80,6 +81,23 @@ export class QueueItem {
     }
     this.detection = await getDetection(answer.id);
     this.finishDone();
+  }
+
+  /** Try until the server no longer says that there is too much to do, as often and as late as it asks for. */
+  async patiently(attempt) {
+    for (let left = PATIENCE; ; left -= 1) {
+      try {
+        return await attempt();
+      } catch (error) {
+        if (error.status !== 429 || !error.retryAfter || left === 0) throw error;
+        this.advance("upload", 0, T.job.busy(error.retryAfter));
+        await new Promise((wake) => {
+          const timer = setTimeout(wake, error.retryAfter * 1000);
+          this.abort.signal.addEventListener("abort", () => wake(clearTimeout(timer)), { once: true });
+        });
+        this.throwIfCancelled();
+      }
+    }
   }
 
   throwIfCancelled() {
