@@ -3,12 +3,13 @@
     python -m benchmarks.screenshots [--out docs/images] [--only light dark phone]
 
 The server runs on a free port over a temporary instance folder; the media are made from scikit-image's astronaut. The
-pictures are reduced to 256 colours to stay small. Look at each before you commit it.
+pictures are WebP files of 150 kB at most. Look at each before you commit it.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import socket
@@ -25,7 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 START_S, STEP_MS = 180.0, 600_000  # a busy machine is slow
-COLOURS = 256
+QUALITIES = (90, 80, 70, 60, 50)
+MOST_BYTES = 150_000
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -48,7 +50,7 @@ LOOKS = (
 def main() -> int:
     """Entry point of the command; 1 where there is no browser."""
     parser = argparse.ArgumentParser(description="Take pictures of every page.")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder for the PNG files")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder for the WebP files")
     parser.add_argument("--only", nargs="+", choices=[look.name for look in LOOKS], help="these looks only")
     given = parser.parse_args()
     browser = os.environ.get("TELLTALE_TEST_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
@@ -69,7 +71,7 @@ def main() -> int:
         try:
             base = f"http://127.0.0.1:{port}/"
             wait_for(base)
-            take_all(base, media, browser, looks, lambda name: given.out / f"page-{name}.png")
+            take_all(base, media, browser, looks, lambda name: given.out / f"page-{name}.webp")
         finally:
             server.terminate()
             server.wait(60)
@@ -159,8 +161,7 @@ def visit(page: Any, base: str, addresses: dict[str, str], target: Callable[[str
 
     def shoot(name: str) -> None:
         page.wait_for_timeout(700)
-        page.screenshot(path=str(target(name)), full_page=True)
-        reduce_colours(target(name))
+        save(page.screenshot(full_page=True), target(name))
 
     page.goto(base)
     shoot("start")
@@ -176,17 +177,21 @@ def visit(page: Any, base: str, addresses: dict[str, str], target: Callable[[str
     page.goto(f"{base}history")
     page.wait_for_selector(".entries tbody tr")
     shoot("history")
-    for name in ("model", "learning", "live"):
+    for name in ("model", "learning", "live", "reference"):
         page.goto(f"{base}{name}")
         shoot(name)
 
 
-def reduce_colours(path: Path) -> None:
-    """Make a PNG smaller with a palette."""
+def save(png: bytes, path: Path) -> None:
+    """Write a screenshot as WebP, in the best quality that keeps it below `MOST_BYTES`."""
     from PIL import Image
 
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    with Image.open(io.BytesIO(png)) as picture:
+        whole = picture.convert("RGB")
+    for quality in QUALITIES:
+        whole.save(path, "WEBP", quality=quality, method=6)
+        if path.stat().st_size <= MOST_BYTES:
+            break
     print(f"{path} {path.stat().st_size / 1000:.0f} kB")
 
 

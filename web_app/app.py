@@ -26,6 +26,7 @@ from web_app.pages import SETTINGS_KEY
 from web_app.pages import blueprint as pages_blueprint
 from web_app.paths import PRIVATE
 from web_app.prefix import PathPrefix, checked_prefix
+from web_app.reference import blueprint as reference_blueprint
 from web_app.services import EXTENSION, Services
 
 EXIT_CONFIG = 2
@@ -55,6 +56,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     api.register(app)
     app.register_blueprint(pages_blueprint)
     app.register_blueprint(live_blueprint)
+    app.register_blueprint(reference_blueprint)
     prefix = checked_prefix(settings.page.prefix)
     if prefix:
         app.wsgi_app = PathPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]

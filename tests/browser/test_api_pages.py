@@ -47,6 +47,23 @@ def test_the_api_can_be_read_and_tried_out_under_the_strict_policy(open_page: Ca
     assert '"status": "ok"' in page.inner_text("#operations-health-get_health .live-responses-table")
 
 
+def test_the_api_can_be_read_by_everybody(open_page: Callable[..., Any], axe: str) -> None:
+    page = open_page()
+    page.click("text=For programs: API")
+    page.wait_for_selector("h1:has-text('The API')")
+    page.click("#detect_image summary")
+    text = page.inner_text("#detect_image")
+    assert "Idempotency-Key" in text
+    assert '"fake_probability"' in text
+    assert "media_too_large" in text
+    assert page.locator(".api details").count() == sum(
+        len(methods) for methods in page.request.get(f"{page.url}/../api/openapi.json").json()["paths"].values()
+    )
+    assert violations_in_all_looks(page, axe) == {}
+    page.click("text=Try it out")
+    page.wait_for_selector("#operations-detect-detect_image")
+
+
 def test_the_report_shows_the_picture_and_prints_well(open_page: Callable[..., Any], photo: Give, axe: str) -> None:
     page = open_page()
     made = page.request.post(f"{page.url}api/detect/image", multipart={"file": photo("me.jpg")})
@@ -93,6 +110,14 @@ def test_the_live_page_is_accessible(open_page: Callable[..., Any], axe: str) ->
     page = open_page("live")
     page.wait_for_selector("#state")
     assert violations_in_all_looks(page, axe) == {}
+
+
+def test_the_page_of_a_wrong_address_is_accessible_and_leads_on(open_page: Callable[..., Any], axe: str) -> None:
+    page = open_page("nothing/here")
+    assert page.inner_text("h1") == "There is no page here"
+    assert violations_in_all_looks(page, axe) == {}
+    page.click("text=Go to the history")
+    page.wait_for_selector(".empty")
 
 
 def test_only_the_live_page_may_use_the_camera(app: Flask) -> None:

@@ -71,7 +71,7 @@ def format_duration(seconds: float) -> str:
 def words() -> dict[str, object]:
     """What every template may use: its texts, and whether readers sign in."""
     settings: Settings = current_app.config[SETTINGS_KEY]
-    has_docs = "api.get_docs" in current_app.view_functions
+    has_docs = "reference.reference" in current_app.view_functions
     nav = [(endpoint, name) for endpoint, name in NAVIGATION if endpoint in current_app.view_functions]
     return {
         "t": text,
