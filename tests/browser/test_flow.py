@@ -180,6 +180,22 @@ def test_upload_and_running_analysis_are_cancelled(app: Flask, open_page: Open, 
     assert [entry.name for entry in app.config["DESK"].entries.values() if entry.cancelled] == ["endless.jpg"]
 
 
+def test_analysis_that_ends_before_it_is_cancelled_is_shown(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    page.wait_for_load_state()
+
+    def refuse(route: Any) -> None:
+        if route.request.method == "DELETE":
+            route.fulfill(status=409, content_type="application/json", body='{"code": "conflict", "detail": "ended"}')
+        else:
+            route.continue_()
+
+    page.route("**/api/jobs/*", refuse)
+    page.set_input_files("#file", [photo("endless.jpg")])
+    page.click(".item:has-text('The networks examine') >> text=Cancel")
+    page.wait_for_selector(".verdict")
+
+
 def test_busy_server_is_asked_again_when_it_says(app: Flask, open_page: Open, photo: Give) -> None:
     page = open_page()
     page.wait_for_load_state()

@@ -116,7 +116,20 @@ export class QueueItem {
     try {
       await cancelJob(this.jobId);
     } catch (error) {
-      if (error.status !== 404 && error.status !== 409) this.extra.replaceChildren(problem(error)); // else it had ended
+      if (error.status === 409) await this.takeResult(); // it had ended
+      else if (error.status !== 404) this.extra.replaceChildren(problem(error));
+    }
+  }
+
+  /** The result of an analysis that was quicker than its cancelling; one that failed stays cancelled. */
+  async takeResult() {
+    try {
+      const detection = await getDetection(this.jobId);
+      if (this.state !== "cancelled") return;
+      this.detection = detection;
+      this.finishDone();
+    } catch (error) {
+      if (error.status !== 404 && error.status !== 409) this.extra.replaceChildren(problem(error));
     }
   }
 
