@@ -3,7 +3,7 @@
     python -m benchmarks.screenshots [--out docs/images] [--only light dark phone]
 
 The server runs on a free port over a temporary instance folder; the media are made from scikit-image's astronaut. The
-pictures are WebP files of 150 kB at most. Look at each before you commit it.
+pictures are WebP files, of 150 kB at most where a page is not too long for that. Look at each before you commit it.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def visit(page: Any, base: str, addresses: dict[str, str], target: Callable[[str
 
 
 def save(png: bytes, path: Path) -> None:
-    """Write a screenshot as WebP, in the best quality that keeps it below `MOST_BYTES`."""
+    """Write a screenshot as WebP, in the best of `QUALITIES` that keeps it below `MOST_BYTES`, or the last."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as picture:
