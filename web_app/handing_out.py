@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from flask import Response, current_app, request
 
-from utils.errors import MediaCorruptError, NotFoundError
+from utils.errors import MediaCorruptError, NotFoundError, UnavailableError
+from utils.types import MediaKind
 from web_app.bare import bare_parts
 from web_app.bare.parts import Content
 from web_app.db import MediaRow
@@ -16,21 +20,42 @@ from web_app.security import MEDIA_POLICY
 ENDINGS = {"jpeg": "jpg", "matroska": "mkv"}  # where the format's name is not its usual ending
 
 
-def hand_out(path: Path, media: MediaRow) -> Response:
+READER_WAIT_S = 2.0
+RETRY_S = 3
+
+
+def hand_out(path: Path, media: MediaRow, readers: threading.BoundedSemaphore) -> Response:
     """The file of a medium; ranges are served, so that a player can jump.
+
+    Args:
+        path: of the file.
+        media: its row.
+        readers: bounds how many videos are looked through at the same time, for one may take seconds.
 
     Raises:
         NotFoundError: it is gone, or so damaged that its metadata cannot be told from it.
+        UnavailableError: too many others are being looked through.
     """
     if not path.is_file():
         raise NotFoundError("The file of this analysis is gone.")
     name = f"telltale-{media.sha256[:12]}.{ENDINGS.get(media.format, media.format)}"
-    answer = _without_metadata(path, media)
+    with _turn(readers) if media.kind == MediaKind.VIDEO else contextlib.nullcontext():
+        answer = _without_metadata(path, media)
     answer.headers.set("Content-Disposition", "attachment", filename=name)
     answer.headers["Content-Security-Policy"] = MEDIA_POLICY
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers["Cache-Control"] = "private, no-cache"
     return answer
+
+
+@contextlib.contextmanager
+def _turn(readers: threading.BoundedSemaphore) -> Iterator[None]:
+    if not readers.acquire(timeout=READER_WAIT_S):
+        raise UnavailableError("Many videos are asked for at the moment.", retry_after_s=RETRY_S)
+    try:
+        yield
+    finally:
+        readers.release()
 
 
 def _without_metadata(path: Path, media: MediaRow) -> Response:

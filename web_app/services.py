@@ -20,6 +20,7 @@ from web_app.secret import load_secret
 from web_app.store import MediaStore
 
 EXTENSION = "telltale"
+READERS = 2  # videos that are looked through at the same time before they are handed out
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones
 
 
@@ -27,7 +28,8 @@ WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other thread
 class Services:
     """The parts of one application.
 
-    `slots` bounds the requests that wait; `stopping` is set when the server ends, so that they stop waiting.
+    `slots` bounds the requests that wait; `stopping` is set when the server ends, so that they stop waiting. `readers`
+    bounds those that look through a video.
     """
 
     settings: Settings
@@ -39,6 +41,7 @@ class Services:
     secret: bytes
     outbound: Rules
     slots: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(WAITING_SLOTS))
+    readers: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(READERS))
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @classmethod

@@ -14,13 +14,14 @@ from pathlib import PurePosixPath
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData, State
 
 from utils.errors import BadRequestError, TelltaleError, UnsupportedMediaError
 from utils.types import MediaKind, Notice
 from web_app.store import MediaStore, StoredFile, too_large
 
 CHUNK_BYTES = 256 * 1024
+PART_HEADER_BYTES = 16 * 1024  # of a part's headers, and of what stands before the first part or after the last
 MAX_PARTS = 8  # one file and a few fields; more is abuse
 MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 MAX_NAME_CHARACTERS = 120
@@ -209,7 +210,10 @@ def _events(request: Request, boundary: bytes, max_parts: int) -> Iterator[Event
     while True:
         event = decoder.next_event()
         if isinstance(event, NeedData):
-            chunk = request.stream.read(CHUNK_BYTES)
+            within_a_part = decoder.state in (State.DATA_START, State.DATA)
+            if not within_a_part and len(decoder.buffer) > PART_HEADER_BYTES:  # the decoder would keep all of it
+                raise BadRequestError(f"A part of the body has more than {PART_HEADER_BYTES} bytes of headers.")
+            chunk = request.stream.read(CHUNK_BYTES if within_a_part else PART_HEADER_BYTES)
             decoder.receive_data(chunk or None)
         else:
             yield event

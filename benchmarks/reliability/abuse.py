@@ -73,6 +73,9 @@ def attacks(short: bool) -> dict[str, bytes]:
         "a header of 300 kB": HEAD.encode() + b"X-Long: " + b"a" * 300_000 + b"\r\n\r\n",
         "a header without a colon": HEAD.encode() + b"nonsense\r\n\r\n",
         "a part without an end": _post(photo_body[:-20], content_type),
+        "6 MB of a part's headers": _post(b"--b\r\nContent-Disposition: form-data; name=" + b"a" * 6_000_000, small),
+        "6 MB before the first part": _post(b"a" * 6_000_000, small),
+        "6 MB behind the last part": _post(_many_parts(1) + b"a" * 6_000_000, small),
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from utils.errors import MediaCorruptError
 from web_app.bare import bare_parts
+from web_app.bare.effort import Effort
 from web_app.bare.nal import Units, messages
 from web_app.bare.parts import Blanking, Content, Zeros, size_of
 
@@ -162,11 +163,11 @@ def test_user_data_within_the_stream_become_filler() -> None:
     for units, sei, filler in ((Units(4, False), b"\x06", 0x0C), (Units(4, True), b"\x4e\x01", 0x4C)):
         slice_ = unit(b"\x65" if not units.h265 else b"\x26\x01", SECRET)
         data = unit(sei, others) + unit(sei, others[:-1] + place) + slice_
-        found = dict(messages(data, 0, len(data), units))
+        found = dict(messages(data, 0, len(data), units, Effort()))
         start = len(unit(sei, others)) + 4
         assert list(found) == [start]
         assert (len(found[start]), found[start][0]) == (len(sei) + len(others) - 1 + len(place), filler)
-        assert list(messages(data[: start + 9], 0, len(data), units)) == []  # cut off
+        assert list(messages(data[: start + 9], 0, len(data), units, Effort())) == []  # cut off
 
 
 @pytest.mark.parametrize("name", MUXERS)

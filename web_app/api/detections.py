@@ -85,7 +85,7 @@ def get_media(id: str) -> Response:
     parts = services()
     with parts.database.read() as session:
         media = require_detection(session, id).media
-    return hand_out(parts.store.path(media.stored_name), media)
+    return hand_out(parts.store.path(media.stored_name), media, parts.readers)
 
 
 def day_start(day: dt.date) -> dt.datetime:

@@ -78,7 +78,7 @@ def get_case_media(sha256: str) -> Response:
         media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == sha256))
     if spoken is None or media is None or not parts.store.path(media.stored_name).is_file():
         raise NotFoundError("There is no file that feedback was given on under this address.")
-    return hand_out(parts.store.path(media.stored_name), media)
+    return hand_out(parts.store.path(media.stored_name), media, parts.readers)
 
 
 def _cases(session: Session, media: Sequence[str]) -> list[dict[str, Any]]:

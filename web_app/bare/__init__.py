@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from utils.errors import MediaCorruptError
 from web_app.bare import avi, flv, matroska, mp4, pictures
+from web_app.bare.effort import FILM_STEPS, PICTURE_STEPS, Effort
 from web_app.bare.parts import Part
 
-_READERS: dict[str, Callable[[bytes], list[Part]]] = {
+_READERS: dict[str, Callable[[bytes, Effort], list[Part]]] = {
     "jpeg": pictures.jpeg,
     "png": pictures.png,
     "webp": pictures.webp,
@@ -25,6 +26,8 @@ _READERS: dict[str, Callable[[bytes], list[Part]]] = {
     "flv": flv.bare,
 }
 
+_PICTURES = ("jpeg", "png", "webp")
+
 
 def bare_parts(data: bytes, media_format: str) -> list[Part]:
     """The parts of a file that may be handed out, in their order.
@@ -34,9 +37,9 @@ def bare_parts(data: bytes, media_format: str) -> list[Part]:
         media_format: one of `utils.media.sniff.FORMATS`.
 
     Raises:
-        MediaCorruptError: the structure leaves a doubt about what is what.
+        MediaCorruptError: the structure leaves a doubt about what is what, or is more work than any film.
     """
     try:
-        return _READERS[media_format](data)
+        return _READERS[media_format](data, Effort(PICTURE_STEPS if media_format in _PICTURES else FILM_STEPS))
     except (KeyError, IndexError, ValueError, struct.error):
         raise MediaCorruptError("What is content and what was added to it cannot be told apart.") from None

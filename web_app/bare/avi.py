@@ -8,21 +8,38 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from web_app.bare import nal
+from web_app.bare.effort import Effort
 from web_app.bare.parts import Blanking, Part
 
-MAX_CHUNKS = 4_000_000
 _HEADERS = frozenset((b"avih", b"strh", b"strf", b"indx", b"vprp", b"dmlh"))
 _LISTS = {b"hdrl": (b"strl", b"odml"), b"movi": (b"rec ",)}
 _KEPT_STREAMS = (b"vids", b"auds")
 _AVIH_RESERVED = 40
+_H264 = frozenset((b"H264", b"X264", b"AVC1", b"DAVC", b"VSSH"))
+_H265 = frozenset((b"HEVC", b"H265", b"X265", b"HVC1", b"HEV1"))
+
+
+def units_of_format(header: bytes) -> nal.Units | None:
+    """The units of pictures with a BITMAPINFOHEADER like this; None where they are neither H.264 nor H.265.
+
+    Args:
+        header: the structure and what follows it: nothing, start codes, or a decoder configuration record.
+    """
+    codec = header[16:20].upper()
+    if codec not in _H264 | _H265:
+        return None
+    h265, configuration = codec in _H265, header[40:]
+    return nal.units_of(h265, configuration) if configuration[:1] == b"\x01" else nal.Units(0, h265)
 
 
 class _Cleaner:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, effort: Effort) -> None:
         self._data = data
+        self._effort = effort
         self._blanks = Blanking(len(data))
         self._streams: list[bool] = []
-        self._chunks = 0
+        self._units: dict[int, nal.Units] = {}
 
     def clean(self) -> list[Part]:
         for kind, _, body, end in self._inside(0, len(self._data)):
@@ -42,9 +59,7 @@ class _Cleaner:
         """Kind, start, content and end of each chunk; the last one may be cut off."""
         at = start
         while at + 8 <= end:
-            self._chunks += 1
-            if self._chunks > MAX_CHUNKS:
-                raise ValueError("too many chunks")
+            self._effort.spend()
             kind, length = struct.unpack("<4sI", self._data[at : at + 8])
             stop = min(at + 8 + length, end)
             yield kind, at, at + 8, stop
@@ -66,11 +81,17 @@ class _Cleaner:
                 self._blanks.zero(min(body + _AVIH_RESERVED, stop), stop)
             elif not (self._is_data(kind) if name in (b"movi", b"rec ") else kind in _HEADERS):
                 self._junk(at, body, stop)
+            elif kind[:2].isdigit() and (units := self._units.get(int(kind[:2]))):
+                for place, filler in nal.messages(self._data, body, stop, units, self._effort):
+                    self._blanks.put(place, filler)
 
     def _stream(self, start: int, end: int) -> None:
         chunks = list(self._inside(start, end))
         head = next((body for kind, _, body, _ in chunks if kind == b"strh"), None)
         kept = head is not None and self._data[head : head + 4] in _KEPT_STREAMS
+        for kind, _, body, stop in chunks:
+            if kind == b"strf" and kept and (units := units_of_format(self._data[body:stop])):
+                self._units[len(self._streams)] = units
         self._streams.append(kept)
         for kind, at, body, stop in chunks:
             if kind not in _HEADERS or (not kept and kind != b"strh"):
@@ -81,6 +102,6 @@ class _Cleaner:
         return number.isdigit() and int(number) < len(self._streams) and self._streams[int(number)]
 
 
-def bare(data: bytes) -> list[Part]:
+def bare(data: bytes, effort: Effort) -> list[Part]:
     """The parts of an AVI file that may be handed out; ValueError or IndexError where that is in doubt."""
-    return _Cleaner(data).clean()
+    return _Cleaner(data, effort).clean()

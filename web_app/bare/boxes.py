@@ -8,9 +8,9 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from web_app.bare.effort import Effort
 from web_app.bare.nal import Units
 
-MAX_BOXES = 200_000
 MAX_SAMPLES = 4_000_000
 Span = tuple[int, int, "array[int] | None"]
 """Start and end of neighbouring samples, and the size of each; None where all are of one size."""
@@ -54,18 +54,18 @@ class Boxes:
 
     Args:
         data: the whole file.
+        effort: that it may take.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, effort: Effort) -> None:
         self.data = data
-        self._boxes = 0
+        self._effort = effort
         self._samples = 0
+        self._sample_bytes = 0
 
     def box(self, at: int, limit: int) -> Box | None:
         """The box at a place, which may end behind `limit`; None where there is none."""
-        self._boxes += 1
-        if self._boxes > MAX_BOXES:
-            raise ValueError("too many boxes")
+        self._effort.spend()
         length, kind = struct.unpack(">I4s", self.data[at : at + 8])
         body = at + 8
         if length == 1:
@@ -105,9 +105,16 @@ class Boxes:
 
     def count_samples(self, count: int) -> None:
         """Refuse files of very many samples, or of more samples than bytes."""
+        self._effort.spend()
         self._samples += count
         if self._samples > min(MAX_SAMPLES, len(self.data)):
             raise ValueError("too many samples")
+
+    def count_bytes(self, start: int, end: int) -> None:
+        """Refuse files whose samples are larger than they, which would be read again and again."""
+        self._sample_bytes += max(0, min(end, len(self.data)) - start)
+        if self._sample_bytes > len(self.data):
+            raise ValueError("samples overlap")
 
     # The tables of a track
 
@@ -123,7 +130,8 @@ class Boxes:
         for offset, count in zip(offsets, self._samples_per_chunk(track, len(offsets)), strict=True):
             self.count_samples(count)
             if each:
-                yield offset, offset + _constant_chunk(track, count, each), None
+                of_chunk = array("I", [each]) * count if track.units else None
+                yield offset, offset + _constant_chunk(track, count, each), of_chunk
             else:
                 of_chunk = sizes[first : first + count]
                 yield offset, offset + sum(of_chunk), of_chunk

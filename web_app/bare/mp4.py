@@ -17,6 +17,7 @@ from itertools import islice
 
 from web_app.bare import nal
 from web_app.bare.boxes import Box, Boxes, Track
+from web_app.bare.effort import Effort
 from web_app.bare.parts import Blanking, Part
 
 _TOP = frozenset((b"ftyp", b"styp", b"sidx", b"mfra", b"moov", b"moof", b"mdat"))
@@ -31,6 +32,7 @@ _CONTAINERS = {
          b"sgpd", b"sbgp")
     ),
 }  # fmt: skip
+_INSIDE = {b"trak": (b"mdia",), b"mdia": (b"minf",), b"minf": (b"stbl",)}
 _FRAGMENT_TRACK = frozenset((b"tfhd", b"tfdt", b"trun", b"sdtp", b"sgpd", b"sbgp"))
 _DESCRIPTION = frozenset(
     (b"avcC", b"hvcC", b"av1C", b"vpcC", b"d263", b"glbl", b"esds", b"colr", b"pasp", b"clap", b"fiel", b"gama",
@@ -40,15 +42,16 @@ _DESCRIPTION = frozenset(
 _VIDEO_ENTRY, _AUDIO_ENTRY, _AUDIO_ENTRY_1 = 86, 36, 52  # bytes before the boxes within a sample description
 
 
-def bare(data: bytes) -> list[Part]:
+def bare(data: bytes, effort: Effort) -> list[Part]:
     """The parts of an MP4 or QuickTime file that may be handed out; ValueError or IndexError where that is in doubt."""
-    return _Cleaner(data).clean()
+    return _Cleaner(data, effort).clean()
 
 
 class _Cleaner:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, effort: Effort) -> None:
         self._data = data
-        self._boxes = Boxes(data)
+        self._effort = effort
+        self._boxes = Boxes(data, effort)
         self._blanks = Blanking(len(data))
         self._tracks: dict[int, Track] = {}
         self._default_sizes: dict[int, int] = {}
@@ -135,7 +138,7 @@ class _Cleaner:
                 track.handler = bytes(self._data[box.body + 8 : box.body + 12])
             elif parent.kind == b"stbl":
                 track.tables.setdefault(box.kind, box)
-            elif box.kind in (b"mdia", b"minf", b"stbl"):
+            elif box.kind in _INSIDE.get(parent.kind, ()):
                 self._look(box, track)
 
     def _clean(self, parent: Box, track: Track) -> None:
@@ -177,8 +180,10 @@ class _Cleaner:
             for box in self._inside(first, entry.end):
                 if box.kind not in _DESCRIPTION:
                     self._free(box)
-                elif box.kind in nal.CONFIGURATIONS:
-                    track.units = nal.units_of(box.kind, self._data[box.body : box.end])
+                elif box.kind in (b"avcC", b"hvcC"):
+                    track.units = nal.units_of(box.kind == b"hvcC", self._data[box.body : box.end])
+                    for at, filler in nal.configured(self._data, box.body, box.end, track.units, self._effort):
+                        self._blanks.put(at, filler)
 
     def _sound_boxes(self, entry: Box, track: Track) -> int:
         """Note how sound is stored; where the boxes within its description begin."""
@@ -216,10 +221,11 @@ class _Cleaner:
 
     def _keep(self, track: Track, start: int, end: int, sizes: array[int] | None) -> None:
         self._kept.append((start, end))
+        self._boxes.count_bytes(start, end)
         if track.units is None or sizes is None:
             return
         for size in sizes:
-            for at, filler in nal.messages(self._data, start, start + size, track.units):
+            for at, filler in nal.messages(self._data, start, start + size, track.units, self._effort):
                 self._blanks.put(at, filler)
             start += size
 

@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 
+from web_app.bare.effort import Effort
 from web_app.bare.parts import Part, size_of
 
 MAX_PARTS = 100_000  # a file of more is no photograph
@@ -18,7 +19,8 @@ ORIENTATION = 0x0112
 EXIF_HEAD = b"Exif\0\0"
 _ICC_HEAD = b"ICC_PROFILE\0"
 _JFIF_LENGTH = 16  # of a header without a preview
-_SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_FILL = re.compile(rb"\xff*")
+_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # without a repetition, which would try each of many fill bytes
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = frozenset(
     (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs",
@@ -45,24 +47,29 @@ def read_orientation(tiff: bytes) -> int:
     return 1
 
 
+def _orientation_of(tiff: bytes, effort: Effort) -> int:
+    effort.spend(min(len(tiff) // 12, 0xFFFF))
+    return read_orientation(tiff)
+
+
 def orientation_only(orientation: int) -> bytes:
     """An Exif block (TIFF) that says the orientation and nothing else."""
     return struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, ORIENTATION, 3, 1, orientation, 0, 0)
 
 
-def jpeg(data: bytes) -> list[Part]:
+def jpeg(data: bytes, effort: Effort) -> list[Part]:
     """The parts of a JPEG picture that may be handed out; ValueError or IndexError where that is in doubt."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("no picture")
     parts: list[Part] = []
     orientation, at, scans = 1, 2, 0
     while len(parts) < MAX_PARTS:
+        effort.spend()
         if scans and at + 4 > len(data) and data[at : at + 2] != b"\xff\xd9":  # cut off; decoders show what is there
             return _with_jpeg_orientation(parts, orientation)
         if data[at] != 0xFF:
             raise ValueError("no marker")
-        while data[at + 1] == 0xFF:  # fill bytes
-            at += 1
+        at = _fill_end(data, at) - 1
         marker = data[at + 1]
         if marker == 0xD9:  # what follows the end is no part of the picture
             return _with_jpeg_orientation([*parts, b"\xff\xd9"], orientation)
@@ -73,7 +80,7 @@ def jpeg(data: bytes) -> list[Part]:
         if length < 2 or end > len(data) or not (0xC0 <= marker <= 0xFE) or 0xD0 <= marker <= 0xD8:
             raise ValueError("no segment")
         if marker == 0xE1 and data[at + 4 : at + 10] == EXIF_HEAD:
-            found = read_orientation(data[at + 10 : end])
+            found = _orientation_of(data[at + 10 : end], effort)
             orientation = found if orientation == 1 else orientation
         if _jpeg_kept(marker, length, data[at + 4 : at + 16]):
             parts.append((at, end))
@@ -84,6 +91,11 @@ def jpeg(data: bytes) -> list[Part]:
             parts.append((at, stop))
             at, scans = stop, scans + 1
     raise ValueError("too many parts")
+
+
+def _fill_end(data: bytes, at: int) -> int:
+    found = _FILL.match(data, at)
+    return found.end() if found else at
 
 
 def _jpeg_kept(marker: int, length: int, head: bytes) -> bool:
@@ -103,13 +115,14 @@ def _with_jpeg_orientation(parts: list[Part], orientation: int) -> list[Part]:
     return [b"\xff\xd8", struct.pack(">HH", 0xFFE1, len(block) + 2) + block, *parts]
 
 
-def png(data: bytes) -> list[Part]:
+def png(data: bytes, effort: Effort) -> list[Part]:
     """The parts of a PNG picture that may be handed out; ValueError or IndexError where that is in doubt."""
     if data[:8] != _PNG_HEAD or data[12:16] != b"IHDR":
         raise ValueError("no picture")
     parts: list[Part] = [_PNG_HEAD]
     orientation, at = 1, 8
     while at + 8 <= len(data) and len(parts) < MAX_PARTS:
+        effort.spend()
         (length,) = struct.unpack(">I", data[at : at + 4])
         kind, end = data[at + 4 : at + 8], at + 12 + length
         if not kind.isalpha():
@@ -119,7 +132,7 @@ def png(data: bytes) -> list[Part]:
                 parts.append((at, len(data)))
             break
         if kind == b"eXIf":
-            orientation = read_orientation(data[at + 8 : end - 4])
+            orientation = _orientation_of(data[at + 8 : end - 4], effort)
         if kind in _PNG_KEPT:
             parts.append((at, end))
         at = end
@@ -133,7 +146,7 @@ def png(data: bytes) -> list[Part]:
     return parts
 
 
-def webp(data: bytes) -> list[Part]:
+def webp(data: bytes, effort: Effort) -> list[Part]:
     """The parts of a WebP picture that may be handed out; ValueError or IndexError where that is in doubt."""
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         raise ValueError("no picture")
@@ -141,6 +154,7 @@ def webp(data: bytes) -> list[Part]:
     orientation, at, head = 1, 12, -1
     last = min(len(data), 8 + struct.unpack("<I", data[4:8])[0])  # what follows is no part of the picture
     while at + 8 <= last and len(parts) < MAX_PARTS:
+        effort.spend()
         kind = data[at : at + 4]
         (length,) = struct.unpack("<I", data[at + 4 : at + 8])
         end = min(at + 8 + length + (length & 1), last)
@@ -148,7 +162,7 @@ def webp(data: bytes) -> list[Part]:
             raise ValueError("no chunk")
         if kind == b"EXIF":
             block = data[at + 8 : at + 8 + length]
-            orientation = read_orientation(block.removeprefix(EXIF_HEAD))
+            orientation = _orientation_of(block.removeprefix(EXIF_HEAD), effort)
         elif kind == b"VP8X":
             if length != 10 or end != at + 18:
                 raise ValueError("no extended header")

@@ -96,6 +96,9 @@ def test_a_file_above_the_limit_is_refused_before_it_is_read(client: FlaskClient
     assert stored_files(parts) == []
 
 
+FORM = {"CONTENT_TYPE": "multipart/form-data; boundary=b"}  # the client would draw another boundary
+
+
 class EndlessBody(io.RawIOBase):
     """A multipart body that never ends and counts what was taken from it."""
 
@@ -119,12 +122,35 @@ def test_a_stream_without_a_length_is_counted(client: FlaskClient, parts: Servic
     body = EndlessBody()
     answer = client.post(
         "/api/detect",
-        content_type="multipart/form-data; boundary=b",
         headers={"Transfer-Encoding": "chunked"},
-        environ_overrides={"wsgi.input": io.BufferedReader(body), "wsgi.input_terminated": True},
+        environ_overrides={**FORM, "wsgi.input": io.BufferedReader(body), "wsgi.input_terminated": True},
     )
     assert answer.status_code == 413
     assert body.taken < 3_000_000
+    assert stored_files(parts) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "filling", "tail"),
+    [
+        (b'--b\r\nContent-Disposition: form-data; name="file"; filename="', b"a", b""),
+        (b"--b\r\nX: 1", b"\r\n y", b""),
+        (b"", b"before", b""),
+        (b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n', b"", b"\r\n--b--\r\n"),
+    ],
+)
+def test_what_stands_around_files_has_a_limit(
+    client: FlaskClient, parts: Services, head: bytes, filling: bytes, tail: bytes
+) -> None:
+    body = head + filling * (500_000 // max(1, len(filling))) + (media_bytes() + tail + b"z" * 500_000 if tail else b"")
+    source = io.BytesIO(body)
+    answer = client.post(
+        "/api/detect",
+        environ_overrides={**FORM, "wsgi.input": source, "CONTENT_LENGTH": str(len(body))},
+    )
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
+    assert "16384" in answer.get_json()["detail"]
+    assert source.tell() < 400_000  # given up before its end
     assert stored_files(parts) == []
 
 
@@ -132,8 +158,7 @@ def test_a_length_that_lies_is_noticed(client: FlaskClient, parts: Services) -> 
     whole = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + media_bytes()
     answer = client.post(
         "/api/detect",
-        content_type="multipart/form-data; boundary=b",
-        environ_overrides={"wsgi.input": io.BytesIO(whole), "CONTENT_LENGTH": str(len(whole) + 5000)},
+        environ_overrides={**FORM, "wsgi.input": io.BytesIO(whole), "CONTENT_LENGTH": str(len(whole) + 5000)},
     )
     assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
     assert stored_files(parts) == []

@@ -131,6 +131,24 @@ def test_a_film_is_served_without_its_metadata(client: FlaskClient) -> None:
         assert (part.status_code, part.data) == (206, b"ee" + bytes(12))
 
 
+def test_looking_through_films_leaves_threads_to_others(
+    client: FlaskClient, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web_app.handing_out.READER_WAIT_S", 0.05)
+    places = [f"/api/detections/{upload(client, media_bytes(kind)).get_json()['id']}/media" for kind in ("mp4", "png")]
+    while parts.readers.acquire(blocking=False):
+        pass
+    with client.get(places[1]) as picture:
+        assert picture.status_code == 200
+    refused = client.get(places[0])
+    assert (refused.status_code, refused.get_json()["code"]) == (503, "unavailable")
+    assert int(refused.headers["Retry-After"]) > 0
+    parts.readers.release()
+    for _ in range(3):  # a turn is given back
+        with client.get(places[0]) as answer:
+            assert answer.status_code == 200
+
+
 def test_a_picture_whose_metadata_cannot_be_told_apart_is_kept_back(served: FlaskClient, ids: list[str]) -> None:
     answer = served.get(f"/api/detections/{ids[3]}/media")
     assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
