@@ -80,10 +80,18 @@ class MediaSettings:
 class SandboxSettings:
     memory_mb: int = setting(2048, "Address space of the decoding process.", unit="MB", low=256, high=16384)
     cpu_s: int = setting(
-        60, "Processor time of the decoding process; a picture gets 10 at most.", unit="seconds", low=1, high=600
+        60,
+        "Processor time of the decoding process; a picture gets 10 at most, a video 12 and 4 per MB.",
+        unit="seconds",
+        low=1,
+        high=600,
     )
     wall_s: float = setting(
-        90.0, "Time the decoding process may take in all; a picture gets 12 at most.", unit="seconds", low=1, high=900
+        90.0,
+        "Time the decoding process may take in all; a picture gets 12 at most, a video 12 and 4 per MB.",
+        unit="seconds",
+        low=1,
+        high=900,
     )
 
 

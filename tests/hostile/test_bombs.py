@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from benchmarks.hostile.bombs import PICTURES, SLOW_PICTURES, VIDEOS, animated_webp, jpeg_of_439_megapixels
+from benchmarks.hostile.bombs import (
+    PICTURES,
+    SLOW_PICTURES,
+    VIDEOS,
+    animated_webp,
+    jpeg_of_439_megapixels,
+    tiny_packets,
+)
 from utils.config import MediaSettings, SandboxSettings
-from utils.errors import MediaError
-from utils.media import decode_media, sandbox
+from utils.errors import MediaCorruptError, MediaError
+from utils.media import decode_media, sandbox, video
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.sniff import sniff
@@ -75,6 +85,28 @@ def test_slow_files_end_with_a_report_or_a_code(name: str, tmp_path: Path) -> No
     else:
         assert media.info.kind is sniff(data).kind
         assert len(media.frames) <= 4
+
+
+def test_a_clip_of_packets_that_cannot_be_decoded_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    opened = video.opened
+
+    @contextlib.contextmanager
+    def counting(*given: Any) -> Iterator[tuple[Any, Any]]:
+        with opened(*given) as (source, stream):
+
+            class Packets:
+                def demux(self, stream: Any) -> Iterator[Any]:
+                    for packet in source.demux(stream):
+                        tried.append(packet.pts)
+                        yield packet
+
+            yield Packets(), stream
+
+    monkeypatch.setattr(video, "opened", counting)  # of the decoding, not of the scan before it
+    with pytest.raises(MediaCorruptError):
+        video.decode_video(io.BytesIO(tiny_packets(5 * video.MAX_BROKEN)), 4, MediaLimits())
+    assert video.MAX_BROKEN < len(tried) < 2 * video.MAX_BROKEN
 
 
 def test_a_frame_that_declares_too_much_is_left_out(tmp_path: Path) -> None:

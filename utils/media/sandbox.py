@@ -12,6 +12,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import signal
 import stat
@@ -52,6 +53,9 @@ _EXIT_S = 2.0
 PICTURE_CPU_S, PICTURE_WALL_S = 10, 12.0
 """No picture needs more, whatever is set for videos: 200 megapixels take about four seconds."""
 
+VIDEO_S, VIDEO_S_PER_MB = 12.0, 4.0
+"""A video needs no more than this, in all and for each MB (10^6 bytes): ten times what healthy ones take."""
+
 T = TypeVar("T")
 
 log = get_logger(__name__)
@@ -91,15 +95,16 @@ def decode_media(
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         is_picture = fmt.kind is MediaKind.IMAGE
+        longest_s = VIDEO_S + VIDEO_S_PER_MB * size / 1e6
         expected = Expected(fmt.kind, 1 if is_picture else media.frames, limits)
         request = {
             "format": fmt.name,
             "frames": media.frames,
             "limits": [limits.max_megapixels, limits.min_side_px, limits.max_duration_s],
             "memory_mb": sandbox.memory_mb,
-            "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S) if is_picture else sandbox.cpu_s,
+            "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S if is_picture else math.ceil(longest_s)),
         }
-        wall_s = min(sandbox.wall_s, PICTURE_WALL_S) if is_picture else sandbox.wall_s
+        wall_s = min(sandbox.wall_s, PICTURE_WALL_S if is_picture else longest_s)
         text = json.dumps(request)
         child = start_child(child_command(text), file) if decoders is None else decoders.start(fmt.kind, text, file)
         frames, facts = converse(child, wall_s, lambda pipe: read_answer(pipe, expected))

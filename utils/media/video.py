@@ -32,6 +32,9 @@ decoded unless they are wanted. HEVC's may still be needed by a higher temporal 
 SEEK_GAIN = 24
 """Seek to a key frame only where it skips at least this many frames; a seek costs about as much as decoding them."""
 
+MAX_BROKEN = 2000
+"""Packets that cannot be decoded, after which a clip ends: more than a minute of them is no damage but a bomb."""
+
 
 def load_codecs() -> None:
     """Import what PyAV would import at the first stream of each kind.
@@ -135,6 +138,7 @@ class _Reader:
         self._step = max(1, round(step))
         self._wanted = wanted
         self._frames = self._decode()
+        self._broken = 0
         self.position: int | None = None
         self.damaged = False
 
@@ -159,6 +163,9 @@ class _Reader:
                 if isinstance(error, MemoryError):
                     raise
                 self.damaged = not isinstance(error, av.error.EOFError) or self.damaged
+                self._broken += 1
+                if self._broken > MAX_BROKEN:
+                    return
                 continue
             yield from frames
 

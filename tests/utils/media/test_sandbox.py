@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import sys
 import time
@@ -215,6 +216,21 @@ time.sleep(300)
     while not all(map(has_ended, left)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert all(map(has_ended, left))
+
+
+@posix
+@pytest.mark.parametrize(("size_mb", "gets_s"), [(0, 1.5), (1, 3.5)])
+def test_a_small_video_gets_little_time(
+    size_mb: int, gets_s: float, decode: Callable[..., Media], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[str] = []
+    monkeypatch.setattr(sandbox, "VIDEO_S", 1.5)
+    monkeypatch.setattr(sandbox, "VIDEO_S_PER_MB", 2.0)
+    monkeypatch.setattr(sandbox, "child_command", lambda request: requests.append(request) or python("time.sleep(300)"))
+    film = b"\0\0\0\x10ftypisom\0\0\0\0" + bytes(size_mb * 1_000_000 - 16 * bool(size_mb))
+    with pytest.raises(DecoderLimitError, match=rf"longer than {gets_s:.1f}"):
+        decode(film)
+    assert json.loads(requests[0])["cpu_s"] == (2 if size_mb == 0 else 4)
 
 
 @posix
