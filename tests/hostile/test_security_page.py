@@ -41,6 +41,22 @@ def test_every_row_names_a_test_or_says_why_there_is_none() -> None:
     assert len(rows) >= 35
 
 
+def test_the_page_lists_every_format_and_ending() -> None:
+    from utils.media.sniff import FORMATS
+    from web_app.uploads import EXTENSIONS
+
+    kinds = {
+        row.split("|")[1].strip(): row for row in PAGE.splitlines() if row.startswith(("| picture |", "| video |"))
+    }
+    shown = {"matroska": "MKV", "webm": "WebM", "webp": "WebP"}
+    assert set(EXTENSIONS) == set(FORMATS)
+    for name, found in FORMATS.items():
+        row = kinds["picture" if found.kind == "image" else "video"]
+        assert shown.get(name, name.upper()) in row
+        assert [ending for ending in EXTENSIONS[name] if f".{ending} " not in row] == []
+    assert sum(row.count(" .") for row in kinds.values()) == len(set().union(*EXTENSIONS.values()))
+
+
 def test_the_protections_are_all_explained() -> None:
     from utils.media.confine import PROTECTIONS
 

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import media_bytes, upload
 from web_app.secret import load_secret
 from web_app.security import SAFE_METHODS
+from web_app.services import Services
 
 OTHER_SITES = (
     {"Sec-Fetch-Site": "cross-site"},
@@ -97,6 +98,32 @@ def test_an_id_that_we_have_not_signed_is_replaced(client: FlaskClient) -> None:
         client.set_cookie("telltale_client", forged)
         cookie = client.get("/api/history", headers=browser).headers["Set-Cookie"]
         assert victim not in cookie
+
+
+def test_no_route_serves_the_instance_folder(app: Flask, client: FlaskClient, parts: Services) -> None:
+    assert upload(client, media_bytes()).status_code == 202
+    found = [path for path in parts.paths.instance.rglob("*") if path.is_file()]
+    assert {"secret", "telltale.sqlite3"} <= {path.name for path in found}
+    asked = 0
+    for path in found:
+        inside = path.relative_to(parts.paths.instance).as_posix()
+        up = "/".join([".."] * (len(Path(app.static_folder or "").parts)))
+        for place in (
+            f"/instance/{inside}", f"/{inside}", f"/static/{inside}", f"/static/../../instance/{inside}",
+            f"/static/{up}{path}", f"/static/{path}", f"/static/%2e%2e/%2e%2e/instance/{inside}",
+        ):  # fmt: skip
+            with client.get(place, follow_redirects=True) as answer:
+                assert answer.status_code == 404, place
+            asked += 1
+    assert asked >= 3 * 7
+
+
+def test_the_instance_folder_is_private(client: FlaskClient, parts: Services) -> None:
+    assert upload(client, media_bytes()).status_code == 202
+    inside = [parts.paths.instance, *parts.paths.instance.rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in inside if path.is_dir()} == {0o700}
+    stored = [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in (*stored, parts.paths.secret)} == {0o600}
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:

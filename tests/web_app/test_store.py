@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.web_app.helpers import media_bytes
-from utils.errors import MediaTooLargeError, QueueFullError, UnsupportedMediaError
+from utils.errors import MediaTooLargeError, QueueFullError, StorageFullError, UnsupportedMediaError
 from web_app import detections, store
 from web_app.detections import add_detection
 from web_app.services import Services
@@ -72,6 +72,27 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="No space"):
         receive()
     monkeypatch.undo()
+    assert files(tmp_path) == []
+
+
+def test_room_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [1_000_000_000, 1_000_000_000, 199_000_000]
+
+    class Usage:
+        @property
+        def free(self) -> int:
+            return free.pop(0)
+
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: Usage())
+
+    def receive() -> None:
+        with MediaStore(tmp_path, 10**8, reserve_bytes=200_000_000).incoming() as incoming:
+            for _ in range(20):
+                incoming.write(media_bytes(size=1_000_000))
+
+    with pytest.raises(StorageFullError, match="reserve_mb"):
+        receive()
+    assert free == []  # it was looked at again and again while the bytes came
     assert files(tmp_path) == []
 
 

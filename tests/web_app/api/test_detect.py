@@ -154,6 +154,22 @@ def test_what_stands_around_files_has_a_limit(
     assert stored_files(parts) == []
 
 
+@pytest.mark.parametrize("declared", ["text/html", "video/mp4", "application/x-php", "image/jpeg; boundary=c"])
+def test_the_declared_type_is_not_read(client: FlaskClient, declared: str) -> None:
+    head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: {declared}\r\n\r\n'
+    for content, status in ((media_bytes(), 202), (b"%PDF-1.7 nothing to see", 415)):
+        answer = client.post(
+            "/api/detect/image",
+            headers={"Prefer": "respond-async"},
+            data=head.encode() + content + b"\r\n--b--\r\n",
+            content_type=FORM["CONTENT_TYPE"],
+        )
+        assert answer.status_code == status
+        if status == 202:
+            with client.get(f"/api/detections/{answer.get_json()['id']}/media") as served:
+                assert served.mimetype == "image/png"
+
+
 def test_a_length_that_lies_is_noticed(client: FlaskClient, parts: Services) -> None:
     whole = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + media_bytes()
     answer = client.post(
