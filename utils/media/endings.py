@@ -73,7 +73,7 @@ def _segment_end(file: BinaryIO, total: int) -> int:
         if size == mask:
             return total
         at += id_length + length + size
-        if head[:4] == b"\x18\x53\x80\x67":
+        if head[:4] == b"\x18\x53\x80\x67" or at > total:
             return at
     return total
 

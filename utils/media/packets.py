@@ -138,7 +138,7 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
     with opened(file, container, limits) as (source, stream):
         tick_s = float(stream.time_base)
         try:
-            for packet in source.demux(stream):
+            for packet in packets_of(source, stream):
                 time = clock(packet, container)
                 if time is None or not packet.size or packet.is_discard:
                     continue
@@ -165,6 +165,19 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
     scan = Scan(order, sorted(keys), step, tick_s, codec, truncated)
     limits.check_duration(scan.duration_s)
     return scan
+
+
+def packets_of(source: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a stream; those of streams that appear in the middle of a damaged file are left out.
+
+    PyAV knows the streams that were there when the file was opened, and stumbles over a packet of another one.
+    """
+    while True:
+        try:
+            yield from source.demux(stream)
+        except IndexError:
+            continue  # that packet is gone, so this comes to an end
+        return
 
 
 def clock(item: Any, container: MediaFormat) -> int | None:

@@ -21,7 +21,7 @@ import numpy as np
 from utils.errors import MediaCorruptError, UnsupportedMediaError
 from utils.media.endings import ends_early
 from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
-from utils.media.packets import Scan, clock, opened, reason, scan_packets
+from utils.media.packets import Scan, clock, opened, packets_of, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.types import Frame, MediaKind, Pixels
 
@@ -143,7 +143,7 @@ class _Reader:
         self.damaged = False
 
     def _decode(self) -> Iterator[Any]:
-        packets = self._source.demux(self._stream)
+        packets = packets_of(self._source, self._stream)
         while True:
             try:
                 packet = next(packets, None)

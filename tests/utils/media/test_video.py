@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from utils.errors import (
 )
 from utils.media import video
 from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
+from utils.media.packets import packets_of
 from utils.media.sniff import FORMATS
 from utils.media.video import choose_times, decode_video
 from utils.types import Frame
@@ -382,3 +383,19 @@ def test_damaged_bytes_give_frames_or_our_error(
         assert error.code != "media_error"  # noqa: PT017 - both outcomes are right
     else:
         assert_in_order(frames)
+
+
+def test_packets_of_a_stream_that_appears_in_the_middle_are_left_out() -> None:
+    coming = [1, 2, None, 3, None, 4]
+
+    class Source:
+        """As PyAV's container: what it does not know ends the present loop, and the next one goes on behind it."""
+
+        def demux(self, stream: object) -> Iterator[int]:
+            while coming:
+                packet = coming.pop(0)
+                if packet is None:
+                    raise IndexError("list index out of range")
+                yield packet
+
+    assert list(packets_of(Source(), None)) == [1, 2, 3, 4]
