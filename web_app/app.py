@@ -18,6 +18,8 @@ if __name__ == "__main__":  # as a script, Python looks for modules in web_app/ 
 from flask import Flask
 
 from utils.config import Settings, load_settings
+from utils.detection.choice import read_experts
+from utils.detection.precision import read_precision
 from utils.errors import ConfigError, WeightsError
 from utils.log import configure_logging
 from web_app import api, limits, login, metrics, problems, security, trace
@@ -42,7 +44,12 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
 
     Returns:
         The application; `app.extensions["telltale"].close()` gives its connections back.
+
+    Raises:
+        ConfigError: a setting cannot be understood, or what it names cannot be used.
     """
+    read_experts(settings.detection.experts)  # the worker needs them, but only the start can refuse
+    read_precision(settings.detection.precision)
     app = Flask(__name__)
     app.config[SETTINGS_KEY] = settings
     app.json.sort_keys = False  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from utils.config import Settings
+from utils.errors import ConfigError
 from web_app.paths import InstancePaths
 
 BUSY_TIMEOUT_S = 15.0  # longer than any transaction of ours, so that a backup or a slow disk is waited for
@@ -298,9 +299,21 @@ class Database:
 
     Args:
         url: SQLAlchemy address.
+
+    Raises:
+        ConfigError: it is no address, or of a database whose driver is not there.
     """
 
     def __init__(self, url: str) -> None:
+        try:
+            self._connect(url)
+        except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # its text may hold the password
+            raise ConfigError(
+                "[storage] database_url must be an address such as sqlite:////path/to/file or "
+                f"postgresql+psycopg://user:word@host/name, with its driver installed ({type(error).__name__})."
+            ) from None
+
+    def _connect(self, url: str) -> None:
         self.url = sa.make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         options: dict[str, Any] = {

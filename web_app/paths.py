@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.config import Settings
+from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository's root; relative folders of the settings start here, wherever the server was started from."""
@@ -61,7 +63,19 @@ class InstancePaths:
         return self.instance / "secret"
 
     def create(self) -> None:
-        """Make the folders, readable by their owner only; also those that were made by hand before."""
-        self.instance.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.uploads.mkdir(exist_ok=True, mode=0o700)
-        self.features.mkdir(exist_ok=True, mode=0o700)
+        """Make the folders, readable by their owner only; also those that were made by hand before.
+
+        Raises:
+            ConfigError: they cannot be made or written.
+        """
+        for folder in (self.instance, self.uploads, self.features):
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if folder.stat().st_mode & PRIVATE:
+                    folder.chmod(0o700)
+            except OSError as error:
+                raise ConfigError(
+                    f"[storage] instance_dir: {folder} cannot be made or used ({error.strerror})."
+                ) from error
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise ConfigError(f"[storage] instance_dir: {folder} cannot be written by this user.")

@@ -16,6 +16,7 @@ from typing import Any
 from waitress.server import create_server
 
 from utils.config import Settings
+from utils.errors import ConfigError
 from utils.log import get_logger
 from web_app.api.routes import all_routes
 from web_app.app import create_app
@@ -57,6 +58,7 @@ def serve(
         The exit code: 0 after a clean end, 1 if the address cannot be listened on.
 
     Raises:
+        ConfigError: a setting cannot be understood, or what it names cannot be used; nothing was served.
         WeightsError: the weights are missing or do not match their checksums; nothing was served.
     """
     os.umask(PRIVATE)
@@ -73,6 +75,10 @@ def serve(
                 file=sys.stderr,
             )
             return EXIT_ADDRESS
+        except ValueError:
+            raise ConfigError(
+                f"[server] host must be an address or a name of this machine, not {settings.server.host!r}."
+            ) from None
         supervisor = Supervisor(settings, parts.queue, command or worker_command()) if with_worker else None
         _run(server, parts, supervisor, settings)
     finally:

@@ -23,9 +23,11 @@ from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
 from tests.web_app.helpers import make_settings, media_bytes, multipart, upload, wait_until
-from utils.config import Settings
+from utils.config import Settings, load_settings
+from utils.errors import ConfigError
 from web_app.jobs.supervisor import settings_environ
-from web_app.paths import ROOT
+from web_app.paths import ROOT, InstancePaths
+from web_app.serve import serve
 
 SERVE = """
 import sys
@@ -147,6 +149,46 @@ def test_the_script_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     )  # fmt: skip
     assert process.returncode == 2
     assert "[server] port must lie in 1..65535" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("server", "host", "no.such.host.invalid"),
+        ("storage", "database_url", "abc"),
+        ("storage", "database_url", "oracle+nothing://user:precious@host/name"),
+        ("storage", "database_url", "sqlite:////proc/nothing/database"),
+        ("storage", "instance_dir", "/proc/nothing"),
+        ("storage", "instance_dir", "config.ini"),
+        ("detection", "experts", "cnn,seer"),
+        ("detection", "experts", ","),
+        ("detection", "precision", "int4"),
+        ("security", "trusted_proxies", "everybody"),
+        ("security", "hosts", "https://name"),
+        ("page", "prefix", "no path"),
+        ("api", "allowed_networks", "10.0.0.0/99"),
+        ("learning", "parts", "everything"),
+    ],
+)
+def test_the_start_refuses_words_that_mean_nothing(
+    section: str, key: str, value: str, listening: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "umask", lambda mask: mask)  # the server's own is not for the other tests
+    environ = {**settings_environ(listening), f"TELLTALE_{section.upper()}__{key.upper()}": value}
+    with pytest.raises(ConfigError) as refused:
+        serve(load_settings(None, environ), with_worker=False, verify=lambda settings: None)
+    assert str(refused.value).startswith(f"[config] [{section}] {key}")
+    assert "precious" not in str(refused.value)
+
+
+def test_folders_made_by_hand_become_private(tmp_path: Path) -> None:
+    paths = InstancePaths(tmp_path / "instance")
+    paths.uploads.mkdir(parents=True, mode=0o777)
+    for folder in (paths.instance, paths.uploads):
+        folder.chmod(0o755)
+    paths.create()
+    made = (paths.instance, paths.uploads, paths.features)
+    assert [folder.stat().st_mode & 0o777 for folder in made] == [0o700] * 3
 
 
 def test_the_web_process_stays_small(tmp_path: Path) -> None:

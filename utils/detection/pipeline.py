@@ -19,11 +19,11 @@ from utils.base_weights import FACE_FILE
 from utils.config import Settings
 from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
+from utils.detection.choice import known_experts, read_experts
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
 from utils.detection.precision import format_precisions
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
-from utils.errors import ConfigError
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.faces.tracking import track_faces
@@ -76,10 +76,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         WeightsError: weights are missing, damaged or do not fit; nothing is ever computed with random ones.
         ConfigError: an expert's name is unknown, or the device is not there.
     """
-    wanted = experts or _experts_setting(settings.detection.experts)
-    unknown = sorted(set(wanted) - set(EXPERT_NAMES))
-    if unknown:
-        raise ConfigError(f"[detection] experts names {', '.join(unknown)}; known are {', '.join(EXPERT_NAMES)}.")
+    wanted = known_experts(experts) if experts else read_experts(settings.detection.experts)
     decoders = prepared_decoders()
     if decoders is not None:
         decoders.warm(MediaKind.IMAGE)  # ready when the networks are
@@ -327,12 +324,6 @@ def _suspicion(face: FaceReport) -> tuple[int, float]:
     if face.verdict.outcome is Outcome.NO_FACE or face.verdict.probability is None:
         return (0, 0.0)
     return (0 if too_small else 1, face.verdict.probability)
-
-
-def _experts_setting(text: str) -> tuple[str, ...]:
-    if text.strip() == "all":
-        return EXPERT_NAMES
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class _Clock:

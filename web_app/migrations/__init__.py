@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from utils.errors import ConfigError
 from web_app.db import Database
 
 LOCK_KEY = 7_355_608  # of PostgreSQL's advisory lock; any number nobody else uses in this database
@@ -25,8 +26,20 @@ def alembic_config() -> Config:
 
 
 def migrate(database: Database) -> None:
-    """Apply the missing migrations; processes that start together take turns."""
+    """Apply the missing migrations; processes that start together take turns.
+
+    Raises:
+        ConfigError: the database cannot be opened or changed.
+    """
     logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # it reports every start
+    try:
+        _migrate(database)
+    except (OSError, sa.exc.OperationalError) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigError(f"[storage] database_url: the database cannot be opened or changed ({why}).") from error
+
+
+def _migrate(database: Database) -> None:
     with _one_at_a_time(database), database.engine.connect() as connection:
         if database.url.get_backend_name() == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
