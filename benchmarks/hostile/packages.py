@@ -1,6 +1,7 @@
 """Test images of Pillow and of libheif's Python packages, taken from their source packages at the package index.
 
-Fetched when a run asks for them, by the environment's own pip; nothing of it is part of this repository.
+Fetched when a run asks for them, by the environment's own pip; nothing of it is part of this repository. Other source
+archives that lie in the folder are read too, such as that of libheif itself (`apt-get source --download-only libheif`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 PACKAGES = ("pillow==13.0.0", "pillow-heif==1.8.1")
-IMAGES = ("Tests/images", "tests/images", "Tests/fonts", "Tests/icc")
+IMAGES = ("Tests/images", "tests/images", "Tests/fonts", "Tests/icc", "fuzzing/corpus", "examples/example.")
 MAX_BYTES = 8_000_000
 
 
@@ -26,7 +27,10 @@ def fetch(folder: Path) -> None:
 
 
 def images(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each test image in the archives of a folder, none unpacked to the disk."""
+    """Name and content of each test image in the archives of a folder, none unpacked to the disk.
+
+    HEIC and AVIF pictures come a second time with the brand of a film, so that they reach a decoder.
+    """
     for archive in sorted(folder.glob("*.tar.gz")):
         with tarfile.open(archive) as source:
             for member in source:
@@ -35,4 +39,7 @@ def images(folder: Path) -> Iterator[tuple[str, bytes]]:
                 if wanted and member.isfile() and 0 < member.size <= MAX_BYTES:
                     data = source.extractfile(member)
                     assert data is not None
-                    yield f"{archive.name.partition('-')[0]}:{inside.name}", data.read()
+                    name, content = f"{archive.name.partition('-')[0]}:{inside.name}", data.read()
+                    yield name, content
+                    if content[4:8] == b"ftyp":
+                        yield f"{name} as a film", content[:8] + b"isom" + content[12:]

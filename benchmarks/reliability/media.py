@@ -161,7 +161,7 @@ def more_workers(settings: Settings, command: Sequence[str], count: int) -> Iter
 
 
 def corpus(count: int, seed: int, first: int, folder: Path | None) -> Iterable[tuple[str, bytes]]:
-    """Mutations of our own drawings, then images of the packages and one mutation of each."""
+    """Mutations of our own drawings, then images of the packages."""
     yield from itertools.islice(mutations(seeds.pictures() | seeds.clips(), first + count, seed), first, None)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -389,8 +389,6 @@ def test_packets_of_a_stream_that_appears_in_the_middle_are_left_out() -> None:
     coming = [1, 2, None, 3, None, 4]
 
     class Source:
-        """As PyAV's container: what it does not know ends the present loop, and the next one goes on behind it."""
-
         def demux(self, stream: object) -> Iterator[int]:
             while coming:
                 packet = coming.pop(0)
