@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -40,20 +40,21 @@ class Ensemble(nn.Module):
         """Names of the experts that are not there, in order."""
         return tuple(name for name in EXPERT_NAMES if name not in self.experts)
 
-    def expert_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    def expert_logits(self, images: Tensor, only: Collection[str] | None = None) -> tuple[Tensor, Tensor | None]:
         """Run the image experts; the backbone of ResNeXt-50 runs once and also serves the LSTM.
 
         Args:
             images: (T, 3, H, W) float32, RGB, 0..1: the crops of one person in time order, or any batch.
+            only: names of the experts that are asked; None asks all.
 
         Returns:
-            (T, E) raw logits, NaN for experts that are missing or judge only sequences, and the (T, D) features of
-            ResNeXt-50 (None without it).
+            (T, E) raw logits, NaN for experts that are missing, not asked or judge only sequences, and the (T, D)
+            features of ResNeXt-50 (None without it).
         """
         logits = torch.full((len(images), len(EXPERT_NAMES)), float("nan"), device=images.device)
         features = None
         for column, name in enumerate(EXPERT_NAMES):
-            if name in IMAGE_EXPERTS and name in self.experts:
+            if name in IMAGE_EXPERTS and name in self.experts and (only is None or name in only):
                 output = self.experts[name](prepare(images, get_card(name, tiny=self.tiny)))
                 logits[:, column] = output.logit
                 if name == "resnext":

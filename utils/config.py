@@ -115,6 +115,10 @@ class DetectionSettings:
         "auto", "Smallest numbers the openvino engine may compute with, where parity with torch holds: auto (bf16 "
         "where the processor has it, else int8), int8, bf16 or fp32, or one per expert (cnn=int8,vit=bf16).",
     )  # fmt: skip
+    early_answer: str = setting(
+        "off", "Whether experts are skipped that cannot change the verdict any more; only with a version whose check "
+        "(`python -m utils.detection.early_check DATA`) changed none.", choices=("off", "on"),
+    )  # fmt: skip
     engine_cache: str = setting("", "Where converted networks are kept; empty means engine inside instance_dir.")
     gpu_compile: str = setting(
         "off", "Whether torch compiles the networks for a GPU: minutes at the start, faster after.",

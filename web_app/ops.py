@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from utils.config import Settings
 from utils.errors import WeightsError
@@ -96,6 +97,14 @@ def current_version(settings: Settings) -> str | None:
         return None
 
 
+def living_workers(session: Session, settings: Settings) -> list[WorkerRow]:
+    """Workers that were heard of within the last beats, the oldest first."""
+    rows = session.scalars(sa.select(WorkerRow).order_by(WorkerRow.started_at)).all()
+    silence = MISSED_BEATS * beat_s(settings)
+    now = utc_now()
+    return [row for row in rows if abs((now - row.seen_at).total_seconds()) <= silence]  # the clock may go back
+
+
 def readiness(settings: Settings, database: Database, queue: JobQueue, weights: WeightsCheck) -> Readiness:
     """Look at everything that an analysis needs."""
     free = shutil.disk_usage(InstancePaths.of(settings).instance).free
@@ -105,10 +114,7 @@ def readiness(settings: Settings, database: Database, queue: JobQueue, weights: 
     try:
         with database.read() as session:
             waiting = queue.waiting(session)
-            rows = session.scalars(sa.select(WorkerRow).order_by(WorkerRow.started_at)).all()
-        silence = MISSED_BEATS * beat_s(settings)
-        now = utc_now()
-        alive = [row for row in rows if abs((now - row.seen_at).total_seconds()) <= silence]  # the clock may go back
+            alive = living_workers(session, settings)
         store = Check("database", True, "it answers")
     except SQLAlchemyError as error:
         store = Check("database", False, f"it does not answer ({type(error).__name__})")

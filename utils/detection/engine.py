@@ -7,7 +7,7 @@ processor; `engines.py` chooses. A backend only computes experts; batching, trac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,12 +35,16 @@ class TrackScores:
         weights: (E,) shares of the experts, in the order of `EXPERT_NAMES`.
         expert_logits: (E,) calibrated logits of the experts over the track, NaN where missing.
         frame_logits: (T,) calibrated logits frame by frame, image experts only.
+        skipped: names of the experts that were not asked because they could not change the verdict (`early.py`).
+        bounds: between which calibrated logits those could have moved `logit`; None where nothing was skipped.
     """
 
     logit: float
     weights: Floats
     expert_logits: Floats
     frame_logits: Floats
+    skipped: tuple[str, ...] = ()
+    bounds: tuple[float, float] | None = None
 
 
 class Engine(Protocol):
@@ -89,16 +93,22 @@ class BatchedEngine(ABC):
         self.gate = gate
         self.batch = batch
 
+    @property
     @abstractmethod
-    def image_logits(self, crops: Pixels) -> tuple[Floats, Floats | None]:
+    def precisions(self) -> Mapping[str, str]:
+        """See `Engine.precisions`."""
+
+    @abstractmethod
+    def image_logits(self, crops: Pixels, only: Collection[str] | None = None) -> tuple[Floats, Floats | None]:
         """Run the image experts on a batch.
 
         Args:
             crops: (B, S, S, 3) uint8.
+            only: names of those that are asked; None asks all.
 
         Returns:
-            (B, E) float32 raw logits, NaN for experts that are missing or judge only sequences, and the (B, D)
-            features of ResNeXt-50, None without it.
+            (B, E) float32 raw logits, NaN for experts that are missing, not asked or judge only sequences, and the
+            (B, D) features of ResNeXt-50, None without it.
         """
 
     @abstractmethod
@@ -127,14 +137,22 @@ class BatchedEngine(ABC):
         for track, measured in zip(tracks, quality, strict=True):
             part = slice(start, start + len(track))
             start += len(track)
-            out.append(self._mix(all_logits[part], None if all_features is None else all_features[part], measured))
+            sequence = float("nan")
+            if all_features is not None and len(track) >= MIN_SEQUENCE:
+                sequence = self.sequence_logit(all_features[part])
+            out.append(self.mix(all_logits[part], sequence, measured))
         return out
 
-    def _mix(self, logits: Floats, features: Floats | None, quality: Floats) -> TrackScores:
+    def mix(self, logits: Floats, sequence: float, quality: Floats) -> TrackScores:
+        """What the gate makes of one person's logits.
+
+        Args:
+            logits: (T, E) raw ones of the image experts.
+            sequence: the LSTM's raw logit; NaN without one.
+            quality: (T, Q) measurements of the crops.
+        """
         whole = logits.mean(0)  # (E,): NaN stays NaN
-        whole[LSTM_COLUMN] = np.nan
-        if features is not None and len(features) >= MIN_SEQUENCE:
-            whole[LSTM_COLUMN] = self.sequence_logit(features)
+        whole[LSTM_COLUMN] = sequence
         mixed = self.gate.mix(whole[None], quality.mean(0)[None])
         alone = bool(np.isnan(logits).all(1).any())  # no image expert: nothing to say of single frames
         frames = mixed.logit if alone else self.gate.mix(logits, quality).logit

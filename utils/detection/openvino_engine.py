@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ class OpenVinoEngine(BatchedEngine):
         threads: int = 0,
     ) -> None:
         super().__init__(gate, batch=BATCH)
-        self.precisions: Mapping[str, str] = dict(precisions)
+        self._precisions = dict(precisions)
         self._load_networks = load_networks
         self._networks: weakref.ref[Ensemble] | None = None
         self._inputs = InputMaker([expert_card(name, tiny=tiny) for name in IMAGE_EXPERTS if name in files], threads)
@@ -63,6 +63,11 @@ class OpenVinoEngine(BatchedEngine):
             name: compile_graph(path, hint=HINTS[precisions[name]], threads=threads) for name, path in files.items()
         }
         self._one_at_a_time = threading.Lock()  # an infer request serves one caller
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """See `Engine.precisions`."""
+        return self._precisions
 
     @property
     def networks(self) -> Ensemble:
@@ -73,14 +78,14 @@ class OpenVinoEngine(BatchedEngine):
             self._networks = weakref.ref(held)
         return held
 
-    def image_logits(self, crops: Pixels) -> tuple[Floats, Floats | None]:
+    def image_logits(self, crops: Pixels, only: Collection[str] | None = None) -> tuple[Floats, Floats | None]:
         """See `BatchedEngine.image_logits`."""
         logits = np.full((len(crops), len(EXPERT_NAMES)), np.nan, np.float32)
         features = None
         with self._one_at_a_time:
             inputs = self._inputs.make(crops)
             for column, name in enumerate(EXPERT_NAMES):
-                if name in inputs:
+                if name in inputs and (only is None or name in only):
                     logits[:, column], feature = _run(self._experts[name], inputs[name])
                     if name == "resnext":
                         features = feature

@@ -8,7 +8,7 @@ way.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from utils.config import Settings
 from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.choice import known_experts, read_experts
+from utils.detection.early import Band, EarlyScorer, load_early
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
 from utils.detection.precision import format_precisions
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
+from utils.detection.verdict import NOT_FOR_PHOTOS, SKIPPED, TOO_SHORT, decide, no_face_verdict, sigmoid
+from utils.errors import ConfigError
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.faces.tracking import track_faces
@@ -62,6 +64,7 @@ class Analyser:
     missing: Mapping[str, str]
     tiny: bool = False
     decoders: PreparedDecoders | None = None
+    early: EarlyScorer | None = None
 
 
 def load_analyser(settings: Settings, *, device: str | None = None, experts: tuple[str, ...] | None = None) -> Analyser:
@@ -97,6 +100,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         missing=missing,
         tiny=version.tiny,
         decoders=decoders,
+        early=load_early(settings.detection.early_answer, root, version, engine),
     )
 
 
@@ -188,7 +192,13 @@ def score(
     started = time.perf_counter()
     tracks = [[crop.pixels for crop in of_track] for one in seen for of_track in one.crops]
     quality = [measured for one in seen for measured in one.quality]
-    scores = iter(analyser.engine.score(tracks, quality, on_batch) if tracks else ())
+    if not tracks:
+        scores: Iterator[TrackScores] = iter(())
+    elif analyser.early is not None:
+        bands = [undecided_band(one.media, analyser) for one in seen for _ in one.tracks]
+        scores = iter(analyser.early.score(tracks, quality, bands, on_batch))
+    else:
+        scores = iter(analyser.engine.score(tracks, quality, on_batch))
     of_each = [[next(scores) for _ in one.tracks] for one in seen]
     ms = 1000 * (time.perf_counter() - started)
     counts = [sum(map(len, one.crops)) for one in seen]
@@ -215,20 +225,29 @@ def conclude(seen: Seen, scores: Sequence[TrackScores], analyser: Analyser, expe
         threshold=analyser.settings.detection.threshold,
         times_ms={**times, "total": round(sum(times.values()), 1)},
         notices=seen.media.notices + _people_left_out(seen.people, len(seen.tracks)),
-        settings=score_settings(analyser.settings, analyser.experts, analyser.engine),
+        settings=score_settings(analyser),
     )
 
 
-def score_settings(settings: Settings, experts: tuple[str, ...], engine: Engine) -> dict[str, float | str]:
+def undecided_band(media: Media, analyser: Analyser) -> Band:
+    """The undecided band for every person in a medium; see `Calibration.band`."""
+    is_photo = media.info.kind is MediaKind.IMAGE
+    missing = [name for name in analyser.missing if not (name == "lstm" and is_photo)]
+    return analyser.calibration.band(analyser.settings.detection.threshold, len(missing))
+
+
+def score_settings(analyser: Analyser) -> dict[str, float | str]:
     """What a score depends on, by the names in config.ini; experts, engine and precision are those that really ran."""
-    detection, media = settings.detection, settings.media
+    detection, media = analyser.settings.detection, analyser.settings.media
+    engine = analyser.engine
     return {
         "threshold": detection.threshold,
-        "experts": ",".join(experts),
+        "experts": ",".join(analyser.experts),
         "max_faces": detection.max_faces,
         "device": detection.device,
         "engine": engine.name,
         "precision": format_precisions(engine.precisions),
+        "early_answer": "off" if analyser.early is None else "on",
         "frames": media.frames,
         "min_face_px": media.min_face_px,
     }
@@ -281,6 +300,7 @@ def report_face(
         threshold=analyser.settings.detection.threshold,
         face_px=face_px,
         min_face_px=analyser.settings.media.min_face_px,
+        bounds=score.bounds,
     )
     frames = tuple(
         FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), _scaled(s.face.box, larger))
@@ -301,7 +321,7 @@ def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tupl
     for i, name in enumerate(EXPERT_NAMES):
         card, logit = expert_card(name), float(score.expert_logits[i])
         available = not np.isnan(logit)
-        why = analyser.missing.get(name, TOO_SHORT)
+        why = SKIPPED if name in score.skipped else analyser.missing.get(name, TOO_SHORT)
         if name == "lstm" and media.info.kind is MediaKind.IMAGE:
             why = NOT_FOR_PHOTOS  # also when it is not loaded: nothing is missed
         out.append(
@@ -313,6 +333,7 @@ def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tupl
                 probability=sigmoid(logit) if available else None,
                 weight=float(np.clip(score.weights[i], 0, 1)),
                 missing_because=None if available else why,
+                skipped=name in score.skipped,
             )
         )
     return tuple(out)
@@ -352,4 +373,5 @@ __all__ = [
     "score",
     "score_settings",
     "see",
+    "undecided_band",
 ]

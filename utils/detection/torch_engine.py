@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 
 import numpy as np
@@ -61,11 +61,11 @@ class TorchEngine(BatchedEngine):
         """fp16 on a GPU, fp32 on a processor."""
         return dict.fromkeys(self._ensemble.experts, "fp16" if self.device == "cuda" else "fp32")
 
-    def image_logits(self, crops: Pixels) -> tuple[Floats, Floats | None]:
+    def image_logits(self, crops: Pixels, only: Collection[str] | None = None) -> tuple[Floats, Floats | None]:
         """See `BatchedEngine.image_logits`."""
         images = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2).float().div(255)
         with torch.inference_mode(), self._arithmetic():
-            logits, features = self._ensemble.expert_logits(images)
+            logits, features = self._ensemble.expert_logits(images, only)
         return logits.float().cpu().numpy(), None if features is None else features.float().cpu().numpy()
 
     def sequence_logit(self, features: Floats) -> float:

@@ -9,6 +9,7 @@ from utils.detection.calibration import Calibration
 from utils.types import ExpertScore, Notice, Outcome, Verdict
 
 NOT_FOR_PHOTOS = "It judges videos only: a photo has no course in time."
+SKIPPED = "It was skipped: whatever it said, the verdict would be the same (early answer)."
 TOO_SHORT = "It needs a person to be seen in at least four frames of the video."
 
 HEADLINES = {
@@ -38,6 +39,7 @@ def decide(
     threshold: float,
     face_px: float,
     min_face_px: int,
+    bounds: tuple[float, float] | None = None,
 ) -> Verdict:
     """Decide about one person.
 
@@ -48,25 +50,26 @@ def decide(
         threshold: the user's, 0..1.
         face_px: side of the face in the original frame, pixels.
         min_face_px: smaller faces are never decided.
+        bounds: between which logits the experts that were skipped could have moved the answer; None without any.
     """
     probability = sigmoid(logit)
     missing = [e for e in experts if not e.available and not _not_applicable(e)]
-    real_below, fake_above = calibration.band(threshold, len(missing))
+    real_below, fake_above = band = calibration.band(threshold, len(missing))
     interval = calibration.interval(probability)
+    if bounds is not None:
+        intervals = [interval, *(calibration.interval(sigmoid(end)) for end in bounds)]
+        interval = min(low for low, _ in intervals), max(high for _, high in intervals)
     reasons: list[Notice] = []
     if face_px < min_face_px:
         reasons.append(
             Notice("small_face", f"The face is only {face_px:.0f} pixels wide; at least {min_face_px} are needed.")
         )
         outcome = Outcome.INCONCLUSIVE
-    elif probability >= fake_above:
-        outcome = Outcome.FAKE
+    elif (outcome := outcome_of(probability, band)) is Outcome.FAKE:
         reasons.append(Notice("above_band", f"The probability of manipulation lies above {per_cent(fake_above)}."))
-    elif probability <= real_below:
-        outcome = Outcome.REAL
+    elif outcome is Outcome.REAL:
         reasons.append(Notice("below_band", f"The probability of manipulation lies below {per_cent(real_below)}."))
     else:
-        outcome = Outcome.INCONCLUSIVE
         reasons.append(
             Notice(
                 "within_band",
@@ -76,6 +79,8 @@ def decide(
         )
     reasons += _expert_reasons(experts)
     reasons += [Notice("expert_missing", f"{e.title} is missing: {e.missing_because}") for e in missing]
+    if bounds is not None:
+        reasons.append(_answered_early([e.title for e in experts if e.missing_because == SKIPPED], bounds))
     return Verdict(outcome, HEADLINES[outcome], probability, interval, tuple(reasons))
 
 
@@ -84,9 +89,31 @@ def per_cent(share: float) -> str:
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
+def outcome_of(probability: float, band: tuple[float, float]) -> Outcome:
+    """Fake at or above the undecided band, real at or below it, else inconclusive.
+
+    Args:
+        probability: calibrated, of fake.
+        band: from `Calibration.band`.
+    """
+    real_below, fake_above = band
+    if probability >= fake_above:
+        return Outcome.FAKE
+    return Outcome.REAL if probability <= real_below else Outcome.INCONCLUSIVE
+
+
+def _answered_early(titles: Sequence[str], bounds: tuple[float, float]) -> Notice:
+    low, high = map(sigmoid, bounds)
+    return Notice(
+        "answered_early",
+        f"{' and '.join(titles)} {'was' if len(titles) == 1 else 'were'} skipped: by all that was said on the data of "
+        f"the check, the probability would lie between {low:.1%} and {high:.1%}, with the same verdict.",
+    )
+
+
 def _not_applicable(expert: ExpertScore) -> bool:
-    """Whether the medium gives this expert nothing to judge, which is no fault of the installation."""
-    return expert.missing_because in (NOT_FOR_PHOTOS, TOO_SHORT)
+    """Whether the medium gives this expert nothing to judge, or it was not needed: no fault of the installation."""
+    return expert.missing_because in (NOT_FOR_PHOTOS, TOO_SHORT, SKIPPED)
 
 
 def _expert_reasons(experts: Sequence[ExpertScore]) -> list[Notice]:

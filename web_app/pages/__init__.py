@@ -8,13 +8,16 @@ They are shells; the modules in `static/js` fill them from the REST API, so that
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Blueprint, current_app, render_template
 
 from utils.config import Settings
+from web_app.ops import living_workers
 from web_app.pages.learning import add_learning_pages
 from web_app.pages.model import read_model
 from web_app.pages.texts import LANGUAGE, text
+from web_app.services import EXTENSION, services
 
 SETTINGS_KEY = "TELLTALE"
 
@@ -106,7 +109,12 @@ def history() -> str:
 @blueprint.get("/model")
 def model() -> str:
     """The served version: scorecard, false alarms per real source, and what it was trained on."""
-    return render_template("model.html", model=read_model(current_app.config[SETTINGS_KEY]))
+    settings: Settings = current_app.config[SETTINGS_KEY]
+    workers: list[dict[str, Any]] = []
+    if EXTENSION in current_app.extensions:  # the pages can be served without the rest
+        with services().database.read() as session:
+            workers = [row.facts for row in living_workers(session, settings)]
+    return render_template("model.html", model=read_model(settings, workers))
 
 
 @blueprint.get("/detections/<detection_id>")

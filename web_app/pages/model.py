@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from models.cards import EXPERT_NAMES, expert_card
 from utils.config import Settings
 from utils.weights import CARD_FILE, current_name, read_document, weights_root
 from web_app.pages.texts import catalogue, text
@@ -78,10 +79,15 @@ class ModelView:
     unseen: tuple[UnseenRow, ...]
     sources: tuple[SourceRow, ...]
     experts: tuple[ExpertRow, ...]
+    engine: str
 
 
-def read_model(settings: Settings) -> ModelView:
-    """The served version's card.
+def read_model(settings: Settings, workers: Sequence[Mapping[str, Any]] = ()) -> ModelView:
+    """The served version's card, and what it is computed with.
+
+    Args:
+        settings: name the version.
+        workers: what the living ones say of themselves.
 
     Raises:
         WeightsError: no version is chosen, or its card cannot be read.
@@ -101,7 +107,20 @@ def read_model(settings: Settings) -> ModelView:
         unseen=tuple(_unseen_row(*item) for item in sorted(_mapping(card, "validation_of_unseen_sources").items())),
         sources=_source_rows(_mapping(data, "crops")),
         experts=tuple(_expert_row(key, expert, validation) for key, expert in _mapping(card, "experts").items()),
+        engine=engine_sentence(next((w for w in workers if w.get("model_version") == name), {})),
     )
+
+
+def engine_sentence(worker: Mapping[str, Any]) -> str:
+    """Which engine a worker computes with, each network's precision, and its early answer; empty before it says so."""
+    precisions = _mapping(worker, "precisions")
+    if not precisions or "engine" not in worker:
+        return ""
+    named = [f"{expert_card(key).title if key in EXPERT_NAMES else key} {value}" for key, value in precisions.items()]
+    sentences = [text("model.engine", engine=worker["engine"], networks=", ".join(named))]
+    if (early := worker.get("early_answer", "off")) in ("on", "unchecked"):
+        sentences.append(text(f"model.early.{early}"))
+    return " ".join(sentences)
 
 
 def percent(figure: Sequence[float] | float | None) -> str:

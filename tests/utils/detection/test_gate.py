@@ -60,3 +60,44 @@ def test_arrays_that_are_no_gate_are_refused(change):
         arrays["shift"] = np.zeros(E + 1, np.float32)
     with pytest.raises(WeightsCorruptError, match="gate"):
         NumericGate(arrays)
+
+
+def boxes(seed: int, rows: int) -> tuple[np.ndarray, ...]:
+    """Ranges of raw logits, some of them single points, who is present, and quality."""
+    rng = np.random.default_rng(seed)
+    low = rng.normal(0, 4, (rows, E)).astype(np.float32)
+    high = low + rng.exponential(3, (rows, E)).astype(np.float32) * (rng.random((rows, E)) < 0.7)
+    present = rng.random((rows, E)) < 0.7
+    present[~present.any(1), 2] = True
+    return low, high, present, rng.normal(0, 3, (rows, Q)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bounds_hold_for_every_combination_within_the_ranges(seed):
+    gate, (low, high, present, quality) = numeric(random_gate(seed)), boxes(seed, 50)
+    least, most = gate.bounds(low, high, present, quality)
+    assert (least <= most).all()
+    rng = np.random.default_rng(100 + seed)
+    for corner in range(200):
+        share = rng.random(low.shape) if corner % 2 else rng.integers(0, 2, low.shape)
+        logits = np.where(present, low + share * (high - low), np.nan).astype(np.float32)
+        found = gate.mix(logits, quality).logit
+        slack = 1e-4 + 1e-5 * np.abs(found)
+        assert (found >= least - slack).all()
+        assert (found <= most + slack).all()
+
+
+def test_bounds_of_known_logits_are_the_answer():
+    gate, (low, _, present, quality) = numeric(random_gate(7)), boxes(7, 50)
+    least, most = gate.bounds(low, low, present, quality)
+    answer = gate.mix(np.where(present, low, np.nan).astype(np.float32), quality).logit
+    assert np.allclose(least, answer, rtol=1e-4, atol=1e-4)
+    assert np.allclose(most, answer, rtol=1e-4, atol=1e-4)
+
+
+def test_bounds_are_reached_where_the_shares_are_fixed():
+    gate = Gate(experts=E, quality=Q)  # the plain mean
+    low, high, present, quality = boxes(8, 20)
+    least, most = numeric(gate).bounds(low, high, present, quality)
+    for end, bound in ((low, least), (high, most)):
+        assert np.allclose(np.nanmean(np.where(present, end, np.nan), axis=1), bound, atol=1e-5)

@@ -58,6 +58,18 @@ def test_empty_card_gives_an_empty_page(tmp_path: Path) -> None:
     assert (model.scores, model.unseen, model.sources, model.experts, model.made) == ((), (), (), (), "–")
 
 
+def test_the_page_says_what_each_network_is_computed_with(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, CARD)
+    other = {"model_version": "v8", "engine": "torch", "precisions": {"vit": "fp32"}}
+    own = {"model_version": "v9", "engine": "openvino", "precisions": {"cnn": "fp32", "vit": "bf16"}}
+    engine = read_model(settings, [other, own]).engine
+    assert "the engine openvino: CNN fp32, ViT-B/16 bf16." in engine
+    assert "skipped" not in engine
+    assert read_model(settings, [other]).engine == read_model(settings, [{"model_version": "v9"}]).engine == ""
+    assert "are skipped" in read_model(settings, [{**own, "early_answer": "on"}]).engine
+    assert "has not passed" in read_model(settings, [{**own, "early_answer": "unchecked"}]).engine
+
+
 def test_figures_as_text() -> None:
     assert percent(None) == decimal(None) == "–"
     assert percent([0.5, 0.4, 0.6]).replace("\u00a0", " ") == "50.0 % (40.0 to 60.0)"
