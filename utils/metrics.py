@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta, rankdata
 
 Array = npt.NDArray[np.float64]
 
@@ -29,13 +29,16 @@ def auc(labels: Array, scores: Array) -> float:
 
     Args:
         labels: (N,) 1 fake, 0 real.
-        scores: (N,) higher is more fake; ties count half.
+        scores: (N,) higher is more fake; ties count half. With a NaN among them there is no AUC.
     """
     positive = labels > 0.5
     n_fake, n_real = int(positive.sum()), int((~positive).sum())
     if not n_fake or not n_real:
         return float("nan")
-    ranks = rankdata(scores)
+    if np.isnan(scores).any():
+        return float("nan")
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1; equal scores share the mean of theirs
     return float((ranks[positive].sum() - n_fake * (n_fake + 1) / 2) / (n_fake * n_real))
 
 
@@ -111,12 +114,30 @@ def bootstrap(
     return Figure(statistic(labels, scores), float(low), float(high))
 
 
+@functools.lru_cache(maxsize=4096)
 def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a share.
+    """Exact interval of a share: where so many successes, or more, or fewer, become as unlikely as half of `1 - level`.
 
-    Source: Clopper and Pearson 1934.
+    It is found without SciPy, whose import would take a fifth of a worker's start.
+
+    Source: Clopper and Pearson 1934, "The Use of Confidence or Fiducial Limits".
     """
     tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
-    high = 1.0 if successes == trials else float(beta.ppf(1 - tail, successes + 1, trials - successes))
+    low = 0.0 if successes == 0 else _share_with_tail(successes, trials, tail)
+    high = 1.0 if successes == trials else 1 - _share_with_tail(trials - successes, trials, tail)
     return low, high
+
+
+def _share_with_tail(least: int, trials: int, tail: float) -> float:
+    """The share at which `least` or more successes in so many trials have the probability `tail`, by bisection."""
+    counts = np.arange(1, trials + 1)
+    ways = np.cumsum(np.log(trials + 1 - counts) - np.log(counts))[least - 1 :]  # logarithms of the binomials
+    counts = counts[least - 1 :]
+    low, high = 0.0, 1.0
+    while high - low > 1e-14:
+        middle = (low + high) / 2
+        if np.exp(ways + counts * np.log(middle) + (trials - counts) * np.log1p(-middle)).sum() > tail:
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,11 @@ def read_folder(folder: Path, version: Version) -> Converted | None:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["version_sha256"] != version.sha256:
             raise ValueError("it is of another version")
-        for name, sha256 in manifest["files"].items():
-            if file_sha256(folder / Path(name).name) != sha256:
+        names = list(manifest["files"])
+        with ThreadPoolExecutor(2) as pool:
+            digests = list(pool.map(lambda name: file_sha256(folder / Path(name).name), names))
+        for name, digest in zip(names, digests, strict=True):
+            if digest != manifest["files"][name]:
                 raise ValueError(f"{name} has other bytes")
         precisions = {name: str(facts["precision"]) for name, facts in manifest["experts"].items()}
         files = {name: folder / f"{name}.xml" for name in precisions}

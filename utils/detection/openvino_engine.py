@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +60,12 @@ class OpenVinoEngine(BatchedEngine):
         self._load_networks = load_networks
         self._networks: weakref.ref[Ensemble] | None = None
         self._inputs = InputMaker([expert_card(name, tiny=tiny) for name in IMAGE_EXPERTS if name in files], threads)
-        self._experts = {
-            name: compile_graph(path, hint=HINTS[precisions[name]], threads=threads) for name, path in files.items()
-        }
+        with ThreadPoolExecutor(2) as pool:  # compiling one graph does not keep two cores busy
+            compiled = {
+                name: pool.submit(compile_graph, path, hint=HINTS[precisions[name]], threads=threads)
+                for name, path in sorted(files.items(), key=lambda entry: -entry[1].with_suffix(".bin").stat().st_size)
+            }
+        self._experts = {name: compiled[name].result() for name in files}
         self._one_at_a_time = threading.Lock()  # an infer request serves one caller
 
     @property

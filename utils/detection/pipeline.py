@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,17 +24,16 @@ from utils.detection.choice import known_experts, read_experts
 from utils.detection.early import Band, EarlyScorer, load_early
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
+from utils.detection.lookout import Lookout, Progress
 from utils.detection.precision import format_precisions
 from utils.detection.verdict import NOT_FOR_PHOTOS, SKIPPED, TOO_SHORT, decide, no_face_verdict, sigmoid
 from utils.errors import ConfigError
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
-from utils.faces.tracking import track_faces
 from utils.media import PreparedDecoders, decode_media, prepared_decoders
 from utils.types import (
     Box,
     ExpertScore,
-    Face,
     FaceReport,
     FaceTrack,
     Floats,
@@ -45,9 +45,6 @@ from utils.types import (
     Report,
 )
 from utils.weights import CALIBRATION_FILE, read_document, verify_current, weights_root
-
-Progress = Callable[[str, float], None]
-"""Stage (`decode`, `detect`, `experts`, `decide`) and how much of the whole is done, 0..1; may raise to cancel."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,14 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
     version = verify_current(settings)
     root = weights_root(settings)
     threads = settings.detection.threads or usable_cores()
-    engine, missing = load_engine(
-        settings, root, version, device=device or settings.detection.device, threads=threads, experts=wanted
-    )
+    with ThreadPoolExecutor(1) as beside:
+        detector = beside.submit(CenterFaceDetector, root / "base" / FACE_FILE, threads=threads)
+        engine, missing = load_engine(
+            settings, root, version, device=device or settings.detection.device, threads=threads, experts=wanted
+        )
     return Analyser(
         settings=settings,
-        detector=CenterFaceDetector(root / "base" / FACE_FILE, threads=threads),
+        detector=detector.result(),
         engine=engine,
         calibration=calibration_from_dict(read_document(version.folder / CALIBRATION_FILE)),
         version=version.name,
@@ -159,20 +158,25 @@ def analyse(
 
 
 def see(path: Path, analyser: Analyser, tell: Progress, on_media: Callable[[Media], None] | None = None) -> Seen:
-    """From bytes to the crops of every person: decode, detect, track, crop, measure. Arguments as of `analyse`."""
+    """From bytes to the crops of every person: decode, detect, track, crop, measure. Arguments as of `analyse`.
+
+    Faces are searched for in the frames that have come while the next ones are decoded; the time of `decode` is what
+    was spent waiting for frames.
+    """
     clock = _Clock()
     tell("decode", 0.0)
-    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders)
+    lookout = Lookout(analyser.detector, analyser.settings.media.frames, tell)
+    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders, lookout.look)
     if on_media is not None:
         on_media(media)
-    clock.lap("decode")
+    clock.lap("decode", without_ms=lookout.ms)
 
-    tell("detect", 0.2)
-    everybody = _follow_people(media, analyser, tell)
+    tell("detect", 0.5)
+    everybody = lookout.people()
     tracks = everybody[: analyser.settings.detection.max_faces]
     crops = [[crop_for_networks(media.frames[s.frame].pixels, s.face) for s in track.sightings] for track in tracks]
     quality = [np.stack([measure_crop(crop) for crop in of_track]) for of_track in crops]
-    clock.lap("detect")
+    clock.lap("detect", without_ms=-lookout.ms)
     return Seen(_without_pixels(media), len(everybody), tracks, crops, quality, clock.times)
 
 
@@ -255,16 +259,10 @@ def score_settings(analyser: Analyser) -> dict[str, float | str]:
 
 def find_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTrack]:
     """The people in a medium, the largest face first and no more than `max_faces`; the same ones at each call."""
-    return _follow_people(media, analyser, tell)[: analyser.settings.detection.max_faces]
-
-
-def _follow_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTrack]:
-    found: list[tuple[Face, ...]] = []
+    lookout = Lookout(analyser.detector, analyser.settings.media.frames, tell)
     for frame in media.frames:
-        same = frame.index > 0 and np.array_equal(frame.pixels, media.frames[frame.index - 1].pixels)
-        found.append(found[-1] if same else analyser.detector.detect(frame.pixels))
-        tell("detect", 0.2 + 0.3 * (frame.index + 1) / len(media.frames))
-    return list(track_faces(found))
+        lookout.look(frame)
+    return lookout.people()[: analyser.settings.detection.max_faces]
 
 
 def _without_pixels(media: Media) -> Media:
@@ -354,9 +352,9 @@ class _Clock:
         self._last = time.perf_counter()
         self.times: dict[str, float] = {}
 
-    def lap(self, stage: str) -> None:
+    def lap(self, stage: str, without_ms: float = 0.0) -> None:
         now = time.perf_counter()
-        self.times[stage] = round(1000 * (now - self._last), 1)
+        self.times[stage] = round(1000 * (now - self._last) - without_ms, 1)
         self._last = now
 
 

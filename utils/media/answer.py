@@ -1,15 +1,19 @@
 """The answer that crosses from the decoding child to its parent: pixels and numbers, nothing else.
 
-Magic, length of the header, header (JSON), then the frames' pixels one after the other. The parent takes the child for
-hostile: it reads no more than the limits allow and checks every value again.
+Magic, length of the header, header (JSON), then the frames' pixels one after the other. The frames of a video come
+ahead of that, each as soon as it is decoded, with a small header of its own; the last header then names them again, and
+no pixels follow. The parent takes the child for hostile: it reads no more than the limits allow and checks every value
+again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -18,11 +22,13 @@ import numpy as np
 from utils import errors
 from utils.errors import DecoderCrashedError, MediaError, TelltaleError
 from utils.media.limits import DURATION_GRACE_S, MAX_VIDEO_SIDE, NOTICE_TEXTS, Facts, MediaLimits
-from utils.types import Frame, MediaKind
+from utils.types import Frame, MediaKind, Pixels
 
 MAGIC = b"TTMEDIA1"
 MAX_HEADER_BYTES = 64 * 1024
 MAX_DETAIL = 300
+Shape = tuple[int, int, float]
+"""Height and width of a frame in pixels, and its time in seconds."""
 
 _ERRORS: dict[str, type[MediaError]] = {
     cls.code: cls
@@ -50,8 +56,15 @@ class BrokenAnswerError(Exception):
     """The child's answer is cut short or is none; its exit status says more."""
 
 
-def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts) -> None:
-    """Send what was decoded (the child's side)."""
+def write_ahead(out: BinaryIO, frame: Frame) -> None:
+    """Send a frame as soon as it is decoded (the child's side); index 0 takes back those that were sent before."""
+    _write_header(out, {"ahead": [frame.index, *frame.pixels.shape[:2], frame.time_s]})
+    out.write(np.ascontiguousarray(frame.pixels).data.cast("B"))
+    out.flush()
+
+
+def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts, *, ahead: bool = False) -> None:
+    """Send what was decoded (the child's side); of frames that went `ahead` only what belongs to all of them."""
     shapes = [[frame.pixels.shape[0], frame.pixels.shape[1], frame.time_s] for frame in frames]
     header = {
         "width": facts.width,
@@ -63,7 +76,7 @@ def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts) -> None:
         "frames": shapes,
     }
     _write_header(out, header)
-    for frame in frames:
+    for frame in () if ahead else frames:
         out.write(np.ascontiguousarray(frame.pixels).data.cast("B"))
     out.flush()
 
@@ -85,12 +98,15 @@ def _write_header(out: BinaryIO, header: dict[str, Any]) -> None:
     out.write(MAGIC + struct.pack("<I", len(text)) + text)
 
 
-def read_answer(untrusted_pipe: BinaryIO, expected: Expected) -> tuple[tuple[Frame, ...], Facts]:
+def read_answer(
+    untrusted_pipe: BinaryIO, expected: Expected, on_frame: Callable[[Frame], None] | None = None
+) -> tuple[tuple[Frame, ...], Facts]:
     """Receive what was decoded (the parent's side).
 
     Args:
         untrusted_pipe: the child's output.
         expected: what was asked for.
+        on_frame: given each frame as soon as it has arrived; index 0 again takes back those before.
 
     Returns:
         The frames and the facts, all within the limits.
@@ -100,18 +116,44 @@ def read_answer(untrusted_pipe: BinaryIO, expected: Expected) -> tuple[tuple[Fra
         DecoderCrashedError: a value breaks the limits, or there is more than was announced.
         BrokenAnswerError: there is less than was announced.
     """
-    untrusted = _read_header(untrusted_pipe)
+    tell = on_frame or (lambda frame: None)
+    frames: list[Frame] = []
+    begun_anew = False
+    while "ahead" in (untrusted := _read_header(untrusted_pipe)):
+        again, shape = _check_ahead(untrusted["ahead"], frames, expected)
+        _require(not (again and begun_anew), "a third beginning")
+        if again:
+            frames, begun_anew = [], True
+        frames.append(_read_frame(untrusted_pipe, len(frames), shape))
+        tell(frames[-1])
     if "error" in untrusted:
         raise _reported(untrusted)
     facts = _check_facts(untrusted, expected)
     shapes = _check_shapes(untrusted.get("frames"), facts, expected)
-    frames = []
-    for index, (height, width, time_s) in enumerate(shapes):
-        pixels = np.empty((height, width, 3), np.uint8)
-        _read_into(untrusted_pipe, pixels.data.cast("B"))
-        frames.append(Frame(index, time_s, pixels))
+    if frames:
+        _require(shapes == [(*f.pixels.shape[:2], f.time_s) for f in frames], "other frames than those that came ahead")
+    else:
+        for shape in shapes:
+            frames.append(_read_frame(untrusted_pipe, len(frames), shape))
+            tell(frames[-1])
     _require(not untrusted_pipe.read(1), "more bytes than announced")
     return tuple(frames), facts
+
+
+def _read_frame(pipe: BinaryIO, index: int, shape: Shape) -> Frame:
+    height, width, time_s = shape
+    pixels = _room(height * width * 3).reshape(height, width, 3)
+    _read_into(pipe, pixels.data.cast("B"))
+    return Frame(index, time_s, pixels)
+
+
+def _room(size: int) -> Pixels:
+    """So many bytes, in large pages where the system has them: faulting in small ones takes as long as reading."""
+    room = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a system without them
+            room.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(room, np.uint8)
 
 
 def read_level(untrusted_pipe: BinaryIO) -> tuple[str, ...]:
@@ -199,20 +241,36 @@ def _check_facts(untrusted: dict[str, Any], expected: Expected) -> Facts:
     return Facts(int(width or 0), int(height or 0), float(duration_s or 0), rate, str(codec), codes)
 
 
-def _check_shapes(untrusted: Any, facts: Facts, expected: Expected) -> list[tuple[int, int, float]]:
+def _check_ahead(untrusted: Any, frames: Sequence[Frame], expected: Expected) -> tuple[bool, Shape]:
+    """Whether a frame that comes ahead begins anew, and its shape."""
+    _require(expected.kind is MediaKind.VIDEO, "a picture that comes ahead")
+    _require(isinstance(untrusted, list) and len(untrusted) == 4, "a frame ahead without index, size and time")
+    index, *entry = untrusted
+    again = bool(frames) and index == 0 and not isinstance(index, bool)
+    _require(again or (_is_number(index) and index == len(frames)), "frames ahead out of order")
+    _require(index < expected.frames, "more frames ahead than asked for")
+    return again, _check_shape(entry, -1.0 if again or not frames else frames[-1].time_s, expected)
+
+
+def _check_shapes(untrusted: Any, facts: Facts, expected: Expected) -> list[Shape]:
     _require(isinstance(untrusted, list), "no list of frames")
     _require(1 <= len(untrusted) <= expected.frames, f"{len(untrusted)} frames")
-    shapes: list[tuple[int, int, float]] = []
+    shapes: list[Shape] = []
     for entry in untrusted:
-        _require(isinstance(entry, list) and len(entry) == 3, "a frame without size and time")
-        height, width, time_s = entry
-        _require(_is_size(height) and _is_size(width), "a frame without a size")
+        height, width, time_s = shape = _check_shape(entry, shapes[-1][2] if shapes else -1.0, expected)
         if expected.kind is MediaKind.IMAGE:
             _require((width, height) == (facts.width, facts.height) and time_s == 0, "a frame of another size")
-        else:
-            _require(max(width, height) <= MAX_VIDEO_SIDE, f"a frame of {width} x {height} pixels")
-        earliest = shapes[-1][2] if shapes else -1.0
-        latest = expected.limits.max_duration_s + DURATION_GRACE_S
-        _require(_is_number(time_s) and earliest < time_s <= latest and time_s >= 0, "times out of order")
-        shapes.append((height, width, float(time_s)))
+        shapes.append(shape)
     return shapes
+
+
+def _check_shape(untrusted: Any, earlier_s: float, expected: Expected) -> Shape:
+    """Height, width and time of a frame that comes after another one."""
+    _require(isinstance(untrusted, list) and len(untrusted) == 3, "a frame without size and time")
+    height, width, time_s = untrusted
+    _require(_is_size(height) and _is_size(width), "a frame without a size")
+    if expected.kind is MediaKind.VIDEO:
+        _require(max(width, height) <= MAX_VIDEO_SIDE, f"a frame of {width} x {height} pixels")
+    latest = expected.limits.max_duration_s + DURATION_GRACE_S
+    _require(_is_number(time_s) and earlier_s < time_s <= latest and time_s >= 0, "times out of order")
+    return height, width, float(time_s)

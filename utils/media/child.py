@@ -53,8 +53,10 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
         else:
             from utils.media import video
 
-            frames, facts = video.decode_video(untrusted_file, request["frames"], limits, container)
-    answer.write_frames(out, frames, facts)
+            frames, facts = video.decode_video(
+                untrusted_file, request["frames"], limits, container, lambda frame: answer.write_ahead(out, frame)
+            )
+    answer.write_frames(out, frames, facts, ahead=not is_image)
 
 
 def load_codecs(kind: str) -> None:

@@ -124,7 +124,7 @@ def _decode(file: BinaryIO, limits: MediaLimits) -> tuple[Pixels, tuple[str, ...
         _require_content(np.asarray(rgb))
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
-    return np.array(rgb, dtype=np.uint8), tuple(notices)
+    return np.asarray(rgb, dtype=np.uint8), tuple(notices)
 
 
 def _require_content(pixels: Pixels) -> None:

@@ -27,6 +27,8 @@ from utils.types import MediaKind
 
 CHILDREN = 1000
 """Children of one process, after which a new one takes over."""
+PIPE_BYTES = 1 << 20
+"""What an answer's pipe holds; the usual 64 KiB make child and parent wake each other sixty times for a photo."""
 _END_S = 2.0
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from utils.media.forking import main; main(sys.argv[2])"
 
@@ -166,6 +168,10 @@ class _Source:
     def fork(self, request: str, file: BinaryIO) -> ForkedChild:
         """Ask for a child; OSError when the process is gone."""
         reading, writing = os.pipe()
+        import fcntl  # Linux has it, and so everybody who comes here
+
+        with contextlib.suppress(OSError):  # this user's pipes hold too much already
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         leash, theirs = socket.socketpair()
         try:
             socket.send_fds(self._control, [request.encode()], [file.fileno(), writing, theirs.fileno()])

@@ -14,11 +14,13 @@ import io
 import json
 import math
 import os
+import queue
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -33,7 +35,7 @@ from utils.media.headers import check_header
 from utils.media.limits import MediaLimits
 from utils.media.prepared import PreparedDecoders
 from utils.media.sniff import SNIFF_BYTES, sniff
-from utils.types import Media, MediaInfo, MediaKind
+from utils.types import Frame, Media, MediaInfo, MediaKind
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -42,6 +44,9 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from utils.media.child im
 
 # One thread each: more would only take address space, and the child may not start any.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+# glibc then asks for large pages where it takes much memory at once: a fresh child else meets thousands of page faults.
+_LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 _KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TMPDIR", "TEMP")
 
@@ -57,12 +62,17 @@ VIDEO_S, VIDEO_S_PER_MB = 12.0, 4.0
 """A video needs no more than this, in all and for each MB (10^6 bytes): ten times what healthy ones take."""
 
 T = TypeVar("T")
+Receive = Callable[[BinaryIO, Callable[[Frame], None]], T]
 
 log = get_logger(__name__)
 
 
 def decode_media(
-    path: Path, media: MediaSettings, sandbox: SandboxSettings, decoders: PreparedDecoders | None = None
+    path: Path,
+    media: MediaSettings,
+    sandbox: SandboxSettings,
+    decoders: PreparedDecoders | None = None,
+    on_frame: Callable[[Frame], None] | None = None,
 ) -> Media:
     """Decode one file in a confined child process.
 
@@ -71,6 +81,8 @@ def decode_media(
         media: what is accepted, and how many frames to take of a video.
         sandbox: what the child may use.
         decoders: where children come from that are ready at once; None starts a new program.
+        on_frame: called in this thread with each frame while the child decodes the next ones; index 0 again means that
+            the child had to begin anew. What it raises ends the decoding.
 
     Returns:
         The medium: facts, upright RGB frames and notices.
@@ -107,7 +119,7 @@ def decode_media(
         wall_s = min(sandbox.wall_s, PICTURE_WALL_S if is_picture else longest_s)
         text = json.dumps(request)
         child = start_child(child_command(text), file) if decoders is None else decoders.start(fmt.kind, text, file)
-        frames, facts = converse(child, wall_s, lambda pipe: read_answer(pipe, expected))
+        frames, facts = converse(child, wall_s, lambda pipe, tell: read_answer(pipe, expected, tell), on_frame)
     info = MediaInfo(
         kind=fmt.kind,
         format=fmt.name,
@@ -135,7 +147,9 @@ def sandbox_level() -> tuple[str, ...]:
     limits = SandboxSettings()
     request = {"format": None, "memory_mb": limits.memory_mb, "cpu_s": limits.cpu_s}
     with Path(os.devnull).open("rb") as nothing:
-        level = run_child(child_command(json.dumps(request)), nothing, _PROBE_WALL_S, read_level)
+        level = run_child(
+            child_command(json.dumps(request)), nothing, _PROBE_WALL_S, lambda pipe, tell: read_level(pipe)
+        )
     log.info("the decoding child is confined by: %s", ", ".join(level) or "nothing")
     if missing := [name for name in PROTECTIONS if name not in level]:
         log.warning("this machine refuses the decoding child: %s", ", ".join(missing))
@@ -184,14 +198,14 @@ class SpawnedChild:
         _kill_group(self._process)
 
 
-def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Callable[[BinaryIO], T]) -> T:
+def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Receive[T]) -> T:
     """Start a child with a file as its standard input, and receive its answer before a deadline; see `converse`."""
     return converse(start_child(command, file), wall_s, receive)
 
 
 def clean_environment() -> dict[str, str]:
     """What of this process's environment a child may see: nothing secret."""
-    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _ONE_THREAD
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _ONE_THREAD | _LARGE_PAGES
 
 
 def prepared_decoders() -> PreparedDecoders | None:
@@ -224,13 +238,14 @@ def start_child(command: list[str], file: BinaryIO) -> Child:
     return SpawnedChild(process, cast(BinaryIO, process.stdout))
 
 
-def converse(child: Child, wall_s: float, receive: Callable[[BinaryIO], T]) -> T:
+def converse(child: Child, wall_s: float, receive: Receive[T], on_frame: Callable[[Frame], None] | None = None) -> T:
     """Receive a child's answer before a deadline. Whatever happens, no process of its group is left behind.
 
     Args:
         child: just started.
         wall_s: seconds that it may take in all.
-        receive: reads the answer from the pipe.
+        receive: reads the answer from the pipe, and tells of each frame as it arrives.
+        on_frame: called here with these frames; the time that it takes is not the child's.
 
     Returns:
         What `receive` returned.
@@ -241,11 +256,18 @@ def converse(child: Child, wall_s: float, receive: Callable[[BinaryIO], T]) -> T
         DecoderCrashedError: the child ended without a whole answer.
     """
     answer: Future[T] = Future()
+    arrived: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()  # None ends it
     # Read in a thread, so that the clock can be watched on every platform.
-    reader = threading.Thread(target=_fulfil, args=(answer, child.answer, receive), name="media-answer", daemon=True)
+    reader = threading.Thread(
+        target=_fulfil, args=(answer, child.answer, receive, arrived), name="media-answer", daemon=True
+    )
     reader.start()
+    deadline = time.monotonic() + wall_s
     try:
-        return answer.result(timeout=wall_s)
+        while (frame := _next(arrived, deadline)) is not None:
+            if on_frame is not None:
+                on_frame(frame)
+        return answer.result(timeout=0)
     except TimeoutError as error:
         raise DecoderLimitError(f"Decoding took longer than {wall_s:g} seconds.") from error
     except BrokenAnswerError as error:
@@ -255,16 +277,29 @@ def converse(child: Child, wall_s: float, receive: Callable[[BinaryIO], T]) -> T
         reader.join(_EXIT_S)
         if not reader.is_alive():
             child.answer.close()
-        del answer, reader  # an error's trace holds this frame; with it here, a refused answer's pixels would stay
+        frame = None
+        del (
+            answer,
+            reader,
+            arrived,
+        )  # an error's trace holds this frame; with it here, a refused answer's pixels would stay
 
 
-def _fulfil(answer: Future[T], pipe: BinaryIO, receive: Callable[[BinaryIO], T]) -> None:
+def _next(arrived: queue.SimpleQueue[Frame | None], deadline: float) -> Frame | None:
+    """The next frame; None at the end, or when there is none at the deadline."""
+    with contextlib.suppress(queue.Empty):
+        return arrived.get(timeout=max(0.0, deadline - time.monotonic()))
+    return None
+
+
+def _fulfil(answer: Future[T], pipe: BinaryIO, receive: Receive[T], arrived: queue.SimpleQueue[Frame | None]) -> None:
     try:
-        answer.set_result(receive(pipe))
+        answer.set_result(receive(pipe, arrived.put))
     except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
         answer.set_exception(error)
     finally:
-        del answer  # as in run_child
+        arrived.put(None)
+        del answer, arrived  # as in converse
 
 
 def _why_it_ended(child: Child) -> MediaError:

@@ -11,7 +11,7 @@ import bisect
 import contextlib
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +24,8 @@ from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.media.packets import Scan, clock, opened, packets_of, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.types import Frame, MediaKind, Pixels
+
+OnFrame = Callable[[Frame], None]
 
 SPARING = frozenset(("h264",))
 """Codecs whose frames say of themselves that no other needs them (H.264, 7.4.1: nal_ref_idc), so that they need not be
@@ -48,7 +50,11 @@ def load_codecs() -> None:
 
 
 def decode_video(
-    untrusted: Path | BinaryIO, frames: int, limits: MediaLimits, container: MediaFormat | None = None
+    untrusted: Path | BinaryIO,
+    frames: int,
+    limits: MediaLimits,
+    container: MediaFormat | None = None,
+    on_frame: OnFrame | None = None,
 ) -> tuple[tuple[Frame, ...], Facts]:
     """Decode frames that are spread evenly over a clip.
 
@@ -60,6 +66,8 @@ def decode_video(
         frames: how many; a clip with fewer gives all it has.
         limits: what is accepted.
         container: the sniffed format; None sniffs here.
+        on_frame: given each frame as soon as it is there; index 0 again means that decoding had to begin anew, at most
+            once, and that the frames so far do not count.
 
     Returns:
         The frames, (H, W, 3) uint8 RGB, upright, times in seconds from the first frame and strictly increasing; and
@@ -87,7 +95,7 @@ def decode_video(
                 raise MediaCorruptError("The video ends before its index; nothing can be decoded.") from error
             raise
         chosen = choose_times(scan.times, frames)
-        taken, size, damaged = _decode_sparingly(file, container, scan, chosen, limits)
+        taken, size, damaged = _decode_sparingly(file, container, scan, chosen, limits, on_frame or _ignore)
     if not taken:
         raise MediaCorruptError("No frame of the video could be decoded.")
     truncated = scan.truncated or damaged or len(taken) < len(chosen)
@@ -187,17 +195,21 @@ class _Reader:
         self.position = None
 
 
+def _ignore(frame: Frame) -> None:
+    """For callers who want all frames at the end."""
+
+
 def _decode_sparingly(
-    file: BinaryIO, container: MediaFormat, scan: Scan, chosen: list[int], limits: MediaLimits
+    file: BinaryIO, container: MediaFormat, scan: Scan, chosen: list[int], limits: MediaLimits, on_frame: OnFrame
 ) -> tuple[list[Frame], tuple[int, int], bool]:
     """See `_decode_at`; frames that nothing needs are left out where that certainly leads to the same result."""
     # AVI stores no times for display, and where every other frame is wanted there is little to leave out.
     if scan.codec in SPARING and container.name != "avi" and len(scan.times) > 2 * len(chosen):
-        taken, size, damaged = _decode_at(file, container, scan, chosen, limits, frozenset(chosen))
+        taken, size, damaged = _decode_at(file, container, scan, chosen, limits, on_frame, frozenset(chosen))
         exact = [max(0.0, (time - scan.times[0]) * scan.tick_s) for time in chosen]
         if not damaged and [frame.time_s for frame in taken] == exact:
             return taken, size, damaged
-    return _decode_at(file, container, scan, chosen, limits)
+    return _decode_at(file, container, scan, chosen, limits, on_frame)
 
 
 def _decode_at(
@@ -206,6 +218,7 @@ def _decode_at(
     scan: Scan,
     chosen: list[int],
     limits: MediaLimits,
+    on_frame: OnFrame,
     wanted: frozenset[int] | None = None,
 ) -> tuple[list[Frame], tuple[int, int], bool]:
     """The frames at the chosen times, the upright size of the first one, and whether damage was met."""
@@ -239,6 +252,7 @@ def _decode_at(
             time_s = max(0.0, (last - scan.times[0]) * scan.tick_s)
             limits.check_duration(time_s)
             taken.append(Frame(len(taken), time_s, pixels))
+            on_frame(taken[-1])
         return taken, size, damaged or reader.damaged
 
 

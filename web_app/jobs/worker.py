@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,9 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
     database.close()
     try:
         recover_versions(settings)
-        served = ServedVersion(settings, load_analyser, prepare_version)
-        learning = learning_duties(settings, served)
-        protections = sandbox_level()
+        with ThreadPoolExecutor(1) as beside:
+            probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
+            served = ServedVersion(settings, load_analyser, prepare_version)
+            learning = learning_duties(settings, served)
+            protections = probing.result()
     except TelltaleError as error:
         log.error("%s", error)
         codes = {WeightsError: EXIT_WEIGHTS, ConfigError: EXIT_CONFIG}

@@ -49,6 +49,60 @@ def test_a_video_arrives_bit_for_bit() -> None:
         assert (before.pixels == after.pixels).all()
 
 
+def ahead(index: Any, height: Any = 40, width: Any = 50, time_s: Any = 0.0) -> bytes:
+    return sent({"ahead": [index, height, width, time_s]}, bytes(40 * 50 * 3)).getvalue()
+
+
+def test_frames_that_come_ahead_are_told_at_once_and_arrive_bit_for_bit() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (2, 40, 50, 3), np.uint8)
+    frames = [Frame(i, i * 0.5, noise[i]) for i in range(2)]
+    pipe = io.BytesIO()
+    for frame in (frames[0], *frames):  # decoding began anew after the first
+        answer.write_ahead(pipe, frame)
+    answer.write_frames(pipe, frames, Facts(50, 40, 2.0, 10.0, "h264"), ahead=True)
+    pipe.seek(0)
+    told: list[Frame] = []
+    received, _ = read_answer(pipe, VIDEO, told.append)
+    assert [frame.index for frame in told] == [0, 0, 1]
+    for before, after, heard in zip(frames, received, told[1:], strict=True):
+        assert (before.index, before.time_s) == (after.index, after.time_s)
+        assert (before.pixels == after.pixels).all()
+        assert after is heard
+
+
+def test_an_error_may_follow_frames_that_came_ahead() -> None:
+    pipe = io.BytesIO()
+    answer.write_ahead(pipe, Frame(0, 0.0, np.zeros((40, 50, 3), np.uint8)))
+    answer.write_error(pipe, MediaTooLongError("It lasts."))
+    pipe.seek(0)
+    with pytest.raises(MediaTooLongError):
+        read_answer(pipe, VIDEO)
+
+
+@pytest.mark.parametrize(
+    "untrusted",
+    [
+        ahead(1), ahead(True), ahead("0"), ahead(None), ahead(-1), ahead(0, 0), ahead(0, 40, MAX_VIDEO_SIDE + 1),
+        ahead(0, "40"), ahead(0, 40, 50, -1.0), ahead(0, 40, 50, 11.5), ahead(0, 40, 50, float("nan")),
+        ahead(0) + ahead(2, time_s=0.5), ahead(0) + ahead(1, time_s=0.0), ahead(0) + ahead(0) + ahead(0),
+        b"".join(ahead(i, time_s=0.5 * i) for i in range(4)),
+        sent({"ahead": [0, 40, 50]}, bytes(6000)).getvalue(), sent({"ahead": {}}, bytes(6000)).getvalue(),
+        ahead(0) + sent(GOOD_VIDEO).getvalue(),
+        ahead(0) + sent(GOOD_VIDEO | {"frames": [[40, 50, 0.1]]}).getvalue(),
+        ahead(0) + sent(GOOD_VIDEO | {"frames": [[50, 40, 0.0]]}).getvalue(),
+        ahead(0) + sent(GOOD_VIDEO | {"frames": [[40, 50, 0.0]]}, b"more").getvalue(),
+    ],
+)  # fmt: skip
+def test_lies_about_frames_ahead(untrusted: bytes) -> None:
+    with pytest.raises(DecoderCrashedError, match="breaks the rules"):
+        read_answer(io.BytesIO(untrusted), VIDEO)
+
+
+def test_a_picture_does_not_come_ahead() -> None:
+    with pytest.raises(DecoderCrashedError, match="a picture that comes ahead"):
+        read_answer(io.BytesIO(ahead(0)), IMAGE)
+
+
 def test_the_good_headers_pass() -> None:
     assert len(read_answer(sent(GOOD_VIDEO, bytes(2 * 40 * 50 * 3)), VIDEO)[0]) == 2
     assert len(read_answer(sent(GOOD_IMAGE, bytes(40 * 50 * 3)), IMAGE)[0]) == 1
@@ -140,7 +194,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*GOOD_VIDEO, "error", "detail"]), JSON), st.booleans())
+@given(st.dictionaries(st.sampled_from([*GOOD_VIDEO, "error", "detail", "ahead"]), JSON), st.booleans())
 def test_any_header_gives_frames_or_one_of_our_errors(change: dict[str, Any], is_video: bool) -> None:
     good, expected = (GOOD_VIDEO, VIDEO) if is_video else (GOOD_IMAGE, IMAGE)
     try:

@@ -116,8 +116,12 @@ def undecoded(data: bytes, frames: int, monkeypatch: pytest.MonkeyPatch) -> int:
         return original(reader)
 
     monkeypatch.setattr(video._Reader, "next", counted)
-    sparing, facts = decode(data, frames)
+    told: list[Frame] = []
+    sparing, facts = decode_video(io.BytesIO(data), frames, LIMITS, on_frame=told.append)
     few = len(read)
+    begun = [place for place, frame in enumerate(told) if frame.index == 0]
+    assert [id(frame) for frame in told[begun[-1] :]] == [id(frame) for frame in sparing]
+    assert len(begun) <= 2
     with monkeypatch.context() as everything:
         everything.setattr(video, "SPARING", frozenset())
         plain, plain_facts = decode(data, frames)

@@ -1,0 +1,60 @@
+"""Faces are searched for frame by frame: once per picture, anew where decoding began anew."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from utils.detection.lookout import Lookout
+from utils.types import Box, Face, Frame, Pixels
+
+
+class OneFace:
+    """Finds one face at a place that the brightness tells, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def detect(self, rgb: Pixels) -> tuple[Face, ...]:
+        self.asked += 1
+        x = float(rgb.mean())
+        return (Face(Box(x, 0, x + 20, 20), 0.9, np.zeros((5, 2), np.float32)),)
+
+
+def frame(index: int, value: int) -> Frame:
+    return Frame(index, float(index), np.full((30, 40, 3), value, np.uint8))
+
+
+def look(*frames: Frame) -> tuple[Lookout, OneFace, list[float]]:
+    detector, told = OneFace(), []
+    lookout = Lookout(detector, 4, lambda stage, done: told.append(done))
+    for one in frames:
+        lookout.look(one)
+    return lookout, detector, told
+
+
+def test_equal_frames_are_searched_once():
+    lookout, detector, _ = look(frame(0, 1), frame(1, 1), frame(2, 3), frame(3, 1))
+    assert detector.asked == 3
+    (track,) = lookout.people()
+    assert [round(s.face.box.x0) for s in track.sightings] == [1, 1, 3, 1]
+
+
+def test_a_new_beginning_forgets_what_was_seen():
+    lookout, detector, told = look(frame(0, 1), frame(1, 2), frame(0, 2), frame(1, 4))
+    assert detector.asked == 4, "the first frame of a new beginning equals none before it"
+    (track,) = lookout.people()
+    assert [(s.frame, round(s.face.box.x0)) for s in track.sightings] == [(0, 2), (1, 4)]
+    assert told == sorted(told)
+    assert max(told) <= 0.5
+
+
+def test_time_is_counted_and_cancelling_passes_through():
+    lookout, *_ = look(frame(0, 1))
+    assert lookout.ms > 0
+
+    def cancel(stage: str, done: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Lookout(OneFace(), 4, cancel).look(frame(0, 1))
