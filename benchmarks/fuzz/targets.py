@@ -21,7 +21,15 @@ from utils.config import load_settings
 from utils.detection.listing import FileResult, format_csv, format_json, format_json_line, format_table
 from utils.errors import BadRequestError, ConfigError, MediaError, TelltaleError
 from utils.learning.feedback_log import read_feedback_log
-from utils.media.answer import BrokenAnswerError, Expected, read_answer, read_level, write_error, write_frames
+from utils.media.answer import (
+    BrokenAnswerError,
+    Expected,
+    read_answer,
+    read_level,
+    write_ahead,
+    write_error,
+    write_frames,
+)
 from utils.media.boxes import edit_count
 from utils.media.endings import ends_early
 from utils.media.headers import read_header
@@ -206,12 +214,14 @@ def _media_seeds() -> list[bytes]:
 
 def _answers() -> list[bytes]:
     pixels = np.zeros((16, 24, 3), np.uint8)
-    outs = [io.BytesIO() for _ in range(3)]
+    outs = [io.BytesIO() for _ in range(4)]
     write_frames(outs[0], [Frame(0, 0.0, pixels)], Facts(24, 16))
     write_frames(
         outs[1], [Frame(0, 0.0, pixels), Frame(1, 0.5, pixels)], Facts(24, 16, 1.0, 2.0, "h264", ("truncated",))
     )
     write_error(outs[2], TelltaleError("nothing"))
+    write_ahead(outs[3], Frame(0, 0.0, pixels))
+    write_frames(outs[3], [Frame(0, 0.0, pixels)], Facts(24, 16, 1.0, 2.0, "h264"), ahead=True)
     level = json.dumps({"level": ["no_network"]}).encode()
     return [*(out.getvalue() for out in outs), b"TTMEDIA1" + len(level).to_bytes(4, "little") + level]
 

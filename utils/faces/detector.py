@@ -54,8 +54,7 @@ class CenterFaceDetector:
         import openvino
 
         core = openvino.Core()
-        model = core.read_model(str(weights))
-        model.reshape([1, 3, -1, -1])
+        model = _taking_pixels(core.read_model(str(weights)))
         # In full precision: processors with bf16 units would use them by themselves and find slightly other boxes.
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads:
@@ -93,14 +92,26 @@ class CenterFaceDetector:
         shrink = min(1.0, self._max_side / max(height, width))
         net_w, net_h = (max(MULTIPLE, round(side * shrink / MULTIPLE) * MULTIPLE) for side in (width, height))
         method = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
-        blob = cv2.resize(rgb, (net_w, net_h), interpolation=method).astype(np.float32).transpose(2, 0, 1)[None]
+        blob = cv2.resize(rgb, (net_w, net_h), interpolation=method)[None]
         with self._lock:
-            outputs = self._request.infer({0: blob})
+            outputs = self._request.infer({0: blob}, share_inputs=True)
             heat, scale, offset, marks = (np.array(outputs[port])[0] for port in self._compiled.outputs)
         found = _decode(heat[0], scale, offset, marks, self._min_score)
         stretch = np.array([width / net_w, height / net_h], np.float32)
         faces = [_to_face(box, score, points, stretch) for box, score, points in found]
         return tuple(sorted(faces, key=lambda f: f.box.width * f.box.height, reverse=True))
+
+
+def _taking_pixels(model: Any) -> Any:
+    """The network with any size of picture, (1, H, W, 3) uint8; whole numbers to 255 are the same in float32."""
+    from openvino import Layout, Type
+    from openvino.preprocess import PrePostProcessor
+
+    model.reshape([1, 3, -1, -1])
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+    steps.input().model().set_layout(Layout("NCHW"))
+    return steps.build()
 
 
 def _decode(

@@ -184,7 +184,9 @@ def test_a_still_picture_as_a_video_goes_through_the_networks_once(
     sizes: list[int] = []
     networks = analyser.engine.networks
     real = networks.expert_logits
-    monkeypatch.setattr(networks, "expert_logits", lambda images: sizes.append(len(images)) or real(images))
+    monkeypatch.setattr(
+        networks, "expert_logits", lambda images, only=None: sizes.append(len(images)) or real(images, only)
+    )
     detected: list[int] = []
     detect = analyser.detector.detect
     monkeypatch.setattr(analyser.detector, "detect", lambda rgb: detected.append(1) or detect(rgb))

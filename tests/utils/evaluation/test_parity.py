@@ -23,7 +23,6 @@ def engine_of(seed: int = 3, *, moved: float = 0.0) -> TorchEngine:
     """Tiny networks; `moved` adds to the ViT's every answer."""
     torch.manual_seed(seed)
     ensemble = build_ensemble(quality=Q, tiny=True)
-    ensemble.gate.scale.fill_(20.0)
     (bias,) = [p for n, p in ensemble.experts["vit"].named_parameters() if n.endswith("bias") and p.shape == (1,)]
     with torch.no_grad():
         bias += moved
@@ -51,9 +50,9 @@ def test_an_engine_keeps_parity_with_itself():
 
 
 def test_the_network_that_moved_is_the_one_that_misses():
-    rows = {row.name: row for row in compare(people(6, 1), engine_of(moved=0.02), engine_of())}
+    rows = {row.name: row for row in compare(people(6, 1), engine_of(moved=0.5), engine_of())}
     assert not rows["vit"].holds
-    assert rows["vit"].distance == pytest.approx(0.1, abs=0.03)
+    assert 0.05 < rows["vit"].distance <= 0.125
     assert rows["cnn"].holds
     assert rows["resnext"].holds
     assert 0 < rows["ensemble"].distance < rows["vit"].distance

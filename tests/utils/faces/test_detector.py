@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from utils.base_weights import FACE_FILE
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.types import Face, Pixels
 
@@ -131,3 +132,17 @@ def test_border_around_an_extreme_picture_stays_small(face_detector, monkeypatch
 def test_score_below_the_wanted_confidence_is_dropped(base_folder, photo):
     strict = CenterFaceDetector(base_folder / "centerface.onnx", min_score=0.99, threads=1)
     assert strict.detect(photo) == ()
+
+
+def test_network_computes_on_pixels_what_it_does_on_numbers(base_folder, face_detector, photo):
+    import openvino
+
+    core = openvino.Core()
+    plain = core.read_model(str(base_folder / FACE_FILE))
+    plain.reshape([1, 3, -1, -1])
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = core.compile_model(plain, "CPU", options)
+    wanted = compiled({0: photo.astype(np.float32).transpose(2, 0, 1)[None]})
+    found = face_detector._compiled({0: photo[None]})
+    for own, reference in zip(face_detector._compiled.outputs, compiled.outputs, strict=True):
+        assert np.allclose(found[own], wanted[reference], atol=1e-5)
