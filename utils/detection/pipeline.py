@@ -27,7 +27,6 @@ from utils.detection.engines import load_engine
 from utils.detection.lookout import Lookout, Progress
 from utils.detection.precision import format_precisions
 from utils.detection.verdict import NOT_FOR_PHOTOS, SKIPPED, TOO_SHORT, decide, no_face_verdict, sigmoid
-from utils.errors import ConfigError
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.media import PreparedDecoders, decode_media, prepared_decoders
