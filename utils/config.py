@@ -275,18 +275,23 @@ class Settings:
     api: ApiSettings = field(default_factory=ApiSettings)
 
 
-def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, *, complete: bool = False
+) -> Settings:
     """Read the settings from a file and the environment.
 
     Args:
         path: an ini file; None reads `config.ini` in the repository's root, defaults where there is none.
         environ: variables to look for overrides in; None takes those of the process.
+        complete: refuse a file that leaves out a key which no variable gives either, as a server does: a default that
+            nobody chose must not decide who gets in.
 
     Returns:
         The checked settings.
 
     Raises:
-        ConfigError: the file cannot be read, a section or key is unknown, or a value has the wrong type or range.
+        ConfigError: the file cannot be read, a section or key is unknown or, with `complete`, missing, or a value has
+            the wrong type or range.
     """
     environ = os.environ if environ is None else environ
     # Without a section of defaults, [DEFAULT] is refused like any other unknown section.
@@ -310,7 +315,28 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
             raise ConfigError(f"Section [{section}] is unknown; known are {', '.join(section_types)}.")
     read = Settings(**{name: _read_section(name, cls, given.get(name, {})) for name, cls in section_types.items()})
     learning_parts(read.learning)
+    if complete:
+        _require_every_key(chosen.name, given)
     return read
+
+
+def _require_every_key(file: str, given: Mapping[str, Mapping[str, str]]) -> None:
+    absent = [
+        (section, declared)
+        for section, cls in get_type_hints(Settings).items()
+        for declared in dataclasses.fields(cls)
+        if declared.name not in given.get(section, {})
+    ]
+    if not absent:
+        return
+    section, first = absent[0]
+    low, high, choices = (first.metadata[k] for k in ("low", "high", "choices"))
+    takes = f"one of {', '.join(choices)}" if choices else f"{low:g}..{high:g}" if low is not None else "a text"
+    others = f" Missing too: {', '.join(f'[{s}] {d.name}' for s, d in absent[1:])}." if absent[1:] else ""
+    raise ConfigError(
+        f"[{section}] {first.name} is missing in {file}; it takes {takes}, "
+        f"and `{first.name} = {first.default}` is what Telltale ships.{others}"
+    )
 
 
 def learning_parts(settings: LearningSettings) -> tuple[str, ...]:

@@ -73,7 +73,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
 def wsgi() -> Flask:
     """The application for a production server: settings from config.ini and the environment, weights verified first."""
     os.umask(PRIVATE)
-    settings = load_settings()
+    settings = load_settings(complete=True)
     configure_logging(settings.server.log_level, settings.server.log_format)
     app = create_app(settings)
     app.extensions[EXTENSION].weights.require()
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     from web_app.serve import serve  # not needed by create_app and gunicorn
 
     try:
-        settings = load_settings(given.config)
+        settings = load_settings(given.config, complete=True)
         server = dataclasses.replace(
             settings.server,
             host=settings.server.host if given.host is None else given.host,

@@ -123,6 +123,33 @@ def test_file_that_is_no_ini_is_refused_by_name(tmp_path, text):
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize(("section", "key", "kind", "meta"), KEYS, ids=named(KEYS))
+def test_a_server_refuses_a_missing_key_by_section_key_and_range(tmp_path, section, key, kind, meta):
+    whole = {s: {k: value_of(Settings(), s, k) for t, k, *_ in KEYS if t == s} for s in SECTIONS}
+    del whole[section][key]
+    text = "".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in of.items()) for s, of in whole.items())
+    path = tmp_path / "own.ini"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path, {}, complete=True)
+    said = caught.value.detail
+    assert f"[{section}] {key} is missing in own.ini" in said
+    assert "Missing too" not in said
+    assert (
+        ", ".join(meta["choices"]) if meta["choices"] else f"{meta['low']:g}" if kind is not str else "a text"
+    ) in said
+    given = {f"TELLTALE_{section}__{key}".upper(): str(value_of(Settings(), section, key))}
+    assert load_settings(path, given, complete=True) == load_settings(path, {}) == Settings()
+
+
+def test_the_file_that_ships_is_complete_and_an_empty_one_names_every_key(tmp_path):
+    assert load_settings(None, {}, complete=True) == load_settings(None, {})
+    (tmp_path / "own.ini").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path / "own.ini", {}, complete=True)
+    assert all(f"[{section}] {key}" in caught.value.detail for section, key, *_ in KEYS)
+
+
 def test_unreadable_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"There is no configuration file .*none\.ini"):
         load_settings(tmp_path / "none.ini", {})

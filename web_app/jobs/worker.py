@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--supervised", action="store_true", help="end when standard input, the parent's pipe, ends")
     given = parser.parse_args(arguments)
     try:
-        settings = load_settings(given.config)
+        settings = load_settings(given.config, complete=True)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
