@@ -27,7 +27,7 @@ from models.ensemble_model import Ensemble
 from utils.base_weights import FACE_FILE, file_sha256
 from utils.detection.engine import BATCH, LSTM_COLUMN
 from utils.detection.gate import NumericGate
-from utils.detection.keep_precise import mark_precise, pixel_side
+from utils.detection.keep_precise import mark_precise, pixel_side, running_sum
 from utils.detection.openvino_core import cpu_has_bf16
 from utils.detection.openvino_engine import OpenVinoEngine
 from utils.detection.parity import TOLERANCE, difference, parity_crops
@@ -232,7 +232,7 @@ class Converter:
         path = self._folder / f"{name}.xml"
         openvino.save_model(graph, path, compress_to_fp16=precision == "bf16")
         if precision == "bf16" and name in IMAGE_EXPERTS:
-            mark_precise(path, pixel_side(graph))
+            mark_precise(path, pixel_side(graph) | running_sum(graph))
 
     def _distance(self, name: str) -> float:
         needed = (name, "resnext") if name == "lstm" else (name,)

@@ -32,7 +32,7 @@ try:
 except ImportError:  # Windows has no flock; two first starts at once there convert twice, and one rename wins
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 2
+FORMAT = 3
 """Raised when conversion changes, so that what older releases made is not taken."""
 MANIFEST = "manifest.json"
 KEPT = 6

@@ -1,7 +1,8 @@
-"""Which part of a graph must not compute in bf16: the way from the pixels to the first wide layer.
+"""Which part of a graph must not compute in bf16: the way from the pixels to the first wide layer, and the running sum.
 
 bf16 has 8 significant bits, no more than a pixel has. Rounding there loses what the CNN's residual filters and the
-ViT's first normalisation work on; further in, the networks bear it.
+ViT's first normalisation work on. The blocks of a transformer all add to one sum, so what is rounded off it in one is
+missing in all later ones; within a block, the networks bear it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,22 @@ def pixel_side(graph: Any) -> set[str]:
         reached[name] = passed or wide
         kept.add(name)
     return kept
+
+
+def running_sum(graph: Any) -> set[str]:
+    """Names of a transformer's residual additions and layer normalisations; none in a network without tokens."""
+    inputs = {"Add": 2, "MVN": 1}  # how many of its inputs are tokens; a bias is none
+    return {
+        op.get_friendly_name()
+        for op in graph.get_ordered_ops()
+        if (count := inputs.get(op.get_type_name())) and all(_is_tokens(op.input_value(i)) for i in range(count))
+    }
+
+
+def _is_tokens(value: Any) -> bool:
+    """Whether a value is computed from the input and has three axes: items, tokens, features."""
+    rank = value.get_partial_shape().rank
+    return not _is_constant(value.get_node()) and rank.is_static and rank.get_length() == 3
 
 
 def _is_wide(op: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 from models import create_network
 from models.cards import IMAGE_EXPERTS
 from utils.detection.conversion import to_graph
-from utils.detection.keep_precise import mark_precise, pixel_side
+from utils.detection.keep_precise import mark_precise, pixel_side, running_sum
 
 
 @pytest.fixture(scope="module", params=IMAGE_EXPERTS)
@@ -34,11 +34,22 @@ def test_fixed_filters_of_the_cnn_are_kept():
     assert any("clamp" in name for name in names)
 
 
+def test_the_running_sum_is_each_block_twice_and_of_the_transformer_alone(graph):
+    names, ops = running_sum(graph), {op.get_friendly_name(): op for op in graph.get_ordered_ops()}
+    kinds = [ops[name].get_type_name() for name in names]
+    blocks = sum(op.get_type_name() == "ScaledDotProductAttention" for op in ops.values())
+    assert kinds.count("Add") == 2 * blocks
+    assert (kinds.count("MVN") > 2 * blocks) == (
+        blocks > 0
+    )  # before attention and before the MLP, and one at the start
+    assert set(kinds) <= {"Add", "MVN"}
+
+
 def test_marks_are_written_and_the_graph_is_still_the_same(graph, tmp_path):
     path = tmp_path / "graph.xml"
     openvino.save_model(graph, path, compress_to_fp16=False)
     before = path.read_text()
-    names = pixel_side(graph)
+    names = pixel_side(graph) | running_sum(graph)
     assert mark_precise(path, names) == len(names)
     text = path.read_text()
     assert text.count('name="precise"') == len(names) + before.count('name="precise"')
