@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.ensemble_model import IMAGE_EXPERTS
-from models.registry import NetworkCard, get_card, prepare
+from models.registry import EXPERT_NAMES, get_card, prepare
+from utils.detection.engine import BatchedEngine
 from utils.detection.pipeline import Analyser, Progress
 from utils.errors import NotAvailableError
 from utils.types import Floats, Pixels
@@ -29,7 +30,7 @@ MASKS = 9
 """Random masks; a map that beats all of them would do so by chance in one case of ten."""
 BLUR = 1 / 12
 """Standard deviation of the blur that stands for "deleted", share of the crop's side."""
-BATCH = 12
+BATCH = 8
 VIT_BLOCK = 5
 """Whose output tokens the map of the ViT is made of: halfway, where tokens still stand for their places."""
 
@@ -106,9 +107,10 @@ def explain_face(crop: Pixels, analyser: Analyser, progress: Progress | None = N
         NotAvailableError: the engine has no gradients.
     """
     tell = progress or (lambda stage, done: None)
-    networks = getattr(analyser.engine, "networks", None)
-    if networks is None:
-        raise NotAvailableError("Heatmaps need the torch engine.")
+    engine = analyser.engine
+    networks = getattr(engine, "networks", None)
+    if networks is None or not isinstance(engine, BatchedEngine):
+        raise NotAvailableError("Heatmaps need an engine with gradients.")
     device = next(networks.parameters()).device
     experts = [name for name in IMAGE_EXPERTS if name in networks.experts]
     maps = []
@@ -121,7 +123,7 @@ def explain_face(crop: Pixels, analyser: Analyser, progress: Progress | None = N
 
         told(0.0)
         grid = relevance(name, network, prepare(as_images(crop).to(device), card))
-        measured = measure_faithfulness(crop, grid, network, card, told)
+        measured = measure_faithfulness(crop, grid, _scorer(engine, name), told)
         peak = float(grid.max())
         maps.append(HeatMap(name, card.title, METHODS[name], grid / peak if peak > 0 else None, measured))
     tell("explain", 1.0)
@@ -151,41 +153,43 @@ def relevance(name: str, network: nn.Module, image: Tensor) -> Floats:
     return grid.relu().cpu().numpy().astype(np.float32)
 
 
+Scorer = Callable[[Pixels], Floats]
+"""(B, S, S, 3) uint8 crops to the (B,) raw logits of one expert."""
+
+
+def _scorer(engine: BatchedEngine, name: str) -> Scorer:
+    """The expert as the engine serves it, which takes a fraction of the time that torch does on a processor."""
+    column = EXPERT_NAMES.index(name)
+    return lambda crops: engine.image_logits(crops, only=(name,))[0][:, column]
+
+
 def measure_faithfulness(
-    crop: Pixels,
-    grid: Floats,
-    network: nn.Module,
-    card: NetworkCard,
-    on_batch: Callable[[float], None] | None = None,
+    crop: Pixels, grid: Floats, score: Scorer, on_batch: Callable[[float], None] | None = None
 ) -> Faithfulness:
     """Deletion and insertion by the map, against the same map at random places.
 
     Args:
         crop: (S, S, 3) uint8.
         grid: (h, w) relevance.
-        network: the expert.
-        card: of the expert.
+        score: of the expert that the map is of.
         on_batch: told the share that is done, 0..1.
     """
     rng = np.random.default_rng(len(crop))  # the same masks at each call, so that a number can be reproduced
     masks = [grid, *(_at_random_place(grid, rng) for _ in range(MASKS))]
-    sharp, blurred = as_images(crop)[0], as_images(cv2.GaussianBlur(crop, (0, 0), len(crop) * BLUR))[0]
+    blurred = cv2.GaussianBlur(crop, (0, 0), len(crop) * BLUR)
     trials = []
     for mask in masks:
         order = _rank(mask, len(crop), rng)
         for level in LEVELS:
-            marked = torch.from_numpy(order < level)
-            trials += [torch.where(marked, sharp, blurred), torch.where(marked, blurred, sharp)]
+            marked = (order < level)[:, :, None]
+            trials += [np.where(marked, crop, blurred), np.where(marked, blurred, crop)]
     logits = []
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        for low in range(0, len(trials), BATCH):
-            batch = torch.stack(trials[low : low + BATCH]).to(device)
-            logits.append(network(prepare(batch, card)).logit.cpu())
-            if on_batch is not None:
-                on_batch(min(1.0, (low + BATCH) / len(trials)))
-    pairs = torch.cat(logits).view(len(masks), len(LEVELS), 2)
-    gains = (pairs[:, :, 0] - pairs[:, :, 1]).mean(1).tolist()
+    for low in range(0, len(trials), BATCH):
+        logits.append(score(np.stack(trials[low : low + BATCH])))
+        if on_batch is not None:
+            on_batch(min(1.0, (low + BATCH) / len(trials)))
+    pairs = np.concatenate(logits).reshape(len(masks), len(LEVELS), 2)
+    gains = (pairs[:, :, 0] - pairs[:, :, 1]).mean(1).astype(np.float64).tolist()
     return Faithfulness(gains[0], tuple(gains[1:]))
 
 

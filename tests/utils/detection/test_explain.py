@@ -40,6 +40,15 @@ class BrightSpot(nn.Module):
         return ExpertOutput(logit=maps.sum((1, 2, 3)), feature=maps.flatten(1))
 
 
+def scorer(network):
+    def score(crops):
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div(255)
+        with torch.inference_mode():
+            return network(prepare(images, CARD)).logit.numpy()
+
+    return score
+
+
 def dotted_crop(everywhere: bool = True) -> np.ndarray:
     crop = np.full((64, 64, 3), 40, np.uint8)
     end = 64 if everywhere else 32
@@ -59,16 +68,16 @@ def test_right_map_is_faithful_and_a_wrong_one_is_not():
     network, crop = BrightSpot(), dotted_crop()
     right = np.zeros((8, 8), np.float32)
     right[:4, :4] = 1.0
-    measured = measure_faithfulness(crop, right, network, CARD)
+    measured = measure_faithfulness(crop, right, scorer(network))
     assert measured.better
     assert measured.gain > measured.random_gain
-    wrong = measure_faithfulness(crop, np.ascontiguousarray(right[::-1, ::-1]), network, CARD)
+    wrong = measure_faithfulness(crop, np.ascontiguousarray(right[::-1, ::-1]), scorer(network))
     assert not wrong.better
     assert wrong.gain < measured.gain
 
 
 def test_empty_map_is_never_better_than_chance_by_itself():
-    measured = measure_faithfulness(dotted_crop(), np.zeros((8, 8), np.float32), BrightSpot(), CARD)
+    measured = measure_faithfulness(dotted_crop(), np.zeros((8, 8), np.float32), scorer(BrightSpot()))
     assert len(measured.random) == explain.MASKS
     assert abs(measured.gain) < 5 * max(map(abs, measured.random))  # all masks are the same noise
 
@@ -76,8 +85,8 @@ def test_empty_map_is_never_better_than_chance_by_itself():
 def test_faithfulness_is_reproduced_and_tells_how_far_it_is():
     told: list[float] = []
     grid = np.random.default_rng(3).random((8, 8), dtype=np.float32)
-    one = measure_faithfulness(dotted_crop(), grid, BrightSpot(), CARD, told.append)
-    assert one == measure_faithfulness(dotted_crop(), grid, BrightSpot(), CARD)
+    one = measure_faithfulness(dotted_crop(), grid, scorer(BrightSpot()), told.append)
+    assert one == measure_faithfulness(dotted_crop(), grid, scorer(BrightSpot()))
     assert told == sorted(told)
     assert told[-1] == 1.0
 
