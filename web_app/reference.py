@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, current_app, render_template, request
+from flask import Blueprint, render_template
 
-from web_app.api import PREFIX, VERSIONED_PREFIX
-from web_app.api.openapi import openapi_document
-from web_app.api.routes import all_routes
+from web_app.api import description
 
 blueprint = Blueprint("reference", __name__)
 
@@ -54,9 +52,8 @@ class Operation:
 @blueprint.get("/reference")
 def reference() -> str:
     """The page."""
-    servers = (f"{request.script_root}{VERSIONED_PREFIX}", f"{request.script_root}{PREFIX}")
-    get_openapi: Any = current_app.view_functions["api.get_openapi"]
-    document = openapi_document(all_routes(get_openapi), servers)
+    document = description()
+    servers = [server["url"] for server in document["servers"]]
     return render_template("reference.html", parts=read_operations(document), servers=servers)
 
 

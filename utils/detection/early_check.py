@@ -38,8 +38,8 @@ from utils.detection.early import (
     is_settled,
     judging,
 )
-from utils.detection.engine import LSTM_COLUMN, BatchedEngine
-from utils.detection.pipeline import Analyser, Seen, conclude, load_analyser, see, undecided_band
+from utils.detection.engine import BatchedEngine
+from utils.detection.pipeline import Analyser, Seen, conclude, load_analyser, score, see, undecided_band
 from utils.detection.precision import format_precisions
 from utils.detection.verdict import outcome_of, sigmoid
 from utils.errors import MediaError, TelltaleError, TrainingDataError
@@ -94,15 +94,8 @@ def judge_all(seen: Seen, analyser: Analyser, engine: BatchedEngine) -> tuple[Ju
     bands = (*(calibration.band(threshold, count) for threshold in THRESHOLDS), configured)
     out = []
     for crops, quality in zip(seen.crops, seen.quality, strict=True):
-        parts, features = [], []
-        for low in range(0, len(crops), engine.batch):
-            logits, feature = engine.image_logits(np.stack([c.pixels for c in crops[low : low + engine.batch]]))
-            parts.append(logits)
-            features += [] if feature is None else [feature]
-        whole = np.concatenate(parts).mean(0)
+        whole = engine.raw_logits(np.stack([crop.pixels for crop in crops]))
         present = judging(tuple(engine.precisions), len(crops))
-        if "lstm" in present:
-            whole[LSTM_COLUMN] = engine.sequence_logit(np.concatenate(features))
         out.append(Judged(whole, quality.mean(0), present, len(crops), bands))
     return tuple(out)
 
@@ -192,7 +185,7 @@ def check(media: Sequence[Medium], analyser: Analyser, engine: BatchedEngine) ->
         for name in ("full", "early") if number % 4 < 2 else ("early", "full"):
             with_early = dataclasses.replace(analyser, early=scorers[number % 2] if name == "early" else None)
             started = time.perf_counter()
-            scores = _score(seen, with_early)
+            scores = score([seen], with_early)[0][0]
             ms[name].append(1000 * (time.perf_counter() - started))
             reports[name] = conclude(seen, scores, with_early, 0.0)
         verdicts += reports["full"].verdict.outcome is not reports["early"].verdict.outcome
@@ -212,12 +205,6 @@ def check(media: Sequence[Medium], analyser: Analyser, engine: BatchedEngine) ->
         "cost_by_order": {" ".join(o): round(spent / whole, 4) for o, (spent, _) in totals.items()},
         "networks_ms": {name: round(statistics.mean(values), 2) for name, values in ms.items()},
     }
-
-
-def _score(seen: Seen, analyser: Analyser) -> list[Any]:
-    from utils.detection.pipeline import score
-
-    return score([seen], analyser)[0][0]
 
 
 def look_at(files: Sequence[Path], analyser: Analyser, engine: BatchedEngine) -> list[Medium]:

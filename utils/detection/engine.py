@@ -143,6 +143,24 @@ class BatchedEngine(ABC):
             out.append(self.mix(all_logits[part], sequence, measured))
         return out
 
+    def raw_logits(self, crops: Pixels) -> Floats:
+        """What each expert says of one person over all crops, before calibration.
+
+        Args:
+            crops: (T, S, S, 3) uint8 in time order.
+
+        Returns:
+            (E,) float32, NaN for experts that do not judge this person.
+        """
+        logits, features = zip(
+            *(self.image_logits(crops[low : low + self.batch]) for low in range(0, len(crops), self.batch)), strict=True
+        )
+        whole: Floats = np.concatenate(logits).mean(0)
+        seen = [part for part in features if part is not None]
+        if seen and len(crops) >= MIN_SEQUENCE:
+            whole[LSTM_COLUMN] = self.sequence_logit(np.concatenate(seen))
+        return whole
+
     def mix(self, logits: Floats, sequence: float, quality: Floats) -> TrackScores:
         """What the gate makes of one person's logits.
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.cards import EXPERT_NAMES, MIN_SEQUENCE, expert_card
+from models.cards import EXPERT_NAMES, expert_card
 from utils.config import load_settings
-from utils.detection.engine import LSTM_COLUMN, BatchedEngine
+from utils.detection.engine import BatchedEngine
 from utils.detection.engines import load_engine
 from utils.detection.parity import TOLERANCE, difference
 from utils.detection.pipeline import Analyser, load_analyser, see
@@ -77,19 +77,6 @@ class Compared:
         return self.distance <= TOLERANCE and not self.auc_distance > AUC_TOLERANCE
 
 
-def raw_logits(engine: BatchedEngine, person: Person) -> Floats:
-    """What an engine's experts say of one person, (E,) raw logits, NaN where one does not judge."""
-    parts, features = [], []
-    for low in range(0, len(person.crops), engine.batch):
-        logits, feature = engine.image_logits(person.crops[low : low + engine.batch])
-        parts.append(logits)
-        features += [] if feature is None else [feature]
-    whole: Floats = np.concatenate(parts).mean(0)
-    if features and len(person.crops) >= MIN_SEQUENCE:
-        whole[LSTM_COLUMN] = engine.sequence_logit(np.concatenate(features))
-    return whole
-
-
 def compare(people: Sequence[Person], served: BatchedEngine, reference: BatchedEngine) -> list[Compared]:
     """Both engines on the same people.
 
@@ -100,7 +87,7 @@ def compare(people: Sequence[Person], served: BatchedEngine, reference: BatchedE
     """
     labels = np.array([person.label for person in people], np.float64)
     quality = np.stack([person.quality for person in people])
-    found, wanted = (np.stack([raw_logits(engine, person) for person in people]) for engine in (served, reference))
+    found, wanted = (np.stack([engine.raw_logits(person.crops) for person in people]) for engine in (served, reference))
     gate = served.gate
     columns = {"ensemble": [gate.mix(logits, quality).logit for logits in (found, wanted)]}
     calibrated = [gate.calibrate(logits) for logits in (found, wanted)]

@@ -277,12 +277,9 @@ def converse(child: Child, wall_s: float, receive: Receive[T], on_frame: Callabl
         reader.join(_EXIT_S)
         if not reader.is_alive():
             child.answer.close()
+        # an error's trace holds this frame; with them here, a refused answer's pixels would stay
         frame = None
-        del (
-            answer,
-            reader,
-            arrived,
-        )  # an error's trace holds this frame; with it here, a refused answer's pixels would stay
+        del answer, reader, arrived
 
 
 def _next(arrived: queue.SimpleQueue[Frame | None], deadline: float) -> Frame | None:

@@ -6,16 +6,35 @@ call and answer; they import no torch, cv2, PIL or av.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 from flask import Blueprint, Flask, Response, request
 
 from web_app.api.conditional import conditional_json
 from web_app.api.openapi import openapi_document
-from web_app.api.routes import all_routes
+from web_app.api.routes import Route, all_routes
 from web_app.security import require_scope
 
 PREFIX = "/api"
 VERSIONED_PREFIX = "/api/v1"
 VERSIONED_NAME = "api_v1"
+
+
+def get_openapi() -> Response:
+    """This description of the API (OpenAPI 3.1)."""
+    return conditional_json(description())
+
+
+@cache
+def api_routes() -> tuple[Route, ...]:
+    """Every route of the API, `get_openapi` among them."""
+    return all_routes(get_openapi)
+
+
+def description() -> dict[str, Any]:
+    """The OpenAPI document as it is for the present request, behind the path that the application is mounted at."""
+    return openapi_document(api_routes(), [f"{request.script_root}{each}" for each in (VERSIONED_PREFIX, PREFIX)])
 
 
 def register(app: Flask) -> None:
@@ -27,13 +46,7 @@ def register(app: Flask) -> None:
 
 def build_blueprint() -> Blueprint:
     """A new blueprint with every route of the table, each behind the scope that the table names."""
-
-    def get_openapi() -> Response:
-        """This description of the API (OpenAPI 3.1)."""
-        servers = (f"{request.script_root}{VERSIONED_PREFIX}", f"{request.script_root}{PREFIX}")
-        return conditional_json(openapi_document(routes, servers))
-
-    routes = all_routes(get_openapi)
+    routes = api_routes()
     blueprint = Blueprint("api", __name__, url_prefix=PREFIX)
     for route in routes:
         blueprint.add_url_rule(

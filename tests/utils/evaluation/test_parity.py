@@ -13,7 +13,7 @@ from models import EXPERT_NAMES
 from models.ensemble_model import build_ensemble
 from utils.detection.torch_engine import TorchEngine
 from utils.evaluation import parity
-from utils.evaluation.parity import Compared, Person, compare, raw_logits, table
+from utils.evaluation.parity import Compared, Person, compare, table
 from utils.faces.crops import QUALITY_NAMES
 
 Q = len(QUALITY_NAMES)
@@ -38,7 +38,7 @@ def people(count: int, frames: int) -> list[Person]:
 def test_raw_logits_are_those_that_the_engine_scores_with():
     engine, (person,) = engine_of(), people(1, 20)
     (scored,) = engine.score([list(person.crops)], [np.tile(person.quality, (20, 1))])
-    assert np.allclose(engine.gate.calibrate(raw_logits(engine, person)[None])[0], scored.expert_logits, atol=1e-3)
+    assert np.allclose(engine.gate.calibrate(engine.raw_logits(person.crops)[None])[0], scored.expert_logits, atol=1e-3)
 
 
 def test_an_engine_keeps_parity_with_itself():

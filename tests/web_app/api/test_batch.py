@@ -16,9 +16,7 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import make_settings, media_bytes, wait_until
 from utils.config import ApiSettings, SecuritySettings
-from web_app.api import schemas
-from web_app.api.openapi_file import get_openapi
-from web_app.api.routes import all_routes
+from web_app.api import api_routes, schemas
 from web_app.db import BatchRow, utc_now
 from web_app.gate import HeaderGate
 from web_app.jobs.housekeeping import Housekeeper
@@ -89,7 +87,7 @@ def test_old_batches_go_with_the_retention_period(client: FlaskClient, parts: Se
 def test_the_gate_asks_for_a_key_and_a_length_before_the_body(parts: Services) -> None:
     upload = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "CONTENT_LENGTH": "900000"}
     keyed = dataclasses.replace(parts.settings, security=SecuritySettings(keys="on"))
-    gate = HeaderGate(dataclasses.replace(parts, settings=keyed), all_routes(get_openapi))
+    gate = HeaderGate(dataclasses.replace(parts, settings=keyed), api_routes())
     for path in ("/api/detect", "/api/v1/batch", "/api/feedback"):
         refused = gate("POST", path, upload)
         assert refused is not None
@@ -97,7 +95,7 @@ def test_the_gate_asks_for_a_key_and_a_length_before_the_body(parts: Services) -
     assert gate("POST", "/api/detect", {**upload, "AUTHORIZATION": "Bearer x"}) is None
     assert gate("POST", "/api/detect", {**upload, "COOKIE": "a=b; telltale_session=x"}) is None
     assert gate("POST", "/login", {"CONTENT_LENGTH": "50"}) is None
-    gate = HeaderGate(parts, all_routes(get_openapi))
+    gate = HeaderGate(parts, api_routes())
     chunked = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "TRANSFER_ENCODING": "chunked"}
     assert gate("POST", "/api/detect", chunked) is None
     refused = gate("POST", "/api/feedback", chunked)
@@ -136,7 +134,7 @@ def test_a_body_that_is_cut_off_leaves_nothing(client: FlaskClient, parts: Servi
 
 @pytest.mark.parametrize("path", ["/api/batch", "/api/v1/batch"])
 def test_a_long_batch_passes_the_gate_of_the_server(parts: Services, path: str) -> None:
-    gate = HeaderGate(parts, all_routes(get_openapi))
+    gate = HeaderGate(parts, api_routes())
     headers = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "CONTENT_LENGTH": "900000"}
     assert gate("POST", path, headers) is None
     assert gate("POST", "/api/webhooks", {**headers, "CONTENT_TYPE": "application/json"}) is not None

@@ -17,9 +17,8 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings
 from utils.config import SecuritySettings
 from utils.errors import TelltaleError
-from web_app.api import openapi_file, schemas
+from web_app.api import api_routes, openapi_file, schemas
 from web_app.api.page_examples import EXAMPLES
-from web_app.api.routes import all_routes
 from web_app.keys import SCOPES, create_key
 from web_app.paths import ROOT
 
@@ -79,7 +78,7 @@ def test_the_guide_names_every_route_and_code(app: Flask) -> None:
 def test_examples_are_what_the_models_say(client: FlaskClient) -> None:
     models = {
         model.__name__: model
-        for route in all_routes(openapi_file.get_openapi)
+        for route in api_routes()
         for answer in (*route.answers.values(), route.request)
         for model in (answer if isinstance(answer, tuple) else (answer,))
         if isinstance(model, type)
@@ -156,7 +155,7 @@ def test_every_route_has_a_scope_that_is_asked_for(make_app: Callable[..., Flask
     """Where keys are on, nobody without one gets past, whatever the route; the open ones are these alone."""
     settings = dataclasses.replace(make_settings(tmp_path), security=SecuritySettings(keys="on"))
     client = make_app(settings).test_client()
-    routes = all_routes(openapi_file.get_openapi)
+    routes = api_routes()
     for route in routes:
         for prefix in ("/api", "/api/v1"):
             address = prefix + re.sub(r"<\w+>", "nix", route.path)
@@ -173,7 +172,7 @@ def test_a_key_opens_what_its_scopes_say_and_no_more(make_app: Callable[..., Fla
     app = make_app(settings)
     for scope in SCOPES:
         text = create_key(app.extensions["telltale"].database, scope, [scope])
-        for route in all_routes(openapi_file.get_openapi):
+        for route in api_routes():
             if route.scope is None:
                 continue
             address = "/api" + re.sub(r"<\w+>", "nix", route.path)
