@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from utils.learning.plan import NormsPlan, TrainingPlan
 
+EXPERTS = ("cnn", "resnext", "vit", "lstm")
 EXIT_FAILED = 3
 EXIT_STOPPED = 130
 
@@ -28,6 +29,22 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def count(text: str) -> int:
+    """A whole number from 0, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def epochs(text: str) -> tuple[str, int]:
+    """`N` or `EXPERT=N`, for argparse; without a name for every expert."""
+    name, _, number = text.rpartition("=")
+    if name not in ("", *EXPERTS):
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(EXPERTS)}")
+    return name, positive(number)
 
 
 def positive_rate(text: str) -> float:
@@ -60,7 +77,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-class", type=positive, help="most pictures per source and label")
     parser.add_argument("--blends", type=positive, help="most self-blended fakes per source")
     parser.add_argument("--rounds", type=positive, help="times that the pictures are gone through with other views")
-    parser.add_argument("--epochs", type=positive, help="most epochs of every expert")
+    parser.add_argument("--redrawn", type=count, help="real crops per source that are also drawn again as fakes")
+    parser.add_argument(
+        "--epochs", type=epochs, action="append", default=[], metavar="[EXPERT=]N",
+        help="most epochs of every expert, or of the named one; repeatable",
+    )  # fmt: skip
     parser.add_argument("--batch", type=positive, help="batch size of CNN and ResNeXt-50")
     parser.add_argument("--lr", type=positive_rate, help="highest learning rate of CNN and ResNeXt-50")
     parser.add_argument("--vit-norms", action="store_true", help="also train the LayerNorms of the ViT")
@@ -89,10 +110,10 @@ def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     for name in ("per_class", "blends", "rounds"):
         if value := getattr(arguments, name):
             changes[name] = value
-    for part in ("cnn", "resnext", "vit", "lstm"):
-        wanted: dict[str, Any] = {"seed": arguments.seed}
-        if arguments.epochs:
-            wanted["epochs"] = arguments.epochs
+    if arguments.redrawn is not None:
+        changes["redrawn"] = arguments.redrawn
+    for part in EXPERTS:
+        wanted: dict[str, Any] = {"seed": arguments.seed, **wanted_epochs(arguments, part)}
         if part in ("cnn", "resnext"):
             wanted |= {k: v for k, v in (("batch", arguments.batch), ("lr", arguments.lr)) if v}
         changes[part] = dataclasses.replace(getattr(plan, part), **wanted)
@@ -104,14 +125,19 @@ def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     return dataclasses.replace(plan, **changes)
 
 
+def wanted_epochs(arguments: argparse.Namespace, expert: str) -> dict[str, int]:
+    """The recipe's `epochs` if the command line says anything of them; a named expert goes before all."""
+    said = dict(arguments.epochs)
+    number = said.get(expert) or said.get("")
+    return {"epochs": number} if number else {}
+
+
 def adjusted_norms(plan: TrainingPlan, arguments: argparse.Namespace) -> NormsPlan:
     """The plan of the LayerNorms with what the command line overrides."""
     from utils.learning.plan import NormsPlan
 
     norms = plan.norms or NormsPlan()
-    wanted: dict[str, Any] = {"seed": arguments.seed}
-    if arguments.epochs:
-        wanted["epochs"] = arguments.epochs
+    wanted: dict[str, Any] = {"seed": arguments.seed, **wanted_epochs(arguments, "vit")}
     chosen = {"per_class": arguments.per_class, "patch_dropout": arguments.patch_dropout, "start": arguments.vit_start}
     changes = {name: value for name, value in chosen.items() if value is not None}
     return dataclasses.replace(norms, recipe=dataclasses.replace(norms.recipe, **wanted), **changes)

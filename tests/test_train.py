@@ -263,7 +263,8 @@ def test_help_loads_nothing_heavy(script):
 
 @pytest.mark.parametrize(
     "wrong", [["--epochs", "0"], ["--batch", "-1"], ["--lr", "0"], ["--lr", "inf"], ["--per-class", "x"],
-     ["--rounds", "0"], ["--h264", "1"], ["--patch-dropout", "-0.1"]],
+     ["--epochs", "mean=3"], ["--epochs", "cnn=0"], ["--redrawn", "-1"], ["--rounds", "0"],
+     ["--h264", "1"], ["--patch-dropout", "-0.1"]],
 )  # fmt: skip
 def test_senseless_numbers_are_refused_at_once(wrong):
     with pytest.raises(SystemExit):
@@ -273,15 +274,20 @@ def test_senseless_numbers_are_refused_at_once(wrong):
 def test_command_line_overrides_the_plan():
     arguments = train.build_parser().parse_args(
         ["--data", ".", "--epochs", "3", "--batch", "7", "--lr", "0.5", "--per-class", "11", "--seed", "4",
-         "--rounds", "3", "--blends", "5"]
+         "--rounds", "3", "--blends", "5", "--redrawn", "0"]
     )  # fmt: skip
     plan = train.adjusted(TrainingPlan(), arguments)
-    assert (plan.per_class, plan.blends, plan.rounds) == (11, 5, 3)
+    assert (plan.per_class, plan.blends, plan.rounds, plan.redrawn) == (11, 5, 3, 0)
     assert {r.epochs for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {3}
     assert {r.seed for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {4}
     assert (plan.cnn.batch, plan.resnext.batch, plan.cnn.lr) == (7, 7, 0.5)
     assert (plan.vit.batch, plan.lstm.lr) == (TrainingPlan().vit.batch, TrainingPlan().lstm.lr)
     assert (plan.norms, plan.leave_out) == (None, ())
+    named = ["--data", ".", "--epochs", "resnext=2", "--epochs", "5", "--epochs", "vit=9", "--vit-norms"]
+    each = train.adjusted(TrainingPlan(), train.build_parser().parse_args(named))
+    assert [r.epochs for r in (each.cnn, each.resnext, each.vit, each.lstm)] == [5, 2, 9, 5]
+    assert each.norms is not None
+    assert each.norms.recipe.epochs == 9
     norms = ["--vit-norms", "--patch-dropout", "0.5", "--vit-start", "v2", "--leave-out", "swaps", "--h264", "0.2"]
     more = train.adjusted(TrainingPlan(), train.build_parser().parse_args(["--data", ".", "--epochs", "3", *norms]))
     assert more.norms is not None

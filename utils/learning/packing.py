@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +76,15 @@ class PackedCrop:
 
 @dataclass(frozen=True)
 class Pack:
-    """Packed crops: `pixels` (N, 256, 256, 3) uint8, memory-mapped, and one `PackedCrop` per row."""
+    """Packed crops: `pixels` (N, 256, 256, 3) uint8, memory-mapped, and one `PackedCrop` per row.
+
+    `redrawn` has, by row, those that a generator has drawn again; see `redrawing`.
+    """
 
     pixels: npt.NDArray[np.uint8]
     rows: tuple[PackedCrop, ...]
     without_face: tuple[str, ...]
+    redrawn: Mapping[int, Pixels] = field(default_factory=dict)
 
     def select(self, split: str, kind: MediaKind) -> list[PackedCrop]:
         """The rows of one split and kind, in order."""

@@ -48,6 +48,10 @@ class TrainingPlan:
             from these. Half a second each on one processor core, a tenth where it multiplies bfloat16 matrices.
         blends: most self-blended fakes per source among them.
         rounds: how often the training pictures are gone through, each time as `per_class` and `blends` other views.
+        redrawn: most real crops per source that a generator draws again, for two views each; see `redrawing`. A third
+            of a second each on one core that multiplies bfloat16 matrices, two seconds on others.
+        head_blends: share of the stored self-blends that the ViT's head learns from; students learn from all. More of
+            them find more unknown swaps and lose what is known (docs/accuracy.md).
         calib_per_class: most calibration pictures per source and label.
         frames_per_clip: frames of a training clip that the image experts learn from.
         clip_blends: self-blended fakes made of each real training clip for the LSTM.
@@ -67,6 +71,8 @@ class TrainingPlan:
     per_class: int = 2000
     blends: int = 500
     rounds: int = 1
+    redrawn: int = 1000
+    head_blends: float = 0.15
     calib_per_class: int = 300
     frames_per_clip: int = 6
     clip_blends: int = 2
@@ -90,6 +96,7 @@ def quick_plan() -> TrainingPlan:
     return TrainingPlan(
         per_class=150,
         blends=40,
+        redrawn=0,
         calib_per_class=60,
         frames_per_clip=2,
         clip_blends=1,
@@ -106,6 +113,7 @@ def tiny_plan() -> TrainingPlan:
     return TrainingPlan(
         per_class=40,
         blends=10,
+        redrawn=0,
         calib_per_class=20,
         frames_per_clip=2,
         clip_blends=1,

@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.faces.crops import CROP_PX, measure_quality, network_view
 from utils.learning.augment import augment
-from utils.learning.blending import self_blend
+from utils.learning.blending import blend_mask, self_blend
 from utils.learning.packing import Pack, PackedCrop
 from utils.learning.recode import draw_h264, h264
 from utils.types import Floats, MediaKind, Pixels
@@ -20,8 +20,10 @@ from utils.types import Floats, MediaKind, Pixels
 SEED_STEP = 100_000
 """Distance between the seeds of two runs: what is added for each unit of `--seed`."""
 
+WHOLE, FACE = "whole", "face"
+"""What of a crop has been redrawn; see `redrawing`."""
 
-LATER_FIELDS = ("h264",)
+LATER_FIELDS = ("h264", "redrawn")
 """Fields of a view that came later: stores of views without them are known by the text that they always had."""
 
 
@@ -40,6 +42,7 @@ class View:
         unsteady: mask and position of the self-blend differ from frame to frame, in half of the clips its colours
             too. Frames of one clip share their seed, so that everything else stays the same through time.
         h264: coded as a video at random quality instead of as a JPEG; the frames of a clip together.
+        redrawn: `whole` or `face`: all of the crop, or its face only, comes from the pack's redrawn crops.
     """
 
     row: int
@@ -51,8 +54,11 @@ class View:
     clean: bool = False
     unsteady: bool = False
     h264: bool = False
+    redrawn: str = ""
 
     def __post_init__(self) -> None:
+        if self.redrawn not in ("", WHOLE, FACE) or (self.redrawn and self.blended):
+            raise ValueError(f"a view is redrawn whole or within the face, and then not blended: {self}")
         if self.clean and self.h264:
             raise ValueError("a clean view is not coded again")
 
@@ -116,12 +122,24 @@ class Renderer:
 def _uncoded(pack: Pack, view: View, size: int, strength: float) -> Pixels:
     held: PackedCrop = pack.rows[view.row]
     pixels = np.ascontiguousarray(pack.pixels[view.row])
+    if view.redrawn:
+        pixels = _redrawn(pack, view, pixels)
     if view.blended:
         pixels = self_blend(pixels, held.marks(), *_blend_draws(view))
     if view.clean:
         return network_view(pixels, held.face_box(), size=size)
     rng = np.random.default_rng(view.seed)
     return augment(pixels, held.face_box(), rng, size=size, strength=strength, as_jpeg=not view.h264)
+
+
+def _redrawn(pack: Pack, view: View, original: Pixels) -> Pixels:
+    """The redrawn crop, or the original with its face redrawn under a soft mask."""
+    drawn = pack.redrawn[view.row]
+    if view.redrawn == WHOLE:
+        return drawn
+    mask = blend_mask(original.shape[:2], pack.rows[view.row].marks(), np.random.default_rng([view.seed, 5]))[..., None]
+    mask = mask / max(float(mask.max()), 1e-6)  # the face is replaced, not mixed
+    return np.rint(mask * drawn + (1 - mask) * original).astype(np.uint8)
 
 
 def _blend_draws(view: View) -> tuple[np.random.Generator, np.random.Generator | None]:

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from utils.learning.experts import mean_source_auc, new_network, smooth_bce, train_cnn, train_lstm, train_resnext
+from utils.learning.experts import (
+    mean_source_auc,
+    new_network,
+    smooth_bce,
+    token_directions,
+    train_cnn,
+    train_lstm,
+    train_resnext,
+)
 from utils.learning.features import FeatureStore
 from utils.learning.loop import Recipe
 from utils.learning.views import View, plan_views
@@ -58,7 +66,7 @@ def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack
 
     def colours(batch):
         means = batch.reshape(len(batch), -1, 3).mean(1).astype(np.float16)
-        return np.zeros((len(batch), 1), np.float16), means
+        return np.repeat(means[:, None], 2, axis=2), means  # one layer of 6
 
     stores = []
     for split, clean in (("train", False), ("calib", True)):
@@ -71,6 +79,18 @@ def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack
     assert all(torch.isfinite(p).all() for p in model.parameters())
     lines = [json.loads(line) for line in (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()]
     assert min(line["loss"] for line in lines[6:]) < lines[0]["loss"]
+
+
+def test_directions_keep_apart_what_any_layer_tells_apart():
+    rng = np.random.default_rng(2)
+    tokens = rng.normal(0, 1, (60, 3, 20)).astype(np.float32) * np.array([100.0, 1.0, 0.01])[:, None]
+    tokens[:30, 2, :10] += 0.1  # two kinds, which only the layer with the smallest numbers knows
+    directions = token_directions(tokens.astype(np.float16) + np.float16(5), most=16)
+    assert directions.shape == (60, 16)
+    assert np.allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-4)
+    alike = directions @ directions.T
+    same = (np.arange(60) < 30)[:, None] == (np.arange(60) < 30)
+    assert alike[same & ~np.eye(60, dtype=bool)].mean() > alike[~same].mean() + 0.1
 
 
 def test_loss_weights_count_items_as_often_as_they_say():

@@ -1,0 +1,47 @@
+"""What is made ready for training: which self-blends the head sees, where redrawn crops come in."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from utils.learning import fit
+from utils.learning.features import FeatureStore
+from utils.learning.plan import TrainingPlan
+from utils.learning.views import plan_views
+from utils.types import MediaKind
+
+
+def tokens_of(batch):
+    return np.zeros((len(batch), 1, 2), np.float16), np.zeros((len(batch), 1), np.float16)
+
+
+def test_head_sees_a_share_of_the_self_blends_and_everything_else(make_pack, tmp_path):
+    pack = make_pack(pictures=48)
+    views = plan_views(pack.select("train", MediaKind.IMAGE), per_class=99, blends=99, seed=1)
+    store = FeatureStore(tmp_path, views)
+    store.extract(pack, tokens_of)
+    kept = {share: fit.head_views({"train": store}, TrainingPlan(head_blends=share)).views for share in (0.0, 0.4, 1.0)}
+    assert kept[1.0] == store.views
+    assert kept[0.0] == tuple(view for view in views if not view.blended)
+    some = sum(view.blended for view in kept[0.4])
+    assert 0 < some < sum(view.blended for view in views)
+    assert len(kept[0.4]) == len(kept[0.0]) + some
+
+
+def test_redrawn_crops_are_made_of_training_crops_only(make_pack, tmp_path, monkeypatch):
+    pack = make_pack(pictures=24, clips=8)
+
+    class Same:
+        def to(self, device):
+            return self
+
+    monkeypatch.setattr(fit, "fetched_redrawer", lambda folder: Same())
+    monkeypatch.setattr("utils.learning.redrawing.redraw", lambda net, pixels, side, device: pixels)
+    plan = TrainingPlan(redrawn=4, frames_per_clip=2)
+    drawn = fit.with_redrawn(pack, plan, tmp_path, tmp_path, device="cpu", tell=print)
+    assert {(pack.rows[n].split, pack.rows[n].label) for n in drawn.redrawn} == {("train", 0)}
+    assert {pack.rows[n].kind for n in drawn.redrawn} == {"image", "video"}
+    none = dataclasses.replace(plan, redrawn=0)
+    assert fit.with_redrawn(pack, none, tmp_path, tmp_path, device="cpu", tell=print) is pack
