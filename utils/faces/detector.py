@@ -22,6 +22,8 @@ STRIDE = 4
 """CenterFace predicts on a grid of 4 x 4 pixels."""
 MULTIPLE = 32
 """Its input sides are multiples of 32."""
+MAX_SIDE = 640
+"""Pictures are shrunk for detection to this length of their longer side, pixels."""
 TORN_SHARE = 0.5
 """A face wider or taller than this share of the picture can come out as two halves that overlap."""
 BORDER_SHARE = 0.35
@@ -50,7 +52,7 @@ class CenterFaceDetector:
         threads: processor threads; 0 leaves it to the runtime.
     """
 
-    def __init__(self, weights: Path, *, min_score: float = 0.5, max_side: int = 640, threads: int = 0) -> None:
+    def __init__(self, weights: Path, *, min_score: float = 0.5, max_side: int = MAX_SIDE, threads: int = 0) -> None:
         import openvino
 
         core = openvino.Core()
@@ -89,9 +91,8 @@ class CenterFaceDetector:
 
     def _look(self, rgb: Pixels) -> tuple[Face, ...]:
         height, width = rgb.shape[:2]
-        shrink = min(1.0, self._max_side / max(height, width))
-        net_w, net_h = (max(MULTIPLE, round(side * shrink / MULTIPLE) * MULTIPLE) for side in (width, height))
-        method = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
+        net_w, net_h = network_size(width, height, self._max_side)
+        method = cv2.INTER_AREA if max(width, height) > self._max_side else cv2.INTER_LINEAR
         blob = cv2.resize(rgb, (net_w, net_h), interpolation=method)[None]
         with self._lock:
             outputs = self._request.infer({0: blob}, share_inputs=True)
@@ -100,6 +101,13 @@ class CenterFaceDetector:
         stretch = np.array([width / net_w, height / net_h], np.float32)
         faces = [_to_face(box, score, points, stretch) for box, score, points in found]
         return tuple(sorted(faces, key=lambda f: f.box.width * f.box.height, reverse=True))
+
+
+def network_size(width: int, height: int, max_side: int = MAX_SIDE) -> tuple[int, int]:
+    """Width and height, in pixels, to which CenterFace resizes a picture of this size."""
+    shrink = min(1.0, max_side / max(height, width))
+    net_w, net_h = (max(MULTIPLE, round(side * shrink / MULTIPLE) * MULTIPLE) for side in (width, height))
+    return net_w, net_h
 
 
 def _taking_pixels(model: Any) -> Any:

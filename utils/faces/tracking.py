@@ -18,7 +18,7 @@ MAX_GROWTH = 1.8
 """... and grow or shrink by this factor."""
 
 
-def _distance(a: Box, b: Box) -> float:
+def apart(a: Box, b: Box) -> float:
     """Shift of the centre in box widths plus log ratio of the sizes; infinite where it cannot be the same face."""
     size_a, size_b = max(a.width, a.height), max(b.width, b.height)
     shift = float(np.hypot(a.centre[0] - b.centre[0], a.centre[1] - b.centre[1])) / max(size_a, size_b)
@@ -42,7 +42,7 @@ def track_faces(faces_per_frame: Sequence[Sequence[Face]], *, min_share: float =
     open_tracks: list[list[Sighting]] = []
     for index, faces in enumerate(faces_per_frame):
         pairs = sorted(
-            (_distance(track[-1].face.box, face.box), t, f)
+            (apart(track[-1].face.box, face.box), t, f)
             for t, track in enumerate(open_tracks)
             for f, face in enumerate(faces)
         )

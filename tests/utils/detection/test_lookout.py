@@ -49,6 +49,35 @@ def test_a_new_beginning_forgets_what_was_seen():
     assert max(told) <= 0.5
 
 
+class Sizes:
+    """Finds one face of a fixed place in whole frames, and the same place in parts of them."""
+
+    def __init__(self) -> None:
+        self.whole: list[bool] = []
+
+    def detect(self, rgb: Pixels) -> tuple[Face, ...]:
+        whole = rgb.shape[:2] == (360, 640)
+        self.whole.append(whole)
+        x, y = (300.0, 150.0) if whole else (55.0, 55.0)
+        return (Face(Box(x, y, x + 50, y + 60), 0.9, np.zeros((5, 2), np.float32)),)
+
+
+def test_between_whole_frames_faces_are_looked_for_where_they_were():
+    detector = Sizes()
+    lookout = Lookout(detector, 9, lambda stage, done: None)
+    for index in range(9):
+        lookout.look(Frame(index, float(index), np.full((360, 640, 3), index, np.uint8)))
+    assert detector.whole == [True, False, False, False, True, False, False, False, True]
+    (track,) = lookout.people()
+    assert [s.frame for s in track.sightings] == list(range(9))
+
+
+def test_a_face_that_is_lost_is_searched_for_in_the_whole_frame():
+    lookout, detector, _ = look(frame(0, 1), frame(1, 2))
+    assert detector.asked == 2, "the frames are too small for a part"
+    assert len(lookout.people()) == 1
+
+
 def test_time_is_counted_and_cancelling_passes_through():
     lookout, *_ = look(frame(0, 1))
     assert lookout.ms > 0
