@@ -76,15 +76,16 @@ class ViTExpert(nn.Module):
 
     def tap(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) prepared images give (B, L, 2D): class token and mean patch token per tapped layer."""
-        return self.tap_and_embed(images)[0]
-
-    def tap_and_embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The tapped tokens (B, L, 2D), and the base model's image embedding (B, K), the teacher of ResNeXt-50."""
-        final, layers = self.backbone.forward_intermediates(
-            images, indices=list(self.taps), return_prefix_tokens=True, output_fmt="NLC"
+        layers = self.backbone.forward_intermediates(
+            images, indices=list(self.taps), return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True
         )
         pairs = [torch.cat([prefix[:, 0], patches.mean(1)], dim=1) for patches, prefix in layers]
-        return torch.stack(pairs, dim=1), self.backbone.forward_head(final)
+        return torch.stack(pairs, dim=1)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) prepared images give the base model's embedding (B, K), by which its weights can be checked."""
+        embedding: Tensor = self.backbone(images)
+        return embedding
 
     def forward(self, images: Tensor) -> ExpertOutput:
         """Score face crops.

@@ -107,6 +107,5 @@ def clip_sequences(
 class _PixelsOnly:
     """A featurizer for stores of which only the pixels are wanted."""
 
-    def __call__(self, batch: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]]:
-        empty = np.zeros((len(batch), 1), np.float16)
-        return empty, empty
+    def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+        return np.zeros((len(batch), 1), np.float16)

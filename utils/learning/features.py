@@ -24,10 +24,10 @@ Halves = npt.NDArray[np.float16]
 
 
 class Featurizer(Protocol):
-    """Turns a batch of crops into tapped tokens and image embeddings."""
+    """Turns a batch of crops into tapped tokens."""
 
-    def __call__(self, batch: Pixels) -> tuple[Halves, Halves]:
-        """(B, S, S, 3) uint8 gives (B, L, 2D) tapped tokens and (B, K) embeddings, both float16."""
+    def __call__(self, batch: Pixels) -> Halves:
+        """(B, S, S, 3) uint8 gives (B, L, 2D) tapped tokens, float16."""
         ...
 
 
@@ -47,16 +47,16 @@ class TorchFeaturizer:
         self._bfloat16 = bfloat16
         self._card = get_card("vit", tiny=tiny)
 
-    def __call__(self, batch: Pixels) -> tuple[Halves, Halves]:
+    def __call__(self, batch: Pixels) -> Halves:
         images = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float().div(255).to(self._device)
         mixed = torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._bfloat16)
         with torch.inference_mode(), mixed:
-            tokens, embedding = self._expert.tap_and_embed(prepare(images, self._card))
-        return tokens.cpu().half().numpy(), embedding.cpu().half().numpy()
+            tokens = self._expert.tap(prepare(images, self._card))
+        return tokens.cpu().half().numpy()
 
 
 class FeatureStore:
-    """Pixels, tokens, embeddings and quality of a list of views, in one folder; extraction continues where it stopped.
+    """Pixels, tokens and quality of a list of views, in one folder; extraction continues where it stopped.
 
     Args:
         folder: of this store; one per list of views.
@@ -100,12 +100,11 @@ class FeatureStore:
         for batch_number, low in enumerate(range(start, count, BATCH)):
             part = self.views[low : low + BATCH]
             pixels = np.stack([renderer[i] for i in range(low, low + len(part))])
-            tokens, embedding = featurizer(pixels)
+            tokens = featurizer(pixels)
             high = low + len(part)
             arrays: dict[str, tuple[npt.NDArray[np.generic], type]] = {
                 "pixels": (pixels, np.uint8),
                 "tokens": (tokens, np.float16),
-                "embedding": (embedding, np.float16),
                 "quality": (
                     np.stack([view_quality(pack, v, p) for v, p in zip(part, pixels, strict=True)]), np.float32
                 ),
@@ -120,7 +119,7 @@ class FeatureStore:
                 progress(high)
 
     def load(self, name: str) -> npt.NDArray[np.generic]:
-        """The finished rows of `pixels`, `tokens`, `embedding` or `quality`, memory-mapped."""
+        """The finished rows of `pixels`, `tokens` or `quality`, memory-mapped."""
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")[: self.done]  # type: ignore[no-any-return]
 
     def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:

@@ -27,7 +27,7 @@ class Countdown:
         self.left -= 1
         self.seen += len(batch)
         means = batch.reshape(len(batch), -1).mean(1)
-        return np.stack([means, -means], 1).astype(np.float16)[:, None], means[:, None].astype(np.float16)
+        return np.stack([means, -means], 1).astype(np.float16)[:, None]
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_stopped_extraction_goes_on_and_gives_what_one_go_gives(small, tmp_path)
     rest = Countdown()
     resumed.extract(pack, rest)
     assert rest.seen == len(views) - 6
-    for name in ("pixels", "tokens", "embedding", "quality"):
+    for name in ("pixels", "tokens", "quality"):
         assert np.array_equal(whole.load(name), resumed.load(name))
     assert np.array_equal(whole.labels(), np.array([v.label for v in views], np.float32))
 
@@ -84,7 +84,7 @@ def test_joined_stores_lie_one_after_another(small, tmp_path):
         part.extract(pack, Countdown())
     joined = JoinedStore(parts)
     assert joined.views == tuple(views)
-    assert len(joined.load("embedding")) == len(joined.labels()) == len(views)
+    assert len(joined.load("tokens")) == len(joined.labels()) == len(views)
 
 
 def test_rows_are_taken_from_whichever_part_holds_them(small, tmp_path):
@@ -97,7 +97,7 @@ def test_rows_are_taken_from_whichever_part_holds_them(small, tmp_path):
     for name in ("pixels", "quality"):
         assert np.array_equal(joined.take(name, wanted), joined.load(name)[wanted])
     some = SelectedStore(joined, np.arange(len(joined.views)) % 2 == 0)
-    assert np.array_equal(some.take("embedding", np.array([4, 1])), joined.load("embedding")[[8, 2]])
+    assert np.array_equal(some.take("tokens", np.array([4, 1])), joined.load("tokens")[[8, 2]])
 
 
 def test_batches_are_full_random_and_without_repeats():
@@ -110,8 +110,8 @@ def test_batches_are_full_random_and_without_repeats():
 def test_tiny_reference_gives_tokens_of_the_head(make_pack):
     vit = create_network("vit", tiny=True)
     assert isinstance(vit, ViTExpert)
-    tokens, embedding = TorchFeaturizer(vit, tiny=True)(make_pack(pictures=2).pixels)
-    assert tokens.dtype == embedding.dtype == np.float16
+    tokens = TorchFeaturizer(vit, tiny=True)(make_pack(pictures=2).pixels)
+    assert tokens.dtype == np.float16
     with torch.inference_mode():
         assert vit.head(torch.from_numpy(tokens.astype(np.float32))).logit.shape == (2,)
 
@@ -120,6 +120,6 @@ def test_mixed_precision_is_near_the_reference(make_pack):
     vit = create_network("vit", tiny=True)
     assert isinstance(vit, ViTExpert)
     pixels = make_pack(pictures=4).pixels
-    exact, mixed = (TorchFeaturizer(vit, tiny=True, bfloat16=b)(pixels)[0].astype(np.float32) for b in (False, True))
+    exact, mixed = (TorchFeaturizer(vit, tiny=True, bfloat16=b)(pixels).astype(np.float32) for b in (False, True))
     assert not np.array_equal(exact, mixed)
     assert np.abs(exact - mixed).max() < 0.05 * np.abs(exact).max()

@@ -14,7 +14,7 @@ from utils.types import MediaKind
 
 
 def tokens_of(batch):
-    return np.zeros((len(batch), 1, 2), np.float16), np.zeros((len(batch), 1), np.float16)
+    return np.zeros((len(batch), 1, 2), np.float16)
 
 
 def test_head_sees_a_share_of_the_self_blends_and_everything_else(make_pack, tmp_path):
