@@ -205,7 +205,7 @@ def make_stores(
     for number in range(plan.rounds):
         views |= _round_views(pack, plan, number)
     if pack.redrawn:
-        views["train_redrawn"] = plan_redrawn(pack, seed=7 + SEED_STEP * plan.vit.seed, h264=coded)
+        views["train_redrawn"] = plan_redrawn(pack, pack.rows, seed=7 + SEED_STEP * plan.vit.seed, h264=coded)
     views |= {
         "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
         "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),

@@ -35,6 +35,7 @@ SIDES = (56, 72, 96)
 FLAG_HALVES, FLAG_FLOATS = 0x01306B47, 0
 """How a convolution's weights are stored, in the four bytes before them."""
 SAVE_EVERY = 50
+PARTS = "part-*.npz"
 
 
 class DenseBlock(nn.Module):
@@ -201,11 +202,8 @@ def redrawn_crops(
         progress: for progress lines.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    held: dict[int, Pixels] = {}
-    parts = sorted(folder.glob("part-*.npz"))
-    for part in parts:
-        with np.load(part) as stored:
-            held |= dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
+    held = stored_crops(folder)
+    parts = sorted(folder.glob(PARTS))
     chosen = choose_rows(rows, per_source, frozenset(held), seed)
     missing = [number for number in chosen if number not in held]
     net = net_of().to(device) if missing else nn.Identity()
@@ -221,6 +219,15 @@ def redrawn_crops(
     return {number: held[number] for number in chosen}
 
 
+def stored_crops(folder: Path) -> dict[int, Pixels]:
+    """All redrawn crops that are kept in a folder, by row of its pack."""
+    held: dict[int, Pixels] = {}
+    for part in sorted(folder.glob(PARTS)):
+        with np.load(part) as stored:
+            held |= dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
+    return held
+
+
 def _write_part(path: Path, drawn: Mapping[int, Pixels]) -> None:
     scratch = path.with_suffix(".tmp")
     with scratch.open("wb") as stream:
@@ -228,20 +235,24 @@ def _write_part(path: Path, drawn: Mapping[int, Pixels]) -> None:
     scratch.replace(path)
 
 
-def plan_redrawn(pack: Pack, *, seed: int, h264: float = 0.0) -> list[View]:
+def plan_redrawn(
+    pack: Pack, rows: Iterable[PackedCrop], *, seed: int, h264: float = 0.0, faces: float = 0.5
+) -> list[View]:
     """Two views of each redrawn crop: the real one, and beside it the redrawn one, whole or within the face only.
 
     Args:
         pack: with redrawn crops.
+        rows: those of it that are wanted; what has not been redrawn is passed over.
         seed: of the draw and of each view.
         h264: see `views.plan_views`.
+        faces: share of those that are redrawn within the face only, 0..1.
     """
     rng = np.random.default_rng(seed)
-    rows = {row.row: row for row in pack.rows if row.row in pack.redrawn}
+    redrawn = {row.row: row for row in rows if row.row in pack.redrawn}
     views = []
-    for number, row in sorted(rows.items()):
+    for number, row in sorted(redrawn.items()):
         source = "video" if row.source.startswith("video:") else row.source
-        how = WHOLE if rng.random() < 0.5 else FACE
+        how = WHOLE if rng.random() < 1 - faces else FACE
         views.append(View(number, 0, source, "-", 0))
         views.append(View(number, 1, source, f"redrawn {how}", 0, redrawn=how))
     seeded = [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(rng.permutation(len(views)))]

@@ -190,3 +190,13 @@ def test_stopped_audit_goes_on_with_its_findings(filed, tmp_path, monkeypatch):
     assert len(asked) == len(set(asked)) == len(whole)
     list(audit(filed, 16, seed=1, kept=kept))
     assert len(asked) == 2 * len(whole), "findings of another draw are not taken"
+
+
+def test_redrawn_faces_are_a_recipe_and_whole_crops_are_none(filed):
+    assert "redrawn faces" not in recipes(filed, 4, matched=True)
+    pack = dataclasses.replace(filed, redrawn={r.row: 255 - filed.pixels[r.row] for r in filed.rows if not r.label})
+    views = recipes(pack, 4, matched=True)["redrawn faces"]
+    assert {v.redrawn for v in views} == {"", "face"}
+    found = findings(pack, "redrawn faces")
+    assert found["rim"].linear.value < 0.7
+    assert found["file size"].passes

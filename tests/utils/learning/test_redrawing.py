@@ -124,8 +124,11 @@ def test_nothing_is_drawn_twice_and_a_lost_part_is_drawn_again(make_pack, tmp_pa
 def test_each_redrawn_crop_stands_beside_its_original(make_pack, tmp_path):
     pack = make_pack(pictures=24)
     pack = dataclasses.replace(pack, redrawn=redrawn_crops(pack, pack.rows, 9, tmp_path, Inverter))
-    views = plan_redrawn(pack, seed=3, h264=0.5)
-    assert views == plan_redrawn(pack, seed=3, h264=0.5)
+    views = plan_redrawn(pack, pack.rows, seed=3, h264=0.5)
+    assert views == plan_redrawn(pack, pack.rows, seed=3, h264=0.5)
+    only = plan_redrawn(pack, pack.rows[:12], seed=3, faces=1.0)
+    assert {v.redrawn for v in only} == {"", FACE}
+    assert all(v.row < 12 for v in only)
     assert {v.row for v in views if v.label} == {v.row for v in views if not v.label} == set(pack.redrawn)
     assert {v.redrawn for v in views if v.label} == {WHOLE, FACE}
     assert {(v.redrawn, v.generator) for v in views if not v.label} == {("", "-")}
