@@ -82,11 +82,6 @@ class ViTExpert(nn.Module):
         pairs = [torch.cat([prefix[:, 0], patches.mean(1)], dim=1) for patches, prefix in layers]
         return torch.stack(pairs, dim=1)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) prepared images give the base model's embedding (B, K), by which its weights can be checked."""
-        embedding: Tensor = self.backbone(images)
-        return embedding
-
     def forward(self, images: Tensor) -> ExpertOutput:
         """Score face crops.
 

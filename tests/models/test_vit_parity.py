@@ -31,7 +31,7 @@ def ours(base_folder: Path, pictures: torch.Tensor) -> np.ndarray:
     vit = create_network("vit").eval()
     load_vit_base(vit, base_folder)
     with torch.inference_mode():
-        tokens, embedding = vit.tap(pictures), vit.embed(pictures)
+        tokens, embedding = vit.tap(pictures), vit.backbone(pictures)
     assert tokens.shape == (2, 4, 1536)
     assert torch.isfinite(tokens).all()
     return embedding.numpy()

@@ -16,6 +16,8 @@ MAX_SHIFT = 1.0
 """A face may move by this many of its own widths between two sightings."""
 MAX_GROWTH = 1.8
 """... and grow or shrink by this factor."""
+MIN_SHARE = 0.2
+"""A track that is seen in a smaller share of the frames is mostly a false detection."""
 
 
 def apart(a: Box, b: Box) -> float:
@@ -28,7 +30,7 @@ def apart(a: Box, b: Box) -> float:
     return shift + float(np.log(growth))
 
 
-def track_faces(faces_per_frame: Sequence[Sequence[Face]], *, min_share: float = 0.2) -> tuple[FaceTrack, ...]:
+def track_faces(faces_per_frame: Sequence[Sequence[Face]], *, min_share: float = MIN_SHARE) -> tuple[FaceTrack, ...]:
     """Join the faces of the frames to tracks, the most prominent person (area summed over time) first.
 
     Args:

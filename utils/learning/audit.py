@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from utils.config import load_settings
 from utils.errors import TelltaleError
 from utils.learning.norms import rendered, some_frames
-from utils.learning.packing import Pack, PackedCrop
+from utils.learning.packing import REDRAWN_FOLDER, Pack, PackedCrop
 from utils.learning.redrawing import plan_redrawn, stored_crops
 from utils.learning.trivia import (
     coding_features,
@@ -334,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ensure_base_weights(base)
         samples = read_samples(chosen.data)
         pack = pack_faces(samples, chosen.packs, CenterFaceDetector(base / FACE_FILE))
-        pack = replace(pack, redrawn=stored_crops(chosen.packs / "redrawn"))
+        pack = replace(pack, redrawn=stored_crops(chosen.packs / REDRAWN_FOLDER))
         notes = chosen.notes.read_text(encoding="utf-8").strip().split("\n\n") if chosen.notes else ()
         what = f"at most {chosen.per_class} views per source and label of the training split of `{chosen.data.name}`."
         findings: list[Finding] = []

