@@ -77,7 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-class", type=positive, help="most pictures per source and label")
     parser.add_argument("--blends", type=positive, help="most self-blended fakes per source")
     parser.add_argument("--rounds", type=positive, help="times that the pictures are gone through with other views")
+    parser.add_argument("--portraits", type=count, help="real crops per source beside which a portrait is drawn")
     parser.add_argument("--redrawn", type=count, help="real crops per source that are also drawn again as fakes")
+    parser.add_argument("--swapped", type=count, help="real crops per source that also get another person's face")
     parser.add_argument(
         "--epochs", type=epochs, action="append", default=[], metavar="[EXPERT=]N",
         help="most epochs of every expert, or of the named one; repeatable",
@@ -87,6 +89,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--vit-norms", action="store_true", help="also train the LayerNorms of the ViT")
     parser.add_argument("--patch-dropout", type=share, help="of the patches in a step of --vit-norms, 0..1")
     parser.add_argument("--vit-start", help="version whose ViT --vit-norms starts from (default: the base weights)")
+    parser.add_argument("--start", help="version whose CNN and ResNeXt-50 go on learning (default: from scratch)")
+    parser.add_argument("--student-views", type=positive, help="most views that CNN and ResNeXt-50 see in an epoch")
     parser.add_argument(
         "--h264", type=share, help="share of crops coded as a video; clips and their frames: twice that"
     )
@@ -107,11 +111,12 @@ def build_parser() -> argparse.ArgumentParser:
 def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     """The plan with what the command line overrides."""
     changes: dict[str, Any] = {}
-    for name in ("per_class", "blends", "rounds"):
+    for name in ("per_class", "blends", "rounds", "start", "student_views"):
         if value := getattr(arguments, name):
             changes[name] = value
-    if arguments.redrawn is not None:
-        changes["redrawn"] = arguments.redrawn
+    for name in ("redrawn", "portraits", "swapped"):
+        if (number := getattr(arguments, name)) is not None:
+            changes[name] = number
     for part in EXPERTS:
         wanted: dict[str, Any] = {"seed": arguments.seed, **wanted_epochs(arguments, part)}
         if part in ("cnn", "resnext"):

@@ -263,8 +263,8 @@ def test_help_loads_nothing_heavy(script):
 
 @pytest.mark.parametrize(
     "wrong", [["--epochs", "0"], ["--batch", "-1"], ["--lr", "0"], ["--lr", "inf"], ["--per-class", "x"],
-     ["--epochs", "mean=3"], ["--epochs", "cnn=0"], ["--redrawn", "-1"], ["--rounds", "0"],
-     ["--h264", "1"], ["--patch-dropout", "-0.1"]],
+     ["--epochs", "mean=3"], ["--epochs", "cnn=0"], ["--redrawn", "-1"], ["--portraits", "x"], ["--swapped", "-2"],
+      ["--rounds", "0"],     ["--h264", "1"], ["--patch-dropout", "-0.1"]],
 )  # fmt: skip
 def test_senseless_numbers_are_refused_at_once(wrong):
     with pytest.raises(SystemExit):
@@ -274,10 +274,11 @@ def test_senseless_numbers_are_refused_at_once(wrong):
 def test_command_line_overrides_the_plan():
     arguments = train.build_parser().parse_args(
         ["--data", ".", "--epochs", "3", "--batch", "7", "--lr", "0.5", "--per-class", "11", "--seed", "4",
-         "--rounds", "3", "--blends", "5", "--redrawn", "0"]
+         "--rounds", "3", "--blends", "5", "--redrawn", "0", "--portraits", "2", "--swapped", "7"]
     )  # fmt: skip
     plan = train.adjusted(TrainingPlan(), arguments)
-    assert (plan.per_class, plan.blends, plan.rounds, plan.redrawn) == (11, 5, 3, 0)
+    assert (plan.per_class, plan.blends, plan.rounds) == (11, 5, 3)
+    assert (plan.redrawn, plan.portraits, plan.swapped) == (0, 2, 7)
     assert {r.epochs for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {3}
     assert {r.seed for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {4}
     assert (plan.cnn.batch, plan.resnext.batch, plan.cnn.lr) == (7, 7, 0.5)
@@ -293,6 +294,9 @@ def test_command_line_overrides_the_plan():
     assert more.norms is not None
     assert (more.norms.patch_dropout, more.norms.start, more.norms.recipe.epochs) == (0.5, "v2", 3)
     assert (more.leave_out, more.h264, more.h264_clips) == (("swaps",), 0.2, 0.4)
+    later = ["--data", ".", "--start", "v3", "--student-views", "64"]
+    begun = train.adjusted(TrainingPlan(), train.build_parser().parse_args(later))
+    assert (begun.start, begun.student_views) == ("v3", 64)
     untouched = train.adjusted(quick_plan(), train.build_parser().parse_args(["--data", "."]))
     assert untouched == quick_plan()
     assert tiny_plan().tiny

@@ -77,6 +77,23 @@ REDRAWER = PinnedFile(
 )
 """Real-ESRGAN, with which training redraws faces; only `train.py` fetches it."""
 
+PORTRAITIST = tuple(
+    PinnedFile(
+        requirement="random-face==2021.6.9.0",
+        wheel_sha256="0b20a24bdf3b691a4ceddca8d92650e30a9a3ee60710b703bf1ec6f54f29f660",
+        member=f"random_face/data/mobilestylegan_ffhq_{name}",
+        member_sha256=sha256,
+        saved_as=f"portraitist_{saved_as}",
+    )
+    for name, saved_as, sha256 in (
+        ("mnet.xml", "mapping.xml", "9e9ef6ea4fc7db3f5721878b3c20aed9e5a45a23557276cd39b349b7bd149ba3"),
+        ("mnet.bin", "mapping.bin", "b22ae1afc80dbcb72e50a3b40d43aada5406f7caf0b0b0a14e4d8f161ecf74f8"),
+        ("snet.xml", "drawing.xml", "f69fbec3fca8e04b239baaef9433419c7354b003a4ff0325a62993cf6c074eb2"),
+        ("snet.bin", "drawing.bin", "0f8d83fa134bf76dd8d2126e91b9cf4cef88450d65415293333d90e407a8913e"),
+    )
+)
+"""MobileStyleGAN, with which training draws portraits; only `train.py` fetches it."""
+
 VIT_SHA256 = "1f25b3f1d303779fb23eb859ae8d210d65f1e92d5063b6f6b2ff2f46c930dc1f"
 """sha256 of the converted file: the same on every machine, since its bytes follow from the pinned graph alone."""
 

@@ -28,8 +28,10 @@ from sklearn.preprocessing import StandardScaler
 from utils.config import load_settings
 from utils.errors import TelltaleError
 from utils.learning.norms import rendered, some_frames
-from utils.learning.packing import REDRAWN_FOLDER, Pack, PackedCrop
+from utils.learning.packing import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, PackedCrop
+from utils.learning.portraits import plan_portraits, stored_portraits
 from utils.learning.redrawing import plan_redrawn, stored_crops
+from utils.learning.swapping import plan_swaps
 from utils.learning.trivia import (
     coding_features,
     file_facts,
@@ -91,9 +93,9 @@ class Finding:
 def recipes(pack: Pack, per_class: int, *, matched: bool, seed: int = 0) -> dict[str, list[View]]:
     """The views of each recipe of training batches, by name.
 
-    Native fakes beside the real ones of their source, self-blends beside real crops of theirs, redrawn faces beside
-    their originals, clips by their frames likewise, and whole batches: everything together in the counts that training
-    draws.
+    Native fakes beside the real ones of their source, self-blends beside real crops of theirs, faces redrawn, swapped
+    or taken from a drawn portrait beside their originals, clips by their frames likewise, and whole batches: everything
+    together in the counts that training draws.
 
     Args:
         pack: its training split is audited.
@@ -108,10 +110,15 @@ def recipes(pack: Pack, per_class: int, *, matched: bool, seed: int = 0) -> dict
         # every fold is drawn by itself: one matched with the others would be told from what they lack
         pictures = [row for row in everything if fold_of(row.group) == fold]
         frames = [row for row in clips if fold_of(row.group) == fold]
-        # whole crops that were redrawn are told by their rim: it was drawn too
-        redrawn = plan_redrawn(pack, [*pictures, *frames], seed=100 * seed + 10 * fold + 4, faces=1.0)
-        out.setdefault("redrawn faces", []).extend(redrawn)
-        for name, views in _recipes_of(pictures, frames, share, matched=matched, seed=100 * seed + 10 * fold).items():
+        rows, own = [*pictures, *frames], 100 * seed + 10 * fold
+        # whole crops that were redrawn, and whole portraits, are told by their rim: it was drawn too
+        for name, drawn in (
+            ("redrawn faces", plan_redrawn(pack, rows, seed=own + 4, faces=1.0)),
+            ("faces of portraits", plan_portraits(pack, rows, seed=own + 5, swaps=1.0, whole=False)),
+            ("swapped faces", plan_swaps(pack, rows, share, seed=own + 6)),
+        ):
+            out.setdefault(name, []).extend(drawn)
+        for name, views in _recipes_of(pictures, frames, share, matched=matched, seed=own).items():
             out.setdefault(name, []).extend(views)
     return {name: views for name, views in out.items() if len({view.label for view in views}) == 2}
 
@@ -334,7 +341,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ensure_base_weights(base)
         samples = read_samples(chosen.data)
         pack = pack_faces(samples, chosen.packs, CenterFaceDetector(base / FACE_FILE))
-        pack = replace(pack, redrawn=stored_crops(chosen.packs / REDRAWN_FOLDER))
+        pack = replace(
+            pack,
+            redrawn=stored_crops(chosen.packs / REDRAWN_FOLDER),
+            portraits=stored_portraits(chosen.packs / PORTRAITS_FOLDER),
+        )
         notes = chosen.notes.read_text(encoding="utf-8").strip().split("\n\n") if chosen.notes else ()
         what = f"at most {chosen.per_class} views per source and label of the training split of `{chosen.data.name}`."
         findings: list[Finding] = []

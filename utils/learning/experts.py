@@ -7,6 +7,7 @@ CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's tap
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from utils.learning.features import Stored, batches
 from utils.learning.loop import Batch, Recipe, Task, fast_bfloat16, fit
 from utils.learning.views import View
 from utils.metrics import auc
+from utils.tensors import Arrays, load_into
 
 Progress = Callable[[str], None]
 SMOOTHING = 0.05
@@ -81,17 +83,21 @@ def train_cnn(
     recipe: Recipe,
     folder: Path,
     *,
+    start: Arrays | None = None,
+    most: int = 0,
     device: str = "cpu",
     tiny: bool = False,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Train the compact CNN from scratch on stored views: see `train_student`.
+    """Train the compact CNN on stored views: see `train_student`.
 
     Args:
         train: pixels and tokens to learn from.
         calib: pixels for early stopping.
         recipe: hyper-parameters.
         folder: for checkpoints.
+        start: weights to go on from; None starts from scratch.
+        most: views that one epoch sees; 0 for all.
         device: cpu or cuda.
         tiny: train the tiny variant.
         progress: for progress lines.
@@ -101,7 +107,10 @@ def train_cnn(
     def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
         return reframed(pixels, rng, side)
 
-    return train_student("cnn", train, calib, recipe, folder, frame, device=device, tiny=tiny, progress=progress)
+    return train_student(
+        "cnn", train, calib, recipe, folder, frame,
+        start=start, most=most, device=device, tiny=tiny, progress=progress,
+    )  # fmt: skip
 
 
 def train_resnext(
@@ -110,21 +119,26 @@ def train_resnext(
     recipe: Recipe,
     folder: Path,
     *,
+    start: Arrays | None = None,
+    most: int = 0,
     device: str = "cpu",
     tiny: bool = False,
     progress: Progress | None = None,
 ) -> ResNeXtExpert:
-    """Train ResNeXt-50 from scratch on stored views, the first epochs on small ones: see `train_student`.
+    """Train ResNeXt-50 on stored views, from scratch the first epochs on small ones: see `train_student`.
 
     A step on small pictures costs a third (progressive resizing). The arguments are those of `train_cnn`.
     """
     card = get_card("resnext", tiny=tiny)
 
     def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
-        small = epoch < SMALL_SHARE * recipe.epochs
+        small = start is None and epoch < SMALL_SHARE * recipe.epochs
         return reframed(pixels, rng, min(SMALL_PX, card.input_size) if small else card.input_size)
 
-    expert = train_student("resnext", train, calib, recipe, folder, frame, device=device, tiny=tiny, progress=progress)
+    expert = train_student(
+        "resnext", train, calib, recipe, folder, frame,
+        start=start, most=most, device=device, tiny=tiny, progress=progress,
+    )  # fmt: skip
     if not isinstance(expert, ResNeXtExpert):
         raise TypeError("the network `resnext` must be a ResNeXtExpert")
     return expert
@@ -191,11 +205,13 @@ def train_student(
     frame: Framing,
     *,
     distill: float = 2.0,
+    start: Arrays | None = None,
+    most: int = 0,
     device: str = "cpu",
     tiny: bool = False,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Train an image expert from scratch on stored views: labels, and what the ViT's tokens say of each face.
+    """Train an image expert on stored views: labels, and what the ViT's tokens say of each face.
 
     Labels alone teach a fresh network little from some thousands of faces; see `token_directions`.
 
@@ -207,19 +223,23 @@ def train_student(
         folder: for checkpoints.
         frame: what of the pixels a step sees.
         distill: weight of the distillation beside the labels.
+        start: weights to go on from; None starts from scratch.
+        most: views that one epoch sees, drawn anew for each; 0 for all.
         device: cpu or cuda.
         tiny: train the tiny variant.
         progress: for progress lines.
     """
     card = get_card(name, tiny=tiny)
     expert = new_network(name, tiny=tiny, seed=recipe.seed)
+    if start is not None:
+        load_into(expert, start, what=name)
     targets = token_directions(train.load("tokens"))
     student = Student(expert, card.feature_size, targets.shape[1]).to(memory_format=torch.channels_last)
     labels = train.labels()
 
     def make(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng([recipe.seed, epoch])
-        for chosen in batches(len(labels), recipe.batch, rng):
+        for chosen in islice(batches(len(labels), recipe.batch, rng), steps):
             order = np.sort(chosen)
             part = np.array(train.take("pixels", order), np.uint8)
             flips = rng.random(len(part)) < 0.5
@@ -245,7 +265,7 @@ def train_student(
         scores = score_images(net.expert, name, held, tiny=tiny, device=device)  # type: ignore[arg-type]
         return mean_source_auc(calib.views, scores)
 
-    steps = max(1, len(labels) // recipe.batch)
+    steps = max(1, min(most or len(labels), len(labels)) // recipe.batch)
     task = Task(make, steps, loss_of, score_of)
     fit(student, task, recipe, folder, device=device, bfloat16=fast_bfloat16(device), progress=progress)
     return expert

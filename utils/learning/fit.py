@@ -30,13 +30,15 @@ from utils.learning.leaks import find_twins, without_names, without_twins
 from utils.learning.loop import fast_bfloat16
 from utils.learning.norms import some_frames, train_norms, trained_norms
 from utils.learning.pace import counter
-from utils.learning.packing import REDRAWN_FOLDER, Pack, pack_faces
+from utils.learning.packing import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, PackedCrop, pack_faces
 from utils.learning.plan import TrainingPlan
+from utils.learning.portraits import drawn_portraits, fetched_portraitist, plan_portraits
 from utils.learning.publishing import Trained, assemble, finish, state_arrays
 from utils.learning.redrawing import fetched_redrawer, plan_redrawn, redrawn_crops
+from utils.learning.swapping import plan_swaps
 from utils.learning.views import SEED_STEP, View, plan_views
 from utils.log import get_logger
-from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
+from utils.tensors import Arrays, load_into, pack_tensors, read_tensors, unpack_tensors
 from utils.types import MediaKind
 from utils.weights import load_vit_base, require_new_name, verify_version
 
@@ -85,6 +87,7 @@ def train_all(
     folder = packs or run / "pack"
     pack = packed(samples, run, plan, detector, folder, say)
     pack = with_redrawn(pack, plan, folder / REDRAWN_FOLDER, root, device=device, tell=say)
+    pack = with_portraits(pack, plan, folder / PORTRAITS_FOLDER, root, detector, tell=say)
     reference = reference_vit(pack, run, root, plan, device=device, tell=say)
     stores = make_stores(pack, run, plan, reference, device=device, tell=say)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device, tell=say)
@@ -122,10 +125,28 @@ def with_redrawn(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, *, de
     """
     if not plan.redrawn:
         return pack
-    rows = [*pack.select("train", MediaKind.IMAGE), *some_frames(pack, plan.frames_per_clip, plan.vit.seed)]
-    net = partial(fetched_redrawer, root / "base")
+    rows, net = _rows_to_draw(pack, plan), partial(fetched_redrawer, root / "base")
     drawn = redrawn_crops(pack, rows, plan.redrawn, folder, net, seed=plan.vit.seed, device=device, progress=tell)
     return replace(pack, redrawn=drawn)
+
+
+def with_portraits(
+    pack: Pack, plan: TrainingPlan, folder: Path, root: Path, detector: FaceDetector, *, tell: Tell
+) -> Pack:
+    """The pack with portraits of people who do not exist, beside training pictures and some frames of training clips.
+
+    Raises:
+        WeightsError: the generator could not be fetched.
+    """
+    if not plan.portraits:
+        return pack
+    rows, of = _rows_to_draw(pack, plan), partial(fetched_portraitist, root / "base")
+    drawn = drawn_portraits(rows, plan.portraits, folder, of, detector, seed=plan.vit.seed, progress=tell)
+    return replace(pack, portraits=drawn)
+
+
+def _rows_to_draw(pack: Pack, plan: TrainingPlan) -> list[PackedCrop]:
+    return [*pack.select("train", MediaKind.IMAGE), *some_frames(pack, plan.frames_per_clip, plan.vit.seed)]
 
 
 def measure_unseen(
@@ -196,7 +217,8 @@ def make_stores(
     """Features of all splits, as `train`, `train_video`, `calib`, `calib_hard`, `val`, `calib_clips`, `val_clips`.
 
     Further rounds of the training views are `train_2`, `train_video_2` and so on; `train_redrawn` are real crops beside
-    themselves, drawn again.
+    themselves, drawn again, `train_portraits` real crops beside people who do not exist, `train_swapped`
+    beside themselves with another's face.
     """
     image = MediaKind.IMAGE
     few, everything = plan.calib_per_class, 10**9
@@ -206,6 +228,11 @@ def make_stores(
         views |= _round_views(pack, plan, number)
     if pack.redrawn:
         views["train_redrawn"] = plan_redrawn(pack, pack.rows, seed=7 + SEED_STEP * plan.vit.seed, h264=coded)
+    if pack.portraits:
+        views["train_portraits"] = plan_portraits(pack, pack.rows, seed=8 + SEED_STEP * plan.vit.seed, h264=coded)
+    if plan.swapped:
+        rows, seed = _rows_to_draw(pack, plan), 9 + SEED_STEP * plan.vit.seed
+        views["train_swapped"] = plan_swaps(pack, rows, plan.swapped, seed=seed, h264=coded)
     views |= {
         "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
         "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
@@ -288,6 +315,17 @@ def _base_vit(root: Path, plan: TrainingPlan) -> ViTExpert:
     return expert
 
 
+def _begun(root: Path, version: str, name: str) -> Arrays | None:
+    """The weights of a version's expert, verified; None without a version.
+
+    Raises:
+        WeightsError: there is no such version, or it is damaged.
+    """
+    if not version:
+        return None
+    return unpack_tensors(read_tensors(verify_version(root, version).folder / f"{name}.safetensors"))
+
+
 def train_experts(
     pack: Pack,
     stores: Mapping[str, FeatureStore],
@@ -305,8 +343,15 @@ def train_experts(
     vit = reference.cpu()
     if plan.norms is None:
         vit = train_vit_head(head_views(stores, plan), calib, plan.vit, run / "vit", expert=vit, progress=tell)
-    cnn = train_cnn(train, calib, plan.cnn, run / "cnn", device=device, tiny=plan.tiny, progress=tell)
-    resnext = train_resnext(train, calib, plan.resnext, run / "resnext", device=device, tiny=plan.tiny, progress=tell)
+    first, most = {name: _begun(root, plan.start, name) for name in ("cnn", "resnext")}, plan.student_views
+    cnn = train_cnn(
+        train, calib, plan.cnn, run / "cnn",
+        start=first["cnn"], most=most, device=device, tiny=plan.tiny, progress=tell,
+    )  # fmt: skip
+    resnext = train_resnext(
+        train, calib, plan.resnext, run / "resnext",
+        start=first["resnext"], most=most, device=device, tiny=plan.tiny, progress=tell,
+    )  # fmt: skip
     arrays = {"cnn": pack_tensors(state_arrays(cnn), int8=True)}
     arrays["resnext"] = pack_tensors(state_arrays(resnext), int8=True)
     arrays["vit"] = stored_vit(vit, plan)

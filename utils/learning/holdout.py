@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from models.vision_transformer import ViTExpert
+from utils.detection.calibration import fit_calibration
 from utils.errors import TrainingDataError
 from utils.evaluation.families import family_of, is_of
 from utils.learning.experts import Progress, new_network, train_vit_head
@@ -46,6 +48,8 @@ class LeftOut:
         auc_unseen: AUC of the head that was trained without it.
         alarms_known: share of those real items above a probability of 50 %, trained with it.
         alarms_unseen: the same, trained and calibrated without it.
+        called_fake: share of those real items that the verdict calls fake, trained and calibrated without it.
+        undecided: share of them that it leaves inconclusive.
     """
 
     kind: str
@@ -56,6 +60,8 @@ class LeftOut:
     auc_unseen: Figure | None
     alarms_known: Figure
     alarms_unseen: Figure
+    called_fake: Figure
+    undecided: Figure
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,12 @@ class _Items:
 
 @dataclass(frozen=True)
 class _Scorer:
-    """A trained head with its calibration: items to probabilities."""
+    """A trained head with its calibration: items to probabilities. `band`: what it decides, see `Calibration`."""
 
     head: torch.nn.Module
     scale: float
     shift: float
+    band: tuple[float, float]
 
     def __call__(self, items: _Items) -> Array:
         with torch.inference_mode():
@@ -140,7 +147,10 @@ def leave_out_each(
         with torch.inference_mode():
             own = expert.head(torch.from_numpy(np.asarray(held.load("tokens"), np.float32))).logit.double().numpy()
         wanted = np.asarray(held.labels(), np.float64)
-        return _Scorer(expert.head, *platt(own, wanted, _balanced(wanted)))
+        scale, shift = platt(own, wanted, _balanced(wanted))
+        said = [rows[view.row].source for view in held.views]
+        calibration = fit_calibration(wanted, sigmoid(scale * own + shift), said, {})
+        return _Scorer(expert.head, scale, shift, calibration.band(0.5, missing=0))
 
     known = trained_without("")
     if known is None:
@@ -153,6 +163,9 @@ def leave_out_each(
         groups = [row.group for row in items.rows]
         labels, seen, unseen = items.labels, known(items), without(items)
         both = len(np.unique(labels)) == 2
+        real_below, fake_above = without.band
+        fake = partial(false_alarm_rate, threshold=fake_above)
+        open_ = partial(_share_between, low=real_below, high=fake_above)
         out.append(
             LeftOut(
                 kind=kind,
@@ -163,9 +176,17 @@ def leave_out_each(
                 auc_unseen=bootstrap(auc, labels, unseen, groups, rounds=rounds) if both else None,
                 alarms_known=bootstrap(false_alarm_rate, labels, seen, groups, rounds=rounds),
                 alarms_unseen=bootstrap(false_alarm_rate, labels, unseen, groups, rounds=rounds),
+                called_fake=bootstrap(fake, labels, unseen, groups, rounds=rounds),
+                undecided=bootstrap(open_, labels, unseen, groups, rounds=rounds),
             )
         )
     return out
+
+
+def _share_between(labels: Array, probabilities: Array, low: float, high: float) -> float:
+    """Share of the real ones that lie inside the undecided band; NaN without real ones."""
+    real = probabilities[labels <= 0.5]
+    return float(((real > low) & (real < high)).mean()) if len(real) else float("nan")
 
 
 def _cases(pictures: _Items, clips: _Items) -> list[tuple[str, str, _Items]]:
@@ -214,12 +235,14 @@ def holdout_markdown(rows: Sequence[LeftOut]) -> str:
 
     lines = [
         "| left out | real / fake | AUC, trained with it | AUC, never seen "
-        "| false alarms at 50 %, trained with it | false alarms at 50 %, never seen |",
-        "|---|---|---|---|---|---|",
+        "| false alarms at 50 %, trained with it | false alarms at 50 %, never seen "
+        "| called fake, never seen | inconclusive, never seen |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r.kind} {r.name} | {r.real} / {r.fake} | {plain(r.auc_known)} | {plain(r.auc_unseen)} "
-        f"| {percent(r.alarms_known)} | {percent(r.alarms_unseen)} |"
+        f"| {percent(r.alarms_known)} | {percent(r.alarms_unseen)} "
+        f"| {percent(r.called_fake)} | {percent(r.undecided)} |"
         for r in rows
     ]
     return "\n".join(lines) + "\n"
@@ -239,6 +262,8 @@ def as_figures(rows: Sequence[LeftOut]) -> Mapping[str, Mapping[str, list[float]
             "auc_unseen": values(r.auc_unseen),
             "false_alarms_known": values(r.alarms_known),
             "false_alarms_unseen": values(r.alarms_unseen),
+            "called_fake_unseen": values(r.called_fake),
+            "undecided_unseen": values(r.undecided),
         }
         for r in rows
     }

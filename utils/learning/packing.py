@@ -33,6 +33,8 @@ log = get_logger(__name__)
 
 REDRAWN_FOLDER = "redrawn"
 """Inside a pack's folder: its redrawn crops; see `redrawing`."""
+PORTRAITS_FOLDER = "portraits"
+"""Inside a pack's folder: portraits beside its crops; see `portraits`."""
 CHUNK = 512
 """Samples per file on disk while packing; a stopped run loses at most one chunk."""
 
@@ -78,16 +80,27 @@ class PackedCrop:
 
 
 @dataclass(frozen=True)
+class Portrait:
+    """A drawn portrait beside a real crop: (256, 256, 3) uint8, its (5, 2) landmarks and its face box, crop pixels."""
+
+    pixels: Pixels
+    landmarks: Floats
+    box: Box
+
+
+@dataclass(frozen=True)
 class Pack:
     """Packed crops: `pixels` (N, 256, 256, 3) uint8, memory-mapped, and one `PackedCrop` per row.
 
-    `redrawn` has, by row, those that a generator has drawn again; see `redrawing`.
+    `redrawn` has, by row, those that a generator has drawn again, see `redrawing`; `portraits`, by row, people who do
+    not exist, drawn to stand beside that crop, see `portraits`.
     """
 
     pixels: npt.NDArray[np.uint8]
     rows: tuple[PackedCrop, ...]
     without_face: tuple[str, ...]
     redrawn: Mapping[int, Pixels] = field(default_factory=dict)
+    portraits: Mapping[int, Portrait] = field(default_factory=dict)
 
     def select(self, split: str, kind: MediaKind) -> list[PackedCrop]:
         """The rows of one split and kind, in order."""
@@ -130,7 +143,8 @@ def pack_faces(
         for old in folder.glob("part-*"):
             old.unlink()
         (folder / "index.json").unlink(missing_ok=True)
-        shutil.rmtree(folder / REDRAWN_FOLDER, ignore_errors=True)  # they go by row, and rows are others now
+        for drawn in (REDRAWN_FOLDER, PORTRAITS_FOLDER):  # they go by row, and rows are others now
+            shutil.rmtree(folder / drawn, ignore_errors=True)
         listing.write_text(json.dumps(names), encoding="utf-8")
     if not (folder / "index.json").is_file():
         for start in range(0, len(samples), CHUNK):

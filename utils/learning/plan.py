@@ -50,6 +50,10 @@ class TrainingPlan:
         rounds: how often the training pictures are gone through, each time as `per_class` and `blends` other views.
         redrawn: most real crops per source that a generator draws again, for two views each; see `redrawing`. A third
             of a second each on one core that multiplies bfloat16 matrices.
+        portraits: most real crops per source beside which a portrait is drawn, for two views each; see `portraits`.
+            A third of a second each.
+        swapped: most real crops per source that also get another real person's face, for two views each; see
+            `swapping`.
         head_blends: share of the stored self-blends that the ViT's head learns from; students learn from all. More of
             them find more unknown swaps and lose what is known (docs/accuracy.md).
         calib_per_class: most calibration pictures per source and label.
@@ -59,6 +63,8 @@ class TrainingPlan:
         resnext: recipe of ResNeXt-50.
         vit: recipe of the ViT's head.
         lstm: recipe of the LSTM.
+        start: version whose CNN and ResNeXt-50 go on learning; empty to train them from scratch.
+        student_views: most stored views that CNN and ResNeXt-50 see in an epoch; 0 for all.
         h264: share of the augmented crops that are coded as a video instead of as a JPEG.
         h264_clips: the same share of the augmented clips and of their frames.
         matched: draw views so that labels cannot be told from sizes and counts; see `views.plan_views`.
@@ -72,6 +78,8 @@ class TrainingPlan:
     blends: int = 500
     rounds: int = 1
     redrawn: int = 1000
+    portraits: int = 600
+    swapped: int = 800
     head_blends: float = 0.15
     calib_per_class: int = 300
     frames_per_clip: int = 6
@@ -82,6 +90,8 @@ class TrainingPlan:
     resnext: Recipe = field(default_factory=lambda: Recipe(epochs=12, lr=1e-3, patience=5))
     vit: Recipe = field(default_factory=lambda: Recipe(epochs=15, batch=64, lr=1e-3, weight_decay=0.5, patience=6))
     lstm: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch=16, lr=3e-4, weight_decay=0.1, patience=6))
+    start: str = ""
+    student_views: int = 0
     h264: float = 0.3
     h264_clips: float = 0.7
     matched: bool = True
@@ -97,6 +107,8 @@ def quick_plan() -> TrainingPlan:
         per_class=150,
         blends=40,
         redrawn=0,
+        portraits=0,
+        swapped=0,
         calib_per_class=60,
         frames_per_clip=2,
         clip_blends=1,
@@ -114,6 +126,8 @@ def tiny_plan() -> TrainingPlan:
         per_class=40,
         blends=10,
         redrawn=0,
+        portraits=0,
+        swapped=0,
         calib_per_class=20,
         frames_per_clip=2,
         clip_blends=1,

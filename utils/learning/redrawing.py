@@ -27,7 +27,7 @@ from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.learning.loop import fast_bfloat16
 from utils.learning.pace import counter
 from utils.learning.packing import Pack, PackedCrop
-from utils.learning.views import FACE, WHOLE, View, is_coded
+from utils.learning.views import FACE, WHOLE, View, family, is_coded
 from utils.types import Pixels
 
 SIDES = (56, 72, 96)
@@ -173,7 +173,7 @@ def choose_rows(rows: Iterable[PackedCrop], per_source: int, held: frozenset[int
     of_source: dict[str, list[int]] = {}
     for row in rows:
         if not row.label:
-            of_source.setdefault("video" if row.source.startswith("video:") else row.source, []).append(row.row)
+            of_source.setdefault(family(row.source), []).append(row.row)
     chosen: list[int] = []
     for _, numbers in sorted(of_source.items()):
         drawn = [numbers[int(i)] for i in rng.permutation(len(numbers))]
@@ -254,7 +254,7 @@ def plan_redrawn(
     redrawn = {row.row: row for row in rows if row.row in pack.redrawn}
     views = []
     for number, row in sorted(redrawn.items()):
-        source = "video" if row.source.startswith("video:") else row.source
+        source = family(row.source)
         how = WHOLE if rng.random() < 1 - faces else FACE
         views.append(View(number, 0, source, "-", 0))
         views.append(View(number, 1, source, f"redrawn {how}", 0, redrawn=how))

@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.faces.crops import CROP_PX, measure_quality, network_view
 from utils.learning.augment import augment
-from utils.learning.blending import blend_mask, self_blend
+from utils.learning.blending import blend_mask, fitted, self_blend
 from utils.learning.packing import Pack, PackedCrop
 from utils.learning.recode import draw_h264, h264
 from utils.types import Floats, MediaKind, Pixels
@@ -22,8 +22,12 @@ SEED_STEP = 100_000
 
 WHOLE, FACE = "whole", "face"
 """What of a crop has been redrawn; see `redrawing`."""
+PORTRAIT, SWAP = "portrait", "swap"
+"""The portrait that stands beside a crop, or the crop with the portrait's face; see `portraits`."""
+DONATED = "donated"
+"""The crop with the face of another real person; see `swapping`."""
 
-LATER_FIELDS = ("h264", "redrawn")
+LATER_FIELDS = ("h264", "redrawn", "donor", "donor_redrawn")
 """Fields of a view that came later: stores of views without them are known by the text that they always had."""
 
 
@@ -42,7 +46,10 @@ class View:
         unsteady: mask and position of the self-blend differ from frame to frame, in half of the clips its colours
             too. Frames of one clip share their seed, so that everything else stays the same through time.
         h264: coded as a video at random quality instead of as a JPEG; the frames of a clip together.
-        redrawn: `whole` or `face`: all of the crop, or its face only, comes from the pack's redrawn crops.
+        redrawn: `whole` or `face`: all of the crop, or its face only, comes from the pack's redrawn crops; `portrait`
+            or `swap`: all of it, or its face only, from the pack's portraits; `donated`: its face from another crop.
+        donor: row of that other crop; -1 without.
+        donor_redrawn: take that crop as it was redrawn.
     """
 
     row: int
@@ -55,10 +62,14 @@ class View:
     unsteady: bool = False
     h264: bool = False
     redrawn: str = ""
+    donor: int = -1
+    donor_redrawn: bool = False
 
     def __post_init__(self) -> None:
-        if self.redrawn not in ("", WHOLE, FACE) or (self.redrawn and self.blended):
-            raise ValueError(f"a view is redrawn whole or within the face, and then not blended: {self}")
+        if self.redrawn not in ("", WHOLE, FACE, PORTRAIT, SWAP, DONATED) or (self.redrawn and self.blended):
+            raise ValueError(f"a view is drawn whole or within the face, and then not blended: {self}")
+        if (self.redrawn == DONATED) != (self.donor >= 0):
+            raise ValueError(f"a face is donated by somebody: {self}")
         if self.clean and self.h264:
             raise ValueError("a clean view is not coded again")
 
@@ -122,23 +133,35 @@ class Renderer:
 def _uncoded(pack: Pack, view: View, size: int, strength: float) -> Pixels:
     held: PackedCrop = pack.rows[view.row]
     pixels = np.ascontiguousarray(pack.pixels[view.row])
-    if view.redrawn:
+    box = held.face_box()
+    if view.redrawn == PORTRAIT:
+        pixels, box = pack.portraits[view.row].pixels, pack.portraits[view.row].box
+    elif view.redrawn:
         pixels = _redrawn(pack, view, pixels)
     if view.blended:
         pixels = self_blend(pixels, held.marks(), *_blend_draws(view))
     if view.clean:
-        return network_view(pixels, held.face_box(), size=size)
+        return network_view(pixels, box, size=size)
     rng = np.random.default_rng(view.seed)
-    return augment(pixels, held.face_box(), rng, size=size, strength=strength, as_jpeg=not view.h264)
+    return augment(pixels, box, rng, size=size, strength=strength, as_jpeg=not view.h264)
 
 
 def _redrawn(pack: Pack, view: View, original: Pixels) -> Pixels:
-    """The redrawn crop, or the original with its face redrawn under a soft mask."""
-    drawn = pack.redrawn[view.row]
+    """The redrawn crop, or the original with its face redrawn, or a portrait's in its place, under a soft mask."""
     if view.redrawn == WHOLE:
-        return drawn
-    mask = blend_mask(original.shape[:2], pack.rows[view.row].marks(), np.random.default_rng([view.seed, 5]))[..., None]
+        return pack.redrawn[view.row]
+    marks = pack.rows[view.row].marks()
+    mask = blend_mask(original.shape[:2], marks, np.random.default_rng([view.seed, 5]))[..., None]
     mask = mask / max(float(mask.max()), 1e-6)  # the face is replaced, not mixed
+    if view.redrawn == SWAP:
+        portrait = pack.portraits[view.row]
+        drawn = fitted(portrait.pixels, portrait.landmarks, original, marks, mask)
+    elif view.redrawn == DONATED:
+        crops = pack.redrawn if view.donor_redrawn else pack.pixels
+        donor = np.ascontiguousarray(crops[view.donor])
+        drawn = fitted(donor, pack.rows[view.donor].marks(), original, marks, mask)
+    else:
+        drawn = pack.redrawn[view.row].astype(np.float32)
     return np.rint(mask * drawn + (1 - mask) * original).astype(np.uint8)
 
 
@@ -189,7 +212,7 @@ def plan_views(
     rng = np.random.default_rng(seed)
     by_source: dict[str, tuple[list[PackedCrop], list[PackedCrop]]] = {}
     for row in rows:
-        by_source.setdefault(_family(row.source), ([], []))[row.label].append(row)
+        by_source.setdefault(family(row.source), ([], []))[row.label].append(row)
     views: list[View] = []
     for source, (real, fake) in sorted(by_source.items()):
         if matched and real:
@@ -261,7 +284,7 @@ def is_coded(seed: int, share: float) -> bool:
     return bool(np.random.default_rng([seed, 1]).random() < share)
 
 
-def _family(source: str) -> str:
+def family(source: str) -> str:
     """The many small sources of clips count as one: most hold one class only."""
     return "video" if source.startswith("video:") else source
 

@@ -42,6 +42,8 @@ class UnseenRow:
     auc_unseen: str
     false_alarms_known: str
     false_alarms_unseen: str
+    called_fake_unseen: str
+    undecided_unseen: str
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ def _unseen_row(name: str, figures: Mapping[str, Any]) -> UnseenRow:
         auc_unseen=decimal(figures.get("auc_unseen")),
         false_alarms_known=percent(figures.get("false_alarms_known")),
         false_alarms_unseen=percent(figures.get("false_alarms_unseen")),
+        called_fake_unseen=percent(figures.get("called_fake_unseen")),
+        undecided_unseen=percent(figures.get("undecided_unseen")),
     )
 
 

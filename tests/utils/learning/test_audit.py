@@ -19,10 +19,11 @@ from utils.learning.audit import (
     audit_markdown,
     audit_views,
     failures,
+    fold_of,
     probe,
     recipes,
 )
-from utils.learning.packing import Pack
+from utils.learning.packing import Pack, Portrait
 from utils.learning.trivia import face_outline, file_facts, rim_features, rim_mask
 from utils.learning.views import View, plan_views, render
 from utils.metrics import Figure
@@ -190,6 +191,17 @@ def test_stopped_audit_goes_on_with_its_findings(filed, tmp_path, monkeypatch):
     assert len(asked) == len(set(asked)) == len(whole)
     list(audit(filed, 16, seed=1, kept=kept))
     assert len(asked) == 2 * len(whole), "findings of another draw are not taken"
+
+
+def test_swapped_faces_and_faces_of_portraits_are_recipes(filed):
+    grey = Portrait(np.full((256, 256, 3), 120, np.uint8), filed.rows[0].marks(), filed.rows[0].face_box())
+    pack = dataclasses.replace(filed, portraits={r.row: grey for r in filed.rows if not r.label})
+    drawn = recipes(pack, 40, matched=True)
+    assert {v.redrawn for v in drawn["faces of portraits"]} == {"", "swap"}
+    assert {v.redrawn for v in drawn["swapped faces"]} == {"", "donated"}
+    assert all(fold_of(pack.rows[v.donor].group) == fold_of(pack.rows[v.row].group)
+               for v in drawn["swapped faces"] if v.label)  # fmt: skip
+    assert "faces of portraits" not in recipes(filed, 40, matched=True)
 
 
 def test_redrawn_faces_are_a_recipe_and_whole_crops_are_none(filed):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from utils.learning.experts import (
     mean_source_auc,
@@ -60,8 +61,8 @@ def test_lstm_learns_sequences_that_flicker(tmp_path):
     assert logits[labels[48:] == 1].mean() > logits[labels[48:] == 0].mean() + 0.5
 
 
-@pytest.mark.parametrize("train", [train_cnn, train_resnext])
-def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack, tmp_path, train):
+def stored_views(make_pack, folder):
+    """Stores for training and calibration; the tokens are mean colours."""
     pack = make_pack(pictures=24)
 
     def colours(batch):
@@ -71,14 +72,45 @@ def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack
     stores = []
     for split, clean in (("train", False), ("calib", True)):
         rows = pack.select(split, MediaKind.IMAGE)
-        stores.append(FeatureStore(tmp_path / split, plan_views(rows, per_class=9, blends=0, seed=2, clean=clean)))
+        stores.append(FeatureStore(folder / split, plan_views(rows, per_class=9, blends=0, seed=2, clean=clean)))
         stores[-1].extract(pack, colours)
+    return stores
+
+
+@pytest.mark.parametrize("train", [train_cnn, train_resnext])
+def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack, tmp_path, train):
+    stores = stored_views(make_pack, tmp_path)
     recipe = Recipe(epochs=12, batch=4, lr=0.01, average=0.5, patience=12)
     model = train(*stores, recipe, tmp_path / "student", tiny=True)
     assert not model.training
     assert all(torch.isfinite(p).all() for p in model.parameters())
     lines = [json.loads(line) for line in (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()]
     assert min(line["loss"] for line in lines[6:]) < lines[0]["loss"]
+
+
+@pytest.mark.parametrize(("train", "name"), [(train_cnn, "cnn"), (train_resnext, "resnext")])
+def test_student_goes_on_from_given_weights_and_sees_as_many_views_as_it_is_told(make_pack, tmp_path, train, name):
+    stores = stored_views(make_pack, tmp_path)
+    recipe = Recipe(epochs=1, batch=4, lr=1e-9, warmup=0.5, average=0.0, weight_decay=0.0)
+    start = {k: v.numpy() for k, v in new_network(name, tiny=True, seed=5).state_dict().items()}
+    lines: list[str] = []
+
+    def seen(number):
+        return train(
+            *stores, recipe, tmp_path / f"from-{number}", tiny=True, start=start, most=number, progress=lines.append
+        )
+
+    begun, fresh = seen(8), train(*stores, recipe, tmp_path / "fresh", tiny=True)
+    for key, value in begun.named_parameters():
+        assert torch.allclose(value, torch.from_numpy(start[key]), atol=1e-6), key
+    assert any(not torch.allclose(v, torch.from_numpy(start[k]), atol=1e-6) for k, v in fresh.named_parameters())
+
+    def steps(folder):
+        with safe_open(tmp_path / folder / "checkpoint.safetensors", framework="pt") as held:
+            return int(max(held.get_tensor(k) for k in held.keys() if k.endswith("/step")))  # noqa: SIM118
+
+    assert steps("from-8") == 2
+    assert steps("fresh") == len(stores[0].labels()) // 4 > 2
 
 
 def test_directions_keep_apart_what_any_layer_tells_apart():

@@ -10,7 +10,7 @@ from utils.learning import fit
 from utils.learning.features import FeatureStore
 from utils.learning.plan import TrainingPlan
 from utils.learning.views import plan_views
-from utils.types import MediaKind
+from utils.types import Box, Face, MediaKind
 
 
 def tokens_of(batch):
@@ -45,3 +45,23 @@ def test_redrawn_crops_are_made_of_training_crops_only(make_pack, tmp_path, monk
     assert {pack.rows[n].kind for n in drawn.redrawn} == {"image", "video"}
     none = dataclasses.replace(plan, redrawn=0)
     assert fit.with_redrawn(pack, none, tmp_path, tmp_path, device="cpu", tell=print) is pack
+
+
+def test_portraits_stand_beside_training_crops_only(make_pack, tmp_path, monkeypatch):
+    pack = make_pack(pictures=24, clips=8)
+    face = Face(Box(100, 80, 420, 460), 0.9, np.array([[180, 220], [330, 220], [256, 300], [196, 370], [316, 370]]))
+
+    class Grey:
+        def draw(self, rng):
+            return np.full((512, 512, 3), 128, np.uint8)
+
+        def detect(self, rgb):
+            return (face,)
+
+    monkeypatch.setattr(fit, "fetched_portraitist", lambda folder: Grey())
+    plan = TrainingPlan(portraits=4, frames_per_clip=2)
+    drawn = fit.with_portraits(pack, plan, tmp_path, tmp_path, Grey(), tell=print)
+    assert {(pack.rows[n].split, pack.rows[n].label) for n in drawn.portraits} == {("train", 0)}
+    assert {pack.rows[n].kind for n in drawn.portraits} == {"image", "video"}
+    none = dataclasses.replace(plan, portraits=0)
+    assert fit.with_portraits(pack, none, tmp_path, tmp_path, Grey(), tell=print) is pack

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.errors import TrainingDataError
 from utils.learning.features import SelectedStore
 from utils.learning.holdout import as_figures, holdout_markdown, leave_out_each
@@ -113,9 +114,24 @@ def test_a_source_of_real_pictures_alone_has_false_alarms_and_no_auc(tmp_path):
     rows = {r.name: r for r in found}
     assert set(rows) == {"one", "two", "real"}, "the only generator cannot be left out"
     assert (rows["real"].real, rows["real"].fake, rows["real"].auc_unseen) == (20, 0, None)
-    assert 0 <= rows["real"].alarms_unseen.low <= rows["real"].alarms_unseen.value <= 1
+    real = rows["real"]
+    assert 0 <= real.alarms_unseen.low <= real.alarms_unseen.value <= 1
+    assert real.called_fake.value <= real.alarms_unseen.value <= real.called_fake.value + real.undecided.value
+    assert real.called_fake.value > 0, "where the band is narrow, every false alarm is a verdict"
     assert as_figures(found)["real"]["auc_unseen"] is None
     assert "| – | – |" in holdout_markdown([rows["real"]])
+
+
+def test_a_wide_band_leaves_real_pictures_of_an_unseen_source_undecided(tmp_path, monkeypatch):
+    whole = (ReliabilityBin(0.0, 1.0, 1, 0),)
+    wide = Calibration(whole, real_below=0.0001, fake_above=0.9999, figures={})
+    monkeypatch.setattr("utils.learning.holdout.fit_calibration", lambda *_: wide)
+    stores, pack_rows = made({"one": (64, 0.5, ("a",)), "two": (64, 0.5, ("a",)), "real": (20, 0.0, ())})
+    found = leave_out_each(*stores, None, pack_rows, RECIPE, tmp_path, tiny=True, rounds=50)
+    (real,) = (row for row in found if row.name == "real")
+    assert real.undecided.value > 0.8
+    assert real.called_fake.value < real.alarms_unseen.value
+    assert as_figures(found)["real"]["undecided_unseen"][0] == round(real.undecided.value, 4)
 
 
 def test_one_source_cannot_be_left_out(tmp_path):

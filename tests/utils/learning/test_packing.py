@@ -17,7 +17,7 @@ from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample
 from utils.faces.crops import PACK_PX, crop_for_networks
 from utils.learning import packing
-from utils.learning.packing import REDRAWN_FOLDER, count_table, framing_table, load_pack, pack_faces
+from utils.learning.packing import PORTRAITS_FOLDER, REDRAWN_FOLDER, count_table, framing_table, load_pack, pack_faces
 from utils.learning.views import View, render
 from utils.types import Box, Face, MediaKind
 
@@ -82,13 +82,14 @@ def test_finished_pack_is_loaded_without_looking_again(samples, tmp_path):
 
 def test_other_files_start_anew(samples, tmp_path):
     pack_faces(samples, tmp_path / "pack", BrightIsFace())
-    redrawn = tmp_path / "pack" / REDRAWN_FOLDER / "part-00000.npz"
-    redrawn.parent.mkdir()
-    redrawn.write_bytes(b"by row")
+    drawn = [tmp_path / "pack" / name / "part-00000.npz" for name in (REDRAWN_FOLDER, PORTRAITS_FOLDER)]
+    for part in drawn:
+        part.parent.mkdir()
+        part.write_bytes(b"by row")
     pack_faces(samples, tmp_path / "pack", BrightIsFace())
-    assert redrawn.exists()
+    assert all(part.exists() for part in drawn)
     assert len(pack_faces(samples[:2], tmp_path / "pack", BrightIsFace()).rows) == 2
-    assert not redrawn.exists(), "its rows are others now"
+    assert not any(part.exists() for part in drawn), "their rows are others now"
 
 
 def test_split_and_label_are_always_those_of_the_present_samples(samples, tmp_path):
