@@ -83,6 +83,17 @@ def ece(labels: Array, probabilities: Array, bins: int = 10) -> float:
     return total / len(labels)
 
 
+def ece_by_chance(probabilities: Array, bins: int = 10, *, rounds: int = 400, seed: int = 0) -> float:
+    """The ECE that perfectly calibrated probabilities show on average on as many items: it is never 0 on a few.
+
+    Labels are drawn as the probabilities say. Source: the bias is described by Roelofs et al. 2022, "Mitigating Bias in
+    Calibration Error Estimation".
+    """
+    rng = np.random.default_rng(seed)
+    drawn = (rng.random((rounds, len(probabilities))) < probabilities).astype(np.float64)
+    return float(np.mean([ece(labels, probabilities, bins) for labels in drawn]))
+
+
 def bootstrap(
     statistic: Callable[[Array, Array], float],
     labels: Array,

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score, roc_curve
 
-from utils.metrics import Figure, accuracy, auc, bootstrap, clopper_pearson, ece, eer, false_alarm_rate, miss_rate
+from utils.metrics import (
+    Figure,
+    accuracy,
+    auc,
+    bootstrap,
+    clopper_pearson,
+    ece,
+    ece_by_chance,
+    eer,
+    false_alarm_rate,
+    miss_rate,
+)
 
 samples = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=4, max_size=60).filter(
     lambda rows: len({label for label, _ in rows}) == 2
@@ -78,6 +89,17 @@ def test_ece_is_small_when_calibrated_and_large_when_overconfident():
     labels = (rng.uniform(0, 1, 4000) < stated).astype(float)
     assert ece(labels, stated) < 0.03
     assert ece(labels, (stated > 0.5).astype(float)) == pytest.approx(0.25, abs=0.03)
+
+
+def test_ece_by_chance_is_what_calibrated_probabilities_show_and_shrinks_with_their_number():
+    rng = np.random.default_rng(1)
+    stated = rng.uniform(0, 1, 4000)
+    found = [ece((rng.uniform(0, 1, 40) < stated[:40]).astype(float), stated[:40]) for _ in range(300)]
+    few, many = ece_by_chance(stated[:40]), ece_by_chance(stated)
+    assert few == pytest.approx(np.mean(found), abs=0.01)
+    assert many < 0.02 < few
+    assert ece_by_chance(np.array([0.0, 1.0, 1.0])) == 0
+    assert ece_by_chance(stated[:40], seed=0) == few
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])

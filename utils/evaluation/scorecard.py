@@ -35,6 +35,7 @@ from utils.metrics import (
     auc,
     bootstrap,
     ece,
+    ece_by_chance,
     eer,
     false_alarm_rate,
     miss_rate,
@@ -176,6 +177,7 @@ def _figures(rows: Sequence[Mapping[str, str]], calibration: Calibration | None,
         out[name] = rounded(bootstrap(statistic, labels, probabilities, groups, rounds=rounds))
     if "ece" in measured:
         out["ece_before"] = round(ece(labels, expit(np.nanmean(raw, axis=1))), 4)
+        out["ece_by_chance"] = round(ece_by_chance(probabilities), 4)
     if calibration is not None:
         band = calibration.band(0.5, 0)
         decided = (probabilities <= band[0]) | (probabilities >= band[1])
@@ -202,6 +204,13 @@ def rounded(figure: Figure) -> list[float]:
     return [round(v, 4) for v in (figure.value, figure.low, figure.high)]
 
 
+def _calibration_cell(figures: Mapping[str, Any]) -> str:
+    if "ece" not in figures:
+        return "—"
+    chance = f" ({figures['ece_by_chance']:.3f})" if "ece_by_chance" in figures else ""
+    return f"{figures['ece_before']:.3f} → {figures['ece'][0]:.3f}{chance}"
+
+
 def scorecard_markdown(
     figures: Mapping[str, Any],
     version: str,
@@ -224,15 +233,16 @@ def scorecard_markdown(
         *intro,
         "Accuracy, false alarms and misses are those of a plain cut at 50 %; *decided* is the share that gets a",
         "verdict other than inconclusive, and *real called fake* the share of all real ones that get the verdict fake.",
+        "In brackets beside the ECE: what perfectly calibrated probabilities would show on as few items by chance.",
         "",
-        "| set | real | fake | AUC | EER | accuracy | false alarms on real | misses | ECE before → after | decided "
-        "| real called fake |",
+        "| set | real | fake | AUC | EER | accuracy | false alarms on real | misses | ECE before → after (by chance) "
+        "| decided | real called fake |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, f in figures.items():
         cells = [name, str(f["real"]), str(f["fake"])]
         cells += [cell(f.get(k), percent=k != "auc") for k in ("auc", "eer", "accuracy", "false_alarms", "misses")]
-        cells.append(f"{f['ece_before']:.3f} → {f['ece'][0]:.3f}" if "ece" in f else "—")
+        cells.append(_calibration_cell(f))
         cells.append(f"{f['coverage']:.0%}" if "coverage" in f else "—")
         cells.append(cell(f.get("false_alarms_decided"), percent=True))
         lines.append("| " + " | ".join(cells) + " |")

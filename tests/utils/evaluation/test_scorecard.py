@@ -91,12 +91,15 @@ def test_figures_of_each_set_and_of_all_pictures(scores):
     assert low <= value <= high
     assert 0 <= figures["mixed"]["coverage"] <= 1
     json.loads(json.dumps(figures, allow_nan=False))
+    mixed = figures["mixed"]
+    shown = f"{mixed['ece_before']:.3f} → {mixed['ece'][0]:.3f} ({mixed['ece_by_chance']:.3f})"
+    assert shown in scorecard_markdown(figures, "v1")
 
 
 def test_set_of_real_ones_alone_has_no_auc_and_no_misses(scores):
     figures = figures_of(scores, CALIBRATION, rounds=50)["reals"]
     assert (figures["real"], figures["fake"]) == (30, 0)
-    assert not {"auc", "eer", "misses", "ece", "ece_before"} & set(figures)
+    assert not {"auc", "eer", "misses", "ece", "ece_before", "ece_by_chance"} & set(figures)
     assert figures["experts"] == {}
     rows = [r for r in read_scores(scores) if r["source"] == "reals"]
     alarms = np.mean([float(r["probability"]) >= 0.5 for r in rows])
