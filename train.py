@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--per-class", type=positive, help="most pictures per source and label")
     parser.add_argument("--blends", type=positive, help="most self-blended fakes per source")
     parser.add_argument("--rounds", type=positive, help="times that the pictures are gone through with other views")
+    parser.add_argument("--clip-rounds", type=positive, help="the same for the frames of clips (default: as --rounds)")
     parser.add_argument("--portraits", type=count, help="real crops per source beside which a portrait is drawn")
     parser.add_argument("--redrawn", type=count, help="real crops per source that are also drawn again as fakes")
     parser.add_argument("--swapped", type=count, help="real crops per source that also get another person's face")
@@ -111,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
 def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     """The plan with what the command line overrides."""
     changes: dict[str, Any] = {}
-    for name in ("per_class", "blends", "rounds", "start", "student_views"):
+    for name in ("per_class", "blends", "rounds", "clip_rounds", "start", "student_views"):
         if value := getattr(arguments, name):
             changes[name] = value
     for name in ("redrawn", "portraits", "swapped"):

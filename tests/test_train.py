@@ -294,9 +294,9 @@ def test_command_line_overrides_the_plan():
     assert more.norms is not None
     assert (more.norms.patch_dropout, more.norms.start, more.norms.recipe.epochs) == (0.5, "v2", 3)
     assert (more.leave_out, more.h264, more.h264_clips) == (("swaps",), 0.2, 0.4)
-    later = ["--data", ".", "--start", "v3", "--student-views", "64"]
+    later = ["--data", ".", "--start", "v3", "--student-views", "64", "--clip-rounds", "5"]
     begun = train.adjusted(TrainingPlan(), train.build_parser().parse_args(later))
-    assert (begun.start, begun.student_views) == ("v3", 64)
+    assert (begun.start, begun.student_views, begun.clip_rounds) == ("v3", 64, 5)
     untouched = train.adjusted(quick_plan(), train.build_parser().parse_args(["--data", "."]))
     assert untouched == quick_plan()
     assert tiny_plan().tiny

@@ -224,8 +224,12 @@ def make_stores(
     few, everything = plan.calib_per_class, 10**9
     coded = plan.h264
     views: dict[str, list[View]] = {}
-    for number in range(plan.rounds):
-        views |= _round_views(pack, plan, number)
+    clip_rounds = plan.clip_rounds or plan.rounds
+    for number in range(max(plan.rounds, clip_rounds)):
+        of_round = _round_views(pack, plan, number)
+        for part, rounds in (("train", plan.rounds), ("train_video", clip_rounds)):
+            if number < rounds:
+                views |= {name: own for name, own in of_round.items() if name.removesuffix(_suffix(number)) == part}
     if pack.redrawn:
         views["train_redrawn"] = plan_redrawn(pack, pack.rows, seed=7 + SEED_STEP * plan.vit.seed, h264=coded)
     if pack.portraits:
@@ -253,10 +257,15 @@ def make_stores(
     return stores
 
 
+def _suffix(number: int) -> str:
+    """Of the stores of one round, from 0."""
+    return f"_{number + 1}" if number else ""
+
+
 def _round_views(pack: Pack, plan: TrainingPlan, number: int) -> dict[str, list[View]]:
     """The views of one round of training, from 0, by the name of their store."""
     own = SEED_STEP * plan.vit.seed + ROUND_STEP * number
-    suffix = f"_{number + 1}" if number else ""
+    suffix = _suffix(number)
     parts = {
         "train": (pack.select("train", MediaKind.IMAGE), 1, plan.h264),
         "train_video": (some_frames(pack, plan.frames_per_clip, own), 6, plan.h264_clips),

@@ -48,6 +48,7 @@ class TrainingPlan:
             from these. Half a second each on one processor core, a tenth where it multiplies bfloat16 matrices.
         blends: most self-blended fakes per source among them.
         rounds: how often the training pictures are gone through, each time as `per_class` and `blends` other views.
+        clip_rounds: the same for the frames of clips, which are few and of many generators; 0 is as often as pictures.
         redrawn: most real crops per source that a generator draws again, for two views each; see `redrawing`. A third
             of a second each on one core that multiplies bfloat16 matrices.
         portraits: most real crops per source beside which a portrait is drawn, for two views each; see `portraits`.
@@ -77,6 +78,7 @@ class TrainingPlan:
     per_class: int = 2000
     blends: int = 500
     rounds: int = 1
+    clip_rounds: int = 0
     redrawn: int = 1000
     portraits: int = 600
     swapped: int = 800

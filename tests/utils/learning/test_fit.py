@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
 from utils.learning import fit
 from utils.learning.features import FeatureStore
@@ -65,3 +66,20 @@ def test_portraits_stand_beside_training_crops_only(make_pack, tmp_path, monkeyp
     assert {pack.rows[n].kind for n in drawn.portraits} == {"image", "video"}
     none = dataclasses.replace(plan, portraits=0)
     assert fit.with_portraits(pack, none, tmp_path, tmp_path, Grey(), tell=print) is pack
+
+
+@pytest.mark.parametrize(("rounds", "clip_rounds", "names"), [
+    (1, 0, {"train", "train_video"}),
+    (2, 0, {"train", "train_2", "train_video", "train_video_2"}),
+    (1, 3, {"train", "train_video", "train_video_2", "train_video_3"}),
+    (2, 1, {"train", "train_2", "train_video"}),
+])  # fmt: skip
+def test_frames_of_clips_can_be_gone_through_more_often_than_pictures(
+    make_pack, tmp_path, monkeypatch, rounds, clip_rounds, names
+):
+    monkeypatch.setattr(fit, "TorchFeaturizer", lambda *_, **__: tokens_of)
+    pack = make_pack(pictures=24, clips=8)
+    plan = TrainingPlan(per_class=4, blends=2, rounds=rounds, clip_rounds=clip_rounds, frames_per_clip=2, swapped=0)
+    stores = fit.make_stores(pack, tmp_path, plan, None, device="cpu", tell=lambda line: None)
+    assert {name for name in stores if name.startswith("train")} == names
+    assert len({stores[name].views for name in names}) == len(names), "other views each time"
