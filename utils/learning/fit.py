@@ -38,7 +38,7 @@ from utils.learning.redrawing import fetched_redrawer, plan_redrawn, redrawn_cro
 from utils.learning.swapping import plan_swaps
 from utils.learning.views import SEED_STEP, View, plan_views
 from utils.log import get_logger
-from utils.tensors import Arrays, load_into, pack_tensors, read_tensors, unpack_tensors
+from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
 from utils.types import MediaKind
 from utils.weights import load_vit_base, require_new_name, verify_version
 
@@ -332,7 +332,7 @@ def _begun(root: Path, version: str, name: str) -> Arrays | None:
     """
     if not version:
         return None
-    return unpack_tensors(read_tensors(verify_version(root, version).folder / f"{name}.safetensors"))
+    return read_tensors(verify_version(root, version).folder / f"{name}.safetensors")
 
 
 def train_experts(
