@@ -196,7 +196,7 @@ def test_run_with_other_features_is_refused(call, pictures, tmp_path):
     for other in (("--vit-norms",), ("--leave-out", "unknown")):
         code, _, errors = call("--data", pictures, "--tiny", "--run", run, *other)
         assert code == 3
-        assert "left out others or trained another ViT" in errors
+        assert "left out others, trained another ViT" in errors
 
 
 def test_run_of_other_files_or_other_networks_is_refused(call, pictures, tmp_path):

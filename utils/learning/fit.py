@@ -84,6 +84,7 @@ def train_all(
     """
     say: Tell = tell or log.info
     require_new_name(root, name)
+    require_start(root, plan)
     folder = packs or run / "pack"
     pack = packed(samples, run, plan, detector, folder, say)
     pack = with_redrawn(pack, plan, folder / REDRAWN_FOLDER, root, device=device, tell=say)
@@ -188,9 +189,15 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
     others = listing.is_file() and json.loads(listing.read_text(encoding="utf-8")) != names
     if begun and (others or held.get("samples", facts) != facts):
         raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
-    own = {"leave_out": sorted(plan.leave_out), "norms": plan.norms is not None}
-    if begun and held and {name: held.get(name, [] if name == "leave_out" else False) for name in own} != own:
-        raise TrainingDataError(f"{run} holds a training that left out others or trained another ViT; name another.")
+    own = {
+        "leave_out": sorted(plan.leave_out), "norms": plan.norms is not None,
+        "start": plan.start, "student_views": plan.student_views,
+    }  # fmt: skip
+    before = {"leave_out": [], "norms": False, "start": "", "student_views": 0}
+    if begun and held and {name: held.get(name, before[name]) for name in own} != own:
+        raise TrainingDataError(
+            f"{run} holds a training that left out others, trained another ViT or began elsewhere; name another."
+        )
     claim.write_text(json.dumps({"tiny": plan.tiny, "samples": facts, **own}) + "\n", encoding="utf-8")
 
 
@@ -322,6 +329,21 @@ def _base_vit(root: Path, plan: TrainingPlan) -> ViTExpert:
     if not plan.tiny:
         load_vit_base(expert, root / "base")
     return expert
+
+
+def require_start(root: Path, plan: TrainingPlan) -> None:
+    """Refuse, before any work is done, a start that is not there or has seen what is to be left out.
+
+    Raises:
+        WeightsError: there is no such version, or it is damaged.
+        TrainingDataError: something is left out; the start may have been trained on it.
+    """
+    starts = [name for name in (plan.start, plan.norms.start if plan.norms else "") if name]
+    if starts and plan.leave_out:
+        seen = f"{starts[0]} may have seen {plan.leave_out[0]}"
+        raise TrainingDataError(f"{seen}: a training that leaves something out starts from scratch.")
+    for name in starts:
+        verify_version(root, name)
 
 
 def _begun(root: Path, version: str, name: str) -> Arrays | None:

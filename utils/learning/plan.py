@@ -51,8 +51,8 @@ class TrainingPlan:
         clip_rounds: the same for the frames of clips, which are few and of many generators; 0 is as often as pictures.
         redrawn: most real crops per source that a generator draws again, for two views each; see `redrawing`. A third
             of a second each on one core that multiplies bfloat16 matrices.
-        portraits: most real crops per source beside which a portrait is drawn, for two views each; see `portraits`.
-            A third of a second each.
+        portraits: most real crops per source beside which a portrait is drawn, for two views or four; see `portraits`.
+            A third to half of a second each.
         swapped: most real crops per source that also get another real person's face, for two views each; see
             `swapping`.
         head_blends: share of the stored self-blends that the ViT's head learns from; students learn from all. More of

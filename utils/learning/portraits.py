@@ -1,8 +1,9 @@
 """Drawn portraits: people who do not exist, drawn by a small StyleGAN2, beside real crops of the same size and coding.
 
 Each portrait stands beside one real crop of the training data. It is made as large as that crop's face was in its
-picture and coded with that picture's own JPEG tables, so that neither size nor coding tells them apart. A view shows it
-whole, or with its face swapped into the real crop. Only training needs the generator; a server never loads it.
+picture and coded with that picture's own JPEG tables, so that neither size nor coding tells them apart; beside a
+frame of a clip it is a JPEG of random quality. A view shows it whole, or with its face swapped into the real crop. Only
+training needs the generator; a server never loads it.
 
 Source: MobileStyleGAN (Belousov 2021), a StyleGAN2 (Karras et al. 2020) distilled into a network that draws a face in a
 third of a second; weights as published in a package (Apache-2.0).
@@ -25,6 +26,7 @@ from utils.base_weights import PORTRAITIST, ensure_file
 from utils.errors import WeightsMissingError
 from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import FaceDetector
+from utils.learning.blending import face_hull
 from utils.learning.pace import counter
 from utils.learning.packing import Pack, PackedCrop, Portrait
 from utils.learning.redrawing import choose_rows
@@ -163,7 +165,12 @@ def draw_beside(row: PackedCrop, portraitist: Portraitist, detector: FaceDetecto
         if faces:
             largest = max(faces, key=lambda face: face.box.width * face.box.height)
             coding = coding_of(Path(row.file)) if row.kind == MediaKind.IMAGE.value else None
-            return portrait_beside(row, drawn, largest, coding, rng)
+            portrait = portrait_beside(row, drawn, largest, coding, rng)
+            try:
+                face_hull(portrait.landmarks)
+            except ValueError:  # landmarks on one spot: as good as no face
+                continue
+            return portrait
     return None
 
 

@@ -19,7 +19,7 @@ from utils.learning.views import DONATED, View, family, is_coded
 from utils.types import Floats
 
 CANDIDATES = 48
-"""People that are looked at for each face, drawn at random; the one whose face is turned most alike is taken."""
+"""Crops of other people that are looked at for each face, drawn at random; the one turned most alike is taken."""
 
 
 def plan_swaps(pack: Pack, rows: Iterable[PackedCrop], per_source: int, *, seed: int, h264: float = 0.0) -> list[View]:
@@ -33,21 +33,22 @@ def plan_swaps(pack: Pack, rows: Iterable[PackedCrop], per_source: int, *, seed:
         h264: see `views.plan_views`.
     """
     rng = np.random.default_rng(seed)
-    of_source: dict[str, list[PackedCrop]] = {}
+    of_family: dict[str, list[PackedCrop]] = {}
+    people: dict[str, list[tuple[PackedCrop, Floats]]] = {}  # who can give: of one source, so that it can be left out
     for row in rows:
-        if not row.label:
-            of_source.setdefault(family(row.source), []).append(row)
+        if not row.label and (shape := _shape(row)) is not None:
+            of_family.setdefault(family(row.source), []).append(row)
+            people.setdefault(row.source, []).append((row, shape))
     views = []
-    for source, own in sorted(of_source.items()):
-        shapes = np.stack([face_shape(row.marks()) for row in own])
+    for source, own in sorted(of_family.items()):
         for number in rng.permutation(len(own))[:per_source]:
-            donor = _donor(own, shapes, int(number), rng)
+            row = own[int(number)]
+            donor = _donor(row, people[row.source], rng)
             if donor is None:
                 continue
-            views.append(View(own[number].row, 0, source, "-", 0))
-            drawn = donor.row in pack.redrawn and rng.random() < 0.5
-            made = View(own[number].row, 1, source, "swapped", 0, redrawn=DONATED, donor=donor.row, donor_redrawn=drawn)
-            views.append(made)
+            views.append(View(row.row, 0, source, "-", 0))
+            drawn = donor.row in pack.redrawn and bool(rng.random() < 0.5)
+            views.append(View(row.row, 1, source, "swapped", 0, redrawn=DONATED, donor=donor.row, donor_redrawn=drawn))
     seeded = [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(rng.permutation(len(views)))]
     return [replace(view, h264=is_coded(view.seed, h264)) for view in seeded]
 
@@ -57,11 +58,19 @@ def face_shape(landmarks: Floats) -> Floats:
     return np.asarray(aligned(landmarks, TEMPLATE_MARKS) - TEMPLATE_MARKS, np.float32).ravel()
 
 
-def _donor(own: Sequence[PackedCrop], shapes: Floats, number: int, rng: np.random.Generator) -> PackedCrop | None:
-    """Of some people drawn at random the one whose face is turned most like that of crop `number`; None if alone."""
-    drawn = rng.integers(0, len(own), CANDIDATES)
-    others = [int(i) for i in drawn if own[int(i)].group != own[number].group]
+def _shape(row: PackedCrop) -> Floats | None:
+    """`face_shape` of a crop; None where its landmarks lie on one spot."""
+    try:
+        return face_shape(row.marks())
+    except ValueError:
+        return None
+
+
+def _donor(row: PackedCrop, people: Sequence[tuple[PackedCrop, Floats]], rng: np.random.Generator) -> PackedCrop | None:
+    """Of some crops of other people, drawn at random, the one whose face is turned most alike; None if alone."""
+    own = next(shape for held, shape in people if held.row == row.row)
+    others = [(held, shape) for held, shape in people if held.group != row.group]
     if not others:
         return None
-    far = np.square(shapes[others] - shapes[number]).sum(1)
-    return own[others[int(far.argmin())]]
+    drawn = [others[int(i)] for i in rng.integers(0, len(others), CANDIDATES)]
+    return min(drawn, key=lambda pair: float(np.square(pair[1] - own).sum()))[0]

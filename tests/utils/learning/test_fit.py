@@ -7,8 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from utils.errors import TrainingDataError, WeightsError
 from utils.learning import fit
 from utils.learning.features import FeatureStore
+from utils.learning.packing import Portrait
 from utils.learning.plan import TrainingPlan
 from utils.learning.views import plan_views
 from utils.types import Box, Face, MediaKind
@@ -83,3 +85,35 @@ def test_frames_of_clips_can_be_gone_through_more_often_than_pictures(
     stores = fit.make_stores(pack, tmp_path, plan, None, device="cpu", tell=lambda line: None)
     assert {name for name in stores if name.startswith("train")} == names
     assert len({stores[name].views for name in names}) == len(names), "other views each time"
+
+
+def test_portraits_and_swaps_are_stores_of_training_crops_alone(make_pack, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "TorchFeaturizer", lambda *_, **__: tokens_of)
+    pack = make_pack(pictures=32, clips=8)
+    marks = np.array([[90, 110], [165, 110], [128, 150], [98, 185], [158, 185]], np.float32)
+    nobody = Portrait(np.full((256, 256, 3), 99, np.uint8), marks, Box(30, 20, 226, 216))
+    real = [row for row in pack.rows if not row.label and row.split == "train"]
+    pack = dataclasses.replace(pack, portraits={row.row: nobody for row in real if row.kind == MediaKind.IMAGE.value})
+    plan = TrainingPlan(per_class=4, blends=2, frames_per_clip=2, swapped=3)
+    stores = fit.make_stores(pack, tmp_path, plan, None, device="cpu", tell=lambda line: None)
+    for name in ("train_portraits", "train_swapped"):
+        rows = {n for view in stores[name].views for n in (view.row, view.donor) if n >= 0}
+        assert rows
+        assert {(pack.rows[n].split, pack.rows[n].label) for n in rows} == {("train", 0)}
+
+
+def test_a_start_is_refused_before_any_work_where_it_may_have_seen_what_is_left_out(tmp_path):
+    with pytest.raises(WeightsError):
+        fit.require_start(tmp_path, TrainingPlan(start="v9"))
+    with pytest.raises(TrainingDataError, match="v9 may have seen dfdc"):
+        fit.require_start(tmp_path, TrainingPlan(start="v9", leave_out=("dfdc",)))
+    fit.require_start(tmp_path, TrainingPlan(leave_out=("dfdc",)))
+
+
+def test_a_run_that_began_elsewhere_is_not_taken_up(tmp_path):
+    (tmp_path / "features").mkdir()
+    fit.claim_run(tmp_path, [], TrainingPlan(start="v3"))
+    fit.claim_run(tmp_path, [], TrainingPlan(start="v3"))
+    for other in (TrainingPlan(), TrainingPlan(start="v3", student_views=64)):
+        with pytest.raises(TrainingDataError, match="began elsewhere"):
+            fit.claim_run(tmp_path, [], other)

@@ -41,6 +41,18 @@ def test_each_crop_gives_two_views_and_its_donor_is_another_person_of_the_source
     assert len({view.seed for view in views}) == len(views)
 
 
+def test_a_donor_is_of_the_same_source_also_among_clips_and_landmarks_on_one_spot_are_passed_over(pack):
+    frames = [row for row in real_rows(pack) if row.kind == MediaKind.VIDEO.value]
+    others = [dataclasses.replace(row, row=i, source=f"video:{i % 2}", group=f"g{i}") for i, row in enumerate(frames)]
+    swaps = [view for view in plan_swaps(pack, others, 99, seed=1) if view.label]
+    assert len(swaps) == len(others)
+    assert all(view.row % 2 == view.donor % 2 for view in swaps)
+    flat = dataclasses.replace(others[0], landmarks=((9.0, 9.0),) * 5)
+    left = [view for view in plan_swaps(pack, [flat, *others[1:]], 99, seed=1) if view.label]
+    assert flat.row not in {view.row for view in left} | {view.donor for view in left}
+    assert len(left) == len(others) - 1
+
+
 def test_nobody_swaps_with_himself(pack):
     alone = [dataclasses.replace(row, group="one") for row in real_rows(pack) if row.kind == MediaKind.IMAGE.value]
     assert plan_swaps(pack, alone, 99, seed=1) == []
