@@ -40,7 +40,6 @@ class UnseenRow:
     name: str
     auc_known: str
     auc_unseen: str
-    false_alarms_known: str
     false_alarms_unseen: str
     called_fake_unseen: str
     undecided_unseen: str
@@ -176,7 +175,6 @@ def _unseen_row(name: str, figures: Mapping[str, Any]) -> UnseenRow:
         name=_set_title(name),
         auc_known=decimal(figures.get("auc_known")),
         auc_unseen=decimal(figures.get("auc_unseen")),
-        false_alarms_known=percent(figures.get("false_alarms_known")),
         false_alarms_unseen=percent(figures.get("false_alarms_unseen")),
         called_fake_unseen=percent(figures.get("called_fake_unseen")),
         undecided_unseen=percent(figures.get("undecided_unseen")),
