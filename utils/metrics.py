@@ -90,7 +90,7 @@ def ece_by_chance(probabilities: Array, bins: int = 10, *, rounds: int = 400, se
     Calibration Error Estimation".
     """
     rng = np.random.default_rng(seed)
-    drawn = (rng.random((rounds, len(probabilities))) < probabilities).astype(np.float64)
+    drawn = ((rng.random(len(probabilities)) < probabilities).astype(np.float64) for _ in range(rounds))
     return float(np.mean([ece(labels, probabilities, bins) for labels in drawn]))
 
 

@@ -207,8 +207,7 @@ def rounded(figure: Figure) -> list[float]:
 def _calibration_cell(figures: Mapping[str, Any]) -> str:
     if "ece" not in figures:
         return "—"
-    chance = f" ({figures['ece_by_chance']:.3f})" if "ece_by_chance" in figures else ""
-    return f"{figures['ece_before']:.3f} → {figures['ece'][0]:.3f}{chance}"
+    return f"{figures['ece_before']:.3f} → {figures['ece'][0]:.3f} ({figures['ece_by_chance']:.3f})"
 
 
 def scorecard_markdown(

@@ -21,6 +21,7 @@ from models.registry import EXPERT_NAMES
 from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample
+from utils.evaluation.families import is_of
 from utils.faces.detector import FaceDetector
 from utils.learning.clips import clean_clips, clip_sequences, why_no_sequences
 from utils.learning.experts import new_network, train_cnn, train_lstm, train_resnext, train_vit_head
@@ -231,12 +232,8 @@ def make_stores(
     few, everything = plan.calib_per_class, 10**9
     coded = plan.h264
     views: dict[str, list[View]] = {}
-    clip_rounds = plan.clip_rounds or plan.rounds
-    for number in range(max(plan.rounds, clip_rounds)):
-        of_round = _round_views(pack, plan, number)
-        for part, rounds in (("train", plan.rounds), ("train_video", clip_rounds)):
-            if number < rounds:
-                views |= {name: own for name, own in of_round.items() if name.removesuffix(_suffix(number)) == part}
+    for number in range(max(plan.rounds, plan.clip_rounds)):
+        views |= _round_views(pack, plan, number)
     if pack.redrawn:
         views["train_redrawn"] = plan_redrawn(pack, pack.rows, seed=7 + SEED_STEP * plan.vit.seed, h264=coded)
     if pack.portraits:
@@ -244,6 +241,8 @@ def make_stores(
     if plan.swapped:
         rows, seed = _rows_to_draw(pack, plan), 9 + SEED_STEP * plan.vit.seed
         views["train_swapped"] = plan_swaps(pack, rows, plan.swapped, seed=seed, h264=coded)
+    for name, own in views.items():  # what is made here belongs to families, too; the pack has lost the rest
+        views[name] = [v for v in own if not any(is_of(left, v.source, v.generator) for left in plan.leave_out)]
     views |= {
         "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
         "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
@@ -264,24 +263,21 @@ def make_stores(
     return stores
 
 
-def _suffix(number: int) -> str:
-    """Of the stores of one round, from 0."""
-    return f"_{number + 1}" if number else ""
-
-
 def _round_views(pack: Pack, plan: TrainingPlan, number: int) -> dict[str, list[View]]:
     """The views of one round of training, from 0, by the name of their store."""
     own = SEED_STEP * plan.vit.seed + ROUND_STEP * number
-    suffix = _suffix(number)
+    suffix = f"_{number + 1}" if number else ""
+    clip_rounds = plan.clip_rounds or plan.rounds
     parts = {
-        "train": (pack.select("train", MediaKind.IMAGE), 1, plan.h264),
-        "train_video": (some_frames(pack, plan.frames_per_clip, own), 6, plan.h264_clips),
+        "train": (pack.select("train", MediaKind.IMAGE), 1, plan.h264, plan.rounds),
+        "train_video": (some_frames(pack, plan.frames_per_clip, own), 6, plan.h264_clips, clip_rounds),
     }
     return {
         name + suffix: plan_views(
             rows, per_class=plan.per_class, blends=plan.blends, seed=seed + own, h264=coded, matched=plan.matched
         )
-        for name, (rows, seed, coded) in parts.items()
+        for name, (rows, seed, coded, rounds) in parts.items()
+        if number < rounds
     }
 
 

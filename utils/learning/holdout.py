@@ -165,7 +165,7 @@ def leave_out_each(
         both = len(np.unique(labels)) == 2
         real_below, fake_above = without.band
         fake = partial(false_alarm_rate, threshold=fake_above)
-        open_ = partial(_share_between, low=real_below, high=fake_above)
+        undecided = partial(_share_between, low=real_below, high=fake_above)
         out.append(
             LeftOut(
                 kind=kind,
@@ -177,7 +177,7 @@ def leave_out_each(
                 alarms_known=bootstrap(false_alarm_rate, labels, seen, groups, rounds=rounds),
                 alarms_unseen=bootstrap(false_alarm_rate, labels, unseen, groups, rounds=rounds),
                 called_fake=bootstrap(fake, labels, unseen, groups, rounds=rounds),
-                undecided=bootstrap(open_, labels, unseen, groups, rounds=rounds),
+                undecided=bootstrap(undecided, labels, unseen, groups, rounds=rounds),
             )
         )
     return out

@@ -11,36 +11,37 @@ third of a second; weights as published in a package (Apache-2.0).
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from utils.base_weights import PORTRAITIST, ensure_file
-from utils.errors import WeightsMissingError
+from utils.base_weights import PORTRAITIST, ensure_files
+from utils.detection.openvino_core import compile_graph
+from utils.errors import TrainingDataError, WeightsMissingError
 from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import FaceDetector
+from utils.learning.augment import jpeg
 from utils.learning.blending import face_hull
+from utils.learning.drawn_parts import Drawn, draw_parts, stored_parts
 from utils.learning.pace import counter
 from utils.learning.packing import Pack, PackedCrop, Portrait
 from utils.learning.redrawing import choose_rows
-from utils.learning.views import PORTRAIT, SWAP, View, family, is_coded
+from utils.learning.views import PORTRAIT, SWAP, View, family, seeded
 from utils.types import Box, Face, Floats, MediaKind, Pixels
 
-STYLES_FOR_MEAN = 1000
+STYLE_SIZE, STYLES_FOR_MEAN = 512, 1000
 TRUNCATION = (0.5, 1.0)
 """Drawn uniformly: how far a style may be from the mean one. Far ones are more varied, and more often flawed."""
 PLAIN_QUALITY = (60, 100)
 """JPEG quality beside a crop whose own coding is not known: a frame of a clip, or a picture without tables."""
 TRIES = 5
-SAVE_EVERY = 50
-PARTS = "part-*.npz"
 
 
 class Portraitist(Protocol):
@@ -59,26 +60,23 @@ class SmallStyleGan:
     """
 
     def __init__(self, folder: Path) -> None:
-        import openvino
-
-        core = openvino.Core()
-        exact = {"INFERENCE_PRECISION_HINT": "f32"}  # other precision, other traces
+        # other precision would leave other traces
         self._mapping, self._drawing = (
-            core.compile_model(core.read_model(folder / f"portraitist_{part}.xml"), "CPU", exact)
+            compile_graph(folder / f"portraitist_{part}.xml", hint="f32", threads=torch.get_num_threads())
             for part in ("mapping", "drawing")
         )
         rng = np.random.default_rng(0)
         self._mean = np.mean([self._style(rng) for _ in range(STYLES_FOR_MEAN)], axis=0)
 
     def _style(self, rng: np.random.Generator) -> Floats:
-        noise = rng.normal(size=(1, self._mapping.input(0).shape[1])).astype(np.float32)
-        return np.asarray(self._mapping([noise])[0], np.float32)
+        noise = rng.normal(size=(1, STYLE_SIZE)).astype(np.float32)
+        return np.array(self._mapping.infer([noise])[0], np.float32)
 
     def draw(self, rng: np.random.Generator) -> Pixels:
         """(1024, 1024, 3) uint8 RGB."""
         far = rng.uniform(*TRUNCATION)
         style = self._mean + far * (self._style(rng) - self._mean)
-        drawn = self._drawing([style.astype(np.float32)])[0][0]  # -1..1
+        drawn = self._drawing.infer([style.astype(np.float32)])[0][0]  # -1..1
         return np.asarray(np.clip((drawn.transpose(1, 2, 0) + 1) * 127.5, 0, 255).round(), np.uint8)
 
 
@@ -90,8 +88,7 @@ def fetched_portraitist(folder: Path) -> SmallStyleGan:
         WeightsCorruptError: its bytes are not the pinned ones.
     """
     try:
-        for pinned in PORTRAITIST:
-            ensure_file(pinned, folder)
+        ensure_files(PORTRAITIST, folder)
     except WeightsMissingError as error:
         raise WeightsMissingError(f"{error.detail} --portraits 0 trains without drawn portraits.") from error
     return SmallStyleGan(folder)
@@ -106,7 +103,11 @@ class Coding:
 
     def apply(self, pixels: Pixels) -> Pixels:
         """The picture after one round of JPEG with this coding."""
-        return _coded(pixels, qtables=dict(self.tables), subsampling=self.subsampling)
+        held = io.BytesIO()
+        Image.fromarray(pixels).save(held, "JPEG", qtables=dict(self.tables), subsampling=self.subsampling)
+        held.seek(0)
+        with Image.open(held) as image:
+            return np.asarray(image.convert("RGB"), np.uint8)
 
 
 def coding_of(path: Path) -> Coding | None:
@@ -120,14 +121,6 @@ def coding_of(path: Path) -> Coding | None:
     if subsampling not in (0, 1, 2) or not 1 <= len(tables) <= 2:
         return None
     return Coding({number: tuple(table) for number, table in tables.items()}, subsampling)
-
-
-def _coded(pixels: Pixels, **options: object) -> Pixels:
-    held = io.BytesIO()
-    Image.fromarray(pixels).save(held, "JPEG", **options)
-    held.seek(0)
-    with Image.open(held) as image:
-        return np.asarray(image.convert("RGB"), np.uint8)
 
 
 def portrait_beside(
@@ -148,7 +141,7 @@ def portrait_beside(
     kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     picture = np.asarray(cv2.resize(drawn, (side, side), interpolation=kind), np.uint8)
     quality = int(rng.integers(*PLAIN_QUALITY, endpoint=True))
-    picture = coding.apply(picture) if coding else _coded(picture, quality=quality)
+    picture = coding.apply(picture) if coding else jpeg(picture, quality)
     box = face.box
     smaller = Box(box.x0 * factor, box.y0 * factor, box.x1 * factor, box.y1 * factor)
     small = replace(face, box=smaller, landmarks=face.landmarks * np.float32(factor))
@@ -156,8 +149,12 @@ def portrait_beside(
     return Portrait(crop.pixels, crop.landmarks, crop.box)
 
 
-def draw_beside(row: PackedCrop, portraitist: Portraitist, detector: FaceDetector) -> Portrait | None:
-    """The portrait of one real crop, the same each time; None if no face is found in a few that were drawn."""
+def draw_beside(row: PackedCrop, portraitist: Portraitist, detector: FaceDetector) -> Portrait:
+    """The portrait of one real crop, the same each time.
+
+    Raises:
+        TrainingDataError: no face is found in several that were drawn; something is wrong with generator or detector.
+    """
     rng = np.random.default_rng([row.row, 11])
     for _ in range(TRIES):
         drawn = portraitist.draw(rng)
@@ -171,7 +168,7 @@ def draw_beside(row: PackedCrop, portraitist: Portraitist, detector: FaceDetecto
             except ValueError:  # landmarks on one spot: as good as no face
                 continue
             return portrait
-    return None
+    raise TrainingDataError(f"No face is found in {TRIES} drawn portraits. --portraits 0 trains without them.")
 
 
 def drawn_portraits(
@@ -195,51 +192,30 @@ def drawn_portraits(
         seed: of the choice.
         progress: for progress lines.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     held = stored_portraits(folder)
-    first = max((int(part.stem.removeprefix("part-")) for part in folder.glob(PARTS)), default=-1) + 1
     chosen = choose_rows(rows, per_source, frozenset(held), seed)
-    by_row = {row.row: row for row in rows}
-    missing = [by_row[number] for number in chosen if number not in held]
-    portraitist = portraitist_of() if missing else None
-    told = counter(progress or (lambda line: None), "portraits drawn", len(missing))
-    for low in range(0, len(missing), SAVE_EVERY):
-        drawn = {}
-        for row in missing[low : low + SAVE_EVERY]:
-            portrait = draw_beside(row, portraitist, detector) if portraitist else None
-            if portrait is not None:
-                drawn[row.row] = portrait
-        if drawn:
-            _write_part(folder / f"part-{first + low // SAVE_EVERY:05d}.npz", drawn)
-        held |= drawn
-        told(min(low + SAVE_EVERY, len(missing)))
-    return {number: held[number] for number in chosen if number in held}
+    missing = [number for number in chosen if number not in held]
+    if missing:
+        portraitist, by_row = portraitist_of(), {row.row: row for row in rows}
+        told = counter(progress or (lambda line: None), "portraits drawn", len(missing))
+        drawn = draw_parts(
+            folder, missing, lambda number: _arrays(draw_beside(by_row[number], portraitist, detector)), told
+        )
+        held |= {number: _portrait(arrays) for number, arrays in drawn.items()}
+    return {number: held[number] for number in chosen}
 
 
 def stored_portraits(folder: Path) -> dict[int, Portrait]:
     """All portraits that are kept in a folder, by row of its pack."""
-    held: dict[int, Portrait] = {}
-    for part in sorted(folder.glob(PARTS)):
-        with np.load(part) as stored:
-            rows, pixels, marks, boxes = (stored[name] for name in ("rows", "pixels", "landmarks", "boxes"))
-        held |= {
-            int(row): Portrait(image, of, Box(*box.tolist()))
-            for row, image, of, box in zip(rows, pixels, marks, boxes, strict=True)
-        }
-    return held
+    return {row: _portrait(arrays) for row, arrays in stored_parts(folder).items()}
 
 
-def _write_part(path: Path, drawn: Mapping[int, Portrait]) -> None:
-    scratch = path.with_suffix(".tmp")
-    with scratch.open("wb") as stream:
-        np.savez(
-            stream,
-            rows=np.array(list(drawn), np.int64),
-            pixels=np.stack([portrait.pixels for portrait in drawn.values()]),
-            landmarks=np.stack([portrait.landmarks for portrait in drawn.values()]),
-            boxes=np.array([dataclasses.astuple(portrait.box) for portrait in drawn.values()]),
-        )
-    scratch.replace(path)
+def _arrays(portrait: Portrait) -> Drawn:
+    return {"pixels": portrait.pixels, "landmarks": portrait.landmarks, "boxes": np.array(astuple(portrait.box))}
+
+
+def _portrait(arrays: Drawn) -> Portrait:
+    return Portrait(arrays["pixels"], arrays["landmarks"], Box(*arrays["boxes"].tolist()))
 
 
 def plan_portraits(
@@ -264,5 +240,4 @@ def plan_portraits(
         for how in [PORTRAIT] * whole + [SWAP] * swapped:
             views.append(View(number, 0, source, "-", 0))
             views.append(View(number, 1, source, f"drawn {how}", 0, redrawn=how))
-    seeded = [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(rng.permutation(len(views)))]
-    return [replace(view, h264=is_coded(view.seed, h264)) for view in seeded]
+    return seeded(views, rng, seed, h264)

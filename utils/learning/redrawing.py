@@ -12,8 +12,7 @@ Improve Detection of Latent Diffusion-Generated Images" (Rajan et al. 2025).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -24,18 +23,17 @@ from torch.nn import functional
 
 from utils.base_weights import REDRAWER, ensure_file
 from utils.errors import WeightsCorruptError, WeightsMissingError
+from utils.learning.drawn_parts import Drawn, draw_parts, stored_parts
 from utils.learning.loop import fast_bfloat16
 from utils.learning.pace import counter
 from utils.learning.packing import Pack, PackedCrop
-from utils.learning.views import FACE, WHOLE, View, family, is_coded
+from utils.learning.views import FACE, WHOLE, View, family, seeded
 from utils.types import Pixels
 
 SIDES = (56, 72, 96)
 """Sides, in pixels, that a crop of 256 is made small to: the smaller, the more the network has to invent."""
 FLAG_HALVES, FLAG_FLOATS = 0x01306B47, 0
 """How a convolution's weights are stored, in the four bytes before them."""
-SAVE_EVERY = 50
-PARTS = "part-*.npz"
 
 
 class DenseBlock(nn.Module):
@@ -204,38 +202,23 @@ def redrawn_crops(
         device: cpu or cuda.
         progress: for progress lines.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     held = stored_crops(folder)
-    first = max((int(part.stem.removeprefix("part-")) for part in folder.glob(PARTS)), default=-1) + 1
     chosen = choose_rows(rows, per_source, frozenset(held), seed)
     missing = [number for number in chosen if number not in held]
     net = net_of().to(device) if missing else nn.Identity()
     told = counter(progress or (lambda line: None), "real crops drawn again", len(missing))
-    for low in range(0, len(missing), SAVE_EVERY):
-        drawn = {}
-        for number in missing[low : low + SAVE_EVERY]:
-            side = int(np.random.default_rng([number, 5]).choice(SIDES))
-            drawn[number] = redraw(net, pack.pixels[number], side, device)
-        _write_part(folder / f"part-{first + low // SAVE_EVERY:05d}.npz", drawn)
-        held |= drawn
-        told(low + len(drawn))
+
+    def draw(number: int) -> Drawn:
+        side = int(np.random.default_rng([number, 5]).choice(SIDES))
+        return {"pixels": redraw(net, pack.pixels[number], side, device)}
+
+    held |= {number: drawn["pixels"] for number, drawn in draw_parts(folder, missing, draw, told).items()}
     return {number: held[number] for number in chosen}
 
 
 def stored_crops(folder: Path) -> dict[int, Pixels]:
     """All redrawn crops that are kept in a folder, by row of its pack."""
-    held: dict[int, Pixels] = {}
-    for part in sorted(folder.glob(PARTS)):
-        with np.load(part) as stored:
-            held |= dict(zip(stored["rows"].tolist(), stored["pixels"], strict=True))
-    return held
-
-
-def _write_part(path: Path, drawn: Mapping[int, Pixels]) -> None:
-    scratch = path.with_suffix(".tmp")
-    with scratch.open("wb") as stream:
-        np.savez(stream, rows=np.array(list(drawn), np.int64), pixels=np.stack(list(drawn.values())))
-    scratch.replace(path)
+    return {row: drawn["pixels"] for row, drawn in stored_parts(folder).items()}
 
 
 def plan_redrawn(
@@ -258,5 +241,4 @@ def plan_redrawn(
         how = WHOLE if rng.random() < 1 - faces else FACE
         views.append(View(number, 0, source, "-", 0))
         views.append(View(number, 1, source, f"redrawn {how}", 0, redrawn=how))
-    seeded = [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(rng.permutation(len(views)))]
-    return [replace(view, h264=is_coded(view.seed, h264)) for view in seeded]
+    return seeded(views, rng, seed, h264)

@@ -9,13 +9,12 @@ Source: the oldest of the blending ideas, Li et al. 2020, "Face X-ray for More G
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from utils.learning.blending import TEMPLATE_MARKS, aligned
 from utils.learning.packing import Pack, PackedCrop
-from utils.learning.views import DONATED, View, family, is_coded
+from utils.learning.views import DONATED, View, family, seeded
 from utils.types import Floats
 
 CANDIDATES = 48
@@ -33,24 +32,23 @@ def plan_swaps(pack: Pack, rows: Iterable[PackedCrop], per_source: int, *, seed:
         h264: see `views.plan_views`.
     """
     rng = np.random.default_rng(seed)
-    of_family: dict[str, list[PackedCrop]] = {}
+    of_family: dict[str, list[tuple[PackedCrop, Floats]]] = {}
     people: dict[str, list[tuple[PackedCrop, Floats]]] = {}  # who can give: of one source, so that it can be left out
     for row in rows:
         if not row.label and (shape := _shape(row)) is not None:
-            of_family.setdefault(family(row.source), []).append(row)
+            of_family.setdefault(family(row.source), []).append((row, shape))
             people.setdefault(row.source, []).append((row, shape))
     views = []
     for source, own in sorted(of_family.items()):
         for number in rng.permutation(len(own))[:per_source]:
-            row = own[int(number)]
-            donor = _donor(row, people[row.source], rng)
+            row, shape = own[int(number)]
+            donor = _donor(row, shape, people[row.source], rng)
             if donor is None:
                 continue
             views.append(View(row.row, 0, source, "-", 0))
             drawn = donor.row in pack.redrawn and bool(rng.random() < 0.5)
             views.append(View(row.row, 1, source, "swapped", 0, redrawn=DONATED, donor=donor.row, donor_redrawn=drawn))
-    seeded = [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(rng.permutation(len(views)))]
-    return [replace(view, h264=is_coded(view.seed, h264)) for view in seeded]
+    return seeded(views, rng, seed, h264)
 
 
 def face_shape(landmarks: Floats) -> Floats:
@@ -66,9 +64,10 @@ def _shape(row: PackedCrop) -> Floats | None:
         return None
 
 
-def _donor(row: PackedCrop, people: Sequence[tuple[PackedCrop, Floats]], rng: np.random.Generator) -> PackedCrop | None:
+def _donor(
+    row: PackedCrop, own: Floats, people: Sequence[tuple[PackedCrop, Floats]], rng: np.random.Generator
+) -> PackedCrop | None:
     """Of some crops of other people, drawn at random, the one whose face is turned most alike; None if alone."""
-    own = next(shape for held, shape in people if held.row == row.row)
     others = [(held, shape) for held, shape in people if held.group != row.group]
     if not others:
         return None

@@ -229,9 +229,14 @@ def plan_views(
                 views.append(View(crops[i].row, label, source, crops[i].generator, 0, clean=clean))
         for i in _draw(rng, len(real), min(blends, len(real))):
             views.append(View(real[i].row, 1, source, "self-blend", 0, blended=True, clean=clean))
-    order = rng.permutation(len(views))
-    seeded = [replace(views[int(j)], seed=seed * 1_000_003 + k) for k, j in enumerate(order)]
-    return [replace(view, h264=not clean and is_coded(view.seed, h264)) for view in seeded]
+    return seeded(views, rng, seed, 0.0 if clean else h264)
+
+
+def seeded(views: Sequence[View], rng: np.random.Generator, seed: int, h264: float) -> list[View]:
+    """Views in an order drawn at random, each with a seed of its own, and a share of them coded as a video."""
+    shuffled = (views[int(j)] for j in rng.permutation(len(views)))
+    own = [replace(view, seed=seed * 1_000_003 + k) for k, view in enumerate(shuffled)]
+    return [replace(view, h264=is_coded(view.seed, h264)) for view in own]
 
 
 SIZE_BINS = 8

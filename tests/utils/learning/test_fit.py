@@ -100,6 +100,10 @@ def test_portraits_and_swaps_are_stores_of_training_crops_alone(make_pack, tmp_p
         rows = {n for view in stores[name].views for n in (view.row, view.donor) if n >= 0}
         assert rows
         assert {(pack.rows[n].split, pack.rows[n].label) for n in rows} == {("train", 0)}
+    without = dataclasses.replace(plan, leave_out=("swaps",))
+    stores = fit.make_stores(pack, tmp_path / "without", without, None, device="cpu", tell=lambda line: None)
+    kinds = {view.redrawn for name in ("train_portraits", "train_swapped") for view in stores[name].views}
+    assert kinds == {"", "portrait"}, "a family is left out with those of it that training makes"
 
 
 def test_a_start_is_refused_before_any_work_where_it_may_have_seen_what_is_left_out(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.errors import WeightsMissingError
+from utils.errors import TrainingDataError, WeightsMissingError
 from utils.learning.packing import Portrait
 from utils.learning.portraits import (
     coding_of,
@@ -132,7 +132,8 @@ def test_portrait_without_a_face_is_drawn_anew_and_given_up_after_a_few(pack):
     row, painter = real_rows(pack)[0], Painter()
     assert draw_beside(row, painter, Finder(blind=2)) is not None
     assert painter.drawn == 3
-    assert draw_beside(row, Painter(), Finder(blind=99)) is None
+    with pytest.raises(TrainingDataError, match="--portraits 0"):
+        draw_beside(row, Painter(), Finder(blind=99))
 
 
 def test_a_stopped_run_goes_on_and_a_finished_one_needs_no_generator(pack, tmp_path):
@@ -198,6 +199,6 @@ def test_generator_that_cannot_be_had_says_how_to_go_on(tmp_path, monkeypatch):
     def gone(pinned, folder):
         raise WeightsMissingError("no package.")
 
-    monkeypatch.setattr("utils.learning.portraits.ensure_file", gone)
+    monkeypatch.setattr("utils.learning.portraits.ensure_files", gone)
     with pytest.raises(WeightsMissingError, match="--portraits 0"):
         fetched_portraitist(tmp_path)

@@ -102,7 +102,7 @@ def test_what_is_held_is_chosen_first(make_pack):
 
 
 def test_nothing_is_drawn_twice_and_a_lost_part_is_drawn_again(make_pack, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.learning.redrawing.SAVE_EVERY", 2)
+    monkeypatch.setattr("utils.learning.drawn_parts.SAVE_EVERY", 2)
     pack, net = make_pack(pictures=16), Inverter()
     first = redrawn_crops(pack, pack.rows, 4, tmp_path, lambda: net)
     assert len(first) == len(net.sides) == 4
