@@ -2,6 +2,9 @@
 
 Everything is fitted on the calibration split, which no expert was trained on. The gate stays close to the plain mean
 of the calibrated experts: how far it may leave it (the L2 penalty) is chosen by leaving whole groups out.
+
+Degraded pictures shape the mixture; how sure it may be is fitted on those that are as they come, where that is known: a
+temperature for both makes it too cautious for the one and too bold for the other.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from utils.evaluation.scores import ScoreTable
 from utils.metrics import auc, ece
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 FOLDS = 5
 
@@ -31,8 +35,9 @@ class GateFit:
         gate: ready for use.
         penalty: the chosen L2 penalty; infinite when the plain mean was better.
         losses: cross-validated loss per penalty, `mean` for the plain mean.
-        ece_before: of the plain mean of raw logits on the calibration data.
-        ece_after: of the calibrated ensemble, cross-validated.
+        ece_before: of the plain mean of raw logits on the calibration data that are as they come.
+        ece_after: of the calibrated ensemble on the same, cross-validated.
+        ece_degraded: the same on the others; NaN without others.
         held_out: (N,) logits of the ensemble, each from a gate that was fitted without this item's group. Intervals and
             the undecided band come from these: the gate's own fit would make them too narrow.
     """
@@ -42,6 +47,7 @@ class GateFit:
     losses: dict[str, float]
     ece_before: float
     ece_after: float
+    ece_degraded: float
     held_out: Array
 
 
@@ -85,23 +91,30 @@ def platt(logits: Array, labels: Array, weights: Array, *, ridge: float = 1e-3) 
     return 0.0, float(np.log(fakes / reals))
 
 
-def fit_gate(table: ScoreTable, *, seed: int = 0) -> GateFit:
+def fit_gate(table: ScoreTable, *, as_come: Mask | None = None, seed: int = 0) -> GateFit:
     """Fit a gate on a table of held-out scores.
 
     Args:
         table: raw scores of the calibration split.
+        as_come: (N,) which of them were not degraded; None for all.
         seed: of the division into folds.
+
+    Raises:
+        ValueError: those that are as they come do not have both labels.
     """
     folds = _group_folds(table.groups, seed)
     weights = balance_weights(table)
+    plain = np.ones(len(table), bool) if as_come is None else as_come
+    if len(np.unique(table.labels[plain])) < 2:
+        raise ValueError("the scores that are as they come need both labels")
     losses: dict[str, float] = {}
     held_out: dict[str, Array] = {}
     for penalty in (*PENALTIES, float("inf")):
         out = np.zeros(len(table))
         for fold in range(FOLDS):
             inside, outside = folds != fold, folds == fold
-            if outside.any() and len(np.unique(table.labels[inside])) == 2:
-                gate = _fit_once(table.select(inside), penalty)
+            if outside.any() and len(np.unique(table.labels[inside & plain])) == 2:
+                gate = _fit_once(table.select(inside), penalty, plain[inside])
                 out[outside] = gate_logits(gate, table.select(outside))
         name = "mean" if np.isinf(penalty) else f"{penalty:g}"
         held_out[name] = out
@@ -109,19 +122,24 @@ def fit_gate(table: ScoreTable, *, seed: int = 0) -> GateFit:
     best = min(losses, key=lambda k: losses[k])
     penalty = float("inf") if best == "mean" else float(best)
     raw = np.nanmean(table.logits, axis=1)
+
+    def ece_of(logits: Array, chosen: Mask) -> float:
+        return ece(table.labels[chosen], sigmoid(logits[chosen])) if chosen.any() else float("nan")
+
     return GateFit(
-        gate=_fit_once(table, penalty),
+        gate=_fit_once(table, penalty, plain),
         penalty=penalty,
         losses={k: round(v, 5) for k, v in losses.items()},
-        ece_before=ece(table.labels, sigmoid(raw)),
-        ece_after=ece(table.labels, sigmoid(held_out[best])),
+        ece_before=ece_of(raw, plain),
+        ece_after=ece_of(held_out[best], plain),
+        ece_degraded=ece_of(held_out[best], ~plain),
         held_out=held_out[best],
     )
 
 
 def fit_mean(table: ScoreTable) -> Gate:
     """A gate that is the plain mean of the calibrated experts, with the temperature of the mixture fitted."""
-    return _fit_once(table, float("inf"))
+    return _fit_once(table, float("inf"), np.ones(len(table), bool))
 
 
 def gate_logits(gate: Gate, table: ScoreTable) -> Array:
@@ -131,7 +149,7 @@ def gate_logits(gate: Gate, table: ScoreTable) -> Array:
     return np.asarray(output.logit.double().numpy())
 
 
-def _fit_once(table: ScoreTable, penalty: float) -> Gate:
+def _fit_once(table: ScoreTable, penalty: float, plain: Mask) -> Gate:
     experts, quality = table.logits.shape[1], table.quality.shape[1]
     gate = Gate(experts=experts, quality=quality)
     weights = balance_weights(table)
@@ -164,7 +182,7 @@ def _fit_once(table: ScoreTable, penalty: float) -> Gate:
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         mixed = gate(logits, measured).logit.double().numpy()
-        scale, shift = platt(mixed, table.labels, weights)
+        scale, shift = platt(mixed[plain], table.labels[plain], weights[plain])
         gate.temperature.fill_(scale)
         gate.offset.fill_(shift)
     return gate.eval()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.ensemble_model import Ensemble
@@ -36,6 +37,8 @@ from utils.tensors import Arrays, load_into, unpack_tensors
 from utils.weights import Version, load_vit_base, publish_version
 
 Tell = Callable[[str], None]
+HARD = "calib_hard"
+"""Store of the calibration pictures that were degraded."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,15 @@ def assemble(arrays: Mapping[str, Arrays], gate: Gate, root: Path, *, tiny: bool
     return Ensemble(experts=experts, gate=gate, tiny=tiny).eval()
 
 
-def calibration_table(ensemble: Ensemble, pack: Pack, stores: Mapping[str, FeatureStore], device: str) -> ScoreTable:
-    """Scores of the calibration split: clean pictures, degraded ones, clips."""
-    tables = [image_table(ensemble, pack, stores[n], device=device) for n in ("calib", "calib_hard") if n in stores]
+def calibration_table(
+    ensemble: Ensemble, pack: Pack, stores: Mapping[str, FeatureStore], device: str
+) -> tuple[ScoreTable, npt.NDArray[np.bool_]]:
+    """Scores of the calibration split: pictures as they come, degraded ones, clips; and which were not degraded."""
+    tables = {n: image_table(ensemble, pack, stores[n], device=device) for n in ("calib", HARD) if n in stores}
     if "calib_clips" in stores:
-        tables.append(clip_table(ensemble, pack, stores["calib_clips"], device=device))
-    return join_tables(tables)
+        tables["calib_clips"] = clip_table(ensemble, pack, stores["calib_clips"], device=device)
+    as_come = np.concatenate([np.full(len(table), name != HARD) for name, table in tables.items()])
+    return join_tables(list(tables.values())), as_come
 
 
 def finish(
@@ -89,11 +95,12 @@ def finish(
 ) -> Trained:
     """Fit gate and calibration, measure on validation data, publish."""
     ensemble = assemble(experts, Gate(experts=len(EXPERT_NAMES), quality=4), root, tiny=plan.tiny)
-    held = calibration_table(ensemble, pack, stores, device)
-    fitted = fit_gate(held)
+    held, as_come = calibration_table(ensemble, pack, stores, device)
+    fitted = fit_gate(held, as_come=as_come)
     tell(f"gate: penalty {fitted.penalty:g}, cross-validated losses {fitted.losses}")
-    figures_before = {"ece_before": fitted.ece_before, "ece_after": fitted.ece_after}
-    calibration = fit_calibration(held.labels, sigmoid(fitted.held_out), held.sources, figures_before)
+    eces = {"ece_before": fitted.ece_before, "ece_after": fitted.ece_after, "ece_degraded": fitted.ece_degraded}
+    said = {name: value for name, value in eces.items() if np.isfinite(value)}
+    calibration = fit_calibration(held.labels, sigmoid(fitted.held_out), held.sources, said)
     tables = [image_table(ensemble, pack, stores["val"], device=device)]
     if "val_clips" in stores:
         tables.append(clip_table(ensemble, pack, stores["val_clips"], device=device))

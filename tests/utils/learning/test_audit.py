@@ -209,6 +209,9 @@ def test_redrawn_faces_are_a_recipe_and_whole_crops_are_none(filed):
     pack = dataclasses.replace(filed, redrawn={r.row: 255 - filed.pixels[r.row] for r in filed.rows if not r.label})
     views = recipes(pack, 4, matched=True)["redrawn faces"]
     assert {v.redrawn for v in views} == {"", "face"}
+    assert "redrawn faces" not in recipes(pack, 4, matched=False), "pairs of one crop have no other draw"
+    whole = recipes(pack, 10**6, matched=True)["redrawn faces"]
+    assert len(views) <= 2 * 4 < len(whole), "at most so many of a source"
     found = findings(pack, "redrawn faces")
     assert found["rim"].linear.value < 0.7
     assert found["file size"].passes

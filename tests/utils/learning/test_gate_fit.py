@@ -180,3 +180,24 @@ def test_same_seed_same_gate():
     rng, labels = drawn(9, 150)
     held = table([good(rng, labels), rng.normal(0, 1, 150)], labels)
     assert np.array_equal(gate_logits(fit_gate(held).gate, held), gate_logits(fit_gate(held).gate, held))
+
+
+def test_degraded_pictures_do_not_make_it_cautious():
+    rng, labels = drawn(21, 900)
+    hard = np.arange(900) % 3 == 0
+    column = np.where(hard, good(rng, labels, 0.7), good(rng, labels, 4.0))
+    held = table([column, good(rng, labels, 0.2)], labels)
+    together, apart = fit_gate(held), fit_gate(held, as_come=~hard)
+    assert apart.gate.temperature > together.gate.temperature
+    assert apart.ece_after < 0.03 < ece(labels[~hard], probabilities(together.held_out[~hard]))
+    assert apart.ece_degraded > apart.ece_after
+    assert np.isnan(together.ece_degraded)
+    aucs = [auc(labels, gate_logits(fitted.gate, held)) for fitted in (together, apart)]
+    assert aucs[1] == pytest.approx(aucs[0], abs=0.01)
+
+
+def test_what_is_as_it_comes_needs_both_labels():
+    _, labels = drawn(22, 60)
+    held = table([np.where(labels > 0.5, 1.0, -1.0)], labels)
+    with pytest.raises(ValueError, match="both labels"):
+        fit_gate(held, as_come=labels > 0.5)

@@ -107,6 +107,20 @@ def test_patches_are_dropped_in_training_only():
     assert seen == [1 + 8, 1 + 16]
 
 
+def test_attention_is_spelt_out_on_a_cpu_for_as_long_as_it_trains():
+    vit, images = expert().eval(), torch.rand(2, 3, 32, 32)
+    layers = [block.attn for block in vit.backbone.blocks]
+    before = vit(images).logit
+    with norms.explicit_attention(vit, on=True):
+        assert not any(layer.fused_attn for layer in layers)
+        assert torch.allclose(vit(images).logit, before, atol=1e-5)
+    with norms.explicit_attention(vit, on=False):
+        assert all(layer.fused_attn for layer in layers)
+    with pytest.raises(InterruptedError), norms.explicit_attention(vit, on=True):
+        raise InterruptedError("power cut")
+    assert all(layer.fused_attn for layer in layers)
+
+
 def test_it_learns_what_there_is_to_learn(pack, tmp_path):
     recipe = dataclasses.replace(PLAN.recipe, epochs=10, lr=0.02)
     trained = train_norms(pack, expert(), dataclasses.replace(PLAN, recipe=recipe), tmp_path, tiny=True)
