@@ -27,7 +27,7 @@ from utils.learning.gate_fit import platt, sigmoid
 from utils.learning.loop import Recipe
 from utils.learning.packing import PackedCrop
 from utils.learning.views import View
-from utils.metrics import Figure, auc, bootstrap, false_alarm_rate
+from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate
 
 Array = npt.NDArray[np.float64]
 SOURCE, GENERATOR, FAMILY = "source", "generator", "family"
@@ -46,10 +46,12 @@ class LeftOut:
         fake: number of its fakes; 0 leaves the AUCs out.
         auc_known: AUC of the head that was trained with it.
         auc_unseen: AUC of the head that was trained without it.
+        ece_unseen: calibration error of that head's probabilities; None without fakes, like the AUCs.
         alarms_known: share of those real items above a probability of 50 %, trained with it.
         alarms_unseen: the same, trained and calibrated without it.
         called_fake: share of those real items that the verdict calls fake, trained and calibrated without it.
         undecided: share of them that it leaves inconclusive.
+        called_real: share of its fakes that the verdict calls real; None without fakes.
     """
 
     kind: str
@@ -58,10 +60,12 @@ class LeftOut:
     fake: int
     auc_known: Figure | None
     auc_unseen: Figure | None
+    ece_unseen: Figure | None
     alarms_known: Figure
     alarms_unseen: Figure
     called_fake: Figure
     undecided: Figure
+    called_real: Figure | None
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ def leave_out_each(
         real_below, fake_above = without.band
         fake = partial(false_alarm_rate, threshold=fake_above)
         undecided = partial(_share_between, low=real_below, high=fake_above)
+        real = partial(_share_missed, at=real_below)
         out.append(
             LeftOut(
                 kind=kind,
@@ -174,10 +179,12 @@ def leave_out_each(
                 fake=int((labels == 1).sum()),
                 auc_known=bootstrap(auc, labels, seen, groups, rounds=rounds) if both else None,
                 auc_unseen=bootstrap(auc, labels, unseen, groups, rounds=rounds) if both else None,
+                ece_unseen=bootstrap(ece, labels, unseen, groups, rounds=rounds) if both else None,
                 alarms_known=bootstrap(false_alarm_rate, labels, seen, groups, rounds=rounds),
                 alarms_unseen=bootstrap(false_alarm_rate, labels, unseen, groups, rounds=rounds),
                 called_fake=bootstrap(fake, labels, unseen, groups, rounds=rounds),
                 undecided=bootstrap(undecided, labels, unseen, groups, rounds=rounds),
+                called_real=bootstrap(real, labels, unseen, groups, rounds=rounds) if both else None,
             )
         )
     return out
@@ -187,6 +194,12 @@ def _share_between(labels: Array, probabilities: Array, low: float, high: float)
     """Share of the real ones that lie inside the undecided band; NaN without real ones."""
     real = probabilities[labels <= 0.5]
     return float(((real > low) & (real < high)).mean()) if len(real) else float("nan")
+
+
+def _share_missed(labels: Array, probabilities: Array, at: float) -> float:
+    """Share of the fakes at or below a probability; NaN without fakes."""
+    fakes = probabilities[labels > 0.5]
+    return float((fakes <= at).mean()) if len(fakes) else float("nan")
 
 
 def _cases(pictures: _Items, clips: _Items) -> list[tuple[str, str, _Items]]:
@@ -227,22 +240,24 @@ def _items(store: Stored, rows: Sequence[PackedCrop]) -> _Items:
 def holdout_markdown(rows: Sequence[LeftOut]) -> str:
     """The results as a table, one row per source, generator and family."""
 
-    def percent(figure: Figure) -> str:
-        return "–" if np.isnan(figure.value) else f"{figure.value:.1%} [{figure.low:.1%}, {figure.high:.1%}]"
+    def percent(figure: Figure | None) -> str:
+        if figure is None or np.isnan(figure.value):
+            return "–"
+        return f"{figure.value:.1%} [{figure.low:.1%}, {figure.high:.1%}]"
 
     def plain(figure: Figure | None) -> str:
         return "–" if figure is None else f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
     lines = [
-        "| left out | real / fake | AUC, trained with it | AUC, never seen "
+        "| left out | real / fake | AUC, trained with it | AUC, never seen | ECE, never seen "
         "| false alarms at 50 %, trained with it | false alarms at 50 %, never seen "
-        "| called fake, never seen | inconclusive, never seen |",
-        "|---|---|---|---|---|---|---|---|",
+        "| called fake, never seen | inconclusive, never seen | fakes called real, never seen |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r.kind} {r.name} | {r.real} / {r.fake} | {plain(r.auc_known)} | {plain(r.auc_unseen)} "
-        f"| {percent(r.alarms_known)} | {percent(r.alarms_unseen)} "
-        f"| {percent(r.called_fake)} | {percent(r.undecided)} |"
+        f"| {plain(r.ece_unseen)} | {percent(r.alarms_known)} | {percent(r.alarms_unseen)} "
+        f"| {percent(r.called_fake)} | {percent(r.undecided)} | {percent(r.called_real)} |"
         for r in rows
     ]
     return "\n".join(lines) + "\n"
@@ -260,10 +275,12 @@ def as_figures(rows: Sequence[LeftOut]) -> Mapping[str, Mapping[str, list[float]
         r.name if r.kind == SOURCE else f"{r.kind} {r.name}": {
             "auc_known": values(r.auc_known),
             "auc_unseen": values(r.auc_unseen),
+            "ece_unseen": values(r.ece_unseen),
             "false_alarms_known": values(r.alarms_known),
             "false_alarms_unseen": values(r.alarms_unseen),
             "called_fake_unseen": values(r.called_fake),
             "undecided_unseen": values(r.undecided),
+            "called_real_unseen": values(r.called_real),
         }
         for r in rows
     }

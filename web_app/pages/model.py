@@ -40,9 +40,9 @@ class UnseenRow:
     name: str
     auc_known: str
     auc_unseen: str
-    false_alarms_unseen: str
     called_fake_unseen: str
     undecided_unseen: str
+    called_real_unseen: str
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,9 @@ def _unseen_row(name: str, figures: Mapping[str, Any]) -> UnseenRow:
         name=_set_title(name),
         auc_known=decimal(figures.get("auc_known")),
         auc_unseen=decimal(figures.get("auc_unseen")),
-        false_alarms_unseen=percent(figures.get("false_alarms_unseen")),
         called_fake_unseen=percent(figures.get("called_fake_unseen")),
         undecided_unseen=percent(figures.get("undecided_unseen")),
+        called_real_unseen=percent(figures.get("called_real_unseen")),
     )
 
 

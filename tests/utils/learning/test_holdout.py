@@ -70,6 +70,8 @@ def test_a_source_that_lies_the_other_way_is_wrong_when_unseen_and_right_when_kn
     assert odd.auc_unseen.value < 0.4
     assert odd.auc_known.value > 0.6
     assert rows["source", "one"].auc_unseen.value > 0.7
+    assert odd.called_real.value > 0.5 > rows["source", "one"].called_real.value
+    assert odd.ece_unseen.value > 0.2 > rows["source", "one"].ece_unseen.value, "sure of what is the other way round"
     assert (rows["source", "one"].real, rows["source", "one"].fake) == (40, 40)
     assert (rows["generator", "a"].real, rows["generator", "a"].fake) == (80, 80), "beside the real ones of its sources"
     text = holdout_markdown(found)
@@ -119,7 +121,8 @@ def test_a_source_of_real_pictures_alone_has_false_alarms_and_no_auc(tmp_path):
     assert real.called_fake.value <= real.alarms_unseen.value <= real.called_fake.value + real.undecided.value
     assert real.called_fake.value > 0, "where the band is narrow, every false alarm is a verdict"
     assert as_figures(found)["real"]["auc_unseen"] is None
-    assert "| – | – |" in holdout_markdown([rows["real"]])
+    assert (real.ece_unseen, real.called_real) == (None, None)
+    assert "| – | – | – |" in holdout_markdown([rows["real"]])
 
 
 def test_a_wide_band_leaves_real_pictures_of_an_unseen_source_undecided(tmp_path, monkeypatch):

@@ -47,11 +47,11 @@ def test_card_becomes_rows(tmp_path: Path) -> None:
 
 
 def test_sources_that_a_training_left_out(tmp_path: Path) -> None:
-    figures = {"auc_known": None, "auc_unseen": [0.7, 0.6, 0.8], "false_alarms_unseen": [0.38, 0.33, 0.44]}
+    figures = {"auc_known": None, "auc_unseen": [0.7, 0.6, 0.8], "called_real_unseen": [0.38, 0.33, 0.44]}
     figures |= {"called_fake_unseen": [0.02, 0.01, 0.04]}
     (row,) = read_model(settings_of(tmp_path, {"validation_of_unseen_sources": {"lfw": figures}})).unseen
     assert (row.name, row.auc_known, row.auc_unseen) == ("LFW photos", "–", ".700 (.600 to .800)")
-    assert row.false_alarms_unseen.replace("\u00a0", " ") == "38.0 % (33.0 to 44.0)"
+    assert row.called_real_unseen.replace("\u00a0", " ") == "38.0 % (33.0 to 44.0)"
     assert (row.called_fake_unseen.replace("\u00a0", " "), row.undecided_unseen) == ("2.0 % (1.0 to 4.0)", "–")
 
 
