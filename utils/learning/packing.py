@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,26 +124,25 @@ def pack_faces(
     """Detect, track and crop every sample into `folder`, or load what is already there.
 
     Args:
-        samples: the files; a different list of paths in the same folder starts anew. Labels, groups and splits are
-            always those of this call, also for crops that an earlier one has packed.
+        samples: the files, however their paths are spelt; a begun pack of others starts anew. Labels, groups and splits
+            are always those of this call, also for crops that an earlier one has packed.
         folder: the cache; one per list of samples.
         detector: the product's detector.
         frames: taken uniformly from each video.
         progress: called with the number of samples done.
 
     Raises:
-        TrainingDataError: no sample has a face.
+        TrainingDataError: no sample has a face, or the folder holds a finished pack of other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tell = progress or (lambda done: None)
     names = [str(s.path) for s in samples]
     listing = folder / "samples.json"
-    if not listing.is_file() or json.loads(listing.read_text(encoding="utf-8")) != names:
+    if not listing.is_file() or _places(json.loads(listing.read_text(encoding="utf-8"))) != _places(names):
+        if (folder / "index.json").is_file():  # hours of work, with what was drawn beside it
+            raise TrainingDataError(f"{folder} holds the faces of other files; name another folder, or delete it.")
         for old in folder.glob("part-*"):
             old.unlink()
-        (folder / "index.json").unlink(missing_ok=True)
-        for drawn in (REDRAWN_FOLDER, PORTRAITS_FOLDER):  # they go by row, and rows are others now
-            shutil.rmtree(folder / drawn, ignore_errors=True)
         listing.write_text(json.dumps(names), encoding="utf-8")
     if not (folder / "index.json").is_file():
         for start in range(0, len(samples), CHUNK):
@@ -156,15 +154,20 @@ def pack_faces(
     return _with_facts_of(samples, load_pack(folder))
 
 
+def _places(names: Iterable[str | Path]) -> list[str]:
+    return [str(Path(name).resolve()) for name in names]
+
+
 def _with_facts_of(samples: Sequence[Sample], pack: Pack) -> Pack:
     """The pack with what the samples say of its crops now: a corrected label or another seed moves no pixel."""
-    of = {str(s.path): s for s in samples}
+    of = dict(zip(_places(s.path for s in samples), samples, strict=True))
+    held = zip(pack.rows, (of[place] for place in _places(row.file for row in pack.rows)), strict=True)
     rows = tuple(
         dataclasses.replace(
-            row, label=of[row.file].label, source=of[row.file].source, group=of[row.file].group,
-            generator=of[row.file].generator, split=of[row.file].split,
+            row, file=str(sample.path), label=sample.label, source=sample.source, group=sample.group,
+            generator=sample.generator, split=sample.split,
         )
-        for row in pack.rows
+        for row, sample in held
     )  # fmt: skip
     return Pack(pack.pixels, rows, pack.without_face)
 

@@ -80,16 +80,29 @@ def test_finished_pack_is_loaded_without_looking_again(samples, tmp_path):
     assert [row.row for row in first.rows] == list(range(7))
 
 
-def test_other_files_start_anew(samples, tmp_path):
+def test_a_finished_pack_of_other_files_is_kept_and_a_begun_one_starts_anew(samples, tmp_path):
     pack_faces(samples, tmp_path / "pack", BrightIsFace())
     drawn = [tmp_path / "pack" / name / "part-00000.npz" for name in (REDRAWN_FOLDER, PORTRAITS_FOLDER)]
     for part in drawn:
         part.parent.mkdir()
-        part.write_bytes(b"by row")
-    pack_faces(samples, tmp_path / "pack", BrightIsFace())
+        part.write_bytes(b"hours of work")
+    with pytest.raises(TrainingDataError, match="faces of other files; name another folder, or delete it"):
+        pack_faces(samples[:2], tmp_path / "pack", BrightIsFace())
+    assert len(pack_faces(samples, tmp_path / "pack", BrightIsFace(stop_after=0)).rows) == 7
     assert all(part.exists() for part in drawn)
-    assert len(pack_faces(samples[:2], tmp_path / "pack", BrightIsFace()).rows) == 2
-    assert not any(part.exists() for part in drawn), "their rows are others now"
+    begun = tmp_path / "begun"
+    with pytest.raises(InterruptedError):
+        pack_faces(samples, begun, BrightIsFace(stop_after=3))
+    assert len(pack_faces(samples[:2], begun, BrightIsFace()).rows) == 2
+
+
+def test_the_same_files_by_another_path_are_the_same(samples, tmp_path, monkeypatch):
+    pack_faces(samples, tmp_path / "pack", BrightIsFace())
+    monkeypatch.chdir(samples[0].path.parent)
+    spelt = [dataclasses.replace(s, path=Path("..") / Path.cwd().name / s.path.name) for s in samples]
+    again = pack_faces(spelt, tmp_path / "pack", BrightIsFace(stop_after=0))
+    assert next(row.file for row in again.rows if row.kind == "image") == str(spelt[0].path)
+    assert len(again.rows) == 7
 
 
 def test_split_and_label_are_always_those_of_the_present_samples(samples, tmp_path):
