@@ -96,7 +96,7 @@ compare: venv ## The gate beside single experts, their mean and (with DATA=data)
 	@$(PY) -m utils.learning.compare $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--per-class 300")
-	@$(PY) -m utils.learning.audit --data "$(DATA)" $(ARGS)
+	@$(PY) -m utils.learning.audit --data "$(DATA)" --notes docs/leak_audit_notes.md $(ARGS)
 
 contact-sheet: setup-dev ## Self-blends of a free photo for docs/images
 	@$(PY) -m benchmarks.contact_sheet $(ARGS)

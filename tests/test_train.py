@@ -174,6 +174,8 @@ def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
     card = json.loads((root / "clips" / "card.json").read_text())
     assert set(card["experts"]) == {"cnn", "resnext", "vit", "lstm"}
     assert set(card["validation"]) == {"shots", "clips"}
+    calibration = json.loads((root / "clips" / "calibration.json").read_text())
+    assert {"ece_before", "ece_after", "ece_degraded"} == set(calibration["figures"]), "degraded ones are apart"
     assert card["training"]["plan"]["norms"]["patch_dropout"] == 0.25
     assert (tmp_path / "clips" / "vit_norms" / "metrics.jsonl").is_file()
     assert not (tmp_path / "clips" / "vit").exists(), "the head was trained with the norms"

@@ -104,7 +104,12 @@ def calibration_from_dict(document: Mapping[str, Any]) -> Calibration:
 
 
 def fit_calibration(
-    labels: Array, probabilities: Array, sources: Sequence[str], figures: Mapping[str, float]
+    labels: Array,
+    probabilities: Array,
+    sources: Sequence[str],
+    figures: Mapping[str, float],
+    *,
+    as_come: npt.NDArray[np.bool_] | None = None,
 ) -> Calibration:
     """Measure bins and band on held-out data.
 
@@ -113,8 +118,11 @@ def fit_calibration(
         probabilities: (N,) calibrated.
         sources: N names; the false-alarm promise must hold for each with enough real items, and for all together.
         figures: stored beside.
+        as_come: (N,) items that the bins are counted of; the band, which is to hold for degraded ones too, comes from
+            all. None counts all.
     """
-    order = np.argsort(probabilities, kind="stable")
+    counted = np.arange(len(labels)) if as_come is None else np.flatnonzero(as_come)
+    order = counted[np.argsort(probabilities[counted], kind="stable")]
     parts = np.array_split(order, min(BINS, max(1, len(order) // 20)))
     edges = [
         0.0,

@@ -50,6 +50,8 @@ LOW, HIGH = 0.45, 0.55
 FOLDS = 4
 PROBES = ("rim", "file size", "quantisation", "coding of the rim", "picture size")
 PLAIN, MATCHED = "plain", "matched"
+FORM = 2
+"""Raised when recipes are drawn in another way, so that kept findings of the old way are not taken up."""
 FRAMES = 4
 """Frames of each clip that are audited."""
 
@@ -224,7 +226,7 @@ def audit(
         kept: a file of findings that a stopped audit goes on with.
         tell: receives progress lines.
     """
-    settings = {"per_class": per_class, "seed": seed, "rounds": rounds}
+    settings = {"form": FORM, "per_class": per_class, "seed": seed, "rounds": rounds}
     out = _read_findings(kept, settings) if kept else []
     drawn = {draw: recipes(pack, per_class, matched=draw == MATCHED, seed=seed) for draw in (PLAIN, MATCHED)}
     known = {(finding.recipe, finding.draw) for finding in out}
@@ -248,7 +250,7 @@ def _read_findings(path: Path, settings: Mapping[str, int]) -> list[Finding]:
     out = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         held = json.loads(line)
-        if {name: held.pop(name) for name in settings} == settings:
+        if {name: held.pop(name, None) for name in settings} == settings:
             held |= {name: Figure(**held[name]) for name in ("linear", "boosted")}
             out.append(Finding(**held))
     return out
@@ -289,12 +291,12 @@ def audit_markdown(findings: Sequence[Finding], what: str, notes: Sequence[str] 
     lines = [
         "# Leak audit",
         "",
-        f"Made by `python -m utils.learning.audit`: {what} A logistic regression and boosted trees try to tell real",
-        "from fake without seeing the face; every view is scored by models that never saw its group. AUC with its 95 %",
-        f"interval by bootstrap over groups; it must stay within {LOW:.2f} to {HIGH:.2f}. **Bold**: it does not; with",
-        "an asterisk the interval still reaches into the bounds. *Plain* draws crops as they come, *matched* is what",
-        "training does now: as many real as fake views within each source, faces of the same size, each self-blend",
-        "beside a view of its own original.",
+        f"Made by `python -m utils.learning.audit`: {what}",
+        "A logistic regression and boosted trees try to tell real from fake without seeing the face; every view is",
+        "scored by models that never saw its group. AUC with its 95 % interval by bootstrap over groups; it must stay",
+        f"within {LOW:.2f} to {HIGH:.2f}. **Bold**: it does not; with an asterisk the interval still reaches into the",
+        "bounds. *Plain* draws crops as they come, *matched* is what training does now: as many real as fake views",
+        "within each source, faces of the same size, each self-blend beside a view of its own original.",
         "",
         f"Matched, {len(failed)} of {sum(f.draw == MATCHED for f in findings)} probes fail, {sure} of them surely.",
     ]

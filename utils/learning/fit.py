@@ -31,7 +31,7 @@ from utils.learning.leaks import find_twins, without_names, without_twins
 from utils.learning.loop import fast_bfloat16
 from utils.learning.norms import some_frames, train_norms, trained_norms
 from utils.learning.pace import counter
-from utils.learning.packing import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, PackedCrop, pack_faces
+from utils.learning.packing import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, PackedCrop, pack_faces, places
 from utils.learning.plan import TrainingPlan
 from utils.learning.portraits import drawn_portraits, fetched_portraitist, plan_portraits
 from utils.learning.publishing import Trained, assemble, finish, state_arrays
@@ -183,11 +183,12 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
     held = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
     if held and held["tiny"] != plan.tiny:
         raise TrainingDataError(f"{run} holds a training of networks of another size; name another --run.")
-    names = [str(s.path) for s in samples]
+    names = places(s.path for s in samples)
     # a file that moved from training to validation would make the figures of what was trained before a lie
-    facts = hashlib.sha256(repr([(s.path, s.label, s.source, s.group, s.split) for s in samples]).encode()).hexdigest()
+    told = [(Path(name), s.label, s.source, s.group, s.split) for name, s in zip(names, samples, strict=True)]
+    facts = hashlib.sha256(repr(told).encode()).hexdigest()
     begun = (run / "features").is_dir() or (run / NORMS_FOLDER).is_dir()
-    others = listing.is_file() and json.loads(listing.read_text(encoding="utf-8")) != names
+    others = listing.is_file() and places(json.loads(listing.read_text(encoding="utf-8"))) != names
     if begun and (others or held.get("samples", facts) != facts):
         raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
     own = {

@@ -182,7 +182,8 @@ def _fit_once(table: ScoreTable, penalty: float, plain: Mask) -> Gate:
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         mixed = gate(logits, measured).logit.double().numpy()
-        scale, shift = platt(mixed[plain], table.labels[plain], weights[plain])
+        # balanced among themselves: a source whose fakes are all degraded would shift the rest
+        scale, shift = platt(mixed[plain], table.labels[plain], balance_weights(table.select(plain)))
         gate.temperature.fill_(scale)
         gate.offset.fill_(shift)
     return gate.eval()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,9 +137,9 @@ def pack_faces(
     """
     folder.mkdir(parents=True, exist_ok=True)
     tell = progress or (lambda done: None)
-    names = [str(s.path) for s in samples]
+    names = places(s.path for s in samples)
     listing = folder / "samples.json"
-    if not listing.is_file() or _places(json.loads(listing.read_text(encoding="utf-8"))) != _places(names):
+    if not listing.is_file() or places(json.loads(listing.read_text(encoding="utf-8"))) != names:
         if (folder / "index.json").is_file():  # hours of work, with what was drawn beside it
             raise TrainingDataError(f"{folder} holds the faces of other files; name another folder, or delete it.")
         for old in folder.glob("part-*"):
@@ -154,14 +155,15 @@ def pack_faces(
     return _with_facts_of(samples, load_pack(folder))
 
 
-def _places(names: Iterable[str | Path]) -> list[str]:
-    return [str(Path(name).resolve()) for name in names]
+def places(names: Iterable[str | Path]) -> list[str]:
+    """Absolute paths, so that another spelling of a path is the same file; links are not followed."""
+    return [os.path.abspath(name) for name in names]  # noqa: PTH100 (`resolve` would follow links)
 
 
 def _with_facts_of(samples: Sequence[Sample], pack: Pack) -> Pack:
     """The pack with what the samples say of its crops now: a corrected label or another seed moves no pixel."""
-    of = dict(zip(_places(s.path for s in samples), samples, strict=True))
-    held = zip(pack.rows, (of[place] for place in _places(row.file for row in pack.rows)), strict=True)
+    of = dict(zip(places(s.path for s in samples), samples, strict=True))
+    held = zip(pack.rows, (of[place] for place in places(row.file for row in pack.rows)), strict=True)
     rows = tuple(
         dataclasses.replace(
             row, file=str(sample.path), label=sample.label, source=sample.source, group=sample.group,
@@ -231,7 +233,7 @@ def _crops_of(sample: Sample, detector: FaceDetector, frames: int) -> list[tuple
         b = crop.box
         row = PackedCrop(
             row=-1,
-            file=str(sample.path),
+            file=places([sample.path])[0],
             frame=sighting.frame,
             kind=sample.kind.value,
             label=sample.label,

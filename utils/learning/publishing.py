@@ -100,7 +100,7 @@ def finish(
     tell(f"gate: penalty {fitted.penalty:g}, cross-validated losses {fitted.losses}")
     eces = {"ece_before": fitted.ece_before, "ece_after": fitted.ece_after, "ece_degraded": fitted.ece_degraded}
     said = {name: value for name, value in eces.items() if np.isfinite(value)}
-    calibration = fit_calibration(held.labels, sigmoid(fitted.held_out), held.sources, said)
+    calibration = fit_calibration(held.labels, sigmoid(fitted.held_out), held.sources, said, as_come=as_come)
     tables = [image_table(ensemble, pack, stores["val"], device=device)]
     if "val_clips" in stores:
         tables.append(clip_table(ensemble, pack, stores["val_clips"], device=device))

@@ -173,3 +173,16 @@ def with_bin(index: int, **changes: Any) -> dict[str, Any]:
 def test_damaged_documents_are_refused(document):
     with pytest.raises(WeightsCorruptError, match=r"calibration\.json"):
         calibration_from_dict(document)
+
+
+def test_intervals_are_of_what_is_as_it_comes_and_the_band_of_everything():
+    rng = np.random.default_rng(3)
+    labels = (rng.random(600) < 0.5).astype(np.float64)
+    hard = np.arange(600) % 2 == 0
+    told = np.where(labels > 0.5, 0.9, 0.1)
+    told = np.where(hard & (rng.random(600) < 0.3), 1 - told, told) + rng.normal(0, 0.005, 600)
+    every = fit_calibration(labels, told, ["one"] * 600, {})
+    apart = fit_calibration(labels, told, ["one"] * 600, {}, as_come=~hard)
+    assert sum(b.count for b in apart.bins) == 300
+    assert (apart.real_below, apart.fake_above) == (every.real_below, every.fake_above)
+    assert apart.interval(0.9)[0] > 0.85 > every.interval(0.9)[0]

@@ -196,6 +196,18 @@ def test_degraded_pictures_do_not_make_it_cautious():
     assert aucs[1] == pytest.approx(aucs[0], abs=0.01)
 
 
+def test_a_source_whose_fakes_are_all_degraded_does_not_shift_the_others():
+    rng, labels = drawn(23, 1200)
+    sources = np.where(np.arange(1200) % 2 == 0, "both", "real only")
+    hard = (sources == "real only") & (labels > 0.5)
+    column = good(rng, labels)
+    held = table([column, good(rng, labels, 0.2)], labels, sources=tuple(sources))
+    gate = fit_gate(held, as_come=~hard).gate
+    level = 3.0  # where `good` puts what is as likely real as fake
+    told = gate_logits(gate, table([np.array([level]), np.array([level])], np.array([1.0]), quality=np.zeros((1, 4))))
+    assert abs(float(told[0])) < 0.25
+
+
 def test_what_is_as_it_comes_needs_both_labels():
     _, labels = drawn(22, 60)
     held = table([np.where(labels > 0.5, 1.0, -1.0)], labels)

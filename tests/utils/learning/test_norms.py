@@ -121,6 +121,21 @@ def test_attention_is_spelt_out_on_a_cpu_for_as_long_as_it_trains():
     assert all(layer.fused_attn for layer in layers)
 
 
+def test_training_uses_it(pack, tmp_path, monkeypatch):
+    vit, seen = expert(), []
+    real = norms.smooth_bce
+
+    def watched(*arguments):
+        seen.append([block.attn.fused_attn for block in vit.backbone.blocks])
+        return real(*arguments)
+
+    monkeypatch.setattr(norms, "smooth_bce", watched)
+    train_norms(pack, vit, PLAN, tmp_path, tiny=True)
+    assert seen
+    assert not any(fused for step in seen for fused in step)
+    assert all(block.attn.fused_attn for block in vit.backbone.blocks)
+
+
 def test_it_learns_what_there_is_to_learn(pack, tmp_path):
     recipe = dataclasses.replace(PLAN.recipe, epochs=10, lr=0.02)
     trained = train_norms(pack, expert(), dataclasses.replace(PLAN, recipe=recipe), tmp_path, tiny=True)

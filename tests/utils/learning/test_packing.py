@@ -80,7 +80,7 @@ def test_finished_pack_is_loaded_without_looking_again(samples, tmp_path):
     assert [row.row for row in first.rows] == list(range(7))
 
 
-def test_a_finished_pack_of_other_files_is_kept_and_a_begun_one_starts_anew(samples, tmp_path):
+def test_a_finished_pack_of_other_files_is_kept_and_a_begun_one_starts_anew(samples, tmp_path, monkeypatch):
     pack_faces(samples, tmp_path / "pack", BrightIsFace())
     drawn = [tmp_path / "pack" / name / "part-00000.npz" for name in (REDRAWN_FOLDER, PORTRAITS_FOLDER)]
     for part in drawn:
@@ -91,9 +91,11 @@ def test_a_finished_pack_of_other_files_is_kept_and_a_begun_one_starts_anew(samp
     assert len(pack_faces(samples, tmp_path / "pack", BrightIsFace(stop_after=0)).rows) == 7
     assert all(part.exists() for part in drawn)
     begun = tmp_path / "begun"
+    monkeypatch.setattr("utils.learning.packing.CHUNK", 2)
     with pytest.raises(InterruptedError):
-        pack_faces(samples, begun, BrightIsFace(stop_after=3))
-    assert len(pack_faces(samples[:2], begun, BrightIsFace()).rows) == 2
+        pack_faces(samples, begun, BrightIsFace(stop_after=2))
+    assert list(begun.glob("part-*")), "some of it was kept"
+    assert [row.file for row in pack_faces(samples[1:2], begun, BrightIsFace()).rows] == [str(samples[1].path)]
 
 
 def test_the_same_files_by_another_path_are_the_same(samples, tmp_path, monkeypatch):
