@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from utils.learning.trivia import (
     rim_mask,
     size_features,
 )
-from utils.learning.views import View, family, plan_views
+from utils.learning.views import View, plan_views, shuffled_sources
 from utils.metrics import Figure, auc, bootstrap
 from utils.types import MediaKind
 
@@ -113,29 +113,29 @@ def recipes(pack: Pack, per_class: int, *, matched: bool, seed: int = 0) -> dict
         pictures = [row for row in everything if fold_of(row.group) == fold]
         frames = [row for row in clips if fold_of(row.group) == fold]
         rows, own = [*pictures, *frames], 100 * seed + 10 * fold
-        redrawn = _at_most(share, (row for row in rows if row.row in pack.redrawn), own + 4)
-        beside = _at_most(share, (row for row in rows if row.row in pack.portraits), own + 5)
-        # whole crops that were redrawn, and whole portraits, are told by their rim: it was drawn too. All three are
-        # pairs of one crop: there is no other draw of them
-        drawn = {
-            "redrawn faces": plan_redrawn(pack, redrawn, seed=own + 4, faces=1.0),
-            "faces of portraits": plan_portraits(pack, beside, seed=own + 5, swaps=1.0, whole=False),
-            "swapped faces": plan_swaps(pack, rows, share, seed=own + 6),
-        }
-        for name, views in drawn.items() if matched else ():
-            out.setdefault(name, []).extend(views)
+        if matched:  # pairs of one crop: there is no other draw of them
+            for name, views in _drawn_recipes(pack, rows, share, own).items():
+                out.setdefault(name, []).extend(views)
         for name, views in _recipes_of(pictures, frames, share, matched=matched, seed=own).items():
             out.setdefault(name, []).extend(views)
     return {name: views for name, views in out.items() if len({view.label for view in views}) == 2}
 
 
-def _at_most(count: int, rows: Iterable[PackedCrop], seed: int) -> list[PackedCrop]:
-    """`count` crops of each source, drawn at random; the many small sources of clips count as one."""
-    of_source: dict[str, list[PackedCrop]] = {}
-    for row in rows:
-        of_source.setdefault(family(row.source), []).append(row)
-    rng = np.random.default_rng([seed, 1])
-    return [own[int(i)] for _, own in sorted(of_source.items()) for i in rng.permutation(len(own))[:count]]
+def _drawn_recipes(pack: Pack, rows: Sequence[PackedCrop], share: int, seed: int) -> dict[str, list[View]]:
+    """Faces that were drawn or swapped, `share` of each source; whole crops that were drawn are told by their rim."""
+
+    def some(drawn: Mapping[int, object], own: int) -> list[PackedCrop]:
+        rng = np.random.default_rng([own, 1])
+        held = (row for row in rows if row.row in drawn)
+        return [row for of_source in shuffled_sources(held, rng) for row in of_source[:share]]
+
+    return {
+        "redrawn faces": plan_redrawn(pack, some(pack.redrawn, seed + 4), seed=seed + 4, faces=1.0),
+        "faces of portraits": plan_portraits(
+            pack, some(pack.portraits, seed + 5), seed=seed + 5, swaps=1.0, whole=False
+        ),
+        "swapped faces": plan_swaps(pack, rows, share, seed=seed + 6),
+    }
 
 
 def fold_of(group: str) -> int:

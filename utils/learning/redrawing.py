@@ -27,7 +27,7 @@ from utils.learning.drawn_parts import Drawn, draw_parts, stored_parts
 from utils.learning.loop import fast_bfloat16
 from utils.learning.pace import counter
 from utils.learning.packing import Pack, PackedCrop
-from utils.learning.views import FACE, WHOLE, View, family, seeded
+from utils.learning.views import FACE, WHOLE, View, family, seeded, shuffled_sources
 from utils.types import Pixels
 
 SIDES = (56, 72, 96)
@@ -168,14 +168,9 @@ def choose_rows(rows: Iterable[PackedCrop], per_source: int, held: frozenset[int
         seed: of the draw.
     """
     rng = np.random.default_rng([seed, 77])
-    of_source: dict[str, list[int]] = {}
-    for row in rows:
-        if not row.label:
-            of_source.setdefault(family(row.source), []).append(row.row)
     chosen: list[int] = []
-    for _, numbers in sorted(of_source.items()):
-        drawn = [numbers[int(i)] for i in rng.permutation(len(numbers))]
-        chosen += sorted(drawn, key=lambda number: number not in held)[:per_source]
+    for drawn in shuffled_sources((row for row in rows if not row.label), rng):
+        chosen += sorted((row.row for row in drawn), key=lambda number: number not in held)[:per_source]
     return sorted(chosen)
 
 

@@ -5,7 +5,7 @@ A view is a recipe and not pixels, so that it can be made again exactly. Stands 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -292,6 +292,15 @@ def is_coded(seed: int, share: float) -> bool:
 def family(source: str) -> str:
     """The many small sources of clips count as one: most hold one class only."""
     return "video" if source.startswith("video:") else source
+
+
+def shuffled_sources(rows: Iterable[PackedCrop], rng: np.random.Generator) -> Iterator[list[PackedCrop]]:
+    """The crops of each source in random order, the sources by name; the many small ones of clips count as one."""
+    of_source: dict[str, list[PackedCrop]] = {}
+    for row in rows:
+        of_source.setdefault(family(row.source), []).append(row)
+    for _, own in sorted(of_source.items()):
+        yield [own[int(i)] for i in rng.permutation(len(own))]
 
 
 def _draw(rng: np.random.Generator, available: int, wanted: int) -> list[int]:

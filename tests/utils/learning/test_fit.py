@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from utils.errors import TrainingDataError, WeightsError
+from utils.evaluation.datasets import Sample
 from utils.learning import fit
 from utils.learning.features import FeatureStore
 from utils.learning.packing import Portrait
@@ -121,3 +123,15 @@ def test_a_run_that_began_elsewhere_is_not_taken_up(tmp_path):
     for other in (TrainingPlan(), TrainingPlan(start="v3", student_views=64)):
         with pytest.raises(TrainingDataError, match="began elsewhere"):
             fit.claim_run(tmp_path, [], other)
+
+
+def test_a_run_goes_on_however_the_paths_of_its_files_are_spelt(tmp_path, monkeypatch):
+    def sample(path: Path) -> Sample:
+        return Sample(path=path, kind=MediaKind.IMAGE, label=0, source="s", group="g", generator="-", split="train")
+
+    (tmp_path / "run" / "features").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    fit.claim_run(tmp_path / "run", [sample(tmp_path / "a.png")], TrainingPlan())
+    fit.claim_run(tmp_path / "run", [sample(Path("a.png"))], TrainingPlan())
+    with pytest.raises(TrainingDataError, match="other files or splits"):
+        fit.claim_run(tmp_path / "run", [sample(Path("b.png"))], TrainingPlan())
