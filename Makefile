@@ -81,22 +81,22 @@ quick-train: need-data setup ## The same in minutes, on small pictures and a sub
 	@$(PY) quick_train.py --data "$(DATA)" $(ARGS)
 
 poison-drill: venv ## Attack a copy of the version in use with poisoned feedback (about ten minutes)
-	@$(PY) -m utils.learning.drill $(ARGS)
+	@$(PY) -m benchmarks.poisoning $(ARGS)
 
 crash-drill: venv ## Kill training and promotion a hundred times and look what is left
-	@$(PY) -m utils.learning.crash_drill $(ARGS)
+	@$(PY) -m benchmarks.crash_test $(ARGS)
 
 scorecard: venv ## Figures and plots from the score file of the version in use (SCORES=FILE for another; DATA=FOLDER scores any files)
 	@$(PY) -m utils.evaluation.scorecard $(if $(SCORES),--scores "$(SCORES)") $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and H.264: make robustness DATA=data (ARGS="--per-class 60")
-	@$(PY) -m utils.evaluation.robustness --data "$(DATA)" $(ARGS)
+	@$(PY) -m benchmarks.robustness --data "$(DATA)" $(ARGS)
 
 compare: venv ## The gate beside single experts, their mean and (with DATA=data) a MesoNet-4, into docs/accuracy.md
-	@$(PY) -m utils.learning.compare $(if $(DATA),--data "$(DATA)") $(ARGS)
+	@$(PY) -m utils.training.compare $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--per-class 300")
-	@$(PY) -m utils.learning.audit --data "$(DATA)" --notes docs/leak_audit_notes.md $(ARGS)
+	@$(PY) -m benchmarks.leak_audit --data "$(DATA)" --notes docs/leak_audit_notes.md $(ARGS)
 
 contact-sheet: setup-dev ## Self-blends of a free photo for docs/images
 	@$(PY) -m benchmarks.contact_sheet $(ARGS)
@@ -105,7 +105,7 @@ kill-feedback: setup-dev ## Kill the writing of feedback at every step (ARGS="--
 	@$(PY) -m benchmarks.kill_feedback $(ARGS)
 
 feedback-rebuild: venv ## Make the database's feedback again from instance/feedback_log.jsonl
-	@$(PY) -m web_app.learning.rebuild $(ARGS)
+	@$(PY) -m web_app.feedback.rebuild $(ARGS)
 
 openapi: venv ## Write docs/openapi.json and docs/report.schema.json; refuses to take away what clients know (ARGS=--allow-breaks)
 	@$(PY) -m web_app.api.openapi_file $(ARGS)
@@ -118,7 +118,7 @@ early-check: need-data venv ## Whether the early answer changes a verdict on the
 	@$(PY) -m utils.detection.early_check "$(DATA)" $(ARGS)
 
 parity: need-data venv ## The served engine against torch in fp32 on labelled files: probabilities and AUC
-	@$(PY) -m utils.evaluation.parity --data "$(DATA)" $(ARGS)
+	@$(PY) -m benchmarks.parity --data "$(DATA)" $(ARGS)
 
 bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/performance.md)
 	@$(PY) -m benchmarks.bench $(ARGS)
@@ -126,7 +126,7 @@ bench: setup-dev weights ## What takes how long, side by side with a plain refer
 test-postgres: setup-dev weights ## The server's tests on PostgreSQL: TELLTALE_TEST_POSTGRES=postgresql+psycopg://user:word@host/db make test-postgres
 	@test -n "$(TELLTALE_TEST_POSTGRES)" || { echo "Name a server in TELLTALE_TEST_POSTGRES; its user must be allowed to make databases."; exit 2; }
 	@$(PY) -m pip install --disable-pip-version-check -q -r requirements-postgres.txt
-	@$(PY) -m pytest tests/web_app/test_postgres.py tests/web_app/jobs $(ARGS)
+	@$(PY) -m pytest tests/web_app/db/test_postgres.py tests/web_app/jobs $(ARGS)
 
 reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="uploads polling" for some, ARGS=--short)
 	@$(PY) -m benchmarks.reliability $(ARGS)
@@ -138,7 +138,7 @@ fuzz: setup-dev ## Fuzz every reader of foreign bytes for 60 s, with atheris if 
 	@$(PY) -m benchmarks.fuzz $(ARGS)
 
 check-store: venv ## Compare the stored files with the database, both ways (ARGS=--repair)
-	@$(PY) -m web_app.check $(ARGS)
+	@$(PY) -m web_app.storage.check $(ARGS)
 
 screenshots: setup-dev weights ## Pictures of every page for docs/images, with the real networks (needs Chromium)
 	@$(PY) -m benchmarks.screenshots $(ARGS)

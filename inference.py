@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from utils.config import DetectionSettings, Settings, load_settings
-from utils.detection.collect import Collected, check_readable, collect_files
-from utils.detection.file_bar import FileBar
-from utils.detection.listing import (
+from utils.detection.cli_files import Collected, check_readable, collect_files
+from utils.detection.cli_output import (
     FileResult,
     format_csv,
     format_json,
@@ -27,6 +26,7 @@ from utils.detection.listing import (
     printable,
     write_atomically,
 )
+from utils.detection.file_bar import FileBar
 from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
 from utils.log import configure_logging, get_logger
 
@@ -130,7 +130,7 @@ class DeepfakeDetector:
             paths: files, pictures and videos mixed.
             progress: called with the file, the stage and the fraction 0..1 of this file.
         """
-        from utils.detection.many import analyse_many
+        from utils.detection.batch import analyse_many
 
         for done in analyse_many(map(Path, paths), self.analyser, progress=progress):
             failure = done.error

@@ -2,7 +2,7 @@
 
     python train.py --data DATA [--run runs/first] [--name v2] [--activate]
 
-The work is done in `utils.learning.fit`; this file reads arguments. A stopped run goes on where it was when the same
+The work is done in `utils.training.fit`; this file reads arguments. A stopped run goes on where it was when the same
 command is given again.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from utils.learning.plan import NormsPlan, TrainingPlan
+    from utils.training.plan import NormsPlan, TrainingPlan
 
 EXPERTS = ("cnn", "resnext", "vit", "lstm")
 EXIT_FAILED = 3
@@ -140,7 +140,7 @@ def wanted_epochs(arguments: argparse.Namespace, expert: str) -> dict[str, int]:
 
 def adjusted_norms(plan: TrainingPlan, arguments: argparse.Namespace) -> NormsPlan:
     """The plan of the LayerNorms with what the command line overrides."""
-    from utils.learning.plan import NormsPlan
+    from utils.training.plan import NormsPlan
 
     norms = plan.norms or NormsPlan()
     wanted: dict[str, Any] = {"seed": arguments.seed, **wanted_epochs(arguments, "vit")}
@@ -164,8 +164,8 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     from utils.evaluation.datasets import read_samples
     from utils.evaluation.scorecard import scorecard_markdown
     from utils.faces.detector import CenterFaceDetector
-    from utils.learning.fit import train_all
     from utils.log import configure_logging
+    from utils.training.fit import train_all
     from utils.weights import set_current, weights_root
 
     def tell(line: str) -> None:
@@ -216,7 +216,7 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
 def main() -> int:
     """Entry point of the command."""
     arguments = build_parser().parse_args()
-    from utils.learning.plan import TrainingPlan
+    from utils.training.plan import TrainingPlan
 
     return run(arguments, TrainingPlan())
 

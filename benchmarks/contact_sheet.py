@@ -16,7 +16,7 @@ from skimage.data import astronaut
 
 from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import CenterFaceDetector
-from utils.learning.blending import blend_mask, self_blend
+from utils.training.blending import blend_mask, self_blend
 from utils.types import Pixels
 
 TILE, GAP, COLUMNS, QUALITY = 128, 4, 7, 82

@@ -24,11 +24,11 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
-from utils.learning import feedback_log
-from utils.learning.feedback_log import DecisionEntry, FeedbackEntry, read_feedback_log
-from web_app.db import Database, FeedbackRow, ReviewedMediumRow
-from web_app.learning import voices
-from web_app.migrations import migrate
+from utils.feedback import feedback_log
+from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, read_feedback_log
+from web_app.db.migrations import migrate
+from web_app.db.models import Database, FeedbackRow, ReviewedMediumRow
+from web_app.feedback import votes
 from web_app.paths import InstancePaths
 
 STEPS = ("before the line", "half a line", "line not synced", "line on the disk", "row not committed", "acknowledged")
@@ -58,7 +58,7 @@ def sha256_of(number: int) -> str:
 def arm(step: str) -> None:
     """Put the end of this process at a step of writing."""
     write = os.write
-    append, store = voices.append_feedback, voices._store
+    append, store = votes.append_feedback, votes._store
 
     def half(descriptor: int, line: bytes) -> NoReturn:
         write(descriptor, line[: len(line) // 2])
@@ -73,30 +73,30 @@ def arm(step: str) -> None:
         die()
 
     if step == "before the line":
-        voices.append_feedback = die
+        votes.append_feedback = die
     elif step == "half a line":
         feedback_log.os.write = half  # type: ignore[assignment]
     elif step == "line not synced":
         feedback_log.os.fsync = die
     elif step == "line on the disk":
-        voices.append_feedback = append_and_die
+        votes.append_feedback = append_and_die
     elif step == "row not committed":
-        voices._store = store_and_die
+        votes._store = store_and_die
 
 
 def act(action: str, number: int, moment: int, folder: Path) -> None:
     """Do one thing as the server does it."""
     paths, database = InstancePaths(folder), open_database(folder)
     if action == "withdraw":
-        voices.withdraw_voice(database, paths, sha256_of(number), "user")
+        votes.withdraw_voice(database, paths, sha256_of(number), "user")
     elif action == "decide":
         when = START + dt.timedelta(seconds=moment)
         decision = DecisionEntry(
             time=when, media_sha256=sha256_of(number), moderator_id="m", decision="accept", label="fake"
         )
-        voices.decide(database, paths, decision)
+        votes.decide(database, paths, decision)
     else:
-        voices.save_voice(database, paths, entry(number, "fake" if action == "change" else "real", moment))
+        votes.save_voice(database, paths, entry(number, "fake" if action == "change" else "real", moment))
 
 
 def open_database(folder: Path) -> Database:
@@ -129,7 +129,7 @@ def check(folder: Path, promised: dict[int, set[str | None]]) -> list[str]:
         promised: per medium the labels that may stand now, None for no voice.
     """
     database, paths = open_database(folder), InstancePaths(folder)
-    voices.reconcile(database, paths)
+    votes.reconcile(database, paths)
     log = read_feedback_log(paths.feedback_log)
     standing = {sha256: each.actual for (sha256, _), each in log.standing().items()}
     with database.read() as session:

@@ -19,7 +19,7 @@ from utils.config import load_settings
 from utils.detection.selftest import KNOWN_PAIR, write_picture
 from utils.errors import TelltaleError
 from utils.faces.detector import CenterFaceDetector
-from utils.learning.blending import blend_mask
+from utils.training.blending import blend_mask
 from utils.types import Floats, Pixels
 from utils.weights import weights_root
 
@@ -29,7 +29,7 @@ MASK_SEED = 2
 GAIN, OFFSET = (0.9070, 0.8848, 1.0799), (-9.614, -1.186, -0.276)
 SHARPEN, SHARPEN_SIGMA = 0.702, 1.437
 TURN_DEG, SCALE, SHIFT_PX = 0.352, 1.0004, (5.949, -3.499)
-"""What is done to the copy inside the mask; training draws such numbers at random (`utils.learning.blending`)."""
+"""What is done to the copy inside the mask; training draws such numbers at random (`utils.training.blending`)."""
 
 
 def make_pair(photograph: Pixels, landmarks: Floats) -> tuple[Pixels, Pixels]:

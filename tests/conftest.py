@@ -27,6 +27,8 @@ from utils.weights import publish_version, set_current
 hypothesis.settings.register_profile("telltale", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("telltale")  # a busy machine is slow, and a failure must come back on the next run
 
+pytest_plugins = ["tests.learning_fixtures"]
+
 BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
 
 

@@ -17,7 +17,7 @@ import pytest
 
 import inference
 from inference import DeepfakeDetector
-from utils.detection.collect import check_readable
+from utils.detection.cli_files import check_readable
 from utils.errors import ConfigError, MediaCorruptError, UnsupportedMediaError, WeightsMissingError
 from utils.types import (
     Box,
@@ -111,7 +111,7 @@ class FakePipeline(types.ModuleType):
 
 
 class Result(typing.NamedTuple):
-    """As `utils.detection.many.Analysed`, which the fake pipeline cannot import."""
+    """As `utils.detection.batch.Analysed`, which the fake pipeline cannot import."""
 
     path: Path
     report: Report | None
@@ -123,9 +123,9 @@ class Result(typing.NamedTuple):
 def pipeline(monkeypatch) -> FakePipeline:
     fake = FakePipeline()
     monkeypatch.setitem(sys.modules, "utils.detection.pipeline", fake)
-    many = types.ModuleType("utils.detection.many")
+    many = types.ModuleType("utils.detection.batch")
     many.analyse_many = fake.analyse_many  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "utils.detection.many", many)
+    monkeypatch.setitem(sys.modules, "utils.detection.batch", many)
     return fake
 
 

@@ -232,7 +232,7 @@ def test_compose_runs_web_and_worker_from_one_image_without_privileges():
         assert service["cap_drop"] == ["ALL"]
         assert service["read_only"] is True
         assert "instance:/app/instance" in service["volumes"]
-    assert services["worker"]["command"] == ["python", "-m", "web_app.jobs.worker"]
+    assert services["worker"]["command"] == ["python", "-m", "web_app.worker"]
     assert services["web"]["ports"] == ["127.0.0.1:5000:5000"]
     assert services["web"]["healthcheck"]["test"][:3] == ["CMD", "python", "-c"]
 

@@ -22,8 +22,8 @@ import quick_train
 import train
 from utils.config import load_settings
 from utils.detection.pipeline import analyse, load_analyser
-from utils.learning.blending import self_blend
-from utils.learning.plan import TrainingPlan, quick_plan, tiny_plan
+from utils.training.blending import self_blend
+from utils.training.plan import TrainingPlan, quick_plan, tiny_plan
 from utils.weights import set_current
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,7 +245,7 @@ def test_keyboard_stops_with_a_word_about_going_on(call, pictures, tmp_path, mon
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("utils.learning.fit.train_all", stop)
+    monkeypatch.setattr("utils.training.fit.train_all", stop)
     code, _, errors = call("--data", pictures, "--tiny", "--run", tmp_path / "run")
     assert code == 130
     assert "The same command goes on from here" in errors

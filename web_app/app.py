@@ -1,6 +1,6 @@
 """The web application: `create_app` builds it, `python web_app/app.py` serves it together with its worker.
 
-A production server such as gunicorn calls `wsgi()` and runs `python -m web_app.jobs.worker` beside it.
+A production server such as gunicorn calls `wsgi()` and runs `python -m web_app.worker` beside it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from utils.detection.choice import read_experts
 from utils.detection.precision import read_precision
 from utils.errors import ConfigError, WeightsError
 from utils.log import configure_logging
-from web_app import api, limits, login, metrics, problems, security, trace
-from web_app.live import blueprint as live_blueprint
+from web_app import api, errors
+from web_app.auth import identity, login, rate_limit
+from web_app.auth.prefix import PathPrefix, checked_prefix
+from web_app.observability import metrics, request_log
 from web_app.pages import SETTINGS_KEY
 from web_app.pages import blueprint as pages_blueprint
+from web_app.pages.live import blueprint as live_blueprint
+from web_app.pages.reference import blueprint as reference_blueprint
 from web_app.paths import PRIVATE
-from web_app.prefix import PathPrefix, checked_prefix
-from web_app.reference import blueprint as reference_blueprint
 from web_app.services import EXTENSION, Services
 
 EXIT_CONFIG = 2
@@ -54,12 +56,12 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     app.config[SETTINGS_KEY] = settings
     app.json.sort_keys = False  # type: ignore[attr-defined]
     parts = app.extensions[EXTENSION] = Services.build(settings, verify)
-    trace.install(app)
+    request_log.install(app)
     metrics.install(app, parts)
-    security.install(app, settings)
-    limits.install(app, settings)
+    identity.install(app, settings)
+    rate_limit.install(app, settings)
     login.install(app)
-    problems.install(app)
+    errors.install(app)
     api.register(app)
     app.register_blueprint(pages_blueprint)
     app.register_blueprint(live_blueprint)
@@ -90,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", help="address to listen on; [server] host by default")
     parser.add_argument("--port", type=int, help="port to listen on; [server] port by default")
     parser.add_argument("--config", type=Path, help="configuration file; config.ini by default")
-    parser.add_argument("--no-worker", action="store_true", help="serve only; run web_app.jobs.worker yourself")
+    parser.add_argument("--no-worker", action="store_true", help="serve only; run web_app.worker yourself")
     given = parser.parse_args(arguments)
     from web_app.serve import serve  # not needed by create_app and gunicorn
 

@@ -28,8 +28,8 @@ from utils.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from web_app.problems import MIME
-from web_app.security import HEADERS
+from web_app.auth.identity import HEADERS
+from web_app.errors import MIME
 
 HEADER_DEADLINE_S = 20.0
 SLOWEST_BYTES_PER_S = 4096  # a body may take its deadline and a second more for each of these

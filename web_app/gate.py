@@ -8,7 +8,7 @@ from utils.errors import BadRequestError, MediaTooLargeError, TelltaleError, Una
 from web_app.api import PREFIX, VERSIONED_PREFIX
 from web_app.api.parse import MAX_JSON_BYTES
 from web_app.api.routes import UPLOAD, UPLOADS, Route
-from web_app.security import SESSION_COOKIE
+from web_app.auth.identity import SESSION_COOKIE
 from web_app.services import Services
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})

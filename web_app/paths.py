@@ -51,7 +51,7 @@ class InstancePaths:
 
     @property
     def golden(self) -> Path:
-        """The user's own golden sets, as `python -m utils.learning.golden add` makes them."""
+        """The user's own golden sets, as `python -m utils.feedback.golden add` makes them."""
         return self.instance / "golden"
 
     @property

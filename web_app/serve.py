@@ -25,7 +25,7 @@ from web_app.gate import HeaderGate
 from web_app.jobs.supervisor import Supervisor, worker_command
 from web_app.paths import PRIVATE
 from web_app.services import EXTENSION, WAITING_SLOTS, Services
-from web_app.uploads import MULTIPART_OVERHEAD
+from web_app.storage.upload import MULTIPART_OVERHEAD
 
 SHORT_REQUEST_THREADS = 16  # beside the threads that may sleep until a job ends
 CONNECTIONS = 1000
@@ -52,7 +52,7 @@ def serve(
         settings: the whole configuration; the worker gets the same.
         with_worker: start and supervise a worker process.
         verify: see `create_app`.
-        command: starts the worker; None takes `web_app.jobs.worker`.
+        command: starts the worker; None takes `web_app.worker`.
 
     Returns:
         The exit code: 0 after a clean end, 1 if the address cannot be listened on.
@@ -126,7 +126,7 @@ def _listen(app: Any, parts: Services) -> Any:
         recv_bytes=RECEIVE_BYTES,
         inbuf_overflow=INPUT_IN_MEMORY_BYTES,
         asyncore_use_poll=True,  # select() cannot watch descriptors above 1023
-        clear_untrusted_proxy_headers=False,  # web_app.network looks at them and then drops them
+        clear_untrusted_proxy_headers=False,  # web_app.auth.network looks at them and then drops them
         ident="telltale",
     )
     gate = HeaderGate(parts, api_routes())

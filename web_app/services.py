@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from flask import current_app
 
 from utils.config import Settings
-from web_app.consistency import sweep_without_row
-from web_app.db import Database
+from web_app.auth.secret import load_secret
+from web_app.db.migrations import migrate
+from web_app.db.models import Database
+from web_app.integrations.http_client import Rules
 from web_app.jobs.queue import JobQueue
-from web_app.migrations import migrate
-from web_app.ops import WeightsCheck
-from web_app.outbound import Rules
+from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
-from web_app.secret import load_secret
-from web_app.store import MediaStore
+from web_app.storage.consistency import sweep_without_row
+from web_app.storage.files import MediaStore
 
 EXTENSION = "telltale"
 READERS = 2  # videos that are looked through at the same time before they are handed out

@@ -18,7 +18,7 @@ from benchmarks.bench.reference import ReferencePipeline
 from benchmarks.bench.timing import Row, compare, rows_of
 from models.ensemble_model import IMAGE_EXPERTS
 from models.registry import get_card, prepare
-from utils.detection.many import analyse_many
+from utils.detection.batch import analyse_many
 from utils.detection.pipeline import Analyser, analyse, load_analyser
 from utils.faces.crops import crop_for_networks
 from utils.media import decode_media

@@ -18,10 +18,10 @@ from werkzeug.datastructures import Headers
 
 from benchmarks.hostile import seeds
 from utils.config import load_settings
-from utils.detection.listing import FileResult, format_csv, format_json, format_json_line, format_table
+from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
 from utils.errors import BadRequestError, ConfigError, MediaError, TelltaleError
-from utils.learning.feedback_log import read_feedback_log
-from utils.media.answer import (
+from utils.feedback.feedback_log import read_feedback_log
+from utils.media.child_protocol import (
     BrokenAnswerError,
     Expected,
     read_answer,
@@ -30,15 +30,15 @@ from utils.media.answer import (
     write_error,
     write_frames,
 )
-from utils.media.boxes import edit_count
-from utils.media.endings import ends_early
 from utils.media.headers import read_header
 from utils.media.limits import Facts, MediaLimits
+from utils.media.mp4 import edit_count
 from utils.media.sniff import FORMATS, sniff
+from utils.media.truncation import ends_early
 from utils.types import Frame, MediaKind
-from web_app.bare import bare_parts
-from web_app.bare.parts import Content
-from web_app.uploads import display_name
+from web_app.storage.clean import bare_parts
+from web_app.storage.clean.parts import Content
+from web_app.storage.upload import display_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = MediaLimits(max_megapixels=0.1, min_side_px=8, max_duration_s=60.0)
@@ -188,8 +188,8 @@ def upload_body(data: bytes) -> None:
     from flask import Request
     from werkzeug.test import EnvironBuilder
 
-    from web_app.store import MediaStore
-    from web_app.uploads import receive_upload
+    from web_app.storage.files import MediaStore
+    from web_app.storage.upload import receive_upload
 
     folder = _scratch() / "uploads"
     folder.mkdir(exist_ok=True)

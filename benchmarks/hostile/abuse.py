@@ -20,7 +20,7 @@ import json, os, signal, struct, sys, time, types
 sys.path.insert(0, {str(sandbox.ROOT)!r})
 sys.modules["utils.media"] = types.ModuleType("utils.media")  # without its imports, which only take time here
 sys.modules["utils.media"].__path__ = [{str(sandbox.ROOT / "utils" / "media")!r}]
-from utils.media.confine import confine
+from utils.media.sandbox_limits import confine
 
 def send(height, width, count=1):
     frames = [[height, width, 0.0]] * count

@@ -13,7 +13,7 @@ from utils.config import Settings, load_settings
 from utils.media import decode_media, sandbox_level
 from utils.types import Outcome, Report, Verdict
 from web_app.jobs.runner import Progress, run_worker
-from web_app.jobs.worker import end_with_parent, stop_on_signals
+from web_app.worker import end_with_parent, stop_on_signals
 
 
 def decode_only(settings: Settings, path: Path, progress: Progress) -> Report:

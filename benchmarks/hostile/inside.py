@@ -15,8 +15,8 @@ import numpy as np
 
 from utils.config import MediaSettings, SandboxSettings
 from utils.media import sandbox
-from utils.media.confine import PROTECTIONS
-from utils.media.prepared import PreparedDecoders
+from utils.media.fork_server import PreparedDecoders
+from utils.media.sandbox_limits import PROTECTIONS
 
 FILES = frozenset(("landlock", "no_new_files", "syscall_filter"))
 PATHS = frozenset(("landlock", "syscall_filter"))
@@ -77,7 +77,8 @@ _CODE = """
 import ctypes, errno, json, mmap, os, resource, socket, sys, threading
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from utils.media import child, confine, images
+from utils.media import child, images
+from utils.media import sandbox_limits
 from utils.media.limits import Facts
 from utils.types import Frame
 
@@ -106,10 +107,10 @@ def decode_image(untrusted, limits):
     return Frame(0, 0.0, pixels), Facts(96, 96)
 
 images.decode_image = decode_image
-confine.PROTECTIONS = tuple(name for name in confine.PROTECTIONS if name in asked["protections"])
+sandbox_limits.PROTECTIONS = tuple(name for name in sandbox_limits.PROTECTIONS if name in asked["protections"])
 """
 _SPAWNED = _CODE + "child.main(sys.argv[2])"
-_FORKED = _CODE + "from utils.media.forking import main\nmain(sys.argv[2])"
+_FORKED = _CODE + "from utils.media.fork_main import main\nmain(sys.argv[2])"
 
 
 def attack_from_inside(

@@ -38,7 +38,7 @@ from benchmarks.reliability.common import (
     workspace,
 )
 from utils.config import Settings, StorageSettings
-from utils.learning.feedback_log import read_feedback_log
+from utils.feedback.feedback_log import read_feedback_log
 from utils.weights import current_name, list_versions, publish_version, set_current
 from web_app.paths import InstancePaths
 

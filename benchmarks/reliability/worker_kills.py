@@ -15,11 +15,11 @@ from pathlib import Path
 
 from benchmarks.reliability.common import STAND_IN, Figure, main, make_settings, photo, query, workspace
 from utils.config import Settings
-from web_app.detections import add_detection
 from web_app.jobs.supervisor import RestartPolicy, Supervisor
 from web_app.paths import InstancePaths
 from web_app.services import Services
-from web_app.uploads import Upload
+from web_app.storage.detections import add_detection
+from web_app.storage.upload import Upload
 
 WORKERS = 2
 LONGEST_LIFE_S = 2.0  # of a worker between its first sign of life and its end

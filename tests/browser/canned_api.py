@@ -21,7 +21,7 @@ from tests.browser.canned_reports import REPORTS, canned_closeup
 from tests.browser.media import make_heatmap
 from utils.config import MediaSettings, Settings
 from utils.errors import MediaCorruptError, NotFoundError, RateLimitError, TelltaleError
-from web_app import security
+from web_app.auth import identity
 from web_app.pages import SETTINGS_KEY, blueprint
 
 api = Blueprint("canned", __name__, url_prefix="/api")
@@ -265,7 +265,7 @@ def create_canned_app(job_s: float = 0.3) -> Flask:
     app = Flask("web_app")
     app.config[SETTINGS_KEY] = Settings(media=MediaSettings(max_file_mb=2))
     app.config["DESK"] = Desk(job_s)
-    security.install(app, app.config[SETTINGS_KEY])
+    identity.install(app, app.config[SETTINGS_KEY])
     app.register_blueprint(blueprint)
     app.register_blueprint(api)
 

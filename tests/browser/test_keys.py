@@ -15,7 +15,7 @@ from tests.browser.test_server import canned_analyse
 from tests.web_app.helpers import accept_weights, make_settings, running_worker
 from utils.config import SecuritySettings
 from web_app.app import create_app
-from web_app.keys import create_key
+from web_app.auth.keys import create_key
 from web_app.services import EXTENSION, Services
 
 Open = Callable[..., Any]

@@ -12,8 +12,8 @@ import pytest
 from flask import Flask
 
 from tests.browser.test_axe import violations_in_all_looks
+from tests.web_app.feedback.hand_in import hand_in_worker, say, wait_for_state
 from tests.web_app.helpers import accept_weights, make_settings
-from tests.web_app.learning.hand_in import hand_in_worker, say, wait_for_state
 from utils.config import LearningSettings, WeightsSettings
 from utils.weights import publish_version, set_current
 from web_app.app import create_app

@@ -18,7 +18,7 @@ from benchmarks.hostile.disguises import disguises, references
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import MediaError, UnsupportedMediaError
 from utils.media import decode_media
-from web_app.store import MediaStore
+from web_app.storage.files import MediaStore
 
 NAMES = sorted(disguises("/x", "http://x/"))
 REFERENCES = sorted(references("/x", "http://x/"))

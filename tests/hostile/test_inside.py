@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.hostile.inside import ATTACKS, attack_from_inside
 from utils.media import sandbox_level
-from utils.media.prepared import PreparedDecoders
+from utils.media.fork_server import PreparedDecoders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux confines the decoder this far")
 

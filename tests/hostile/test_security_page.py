@@ -43,7 +43,7 @@ def test_every_row_names_a_test_or_says_why_there_is_none() -> None:
 
 def test_the_page_lists_every_format_and_ending() -> None:
     from utils.media.sniff import FORMATS
-    from web_app.uploads import EXTENSIONS
+    from web_app.storage.upload import EXTENSIONS
 
     kinds = {
         row.split("|")[1].strip(): row for row in PAGE.splitlines() if row.startswith(("| picture |", "| video |"))
@@ -58,6 +58,6 @@ def test_the_page_lists_every_format_and_ending() -> None:
 
 
 def test_the_protections_are_all_explained() -> None:
-    from utils.media.confine import PROTECTIONS
+    from utils.media.sandbox_limits import PROTECTIONS
 
     assert [name for name in PROTECTIONS if f"`{name}`" not in PAGE] == []

@@ -19,7 +19,7 @@ from utils.config import Settings
 from utils.detection.pipeline import load_analyser
 from utils.errors import WeightsError
 from utils.weights import CHECKSUMS, CURRENT, set_current
-from web_app.learning.served import ServedVersion
+from web_app.feedback.model_handle import ServedVersion
 
 FILE = "cnn.safetensors"
 

@@ -10,9 +10,9 @@ import sys
 
 from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
-from web_app.jobs.guard import EXIT_RECYCLED
+from web_app.jobs.retry import EXIT_RECYCLED
 from web_app.jobs.runner import run_worker
-from web_app.jobs.worker import end_with_parent, stop_on_signals
+from web_app.worker import end_with_parent, stop_on_signals
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--worker-id")

@@ -16,7 +16,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.web_app.postgres import database_url
+from tests.web_app.db.postgres import database_url
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
 from utils.errors import MediaCorruptError
 from utils.types import (

@@ -13,7 +13,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 
 from tests.web_app.helpers import make_settings, media_bytes, running_worker
-from tests.web_app.test_outbound import serving
+from tests.web_app.integrations.test_http_client import serving
 from utils.config import Settings
 from web_app.client import ApiError, DeepfakeClient
 

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE, expert_card
 from models.ensemble_model import Ensemble
 from utils.base_weights import FACE_FILE, file_sha256
+from utils.detection.bf16_exclusions import mark_precise, pixel_side, running_sum
 from utils.detection.engine import BATCH, LSTM_COLUMN
 from utils.detection.gate import NumericGate
-from utils.detection.keep_precise import mark_precise, pixel_side, running_sum
-from utils.detection.openvino_core import cpu_has_bf16
 from utils.detection.openvino_engine import OpenVinoEngine
+from utils.detection.openvino_runtime import cpu_has_bf16
 from utils.detection.parity import TOLERANCE, difference, parity_crops
 from utils.detection.precision import PRECISIONS, ladder, read_precision
 from utils.detection.quantisation import Ranges, quantise, ranges_file, read_ranges

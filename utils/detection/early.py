@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from models.cards import EXPERT_NAMES, MIN_SEQUENCE
-from utils.detection.distinct import distinct
 from utils.detection.engine import LSTM_COLUMN, BatchedEngine, Engine, TrackScores
 from utils.detection.gate import NumericGate
+from utils.detection.unique_crops import distinct
 from utils.detection.verdict import outcome_of, sigmoid
 from utils.log import get_logger
 from utils.types import Floats, Pixels

@@ -26,7 +26,7 @@ import numpy as np
 
 from models.cards import EXPERT_NAMES, MIN_SEQUENCE
 from utils.config import load_settings
-from utils.detection.collect import collect_files
+from utils.detection.cli_files import collect_files
 from utils.detection.early import (
     FORMAT,
     MIN_ITEMS,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from models.cards import EXPERT_NAMES, MIN_SEQUENCE
-from utils.detection.distinct import distinct
 from utils.detection.gate import NumericGate
+from utils.detection.unique_crops import distinct
 from utils.types import Floats, Pixels
 
 if TYPE_CHECKING:

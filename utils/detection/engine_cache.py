@@ -21,7 +21,7 @@ from typing import Any
 
 from utils.base_weights import VIT_SHA256, file_sha256
 from utils.config import Settings
-from utils.detection.openvino_core import cpu_has_bf16, cpu_name, openvino_version
+from utils.detection.openvino_runtime import cpu_has_bf16, cpu_name, openvino_version
 from utils.detection.quantisation import ranges_file
 from utils.errors import WeightsError
 from utils.log import get_logger

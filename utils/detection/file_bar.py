@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from utils.detection.listing import printable
+from utils.detection.cli_output import printable
 
 
 class FileBar:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from models.cards import NetworkCard
-from utils.detection.openvino_core import compile_graph
+from utils.detection.openvino_runtime import compile_graph
 from utils.types import Floats, Pixels
 
 

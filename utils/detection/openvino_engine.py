@@ -18,7 +18,7 @@ from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
 from utils.detection.engine import BatchedEngine
 from utils.detection.gate import NumericGate
 from utils.detection.inputs import InputMaker
-from utils.detection.openvino_core import compile_graph
+from utils.detection.openvino_runtime import compile_graph
 from utils.types import Floats, Pixels
 
 if TYPE_CHECKING:

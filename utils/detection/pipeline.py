@@ -24,11 +24,11 @@ from utils.detection.choice import known_experts, read_experts
 from utils.detection.early import Band, EarlyScorer, load_early
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
-from utils.detection.lookout import Lookout, Progress
 from utils.detection.precision import format_precisions
 from utils.detection.verdict import NOT_FOR_PHOTOS, SKIPPED, TOO_SHORT, decide, no_face_verdict, sigmoid
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
+from utils.faces.search import Lookout, Progress
 from utils.media import PreparedDecoders, decode_media, prepared_decoders
 from utils.types import (
     Box,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from utils.detection.openvino_core import compile_graph
+from utils.detection.openvino_runtime import compile_graph
 from utils.errors import WeightsCorruptError
 from utils.types import Floats
 from utils.weights import Version

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.detection.collect import check_readable
+from utils.detection.cli_files import check_readable
 from utils.detection.verdict import sigmoid
 from utils.errors import MediaUnreadableError
 from utils.types import Frame, Media, MediaInfo, MediaKind

@@ -144,7 +144,7 @@ def check_decoders(settings: Settings, scratch: Path) -> Iterator[Check]:
 def check_sandbox() -> Check:
     """Which protections the decoding child has on this machine; none at all is a failure."""
     from utils.media import sandbox_level
-    from utils.media.confine import PROTECTIONS
+    from utils.media.sandbox_limits import PROTECTIONS
 
     try:
         active = sandbox_level()

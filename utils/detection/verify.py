@@ -16,7 +16,7 @@ from typing import Any
 
 from utils.base_weights import file_sha256
 from utils.config import Settings, load_settings
-from utils.detection.collect import check_readable
+from utils.detection.cli_files import check_readable
 from utils.detection.precision import format_precisions
 from utils.errors import ReportError, WeightsMissingError
 from utils.types import Report

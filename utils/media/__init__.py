@@ -4,7 +4,7 @@
 (`images`, `video`) are imported by that child and by the training code, never by a web process.
 """
 
-from utils.media.prepared import PreparedDecoders
+from utils.media.fork_server import PreparedDecoders
 from utils.media.sandbox import decode_media, prepared_decoders, sandbox_level
 from utils.media.sniff import MediaFormat, sniff
 

@@ -10,9 +10,9 @@ import os
 from typing import Any, BinaryIO
 
 from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError
-from utils.media import answer
-from utils.media.confine import confine
+from utils.media import child_protocol
 from utils.media.limits import MediaLimits
+from utils.media.sandbox_limits import confine
 from utils.media.sniff import FORMATS
 from utils.types import MediaKind
 
@@ -25,11 +25,15 @@ def main(request_text: str) -> None:
     try:
         _serve(request, out)
     except TelltaleError as error:
-        answer.write_error(out, error)
+        child_protocol.write_error(out, error)
     except MemoryError:
-        answer.write_error(out, DecoderLimitError(f"Decoding needs more than {request['memory_mb']} MB of memory."))
+        child_protocol.write_error(
+            out, DecoderLimitError(f"Decoding needs more than {request['memory_mb']} MB of memory.")
+        )
     except Exception as error:  # noqa: BLE001 - reported to the parent, which knows the user
-        answer.write_error(out, DecoderCrashedError(f"The decoder failed with {type(error).__name__}: {error}."))
+        child_protocol.write_error(
+            out, DecoderCrashedError(f"The decoder failed with {type(error).__name__}: {error}.")
+        )
     out.flush()
     os._exit(0)  # no clean-up code of libraries runs after untrusted data
 
@@ -41,7 +45,7 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
         load_codecs(container.kind)
     level = confine(request["memory_mb"] * 1_000_000, request["cpu_s"])
     if container is None:
-        answer.write_level(out, level)
+        child_protocol.write_level(out, level)
         return
     limits = MediaLimits(*request["limits"])
     with os.fdopen(0, "rb", closefd=False) as untrusted_file:
@@ -54,9 +58,13 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
             from utils.media import video
 
             frames, facts = video.decode_video(
-                untrusted_file, request["frames"], limits, container, lambda frame: answer.write_ahead(out, frame)
+                untrusted_file,
+                request["frames"],
+                limits,
+                container,
+                lambda frame: child_protocol.write_ahead(out, frame),
             )
-    answer.write_frames(out, frames, facts, ahead=not is_image)
+    child_protocol.write_frames(out, frames, facts, ahead=not is_image)
 
 
 def load_codecs(kind: str) -> None:

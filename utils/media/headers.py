@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from utils.errors import DecoderLimitError
-from utils.media.boxes import edit_count
 from utils.media.limits import MediaLimits
+from utils.media.mp4 import edit_count
 
 MAX_FRAMES = 1000
 """Frames of an animated picture; only the first is analysed, but a decoder looks at all of them."""

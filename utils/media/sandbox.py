@@ -29,11 +29,11 @@ from typing import BinaryIO, Protocol, TypeVar, cast
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderCrashedError, DecoderLimitError, MediaError, MediaTooLargeError, NotFoundError
 from utils.log import get_logger
-from utils.media.answer import BrokenAnswerError, Expected, read_answer, read_level
-from utils.media.confine import PROTECTIONS
+from utils.media.child_protocol import BrokenAnswerError, Expected, read_answer, read_level
+from utils.media.fork_server import PreparedDecoders
 from utils.media.headers import check_header
 from utils.media.limits import MediaLimits
-from utils.media.prepared import PreparedDecoders
+from utils.media.sandbox_limits import PROTECTIONS
 from utils.media.sniff import SNIFF_BYTES, sniff
 from utils.types import Frame, Media, MediaInfo, MediaKind
 

@@ -19,10 +19,10 @@ import av
 import numpy as np
 
 from utils.errors import MediaCorruptError, UnsupportedMediaError
-from utils.media.endings import ends_early
 from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.media.packets import Scan, clock, opened, packets_of, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
+from utils.media.truncation import ends_early
 from utils.types import Frame, MediaKind, Pixels
 
 OnFrame = Callable[[Frame], None]

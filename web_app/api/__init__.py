@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response, request
 from web_app.api.conditional import conditional_json
 from web_app.api.openapi import openapi_document
 from web_app.api.routes import Route, all_routes
-from web_app.security import require_scope
+from web_app.auth.identity import require_scope
 
 PREFIX = "/api"
 VERSIONED_PREFIX = "/api/v1"

@@ -10,15 +10,15 @@ import sqlalchemy as sa
 from flask import Response, jsonify, request, url_for
 
 from utils.errors import NotFoundError, TelltaleError
-from web_app import security
 from web_app.api import present
 from web_app.api.conditional import conditional_json
 from web_app.api.detect import wish_of
-from web_app.db import BatchRow, DetectionRow, JobRow, JobState
-from web_app.detections import queue_upload
-from web_app.limits import count_upload
+from web_app.auth import identity
+from web_app.auth.rate_limit import count_upload
+from web_app.db.models import BatchRow, DetectionRow, JobRow, JobState
 from web_app.services import Services, services
-from web_app.uploads import Refused, receive_batch
+from web_app.storage.detections import queue_upload
+from web_app.storage.upload import Refused, receive_batch
 
 DELETED = "deleted"
 
@@ -26,7 +26,7 @@ DELETED = "deleted"
 def create_batch() -> Response:
     """Analyse several files: 202 with one entry per part `file`, in their order; a refused one stops no other."""
     parts = services()
-    owner = security.caller().id
+    owner = identity.caller().id
     wish = wish_of(request, parts, with_key=False)
     with parts.database.read() as session:
         parts.queue.require_room(session)
@@ -60,7 +60,7 @@ def get_batch(id: str) -> Response:
     parts = services()
     with parts.database.read() as session:
         batch = session.scalar(sa.select(BatchRow).where(BatchRow.public_id == id))
-    if batch is None or not security.caller().owns(batch.client_id):
+    if batch is None or not identity.caller().owns(batch.client_id):
         raise NotFoundError("There is no batch with this id.")
     return conditional_json(_present(parts, batch))
 

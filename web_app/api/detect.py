@@ -12,15 +12,15 @@ from flask import Request, Response, jsonify, request
 
 from utils.errors import BadRequestError, JobCancelledError, UnavailableError
 from utils.types import MediaKind
-from web_app import security
 from web_app.api import present
-from web_app.db import DetectionRow, JobState, utc_now
-from web_app.detections import Queued, delete_detection, find_detection, queue_upload
-from web_app.ops import current_version
-from web_app.problems import error_of
-from web_app.reuse import Wish, check_key, conditions_of
+from web_app.auth import identity
+from web_app.db.models import DetectionRow, JobState, utc_now
+from web_app.errors import error_of
+from web_app.observability.health import current_version
 from web_app.services import Services, services
-from web_app.uploads import Upload, receive_upload
+from web_app.storage.detections import Queued, delete_detection, find_detection, queue_upload
+from web_app.storage.idempotency import Wish, check_key, conditions_of
+from web_app.storage.upload import Upload, receive_upload
 
 MAX_WAIT_S = 120.0  # a longer wait holds a connection that proxies cut anyway
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
@@ -55,7 +55,7 @@ def _detect(accepted: MediaKind | None) -> Response:
     with parts.database.read() as session:
         parts.queue.require_room(session)  # before the body is read; asked again when the row is written
     upload = receive_upload(request, parts.store, accepted)
-    return answer_upload(parts, upload, security.caller().id, wish, asked_s)
+    return answer_upload(parts, upload, identity.caller().id, wish, asked_s)
 
 
 def wish_of(request: Request, parts: Services, *, with_key: bool = True) -> Wish:

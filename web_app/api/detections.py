@@ -9,29 +9,29 @@ from flask import Response, current_app, request
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
-from web_app import security
 from web_app.api import present
 from web_app.api.conditional import conditional_json
 from web_app.api.parse import parse_query
 from web_app.api.schemas import HistoryFilter, HistoryQuery
-from web_app.db import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow
-from web_app.detections import delete_detection, find_detection
-from web_app.handing_out import hand_out
-from web_app.learning import voices
+from web_app.auth import identity
+from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow
+from web_app.feedback import votes
 from web_app.services import services
+from web_app.storage.detections import delete_detection, find_detection
+from web_app.storage.media import hand_out
 
 
 def get_history() -> Response:
     """Your analyses, newest first, a page at a time; those of everybody for an administrator."""
     parts = services()
     query = parse_query(HistoryQuery, request.args)
-    asking = security.caller()
+    asking = identity.caller()
     wanted = matching(query, asking)
     page = wanted.order_by(JobRow.id.desc()).offset((query.page - 1) * query.per_page).limit(query.per_page)
     with parts.database.read() as session:
         total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
         rows = session.scalars(page).all()
-        own = voices.find_voices(session, {row.media.sha256 for row in rows}, asking.id)
+        own = votes.find_voices(session, {row.media.sha256 for row in rows}, asking.id)
         items = [
             present.history_item(
                 row, own.get(row.media.sha256), has_thumbnail=parts.store.thumbnail(row.media.stored_name).is_file()
@@ -41,7 +41,7 @@ def get_history() -> Response:
     return conditional_json({"items": items, "page": query.page, "per_page": query.per_page, "total": total})
 
 
-def matching(query: HistoryFilter, asking: security.Caller) -> sa.Select[DetectionRow]:
+def matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[DetectionRow]:
     """The analyses that a caller sees and the filters choose, joined with their jobs and media, in no order."""
     wanted = sa.select(DetectionRow).join(DetectionRow.job).join(DetectionRow.media)
     wanted = wanted.where(DetectionRow.expires_at.is_(None))  # those with an end are not to be kept
@@ -63,7 +63,7 @@ def matching(query: HistoryFilter, asking: security.Caller) -> sa.Select[Detecti
 def get_detection(id: str) -> Response:
     """The report of a finished analysis, with its name and this client's feedback."""
     parts = services()
-    client = security.caller().id
+    client = identity.caller().id
     with parts.database.read() as session:
         row = require_detection(session, id)
         require_done(row)
@@ -100,7 +100,7 @@ def require_detection(session: Session, public_id: str) -> DetectionRow:
         NotFoundError: there is none, or it is somebody else's, which nobody needs to know.
     """
     row = find_detection(session, public_id)
-    if row is None or not security.caller().owns(row.client_id):
+    if row is None or not identity.caller().owns(row.client_id):
         raise NotFoundError("There is no analysis with this id.")
     return row
 
@@ -117,4 +117,4 @@ def require_done(row: DetectionRow) -> None:
 
 def find_voice(session: Session, row: DetectionRow, client_id: str) -> FeedbackRow | None:
     """What this client last said about a detection's medium."""
-    return voices.find_voice(session, row.media.sha256, client_id)
+    return votes.find_voice(session, row.media.sha256, client_id)

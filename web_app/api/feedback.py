@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from flask import Response, current_app, jsonify, request
 
 from utils.errors import FeedbackError, NotFoundError
-from utils.learning.feedback_log import FeedbackEntry
+from utils.feedback.feedback_log import FeedbackEntry
 from utils.types import Outcome
-from web_app import security
 from web_app.api import present
 from web_app.api.detections import require_detection, require_done
 from web_app.api.parse import parse_json
 from web_app.api.schemas import FeedbackRequest
-from web_app.db import DetectionRow, utc_now
-from web_app.learning.voices import save_voice, withdraw_voice
+from web_app.auth import identity
+from web_app.db.models import DetectionRow, utc_now
+from web_app.feedback.votes import save_voice, withdraw_voice
 from web_app.services import services
 
 OPPOSITE = {Outcome.REAL: Outcome.FAKE, Outcome.FAKE: Outcome.REAL}
@@ -28,7 +28,7 @@ def give_feedback() -> Response:
     """Say whether a verdict was right. A second voice of the same user on the same medium replaces the first."""
     parts = services()
     said = parse_json(FeedbackRequest, request)
-    asking = security.caller()
+    asking = identity.caller()
     with parts.database.read() as session:
         row = require_detection(session, said.id)
     require_done(row)
@@ -66,7 +66,7 @@ def withdraw_feedback(id: str) -> Response:
     if not SHA256.fullmatch(id):
         with parts.database.read() as session:
             media_sha256 = require_detection(session, id).media.sha256
-    if not withdraw_voice(parts.database, parts.paths, media_sha256, security.caller().id):
+    if not withdraw_voice(parts.database, parts.paths, media_sha256, identity.caller().id):
         raise NotFoundError("You have given no feedback on this medium.")
     return current_app.response_class(status=204)
 

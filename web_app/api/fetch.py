@@ -1,4 +1,4 @@
-"""Analysing a file from the internet: fetched under the rules of `web_app/outbound.py`, then like any upload."""
+"""Analysing a file from the internet: fetched under the rules of `integrations/http_client.py`, then like an upload."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from urllib.parse import unquote, urlsplit
 from flask import Response, request
 
 from utils.errors import FetchError, NotAvailableError, UnavailableError
-from web_app import security
 from web_app.api.detect import answer_upload, asked_wait_s, waiting_slot, wish_of
 from web_app.api.parse import parse_json
 from web_app.api.schemas import UrlRequest
-from web_app.outbound import open_url
+from web_app.auth import identity
+from web_app.integrations.http_client import open_url
 from web_app.services import Services, services
-from web_app.store import too_large
-from web_app.uploads import Upload, display_name, name_notices
+from web_app.storage.files import too_large
+from web_app.storage.upload import Upload, display_name, name_notices
 
 CHUNK_BYTES = 64 * 1024
 ACCEPT = {"Accept": "image/jpeg, image/png, image/webp, video/*"}
@@ -34,14 +34,14 @@ def detect_url() -> Response:
         if not free:
             raise UnavailableError("Too many requests are waiting.", retry_after_s=5)
         upload = fetch(said.url, parts)
-    return answer_upload(parts, upload, security.caller().id, wish, asked_s)
+    return answer_upload(parts, upload, identity.caller().id, wish, asked_s)
 
 
 def fetch(untrusted_url: str, parts: Services) -> Upload:
     """Bring the file behind a URL into the store.
 
     Raises:
-        AddressRefusedError: see `web_app.outbound.check_url`.
+        AddressRefusedError: see `web_app.integrations.http_client.check_url`.
         FetchError: it could not be fetched, or not in time.
         MediaTooLargeError: it is above the limit.
         UnsupportedMediaError: its content is of no kind we read.

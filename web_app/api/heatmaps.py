@@ -8,17 +8,17 @@ from flask import Response, current_app, jsonify, request, send_file, url_for
 from sqlalchemy.orm import Session
 
 from utils.errors import NotFoundError
-from web_app import security
 from web_app.api import present
 from web_app.api.detections import require_detection
 from web_app.api.page_schemas import FaceQuery, HeatmapQuery
 from web_app.api.parse import parse_query
-from web_app.closeups import find_closeup, heatmap_png, request_closeup, require_face
-from web_app.db import CloseupRow, JobState
+from web_app.auth import identity
+from web_app.db.models import CloseupRow, JobState
+from web_app.errors import error_of
 from web_app.jobs.queue import JobQueue
-from web_app.problems import error_of
 from web_app.services import services
-from web_app.store import THUMBNAIL_MIME
+from web_app.storage.explanations import find_closeup, heatmap_png, request_closeup, require_face
+from web_app.storage.files import THUMBNAIL_MIME
 
 CACHE = "private, max-age=31536000, immutable"  # a heatmap never changes; with its analysis its address is gone
 
@@ -70,7 +70,7 @@ def get_thumbnail(id: str) -> Response:
 
 
 def _picture(answer: Response) -> Response:
-    answer.headers["Content-Security-Policy"] = security.MEDIA_POLICY
+    answer.headers["Content-Security-Policy"] = identity.MEDIA_POLICY
     answer.headers["Cache-Control"] = CACHE
     return answer
 

@@ -12,9 +12,9 @@ from utils.errors import ConflictError, NotFoundError
 from web_app.api import present
 from web_app.api.detect import waiting_slot
 from web_app.api.detections import require_detection
-from web_app.db import JobState
+from web_app.auth.identity import caller
+from web_app.db.models import JobState
 from web_app.jobs.status import find_open_job
-from web_app.security import caller
 from web_app.services import Services, services
 
 LOOK_S = 0.2  # as often as a worker notes progress

@@ -6,18 +6,18 @@ from flask import Response, jsonify, request, url_for
 from sqlalchemy.orm import Session
 
 from utils.errors import NotFoundError
-from utils.learning.promotion import serving
+from utils.feedback.versions import serving
 from utils.weights import weights_root
-from web_app import security
 from web_app.api import present
 from web_app.api.learning_schemas import RollbackRequest
 from web_app.api.parse import parse_json
-from web_app.db import JobRow, JobState
+from web_app.auth import identity
+from web_app.db.models import JobRow, JobState
+from web_app.errors import error_of
+from web_app.feedback.stats import learning_stats
+from web_app.feedback.training import request_training
+from web_app.feedback.versions import list_versions, roll_back
 from web_app.jobs.queue import TRAIN
-from web_app.learning.stats import learning_stats
-from web_app.learning.training import request_training
-from web_app.learning.versions import list_versions, roll_back
-from web_app.problems import error_of
 from web_app.services import Services, services
 
 PRIVATE = frozenset({"asked_by"})  # a caller's id opens what belongs to them where keys are off
@@ -32,7 +32,7 @@ def retrain() -> Response:
     """Queue a training on all accepted feedback; it runs beside the analyses."""
     parts = services()
     served = serving(weights_root(parts.settings))
-    learning, asked_by = parts.settings.learning, security.caller().id
+    learning, asked_by = parts.settings.learning, identity.caller().id
     with parts.database.write() as session:
         job = request_training(session, parts.queue, parts.paths, learning, served, asked_by)
     with parts.database.read() as session:

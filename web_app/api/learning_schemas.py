@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from utils.learning.feedback_log import MAX_NOTE_CHARACTERS, Category, Decision, Judgement, Label
-from utils.learning.quarantine import Status
+from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, Decision, Judgement, Label
+from utils.feedback.quarantine import Status
 from web_app.api.schemas import KindName, LabelCounts, OutcomeName, Probability, Problem, Schema, StateName
 
 StatusName = Literal[

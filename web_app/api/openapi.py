@@ -17,7 +17,7 @@ from web_app.api import schemas
 from web_app.api.examples import PATH_EXAMPLES
 from web_app.api.page_examples import EXAMPLES
 from web_app.api.routes import EVENTS, MEDIA, UPLOAD, UPLOADS, Answer, Route
-from web_app.problems import MIME as PROBLEM_MIME
+from web_app.errors import MIME as PROBLEM_MIME
 from web_app.version import VERSION
 
 REFERENCE = "#/components/schemas/{model}"

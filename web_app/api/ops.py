@@ -6,7 +6,7 @@ import dataclasses
 
 from flask import Response, jsonify
 
-from web_app.ops import readiness
+from web_app.observability.health import readiness
 from web_app.services import services
 from web_app.version import VERSION
 

@@ -8,10 +8,10 @@ from typing import Any
 from flask import request, url_for
 from sqlalchemy.orm import Session
 
-from web_app.db import DetectionRow, FeedbackRow, JobState
+from web_app.db.models import DetectionRow, FeedbackRow, JobState
+from web_app.errors import error_of
 from web_app.jobs.queue import JobQueue
 from web_app.jobs.status import OpenJob
-from web_app.problems import error_of
 
 
 def api_name() -> str:

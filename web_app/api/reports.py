@@ -8,13 +8,13 @@ import sqlalchemy as sa
 from flask import Response, current_app, jsonify, request, stream_with_context, url_for
 
 from utils.types import MediaKind
-from web_app import security
 from web_app.api import present
 from web_app.api.conditional import conditional
 from web_app.api.detections import matching, require_detection, require_done
 from web_app.api.parse import parse_query
 from web_app.api.schemas import CsvQuery, ReportQuery
-from web_app.db import DetectionRow, JobRow
+from web_app.auth import identity
+from web_app.db.models import DetectionRow, JobRow
 from web_app.reports.document import build_document
 from web_app.reports.html import render_html
 from web_app.reports.listing import csv_lines
@@ -55,7 +55,7 @@ def get_history_csv() -> Response:
     """Your analyses as comma-separated values, newest first: all that the filters or `ids` choose."""
     parts = services()
     query = parse_query(CsvQuery, request.args)
-    wanted = matching(query, security.caller())
+    wanted = matching(query, identity.caller())
     if query.ids is not None:
         wanted = wanted.where(JobRow.public_id.in_([part.strip() for part in query.ids.split(",") if part.strip()]))
     answer = current_app.response_class(stream_with_context(csv_lines(_rows(parts, wanted))), mimetype=CSV)

@@ -11,16 +11,16 @@ from flask import Response, jsonify, request, url_for
 from sqlalchemy.orm import Session
 
 from utils.errors import FeedbackError, NotFoundError
-from utils.learning.feedback_log import DecisionEntry
-from web_app import security
+from utils.feedback.feedback_log import DecisionEntry
 from web_app.api import present
 from web_app.api.learning_schemas import DecisionRequest, ReviewQuery
 from web_app.api.parse import parse_json, parse_query
-from web_app.db import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
-from web_app.handing_out import hand_out
-from web_app.learning.stats import count_states
-from web_app.learning.voices import decide
+from web_app.auth import identity
+from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.feedback.stats import count_states
+from web_app.feedback.votes import decide
 from web_app.services import services
+from web_app.storage.media import hand_out
 
 
 def get_review() -> Response:
@@ -60,7 +60,7 @@ def decide_case(sha256: str) -> Response:
         DecisionEntry(
             time=utc_now(),
             media_sha256=sha256,
-            moderator_id=security.caller().id,
+            moderator_id=identity.caller().id,
             decision=said.decision,
             label=said.label,
             note=said.note,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from utils.learning.feedback_log import MAX_NOTE_CHARACTERS, Category, Judgement, Label
+from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, Judgement, Label
 
 MAX_PER_PAGE = 100
 FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2999, 12, 31)

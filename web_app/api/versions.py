@@ -5,19 +5,19 @@ from __future__ import annotations
 import sqlalchemy as sa
 from flask import Response, jsonify
 
-from web_app import security
 from web_app.api import present
 from web_app.api.detections import require_detection
-from web_app.db import DetectionRow, JobRow, JobState
-from web_app.detections import delete_detection
+from web_app.auth import identity
+from web_app.db.models import DetectionRow, JobRow, JobState
 from web_app.services import services
+from web_app.storage.detections import delete_detection
 
 MOST_VERSIONS = 50
 
 
 def get_versions(id: str) -> Response:
     """Your finished analyses of the same file, newest first, to compare what different versions said."""
-    asking = security.caller()
+    asking = identity.caller()
     with services().database.read() as session:
         row = require_detection(session, id)
         same = (
@@ -45,7 +45,7 @@ def get_versions(id: str) -> Response:
 def clear_history() -> Response:
     """Delete all your own analyses with their reports and feedback, and every file that nobody else's analysis uses."""
     parts = services()
-    asking = security.caller()
+    asking = identity.caller()
     with parts.database.read() as session:
         own = session.scalars(
             sa.select(JobRow.public_id)

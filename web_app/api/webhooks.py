@@ -1,4 +1,4 @@
-"""Webhooks: addresses that are told when a caller's analyses end. The sending is done in `web_app/webhooks.py`."""
+"""Webhooks: addresses that are told when a caller's analyses end; `integrations/webhooks.py` sends."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from flask import Response, current_app, jsonify, request
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotAvailableError, NotFoundError
-from web_app import security
 from web_app.api.parse import parse_json
 from web_app.api.present import moment
 from web_app.api.schemas import UrlRequest
-from web_app.db import DeliveryRow, WebhookRow
-from web_app.outbound import check_url
+from web_app.auth import identity
+from web_app.db.models import DeliveryRow, WebhookRow
+from web_app.integrations.http_client import check_url
+from web_app.integrations.webhooks import SECRET_BYTES, SECRET_PREFIX
 from web_app.services import services
-from web_app.webhooks import SECRET_BYTES, SECRET_PREFIX
 
 MAX_PER_CALLER = 10
 DELIVERIES_SHOWN = 50
@@ -31,7 +31,7 @@ def create_webhook() -> Response:
         raise NotAvailableError("Webhooks are switched off ([api] webhooks).")
     said = parse_json(UrlRequest, request)
     check_url(said.url, parts.outbound)
-    owner = security.caller().id
+    owner = identity.caller().id
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
     row = WebhookRow(public_id=secrets.token_hex(16), client_id=owner, url=said.url, secret=secret)
     with parts.database.write() as session:
@@ -49,7 +49,7 @@ def list_webhooks() -> Response:
     parts = services()
     with parts.database.read() as session:
         rows = session.scalars(
-            sa.select(WebhookRow).where(WebhookRow.client_id == security.caller().id).order_by(WebhookRow.id)
+            sa.select(WebhookRow).where(WebhookRow.client_id == identity.caller().id).order_by(WebhookRow.id)
         ).all()
     return jsonify(items=[_present(row) for row in rows])
 
@@ -78,7 +78,7 @@ def list_deliveries(id: str) -> Response:
 
 def _require(session: Session, public_id: str) -> WebhookRow:
     row = session.scalar(sa.select(WebhookRow).where(WebhookRow.public_id == public_id))
-    if row is None or not security.caller().owns(row.client_id):
+    if row is None or not identity.caller().owns(row.client_id):
         raise NotFoundError("There is no webhook with this id.")
     return row
 

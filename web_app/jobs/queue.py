@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import MediaKind, Report
-from web_app.db import Database, DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.models import Database, DetectionRow, JobRow, JobState, MediaRow, utc_now
 
 ANALYSE = "analyse"
 TRAIN = "train"

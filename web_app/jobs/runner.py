@@ -24,12 +24,12 @@ from utils.config import Settings
 from utils.errors import JobCancelledError, TelltaleError
 from utils.log import get_logger
 from utils.types import Report
-from web_app.db import Database, WorkerRow, utc_now
-from web_app.jobs.guard import EXIT_STUCK, MemoryLimit, database_reason, patience
-from web_app.jobs.housekeeping import Housekeeper
+from web_app.db.models import Database, WorkerRow, utc_now
+from web_app.jobs.maintenance import Housekeeper
 from web_app.jobs.queue import ANALYSE, TRAIN, Claim, JobQueue
+from web_app.jobs.retry import EXIT_STUCK, MemoryLimit, database_reason, patience
 from web_app.paths import InstancePaths
-from web_app.store import MediaStore
+from web_app.storage.files import MediaStore
 
 Progress = Callable[[str, float], None]
 Analyse = Callable[[Path, Progress], Report]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from web_app.db import Database, DetectionRow, JobRow, JobState
+from web_app.db.models import Database, DetectionRow, JobRow, JobState
 
 _ASKED = sa.bindparam("public_id", type_=sa.String)
 

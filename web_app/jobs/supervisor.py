@@ -21,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from utils.config import ENV_PREFIX, Settings
 from utils.log import get_logger
-from web_app.jobs.guard import EXIT_RECYCLED
 from web_app.jobs.queue import JobQueue
+from web_app.jobs.retry import EXIT_RECYCLED
 from web_app.jobs.watchdog import Watchdog
 from web_app.paths import ROOT
 
@@ -54,7 +54,7 @@ class RestartPolicy:
 
 def worker_command() -> tuple[str, ...]:
     """What starts the real worker."""
-    return (sys.executable, "-m", "web_app.jobs.worker")
+    return (sys.executable, "-m", "web_app.worker")
 
 
 def settings_environ(settings: Settings) -> dict[str, str]:

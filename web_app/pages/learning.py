@@ -8,10 +8,10 @@ from flask import Blueprint, abort, current_app, render_template
 from sqlalchemy.exc import OperationalError
 
 from utils.errors import UnauthorizedError
-from web_app.learning.stats import learning_stats
-from web_app.learning.versions import list_versions
+from web_app.auth.identity import caller
+from web_app.feedback.stats import learning_stats
+from web_app.feedback.versions import list_versions
 from web_app.pages.plot import golden_plot
-from web_app.security import caller
 from web_app.services import EXTENSION, services
 
 REVIEW_STATES = (

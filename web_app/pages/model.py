@@ -13,7 +13,7 @@ from typing import Any
 from models.cards import EXPERT_NAMES, expert_card
 from utils.config import Settings
 from utils.weights import CARD_FILE, current_name, read_document, weights_root
-from web_app.pages.texts import catalogue, text
+from web_app.texts import catalogue, text
 
 NONE = "–"
 JOINED = ("clips", "pictures")  # sets of the scorecard that join several sources

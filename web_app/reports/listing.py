@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from utils.detection.listing import printable, safe_cell
-from web_app.db import DetectionRow
+from utils.detection.cli_output import printable, safe_cell
+from web_app.db.models import DetectionRow
 from web_app.reports.document import SHORT_LIMITS
 from web_app.version import VERSION
 

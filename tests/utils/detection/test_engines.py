@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.parametrize(
     "module",
-    ["models.cards", "utils.weights", "utils.detection.pipeline", "utils.detection.many", "web_app.jobs.worker"],
+    ["models.cards", "utils.weights", "utils.detection.pipeline", "utils.detection.batch", "web_app.worker"],
 )
 def test_module_loads_without_torch(module):
     code = f"import sys, {module}; sys.exit(int('torch' in sys.modules))"
@@ -21,10 +21,10 @@ PUT_TOGETHER = """
 import sys
 from types import SimpleNamespace
 from utils.config import Settings, StorageSettings
-from web_app.db import Database
-from web_app.jobs.worker import worker_duties
-from web_app.learning.core import learning_duties
-from web_app.migrations import migrate
+from web_app.db.models import Database
+from web_app.worker import worker_duties
+from web_app.feedback.core import learning_duties
+from web_app.db.migrations import migrate
 from web_app.paths import InstancePaths
 
 settings = Settings(storage=StorageSettings(instance_dir=sys.argv[1]))

@@ -13,7 +13,7 @@ import torch
 from models import create_network
 from models.cards import expert_card
 from utils.detection.conversion import to_graph
-from utils.detection.openvino_core import compile_graph
+from utils.detection.openvino_runtime import compile_graph
 from utils.detection.quantisation import FOLDER, layers_with_weights, observe, quantise, ranges_file, read_ranges
 from utils.errors import WeightsCorruptError
 from utils.types import Floats

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from utils.errors import DecoderCrashedError
-from utils.media.answer import Expected, read_answer
+from utils.media.child_protocol import Expected, read_answer
 from utils.media.limits import MediaLimits
 from utils.media.sandbox import ROOT, child_command
 from utils.types import MediaKind

@@ -31,8 +31,8 @@ from utils.errors import (
     NotFoundError,
     UnsupportedMediaError,
 )
-from utils.media import answer, decode_media, sandbox
-from utils.media.answer import Expected
+from utils.media import child_protocol, decode_media, sandbox
+from utils.media.child_protocol import Expected
 from utils.media.images import decode_image
 from utils.media.limits import Facts, MediaLimits
 from utils.media.video import decode_video
@@ -287,7 +287,7 @@ def test_an_oversized_answer_is_cut(misbehave: Callable[..., Media]) -> None:
 def test_processor_time_is_limited(misbehave: Callable[..., Media]) -> None:
     code = f"""
 sys.path.insert(0, {str(sandbox.ROOT)!r})
-from utils.media.confine import confine
+from utils.media.sandbox_limits import confine
 confine(2 * 10**9, 1)
 while True: pass
 """
@@ -375,10 +375,10 @@ def test_frames_are_told_while_the_child_still_decodes() -> None:
 
     def write(out: Any) -> None:
         first, second = frames_of(2)
-        answer.write_ahead(out, first)
+        child_protocol.write_ahead(out, first)
         assert seen_first.wait(60), "the parent waited for the whole answer"
-        answer.write_ahead(out, second)
-        answer.write_frames(out, [first, second], Facts(40, 40, 2.0, 1.0, "h264"), ahead=True)
+        child_protocol.write_ahead(out, second)
+        child_protocol.write_frames(out, [first, second], Facts(40, 40, 2.0, 1.0, "h264"), ahead=True)
 
     told: list[tuple[int, threading.Thread]] = []
 
@@ -387,7 +387,9 @@ def test_frames_are_told_while_the_child_still_decodes() -> None:
         seen_first.set()
 
     child = PipeChild(write)
-    frames, _ = sandbox.converse(child, 90.0, lambda pipe, tell: answer.read_answer(pipe, VIDEO, tell), on_frame)
+    frames, _ = sandbox.converse(
+        child, 90.0, lambda pipe, tell: child_protocol.read_answer(pipe, VIDEO, tell), on_frame
+    )
     assert [frame.index for frame in frames] == [0, 1]
     assert told == [(0, threading.current_thread()), (1, threading.current_thread())]
     assert child.ended
@@ -397,14 +399,14 @@ def test_what_is_raised_over_a_frame_ends_the_child() -> None:
     def on_frame(frame: Frame) -> None:
         raise JobCancelledError
 
-    child = PipeChild(lambda out: answer.write_frames(out, frames_of(2), Facts(40, 40, 2.0, 1.0, "h264")))
+    child = PipeChild(lambda out: child_protocol.write_frames(out, frames_of(2), Facts(40, 40, 2.0, 1.0, "h264")))
     with pytest.raises(JobCancelledError):
-        sandbox.converse(child, 90.0, lambda pipe, tell: answer.read_answer(pipe, VIDEO, tell), on_frame)
+        sandbox.converse(child, 90.0, lambda pipe, tell: child_protocol.read_answer(pipe, VIDEO, tell), on_frame)
     assert child.ended
 
 
 def test_time_spent_on_frames_is_not_the_childs() -> None:
-    child = PipeChild(lambda out: answer.write_frames(out, frames_of(3), Facts(40, 40, 3.0, 1.0, "h264")))
+    child = PipeChild(lambda out: child_protocol.write_frames(out, frames_of(3), Facts(40, 40, 3.0, 1.0, "h264")))
     child.thread.join(60)  # all of it is in the pipe
     wall_s = 5.0
     looked: list[int] = []
@@ -414,7 +416,9 @@ def test_time_spent_on_frames_is_not_the_childs() -> None:
             time.sleep(wall_s + 0.5)
         looked.append(frame.index)
 
-    frames, _ = sandbox.converse(child, wall_s, lambda pipe, tell: answer.read_answer(pipe, VIDEO, tell), on_frame)
+    frames, _ = sandbox.converse(
+        child, wall_s, lambda pipe, tell: child_protocol.read_answer(pipe, VIDEO, tell), on_frame
+    )
     assert (len(frames), looked) == (3, [0, 1, 2])
 
 

@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 from tests.web_app.helpers import make_settings, media_bytes, wait_until
 from utils.config import ApiSettings, SecuritySettings
 from web_app.api import api_routes, schemas
-from web_app.db import BatchRow, utc_now
+from web_app.db.models import BatchRow, utc_now
 from web_app.gate import HeaderGate
-from web_app.jobs.housekeeping import Housekeeper
+from web_app.jobs.maintenance import Housekeeper
 from web_app.services import Services
 
 

@@ -17,11 +17,11 @@ from utils.config import PageSettings, Settings
 from utils.errors import MediaCorruptError
 from utils.types import Report
 from web_app.api import page_schemas
-from web_app.closeups import find_subject
-from web_app.db import CloseupRow, JobRow
+from web_app.db.models import CloseupRow, JobRow
 from web_app.jobs.queue import EXPLAIN, Claim
 from web_app.jobs.runner import Duties, Progress, run_worker
 from web_app.services import Services
+from web_app.storage.explanations import find_subject
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 

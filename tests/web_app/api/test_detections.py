@@ -134,7 +134,7 @@ def test_a_film_is_served_without_its_metadata(client: FlaskClient) -> None:
 def test_looking_through_films_leaves_threads_to_others(
     client: FlaskClient, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_app.handing_out.READER_WAIT_S", 0.05)
+    monkeypatch.setattr("web_app.storage.media.READER_WAIT_S", 0.05)
     places = [f"/api/detections/{upload(client, media_bytes(kind)).get_json()['id']}/media" for kind in ("mp4", "png")]
     while parts.readers.acquire(blocking=False):
         pass

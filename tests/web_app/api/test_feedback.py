@@ -13,11 +13,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import media_bytes, upload
-from utils.learning.feedback_log import read_feedback_log
+from utils.feedback.feedback_log import read_feedback_log
 from web_app.api import learning_schemas, schemas
-from web_app.detections import delete_detection
-from web_app.learning import voices
+from web_app.feedback import votes
 from web_app.services import Services
+from web_app.storage.detections import delete_detection
 
 
 def analysed(client: FlaskClient, order: str) -> str:
@@ -126,7 +126,7 @@ def test_nothing_is_thanked_for_that_was_not_written(served: FlaskClient, monkey
         raise OSError(28, "No space left on device")
 
     public_id = analysed(served, "fake")
-    monkeypatch.setattr(voices, "append_feedback", full)
+    monkeypatch.setattr(votes, "append_feedback", full)
     answer = say(served, public_id)
     assert (answer.status_code, answer.get_json()["code"]) == (507, "storage_full")
     assert served.get("/api/rl/stats").get_json()["feedback"]["total"] == 0

@@ -11,9 +11,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import make_settings, media_bytes, running_worker
-from tests.web_app.test_outbound import LOCAL, answer, by_table, serving
+from tests.web_app.integrations.test_http_client import LOCAL, answer, by_table, serving
 from utils.config import ApiSettings
-from web_app.outbound import Rules
+from web_app.integrations.http_client import Rules
 from web_app.services import EXTENSION
 
 

@@ -43,9 +43,9 @@ from utils.types import Report
 from web_app.api import openapi_file
 from web_app.api.examples import ID
 from web_app.app import create_app
-from web_app.db import JobRow
+from web_app.db.models import JobRow
+from web_app.integrations.http_client import Rules
 from web_app.jobs.runner import Progress
-from web_app.outbound import Rules
 from web_app.services import EXTENSION
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def ensure_example(app: Flask) -> None:
 def refuse_to_fetch(untrusted_url: str, parts: Any) -> Any:
     """Judge the address by the rules, and never leave this machine."""
     from utils.errors import FetchError
-    from web_app.outbound import check_url
+    from web_app.integrations.http_client import check_url
 
     check_url(untrusted_url, parts.outbound)
     raise FetchError("Tests fetch nothing.")

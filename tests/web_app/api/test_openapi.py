@@ -19,7 +19,7 @@ from utils.config import SecuritySettings
 from utils.errors import TelltaleError
 from web_app.api import api_routes, openapi_file, schemas
 from web_app.api.page_examples import EXAMPLES
-from web_app.keys import SCOPES, create_key
+from web_app.auth.keys import SCOPES, create_key
 from web_app.paths import ROOT
 
 

@@ -16,10 +16,10 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings, running_worker, wait_until
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
-from web_app import ops
 from web_app.api import schemas
 from web_app.app import create_app
-from web_app.db import WorkerRow, utc_now
+from web_app.db.models import WorkerRow, utc_now
+from web_app.observability import health
 from web_app.paths import ROOT
 from web_app.services import Services
 from web_app.version import VERSION
@@ -88,7 +88,7 @@ def test_a_loaded_version_serves_on_when_its_files_are_damaged(tmp_path: Path) -
 
 def test_weights_are_not_hashed_for_every_question(tmp_path: Path) -> None:
     calls: list[Settings] = []
-    check = ops.WeightsCheck(make_settings(tmp_path), calls.append)
+    check = health.WeightsCheck(make_settings(tmp_path), calls.append)
     assert check.check().ok
     assert check.check().ok
     assert len(calls) == 1

@@ -12,8 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import make_settings, media_bytes, upload, wait_until
-from web_app.db import DetectionRow, JobRow, MediaRow, utc_now
-from web_app.jobs.housekeeping import Housekeeper
+from web_app.db.models import DetectionRow, JobRow, MediaRow, utc_now
+from web_app.jobs.maintenance import Housekeeper
 from web_app.services import Services
 
 

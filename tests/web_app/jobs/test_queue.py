@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import job_state, make_report, media_bytes, upload
 from utils.errors import MediaCorruptError, QueueFullError
-from web_app.db import JobRow, JobState, utc_now
+from web_app.db.models import JobRow, JobState, utc_now
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.services import Services
 

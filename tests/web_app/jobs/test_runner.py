@@ -25,13 +25,13 @@ from tests.web_app.helpers import (
 )
 from utils.config import Settings
 from utils.types import Report
-from web_app.db import DetectionRow, JobRow, WorkerRow, utc_now
-from web_app.jobs.guard import EXIT_STUCK
-from web_app.jobs.housekeeping import Housekeeper
+from web_app.db.models import DetectionRow, JobRow, WorkerRow, utc_now
+from web_app.jobs.maintenance import Housekeeper
 from web_app.jobs.queue import ANALYSE, EXPLAIN, TRAIN, Claim, JobQueue
+from web_app.jobs.retry import EXIT_STUCK
 from web_app.jobs.runner import JobWatch, Progress, _bounded
 from web_app.services import Services
-from web_app.store import MediaStore
+from web_app.storage.files import MediaStore
 
 
 def queue_one(client: FlaskClient, order: str = "fake") -> str:

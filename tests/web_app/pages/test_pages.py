@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from utils.config import MediaSettings, Settings
 from utils.media.sniff import FORMATS
-from web_app import security
+from web_app.auth import identity
 from web_app.pages import SETTINGS_KEY, UPLOAD_FORMATS, blueprint, format_duration
 
 STATIC = Path(__file__).resolve().parents[3] / "web_app" / "static"
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 def client() -> FlaskClient:
     app = Flask("web_app")
     app.config[SETTINGS_KEY] = Settings(media=MediaSettings(max_file_mb=77, max_megapixels=12.5, max_duration_s=90.0))
-    security.install(app, app.config[SETTINGS_KEY])
+    identity.install(app, app.config[SETTINGS_KEY])
     app.register_blueprint(blueprint)
     return app.test_client()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from web_app.pages.texts import catalogue, text
+from web_app.texts import catalogue, text
 
 STATIC = Path(__file__).resolve().parents[3] / "web_app" / "static"
 MODULES = sorted((STATIC / "js").glob("*.js"))
@@ -55,7 +55,9 @@ def leaves(node: Any, path: str = "") -> set[str]:
 def test_every_text_exists_and_is_used() -> None:
     modules = "".join(path.read_text() for path in MODULES if path.name != "strings.js")
     templates = "".join(path.read_text() for path in STATIC.with_name("templates").glob("*.html"))
-    python = "".join(path.read_text() for path in (STATIC.parent / "pages").glob("*.py"))
+    server = STATIC.parent
+    files = [*(server / "pages").glob("*.py"), server / "failure_page.py"]
+    python = "".join(path.read_text() for path in files)
     known = leaves(catalogue())
     parts = {leaf.rpartition(".")[0] for leaf in known}
     in_modules = {re.sub(r"\.(map|filter)$", "", name)[1:] for name in re.findall(r"\bT((?:\.\w+)+)", modules)}

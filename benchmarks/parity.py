@@ -1,0 +1,172 @@
+"""Parity on labelled data: the served engine and torch in fp32 on the same crops, expert by expert and as an ensemble.
+
+`python -m benchmarks.parity --data DIR`. Conversion measures the distance on crops that ship
+(`utils/detection/parity.py`); this command does it on real pictures, and says what it means for the AUC too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from models.cards import EXPERT_NAMES, expert_card
+from utils.config import load_settings
+from utils.detection.engine import BatchedEngine
+from utils.detection.engines import load_engine
+from utils.detection.parity import TOLERANCE, difference
+from utils.detection.pipeline import Analyser, load_analyser, see
+from utils.errors import MediaError, TelltaleError, TrainingDataError
+from utils.evaluation.datasets import SPLITS, Sample, read_samples
+from utils.metrics import auc
+from utils.types import Floats, Pixels
+from utils.weights import verify_version, weights_root
+
+AUC_TOLERANCE = 0.002
+"""The AUC of an expert, and that of the ensemble, may differ by so much from the reference."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """A face of a labelled file, through its frames.
+
+    Args:
+        label: 1 fake, 0 real.
+        crops: (T, S, S, 3) uint8.
+        quality: (Q,) mean measurements.
+    """
+
+    label: int
+    crops: Pixels
+    quality: Floats
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One expert, or the ensemble, by the served engine and by the reference.
+
+    Args:
+        name: of the expert, or `ensemble`.
+        precision: what the served engine computes it with.
+        people: how many were judged.
+        distance: 99th percentile of the difference of the probabilities.
+        auc: by the served engine.
+        reference_auc: by torch in fp32.
+    """
+
+    name: str
+    precision: str
+    people: int
+    distance: float
+    auc: float
+    reference_auc: float
+
+    @property
+    def auc_distance(self) -> float:
+        """How far the AUC moved; NaN where one class is absent."""
+        return abs(self.auc - self.reference_auc)
+
+    @property
+    def holds(self) -> bool:
+        """Whether probability and AUC are within their tolerances; an AUC that is not defined is no fault."""
+        return self.distance <= TOLERANCE and not self.auc_distance > AUC_TOLERANCE
+
+
+def compare(people: Sequence[Person], served: BatchedEngine, reference: BatchedEngine) -> list[Compared]:
+    """Both engines on the same people.
+
+    Args:
+        people: at least one.
+        served: the engine of the product; its gate mixes for both.
+        reference: torch in fp32.
+    """
+    labels = np.array([person.label for person in people], np.float64)
+    quality = np.stack([person.quality for person in people])
+    found, wanted = (np.stack([engine.raw_logits(person.crops) for person in people]) for engine in (served, reference))
+    gate = served.gate
+    columns = {"ensemble": [gate.mix(logits, quality).logit for logits in (found, wanted)]}
+    calibrated = [gate.calibrate(logits) for logits in (found, wanted)]
+    columns |= {name: [logits[:, column] for logits in calibrated] for column, name in enumerate(EXPERT_NAMES)}
+    out = []
+    for name, (mine, theirs) in columns.items():
+        judged = ~np.isnan(theirs)
+        if judged.any():
+            aucs = [auc(labels[judged], values[judged].astype(np.float64)) for values in (mine, theirs)]
+            distance = difference(theirs[judged], mine[judged])
+            precision = served.precisions.get(name, "")
+            out.append(Compared(name, precision, int(judged.sum()), distance, aucs[0], aucs[1]))
+    return [*out[1:], out[0]]
+
+
+def read_people(samples: Sequence[Sample], analyser: Analyser) -> Iterator[Person]:
+    """The largest face of each file, for it is the one that the label speaks of; files without a face are left out."""
+    for number, sample in enumerate(samples):
+        try:
+            seen = see(sample.path, analyser, lambda stage, done: None)
+        except MediaError as error:
+            print(f"{sample.path.name} is left out: {error}", file=sys.stderr)
+            continue
+        if seen.crops:
+            crops = np.stack([crop.pixels for crop in seen.crops[0]])
+            yield Person(sample.label, crops, seen.quality[0].mean(0))
+        if (number + 1) % 50 == 0:
+            print(f"{number + 1} of {len(samples)} files looked at", file=sys.stderr)
+
+
+def table(rows: Sequence[Compared]) -> str:
+    """The comparison in Markdown."""
+    lines = [
+        "| | precision | people | probability apart (p99) | AUC | AUC of torch fp32 | AUC apart | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        title = expert_card(row.name).title if row.name in EXPERT_NAMES else "ensemble"
+        lines.append(
+            f"| {title} | {row.precision or '—'} | {row.people} | {row.distance:.4f} | {row.auc:.4f} | "
+            f"{row.reference_auc:.4f} | {row.auc_distance:.4f} | {'holds' if row.holds else 'misses'} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare and print; 0 where parity holds for all, 1 where it does not, 3 where it cannot be measured."""
+    parser = argparse.ArgumentParser(prog="benchmarks.parity", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a folder with manifests, or real/ and fake/")
+    parser.add_argument("--split", default="val", choices=("all", *SPLITS), help="which of its files")
+    parser.add_argument("--items", type=int, default=300, help="so many of them, drawn at random")
+    parser.add_argument("--precision", help="of the served engine, as in [detection] precision")
+    given = parser.parse_args(arguments)
+    settings = load_settings()
+    if given.precision:
+        settings = replace(settings, detection=replace(settings.detection, precision=given.precision))
+    try:
+        analyser = load_analyser(settings)
+        served, root = analyser.engine, weights_root(settings)
+        slow = replace(settings, detection=replace(settings.detection, engine="torch"))
+        version = verify_version(root, analyser.version)
+        reference, _ = load_engine(
+            slow, root, version, device="cpu", threads=settings.detection.threads, experts=analyser.experts
+        )
+        if not isinstance(served, BatchedEngine) or not isinstance(reference, BatchedEngine):
+            raise TrainingDataError("This engine cannot ask its experts one by one.")
+        samples = [s for s in read_samples(given.data) if given.split in ("all", s.split)]
+        random.Random(8).shuffle(samples)  # noqa: S311 (not for secrets)
+        people = list(read_people(samples[: given.items], analyser))
+        if not people:
+            raise TrainingDataError("No face was found in these files.")
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return 3
+    rows = compare(people, served, reference)
+    print(f"{served.name} against torch fp32, {len(people)} faces; allowed: {TOLERANCE} and {AUC_TOLERANCE}.\n")
+    print(table(rows))
+    return 0 if all(row.holds for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

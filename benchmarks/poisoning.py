@@ -1,0 +1,289 @@
+"""The poisoning drill: attacks on the learning, run through the same quarantine, training and gate as real feedback.
+
+    python -m benchmarks.poisoning [--rounds 50] [--out FILE]      (or: make poison-drill)
+
+It works on a copy of the version in use in a temporary folder. Users' media are half of the replay buffer, which is
+taken out of it, so what the attackers send is real features of real faces. Passed means: whatever version was served in
+whatever round, its golden AUC was never more than .005 below the base, every attack left signs in the statistics, and
+after a rollback the scores were those of before, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime as dt
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.poisoning_attacks import ATTACKS, Attack, Crowd
+from utils.config import load_settings
+from utils.errors import NothingNewError, TelltaleError
+from utils.feedback.acceptance import GateRules
+from utils.feedback.feature_set import CachedItem
+from utils.feedback.golden import Lineage, load_lineage, score_golden
+from utils.feedback.history import read_history, verify_history
+from utils.feedback.quarantine import QuarantineRules, Vote, accepted_votes, count_statuses, judge_votes, rules_of
+from utils.feedback.retrain import LearnItem, train_version
+from utils.feedback.settings import LearnSettings, learn_settings
+from utils.feedback.trainable import load_parts, probabilities
+from utils.feedback.versions import lineage_of, rollback
+from utils.training.golden_build import write_lineage
+from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
+
+EXIT_FAILED = 3
+SIGN_SHARE = 0.3
+"""Share of accepted items that stays wrong after a training, from which the statistics show that something is odd."""
+
+
+@dataclass
+class AttackResult:
+    """What one attack did.
+
+    Args:
+        key: letter of the attack.
+        title: what was tried.
+        votes: that were given.
+        accepted: of them, at the end.
+        quarantined: the others by status.
+        trainings: that ran.
+        promoted: candidates that were served.
+        rejected: candidates that were not.
+        lowest_auc: golden AUC of the worst version that was ever served.
+        signs: what the statistics show of it.
+        rollback_equal: after the rollback every golden score was what it was before, bit for bit.
+    """
+
+    key: str
+    title: str
+    votes: int = 0
+    accepted: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    trainings: int = 0
+    promoted: int = 0
+    rejected: int = 0
+    lowest_auc: float = 1.0
+    signs: list[str] = field(default_factory=list)
+    rollback_equal: bool = False
+
+
+class Arena:
+    """A copy of a version and its lineage in a folder of its own, where attacks may do what they like.
+
+    Args:
+        root: the folder with the versions.
+        name: of the version to attack.
+        folder: empty, for everything that the drill writes.
+        settings: of the trainings.
+        rules: of the quarantine.
+    """
+
+    def __init__(
+        self, root: Path, name: str, folder: Path, settings: LearnSettings, rules: QuarantineRules | None = None
+    ) -> None:
+        self.root, self.history, self.features = folder / "models", folder / "history.jsonl", folder / "features"
+        self.settings, self.rules = settings, rules or QuarantineRules()
+        self.features.mkdir(parents=True)
+        self.root.mkdir()
+        base = lineage_of(verify_version(root, name))
+        shutil.copytree(root / base, self.root / base)
+        (self.root / "base").symlink_to((root / "base").resolve())
+        self.base = verify_version(self.root, base)
+        set_current(self.root, base)
+        whole = load_lineage(verify_version(root, base))
+        order = np.random.default_rng(11).permutation(len(whole.replay))
+        half = np.zeros(len(whole.replay), bool)
+        half[order[: len(order) // 2]] = True
+        write_lineage(self.root, base, whole.golden[0].features, whole.replay.select(~half))
+        self.lineage: Lineage = load_lineage(self.base)
+        self.crowd = Crowd(whole.replay.select(half), probabilities(load_parts(self.base), whole.replay.select(half)))
+        self.before = self.scores()
+
+    def scores(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Golden probabilities of the version that is served."""
+        return probabilities(self._served(), self.lineage.golden[0].features)
+
+    def golden_auc(self) -> float:
+        """Golden AUC of the version that is served."""
+        return score_golden(self._served(), self.lineage.golden[0]).auc
+
+    def reset(self) -> None:
+        """As before the first attack."""
+        set_current(self.root, self.base.name)
+        for name in list_versions(self.root):
+            if name != self.base.name:
+                shutil.rmtree(self.root / name)
+        self.history.unlink(missing_ok=True)
+
+    def learn(self, votes: Sequence[Vote]) -> tuple[Vote, ...]:
+        """Judge all votes so far, and train on what is accepted, as the server does; gives what was accepted."""
+        accepted = accepted_votes(judge_votes(votes, self.rules))
+        items = []
+        for vote in accepted:
+            path = self.features / f"{vote.media_sha256}.npz"
+            if not path.exists():
+                tokens, logits, quality = self.crowd.features(vote.media_sha256)
+                CachedItem(tokens, logits, quality, self.lineage.golden[0].experts).save(path)
+            label: Any = vote.label
+            items.append(LearnItem(vote.id, vote.media_sha256, None, label, "feedback", path))
+        train_version(items, self.root, self.history, self.settings)
+        return accepted
+
+    def _served(self) -> Any:
+        return load_parts(verify_version(self.root, current_name(self.root)))
+
+
+def run_attack(arena: Arena, attack: Attack, rounds: int, tell: Callable[[str], None]) -> AttackResult:
+    """Run one attack from a fresh start, and roll back at its end."""
+    arena.reset()
+    result = AttackResult(attack.key, attack.title, lowest_auc=arena.golden_auc())
+    votes: list[Vote] = []
+    learned: frozenset[str] = frozenset()
+    for number, given in enumerate(attack.rounds(arena.crowd, rounds), start=1):
+        votes += given
+        now = frozenset(v.id for v in accepted_votes(judge_votes(votes, arena.rules)))
+        if now == learned:
+            continue  # the server answers 422: there is nothing new
+        try:
+            arena.learn(votes)
+        except NothingNewError:
+            continue
+        learned = now
+        result.lowest_auc = min(result.lowest_auc, arena.golden_auc())
+        last = [e for e in read_history(arena.history).entries if e["event"] == "training"][-1]
+        tell(f"({attack.key}) round {number}: {len(now)} accepted, {last['code']}, served AUC {arena.golden_auc():.4f}")
+    counts = count_statuses(judge_votes(votes, arena.rules))
+    result.votes, result.accepted = len(votes), counts.pop("accepted")
+    result.quarantined = {k: n for k, n in counts.items() if n}
+    trainings = [e for e in read_history(arena.history).entries if e["event"] == "training"]
+    result.trainings, result.promoted = len(trainings), sum(bool(e["promoted"]) for e in trainings)
+    result.rejected = result.trainings - result.promoted
+    result.signs = signs_of(result, trainings)
+    if current_name(arena.root) != arena.base.name:
+        rollback(arena.root, arena.history, arena.base.name)
+    intact = not arena.history.exists() or verify_history(arena.history).ok
+    result.rollback_equal = intact and bool(np.array_equal(arena.scores(), arena.before))
+    return result
+
+
+def signs_of(result: AttackResult, trainings: Sequence[Any]) -> list[str]:
+    """What a moderator sees of an attack on the page of statistics."""
+    signs = [f"{n} votes {status}" for status, n in result.quarantined.items()]
+    if result.rejected:
+        reasons = [e["reason"] for e in trainings if not e["promoted"]]
+        signs.append(f"{result.rejected} candidates rejected, the last: {reasons[-1]}")
+    odd = [e for e in trainings if 1 - e["accuracy_after"] >= SIGN_SHARE]
+    if odd:
+        signs.append(
+            f"{1 - odd[-1]['accuracy_after']:.0%} of the accepted labels contradict the networks after learning them"
+        )
+    return signs
+
+
+def run_drill(
+    root: Path,
+    name: str,
+    settings: LearnSettings,
+    *,
+    rounds: int = 50,
+    attacks: Sequence[Attack] = ATTACKS,
+    rules: QuarantineRules | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Run attacks against a copy of a version.
+
+    Args:
+        root: the folder with the versions; it is only read.
+        name: of the version.
+        settings: of the trainings.
+        rounds: of the slow attack.
+        attacks: which.
+        rules: of the quarantine; the defaults when None.
+        tell: receives a line per training.
+
+    Returns:
+        Plain JSON values: `passed`, `base_auc`, `lowest_auc`, `bound`, and one entry per attack.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        arena = Arena(root, name, Path(folder), settings, rules)
+        base_auc = arena.golden_auc()
+        results = [run_attack(arena, attack, rounds, tell) for attack in attacks]
+    bound = GateRules().auc
+    lowest = min(r.lowest_auc for r in results)
+    passed = lowest >= base_auc - bound and all(r.signs and r.rollback_equal for r in results)
+    return {
+        "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "version": name,
+        "passed": passed,
+        "base_auc": round(base_auc, 6),
+        "lowest_auc": round(lowest, 6),
+        "bound": bound,
+        "seconds": round(time.monotonic() - started, 1),
+        "attacks": [dataclasses.asdict(r) for r in results],
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the command: 0 when the drill was passed, 1 when not, 3 when it could not run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.poisoning", description="The poisoning drill.")
+    parser.add_argument("--rounds", type=int, default=50, help="of the slow attack")
+    parser.add_argument("--version", default="", help="name of the version (default: the one in use)")
+    parser.add_argument("--out", type=Path, help="where the result goes (default: poison_drill.json of the instance)")
+    chosen = parser.parse_args(arguments)
+    settings = load_settings()
+    instance = Path(settings.storage.instance_dir)
+    if not instance.is_absolute():
+        instance = Path(__file__).resolve().parent.parent / instance
+    out = chosen.out or instance / "poison_drill.json"
+    try:
+        root = weights_root(settings)
+        name = chosen.version or current_name(root)
+        how, rules = learn_settings(settings.learning), rules_of(settings.learning)
+
+        def tell(line: str) -> None:
+            print(line, flush=True)
+
+        result = run_drill(root, name, how, rounds=chosen.rounds, rules=rules, tell=tell)
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+    partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    partial.replace(out)
+    print(markdown(result))
+    return 0 if result["passed"] else 1
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as the table of docs/learning.md."""
+    lines = [
+        f"Version {result['version']}: {'passed' if result['passed'] else 'FAILED'}; golden AUC of the base "
+        f"{result['base_auc']:.4f}, lowest of any served version {result['lowest_auc']:.4f} "
+        f"(allowed {result['base_auc'] - result['bound']:.4f}).",
+        "",
+        "| attack | votes | accepted | trainings | promoted | lowest golden AUC | what the statistics show "
+        "| rollback bit-equal |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for a in result["attacks"]:
+        lines.append(
+            f"| ({a['key']}) {a['title']} | {a['votes']} | {a['accepted']} | {a['trainings']} | {a['promoted']} "
+            f"| {a['lowest_auc']:.4f} | {'; '.join(a['signs'])} | {'yes' if a['rollback_equal'] else 'NO'} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

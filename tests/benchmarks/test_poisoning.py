@@ -1,0 +1,110 @@
+"""The drills in a short form: the attacks, the kills, and the stream of a new source; on tiny networks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from benchmarks.crash_test import easy_items, faults
+from benchmarks.learning_benchmark import ROUNDS, Split, simulate
+from benchmarks.poisoning import Arena, AttackResult, markdown, run_drill, signs_of
+from benchmarks.poisoning_attacks import ATTACKS
+from utils.feedback.quarantine import QuarantineRules, Status, judge_votes
+from utils.feedback.settings import LearnSettings
+from utils.feedback.trainable import load_parts
+from utils.weights import set_current, verify_version
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = LearnSettings(steps=30)
+
+
+def test_every_attack_is_seen_held_off_and_rolled_back(lineage):
+    result = run_drill(lineage.root, "tiny", SHORT, rounds=5)
+    assert [a["key"] for a in result["attacks"]] == ["a", "b", "c", "d", "e"]
+    assert result["lowest_auc"] >= result["base_auc"] - 0.005
+    assert all(a["signs"] and a["rollback_equal"] and a["trainings"] for a in result["attacks"])
+    assert result["passed"]
+    assert markdown(result).count("| yes |") == len(ATTACKS)
+
+
+def test_a_gate_that_lets_everything_pass_fails_the_drill(lineage, monkeypatch):
+    """So the drill can fail: without the gate the attack of many users gets through."""
+    from utils.feedback.acceptance import GateVerdict
+
+    monkeypatch.setattr("utils.feedback.retrain.judge_candidate", lambda *_: GateVerdict(True, "promoted", "open"))
+    wild = LearnSettings(steps=60, lr=1.0, max_distance=50.0, replay_share=0.0)
+    result = run_drill(lineage.root, "tiny", wild, attacks=[a for a in ATTACKS if a.key == "b"])
+    assert result["lowest_auc"] < result["base_auc"] - 0.005
+    assert not result["passed"]
+
+
+def test_the_reason_shown_is_that_of_a_rejected_candidate():
+    trainings = [
+        {"promoted": False, "reason": "The AUC fell.", "accuracy_after": 1.0},
+        {"promoted": True, "reason": "Kept its bounds.", "accuracy_after": 1.0},
+    ]
+    assert signs_of(AttackResult("b", "many", trainings=2, promoted=1, rejected=1), trainings) == [
+        "1 candidates rejected, the last: The AUC fell."
+    ]
+
+
+def test_what_the_quarantine_makes_of_each_attack(lineage, tmp_path):
+    arena = Arena(lineage.root, "tiny", tmp_path / "arena", SHORT)
+    seen = {}
+    for attack in ATTACKS:
+        votes = [v for part in attack.rounds(arena.crowd, 3) for v in part]
+        seen[attack.key] = [r.status for r in judge_votes(votes, QuarantineRules())]
+    assert seen["a"].count(Status.QUOTA) > 900
+    assert seen["a"].count(Status.ACCEPTED) <= 20
+    assert seen["d"].count(Status.ACCEPTED) <= 1
+    assert seen["e"].count(Status.OUT_OF_DOMAIN) == 180
+
+
+def test_kills_at_many_steps_leave_nothing_half(lineage):
+    """The command itself, in a process of its own: it forks children that are killed."""
+    set_current(lineage.root, "tiny")
+    outside = os.environ | {"TELLTALE_WEIGHTS__DIR": str(lineage.root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.crash_test", "--times", "12"]
+    done = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no fault" in done.stdout
+    assert int(done.stdout.strip().splitlines()[-1].split()[0]) >= 10
+
+
+def test_the_crash_drill_sees_what_it_should(lineage, tmp_path):
+    arena = Arena(lineage.root, "tiny", tmp_path / "arena", SHORT)
+    assert faults(arena, (), recovered=True) == []
+    assert len(easy_items(arena)) > 0
+    assert "a line of the history was lost" in faults(arena, ("f" * 64,), recovered=False)
+    (arena.root / "CURRENT").write_text("half\n")
+    assert "CURRENT is not valid" in faults(arena, (), recovered=False)[0]
+    set_current(arena.root, "tiny")
+    (arena.root / "tiny" / "gate.safetensors").write_bytes(b"")
+    assert any("half version" in fault for fault in faults(arena, (), recovered=False))
+
+
+def test_the_simulation_compares_both_schemes_round_by_round(lineage, tmp_path):
+    arena = Arena(lineage.root, "tiny", tmp_path / "arena", SHORT)
+    pool, golden = arena.crowd.pool, arena.lineage.golden[0].features
+    half = np.arange(len(pool)) % 2 == 0
+    split = Split(pool, pool, pool.select(half), pool.select(~half), golden, arena.lineage.replay)
+    lines: list[str] = []
+    points = simulate(split, lambda: load_parts(arena.base), SHORT, lines.append)
+    assert [p.scheme for p in points].count("naive") == ROUNDS + 1
+    assert len(lines) == 2 * ROUNDS
+    gated = [p for p in points if p.scheme == "gated"]
+    assert min(p.golden_auc for p in gated) >= gated[0].golden_auc - 0.005
+
+
+@pytest.mark.parametrize("name", ["golden", "replay"])
+def test_shipped_sets_hold_no_pictures(lineage, name):
+    """Only tokens, logits, quality, labels and their bookkeeping."""
+    held = load_file(lineage.root / "learning" / "tiny" / f"{name}.safetensors")
+    assert set(held) == {"tokens", "tokens_low", "tokens_step", "starts", "logits", "quality", "labels"}
+    assert verify_version(lineage.root, "tiny").tiny

@@ -1,0 +1,87 @@
+"""Results as text: what cannot be in JSON or in a terminal is made safe, and writing is all or nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.detection import cli_output
+from utils.detection.cli_output import (
+    FileResult,
+    format_csv,
+    format_table,
+    printable,
+    summary_sentence,
+    write_atomically,
+)
+from utils.errors import MediaCorruptError
+
+
+@given(st.text())
+def test_printable_text_is_printable_utf8(text):
+    safe = printable(text)
+    assert safe.isprintable()
+    safe.encode("utf-8")
+
+
+@given(st.text(alphabet=st.characters(categories=("L", "N", "P"))))
+def test_ordinary_names_stay_as_they_are(text):
+    assert printable(text) == text
+
+
+def test_result_is_a_report_or_an_error():
+    with pytest.raises(ValueError, match="either"):
+        FileResult(Path("a"), None, None, 0.0)
+
+
+def test_undecodable_name_can_be_listed_in_every_form():
+    result = FileResult(Path(os.fsdecode(b"\xff.jpg")), None, MediaCorruptError("Bad."), 1.0)
+    for text in (format_table([result]), format_csv([result]), cli_output.format_json_line(result)):
+        text.encode("utf-8")
+        assert r"\udcff.jpg" in text.replace("\\\\", "\\")
+
+
+@pytest.mark.parametrize("name", ["=1+1.jpg", "+1.jpg", "-1.jpg", "@x.jpg"])
+def test_formula_names_point_to_the_same_file_in_csv(name):
+    result = FileResult(Path(name), None, MediaCorruptError("Bad."), 1.0)
+    assert format_csv([result]).splitlines()[1].startswith(f"./{name},error")
+
+
+def test_error_detail_that_looks_like_a_formula_is_quoted_in_csv():
+    result = FileResult(Path("a.jpg"), None, MediaCorruptError("=cmd()"), 1.0)
+    assert format_csv([result]).rstrip().endswith(",'=cmd()")
+
+
+def test_summary_counts():
+    broken = FileResult(Path("a"), None, MediaCorruptError(), 0.0)
+    assert summary_sentence([broken]) == "1 file: 1 failed"
+    assert summary_sentence([]) == "0 files: none analysed"
+
+
+def test_writing_gives_an_ordinary_file(tmp_path):
+    umask = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "out.txt", "a\r\nb")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "out.txt").read_bytes() == b"a\r\nb"
+    assert stat.S_IMODE((tmp_path / "out.txt").stat().st_mode) == 0o640
+
+
+def test_writing_that_fails_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+    target = tmp_path / "out.txt"
+    target.write_text("old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(target, "new")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]

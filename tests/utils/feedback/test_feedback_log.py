@@ -1,0 +1,222 @@
+"""The feedback log: whole lines only, torn ones skipped and reported, many writers at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.feedback.feedback_log import (
+    DecisionEntry,
+    FeedbackEntry,
+    FeedbackLog,
+    append_feedback,
+    read_feedback_log,
+)
+
+
+def entry(detection_id: str = "d1", **changes: object) -> FeedbackEntry:
+    values: dict[str, object] = {
+        "time": dt.datetime(2026, 3, 4, 5, 6, 7, tzinfo=dt.UTC), "detection_id": detection_id, "client_id": "c1",
+        "media_sha256": "0" * 64, "model_version": "v1", "prediction": "fake", "fake_probability": 0.9,
+        "judgement": "incorrect", "actual": "real", "category": "false_alarm", "note": None,
+    }  # fmt: skip
+    return FeedbackEntry(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    entries = (entry("d1"), entry("d2", note='line\nbreak " and 🙂'), entry("d3", prediction="inconclusive"))
+    for each in entries:
+        append_feedback(log, each)
+    assert read_feedback_log(log) == FeedbackLog(entries, ())
+    assert len(log.read_bytes().splitlines()) == 3
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_that_does_not_exist_is_empty(tmp_path: Path) -> None:
+    assert read_feedback_log(tmp_path / "none.jsonl") == FeedbackLog((), ())
+
+
+@pytest.mark.parametrize("kept", range(1, len(entry("d2").to_line()), 29))
+def test_a_torn_line_is_skipped_and_the_next_is_whole(tmp_path: Path, kept: int) -> None:
+    log = tmp_path / "log.jsonl"
+    append_feedback(log, entry("d1"))
+    with log.open("ab") as file:
+        file.write(entry("d2").to_line()[:kept])
+    append_feedback(log, entry("d3"))
+    found = read_feedback_log(log)
+    assert [each.detection_id for each in found.entries] == ["d1", "d3"]
+    assert [line.number for line in found.damaged] == [2]
+
+
+def test_a_line_that_lacks_only_its_end_counts(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(entry("d1").to_line()[:-1])
+    append_feedback(log, entry("d2"))
+    assert [each.detection_id for each in read_feedback_log(log).entries] == ["d1", "d2"]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"[]", "no JSON object"),
+        (b"\xff\xfe", "utf-8"),
+        (b'{"schema_version": 3}', "schema_version"),
+        (b"[" * 100_000, ""),
+        (json.dumps({**json.loads(entry().to_line()), "more": 1}).encode(), "unknown fields: more"),
+        (json.dumps({**json.loads(entry().to_line()), "actual": "maybe"}).encode(), "actual must be one of"),
+        (json.dumps({**json.loads(entry().to_line()), "fake_probability": "1"}).encode(), "fake_probability"),
+        (json.dumps({**json.loads(entry().to_line()), "time": "yesterday"}).encode(), "isoformat"),
+        (json.dumps({**json.loads(entry().to_line()), "client_id": None}).encode(), "no text: client_id"),
+        (json.dumps({**json.loads(entry().to_line()), "note": 3}).encode(), "note"),
+    ],
+)
+def test_damaged_lines_are_reported_with_the_reason(tmp_path: Path, line: bytes, why: str) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(entry("d1").to_line() + line + b"\n\n" + entry("d2").to_line())
+    found = read_feedback_log(log)
+    assert [each.detection_id for each in found.entries] == ["d1", "d2"]
+    (damaged,) = found.damaged
+    assert damaged.number == 2
+    assert why in damaged.why
+
+
+@given(st.binary(max_size=300))
+def test_the_reader_survives_anything(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+    log = tmp_path_factory.mktemp("noise") / "log.jsonl"
+    log.write_bytes(noise)
+    assert read_feedback_log(log).entries == ()
+
+
+@pytest.mark.parametrize("written", [0, 10])
+def test_a_full_disk_leaves_the_log_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    log = tmp_path / "log.jsonl"
+    append_feedback(log, entry("d1"))
+    before = log.read_bytes()
+    real_write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real_write(descriptor, data[:written]))
+    with pytest.raises(OSError, match="could be written"):
+        append_feedback(log, entry("d2"))
+    monkeypatch.undo()
+    assert log.read_bytes() == before
+
+
+def test_each_line_is_on_the_disk_before_the_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log.jsonl"
+    steps: list[str] = []
+    real_write, real_fsync = os.write, os.fsync
+
+    def write(descriptor: int, data: bytes) -> int:
+        steps.append("write")
+        return real_write(descriptor, data)
+
+    def fsync(descriptor: int) -> None:
+        steps.append("fsync")
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "fsync", fsync)
+    append_feedback(log, entry("d1"))
+    append_feedback(log, entry("d2"))
+    assert steps == ["write", "fsync", "fsync", "write", "fsync"]  # the second fsync is the new file's folder
+
+
+def _append_many(log: Path, name: str) -> None:
+    for number in range(25):
+        append_feedback(log, entry(f"{name}-{number}", note="x" * 900))
+
+
+def test_many_processes_write_whole_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append_many, args=(log, name)) for name in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    found = read_feedback_log(log)
+    assert found.damaged == ()
+    assert {each.detection_id for each in found.entries} == {
+        f"{name}-{number}" for name in "abc" for number in range(25)
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"time": dt.datetime(2026, 1, 1)},
+        {"prediction": "dog"},
+        {"fake_probability": None},
+        {"face_labels": {0: "dog"}},
+        {"fake_probability": 1.5},
+        {"fake_probability": float("nan")},
+        {"judgement": "perhaps"},
+        {"actual": "inconclusive"},
+        {"category": "rant"},
+        {"note": "x" * 1001},
+    ],
+)
+def test_entries_check_themselves(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        dataclasses.replace(entry(), **changes)  # type: ignore[arg-type]
+
+
+def decision(**changes: object) -> DecisionEntry:
+    values: dict[str, object] = {
+        "time": dt.datetime(2026, 3, 4, tzinfo=dt.UTC), "media_sha256": "0" * 64, "moderator_id": "key:ab",
+        "decision": "accept", "label": "real",
+    }  # fmt: skip
+    return DecisionEntry(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_lines_of_the_first_schema_are_still_read(tmp_path: Path) -> None:
+    old = json.loads(entry().to_line()) | {"schema_version": 1}
+    for name in ("face_labels", "trusted", "withdrawn"):
+        del old[name]
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps(old) + "\n")
+    append_feedback(log, entry("d2", face_labels={0: "fake", 3: "real"}, trusted=True))
+    assert read_feedback_log(log).entries == (
+        entry(), entry("d2", face_labels={0: "fake", 3: "real"}, trusted=True),
+    )  # fmt: skip
+
+
+def test_the_last_word_stands_and_a_withdrawn_one_does_not(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    for each in (
+        entry("d1"), entry("d1", client_id="c2"), entry("d1", actual="fake"),
+        entry("d1", client_id="c2", withdrawn=True),
+    ):  # fmt: skip
+        append_feedback(log, each)
+    standing = read_feedback_log(log).standing()
+    assert {key: each.actual for key, each in standing.items()} == {("0" * 64, "c1"): "fake"}
+
+
+def test_decisions_stand_beside_the_voices(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    for each in (decision(), entry(), decision(decision="reject", label=None, note="a painting")):
+        append_feedback(log, each)
+    found = read_feedback_log(log)
+    assert (found.entries, found.damaged) == ((entry(),), ())
+    assert found.standing_decisions() == {"0" * 64: decision(decision="reject", label=None, note="a painting")}
+
+
+@pytest.mark.parametrize("changes", [{"label": None}, {"decision": "maybe"}, {"time": dt.datetime(2026, 1, 1)}])
+def test_decisions_check_themselves(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        decision(**changes)
+
+
+def test_a_face_was_not_found_exactly_without_a_probability() -> None:
+    assert entry(prediction="no_face", fake_probability=None).fake_probability is None
+    with pytest.raises(ValueError, match="fake_probability"):
+        entry(prediction="no_face")

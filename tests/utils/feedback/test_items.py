@@ -1,0 +1,71 @@
+"""From a file to cached features: the same answer as the analysis gives, and a reason where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.detection.pipeline import analyse, load_analyser
+from utils.errors import TrainingDataError
+from utils.feedback.golden_own import add_own
+from utils.feedback.items import prepare_item
+from utils.feedback.trainable import load_parts, probabilities
+from utils.fingerprint import frozen_fingerprint
+from utils.weights import verify_version
+
+
+@pytest.fixture
+def portrait(tmp_path, photo):
+    path = tmp_path / "portrait.png"
+    Image.fromarray(photo).save(path)
+    return path
+
+
+def test_cached_features_give_the_probability_of_the_analysis(portrait, tiny_root, settings_for):
+    analyser = load_analyser(settings_for(tiny_root))
+    report = analyse(portrait, analyser)
+    prepared = prepare_item(portrait, analyser)
+    version = verify_version(tiny_root, "tiny")
+    assert prepared.item is not None
+    assert prepared.item.experts == frozen_fingerprint(version)
+    assert prepared.face == report.deciding_face
+    score = probabilities(load_parts(version), prepared.item.as_features(label=1, source="x", key="k"))[0]
+    assert score == pytest.approx(report.verdict.probability, abs=0.02)  # tokens are kept with 16 bits
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda photo: np.full_like(photo, 128), "No face"),
+        (lambda photo: photo[::6, ::6], "No face|less than"),
+    ],
+)
+def test_media_outside_the_domain_give_a_reason(tmp_path, photo, tiny_root, settings_for, make, reason):
+    path = tmp_path / "other.png"
+    Image.fromarray(np.ascontiguousarray(make(photo))).save(path)
+    prepared = prepare_item(path, load_analyser(settings_for(tiny_root)))
+    assert prepared.item is None
+    assert any(part in prepared.reason for part in reason.split("|"))
+    assert prepared.phash is not None
+
+
+def test_a_small_face_and_an_unknown_number_are_named(portrait, tiny_root, settings_for):
+    analyser = load_analyser(settings_for(tiny_root, min_face_px=300))
+    assert "less than 300 pixels" in prepare_item(portrait, analyser).reason
+    assert "no face number 7" in prepare_item(portrait, load_analyser(settings_for(tiny_root)), face=7).reason
+
+
+def test_a_file_that_is_no_picture_is_no_item(tmp_path, tiny_root, settings_for):
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    prepared = prepare_item(path, load_analyser(settings_for(tiny_root)))
+    assert (prepared.item, prepared.phash) == (None, None)
+    assert "decoded" in prepared.reason
+
+
+def test_an_own_golden_set_needs_enough_files_of_both_labels(tmp_path, portrait, tiny_root, settings_for):
+    with pytest.raises(TrainingDataError, match="needs 10 of each label"):
+        add_own(tmp_path / "own", "mine", [portrait] * 3, [], settings_for(tiny_root))
+    with pytest.raises(TrainingDataError, match="not allowed"):
+        add_own(tmp_path / "own", "../x", [], [], settings_for(tiny_root))

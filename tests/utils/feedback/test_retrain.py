@@ -1,0 +1,343 @@
+"""Learning from feedback on a tiny lineage: what moves and what must not, promotion, rollback, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from utils.base_weights import file_sha256
+from utils.errors import ConflictError, NothingNewError, TrainingDataError
+from utils.feedback.compact import compact
+from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, load_features, save_features
+from utils.feedback.fine_tune import distance_between, tune
+from utils.feedback.golden import load_lineage
+from utils.feedback.history import append_training, read_history, verify_history
+from utils.feedback.retrain import train_version
+from utils.feedback.settings import LearnSettings
+from utils.feedback.trainable import load_parts, probabilities
+from utils.feedback.versions import learning_lock, lineage_of, promote, recover, rollback
+from utils.training.features import FeatureStore
+from utils.training.golden_build import in_golden_half, read_views, show
+from utils.training.views import View
+from utils.weights import current_name, list_versions, load_ensemble, set_current, verify_version, weights_root
+
+GENTLE = LearnSettings(steps=60, max_distance=0.5)
+
+
+def learn(lineage, items, settings=GENTLE, **more):
+    return train_version(items, lineage.root, lineage.history, settings, **more)
+
+
+def golden_scores(lineage):
+    version = verify_version(lineage.root, current_name(lineage.root))
+    return probabilities(load_parts(version), load_lineage(lineage.base).golden[0].features)
+
+
+def test_corrections_are_learned_and_the_candidate_is_served(lineage):
+    outcome = learn(lineage, lineage.corrections())
+    assert outcome.promoted, outcome.reason
+    assert outcome.accuracy_after > outcome.accuracy_before
+    assert outcome.improvements > 0
+    assert current_name(lineage.root) == outcome.version == "tiny-r0001"
+    assert [e["event"] for e in read_history(lineage.history).entries] == ["training", "activation"]
+    assert verify_history(lineage.history).ok
+    load_ensemble(lineage.root, verify_version(lineage.root, outcome.version))
+
+
+def test_networks_that_do_not_learn_keep_every_byte(lineage):
+    """So neither their weights nor their batch-norm statistics can have moved."""
+    outcome = learn(lineage, lineage.corrections())
+    for name in ("cnn", "resnext", "lstm"):
+        base, new = (lineage.root / v / f"{name}.safetensors" for v in ("tiny", outcome.version))
+        assert file_sha256(base) == file_sha256(new)
+    assert file_sha256(lineage.root / "tiny" / "vit.safetensors") != file_sha256(
+        lineage.root / outcome.version / "vit.safetensors"
+    )
+
+
+def test_a_rollback_gives_the_very_same_scores(lineage):
+    before = golden_scores(lineage)
+    learn(lineage, lineage.corrections())
+    assert not np.array_equal(golden_scores(lineage), before)
+    assert rollback(lineage.root, lineage.history).name == "tiny"
+    assert np.array_equal(golden_scores(lineage), before)
+    assert read_history(lineage.history).entries[-1]["why"] == "rollback"
+
+
+def test_a_harmful_candidate_is_kept_but_never_served(lineage):
+    wild = LearnSettings(steps=80, lr=1.0, max_distance=50.0, replay_share=0.0)
+    outcome = learn(lineage, lineage.corrections(), wild)
+    assert not outcome.promoted
+    assert outcome.reason
+    assert current_name(lineage.root) == "tiny"
+    with pytest.raises(ConflictError, match="rejected"):
+        promote(lineage.root, outcome.version, lineage.history)
+    with pytest.raises(ConflictError, match="rejected"):
+        rollback(lineage.root, lineage.history, outcome.version)
+
+
+def test_the_same_votes_give_the_same_candidate_whatever_was_learned_between(lineage):
+    items = lineage.corrections()
+    first = learn(lineage, items[:8])
+    learn(lineage, items)
+    again = learn(lineage, items[:8])
+    files = [lineage.root / v / "vit.safetensors" for v in (first.version, again.version)]
+    assert file_sha256(files[0]) == file_sha256(files[1])
+
+
+def test_nothing_to_learn_from_is_said_and_writes_nothing(lineage):
+    with pytest.raises(NothingNewError):
+        learn(lineage, [])
+    assert not lineage.history.exists()
+    assert list_versions(lineage.root) == ("tiny",)
+
+
+def test_features_of_other_networks_are_left_out(lineage):
+    items = lineage.corrections(6)
+    old = CachedItem.load(items[0].features)
+    dataclasses.replace(old, experts="0" * 64).save(items[0].features)
+    assert learn(lineage, items).stale == 1
+    with pytest.raises(NothingNewError, match="other networks"):
+        learn(lineage, items[:1])
+
+
+def test_items_of_a_golden_set_are_never_learned(lineage, tmp_path):
+    items = lineage.corrections(30)
+    own = tmp_path / "own"
+    own.mkdir()
+    features, facts = load_features(lineage.root / "learning" / "tiny" / "golden.safetensors")
+    mine = features.select(np.arange(40))
+    save_features(
+        own / "mine.safetensors",
+        dataclasses.replace(mine, keys=(items[0].media_sha256, *mine.keys[1:])),
+        {"experts": facts["experts"], "name": "own-mine"},
+    )
+    assert learn(lineage, items, own_golden=own).held_out == 1
+
+
+def test_a_golden_set_of_other_networks_is_refused(lineage):
+    path = lineage.root / "learning" / "tiny" / "golden.safetensors"
+    features, _ = load_features(path)
+    save_features(path, features, {"experts": "0" * 64})
+    with pytest.raises(TrainingDataError, match="not the file"):
+        learn(lineage, lineage.corrections())
+    sums = path.with_name("checksums.json")
+    sums.write_text(json.dumps(json.loads(sums.read_text()) | {path.name: file_sha256(path)}))
+    with pytest.raises(TrainingDataError, match="other networks"):
+        learn(lineage, lineage.corrections())
+
+
+def test_a_version_without_golden_set_cannot_learn(lineage):
+    (lineage.root / "learning" / "tiny" / "golden.safetensors").unlink()
+    with pytest.raises(TrainingDataError, match="no golden set"):
+        learn(lineage, lineage.corrections())
+
+
+def hold(root, ready, stop):
+    with learning_lock(root):
+        ready.set()
+        stop.wait(60)
+
+
+def test_only_one_process_trains(lineage):
+    context = multiprocessing.get_context("spawn")
+    ready, stop = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(lineage.root, ready, stop))
+    other.start()
+    try:
+        assert ready.wait(120)
+        with pytest.raises(ConflictError, match="going on"):
+            learn(lineage, lineage.corrections())
+    finally:
+        stop.set()
+        other.join()
+
+
+def test_a_cancelled_training_leaves_nothing(lineage):
+    def cancel(stage, done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(lineage, lineage.corrections(), progress=cancel)
+    assert list_versions(lineage.root) == ("tiny",)
+    assert not lineage.history.exists()
+
+
+# what a crash leaves
+
+
+def test_a_version_whose_line_is_missing_gets_it_from_its_card(lineage):
+    outcome = learn(lineage, lineage.corrections())
+    set_current(lineage.root, "tiny")
+    lineage.history.unlink()
+    done = recover(lineage.root, lineage.history)
+    entries = read_history(lineage.history).entries
+    assert entries[0]["version"] == outcome.version
+    assert entries[0]["recovered"] is True
+    assert current_name(lineage.root) == outcome.version  # it was decided, so it is done
+    assert len(done) == 2
+    assert recover(lineage.root, lineage.history) == ()
+
+
+def test_a_pointer_that_moved_without_its_line_gets_it(lineage):
+    learn(lineage, lineage.corrections())
+    set_current(lineage.root, "tiny")
+    recover(lineage.root, lineage.history)
+    last = read_history(lineage.history).entries[-1]
+    assert (last["why"], last["from"], last["to"]) == ("found", "tiny-r0001", "tiny")
+
+
+def test_scratch_folders_go_away(lineage):
+    (lineage.root / ".tiny-r0007.tmp").mkdir()
+    (lineage.root / "CURRENT.tmp").write_text("tiny\n")
+    assert len(recover(lineage.root, lineage.history)) == 2
+    assert not (lineage.root / ".tiny-r0007.tmp").exists()
+
+
+def test_rollback_needs_something_to_go_back_to(lineage):
+    with pytest.raises(ConflictError, match="nothing to go back"):
+        rollback(lineage.root, lineage.history)
+    with pytest.raises(ConflictError, match="in use"):
+        rollback(lineage.root, lineage.history, "tiny")
+
+
+# the training itself
+
+
+def material(lineage):
+    loaded = load_lineage(lineage.base)
+    sets = [CachedItem.load(i.features).as_features(label=i.label, source="f", key=i.media_sha256)
+            for i in lineage.corrections()]  # fmt: skip
+    return join_features(sets), loaded.replay
+
+
+@pytest.mark.parametrize("parts", [("gate",), ("heads",), ("norms",), ("gate", "heads", "norms")])
+def test_only_the_chosen_parts_move_and_never_beyond_the_cap(lineage, parts):
+    feedback, replay = material(lineage)
+    base, learned = load_parts(lineage.base), load_parts(lineage.base)
+    done = tune(learned, feedback, replay, LearnSettings(steps=40, lr_scale=1e5, max_distance=0.05, parts=parts))
+    before, after = base.state_dict(), learned.state_dict()
+    moved = {
+        n.split(".")[0] + (".norms" if ".norms." in n else "") for n in before if not torch.equal(before[n], after[n])
+    }
+    assert moved == {{"gate": "gate", "heads": "head", "norms": "head.norms"}[p] for p in parts}
+    assert distance_between(after, before) <= 0.05 * 1.001
+    assert done.distance == pytest.approx(0.05, rel=1e-3)
+    assert torch.equal(before["gate.scale"], after["gate.scale"])
+
+
+def test_no_single_step_is_longer_than_the_rate(lineage):
+    feedback, replay = material(lineage)
+    done = tune(load_parts(lineage.base), feedback, replay, LearnSettings(steps=1, lr=1e-5, lr_scale=1.0))
+    assert 0 < done.distance <= 1e-5 * 1.01
+
+
+def test_the_detour_over_fewer_numbers_takes_the_same_path(lineage, monkeypatch):
+    feedback, replay = material(lineage)
+    feedback, replay = feedback.select(np.arange(4)), replay.select(np.arange(12))
+    assert compact(load_parts(lineage.base), join_features([feedback, replay])) is not None
+    detour, plain = load_parts(lineage.base), load_parts(lineage.base)
+    settings = LearnSettings(steps=50)
+    tune(detour, feedback, replay, settings)
+    monkeypatch.setattr("utils.feedback.fine_tune.compact", lambda parts, features: None)
+    tune(plain, feedback, replay, settings)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(detour.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_holding_keeps_the_answers_of_the_base(lineage):
+    feedback, replay = material(lineage)
+    base = probabilities(load_parts(lineage.base), replay)
+    moved = []
+    for hold_strength in (0.0, 50.0):
+        parts = load_parts(lineage.base)
+        tune(parts, feedback, replay, LearnSettings(steps=80, hold=hold_strength))
+        moved.append(float(np.abs(probabilities(parts, replay) - base).mean()))
+    assert moved[1] < moved[0]
+
+
+def test_parts_and_settings_that_make_no_sense_are_refused(lineage):
+    feedback, replay = material(lineage)
+    with pytest.raises(TrainingDataError, match="must be some of"):
+        tune(load_parts(lineage.base), feedback, replay, LearnSettings(parts=("all",)))
+    with pytest.raises(ValueError, match="above 0"):
+        LearnSettings(max_distance=0.0)
+
+
+# files
+
+
+def test_feature_sets_survive_the_disk_within_a_quantisation_step(lineage, tmp_path):
+    whole, facts = load_features(lineage.root / "learning" / "tiny" / "golden.safetensors")
+    assert len(facts["experts"]) == 64
+    save_features(tmp_path / "again.safetensors", whole, facts)
+    again, _ = load_features(tmp_path / "again.safetensors")
+    span = np.ptp(whole.tokens, axis=0)
+    assert (np.abs(again.tokens - whole.tokens) <= span / 254 + 1e-6).all()
+    np.testing.assert_array_equal(again.labels, whole.labels)
+    assert again.keys == whole.keys
+
+
+@pytest.mark.parametrize("content", [b"", b"not a file", b"\x00" * 200])
+def test_damaged_files_are_refused(tmp_path, content):
+    path = tmp_path / "damaged.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(TrainingDataError):
+        load_features(path)
+    with pytest.raises(TrainingDataError):
+        CachedItem.load(path)
+
+
+def test_feature_sets_check_themselves(lineage):
+    whole, _ = load_features(lineage.root / "learning" / "tiny" / "golden.safetensors")
+    with pytest.raises(ValueError, match="labels"):
+        whole.with_labels(np.full(len(whole), 0.5, np.float32))
+    with pytest.raises(ValueError, match="as many items"):
+        dataclasses.replace(whole, sources=whole.sources[1:])
+    assert isinstance(whole.select(whole.labels > 0.5), FeatureSet)
+
+
+def test_views_of_a_store_are_read_without_executing_anything(tmp_path):
+    views = (View(3, 1, "a", "g", 7, blended=True), View(0, 0, "it's", "-", 9))
+    FeatureStore(tmp_path, views)
+    assert read_views(tmp_path) == views
+    (tmp_path / "views.txt").write_text("(print('x'),)")
+    with pytest.raises(TrainingDataError, match=r"views\.txt"):
+        read_views(tmp_path)
+
+
+def test_half_of_the_groups_belong_to_the_golden_set():
+    share = np.mean([in_golden_half(f"person {i}") for i in range(2000)])
+    assert 0.45 < share < 0.55
+
+
+def test_the_version_in_use_comes_with_its_golden_set():
+    """Also in a clean checkout; both files together stay small, and no names of files or people are in them."""
+    from utils.config import Settings
+
+    root = weights_root(Settings())
+    name = lineage_of(verify_version(root, current_name(root)))
+    text = show(root, name)
+    assert "AUC" in text
+    folder = root / "learning" / name
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= 6_300_000
+    lineage = load_lineage(verify_version(root, name))
+    for features in (lineage.golden[0].features, lineage.replay):
+        assert all(len(key) == 16 and set(key) <= set("0123456789abcdef") for key in (*features.keys, *features.groups))
+    assert not set(lineage.golden[0].features.groups) & set(lineage.replay.groups)
+    assert Path(folder / "golden.safetensors").is_file()
+
+
+def test_history_entries_of_the_card_and_of_the_file_agree(lineage):
+    outcome = learn(lineage, lineage.corrections())
+    card = verify_version(lineage.root, outcome.version).card["learning"]["training"]
+    line = read_history(lineage.history).entries[0]
+    assert {k: line[k] for k in card} == card
+    append_training(lineage.history, {"event": "drill", "passed": True})
+    assert verify_history(lineage.history).ok

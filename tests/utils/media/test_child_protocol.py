@@ -1,0 +1,225 @@
+"""The wire between child and parent: what is sent arrives, and no lie of the child gets through."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.errors import DecoderCrashedError, MediaError, MediaTooLongError, TelltaleError
+from utils.media import child_protocol
+from utils.media.child_protocol import MAGIC, MAX_HEADER_BYTES, BrokenAnswerError, Expected, read_answer, read_level
+from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
+from utils.types import Frame, MediaKind
+
+VIDEO = Expected(MediaKind.VIDEO, 3, MediaLimits(max_megapixels=1.0, max_duration_s=10.0))
+IMAGE = Expected(MediaKind.IMAGE, 1, MediaLimits(max_megapixels=1.0))
+
+GOOD_VIDEO: dict[str, Any] = {
+    "width": 50, "height": 40, "duration_s": 2.0, "fps": 10.0, "codec": "h264", "notices": [],
+    "frames": [[40, 50, 0.0], [40, 50, 0.5]],
+}  # fmt: skip
+GOOD_IMAGE: dict[str, Any] = {
+    "width": 50, "height": 40, "duration_s": None, "fps": None, "codec": None, "notices": [], "frames": [[40, 50, 0.0]],
+}  # fmt: skip
+
+
+def sent(header: Any, pixels: bytes = b"") -> io.BytesIO:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return io.BytesIO(MAGIC + struct.pack("<I", len(text)) + text + pixels)
+
+
+def test_a_video_arrives_bit_for_bit() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    frames = [Frame(i, i * 0.5, np.rot90(noise[i], 1)) for i in range(3)]  # rotated: not contiguous
+    facts = Facts(50, 40, 2.0, 10.0, "h264", ("truncated",))
+    pipe = io.BytesIO()
+    child_protocol.write_frames(pipe, frames, facts)
+    pipe.seek(0)
+    received, told = read_answer(pipe, VIDEO)
+    assert told == facts
+    for before, after in zip(frames, received, strict=True):
+        assert (before.index, before.time_s) == (after.index, after.time_s)
+        assert (before.pixels == after.pixels).all()
+
+
+def ahead(index: Any, height: Any = 40, width: Any = 50, time_s: Any = 0.0) -> bytes:
+    return sent({"ahead": [index, height, width, time_s]}, bytes(40 * 50 * 3)).getvalue()
+
+
+def test_frames_that_come_ahead_are_told_at_once_and_arrive_bit_for_bit() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (2, 40, 50, 3), np.uint8)
+    frames = [Frame(i, i * 0.5, noise[i]) for i in range(2)]
+    pipe = io.BytesIO()
+    for frame in (frames[0], *frames):  # decoding began anew after the first
+        child_protocol.write_ahead(pipe, frame)
+    child_protocol.write_frames(pipe, frames, Facts(50, 40, 2.0, 10.0, "h264"), ahead=True)
+    pipe.seek(0)
+    told: list[Frame] = []
+    received, _ = read_answer(pipe, VIDEO, told.append)
+    assert [frame.index for frame in told] == [0, 0, 1]
+    for before, after, heard in zip(frames, received, told[1:], strict=True):
+        assert (before.index, before.time_s) == (after.index, after.time_s)
+        assert (before.pixels == after.pixels).all()
+        assert after is heard
+
+
+def test_an_error_may_follow_frames_that_came_ahead() -> None:
+    pipe = io.BytesIO()
+    child_protocol.write_ahead(pipe, Frame(0, 0.0, np.zeros((40, 50, 3), np.uint8)))
+    child_protocol.write_error(pipe, MediaTooLongError("It lasts."))
+    pipe.seek(0)
+    with pytest.raises(MediaTooLongError):
+        read_answer(pipe, VIDEO)
+
+
+@pytest.mark.parametrize(
+    "untrusted",
+    [
+        ahead(1), ahead(True), ahead("0"), ahead(None), ahead(-1), ahead(0, 0), ahead(0, 40, MAX_VIDEO_SIDE + 1),
+        ahead(0, "40"), ahead(0, 40, 50, -1.0), ahead(0, 40, 50, 11.5), ahead(0, 40, 50, float("nan")),
+        ahead(0) + ahead(2, time_s=0.5), ahead(0) + ahead(1, time_s=0.0), ahead(0) + ahead(0) + ahead(0),
+        b"".join(ahead(i, time_s=0.5 * i) for i in range(4)),
+        sent({"ahead": [0, 40, 50]}, bytes(6000)).getvalue(), sent({"ahead": {}}, bytes(6000)).getvalue(),
+        ahead(0) + sent(GOOD_VIDEO).getvalue(),
+        ahead(0) + sent(GOOD_VIDEO | {"frames": [[40, 50, 0.1]]}).getvalue(),
+        ahead(0) + sent(GOOD_VIDEO | {"frames": [[50, 40, 0.0]]}).getvalue(),
+        ahead(0) + sent(GOOD_VIDEO | {"frames": [[40, 50, 0.0]]}, b"more").getvalue(),
+    ],
+)  # fmt: skip
+def test_lies_about_frames_ahead(untrusted: bytes) -> None:
+    with pytest.raises(DecoderCrashedError, match="breaks the rules"):
+        read_answer(io.BytesIO(untrusted), VIDEO)
+
+
+def test_a_picture_does_not_come_ahead() -> None:
+    with pytest.raises(DecoderCrashedError, match="a picture that comes ahead"):
+        read_answer(io.BytesIO(ahead(0)), IMAGE)
+
+
+def test_the_good_headers_pass() -> None:
+    assert len(read_answer(sent(GOOD_VIDEO, bytes(2 * 40 * 50 * 3)), VIDEO)[0]) == 2
+    assert len(read_answer(sent(GOOD_IMAGE, bytes(40 * 50 * 3)), IMAGE)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 0}, {"width": -5}, {"width": True}, {"width": 50.0}, {"width": None}, {"width": 10**9},
+        {"width": 2000, "height": 2000}, {"height": 8},
+        {"duration_s": None}, {"duration_s": -1.0}, {"duration_s": 11.0}, {"duration_s": float("nan")},
+        {"fps": 0.0}, {"fps": "10"}, {"fps": float("inf")},
+        {"codec": None}, {"codec": "x" * 33}, {"codec": "<b>"},
+        {"notices": ["unknown"]}, {"notices": "truncated"}, {"notices": ["truncated"] * 9}, {"notices": None},
+        {"frames": []}, {"frames": None}, {"frames": [[40, 50, 0.1 * i] for i in range(4)]}, {"frames": [[40, 50]]},
+        {"frames": [[40, 50, 0.5], [40, 50, 0.5]]}, {"frames": [[40, 50, 1.0], [40, 50, 0.5]]},
+        {"frames": [[40, 50, -0.5]]}, {"frames": [[40, 50, 11.0]]}, {"frames": [[40, 50, float("nan")]]},
+        {"frames": [[40, MAX_VIDEO_SIDE + 1, 0.0]]}, {"frames": [[0, 50, 0.0]]}, {"frames": [["40", 50, 0.0]]},
+    ],
+)  # fmt: skip
+def test_lies_about_a_video(change: dict[str, Any]) -> None:
+    with pytest.raises(DecoderCrashedError, match="breaks the rules"):
+        read_answer(sent(GOOD_VIDEO | change, bytes(10**6)), VIDEO)
+
+
+@pytest.mark.parametrize("change", [{"duration_s": 1.0}, {"frames": [[50, 40, 0.0]]}, {"frames": [[40, 50, 1.0]]}])
+def test_lies_about_a_picture(change: dict[str, Any]) -> None:
+    with pytest.raises(DecoderCrashedError):
+        read_answer(sent(GOOD_IMAGE | change, bytes(10**6)), IMAGE)
+
+
+def test_more_bytes_than_announced() -> None:
+    with pytest.raises(DecoderCrashedError, match="more bytes"):
+        read_answer(sent(GOOD_IMAGE, bytes(40 * 50 * 3 + 1)), IMAGE)
+
+
+def test_fewer_bytes_than_announced() -> None:
+    with pytest.raises(BrokenAnswerError):
+        read_answer(sent(GOOD_IMAGE, bytes(40 * 50 * 3 - 1)), IMAGE)
+
+
+@pytest.mark.parametrize(
+    "untrusted",
+    [
+        b"HTTP/1.1 200 OK and so on",
+        MAGIC + struct.pack("<I", MAX_HEADER_BYTES + 1) + bytes(MAX_HEADER_BYTES + 1),
+        MAGIC + struct.pack("<I", 4) + b"\xff\xfe{}",
+        MAGIC + struct.pack("<I", 2) + b"[]",
+        MAGIC + struct.pack("<I", 60_000) + b"[" * 60_000,
+    ],
+)
+def test_no_answer_at_all(untrusted: bytes) -> None:
+    with pytest.raises(DecoderCrashedError):
+        read_answer(io.BytesIO(untrusted), IMAGE)
+
+
+def test_errors_arrive_as_what_they_were() -> None:
+    pipe = io.BytesIO()
+    child_protocol.write_error(pipe, MediaTooLongError("The video lasts 700 seconds."))
+    pipe.seek(0)
+    with pytest.raises(MediaTooLongError, match="700 seconds"):
+        read_answer(pipe, VIDEO)
+
+
+@pytest.mark.parametrize("code", ["internal", "weights", "unknown", 7, None, ["media_corrupt"]])
+def test_errors_that_a_decoder_may_not_report(code: Any) -> None:
+    with pytest.raises(DecoderCrashedError, match="unknown error code"):
+        read_answer(sent({"error": code, "detail": "x"}), IMAGE)
+
+
+def test_sentences_of_errors_are_cleaned_and_cut() -> None:
+    with pytest.raises(MediaError) as caught:
+        read_answer(sent({"error": "media_corrupt", "detail": "a\x1b[2J\nb" + "c" * 1000}), IMAGE)
+    assert caught.value.detail.startswith("a[2Jb")
+    assert len(caught.value.detail) <= child_protocol.MAX_DETAIL
+
+
+def test_levels_arrive() -> None:
+    pipe = io.BytesIO()
+    child_protocol.write_level(pipe, ("cpu_limit", "no_network"))
+    pipe.seek(0)
+    assert read_level(pipe) == ("cpu_limit", "no_network")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*GOOD_VIDEO, "error", "detail", "ahead"]), JSON), st.booleans())
+def test_any_header_gives_frames_or_one_of_our_errors(change: dict[str, Any], is_video: bool) -> None:
+    good, expected = (GOOD_VIDEO, VIDEO) if is_video else (GOOD_IMAGE, IMAGE)
+    try:
+        frames, _ = read_answer(sent(good | change, bytes(12_000)), expected)
+    except (TelltaleError, BrokenAnswerError) as error:
+        assert str(error)  # noqa: PT017 - both outcomes are right
+    else:
+        assert len(frames) <= expected.frames
+
+
+@pytest.mark.parametrize("level", [b'{"level": 5}', b'{"level": [1]}', b'{"level": null}', b"{}", b'{"level": "abc"}'])
+def test_a_level_that_is_none_is_refused(level: bytes) -> None:
+    with pytest.raises(DecoderCrashedError, match="no names"):
+        read_level(io.BytesIO(MAGIC + len(level).to_bytes(4, "little") + level))
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e999", "-1e999", "NaN", "true"])
+@pytest.mark.parametrize("key", ["duration_s", "fps"])
+def test_numbers_that_no_float_holds_are_refused(key: str, number: str) -> None:
+    text = json.dumps({**GOOD_VIDEO, key: "HERE"}).replace('"HERE"', number)
+    with pytest.raises(DecoderCrashedError):
+        read_answer(sent(text.encode(), bytes(12_000)), VIDEO)
+
+
+def test_a_time_that_no_float_holds_is_refused() -> None:
+    text = json.dumps(GOOD_VIDEO).replace("0.5]", "1" + "0" * 400 + "]")
+    with pytest.raises(DecoderCrashedError):
+        read_answer(sent(text.encode(), bytes(12_000)), VIDEO)

@@ -1,0 +1,254 @@
+"""Children that are forked: the same answers and errors as from spawned ones, one file each, and none left behind."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.config import MediaSettings, SandboxSettings
+from utils.errors import DecoderCrashedError, DecoderLimitError, MediaCorruptError, MediaError
+from utils.media import decode_media, fork_server, sandbox, sandbox_level
+from utils.media.child_protocol import read_level
+from utils.media.fork_server import PreparedDecoders
+from utils.types import MediaKind
+
+pytestmark = pytest.mark.skipif(not PreparedDecoders.available(), reason="this system forks no children")
+
+MEDIA, SANDBOX = MediaSettings(), SandboxSettings()
+Misbehave = Callable[..., PreparedDecoders]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(2).integers(0, 256, (90, 120, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    return tmp_path / "x.png"
+
+
+@pytest.fixture
+def decoders() -> Iterator[PreparedDecoders]:
+    made = sandbox.prepared_decoders()
+    assert made is not None
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def misbehave() -> Iterator[Misbehave]:
+    """Decoders whose children run a piece of code where they would decode a picture."""
+    made: list[PreparedDecoders] = []
+
+    def build(code: str) -> PreparedDecoders:
+        lines = "\n    ".join(code.splitlines())
+        program = (
+            "import os, signal, sys, time\nsys.path.insert(0, sys.argv[1])\nfrom utils.media import child\n"
+            f"def main(request):\n    {lines}\n    os._exit(0)\n"
+            "child.main = main\nfrom utils.media import forking\nforking.main(sys.argv[2])"
+        )
+        head = [sys.executable, "-I", "-c", program, str(sandbox.ROOT)]
+        made.append(PreparedDecoders(sandbox.clean_environment(), lambda kind: [*head, kind.value]))
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.close()
+
+
+def children_of(pid: int | str = "self") -> list[int]:
+    return [int(n) for file in Path(f"/proc/{pid}/task").glob("*/children") for n in file.read_text().split()]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_pictures_and_videos_decode_alike(
+    picture: Path, tmp_path: Path, clips: dict[str, bytes], decoders: PreparedDecoders
+) -> None:
+    (tmp_path / "clip").write_bytes(clips["mp4"])
+    for path in (picture, tmp_path / "clip", picture):
+        forked, spawned = decode_media(path, MEDIA, SANDBOX, decoders), decode_media(path, MEDIA, SANDBOX)
+        assert (forked.info, forked.notices) == (spawned.info, spawned.notices)
+        for one, other in zip(forked.frames, spawned.frames, strict=True):
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+            assert one.time_s == other.time_s
+
+
+def test_coded_errors_cross(tmp_path: Path, picture: Path, decoders: PreparedDecoders) -> None:
+    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(MediaCorruptError):
+        decode_media(tmp_path / "cut.png", MEDIA, SANDBOX, decoders)
+    assert decode_media(picture, MEDIA, SANDBOX, decoders).info.width == 120
+
+
+def test_a_forked_child_has_every_protection_of_a_spawned_one(decoders: PreparedDecoders) -> None:
+    request = json.dumps({"format": None, "memory_mb": 2048, "cpu_s": 20})
+    for kind in MediaKind:
+        with Path(os.devnull).open("rb") as nothing:
+            level = sandbox.converse(decoders.start(kind, request, nothing), 20.0, lambda pipe, tell: read_level(pipe))
+        assert set(level) >= set(sandbox_level())
+
+
+def test_a_child_sees_its_file_and_nothing_else(
+    picture: Path, misbehave: Misbehave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TELLTALE_STORAGE__DATABASE_URL", "postgresql://user:word@host/db")
+    code = """
+opened = [n for n in os.listdir("/proc/self/fd") if int(n) > 2 and os.path.exists("/proc/self/fd/" + n)]
+secrets = [name for name in os.environ if name.startswith("TELLTALE")]
+alone = os.getsid(0) == os.getpid() == os.getpgid(0)
+os._exit(40 if len(opened) == 0 and not secrets and alone else 41)"""
+    with pytest.raises(DecoderCrashedError, match="status 40"):
+        decode_media(picture, MEDIA, SANDBOX, misbehave(code))
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "says"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", DecoderCrashedError, "SIGSEGV"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", DecoderLimitError, "killed by the system"),
+        ("os._exit(3)", DecoderCrashedError, "status 3"),
+        ("raise RuntimeError('unforeseen')", DecoderCrashedError, "status 1"),
+        ("os.write(1, b'TTMEDIA1')", DecoderCrashedError, "status 0"),
+        ("os.write(1, b'x' * 60000); time.sleep(300)", DecoderCrashedError, "breaks the rules"),
+        ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(0.2); os._exit(0)", DecoderCrashedError, "answering"),
+    ],
+)
+def test_crashes_and_nonsense(
+    code: str, error: type[MediaError], says: str, picture: Path, misbehave: Misbehave
+) -> None:
+    broken = misbehave(code)
+    for _ in range(2):  # a second one too: whatever happened, there is a process to fork from again
+        with pytest.raises(error, match=says):
+            decode_media(picture, MEDIA, SANDBOX, broken)
+
+
+def test_a_hanging_child_and_its_children_are_killed(tmp_path: Path, picture: Path, misbehave: Misbehave) -> None:
+    pids = tmp_path / "pids"
+    code = f"os.fork()\nopen({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\ntime.sleep(300)"
+    broken = misbehave(code)
+    with pytest.raises(DecoderLimitError, match=r"longer than 1\.5 seconds"):
+        decode_media(picture, MEDIA, SandboxSettings(wall_s=1.5), broken)
+    left = [int(pid) for pid in pids.read_text().split()]
+    assert len(left) == 2
+    wait_until(lambda: all(map(is_gone, left)))
+
+
+def test_each_file_has_a_child_of_its_own(tmp_path: Path, picture: Path, misbehave: Misbehave) -> None:
+    pids = tmp_path / "pids"
+    broken = misbehave(f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}} {{os.getppid()}}\\n')")
+    for _ in range(3):
+        with pytest.raises(DecoderCrashedError):
+            decode_media(picture, MEDIA, SANDBOX, broken)
+    lines = [line.split() for line in pids.read_text().splitlines()]
+    assert len({child for child, _ in lines}) == 3
+    assert len({parent for _, parent in lines}) == 1
+
+
+def test_a_killed_source_is_replaced(picture: Path, decoders: PreparedDecoders) -> None:
+    before = set(children_of())
+    assert decode_media(picture, MEDIA, SANDBOX, decoders).info.width == 120
+    (source,) = set(children_of()) - before
+    os.kill(source, signal.SIGKILL)
+    wait_until(lambda: is_gone(source))
+    assert decode_media(picture, MEDIA, SANDBOX, decoders).info.width == 120
+
+
+def test_a_source_that_cannot_start(picture: Path, tmp_path: Path) -> None:
+    for command in ([str(tmp_path / "nothing")], [sys.executable, "-c", "raise SystemExit(4)"]):
+        broken = PreparedDecoders(sandbox.clean_environment(), lambda kind, c=command: c)  # type: ignore[misc]
+        with pytest.raises(DecoderCrashedError):
+            decode_media(picture, MEDIA, SANDBOX, broken)
+        broken.close()
+
+
+def test_a_source_retires(picture: Path, decoders: PreparedDecoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_server, "CHILDREN", 2)
+    before = set(children_of())
+    seen = set()
+    for _ in range(5):
+        decode_media(picture, MEDIA, SANDBOX, decoders)
+        seen |= set(children_of()) - before
+    assert len(seen) == 3, seen
+
+
+def test_what_is_forgotten_ends(picture: Path) -> None:
+    before = set(children_of())
+    made = sandbox.prepared_decoders()
+    assert made is not None
+    made.warm(MediaKind.IMAGE)
+    (source,) = set(children_of()) - before
+    del made
+    gc.collect()
+    assert is_gone(source)
+
+
+def test_everything_ends_with_a_killed_parent(tmp_path: Path, picture: Path) -> None:
+    pids = tmp_path / "pids"
+    program = f"""
+import os, sys, time
+sys.path.insert(0, {str(sandbox.ROOT)!r})
+from pathlib import Path
+from utils.config import MediaSettings, SandboxSettings
+from utils.media import decode_media, sandbox
+from utils.media.fork_server import PreparedDecoders
+code = '''
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from utils.media import child
+from utils.media import fork_main
+def main(request):
+    open({str(pids)!r}, "a").write(f"{{os.getpid()}} {{os.getppid()}}")
+    time.sleep(300)
+child.main = main
+fork_main.main(sys.argv[2])
+'''
+command = [sys.executable, "-I", "-c", code, str(sandbox.ROOT), "image"]
+decode_media(Path({str(picture)!r}), MediaSettings(), SandboxSettings(),
+             PreparedDecoders(sandbox.clean_environment(), lambda kind: command))
+"""
+    with subprocess.Popen([sys.executable, "-c", program]) as parent:
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        parent.kill()
+    wait_until(lambda: all(is_gone(int(pid)) for pid in pids.read_text().split()))
+
+
+def test_many_threads_share_a_source(tmp_path: Path, decoders: PreparedDecoders) -> None:
+    widths: list[tuple[int, int]] = []
+
+    def work(first: int) -> None:
+        for width in range(first, first + 40, 8):
+            Image.new("RGB", (width, 40)).save(tmp_path / f"{width}.png")
+            media = decode_media(tmp_path / f"{width}.png", MEDIA, SANDBOX, decoders)
+            widths.append((width, media.frames[0].pixels.shape[1]))
+
+    threads = [threading.Thread(target=work, args=(40 + n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(widths) == 40
+    assert all(wanted == got for wanted, got in widths)

@@ -1,0 +1,131 @@
+"""What the experts' trainings share: losses, scores per source, parameters from a seed; and that they learn."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from utils.training.experts import (
+    mean_source_auc,
+    new_network,
+    smooth_bce,
+    token_directions,
+    train_cnn,
+    train_lstm,
+    train_resnext,
+)
+from utils.training.features import FeatureStore
+from utils.training.loop import Recipe
+from utils.training.views import View, plan_views
+from utils.types import MediaKind
+
+
+def test_loss_is_least_at_the_smoothed_label():
+    logits = torch.linspace(-6, 6, 241)
+    losses = torch.stack([smooth_bce(z[None], torch.ones(1)) for z in logits])
+    assert float(logits[losses.argmin()].sigmoid()) == pytest.approx(0.95, abs=0.005)
+
+
+def test_auc_is_a_mean_over_sources_that_have_both_labels():
+    views = [View(0, label, source, "-", 0) for source, label in
+             [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("c", 1)]]  # fmt: skip
+    assert mean_source_auc(views, np.array([0.0, 1.0, 9.0, 8.0, 5.0])) == 0.5
+    assert mean_source_auc(views[:2], np.array([0.0, 1.0])) == 1.0
+
+
+def test_parameters_follow_from_the_seed_alone_and_leave_other_draws_alone():
+    torch.manual_seed(1)
+    before = torch.rand(3)
+    torch.manual_seed(1)
+    one = new_network("cnn", tiny=True, seed=4)
+    assert torch.equal(torch.rand(3), before)
+    two, other = new_network("cnn", tiny=True, seed=4), new_network("cnn", tiny=True, seed=5)
+    first = [next(iter(net.parameters())) for net in (one, two, other)]
+    assert torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], first[2])
+
+
+def test_lstm_learns_sequences_that_flicker(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = (np.arange(64) % 2).astype(np.float32)
+    data = rng.normal(0, 0.5, (64, 8, 64)).astype(np.float32)
+    data[..., :16] += 2.0 * labels[:, None, None] * np.where(np.arange(8) % 2, 1, -1)[:, None]
+    recipe = Recipe(epochs=8, batch=8, lr=0.02, average=0.5, patience=8)
+    model = train_lstm(data[:48], labels[:48], data[48:], labels[48:], recipe, tmp_path, tiny=True)
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(data[48:])).logit.numpy()
+    assert logits[labels[48:] == 1].mean() > logits[labels[48:] == 0].mean() + 0.5
+
+
+def stored_views(make_pack, folder):
+    """Stores for training and calibration; the tokens are mean colours."""
+    pack = make_pack(pictures=24)
+
+    def colours(batch):
+        means = batch.reshape(len(batch), -1, 3).mean(1).astype(np.float16)
+        return np.repeat(means[:, None], 2, axis=2)  # one layer of 6
+
+    stores = []
+    for split, clean in (("train", False), ("calib", True)):
+        rows = pack.select(split, MediaKind.IMAGE)
+        stores.append(FeatureStore(folder / split, plan_views(rows, per_class=9, blends=0, seed=2, clean=clean)))
+        stores[-1].extract(pack, colours)
+    return stores
+
+
+@pytest.mark.parametrize("train", [train_cnn, train_resnext])
+def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack, tmp_path, train):
+    stores = stored_views(make_pack, tmp_path)
+    recipe = Recipe(epochs=12, batch=4, lr=0.01, average=0.5, patience=12)
+    model = train(*stores, recipe, tmp_path / "student", tiny=True)
+    assert not model.training
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    lines = [json.loads(line) for line in (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()]
+    assert min(line["loss"] for line in lines[6:]) < lines[0]["loss"]
+
+
+@pytest.mark.parametrize(("train", "name"), [(train_cnn, "cnn"), (train_resnext, "resnext")])
+def test_student_goes_on_from_given_weights_and_sees_as_many_views_as_it_is_told(make_pack, tmp_path, train, name):
+    stores = stored_views(make_pack, tmp_path)
+    recipe = Recipe(epochs=1, batch=4, lr=1e-9, warmup=0.5, average=0.0, weight_decay=0.0)
+    start = {k: v.numpy() for k, v in new_network(name, tiny=True, seed=5).state_dict().items()}
+    lines: list[str] = []
+
+    def seen(number):
+        return train(
+            *stores, recipe, tmp_path / f"from-{number}", tiny=True, start=start, most=number, progress=lines.append
+        )
+
+    begun, fresh = seen(8), train(*stores, recipe, tmp_path / "fresh", tiny=True)
+    for key, value in begun.named_parameters():
+        assert torch.allclose(value, torch.from_numpy(start[key]), atol=1e-6), key
+    assert any(not torch.allclose(v, torch.from_numpy(start[k]), atol=1e-6) for k, v in fresh.named_parameters())
+
+    def steps(folder):
+        with safe_open(tmp_path / folder / "checkpoint.safetensors", framework="pt") as held:
+            return int(max(held.get_tensor(k) for k in held.keys() if k.endswith("/step")))  # noqa: SIM118
+
+    assert steps("from-8") == 2
+    assert steps("fresh") == len(stores[0].labels()) // 4 > 2
+
+
+def test_directions_keep_apart_what_any_layer_tells_apart():
+    rng = np.random.default_rng(2)
+    tokens = rng.normal(0, 1, (60, 3, 20)).astype(np.float32) * np.array([100.0, 1.0, 0.01])[:, None]
+    tokens[:30, 2, :10] += 0.1  # two kinds, which only the layer with the smallest numbers knows
+    directions = token_directions(tokens.astype(np.float16) + np.float16(5), most=16)
+    assert directions.shape == (60, 16)
+    assert np.allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-4)
+    alike = directions @ directions.T
+    same = (np.arange(60) < 30)[:, None] == (np.arange(60) < 30)
+    assert alike[same & ~np.eye(60, dtype=bool)].mean() > alike[~same].mean() + 0.1
+
+
+def test_loss_weights_count_items_as_often_as_they_say():
+    logits, labels = torch.tensor([1.0, -2.0]), torch.tensor([1.0, 1.0])
+    doubled = smooth_bce(torch.cat([logits, logits[:1]]), torch.ones(3))
+    assert float(smooth_bce(logits, labels, torch.tensor([2.0, 1.0])) * 2 / 3) == pytest.approx(float(doubled))

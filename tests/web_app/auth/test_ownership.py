@@ -1,0 +1,212 @@
+"""Who may do what: scopes on every route, other people's things answer 404, sessions of the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.web_app.helpers import job_state, make_settings, media_bytes, running_worker, upload, wait_until
+from utils.config import SecuritySettings, ServerSettings, Settings
+from web_app.auth.identity import SESSION_COOKIE
+from web_app.auth.keys import create_key, revoke_key
+from web_app.auth.login import safe_path
+from web_app.db.models import SessionRow, utc_now
+from web_app.services import EXTENSION, Services
+
+OWN_ROUTES = (
+    ("GET", "/api/jobs/{id}"),
+    ("GET", "/api/jobs/{id}/events"),
+    ("DELETE", "/api/jobs/{id}"),
+    ("GET", "/api/detections/{id}"),
+    ("GET", "/api/detections/{id}/media"),
+    ("DELETE", "/api/detections/{id}"),
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return dataclasses.replace(make_settings(tmp_path), security=SecuritySettings(keys="on"))
+
+
+@pytest.fixture
+def key_of(parts: Services) -> Callable[..., dict[str, str]]:
+    """Makes a key with these scopes; gives the header that shows it."""
+
+    def make(*scopes: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {create_key(parts.database, 'test', scopes)}"}
+
+    return make
+
+
+@pytest.fixture
+def analysed(app: Flask, settings: Settings, key_of: Callable[..., dict[str, str]]) -> dict[str, Any]:
+    """A finished analysis of Ann's."""
+    ann, client = key_of("analyse", "feedback"), app.test_client()
+    with running_worker(settings):
+        answer = upload(client, media_bytes("mp4"), "/api/detect?wait=1", headers=ann)
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+    return {"id": answer.get_json()["id"], "headers": ann}
+
+
+@pytest.mark.parametrize(("method", "path"), OWN_ROUTES)
+def test_what_is_somebody_elses_answers_404(
+    client: FlaskClient, analysed: dict[str, Any], key_of: Callable[..., dict[str, str]], method: str, path: str
+) -> None:
+    bob = key_of("analyse", "feedback", "moderate")
+    theirs = client.open(path.format(id=analysed["id"]), method=method, headers=bob)
+    nothing = client.open(path.format(id="0" * 32), method=method, headers=bob)
+    assert (theirs.status_code, theirs.get_json()["code"]) == (404, "not_found")
+    assert theirs.get_json()["detail"] == nothing.get_json()["detail"]
+    assert client.get(f"/api/detections/{analysed['id']}", headers=analysed["headers"]).status_code == 200
+
+
+def test_feedback_on_somebody_elses_analysis_answers_404(
+    client: FlaskClient, analysed: dict[str, Any], key_of: Callable[..., dict[str, str]]
+) -> None:
+    said = {"id": analysed["id"], "feedback": "correct"}
+    assert client.post("/api/feedback", json=said, headers=key_of("feedback")).status_code == 404
+    assert client.post("/api/feedback", json=said, headers=analysed["headers"]).status_code == 201
+
+
+def test_the_history_shows_ones_own_and_all_to_an_administrator(
+    client: FlaskClient, analysed: dict[str, Any], key_of: Callable[..., dict[str, str]]
+) -> None:
+    def total(headers: dict[str, str]) -> int:
+        return int(client.get("/api/history", headers=headers).get_json()["total"])
+
+    assert (total(analysed["headers"]), total(key_of("analyse")), total(key_of("analyse", "admin"))) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(("method", "path"), OWN_ROUTES[3:])
+def test_an_administrator_reaches_everything(
+    client: FlaskClient, analysed: dict[str, Any], key_of: Callable[..., dict[str, str]], method: str, path: str
+) -> None:
+    admin = key_of("analyse", "admin")
+    with client.open(path.format(id=analysed["id"]), method=method, headers=admin) as answer:
+        assert answer.status_code in (200, 204)
+
+
+def test_every_route_but_the_open_ones_asks_for_a_key(app: Flask, client: FlaskClient) -> None:
+    open_routes = {"get_health", "get_ready", "get_openapi", "get_docs", "get_docs_asset"}
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        if not rule.endpoint.startswith("api") or rule.endpoint.rpartition(".")[2] in open_routes:
+            continue
+        path = re.sub(r"<int:\w+>", "0", rule.rule)
+        path = re.sub(r"<\w+>", "0" * 32, path)
+        for method in (rule.methods or set()) - {"HEAD"}:
+            answer = client.open(path, method=method)
+            assert (answer.status_code, answer.get_json()["code"]) == (401, "unauthorized"), (method, path)
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            asked += 1
+    assert asked > 20
+
+
+def test_a_key_without_the_scope_is_refused(client: FlaskClient, key_of: Callable[..., dict[str, str]]) -> None:
+    answer = upload(client, media_bytes("mp4"), headers=key_of("feedback"))
+    assert (answer.status_code, answer.get_json()["code"], answer.get_json()["scope"]) == (403, "forbidden", "analyse")
+
+
+def test_a_page_leads_to_the_form_and_a_key_opens_it(client: FlaskClient, parts: Services) -> None:
+    away = client.get("/history")
+    assert (away.status_code, away.headers["Location"]) == (303, "/login?next=/history")
+    assert client.post("/login", data={"key": "tt_wrong", "next": "/history"}).status_code == 401
+    whole = create_key(parts.database, "desk", ["analyse"])
+    answer = client.post("/login", data={"key": whole, "next": "/history"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/history")
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert whole.rpartition("_")[2] not in cookie
+    assert client.get("/history").status_code == 200
+    assert client.get("/api/history").status_code == 200
+    revoke_key(parts.database, whole.split("_")[1])
+    assert client.get("/api/history").status_code == 401
+
+
+def test_signing_out_ends_the_session_and_every_copy_of_its_cookie(app: Flask, parts: Services) -> None:
+    whole = create_key(parts.database, "desk", ["analyse"])
+    here, there, thief = app.test_client(), app.test_client(), app.test_client()
+    for client in (here, there):
+        client.post("/login", data={"key": whole})
+    stolen = here.get_cookie(SESSION_COOKIE)
+    assert stolen is not None
+    thief.set_cookie(SESSION_COOKIE, stolen.value)
+    assert thief.get("/api/history").status_code == 200
+    assert here.post("/logout").status_code == 303
+    assert [client.get("/api/history").status_code for client in (here, thief, there)] == [401, 401, 200]
+
+
+def test_the_database_holds_no_cookie(client: FlaskClient, parts: Services) -> None:
+    client.post("/login", data={"key": create_key(parts.database, "desk", ["analyse"])})
+    cookie = client.get_cookie(SESSION_COOKIE)
+    assert cookie is not None
+    with parts.database.read() as session:
+        rows = session.scalars(sa.select(SessionRow)).all()
+    assert [row.token_sha256 for row in rows] == [hashlib.sha256(cookie.value.encode()).hexdigest()]
+
+
+def test_a_session_that_is_over_is_worth_nothing_and_is_cleared_away(client: FlaskClient, parts: Services) -> None:
+    whole = create_key(parts.database, "desk", ["analyse"])
+    client.post("/login", data={"key": whole})
+    with parts.database.write() as session:
+        session.execute(sa.update(SessionRow).values(ends_at=utc_now()))
+    assert client.get("/api/history").status_code == 401
+    client.post("/login", data={"key": whole})
+    with parts.database.read() as session:
+        assert len(session.scalars(sa.select(SessionRow)).all()) == 1
+
+
+@pytest.mark.parametrize("token", ["", "...", "0" * 64, "\xff.00"])
+def test_a_session_that_nobody_opened_is_worth_nothing(client: FlaskClient, parts: Services, token: str) -> None:
+    create_key(parts.database, "desk", ["analyse"])
+    answer = client.get("/api/history", headers={"Cookie": f"{SESSION_COOKIE}={token}"})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "", "a", "/a\r\nX: y"],
+)
+def test_the_form_leads_to_our_own_pages_only(target: str) -> None:
+    path = safe_path(target)
+    assert path.startswith("/")
+    assert not path.startswith("//")
+    assert "evil" not in path.split("/")[1]
+    assert "\n" not in path
+
+
+def test_from_another_machine_without_keys_nobody_is_an_administrator(
+    make_app: Callable[..., Flask], tmp_path: Path
+) -> None:
+    client = make_app(
+        dataclasses.replace(make_settings(tmp_path), server=ServerSettings(host="0.0.0.0", wait_image_s=0.0))
+    ).test_client()
+    here, there = {"REMOTE_ADDR": "198.51.100.7"}, {"REMOTE_ADDR": "198.51.100.8"}
+    public_id = upload(client, media_bytes("mp4"), environ_overrides=here).get_json()["id"]
+    assert client.get(f"/api/jobs/{public_id}", environ_overrides=here).status_code == 200
+    assert client.get(f"/api/jobs/{public_id}", environ_overrides=there).status_code == 404
+    assert client.get("/api/history", environ_overrides=there).get_json()["total"] == 0
+    assert client.get("/metrics", environ_overrides=here).status_code == 403
+
+
+def test_two_browsers_without_keys_see_their_own(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    app = make_app(
+        dataclasses.replace(make_settings(tmp_path), server=ServerSettings(host="0.0.0.0", wait_image_s=0.0))
+    )
+    first, second = app.test_client(), app.test_client()
+    for browser in (first, second):
+        assert "telltale_client=" in browser.get("/").headers["Set-Cookie"]
+    public_id = upload(first, media_bytes("mp4")).get_json()["id"]
+    assert job_state(first, public_id) == "queued"
+    assert second.get(f"/api/jobs/{public_id}").status_code == 404
+    wait_until(lambda: app.extensions[EXTENSION].database.engine.pool.checkedout() == 0)

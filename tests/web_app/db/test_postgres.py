@@ -1,0 +1,98 @@
+"""The server on PostgreSQL, where `TELLTALE_TEST_POSTGRES` names one: the tables, and one way through everything.
+
+All tests of the server use that server then; this file is what tells at a glance whether it works.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from flask.testing import FlaskClient
+
+from tests.web_app.db import postgres
+from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, wait_for_state
+from tests.web_app.helpers import make_settings, media_bytes, multipart, upload, wait_until
+from utils.config import Settings
+from web_app.auth.keys import create_key
+from web_app.auth.sessions import begin_session, end_session, find_session
+from web_app.db.migrations import alembic_config, migrate
+from web_app.db.models import Base, Database
+from web_app.jobs.queue import JobQueue
+from web_app.services import Services
+from web_app.storage.consistency import find_faults
+
+pytestmark = pytest.mark.skipif(not postgres.SERVER, reason="TELLTALE_TEST_POSTGRES names no server")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    made = make_settings(tmp_path)
+    yield made
+    postgres.drop_database(made.storage.database_url)
+
+
+def test_models_and_migrations_agree_and_can_be_taken_back(settings: Settings) -> None:
+    database = Database.of(settings)
+    migrate(database)
+    config = alembic_config()
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+        connection.commit()
+    migrate(database)
+    database.close()
+
+
+def test_one_way_through_everything(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    with hand_in_worker(settings):
+        public_id, answer = say(client, "fake", "real")
+        assert answer.status_code == 201
+        wait_for_state(client, public_id, "accepted")
+        where = client.post("/api/rl/retrain").headers["Location"]
+        assert ended_training(client, where)["state"] == "done"
+        assert upload(client, media_bytes(order="fake"), "/api/detect?wait=1").headers["Idempotency-Replayed"] == "true"
+        body = multipart(media_bytes(order="real"))[:-7] + multipart(media_bytes("mp4", "no_face"), "clip.mp4")
+        batch = client.post("/api/batch", data=body, content_type="multipart/form-data; boundary=b").get_json()
+        wait_until(lambda: client.get(f"/api/batch/{batch['id']}").get_json()["finished"])
+    for query, total in (("", 3), ("?text=CLIP", 1), ("?kind=image&prediction=real", 1), ("?since=2100-01-01", 0)):
+        assert client.get(f"/api/history{query}").get_json()["total"] == total, query
+    assert client.get("/api/history.csv").get_data(as_text=True).count("photo.png") == 2
+    assert client.get("/api/rl/stats").get_json()["feedback"]["learned"] == 1
+    assert client.get("/api/rl/review?state=all").get_json()["total"] == 1
+    assert json.loads(client.get(f"/api/detections/{public_id}/report").data)["sha256"]
+    token = begin_session(parts.database, create_key(parts.database, "desk", ["analyse"]).split("_")[1])
+    assert find_session(parts.database, token) is not None
+    end_session(parts.database, token)
+    assert find_session(parts.database, token) is None
+    assert list(find_faults(parts.database, parts.store)) == []
+    assert client.delete("/api/history").get_json()["deleted"] == 3
+    assert client.get("/api/history").get_json()["total"] == 0
+
+
+def test_workers_claim_each_job_once(client: FlaskClient, settings: Settings) -> None:
+    for number in range(12):
+        upload(client, media_bytes("mp4", size=500 + number))
+    claimed: list[int] = []
+
+    def work(name: str) -> None:
+        database = Database.of(settings)
+        queue = JobQueue(database, settings.jobs)
+        while (claim := queue.claim(name)) is not None:
+            claimed.append(claim.job_id)
+        database.close()
+
+    threads = [threading.Thread(target=work, args=(f"w{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(claimed) == len(set(claimed)) == 12

@@ -1,0 +1,136 @@
+"""A server that learns with tiny networks: a version with golden set and replay buffer of its own and a real worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image
+
+from tests.web_app.helpers import make_settings
+from utils.base_weights import file_sha256
+from utils.config import DetectionSettings, LearningSettings, Settings, WeightsSettings
+from utils.detection.pipeline import analyse, load_analyser
+from utils.detection.torch_engine import TorchEngine
+from utils.faces.crops import crop_for_networks, measure_quality
+from utils.faces.detector import CenterFaceDetector
+from utils.feedback.feature_set import FeatureSet, save_features
+from utils.feedback.items import raw_features
+from utils.fingerprint import frozen_fingerprint
+from utils.types import Pixels, Report
+from utils.weights import verify_version
+from web_app.feedback.core import learning_duties
+from web_app.feedback.model_handle import ServedVersion
+from web_app.jobs.runner import Progress, run_worker
+from web_app.worker import worker_duties
+
+GOLDEN_ITEMS = 24
+EAGER = LearningSettings(
+    lr=0.02, lr_scale=1.0, steps=40, batch=8, replay_share=0.5, hold=0.0, l2sp=0.0, max_distance=2.0, quorum=2
+)
+
+
+def picture(photo: Pixels, brightness: float = 1.0, tint: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> bytes:
+    """The portrait as PNG, changed so that it is another file."""
+    changed = np.clip(photo * np.array(tint) * brightness, 0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(changed).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def learning_settings(own_root: Path, tmp_path: Path) -> Settings:
+    """Settings over the tiny version, with a learning rate at which tiny networks learn something."""
+    return dataclasses.replace(
+        make_settings(tmp_path),
+        weights=WeightsSettings(dir=str(own_root)),
+        detection=DetectionSettings(device="cpu", threads=1),
+        learning=EAGER,
+    )
+
+
+@pytest.fixture
+def lineage(
+    own_root: Path, learning_settings: Settings, photo: Pixels, face_detector: CenterFaceDetector
+) -> Callable[[int], None]:
+    """A function that gives the tiny version a golden set and a replay buffer.
+
+    In both, portraits have the label that is handed in, and noise has the other one: what a correction of the portrait
+    teaches is then also right on the golden set, or with the other label wrong.
+    """
+
+    def build(portrait_label: int) -> None:
+        version = verify_version(own_root, "tiny")
+        engine = load_analyser(learning_settings).engine
+        assert isinstance(engine, TorchEngine)
+        face = max(face_detector.detect(photo), key=lambda found: found.box.width)
+        rng = np.random.default_rng(5)
+        folder = own_root / "learning" / "tiny"
+        folder.mkdir(parents=True)
+        for name in ("golden", "replay"):
+            features = _features(engine, photo, face, rng, portrait_label)
+            facts = {"name": name, "experts": frozen_fingerprint(version), "version": "tiny"}
+            save_features(folder / f"{name}.safetensors", features, facts)
+        sums = {path.name: file_sha256(path) for path in folder.glob("*.safetensors")}
+        (folder / "checksums.json").write_text(json.dumps(sums))
+
+    return build
+
+
+def _features(
+    engine: TorchEngine, photo: Pixels, face: object, rng: np.random.Generator, portrait_label: int
+) -> FeatureSet:
+    rows = []
+    for i in range(GOLDEN_ITEMS):
+        portrait = i % 2 == 0
+        frame = np.clip(photo * rng.uniform(0.7, 1.2), 0, 255).astype(np.uint8)
+        crop = crop_for_networks(frame, face)  # type: ignore[arg-type]
+        pixels = crop.pixels if portrait else rng.integers(0, 256, crop.pixels.shape, dtype=np.uint8)
+        logits, tokens = raw_features(pixels[None], engine.networks)
+        quality = measure_quality(pixels, crop.source_px, crop.detector_score)
+        rows.append((tokens, logits, quality, portrait_label if portrait else 1 - portrait_label))
+    labels = np.array([row[3] for row in rows], np.float32)
+    names = tuple(f"item-{i}" for i in range(GOLDEN_ITEMS))
+    return FeatureSet(
+        tokens=np.concatenate([row[0] for row in rows]), starts=np.arange(GOLDEN_ITEMS + 1),
+        logits=np.stack([row[1] for row in rows]), quality=np.stack([row[2] for row in rows]).astype(np.float32),
+        labels=labels, sources=("made",) * GOLDEN_ITEMS,
+        generators=tuple("gan" if label else "-" for label in labels), groups=names, keys=names,
+    )  # fmt: skip
+
+
+@contextmanager
+def learning_worker(settings: Settings) -> Iterator[ServedVersion]:
+    """The real worker, its networks and its learning, in a thread; it has ended when the block ends."""
+    served = ServedVersion(settings, load_analyser)
+    learning = learning_duties(settings, served)
+
+    def run(path: Path, progress: Progress) -> Report:
+        return analyse(path, served.analyser, progress=progress)
+
+    stop = threading.Event()
+    duties = worker_duties(settings, served, learning, ())
+    learning.begin()
+    thread = threading.Thread(target=run_worker, args=(settings, run, stop), kwargs={"duties": duties})
+    thread.start()
+    try:
+        yield served
+    finally:
+        stop.set()
+        thread.join(60)
+        learning.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def learning_client(make_app: Callable[..., Flask], learning_settings: Settings) -> FlaskClient:
+    return make_app(learning_settings).test_client()

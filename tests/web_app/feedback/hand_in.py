@@ -1,0 +1,124 @@
+"""A worker whose learning is made of small functions: what the tests of the quarantine and the jobs need of it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from tests.web_app.helpers import fake_analyse, media_bytes, order_of, upload, wait_until
+from utils.config import Settings
+from utils.feedback.history import append_training
+from web_app.feedback.tasks import LearningDuties
+from web_app.feedback.training import AcceptedItem, Order, Progress
+from web_app.jobs.queue import TRAIN
+from web_app.jobs.runner import Duties, run_worker
+from web_app.observability.health import current_version
+from web_app.paths import InstancePaths
+
+FIGURES = {"auc": 0.9, "ece": 0.05, "accuracy": 0.8, "slices": {"source a": 0.85}, "count": 20}
+
+
+@dataclass(frozen=True)
+class Features:
+    text: str
+
+    def save(self, path: Path) -> None:
+        path.write_text(self.text)
+
+
+@dataclass(frozen=True)
+class Look:
+    item: Features | None
+    reason: str
+    phash: int | None
+
+
+def look(path: Path, face: int | None) -> Look:
+    """Files whose order has the same word after `like` look the same; `small` ones are outside the domain."""
+    order = order_of(path.read_bytes())
+    if "small" in order or order == "no_face":
+        return Look(None, "The face is too small.", None)
+    alike = order.partition("like ")[2] or order
+    return Look(Features(f"{face}"), "", int(hashlib.sha256(alike.encode()).hexdigest()[:16], 16))
+
+
+class Trainer:
+    """Notes what it is given, waits if it is told to, and writes its line into the history."""
+
+    def __init__(self, history: Path, promoted: bool = True) -> None:
+        self.history = history
+        self.promoted = promoted
+        self.rounds: list[list[AcceptedItem]] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.stop = threading.Event()
+
+    def __call__(self, items: Sequence[AcceptedItem], progress: Progress, order: Order) -> dict[str, Any]:
+        self.rounds.append(list(items))
+        while not self.go_on.wait(0.02):
+            progress("learn", 0.5)
+        outcome = {
+            "version": f"cand-{len(self.rounds)}", "base": "v0", "parent": "v0", "promoted": self.promoted,
+            "reason": "because", "old": FIGURES, "new": {**FIGURES, "auc": 0.91}, "improvements": 2, "regressions": 1,
+            "loss": 0.5, "accuracy_before": 0.25, "accuracy_after": 0.75,
+        }  # fmt: skip
+        append_training(self.history, {"event": "training", **outcome})
+        return outcome
+
+
+@contextmanager
+def hand_in_worker(settings: Settings, promoted: bool = True) -> Iterator[Trainer]:
+    """A worker in a thread with the fake analysis and the functions above."""
+    trainer = Trainer(InstancePaths.of(settings).training_history, promoted)
+    learning = LearningDuties(settings, look, lambda: "networks", trainer)
+    learning.begin()
+    duties = Duties(
+        handlers={TRAIN: learning.run_training},
+        when_idle=learning.when_idle,
+        facts=lambda: {"model_version": current_version(settings)},
+    )
+    stop = trainer.stop
+    thread = threading.Thread(target=run_worker, args=(settings, fake_analyse, stop), kwargs={"duties": duties})
+    thread.start()
+    try:
+        yield trainer
+    finally:
+        trainer.go_on.set()
+        stop.set()
+        thread.join(30)
+        learning.close()
+        assert not thread.is_alive()
+
+
+def say(client: FlaskClient, order: str, label: str, **keywords: Any) -> tuple[str, TestResponse]:
+    """Upload a file, and call it real or fake; the id and the answer."""
+    report = upload(client, media_bytes(order=order), "/api/detect?wait=1", **keywords).get_json()
+    judgement = "correct" if report["prediction"] == label else "incorrect"
+    return report["id"], client.post(
+        "/api/feedback", json={"id": report["id"], "feedback": judgement, "actual": label}, **keywords
+    )
+
+
+def state_of(client: FlaskClient, public_id: str, **keywords: Any) -> str:
+    return str(client.get(f"/api/detections/{public_id}", **keywords).get_json()["feedback"]["state"])
+
+
+def wait_for_state(client: FlaskClient, public_id: str, state: str, **keywords: Any) -> None:
+    wait_until(lambda: state_of(client, public_id, **keywords) == state, 30)
+
+
+def ended_training(client: FlaskClient, address: str) -> dict[str, Any]:
+    def look_again() -> dict[str, Any] | None:
+        found: dict[str, Any] = client.get(address).get_json()
+        return found if found["state"] in ("done", "failed", "cancelled") else None
+
+    ended: dict[str, Any] = wait_until(look_again, 30)
+    return ended

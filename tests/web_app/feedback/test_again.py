@@ -1,0 +1,231 @@
+"""What may be learned again, what a killed training finds, and what does not stop the learning."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from tests.web_app.feedback.hand_in import FIGURES, hand_in_worker, look, say, wait_for_state
+from tests.web_app.helpers import media_bytes, upload
+from utils.config import LearningSettings, Settings, load_settings
+from utils.errors import ConfigError, NothingNewError, TrainingDataError
+from utils.feedback.quarantine import QuarantineRules
+from utils.feedback.versions import Serving
+from web_app.db.models import FeedbackRow, JobRow, utc_now
+from web_app.feedback.quarantine import Judge, judge_rows
+from web_app.feedback.tasks import LearningDuties
+from web_app.feedback.training import AcceptedItem, Order, Progress, Trainings, request_training, training_is_due
+from web_app.jobs.queue import TRAIN
+from web_app.services import Services
+
+SERVED = Serving("v1", "v1", "one")
+
+
+def accepted(client: FlaskClient, settings: Settings) -> None:
+    with hand_in_worker(settings):
+        public_id, _ = say(client, "fake", "real")
+        wait_for_state(client, public_id, "accepted")
+
+
+def quiet(stage: str, done: float) -> None:
+    return None
+
+
+def outcome(order: Order) -> dict[str, Any]:
+    return {"version": "v1-r0001", "promoted": True, "code": "promoted", "digest": order.digest, "new": FIGURES}
+
+
+def ask(parts: Services, served: Serving) -> None:
+    with parts.database.write() as session:
+        request_training(session, parts.queue, parts.paths, LearningSettings(), served, "me")
+
+
+def test_another_base_or_a_rollback_makes_learning_possible_again(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted(client, settings)
+    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    train = Trainings(
+        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: outcome(o), parts.paths.instance
+    )
+    parts.queue.finish_task(claim, train.run(claim, quiet))
+    with pytest.raises(NothingNewError):
+        ask(parts, SERVED)
+    automatic = LearningSettings(auto_after=1)
+    new_base, back = Serving("v2", "v2", "two"), Serving("v0", "v1", "one")
+    with parts.database.read() as session:
+        due = [training_is_due(session, automatic, served, utc_now()) for served in (SERVED, back, new_base)]
+    assert due == [False, False, True]
+    ask(parts, back)
+    with parts.database.write() as session:
+        session.execute(sa.delete(JobRow).where(JobRow.state == "queued"))
+    ask(parts, new_base)
+
+
+def test_a_training_is_due_when_what_was_learned_counts_no_more(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    with hand_in_worker(settings):
+        ids = [say(client, order, label)[0] for order, label in (("fake", "real"), ("real", "fake"))]
+        for public_id in ids:
+            wait_for_state(client, public_id, "accepted")
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    train = Trainings(
+        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: outcome(o), parts.paths.instance
+    )
+    parts.queue.finish_task(claim, train.run(claim, quiet))
+
+    def due(settings: LearningSettings, hours: float = 0) -> bool:
+        with parts.database.read() as session:
+            return training_is_due(session, settings, SERVED, utc_now() + dt.timedelta(hours=hours))
+
+    after, hours = LearningSettings(auto_after=1), LearningSettings(auto_hours=2)
+    assert [due(after), due(hours, 3)] == [False, False]
+    assert client.delete(f"/api/feedback/{ids[0]}").status_code == 204
+    assert [due(after), due(LearningSettings(auto_after=2)), due(hours, 1), due(hours, 3)] == [True, False, False, True]
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    parts.queue.fail(claim, TrainingDataError("There is no golden set."))
+    assert [due(after), due(after, 2)] == [False, True]
+
+
+def test_a_candidate_that_was_overtaken_is_tried_again(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    accepted(client, settings)
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    moved = {"version": "v1-r0001", "promoted": False, "code": "moved"}
+    train = Trainings(
+        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: moved, parts.paths.instance
+    )
+    parts.queue.finish_task(claim, train.run(claim, quiet))
+    with parts.database.read() as session:
+        assert training_is_due(session, LearningSettings(auto_after=1), SERVED, utc_now())
+
+
+def test_a_judgement_does_not_touch_a_voice_that_has_changed_meanwhile(
+    client: FlaskClient, settings: Settings, parts: Services
+) -> None:
+    accepted(client, settings)
+    with parts.database.write() as session:
+        session.execute(sa.update(FeedbackRow).values(state="waiting", reason=""))
+    with parts.database.read() as session:
+        (change,) = judge_rows(session, QuarantineRules())
+    with parts.database.write() as session:
+        session.execute(sa.update(FeedbackRow).values(actual="fake"))
+        change.write(session)
+    with parts.database.read() as session:
+        assert session.scalars(sa.select(FeedbackRow.state)).one() == "waiting"
+    with parts.database.write() as session:
+        session.execute(sa.update(FeedbackRow).values(actual="real"))
+        change.write(session)
+    with parts.database.read() as session:
+        assert session.scalars(sa.select(FeedbackRow.state)).one() == "accepted"
+        assert judge_rows(session, QuarantineRules()) == []
+
+
+def test_a_retried_job_marks_the_voices_of_its_first_attempt(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    accepted(client, settings)
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    done: list[dict[str, Any]] = []
+
+    def killed_once(items: Sequence[AcceptedItem], progress: Progress, order: Order) -> dict[str, Any]:
+        assert order.job == claim.public_id
+        if done:
+            return done[0]
+        done.append(outcome(order))
+        raise KeyboardInterrupt
+
+    train = Trainings(parts.database, parts.queue, parts.paths, LearningSettings(), killed_once, parts.paths.instance)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(claim, quiet)
+    with hand_in_worker(dataclasses.replace(settings)):  # a voice that the killed training knew nothing of
+        later, _ = say(client, "real", "fake")
+        wait_for_state(client, later, "accepted")
+    result = train.run(claim, quiet)
+    assert result["version"] == "v1-r0001"
+    with parts.database.read() as session:
+        learned = list(session.scalars(sa.select(FeedbackRow.learned_version).order_by(FeedbackRow.id)))
+    assert learned == ["v1-r0001", None]
+
+
+def test_damaged_features_are_made_again(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    accepted(client, settings)
+    ask(parts, SERVED)
+    claim = parts.queue.claim("w", (TRAIN,))
+    assert claim is not None
+    train = Trainings(
+        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: outcome(o),
+        parts.paths.instance, readable=lambda path: False,
+    )  # fmt: skip
+    with pytest.raises(NothingNewError):
+        train.run(claim, quiet)
+    (features,) = parts.paths.features.glob("*/deciding.npz")
+    features.unlink()
+    duties = LearningDuties(settings, look, lambda: "networks", lambda i, p, o: {})
+    duties.when_idle()
+    duties.close()
+    assert features.is_file()
+
+
+def test_a_full_disk_lets_the_learning_rest(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    asked: list[Path] = []
+
+    def full(path: Path, face: int | None) -> Any:
+        asked.append(path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with hand_in_worker(settings):
+        report = upload(client, media_bytes(order="fake"), "/api/detect?wait=1").get_json()
+    client.post("/api/feedback", json={"id": report["id"], "feedback": "incorrect", "actual": "real"})
+    duties = LearningDuties(settings, full, lambda: "networks", lambda i, p, o: {})
+    duties.when_idle()
+    duties.when_idle()
+    duties.close()
+    assert len(asked) == 1, "it rests"
+    duties = LearningDuties(settings, look, lambda: "networks", lambda i, p, o: {})
+    duties.when_idle()
+    duties.close()
+    with parts.database.read() as session:
+        assert session.scalar(sa.select(FeedbackRow.state)) == "accepted"
+
+
+def test_a_change_that_bears_no_later_time_is_judged(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    accepted(client, settings)
+    judge = Judge(parts.database, QuarantineRules(), rest=0.0)
+    assert judge.judge_if_changed()
+    assert not judge.judge_if_changed()
+    with parts.database.write() as session:
+        session.execute(sa.update(FeedbackRow).values(actual="fake"))
+    assert judge.judge_if_changed()
+
+
+@pytest.mark.parametrize("parts", ["", "gate,tail", ","])
+def test_wrong_parts_are_refused_when_the_settings_are_read(tmp_path: Path, parts: str) -> None:
+    path = tmp_path / "own.ini"
+    path.write_text(f"[learning]\nparts = {parts}\n")
+    with pytest.raises(ConfigError, match=r"\[learning\] parts must be .* gate, heads, norms"):
+        load_settings(path, {})

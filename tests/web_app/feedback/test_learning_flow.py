@@ -1,0 +1,112 @@
+"""The whole way with tiny networks: upload, correct, learn, promoted or rejected with a reason, and back again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.web_app.feedback.conftest import EAGER, learning_worker, picture
+from tests.web_app.helpers import upload, wait_until
+from utils.config import Settings
+from utils.feedback.history import verify_history
+from utils.types import Pixels
+from web_app.api import learning_schemas
+from web_app.services import EXTENSION, Services
+
+SECONDS = 120.0
+
+
+def correct(client: FlaskClient, content: bytes) -> tuple[dict[str, Any], str]:
+    """Upload, and say the opposite of what the networks tend to; the report and the label."""
+    report = upload(client, content, "/api/detect?wait=1").get_json()
+    label = "real" if report["fake_probability"] >= 0.5 else "fake"
+    answer = client.post("/api/feedback", json={"id": report["id"], "feedback": "incorrect", "actual": label})
+    assert answer.status_code == 201, answer.get_json()
+    return report, label
+
+
+def accepted(client: FlaskClient) -> int:
+    return int(client.get("/api/rl/stats").get_json()["feedback"]["accepted"])
+
+
+def train(client: FlaskClient) -> dict[str, Any]:
+    answer = client.post("/api/rl/retrain")
+    assert answer.status_code == 202, answer.get_json()
+    learning_schemas.Training.model_validate(answer.get_json())
+    where = answer.headers["Location"]
+    job: dict[str, Any] = wait_until(
+        lambda: (found := client.get(where).get_json())["state"] in ("done", "failed") and found, SECONDS
+    )
+    learning_schemas.Training.model_validate(job)
+    assert job["state"] == "done", job["error"]
+    return job
+
+
+def loaded(client: FlaskClient) -> str:
+    return str(client.get("/api/rl/stats").get_json()["model_version"])
+
+
+def test_a_correction_is_learned_served_and_rolled_back(
+    learning_client: FlaskClient, learning_settings: Settings, lineage: Callable[[int], None], photo: Pixels
+) -> None:
+    client = learning_client
+    with learning_worker(learning_settings) as served:
+        report, label = correct(client, picture(photo))
+        lineage(1 if label == "fake" else 0)
+        wait_until(lambda: accepted(client) == 1, SECONDS)
+        result = train(client)["result"]
+        assert (result["promoted"], result["parent"], result["improvements"]) == (True, "tiny", 1), result["reason"]
+        wait_until(lambda: loaded(client) == result["version"], SECONDS)
+        again = upload(client, picture(photo), "/api/detect?wait=1&again=1").get_json()
+        assert again["model_version"] == result["version"]
+        assert (again["fake_probability"] >= 0.5) == (label == "fake")
+        kept = client.get(f"/api/detections/{report['id']}").get_json()
+        assert (kept["model_version"], kept["fake_probability"]) == ("tiny", report["fake_probability"])
+        assert kept["feedback"]["learned_version"] == result["version"]
+
+        answer = client.post("/api/rl/retrain")
+        assert (answer.status_code, answer.get_json()["code"]) == (422, "nothing_new")
+        back = client.post("/api/rl/rollback", json={}).get_json()
+        assert back == {"version": "tiny", "previous": result["version"]}
+        wait_until(lambda: loaded(client) == "tiny", SECONDS)
+        assert served.facts()["changes"] == 2
+        before = upload(client, picture(photo), "/api/detect?wait=1&again=1").get_json()
+        assert before["fake_probability"] == report["fake_probability"]
+
+    stats = client.get("/api/rl/stats").get_json()
+    learning_schemas.Stats.model_validate(stats)
+    assert (stats["trainings"]["promoted"], stats["trainings"]["improvements"]) == (1, 1)
+    assert [point["version"] for point in stats["golden"]] == ["tiny", result["version"]]
+    versions = client.get("/api/rl/versions").get_json()
+    learning_schemas.LearnedVersions.model_validate(versions)
+    assert {item["version"]: item["promoted"] for item in versions["items"]} == {
+        "tiny": None, result["version"]: True,
+    }  # fmt: skip
+    parts: Services = client.application.extensions[EXTENSION]
+    assert verify_history(parts.paths.training_history).ok
+
+
+def test_a_candidate_that_learned_nothing_is_rejected_with_the_reason(
+    make_app: Callable[..., Flask], learning_settings: Settings, lineage: Callable[[int], None], photo: Pixels
+) -> None:
+    timid = dataclasses.replace(learning_settings, learning=dataclasses.replace(EAGER, lr=1e-8, steps=2))
+    client = make_app(timid).test_client()
+    with learning_worker(timid):
+        _, label = correct(client, picture(photo))
+        lineage(1 if label == "fake" else 0)
+        wait_until(lambda: accepted(client) == 1, SECONDS)
+        result = train(client)["result"]
+        assert (result["promoted"], result["code"]) == (False, "no_correction")
+        assert loaded(client) == "tiny"
+    stats = client.get("/api/rl/stats").get_json()
+    assert stats["trainings"]["last_rejection"] == result["reason"]
+    assert (stats["feedback"]["new"], stats["feedback"]["learned"]) == (0, 0)
+    refused = client.post("/api/rl/rollback", json={"version": result["version"]})
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "conflict")
+    page = client.get("/learning")
+    assert page.status_code == 200
+    assert result["reason"] in page.get_data(as_text=True).replace("&#39;", "'")

@@ -1,0 +1,144 @@
+"""What becomes of voices on a server: judged by the worker, decided by moderators, gone when they are deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.web_app.feedback.hand_in import hand_in_worker, say, state_of, wait_for_state
+from tests.web_app.helpers import make_settings, wait_until
+from utils.config import LearningSettings, SecuritySettings, Settings
+from utils.errors import MediaError
+from web_app.api import learning_schemas
+from web_app.auth.keys import create_key
+from web_app.db.models import utc_now
+from web_app.feedback.features import GONE
+from web_app.jobs.maintenance import Housekeeper
+from web_app.services import EXTENSION, Services
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Settings:
+    """Three users with keys of different rights, and a quorum of two."""
+    return dataclasses.replace(
+        make_settings(tmp_path),
+        security=SecuritySettings(keys="on"),
+        learning=LearningSettings(enough="trusted", quorum=2, per_user_day=2),
+    )
+
+
+def header(app: Flask, name: str, *scopes: str) -> dict[str, Any]:
+    parts: Services = app.extensions[EXTENSION]
+    key = create_key(parts.database, name, list(scopes) or ["analyse", "feedback"])
+    return {"headers": {"Authorization": f"Bearer {key}"}}
+
+
+def test_voices_are_judged(make_app: Callable[..., Flask], keyed: Settings) -> None:
+    app = make_app(keyed)
+    client = app.test_client()
+    ann, bob = header(app, "ann"), header(app, "bob")
+    eve = header(app, "eve", "analyse", "feedback", "moderate")
+    with hand_in_worker(keyed):
+        alone, _ = say(client, "fake", "fake", **ann)
+        wait_until_reason(client, alone, "1 of 2", ann)
+        second, _ = say(client, "fake", "fake", **bob)
+        wait_for_state(client, alone, "accepted", **ann)
+        wait_for_state(client, second, "duplicate", **bob)
+        third, _ = say(client, "fake", "real", **eve)
+        wait_for_state(client, third, "contradiction", **eve)
+        assert (state_of(client, alone, **ann), state_of(client, second, **bob)) == ("contradiction", "contradiction")
+        assert client.delete(f"/api/feedback/{third}", **eve).status_code == 204
+        wait_for_state(client, alone, "accepted", **ann)
+        own, _ = say(client, "real like new", "fake", **eve)
+        wait_for_state(client, own, "accepted", **eve)
+        near, _ = say(client, "fake 7 like new", "fake", **bob)
+        wait_for_state(client, near, "duplicate", **bob)
+        small, _ = say(client, "real small", "fake", **eve)
+        wait_for_state(client, small, "out_of_domain", **eve)
+        over, _ = say(client, "real 3", "fake", **bob)
+        wait_for_state(client, over, "quota", **bob)
+        counts = client.get("/api/rl/stats", **ann).get_json()["feedback"]
+    assert counts["accepted"] == 2
+    assert {state: n for state, n in counts["quarantined"].items() if n} == {
+        "duplicate": 2, "out_of_domain": 1, "quota": 1,
+    }  # fmt: skip
+
+
+def wait_until_reason(client: FlaskClient, public_id: str, part: str, keywords: dict[str, Any]) -> None:
+    wait_until(
+        lambda: part in client.get(f"/api/detections/{public_id}", **keywords).get_json()["feedback"]["reason"], 30
+    )
+
+
+def test_a_moderator_decides(make_app: Callable[..., Flask], keyed: Settings) -> None:
+    app = make_app(keyed)
+    client = app.test_client()
+    ann, bob = header(app, "ann"), header(app, "bob")
+    judge = header(app, "judge", "analyse", "moderate")
+    with hand_in_worker(keyed):
+        first, _ = say(client, "fake", "fake", **ann)
+        second, _ = say(client, "fake", "real", **bob)
+        wait_for_state(client, first, "contradiction", **ann)
+        assert client.get("/api/rl/review", **ann).status_code == 403
+        review = client.get("/api/rl/review?state=contradiction", **judge).get_json()
+        learning_schemas.Review.model_validate(review)
+        (case,) = review["items"]
+        assert [vote["actual"] for vote in case["votes"]] == ["fake", "real"]
+        assert "client_id" not in str(review)
+        with client.get(case["media"], **judge) as file:
+            assert (file.status_code, file.mimetype) == (200, "image/png")
+        assert client.get(case["media"], **bob).status_code == 403
+        where = f"/api/rl/review/{case['media_sha256']}"
+        assert client.post(where, json={"decision": "accept"}, **judge).status_code == 422
+        assert client.post(f"{where[:-1]}x", json={"decision": "reject"}, **judge).status_code == 404
+        answer = client.post(where, json={"decision": "accept", "label": "real", "note": "seen it"}, **judge)
+        learning_schemas.ReviewCase.model_validate(answer.get_json())
+        wait_for_state(client, second, "accepted", **bob)
+        wait_for_state(client, first, "rejected", **ann)
+        client.post(where, json={"decision": "reject"}, **judge)
+        wait_for_state(client, second, "rejected", **bob)
+
+
+def test_features_live_as_long_as_a_voice(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    with hand_in_worker(settings):
+        kept, _ = say(client, "real", "fake")
+        gone, _ = say(client, "fake", "real")
+        for public_id in (kept, gone):
+            wait_for_state(client, public_id, "accepted")
+        assert len(list(parts.paths.features.iterdir())) == 2
+        assert client.delete(f"/api/detections/{gone}").status_code == 204
+        (folder,) = parts.paths.features.iterdir()
+        assert {path.name for path in folder.iterdir()} == {"deciding.npz", "facts.json"}
+        old = Housekeeper(parts.database, parts.store, 1)
+        assert old.run(utc_now().replace(year=utc_now().year + 1)) == 1
+        assert not [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
+        assert client.get("/api/rl/stats").get_json()["feedback"]["accepted"] == 1, "its features are enough"
+        assert folder.is_dir()
+
+
+def test_a_file_that_is_gone_before_it_was_looked_at(served: FlaskClient, settings: Settings, parts: Services) -> None:
+    say(served, "real", "fake")
+    for path in parts.paths.uploads.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with hand_in_worker(settings):
+        cases = wait_until(lambda: served.get("/api/rl/review?state=out_of_domain").get_json()["items"], 30)
+    assert cases[0]["votes"][0]["reason"] == GONE
+
+
+def test_a_file_that_cannot_be_decoded_is_kept_and_not_learned_from(
+    client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path, face: int | None) -> object:
+        raise MediaError("It is broken.")
+
+    monkeypatch.setattr("tests.web_app.feedback.hand_in.look", broken)
+    with hand_in_worker(settings):
+        public_id, _ = say(client, "real", "fake")
+        wait_for_state(client, public_id, "out_of_domain")

@@ -1,0 +1,127 @@
+"""Pictures that are handed out: the same pixels and orientation, nothing that their makers wrote beside them."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from utils.errors import MediaCorruptError
+from web_app.storage.clean import bare_parts
+from web_app.storage.clean.parts import Content
+from web_app.storage.clean.pictures import orientation_only, read_orientation
+
+SECRET = b"48.8584 N 2.2945 E"
+FORMATS = ("jpeg", "png", "webp")
+
+
+def picture() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(3).integers(0, 255, (24, 40, 3), np.uint8))
+
+
+def told(media_format: str, orientation: int = 6) -> bytes:
+    """A picture that says where it was taken, in each way that its format knows."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010E] = SECRET.decode()
+    exif.get_ifd(0x8825)[1] = SECRET.decode()
+    more: dict[str, object] = {"exif": exif.tobytes()}
+    if media_format == "png":
+        info = PngInfo()
+        info.add_text("Comment", SECRET.decode())
+        info.add_itxt("XML:com.adobe.xmp", SECRET.decode())
+        more["pnginfo"] = info
+    else:
+        more["xmp"] = b"<x>" + SECRET + b"</x>"
+    if media_format == "jpeg":
+        more |= {"comment": SECRET, "progressive": True}
+    if media_format == "webp":
+        more["lossless"] = True
+    out = io.BytesIO()
+    picture().save(out, media_format, **more)
+    return out.getvalue() + SECRET  # and behind the end
+
+
+def bare(data: bytes, media_format: str) -> bytes:
+    content = Content(data, bare_parts(data, media_format))
+    found = b"".join(content)
+    assert content.size == len(found)
+    return found
+
+
+@pytest.mark.parametrize("media_format", FORMATS)
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_pixels_and_orientation_stay_and_the_rest_goes(media_format: str, orientation: int) -> None:
+    data = told(media_format, orientation)
+    found = bare(data, media_format)
+    assert SECRET in data
+    assert SECRET not in found
+    before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(found))
+    assert np.array_equal(np.asarray(before), np.asarray(after))
+    assert after.getexif().get(0x0112, 1) == orientation
+    assert set(after.getexif()) <= {0x0112}
+    assert ImageOps.exif_transpose(after).size == ImageOps.exif_transpose(before).size
+    assert not {"xmp", "comment", "Comment", "XML:com.adobe.xmp"} & set(after.info)
+    assert bare(found, media_format) == found
+
+
+def test_segments_between_scans_and_foreign_ones_go_and_colours_stay() -> None:
+    profile = b"ICC_PROFILE\0\x01\x01" + b"p" * 40
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return struct.pack(">HH", 0xFF00 | marker, len(body) + 2) + body
+
+    plain = io.BytesIO()
+    picture().save(plain, "jpeg")
+    data = plain.getvalue()
+    added = segment(0xED, b"Photoshop 3.0\0" + SECRET) + segment(0xE2, b"MPF\0" + SECRET) + segment(0xE2, profile)
+    inner = segment(0xFE, SECRET)
+    found = bare(data[:2] + added + data[2:-2] + inner + data[-2:], "jpeg")
+    assert SECRET not in found
+    assert profile in found
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(found))), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("media_format", FORMATS)
+def test_garbage_is_refused_or_read_and_never_crashes(media_format: str) -> None:
+    chance = random.Random(5)
+    data = told(media_format)
+    refused = 0
+    for _ in range(600):
+        broken = bytearray(data[: chance.randrange(len(data))] if chance.random() < 0.5 else data)
+        for _ in range(chance.randrange(1, 12)):
+            if broken:
+                broken[chance.randrange(min(len(broken), 300))] = chance.randrange(256)
+        try:
+            bare(bytes(broken), media_format)
+        except MediaCorruptError:
+            refused += 1
+    assert refused > 50
+    for nothing in (b"", b"\xff\xd8", b"RIFF\x04\0\0\0WEBP", b"\x89PNG\r\n\x1a\n"):
+        with pytest.raises(MediaCorruptError):
+            bare(nothing, media_format)
+    with pytest.raises(MediaCorruptError):
+        bare_parts(data, "gif")
+
+
+@pytest.mark.parametrize("media_format", ["jpeg", "png"])
+def test_a_picture_that_is_cut_off_keeps_what_it_has(media_format: str) -> None:
+    data = told(media_format)[: -len(SECRET) - 200]
+    found = bare(data, media_format)
+    assert SECRET not in found
+    whole = bare(told(media_format), media_format)
+    assert whole.startswith(found)
+    assert len(found) > len(whole) - 1500
+
+
+def test_an_orientation_is_read_in_both_byte_orders_and_nonsense_is_upright() -> None:
+    assert read_orientation(orientation_only(8)) == 8
+    big = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, 5, 0, 0)
+    assert read_orientation(big) == 5
+    for strange in (b"", b"II", b"XX" + big[2:], orientation_only(9), big[:12], big[:4] + b"\xff" * 20):
+        assert read_orientation(strange) == 1

@@ -1,0 +1,205 @@
+"""`rl_training_history.jsonl`: every training, promotion and rollback, one line each, chained by hashes.
+
+Each line carries the sha256 of the line before it and its own. Whoever changes, removes or inserts a line breaks the
+chain at that place. What a chain cannot show is that its *end* was cut off; so the command prints the head, which can
+be kept elsewhere, and `--head` compares.
+
+    python -m utils.feedback.history verify FILE [--head SHA256]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.feedback.feedback_log import DamagedLine
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock; there only one process may write
+    fcntl = None  # type: ignore[assignment]
+
+SCHEMA_VERSION = 1
+FIRST = "0" * 64
+EVENTS = ("training", "activation", "drill")
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class History:
+    """The readable lines in order, and the lines that are none."""
+
+    entries: tuple[Entry, ...]
+    damaged: tuple[DamagedLine, ...]
+
+    @property
+    def head(self) -> str:
+        """Hash of the last line."""
+        return str(self.entries[-1]["hash"]) if self.entries else FIRST
+
+
+@dataclass(frozen=True)
+class HistoryCheck:
+    """What verifying found.
+
+    Args:
+        ok: the chain is whole.
+        entries: readable lines.
+        torn: lines that a crash cut off while they were written; no line after them is missing because of them.
+        head: hash of the last line.
+        problem: where the chain breaks and how; empty when it is whole.
+    """
+
+    ok: bool
+    entries: int
+    torn: int
+    head: str
+    problem: str = ""
+
+
+def append_training(path: Path, entry: Mapping[str, Any]) -> Entry:
+    """Write one line behind the others; when this returns, it is on the disk.
+
+    Args:
+        path: of the history; it is created if there is none.
+        entry: plain JSON values; `event` is one of `EVENTS`. Number, time, schema and hashes are added.
+
+    Returns:
+        The entry as written.
+
+    Raises:
+        ValueError: the event is unknown, or a value is no JSON.
+        OSError: the line could not be written; the history is then as it was.
+    """
+    if entry.get("event") not in EVENTS:
+        raise ValueError(f"event must be one of {', '.join(EVENTS)}: {entry.get('event')}")
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        held = read_history(path)
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        time = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+        facts = {"schema_version": SCHEMA_VERSION, "number": len(held.entries) + 1, "time": time}
+        whole: dict[str, Any] = {**facts, **entry, "previous": held.head}
+        whole["hash"] = entry_hash(whole)
+        line = (b"\n" if torn else b"") + _canonical(whole) + b"\n"
+        try:
+            written = os.write(descriptor, line)
+            if written != len(line):
+                raise OSError(f"only {written} of {len(line)} bytes could be written to {path.name}")
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+    if is_new:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return whole
+
+
+def read_history(path: Path) -> History:
+    """Read a history, skipping and reporting lines that are none; one that does not exist is empty.
+
+    Raises:
+        OSError: the file exists and cannot be read.
+    """
+    entries: list[Entry] = []
+    damaged: list[DamagedLine] = []
+    if not path.exists():
+        return History((), ())
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                plain = json.loads(line.decode("utf-8"))
+                if not isinstance(plain, dict) or not isinstance(plain.get("hash"), str):
+                    raise ValueError("the line is no entry")
+            except (ValueError, RecursionError) as error:
+                damaged.append(DamagedLine(number, str(error)))
+            else:
+                entries.append(plain)
+    return History(tuple(entries), tuple(damaged))
+
+
+def entry_hash(entry: Entry) -> str:
+    """Sha256 of an entry without its own hash."""
+    return hashlib.sha256(_canonical({k: v for k, v in entry.items() if k != "hash"})).hexdigest()
+
+
+def _canonical(entry: Entry) -> bytes:
+    text = json.dumps(entry, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
+
+
+def verify_history(path: Path, head: str | None = None) -> HistoryCheck:
+    """Check every hash of a history.
+
+    Args:
+        path: of the history.
+        head: the hash that its last line must have, if it was kept elsewhere; it may also be that of an earlier line,
+            if lines were added since.
+
+    Raises:
+        OSError: the file exists and cannot be read.
+    """
+    held = read_history(path)
+    previous, problem = FIRST, ""
+    for position, entry in enumerate(held.entries, start=1):
+        if entry_hash(entry) != entry["hash"]:
+            problem = f"Entry {position} was changed: its hash does not fit its content."
+        elif entry.get("previous") != previous:
+            problem = f"Before entry {position} a line is missing, was inserted or moved."
+        elif entry.get("number") != position:
+            problem = f"Entry {position} bears the number {entry.get('number')}."
+        if problem:
+            break
+        previous = str(entry["hash"])
+    if not problem and head is not None and head not in {FIRST, *(e["hash"] for e in held.entries)}:
+        problem = "The head that was kept is not in this history: its end was cut off or replaced."
+    return HistoryCheck(not problem, len(held.entries), len(held.damaged), held.head, problem)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the command: 0 when the chain is whole, 1 when it is not, 3 when the file cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m utils.feedback.history", description="Check a training history.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    verify = commands.add_parser("verify", help="check every hash of the chain")
+    verify.add_argument("file", type=Path)
+    verify.add_argument("--head", help="the hash that a line of it must have")
+    chosen = parser.parse_args(arguments)
+    if not chosen.file.is_file():
+        print(f"There is no file {chosen.file}.", file=sys.stderr)
+        return 3
+    try:
+        check = verify_history(chosen.file, chosen.head)
+    except OSError as error:
+        print(f"{chosen.file} cannot be read: {error}", file=sys.stderr)
+        return 3
+    if check.torn:
+        print(f"{check.torn} lines were cut off by a crash and are skipped.")
+    if not check.ok:
+        print(f"BROKEN: {check.problem}")
+        return 1
+    print(f"OK: {check.entries} entries, head {check.head}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

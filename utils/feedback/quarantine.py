@@ -1,0 +1,277 @@
+"""Which votes of users the networks may learn from: pure rules over plain values, without database or files.
+
+The web collects votes and asks here; so does the poisoning drill. A vote is one user's label for one medium. Media that
+are the same bytes or look the same form a *cluster*, and a cluster is learned from at most once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from utils.config import LearningSettings
+
+Enough = Literal["trusted", "quorum", "moderator"]
+ENOUGH: tuple[Enough, ...] = ("trusted", "quorum", "moderator")
+HASH_BITS = 64
+
+
+class Status(enum.StrEnum):
+    """What became of a vote. Only `ACCEPTED` is learned from; everything else is kept and shown."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REPLACED = "replaced"
+    WAITING = "waiting"
+    CONTRADICTION = "contradiction"
+    QUOTA = "quota"
+    OUT_OF_DOMAIN = "out_of_domain"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """One user's label for one medium.
+
+    Args:
+        id: of the vote (the detection's id will do where a user has one voice per detection).
+        user: who votes; voices of one user count once per cluster, the latest.
+        media_sha256: of the file.
+        phash: perceptual hash, 64 bits, of `utils.phash`; None where it is not known.
+        label: 1 fake, 0 real.
+        time: when, with zone; its UTC day is the day of the quota.
+        trusted: the user was trusted when voting.
+        anonymous: the user is known by a cookie or an address only, of which one person can have many.
+        out_of_domain: why the medium cannot be learned from (no face, too small); empty when it can.
+        decision: a moderator's word, or None.
+    """
+
+    id: str
+    user: str
+    media_sha256: str
+    phash: int | None
+    label: int
+    time: dt.datetime
+    trusted: bool = False
+    anonymous: bool = False
+    out_of_domain: str = ""
+    decision: Literal["accept", "reject"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.label not in (0, 1):
+            raise ValueError(f"label must be 0 or 1: {self.label}")
+        if self.time.tzinfo is None:
+            raise ValueError("time must have a zone")
+        if self.phash is not None and not 0 <= self.phash < 1 << HASH_BITS:
+            raise ValueError(f"phash must have {HASH_BITS} bits: {self.phash}")
+
+
+@dataclass(frozen=True)
+class QuarantineRules:
+    """What is enough to learn from.
+
+    Args:
+        enough: `moderator` takes only what a moderator accepted; `quorum` also what `quorum` users agree on; `trusted`
+            also what one trusted user says.
+        quorum: distinct users who must agree, 2 and more.
+        anonymous_quorum: whether anonymous users count towards the quorum.
+        per_user_day: clusters per user and UTC day whose votes count; further ones are kept and do not.
+        phash_distance: media whose perceptual hashes differ in at most this many of 64 bits look the same.
+    """
+
+    enough: Enough = "trusted"
+    quorum: int = 3
+    anonymous_quorum: bool = False
+    per_user_day: int = 20
+    phash_distance: int = 4
+
+    def __post_init__(self) -> None:
+        if self.enough not in ENOUGH:
+            raise ValueError(f"enough must be one of {', '.join(ENOUGH)}: {self.enough}")
+        if self.quorum < 2 or self.per_user_day < 1 or not 0 <= self.phash_distance <= 16:
+            raise ValueError(f"quorum starts at 2, per_user_day at 1, phash_distance is within 0..16: {self}")
+
+
+def rules_of(settings: LearningSettings) -> QuarantineRules:
+    """The rules of the configuration's section [learning]."""
+    return QuarantineRules(
+        enough=settings.enough,  # type: ignore[arg-type]  # its choices are those of the rules
+        quorum=settings.quorum,
+        anonymous_quorum=settings.anonymous_quorum == "on",
+        per_user_day=settings.per_user_day,
+        phash_distance=settings.phash_distance,
+    )
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What becomes of one vote.
+
+    Args:
+        vote: it.
+        status: see `Status`.
+        reason: one sentence for people.
+        cluster: number of the cluster of media that look the same, in order of their first vote.
+    """
+
+    vote: Vote
+    status: Status
+    reason: str
+    cluster: int
+
+
+def judge_votes(votes: Iterable[Vote], rules: QuarantineRules) -> tuple[Ruling, ...]:
+    """Decide about all votes at once; the answer depends on the set of votes and not on how it is ordered.
+
+    Args:
+        votes: every vote that was given and not withdrawn. A moderator's decision about one vote holds for all votes
+            with the same label in its cluster.
+        rules: what is enough.
+
+    Returns:
+        One ruling per vote, by time. Of each cluster at most one vote is `ACCEPTED`.
+    """
+    ordered = sorted(votes, key=lambda v: (v.time, v.id))
+    clusters = cluster_media(ordered, rules.phash_distance)
+    over_quota = _over_quota(ordered, clusters, rules.per_user_day)
+    members: dict[int, list[Vote]] = defaultdict(list)
+    for vote, cluster in zip(ordered, clusters, strict=True):
+        members[cluster].append(vote)
+    rulings: dict[str, tuple[Status, str]] = {}
+    for of_cluster in members.values():
+        rulings |= _judge_cluster(of_cluster, over_quota, rules)
+    return tuple(Ruling(v, *rulings[v.id], cluster) for v, cluster in zip(ordered, clusters, strict=True))
+
+
+def accepted_votes(rulings: Iterable[Ruling]) -> tuple[Vote, ...]:
+    """The votes to learn from, one per cluster."""
+    return tuple(r.vote for r in rulings if r.status is Status.ACCEPTED)
+
+
+def count_statuses(rulings: Iterable[Ruling]) -> dict[str, int]:
+    """Votes per status, every status named, for statistics."""
+    counts = Counter(r.status for r in rulings)
+    return {status.value: counts[status] for status in Status}
+
+
+def cluster_media(votes: Sequence[Vote], distance: int) -> list[int]:
+    """The cluster number of each vote's medium: same sha256, or perceptual hashes at most `distance` bits apart.
+
+    Looking the same is passed on: if A looks like B and B like C, all three are one cluster.
+    """
+    parents = list(range(len(votes)))
+
+    def find(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    first_of: dict[str, int] = {}
+    for i, vote in enumerate(votes):
+        if vote.media_sha256 in first_of:
+            parents[i] = first_of[vote.media_sha256]
+        else:
+            first_of[vote.media_sha256] = i
+    of_hash: dict[int, int] = {}
+    for i in first_of.values():
+        mine = votes[i].phash
+        if mine is not None:
+            parents[find(i)] = find(of_hash.setdefault(mine, i))
+    for one, other in _near(list(of_hash), distance):
+        low, high = sorted((find(of_hash[one]), find(of_hash[other])))
+        parents[high] = low
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(find(i), len(numbers)) for i in range(len(votes))]
+
+
+def _near(hashes: Sequence[int], distance: int) -> Iterator[tuple[int, int]]:
+    """Pairs of different hashes that are at most `distance` bits apart; a pair may come more than once.
+
+    Hashes that differ in at most d bits are equal in one of d + 1 bands; only those with an equal band are compared.
+    """
+    edges = [HASH_BITS * k // (distance + 1) for k in range(distance + 2)]
+    for low_bit, high_bit in pairwise(edges):
+        buckets: dict[int, list[int]] = defaultdict(list)
+        for each in hashes:
+            buckets[(each >> low_bit) & ((1 << (high_bit - low_bit)) - 1)].append(each)
+        for bucket in buckets.values():
+            together = np.array(bucket, np.uint64)
+            for at in range(len(bucket) - 1):
+                apart = np.bitwise_count(together[at + 1 :] ^ together[at])
+                for found in np.flatnonzero(apart <= distance):
+                    yield bucket[at], bucket[at + 1 + int(found)]
+
+
+def _over_quota(ordered: Sequence[Vote], clusters: Sequence[int], per_day: int) -> set[str]:
+    """Votes beyond the quota of their user and day; a second vote on the same cluster costs nothing."""
+    seen: dict[tuple[str, dt.date], set[int]] = defaultdict(set)
+    over: set[str] = set()
+    for vote, cluster in zip(ordered, clusters, strict=True):
+        mine = seen[vote.user, vote.time.astimezone(dt.UTC).date()]
+        if cluster not in mine and len(mine) >= per_day:
+            over.add(vote.id)
+        else:
+            mine.add(cluster)
+    return over
+
+
+def _judge_cluster(
+    votes: Sequence[Vote], over_quota: set[str], rules: QuarantineRules
+) -> dict[str, tuple[Status, str]]:
+    latest = {v.user: v for v in votes}  # in order of time, so the last one stays
+    decisions = {v.label: v.decision for v in votes if v.decision is not None}
+    out: dict[str, tuple[Status, str]] = {}
+    standing: list[Vote] = []
+    for vote in votes:
+        if decisions.get(vote.label) == "reject":
+            out[vote.id] = Status.REJECTED, "A moderator rejected this label."
+        elif vote.out_of_domain:
+            out[vote.id] = Status.OUT_OF_DOMAIN, vote.out_of_domain
+        elif latest[vote.user].id != vote.id:
+            out[vote.id] = Status.REPLACED, "The same user gave another label later."
+        elif vote.id in over_quota and decisions.get(vote.label) != "accept":
+            out[vote.id] = Status.QUOTA, f"More than {rules.per_user_day} media of one user on one day do not count."
+        else:
+            standing.append(vote)
+    approved = {label for label, decision in decisions.items() if decision == "accept"}
+    if len(approved) == 1:  # a moderator's word ends a contradiction
+        for vote in [v for v in standing if v.label not in approved]:
+            out[vote.id] = Status.REJECTED, "A moderator accepted the other label."
+        standing = [v for v in standing if v.label in approved]
+    if len({v.label for v in standing}) == 2:
+        why = "The same or a very similar medium is called real by one and fake by another."
+        return out | {v.id: (Status.CONTRADICTION, why) for v in standing}
+    return out | _judge_agreeing(standing, bool(approved), rules)
+
+
+def _judge_agreeing(votes: Sequence[Vote], approved: bool, rules: QuarantineRules) -> dict[str, tuple[Status, str]]:
+    """Votes of one cluster that all say the same, one per user."""
+    if not votes:
+        return {}
+    agreeing = sum(rules.anonymous_quorum or not v.anonymous for v in votes)
+    if approved:
+        why = "A moderator accepted it."
+    elif rules.enough != "moderator" and agreeing >= rules.quorum:
+        why = f"{agreeing} users agree."
+    elif rules.enough == "trusted" and any(v.trusted for v in votes):
+        why = "A trusted user says so."
+    else:
+        missing = {
+            "moderator": "A moderator has to accept it.",
+            "quorum": f"{agreeing} of {rules.quorum} users who must agree.",
+            "trusted": f"No trusted user, and {agreeing} of {rules.quorum} users who must agree.",
+        }[rules.enough]
+        if rules.enough != "moderator" and agreeing < len(votes):
+            missing += " Users without a key do not count."
+        return {v.id: (Status.WAITING, missing) for v in votes}
+    repeated = "The same or a very similar medium is learned from already."
+    rulings = {v.id: (Status.DUPLICATE, repeated) for v in votes[1:]}
+    return {votes[0].id: (Status.ACCEPTED, why), **rulings}

@@ -1,0 +1,330 @@
+"""Learning from feedback, from accepted items to a candidate that is promoted or rejected. The worker calls this.
+
+    items -> fine-tune from the base -> golden-set gate -> immutable version -> history -> CURRENT
+
+`prepare_item` (of `rl_items`) made the items' features beforehand; pictures are not needed here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from utils.errors import NothingNewError, TrainingDataError
+from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
+from utils.feedback.candidate import publish_candidate
+from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, pseudonym
+from utils.feedback.fine_tune import Progress, Tuned, tune
+from utils.feedback.golden import GoldenFigures, Lineage, figures, load_lineage
+from utils.feedback.history import append_training, read_history
+from utils.feedback.items import Prepared, prepare_item
+from utils.feedback.settings import LearnSettings
+from utils.feedback.trainable import LearnedParts, load_parts, probabilities
+from utils.feedback.versions import activate, learning_lock, lineage_of, next_name, pointer_lock, recover_locked
+from utils.fingerprint import frozen_fingerprint
+from utils.log import get_logger
+from utils.weights import Version, current_name, verify_version
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class LearnItem:
+    """One accepted medium.
+
+    Args:
+        detection_id: public id of its analysis.
+        media_sha256: of its file.
+        path: of its file, None when it is gone (its features are enough).
+        label: 1 fake, 0 real: the actual one.
+        source: where it came from, such as the user; the draw is balanced over sources, so no one can crowd out others.
+        features: path of its cached features.
+    """
+
+    detection_id: str
+    media_sha256: str
+    path: Path | None
+    label: Literal[0, 1]
+    source: str
+    features: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOutcome:
+    """What a training did.
+
+    Args:
+        version: the candidate's name.
+        base: the trained version that it started from.
+        parent: the version in use that it was compared with.
+        promoted: it is served now.
+        code: `promoted` or the rule that it broke (`auc`, `ece`, `slice`, `no_correction`), or `moved`: another version
+            was put in use meanwhile, with which it was not compared.
+        reason: for people.
+        golden: name of the shipped golden set.
+        old: figures of the version in use on it.
+        new: figures of the candidate.
+        improvements: accepted items that the version in use gets wrong and the candidate right, at 50 %.
+        regressions: the other way round.
+        loss: mean loss on feedback near the end.
+        accuracy_before: on the accepted items, of the version in use.
+        accuracy_after: of the candidate.
+        distance: from the base.
+        items: learned from.
+        stale: left out because their features were made with other networks; prepare them again.
+        held_out: left out because they are in a golden set.
+        steps: taken.
+        damaged: left out because their features cannot be read.
+        seconds: in all.
+        job: id of the job that asked for it.
+        digest: fingerprint of what it learned from, by whoever asked.
+    """
+
+    version: str
+    base: str
+    parent: str
+    promoted: bool
+    code: str
+    reason: str
+    golden: str
+    old: GoldenFigures
+    new: GoldenFigures
+    improvements: int
+    regressions: int
+    loss: float
+    accuracy_before: float
+    accuracy_after: float
+    distance: float
+    items: int
+    stale: int
+    held_out: int
+    damaged: int = 0
+    steps: int
+    seconds: float
+    job: str = ""
+    digest: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
+        return rounded | {"old": self.old.to_dict(), "new": self.new.to_dict()}
+
+    @classmethod
+    def of_entry(cls, entry: Mapping[str, Any]) -> TrainingOutcome:
+        """The outcome that a line of the history tells."""
+        plain = {f.name: entry[f.name] for f in dataclasses.fields(cls) if f.name in entry}
+        return cls(**plain | {"old": GoldenFigures(**entry["old"]), "new": GoldenFigures(**entry["new"])})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fine-tuned copy of the base that nobody serves yet, and what the gate says of it."""
+
+    parts: LearnedParts
+    tuned: Tuned
+    verdict: GateVerdict
+    compared: tuple[Compared, ...]
+    before: np.ndarray[Any, np.dtype[np.bool_]]
+    after: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def fine_tune(
+    feedback: FeatureSet,
+    lineage: Lineage,
+    parent: Version,
+    settings: LearnSettings,
+    progress: Progress | None = None,
+) -> Candidate:
+    """Train a candidate from the base of a lineage and let the golden sets judge it; nothing is written.
+
+    Args:
+        feedback: accepted items with their actual labels, all of them and not only the new ones.
+        lineage: base, golden sets, replay.
+        parent: the version in use; the base itself or one that learned from it.
+        settings: how.
+        progress: told now and then; what it raises ends the training.
+    """
+    base, old, new = load_parts(lineage.base), load_parts(parent), load_parts(lineage.base)
+    tuned = tune(new, feedback, lineage.replay, settings, progress)
+    if progress is not None:
+        progress("judge", 0.0)
+    compared = tuple(
+        Compared(g.name, *(figures(g.features, probabilities(p, g.features)) for p in (base, old, new)))
+        for g in lineage.golden
+    )
+    before = (probabilities(old, feedback) >= 0.5) == (feedback.labels > 0.5)
+    after = (probabilities(new, feedback) >= 0.5) == (feedback.labels > 0.5)
+    verdict = judge_candidate(compared, int((~before & after).sum()))
+    return Candidate(new, tuned, verdict, compared, before, after)
+
+
+def train_version(
+    items: Sequence[LearnItem],
+    root: Path,
+    history: Path,
+    settings: LearnSettings,
+    *,
+    own_golden: Path | None = None,
+    progress: Progress | None = None,
+    job: str = "",
+    digest: str = "",
+) -> TrainingOutcome:
+    """Learn from accepted feedback and promote the candidate if the golden sets allow it.
+
+    What a killed training left is put right first. If that was the same job's and its candidate is there already,
+    its outcome is given and nothing is learned again.
+
+    Args:
+        items: all accepted items so far. Every training starts at the base again, so what is no longer among them is
+            forgotten.
+        root: the folder with the versions.
+        history: path of the training history.
+        settings: how.
+        own_golden: folder with the user's own golden sets.
+        progress: told now and then; what it raises ends the training and nothing is published.
+        job: id of the job that asks for it; empty for none.
+        digest: fingerprint of the items, kept in the history.
+
+    Raises:
+        ConflictError: another training is going on.
+        NothingNewError: no item can be learned from.
+        TrainingDataError: the version in use has no golden set, or features are damaged.
+        WeightsError: versions are missing or damaged.
+    """
+    started = time.monotonic()
+    with learning_lock(root):
+        recover_locked(root, history)
+        earlier = _outcome_of(history, job) if job else None
+        if earlier is not None:
+            return earlier
+        parent = verify_version(root, current_name(root))
+        base = verify_version(root, lineage_of(parent))
+        lineage = load_lineage(base, own_golden)
+        feedback, left_out = gather(items, lineage)
+        done = fine_tune(feedback, lineage, parent, settings, progress)
+        name, shipped = next_name(root, base.name), done.compared[0]
+        outcome = TrainingOutcome(
+            version=name,
+            base=base.name,
+            parent=parent.name,
+            promoted=done.verdict.promoted,
+            code=done.verdict.code,
+            reason=done.verdict.reason,
+            golden=shipped.name,
+            old=shipped.old,
+            new=shipped.new,
+            improvements=int((~done.before & done.after).sum()),
+            regressions=int((done.before & ~done.after).sum()),
+            loss=done.tuned.loss,
+            accuracy_before=float(done.before.mean()),
+            accuracy_after=float(done.after.mean()),
+            distance=done.tuned.distance,
+            items=len(feedback),
+            stale=left_out.stale,
+            held_out=left_out.held_out,
+            damaged=left_out.damaged,
+            steps=done.tuned.steps,
+            seconds=round(time.monotonic() - started, 3),
+            job=job,
+            digest=digest,
+        )
+        if progress is not None:
+            progress("publish", 0.0)
+        return _publish(root, history, base, done.parts, outcome, settings)
+
+
+def _outcome_of(history: Path, job: str) -> TrainingOutcome | None:
+    """What a job has brought about already, for one whose worker was killed before it could tell."""
+    for entry in reversed(read_history(history).entries):
+        if entry["event"] == "training" and entry.get("job") == job:
+            return TrainingOutcome.of_entry(entry)
+    return None
+
+
+def _publish(
+    root: Path, history: Path, base: Version, parts: LearnedParts, outcome: TrainingOutcome, settings: LearnSettings
+) -> TrainingOutcome:
+    """Write the candidate and its line, and serve it if it passed and what it was compared with is still in use."""
+    with pointer_lock(root):  # from the comparison to the last line, so that no rollback comes in between
+        current = current_name(root)
+        if outcome.promoted and current != outcome.parent:
+            reason = (
+                f"The version in use changed from {outcome.parent} to {current} during the training, and the candidate "
+                "was not compared with that one."
+            )
+            outcome = dataclasses.replace(outcome, promoted=False, code="moved", reason=reason)
+        entry = {"event": "training", **outcome.to_dict(), "settings": dataclasses.asdict(settings)}
+        publish_candidate(root, outcome.version, base, parts, entry)
+        append_training(history, entry)
+        if outcome.promoted:
+            activate(root, outcome.version, history, "promotion")
+    return outcome
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many accepted items cannot be learned from.
+
+    Args:
+        stale: made with other networks.
+        held_out: in a golden set.
+        damaged: cannot be read.
+    """
+
+    stale: int
+    held_out: int
+    damaged: int
+
+
+def gather(items: Sequence[LearnItem], lineage: Lineage) -> tuple[FeatureSet, LeftOut]:
+    """The features of items that can be learned from, and how many cannot.
+
+    Raises:
+        NothingNewError: none is left.
+    """
+    fingerprint = frozen_fingerprint(lineage.base)
+    golden_keys = {key for g in lineage.golden for key in g.features.keys}
+    usable: list[FeatureSet] = []
+    stale = held_out = damaged = 0
+    for item in items:
+        if golden_keys & {item.media_sha256, pseudonym(item.media_sha256)}:
+            held_out += 1
+            continue
+        try:
+            cached = CachedItem.load(item.features)
+            features = cached.as_features(label=item.label, source=item.source, key=item.media_sha256)
+        except (TrainingDataError, ValueError) as error:  # one bad file shall not keep all others from being learned
+            log.warning("%s of %s is left out: %s", item.features.name, item.media_sha256[:12], error)
+            damaged += 1
+            continue
+        if cached.experts != fingerprint:
+            stale += 1
+            continue
+        usable.append(features)
+    if not usable:
+        why = (
+            f" {stale} were made with other networks, {held_out} belong to a golden set, {damaged} are damaged."
+            if items
+            else ""
+        )
+        raise NothingNewError(f"No accepted item can be learned from.{why}")
+    return join_features(usable), LeftOut(stale, held_out, damaged)
+
+
+__all__ = [
+    "Candidate",
+    "LearnItem",
+    "Prepared",
+    "TrainingOutcome",
+    "fine_tune",
+    "gather",
+    "prepare_item",
+    "train_version",
+]

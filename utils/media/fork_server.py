@@ -1,0 +1,193 @@
+"""Decoding children that are ready at once: forked from a process that has imported the decoders already.
+
+`sandbox.py` takes its children from here where the caller hands it a `PreparedDecoders`, and starts them anew where
+not. There is one such process for pictures and one for videos, each started at the first file of its kind; between
+them and their children stands what `forking.py` describes. Only Linux has what it needs (`pidfd_open`).
+
+All children of one such process share the places of the libraries in memory, which a new program would have drawn by
+lot; so it is replaced after `CHILDREN` of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from utils.errors import DecoderCrashedError
+from utils.types import MediaKind
+
+CHILDREN = 1000
+"""Children of one process, after which a new one takes over."""
+PIPE_BYTES = 1 << 20
+"""What an answer's pipe holds; the usual 64 KiB make child and parent wake each other sixty times for a photo."""
+_END_S = 2.0
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from utils.media.fork_main import main; main(sys.argv[2])"
+
+
+class ForkedChild:
+    """A running child, seen through its answer and its leash; see `sandbox.Child`."""
+
+    def __init__(self, answer: BinaryIO, leash: socket.socket) -> None:
+        self.answer = answer
+        self._leash = leash
+
+    def status(self, timeout_s: float) -> int | None:
+        """How it ended (negative: by that signal); None when nothing is known after `timeout_s`."""
+        self._leash.settimeout(timeout_s)
+        try:
+            told = self._leash.recv(4)
+        except OSError:
+            return None
+        return int(struct.unpack("<i", told)[0]) if len(told) == 4 else None
+
+    def end(self) -> None:
+        """End it and everything that it started, and wait until that is done."""
+        with contextlib.suppress(OSError):
+            self._leash.shutdown(socket.SHUT_WR)
+            self._leash.settimeout(_END_S)
+            while self._leash.recv(16):
+                continue
+        self._leash.close()
+
+
+def source_command(kind: MediaKind) -> list[str]:
+    """The command line of a process that children for a kind of media are forked from."""
+    root = Path(__file__).resolve().parent.parent.parent
+    return [sys.executable, "-I", "-c", _START, str(root), kind.value]
+
+
+class PreparedDecoders:
+    """Starts decoding children by forking; may be used from several threads.
+
+    Args:
+        environment: of the processes; nothing secret.
+        command: starts a process for a kind.
+    """
+
+    def __init__(self, environment: dict[str, str], command: Callable[[MediaKind], list[str]] = source_command) -> None:
+        self._environment = environment
+        self._command = command
+        self._lock = threading.Lock()
+        self._running: dict[MediaKind, _Source] = {}
+        self._retired: list[_Source] = []
+
+    @staticmethod
+    def available() -> bool:
+        """Whether this system has what forked children need."""
+        return sys.platform == "linux" and hasattr(os, "pidfd_open")
+
+    def warm(self, kind: MediaKind) -> None:
+        """Start the process for a kind of media, without waiting until it is ready.
+
+        Raises:
+            DecoderCrashedError: it cannot be started.
+        """
+        with self._lock:
+            self._source(kind)
+
+    def start(self, kind: MediaKind, request: str, file: BinaryIO) -> ForkedChild:
+        """Start a child for one file.
+
+        Args:
+            kind: of the medium.
+            request: as JSON, for `child.main`.
+            file: open for reading; the child finds its own position.
+
+        Raises:
+            DecoderCrashedError: no process to fork from can be started.
+        """
+        with self._lock:
+            for last_try in (False, True):
+                source = self._source(kind)
+                with contextlib.suppress(OSError):
+                    return source.fork(request, file)
+                self._running.pop(kind).close()
+                if last_try:
+                    break
+        raise DecoderCrashedError("The decoder's process ends whenever it is started.")
+
+    def _source(self, kind: MediaKind) -> _Source:
+        source = self._running.get(kind)
+        self._retired = [old for old in self._retired if not old.ended()]
+        if source is not None and source.forks >= CHILDREN:
+            source.retire()
+            self._retired.append(self._running.pop(kind))
+            source = None
+        if source is None:
+            source = self._running[kind] = _Source(self._command(kind), self._environment)
+        return source
+
+    def close(self) -> None:
+        """End the processes and their children; the next file starts new ones."""
+        with self._lock:
+            for source in (*self._running.values(), *self._retired):
+                source.close()
+            self._running, self._retired = {}, []
+
+
+class _Source:
+    """One process to fork from."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.forks = 0
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._control.close()
+            raise DecoderCrashedError(f"The decoder cannot be started ({error.strerror}).") from error
+        finally:
+            theirs.close()
+        self._process = process
+        self.close = weakref.finalize(self, _end, process, self._control)
+
+    def retire(self) -> None:
+        """Let it end when the last of its children has."""
+        self._control.shutdown(socket.SHUT_WR)
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def fork(self, request: str, file: BinaryIO) -> ForkedChild:
+        """Ask for a child; OSError when the process is gone."""
+        reading, writing = os.pipe()
+        import fcntl  # Linux has it, and so everybody who comes here
+
+        with contextlib.suppress(OSError):  # this user's pipes hold too much already
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        leash, theirs = socket.socketpair()
+        try:
+            socket.send_fds(self._control, [request.encode()], [file.fileno(), writing, theirs.fileno()])
+        except OSError:
+            os.close(reading)
+            leash.close()
+            raise
+        finally:
+            os.close(writing)
+            theirs.close()
+        self.forks += 1
+        return ForkedChild(os.fdopen(reading, "rb"), leash)
+
+
+def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    """End a process at once; its children die with it."""
+    control.close()
+    process.kill()
+    process.wait()

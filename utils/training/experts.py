@@ -1,0 +1,371 @@
+"""How each expert is trained: its batches, its loss, its score. `train.py` calls these in turn.
+
+CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's tapped tokens as a second target
+(distillation); the ViT's head from the stored tokens; the LSTM from sequences of ResNeXt-50 features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models import create_network, get_card, prepare
+from models.lstm_model import TemporalLSTM
+from models.resnext_model import ResNeXtExpert
+from models.vision_transformer import ViTExpert
+from utils.metrics import auc
+from utils.tensors import Arrays, load_into
+from utils.training.features import Stored, batches
+from utils.training.loop import Batch, Recipe, Task, fast_bfloat16, fit
+from utils.training.views import View
+
+Progress = Callable[[str], None]
+SMOOTHING = 0.05
+"""Labels are 0.05 and 0.95: a data set's labels are not certain, and neither should the network be."""
+SMALL_PX, SMALL_SHARE = 64, 0.6
+"""ResNeXt-50 sees pictures of this size during this share of its epochs."""
+
+
+def new_network(name: str, *, tiny: bool, seed: int) -> nn.Module:
+    """`create_network` with parameters that follow from `seed` alone, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create_network(name, tiny=tiny)
+
+
+def smooth_bce(logit: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy with smoothed labels, a scalar; `weight` (B,) per item."""
+    return functional.binary_cross_entropy_with_logits(logit, label * (1 - 2 * SMOOTHING) + SMOOTHING, weight)
+
+
+def to_images(pixels: npt.NDArray[np.generic]) -> Tensor:
+    """(B, S, S, 3) uint8 to (B, 3, S, S) float32, 0..1."""
+    return torch.from_numpy(np.array(pixels, np.uint8)).permute(0, 3, 1, 2).float().div(255)
+
+
+def mean_source_auc(views: Sequence[View], scores: npt.NDArray[np.float64]) -> float:
+    """Mean over the sources with both labels of their AUC, so that no source's framing or light can help."""
+    labels = np.array([v.label for v in views], np.float64)
+    sources = np.array([v.source for v in views])
+    values = [auc(labels[sources == s], scores[sources == s]) for s in np.unique(sources)]
+    finite = [v for v in values if np.isfinite(v)]
+    return float(np.mean(finite)) if finite else auc(labels, scores)
+
+
+def score_images(
+    model: nn.Module, name: str, pixels: npt.NDArray[np.generic], *, tiny: bool = False, device: str = "cpu"
+) -> npt.NDArray[np.float64]:
+    """Raw logits (N,) of an image expert on (N, S, S, 3) uint8 crops."""
+    card = get_card(name, tiny=tiny)
+    out = []
+    with torch.inference_mode():
+        for low in range(0, len(pixels), 32):
+            images = prepare(to_images(pixels[low : low + 32]).to(device), card)
+            out.append(model(images).logit.float().cpu().numpy())
+    return np.concatenate(out).astype(np.float64)
+
+
+Framing = Callable[[int, npt.NDArray[np.uint8], np.random.Generator], Tensor]
+"""Epoch, (B, S, S, 3) uint8 and a generator to the (B, 3, s, s) float32 pictures, 0..1, that a step learns from."""
+
+
+def train_cnn(
+    train: Stored,
+    calib: Stored,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    start: Arrays | None = None,
+    most: int = 0,
+    device: str = "cpu",
+    tiny: bool = False,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Train the compact CNN on stored views: see `train_student`.
+
+    Args:
+        train: pixels and tokens to learn from.
+        calib: pixels for early stopping.
+        recipe: hyper-parameters.
+        folder: for checkpoints.
+        start: weights to go on from; None starts from scratch.
+        most: views that one epoch sees; 0 for all.
+        device: cpu or cuda.
+        tiny: train the tiny variant.
+        progress: for progress lines.
+    """
+    side = get_card("cnn", tiny=tiny).input_size
+
+    def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+        return reframed(pixels, rng, side)
+
+    return train_student(
+        "cnn", train, calib, recipe, folder, frame,
+        start=start, most=most, device=device, tiny=tiny, progress=progress,
+    )  # fmt: skip
+
+
+def train_resnext(
+    train: Stored,
+    calib: Stored,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    start: Arrays | None = None,
+    most: int = 0,
+    device: str = "cpu",
+    tiny: bool = False,
+    progress: Progress | None = None,
+) -> ResNeXtExpert:
+    """Train ResNeXt-50 on stored views, from scratch the first epochs on small ones: see `train_student`.
+
+    A step on small pictures costs a third (progressive resizing). The arguments are those of `train_cnn`.
+    """
+    card = get_card("resnext", tiny=tiny)
+
+    def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+        small = start is None and epoch < SMALL_SHARE * recipe.epochs
+        return reframed(pixels, rng, min(SMALL_PX, card.input_size) if small else card.input_size)
+
+    expert = train_student(
+        "resnext", train, calib, recipe, folder, frame,
+        start=start, most=most, device=device, tiny=tiny, progress=progress,
+    )  # fmt: skip
+    if not isinstance(expert, ResNeXtExpert):
+        raise TypeError("the network `resnext` must be a ResNeXtExpert")
+    return expert
+
+
+def reframed(pixels: npt.NDArray[np.uint8], rng: np.random.Generator, side: int) -> Tensor:
+    """A random square of at least .8 of (B, S, S, 3) uint8 crops, the same for all, as (B, 3, side, side), 0..1."""
+    window = int(pixels.shape[1] * rng.uniform(0.8, 1.0))
+    y, x = rng.integers(0, pixels.shape[1] - window + 1, 2)
+    images = to_images(pixels[:, y : y + window, x : x + window])
+    return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+
+
+def token_directions(
+    tokens: npt.NDArray[np.generic], *, most: int = 256, fitted_on: int = 4000
+) -> npt.NDArray[np.float32]:
+    """What a student is to tell of a face, as directions: principal components of the tokens that the ViT's head reads.
+
+    The ViT's final embedding names what is seen and has dropped the traces of generators; earlier layers have not. The
+    components are scaled by the root of their deviation, so that the first of them do not drown the others.
+
+    Args:
+        tokens: (N, L, 2D) tapped tokens.
+        most: components kept.
+        fitted_on: rows that the components are found with.
+
+    Returns:
+        (N, K) float32 rows of length 1; K is at most `most`.
+    """
+    count, layers, width = tokens.shape
+    drawn = np.sort(np.random.default_rng(0).permutation(count)[:fitted_on])
+    sample = np.asarray(tokens[drawn], np.float32).reshape(len(drawn), layers * 2, width // 2)
+    centre = sample.mean(0)
+    scale = (sample - centre).std((0, 2), keepdims=True)[0] + 1e-6  # a layer with large numbers counts as any other
+    flat = ((sample - centre) / scale).reshape(len(drawn), -1)
+    _, deviations, axes = randomized_svd(flat, min(most, *flat.shape), random_state=0)
+    projection = axes.T / np.sqrt(deviations + 1e-6)
+    out = np.empty((count, len(axes)), np.float32)
+    for low in range(0, count, 2048):
+        part = np.asarray(tokens[low : low + 2048], np.float32).reshape(-1, layers * 2, width // 2)
+        out[low : low + 2048] = ((part - centre) / scale).reshape(len(part), -1) @ projection
+    out -= out.mean(0)  # what all faces share would dominate the cosine
+    return np.asarray(out / (np.linalg.norm(out, axis=1, keepdims=True) + 1e-6), np.float32)
+
+
+class Student(nn.Module):
+    """An expert with a projection to what the ViT says of a face, which only training needs.
+
+    Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", on features.
+    """
+
+    def __init__(self, expert: nn.Module, features: int, embedding: int) -> None:
+        super().__init__()
+        self.expert = expert
+        self.project = nn.Linear(features, embedding)
+
+
+def train_student(
+    name: str,
+    train: Stored,
+    calib: Stored,
+    recipe: Recipe,
+    folder: Path,
+    frame: Framing,
+    *,
+    distill: float = 2.0,
+    start: Arrays | None = None,
+    most: int = 0,
+    device: str = "cpu",
+    tiny: bool = False,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Train an image expert on stored views: labels, and what the ViT's tokens say of each face.
+
+    Labels alone teach a fresh network little from some thousands of faces; see `token_directions`.
+
+    Args:
+        name: of the expert.
+        train: pixels and tokens to learn from.
+        calib: pixels for early stopping, by the mean AUC per source.
+        recipe: hyper-parameters.
+        folder: for checkpoints.
+        frame: what of the pixels a step sees.
+        distill: weight of the distillation beside the labels.
+        start: weights to go on from; None starts from scratch.
+        most: views that one epoch sees, drawn anew for each; 0 for all.
+        device: cpu or cuda.
+        tiny: train the tiny variant.
+        progress: for progress lines.
+    """
+    card = get_card(name, tiny=tiny)
+    expert = new_network(name, tiny=tiny, seed=recipe.seed)
+    if start is not None:
+        load_into(expert, start, what=name)
+    targets = token_directions(train.load("tokens"))
+    student = Student(expert, card.feature_size, targets.shape[1]).to(memory_format=torch.channels_last)
+    labels = train.labels()
+
+    def make(epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng([recipe.seed, epoch])
+        for chosen in islice(batches(len(labels), recipe.batch, rng), steps):
+            order = np.sort(chosen)
+            part = np.array(train.take("pixels", order), np.uint8)
+            flips = rng.random(len(part)) < 0.5
+            part[flips] = part[flips][:, :, ::-1]
+            images = frame(epoch, part, rng)
+            light = torch.from_numpy(rng.uniform(0.8, 1.2, (len(part), 1, 1, 1)).astype(np.float32))
+            images = (images * light).clamp(0, 1)
+            yield (
+                prepare_window(images, card.mean, card.std),
+                torch.from_numpy(labels[order]),
+                torch.from_numpy(targets[order]),
+            )
+
+    def loss_of(net: nn.Module, batch: Batch) -> Tensor:
+        images, wanted, direction = batch
+        output = net.expert(images)  # type: ignore[operator]
+        cosine = functional.cosine_similarity(net.project(output.feature), direction)  # type: ignore[operator]
+        return smooth_bce(output.logit, wanted) + distill * (1 - cosine).mean()
+
+    held = calib.load("pixels")
+
+    def score_of(net: nn.Module) -> float:
+        scores = score_images(net.expert, name, held, tiny=tiny, device=device)  # type: ignore[arg-type]
+        return mean_source_auc(calib.views, scores)
+
+    steps = max(1, min(most or len(labels), len(labels)) // recipe.batch)
+    task = Task(make, steps, loss_of, score_of)
+    fit(student, task, recipe, folder, device=device, bfloat16=fast_bfloat16(device), progress=progress)
+    return expert
+
+
+def prepare_window(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalise without resizing, in the memory order that convolutions like."""
+    shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
+    return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
+
+
+def train_vit_head(
+    train: Stored,
+    calib: Stored,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    expert: ViTExpert,
+    progress: Progress | None = None,
+) -> ViTExpert:
+    """Train the head of the ViT on stored tokens; the backbone keeps its base weights.
+
+    Args:
+        train: tokens to learn from.
+        calib: tokens for early stopping.
+        recipe: hyper-parameters.
+        folder: for checkpoints.
+        expert: whose head is trained in place.
+        progress: for progress lines.
+    """
+    tokens = torch.from_numpy(np.asarray(train.load("tokens"), np.float32))
+    labels = torch.from_numpy(train.labels())
+    held = torch.from_numpy(np.asarray(calib.load("tokens"), np.float32))
+
+    def make(epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng([recipe.seed, epoch])
+        for chosen in batches(len(labels), recipe.batch, rng):
+            yield tokens[chosen], labels[chosen]
+
+    def loss_of(net: nn.Module, batch: Batch) -> Tensor:
+        return smooth_bce(net(batch[0]).logit, batch[1])
+
+    def score_of(net: nn.Module) -> float:
+        with torch.inference_mode():
+            return mean_source_auc(calib.views, net(held).logit.double().numpy())
+
+    steps = max(1, len(labels) // recipe.batch)
+    fit(expert.head, Task(make, steps, loss_of, score_of), recipe, folder, progress=progress)
+    return expert
+
+
+def train_lstm(
+    sequences: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.float32],
+    held: npt.NDArray[np.float32],
+    held_labels: npt.NDArray[np.float32],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    tiny: bool = False,
+    progress: Progress | None = None,
+) -> TemporalLSTM:
+    """Train the LSTM on feature sequences, some of them reversed in time or cut to a shorter window.
+
+    Args:
+        sequences: (N, T, D) ResNeXt-50 features to learn from; T of 4 and more.
+        labels: (N,) 1 fake, 0 real.
+        held: (M, T', D) for early stopping.
+        held_labels: (M,) with both classes.
+        recipe: hyper-parameters.
+        folder: for checkpoints.
+        tiny: train the tiny variant.
+        progress: for progress lines.
+    """
+    model = new_network("lstm", tiny=tiny, seed=recipe.seed)
+    if not isinstance(model, TemporalLSTM):
+        raise TypeError("the network `lstm` must be a TemporalLSTM")
+    data, wanted = torch.from_numpy(sequences), torch.from_numpy(labels)
+
+    def make(epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng([recipe.seed, epoch])
+        for chosen in batches(len(data), recipe.batch, rng):
+            part = data[chosen]
+            if rng.random() < 0.5:
+                part = part.flip(1)
+            length = int(rng.integers(max(4, part.shape[1] // 2), part.shape[1] + 1))
+            start = int(rng.integers(0, part.shape[1] - length + 1))
+            yield part[:, start : start + length], wanted[chosen]
+
+    share = float(labels.mean())
+    weights = torch.tensor([0.5 / (1 - share), 0.5 / share]) if 0 < share < 1 else torch.ones(2)
+
+    def loss_of(net: nn.Module, batch: Batch) -> Tensor:
+        return smooth_bce(net(batch[0]).logit, batch[1], weights[batch[1].long()])  # real and fake count alike
+
+    def score_of(net: nn.Module) -> float:
+        with torch.inference_mode():
+            logits = net(torch.from_numpy(held)).logit.double().numpy()
+        return auc(held_labels.astype(np.float64), logits)
+
+    steps = max(1, len(data) // recipe.batch)
+    fit(model, Task(make, steps, loss_of, score_of), recipe, folder, progress=progress)
+    return model

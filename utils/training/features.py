@@ -1,0 +1,205 @@
+"""Features of the ViT for many views, computed once and kept on disk, so that heads train in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models import get_card, prepare
+from models.vision_transformer import ViTExpert
+from utils.training.crop_set import Pack
+from utils.training.views import Renderer, View, view_quality
+from utils.types import Pixels
+
+BATCH = 16
+SAVE_EVERY = 32
+"""Batches between two saves; a stopped extraction loses at most these."""
+
+Halves = npt.NDArray[np.float16]
+
+
+class Featurizer(Protocol):
+    """Turns a batch of crops into tapped tokens."""
+
+    def __call__(self, batch: Pixels) -> Halves:
+        """(B, S, S, 3) uint8 gives (B, L, 2D) tapped tokens, float16."""
+        ...
+
+
+class TorchFeaturizer:
+    """The reference: the ViT as the product runs it.
+
+    Args:
+        expert: the ViT.
+        device: cpu or cuda.
+        tiny: it is the tiny variant.
+        bfloat16: mixed precision, for what is only learned from; what is measured is computed without.
+    """
+
+    def __init__(self, expert: ViTExpert, device: str = "cpu", *, tiny: bool = False, bfloat16: bool = False) -> None:
+        self._expert = expert.eval().to(device)
+        self._device = device
+        self._bfloat16 = bfloat16
+        self._card = get_card("vit", tiny=tiny)
+
+    def __call__(self, batch: Pixels) -> Halves:
+        images = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float().div(255).to(self._device)
+        mixed = torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._bfloat16)
+        with torch.inference_mode(), mixed:
+            tokens = self._expert.tap(prepare(images, self._card))
+        return tokens.cpu().half().numpy()
+
+
+class FeatureStore:
+    """Pixels, tokens and quality of a list of views, in one folder; extraction continues where it stopped.
+
+    Args:
+        folder: of this store; one per list of views.
+        views: what is in it, in order.
+    """
+
+    def __init__(self, folder: Path, views: Sequence[View]) -> None:
+        self.folder = folder
+        self.views = tuple(views)
+        folder.mkdir(parents=True, exist_ok=True)
+        fingerprint = repr(self.views)
+        marker = folder / "views.txt"
+        if not marker.is_file() or marker.read_text(encoding="utf-8") != fingerprint:
+            for old in folder.glob("*.npy"):
+                old.unlink()
+            (folder / "done.txt").unlink(missing_ok=True)
+            marker.write_text(fingerprint, encoding="utf-8")
+
+    @property
+    def done(self) -> int:
+        """Number of views whose features are on disk."""
+        marker = self.folder / "done.txt"
+        return int(marker.read_text(encoding="utf-8")) if marker.is_file() else 0
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[np.generic]:
+        path = self.folder / f"{name}.npy"
+        if path.is_file():
+            return np.load(path, mmap_mode="r+")  # type: ignore[no-any-return]
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+    def extract(self, pack: Pack, featurizer: Featurizer, progress: Callable[[int], None] | None = None) -> None:
+        """Render and featurize every view that is not done yet.
+
+        Args:
+            pack: where the views' crops are.
+            featurizer: what computes the features.
+            progress: called with the number of views done.
+        """
+        start, count = self.done, len(self.views)
+        renderer = Renderer(pack, self.views)
+        for batch_number, low in enumerate(range(start, count, BATCH)):
+            part = self.views[low : low + BATCH]
+            pixels = np.stack([renderer[i] for i in range(low, low + len(part))])
+            tokens = featurizer(pixels)
+            high = low + len(part)
+            arrays: dict[str, tuple[npt.NDArray[np.generic], type]] = {
+                "pixels": (pixels, np.uint8),
+                "tokens": (tokens, np.float16),
+                "quality": (
+                    np.stack([view_quality(pack, v, p) for v, p in zip(part, pixels, strict=True)]), np.float32
+                ),
+            }  # fmt: skip
+            for name, (values, dtype) in arrays.items():
+                self._array(name, (count, *values.shape[1:]), dtype)[low:high] = values
+            if batch_number % SAVE_EVERY == SAVE_EVERY - 1 or high == count:
+                scratch = self.folder / "done.tmp"
+                scratch.write_text(str(high), encoding="utf-8")
+                scratch.replace(self.folder / "done.txt")
+            if progress:
+                progress(high)
+
+    def load(self, name: str) -> npt.NDArray[np.generic]:
+        """The finished rows of `pixels`, `tokens` or `quality`, memory-mapped."""
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r")[: self.done]  # type: ignore[no-any-return]
+
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        """Some finished rows of what `load` gives, in the order of `rows`, in memory."""
+        return np.asarray(self.load(name)[rows])
+
+    def labels(self) -> npt.NDArray[np.float32]:
+        """(N,) float32 labels of the finished rows."""
+        return np.array([view.label for view in self.views[: self.done]], np.float32)
+
+
+class JoinedStore:
+    """Several finished stores as one, for training."""
+
+    def __init__(self, stores: Sequence[Stored]) -> None:
+        self._stores = tuple(stores)
+        self.views = tuple(view for store in stores for view in store.views[: len(store.labels())])
+
+    def load(self, name: str) -> npt.NDArray[np.generic]:
+        """As `FeatureStore.load`, in memory when there is more than one store."""
+        parts = [store.load(name) for store in self._stores]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        """As `FeatureStore.take`; reads only these rows, so that the whole need not fit into memory."""
+        ends = np.cumsum([len(store.labels()) for store in self._stores])
+        held_by = np.searchsorted(ends, rows, side="right")
+        parts = [
+            store.take(name, rows[held_by == number] - (ends[number - 1] if number else 0))
+            for number, store in enumerate(self._stores)
+        ]
+        order = np.argsort(np.argsort(held_by, kind="stable"), kind="stable")  # where each row lies in the parts
+        return np.concatenate(parts)[order]
+
+    def labels(self) -> npt.NDArray[np.float32]:
+        """(N,) float32 labels."""
+        return np.concatenate([store.labels() for store in self._stores])
+
+
+class SelectedStore:
+    """Some rows of a store.
+
+    Args:
+        store: joined or not.
+        keep: (N,) which of its views.
+    """
+
+    def __init__(self, store: Stored, keep: npt.NDArray[np.bool_]) -> None:
+        self._store = store
+        self._rows = np.flatnonzero(keep)
+        self.views = tuple(store.views[int(i)] for i in self._rows)
+
+    def load(self, name: str) -> npt.NDArray[np.generic]:
+        """As `FeatureStore.load`, in memory."""
+        return np.asarray(self._store.load(name)[self._rows])
+
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        """As `FeatureStore.take`."""
+        return self._store.take(name, self._rows[rows])
+
+    def labels(self) -> npt.NDArray[np.float32]:
+        """(N,) float32 labels."""
+        return self._store.labels()[self._rows]
+
+
+class Stored(Protocol):
+    """What training reads of a store, joined or not."""
+
+    views: tuple[View, ...]
+
+    def load(self, name: str) -> npt.NDArray[np.generic]: ...
+
+    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]: ...
+
+    def labels(self) -> npt.NDArray[np.float32]: ...
+
+
+def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    """Random batches of indices below `count`; a last incomplete one is dropped when there is a full one."""
+    order = rng.permutation(count)
+    full = max(1, count // size)
+    for i in range(full):
+        yield order[i * size : (i + 1) * size]

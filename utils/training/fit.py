@@ -1,0 +1,395 @@
+"""Train everything, in order: pack faces, store features, four experts, gate, calibration, a version, its figures.
+
+`train.py` and `quick_train.py` are thin shells around `train_all`. Every stage writes into the run's folder and is
+taken up again where it was stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.gating import Gate
+from models.registry import EXPERT_NAMES
+from models.vision_transformer import ViTExpert
+from utils.errors import TrainingDataError
+from utils.evaluation.datasets import Sample
+from utils.evaluation.families import is_of
+from utils.faces.detector import FaceDetector
+from utils.log import get_logger
+from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
+from utils.training.clips import clean_clips, clip_sequences, why_no_sequences
+from utils.training.crop_set import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, PackedCrop, pack_faces, places
+from utils.training.experts import new_network, train_cnn, train_lstm, train_resnext, train_vit_head
+from utils.training.face_swap import plan_swaps
+from utils.training.features import FeatureStore, JoinedStore, SelectedStore, Stored, TorchFeaturizer
+from utils.training.holdout import as_figures, holdout_markdown, leave_out_each
+from utils.training.loop import fast_bfloat16
+from utils.training.near_duplicates import find_twins, without_names, without_twins
+from utils.training.norms import some_frames, train_norms, trained_norms
+from utils.training.pace import counter
+from utils.training.plan import TrainingPlan
+from utils.training.portraits import drawn_portraits, fetched_portraitist, plan_portraits
+from utils.training.publishing import Trained, assemble, finish, state_arrays
+from utils.training.super_resolution import fetched_redrawer, plan_redrawn, redrawn_crops
+from utils.training.views import SEED_STEP, View, plan_views
+from utils.types import MediaKind
+from utils.weights import load_vit_base, require_new_name, verify_version
+
+log = get_logger(__name__)
+Tell = Callable[[str], None]
+NORMS_FOLDER = "vit_norms"
+ROUND_STEP = 10
+"""Distance between the seeds of two rounds of views."""
+
+
+def train_all(
+    samples: Sequence[Sample],
+    run: Path,
+    root: Path,
+    name: str,
+    plan: TrainingPlan,
+    detector: FaceDetector,
+    *,
+    device: str = "cpu",
+    terms: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    packs: Path | None = None,
+    tell: Tell | None = None,
+) -> Trained:
+    """Train the four experts, the gate and the calibration, and publish them as a version.
+
+    Args:
+        samples: with splits train, calib and val.
+        run: folder of this run: packs, features, checkpoints, metrics, scores.
+        root: the folder with the versions and `base/`.
+        name: of the new version.
+        plan: what is trained how long.
+        detector: the product's face detector.
+        device: cpu or cuda.
+        terms: of the training data, for the model card.
+        notes: what else the model card should say.
+        packs: folder of the packed crops, so that several runs on the same files share them; None keeps them in `run`.
+        tell: receives progress lines.
+
+    Raises:
+        TrainingDataError: a split has no pictures of one class, or `run` holds the work of another training.
+        WeightsError: the name is taken, which is said before any work is done.
+    """
+    say: Tell = tell or log.info
+    require_new_name(root, name)
+    require_start(root, plan)
+    folder = packs or run / "pack"
+    pack = packed(samples, run, plan, detector, folder, say)
+    pack = with_redrawn(pack, plan, folder / REDRAWN_FOLDER, root, device=device, tell=say)
+    pack = with_portraits(pack, plan, folder / PORTRAITS_FOLDER, root, detector, tell=say)
+    reference = reference_vit(pack, run, root, plan, device=device, tell=say)
+    stores = make_stores(pack, run, plan, reference, device=device, tell=say)
+    experts = train_experts(pack, stores, run, root, plan, reference, device=device, tell=say)
+    unseen = measure_unseen(pack, stores, run, plan, tell=say) if plan.holdout else {}
+    said = [*notes, *(f"Trained and calibrated without {name}; validation has it." for name in plan.leave_out)]
+    return finish(
+        pack, stores, experts, run, root, name, plan, device=device, terms=terms, notes=said, unseen=unseen, tell=say
+    )
+
+
+def packed(
+    samples: Sequence[Sample], run: Path, plan: TrainingPlan, detector: FaceDetector, folder: Path, tell: Tell
+) -> Pack:
+    """The faces of all samples, without leaks between the splits and without what is to be left out.
+
+    Raises:
+        TrainingDataError: a split has no pictures of one class, or `run` holds the work of another training.
+    """
+    claim_run(run, samples, plan)
+    pack = pack_faces(samples, folder, detector, progress=counter(tell, "files searched for faces", len(samples)))
+    for left_out in pack.without_face:
+        tell(f"no face was found in {left_out}")
+    pack = _without_leaks(pack, tell)
+    if plan.leave_out:
+        pack = without_names(pack, plan.leave_out)
+    _check_splits(pack)
+    return pack
+
+
+def with_redrawn(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, *, device: str, tell: Tell) -> Pack:
+    """The pack with its redrawn crops: of training pictures and of some frames of training clips.
+
+    Raises:
+        WeightsError: the network that redraws could not be fetched.
+    """
+    if not plan.redrawn:
+        return pack
+    rows, net = _rows_to_draw(pack, plan), partial(fetched_redrawer, root / "base")
+    drawn = redrawn_crops(pack, rows, plan.redrawn, folder, net, seed=plan.vit.seed, device=device, progress=tell)
+    return replace(pack, redrawn=drawn)
+
+
+def with_portraits(
+    pack: Pack, plan: TrainingPlan, folder: Path, root: Path, detector: FaceDetector, *, tell: Tell
+) -> Pack:
+    """The pack with portraits of people who do not exist, beside training pictures and some frames of training clips.
+
+    Raises:
+        WeightsError: the generator could not be fetched.
+    """
+    if not plan.portraits:
+        return pack
+    rows, of = _rows_to_draw(pack, plan), partial(fetched_portraitist, root / "base")
+    drawn = drawn_portraits(rows, plan.portraits, folder, of, detector, seed=plan.vit.seed, progress=tell)
+    return replace(pack, portraits=drawn)
+
+
+def _rows_to_draw(pack: Pack, plan: TrainingPlan) -> list[PackedCrop]:
+    return [*pack.select("train", MediaKind.IMAGE), *some_frames(pack, plan.frames_per_clip, plan.vit.seed)]
+
+
+def measure_unseen(
+    pack: Pack, stores: Mapping[str, Stored], run: Path, plan: TrainingPlan, *, tell: Tell
+) -> Mapping[str, Any]:
+    """Figures of `holdout` for the card, and tables in `holdout.md`; empty with one source, and with trained norms.
+
+    The features of a ViT whose LayerNorms were trained have seen every source; a run with `leave_out` measures those.
+    """
+    val = stores["val"]
+    if plan.norms is not None:
+        return {}
+    if len({view.source for view in val.views}) < 2:
+        return {}
+    train = head_views(stores, plan)
+    clips = stores.get("val_clips")
+    rows = leave_out_each(
+        train, stores["calib"], val, clips, pack.rows, plan.vit, run / "holdout", tiny=plan.tiny, progress=tell
+    )
+    (run / "holdout.md").write_text(holdout_markdown(rows), encoding="utf-8")
+    return as_figures(rows)
+
+
+def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
+    """Make a folder the folder of this training, so that nothing of another one is ever taken up in it.
+
+    Raises:
+        TrainingDataError: it has features or checkpoints of other files or of networks of another size.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    claim, listing = run / "run.json", run / "pack" / "samples.json"
+    held = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
+    if held and held["tiny"] != plan.tiny:
+        raise TrainingDataError(f"{run} holds a training of networks of another size; name another --run.")
+    names = places(s.path for s in samples)
+    # a file that moved from training to validation would make the figures of what was trained before a lie
+    told = [(Path(name), s.label, s.source, s.group, s.split) for name, s in zip(names, samples, strict=True)]
+    facts = hashlib.sha256(repr(told).encode()).hexdigest()
+    begun = (run / "features").is_dir() or (run / NORMS_FOLDER).is_dir()
+    others = listing.is_file() and places(json.loads(listing.read_text(encoding="utf-8"))) != names
+    if begun and (others or held.get("samples", facts) != facts):
+        raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
+    own = {
+        "leave_out": sorted(plan.leave_out), "norms": plan.norms is not None,
+        "start": plan.start, "student_views": plan.student_views,
+    }  # fmt: skip
+    before = {"leave_out": [], "norms": False, "start": "", "student_views": 0}
+    if begun and held and {name: held.get(name, before[name]) for name in own} != own:
+        raise TrainingDataError(
+            f"{run} holds a training that left out others, trained another ViT or began elsewhere; name another."
+        )
+    claim.write_text(json.dumps({"tiny": plan.tiny, "samples": facts, **own}) + "\n", encoding="utf-8")
+
+
+def _without_leaks(pack: Pack, tell: Tell) -> Pack:
+    """Leave out of training and calibration what is also, nearly the same, in a more protected split; and say so."""
+    files = {row.row: row.file for row in pack.rows}
+    twins = find_twins(pack)
+    for twin in twins:
+        tell(f"{files[twin.left_out]} is left out: it shows the same picture as {files[twin.kept]} of another split")
+    return without_twins(pack, twins)
+
+
+def _check_splits(pack: Pack) -> None:
+    for split in ("train", "calib", "val"):
+        labels = {r.label for r in pack.select(split, MediaKind.IMAGE)}
+        if labels != {0, 1}:
+            found = " and ".join(("real", "fake")[label] for label in sorted(labels)) or "neither"
+            raise TrainingDataError(f"The split {split} needs real and fake pictures with faces; it has {found}.")
+
+
+def make_stores(
+    pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str, tell: Tell
+) -> dict[str, FeatureStore]:
+    """Features of all splits, as `train`, `train_video`, `calib`, `calib_hard`, `val`, `calib_clips`, `val_clips`.
+
+    Further rounds of the training views are `train_2`, `train_video_2` and so on; `train_redrawn` are real crops beside
+    themselves, drawn again, `train_portraits` real crops beside people who do not exist, `train_swapped`
+    beside themselves with another's face.
+    """
+    image = MediaKind.IMAGE
+    few, everything = plan.calib_per_class, 10**9
+    coded = plan.h264
+    views: dict[str, list[View]] = {}
+    for number in range(max(plan.rounds, plan.clip_rounds)):
+        views |= _round_views(pack, plan, number)
+    if pack.redrawn:
+        views["train_redrawn"] = plan_redrawn(pack, pack.rows, seed=7 + SEED_STEP * plan.vit.seed, h264=coded)
+    if pack.portraits:
+        views["train_portraits"] = plan_portraits(pack, pack.rows, seed=8 + SEED_STEP * plan.vit.seed, h264=coded)
+    if plan.swapped:
+        rows, seed = _rows_to_draw(pack, plan), 9 + SEED_STEP * plan.vit.seed
+        views["train_swapped"] = plan_swaps(pack, rows, plan.swapped, seed=seed, h264=coded)
+    for name, own in views.items():  # what is made here belongs to families, too; the pack has lost the rest
+        views[name] = [v for v in own if not any(is_of(left, v.source, v.generator) for left in plan.leave_out)]
+    views |= {
+        "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
+        "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
+        "val": plan_views(pack.select("val", image), per_class=everything, blends=0, seed=4, clean=True, balance=False),
+        "calib_clips": clean_clips(pack, "calib"),
+        "val_clips": clean_clips(pack, "val"),
+    }
+    exact = TorchFeaturizer(reference, device, tiny=plan.tiny)
+    quick = TorchFeaturizer(reference, device, tiny=plan.tiny, bfloat16=fast_bfloat16(device))
+    stores = {}
+    for name, of_store in views.items():
+        if not of_store:
+            continue
+        store = FeatureStore(run / "features" / name, of_store)
+        featurizer = quick if name.startswith("train") else exact
+        store.extract(pack, featurizer, counter(tell, f"features of {name}", len(of_store)))
+        stores[name] = store
+    return stores
+
+
+def _round_views(pack: Pack, plan: TrainingPlan, number: int) -> dict[str, list[View]]:
+    """The views of one round of training, from 0, by the name of their store."""
+    own = SEED_STEP * plan.vit.seed + ROUND_STEP * number
+    suffix = f"_{number + 1}" if number else ""
+    clip_rounds = plan.clip_rounds or plan.rounds
+    parts = {
+        "train": (pack.select("train", MediaKind.IMAGE), 1, plan.h264, plan.rounds),
+        "train_video": (some_frames(pack, plan.frames_per_clip, own), 6, plan.h264_clips, clip_rounds),
+    }
+    return {
+        name + suffix: plan_views(
+            rows, per_class=plan.per_class, blends=plan.blends, seed=seed + own, h264=coded, matched=plan.matched
+        )
+        for name, (rows, seed, coded, rounds) in parts.items()
+        if number < rounds
+    }
+
+
+def training_views(stores: Mapping[str, Stored]) -> JoinedStore:
+    """All rounds of training pictures and frames as one store."""
+    return JoinedStore([store for name, store in stores.items() if name.startswith("train")])
+
+
+def head_views(stores: Mapping[str, Stored], plan: TrainingPlan) -> SelectedStore:
+    """What the ViT's head learns from: the training views with some of their self-blends."""
+    joined = training_views(stores)
+    drawn = np.random.default_rng([plan.vit.seed, 15]).random(len(joined.views))
+    blended = np.array([view.blended for view in joined.views], bool)
+    return SelectedStore(joined, ~blended | (drawn < plan.head_blends))
+
+
+def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str, tell: Tell) -> ViTExpert:
+    """The ViT that features are made with: on base weights, or with trained LayerNorms as they will be stored."""
+    expert = _base_vit(root, plan)
+    if plan.norms is None:
+        return expert
+    if plan.norms.start:
+        version = verify_version(root, plan.norms.start)
+        load_into(expert, read_tensors(version.folder / "vit.safetensors"), what="vit", strict=False)
+    train_norms(
+        pack, expert, plan.norms, run / NORMS_FOLDER, h264=plan.h264, h264_clips=plan.h264_clips,
+        frames_per_clip=plan.frames_per_clip, matched=plan.matched, device=device, tiny=plan.tiny, progress=tell,
+    )  # fmt: skip
+    return expert
+
+
+def stored_vit(expert: ViTExpert, plan: TrainingPlan) -> Arrays:
+    """What a version keeps of a ViT: only what was trained; everything else comes from the base."""
+    norms = set(trained_norms(expert)) if plan.norms is not None else set()
+    state = state_arrays(expert)
+    kept = state if plan.tiny else {k: v for k, v in state.items() if k.startswith("head.") or k in norms}
+    return pack_tensors(kept, int8=False)
+
+
+def _base_vit(root: Path, plan: TrainingPlan) -> ViTExpert:
+    # the same each time: features are made with one of them, and a head is trained in another
+    expert = new_network("vit", tiny=plan.tiny, seed=plan.vit.seed)
+    if not isinstance(expert, ViTExpert):
+        raise TypeError("the network `vit` must be a ViTExpert")
+    if not plan.tiny:
+        load_vit_base(expert, root / "base")
+    return expert
+
+
+def require_start(root: Path, plan: TrainingPlan) -> None:
+    """Refuse, before any work is done, a start that is not there or has seen what is to be left out.
+
+    Raises:
+        WeightsError: there is no such version, or it is damaged.
+        TrainingDataError: something is left out; the start may have been trained on it.
+    """
+    starts = [name for name in (plan.start, plan.norms.start if plan.norms else "") if name]
+    if starts and plan.leave_out:
+        seen = f"{starts[0]} may have seen {plan.leave_out[0]}"
+        raise TrainingDataError(f"{seen}: a training that leaves something out starts from scratch.")
+    for name in starts:
+        verify_version(root, name)
+
+
+def _begun(root: Path, version: str, name: str) -> Arrays | None:
+    """The weights of a version's expert, verified; None without a version.
+
+    Raises:
+        WeightsError: there is no such version, or it is damaged.
+    """
+    if not version:
+        return None
+    return read_tensors(verify_version(root, version).folder / f"{name}.safetensors")
+
+
+def train_experts(
+    pack: Pack,
+    stores: Mapping[str, FeatureStore],
+    run: Path,
+    root: Path,
+    plan: TrainingPlan,
+    reference: ViTExpert,
+    *,
+    device: str,
+    tell: Tell,
+) -> dict[str, Arrays]:
+    """Train the experts and give their weights as they will be stored; the ViT is trained unless its norms were."""
+    train = training_views(stores)
+    calib = stores["calib"]
+    vit = reference.cpu()
+    if plan.norms is None:
+        vit = train_vit_head(head_views(stores, plan), calib, plan.vit, run / "vit", expert=vit, progress=tell)
+    first, most = {name: _begun(root, plan.start, name) for name in ("cnn", "resnext")}, plan.student_views
+    cnn = train_cnn(
+        train, calib, plan.cnn, run / "cnn",
+        start=first["cnn"], most=most, device=device, tiny=plan.tiny, progress=tell,
+    )  # fmt: skip
+    resnext = train_resnext(
+        train, calib, plan.resnext, run / "resnext",
+        start=first["resnext"], most=most, device=device, tiny=plan.tiny, progress=tell,
+    )  # fmt: skip
+    arrays = {"cnn": pack_tensors(state_arrays(cnn), int8=True)}
+    arrays["resnext"] = pack_tensors(state_arrays(resnext), int8=True)
+    arrays["vit"] = stored_vit(vit, plan)
+    if why := why_no_sequences(pack):
+        tell(f"The LSTM is not trained. {why}")
+    else:
+        stored = assemble(arrays, Gate(experts=len(EXPERT_NAMES), quality=4), root, tiny=plan.tiny)
+        blends, coded = plan.clip_blends, plan.h264_clips
+        data = clip_sequences(stored, pack, run / "clips", blends, device=device, seed=plan.lstm.seed, h264=coded)
+        held = clip_sequences(stored, pack, run / "clips_calib", blends, split="calib", device=device, h264=coded)
+        lstm = train_lstm(*data, *held, plan.lstm, run / "lstm", tiny=plan.tiny, progress=tell)
+        arrays["lstm"] = pack_tensors(state_arrays(lstm), int8=True)
+    return arrays

@@ -1,0 +1,142 @@
+"""How much is trained, and how long: the plan of a whole training, and two smaller ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from utils.training.loop import Recipe
+
+
+@dataclass(frozen=True)
+class NormsPlan:
+    """How the LayerNorms of the ViT are trained, together with its head; see `norms.py`.
+
+    Args:
+        recipe: hyper-parameters; an epoch has `per_class` and `blends` new views.
+        per_class: most views per source and label in one epoch; each epoch draws others.
+        blends: most self-blended fakes per source in one epoch.
+        calib_per_class: most calibration pictures per source and label that choose the epoch.
+        patch_dropout: share of the patches that a step leaves out, 0..1; half of them halves the cost.
+        first_block: LayerNorms of earlier blocks keep their base weights, and no gradient goes there.
+        start: version whose ViT is the start; empty for the base weights and a new head.
+    """
+
+    recipe: Recipe = field(
+        default_factory=lambda: Recipe(
+            epochs=4, batch=16, lr=3e-4, weight_decay=0.05, average=0.995, patience=4, floor=1 / 300,
+            decay_vectors=False,
+        )
+    )  # fmt: skip
+    per_class: int = 1000
+    blends: int = 500
+    calib_per_class: int = 60
+    patch_dropout: float = 0.0
+    first_block: int = 0
+    start: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.patch_dropout < 1 or self.first_block < 0:
+            raise ValueError(f"patch_dropout is within 0..1, first_block not negative: {self}")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is trained how long.
+
+    Args:
+        per_class: most views per source and label whose ViT features are stored; ViT head, CNN and ResNeXt-50 learn
+            from these. Half a second each on one processor core, a tenth where it multiplies bfloat16 matrices.
+        blends: most self-blended fakes per source among them.
+        rounds: how often the training pictures are gone through, each time as `per_class` and `blends` other views.
+        clip_rounds: the same for the frames of clips, which are few and of many generators; 0 is as often as pictures.
+        redrawn: most real crops per source that a generator draws again, for two views each; see `redrawing`. A third
+            of a second each on one core that multiplies bfloat16 matrices.
+        portraits: most real crops per source beside which a portrait is drawn, for two views or four; see `portraits`.
+            A third to half of a second each.
+        swapped: most real crops per source that also get another real person's face, for two views each; see
+            `swapping`.
+        head_blends: share of the stored self-blends that the ViT's head learns from; students learn from all. More of
+            them find more unknown swaps and lose what is known (docs/accuracy.md).
+        calib_per_class: most calibration pictures per source and label.
+        frames_per_clip: frames of a training clip that the image experts learn from.
+        clip_blends: self-blended fakes made of each real training clip for the LSTM.
+        cnn: recipe of the CNN.
+        resnext: recipe of ResNeXt-50.
+        vit: recipe of the ViT's head.
+        lstm: recipe of the LSTM.
+        start: version whose CNN and ResNeXt-50 go on learning; empty to train them from scratch.
+        student_views: most stored views that CNN and ResNeXt-50 see in an epoch; 0 for all.
+        h264: share of the augmented crops that are coded as a video instead of as a JPEG.
+        h264_clips: the same share of the augmented clips and of their frames.
+        matched: draw views so that labels cannot be told from sizes and counts; see `views.plan_views`.
+        norms: train the LayerNorms of the ViT first, and all features with them; None leaves the base weights.
+        leave_out: sources and generators that nothing is trained or calibrated on; validation keeps them.
+        holdout: also train the ViT's head without each source of pictures, to see what it does on a stranger's.
+        tiny: train the tiny test networks.
+    """
+
+    per_class: int = 2000
+    blends: int = 500
+    rounds: int = 1
+    clip_rounds: int = 0
+    redrawn: int = 1000
+    portraits: int = 600
+    swapped: int = 800
+    head_blends: float = 0.15
+    calib_per_class: int = 300
+    frames_per_clip: int = 6
+    clip_blends: int = 2
+    cnn: Recipe = field(
+        default_factory=lambda: Recipe(epochs=24, lr=1.5e-3, weight_decay=0.02, average=0.997, patience=8)
+    )
+    resnext: Recipe = field(default_factory=lambda: Recipe(epochs=12, lr=1e-3, patience=5))
+    vit: Recipe = field(default_factory=lambda: Recipe(epochs=15, batch=64, lr=1e-3, weight_decay=0.5, patience=6))
+    lstm: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch=16, lr=3e-4, weight_decay=0.1, patience=6))
+    start: str = ""
+    student_views: int = 0
+    h264: float = 0.3
+    h264_clips: float = 0.7
+    matched: bool = True
+    norms: NormsPlan | None = None
+    leave_out: tuple[str, ...] = ()
+    holdout: bool = True
+    tiny: bool = False
+
+
+def quick_plan() -> TrainingPlan:
+    """Minutes on a CPU: five epochs on a subset."""
+    return TrainingPlan(
+        per_class=150,
+        blends=40,
+        redrawn=0,
+        portraits=0,
+        swapped=0,
+        calib_per_class=60,
+        frames_per_clip=2,
+        clip_blends=1,
+        cnn=Recipe(epochs=5, lr=1.5e-3, average=0.98),
+        resnext=Recipe(epochs=5, lr=1e-3, average=0.98),
+        vit=Recipe(epochs=5, batch=64, lr=5e-4, weight_decay=0.2),
+        lstm=Recipe(epochs=5, batch=8, lr=3e-4, weight_decay=0.1),
+    )
+
+
+def tiny_plan() -> TrainingPlan:
+    """Seconds, with the tiny networks: for trying the way through, not for use."""
+    few = Recipe(epochs=2, batch=8, lr=3e-3, average=0.5)
+    return TrainingPlan(
+        per_class=40,
+        blends=10,
+        redrawn=0,
+        portraits=0,
+        swapped=0,
+        calib_per_class=20,
+        frames_per_clip=2,
+        clip_blends=1,
+        cnn=few,
+        resnext=few,
+        vit=few,
+        lstm=few,
+        holdout=False,
+        tiny=True,
+    )

@@ -1,0 +1,171 @@
+"""From trained experts to a published version: gate, calibration, figures, model card, the known pair.
+
+The last stage of `fit.train_all`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.ensemble_model import Ensemble
+from models.gating import Gate
+from models.registry import EXPERT_NAMES, create_network, get_card
+from utils.base_weights import FACE_FILE
+from utils.config import Settings
+from utils.detection.calibration import Calibration, fit_calibration
+from utils.detection.pipeline import Analyser
+from utils.detection.selftest import record_known_pair
+from utils.detection.torch_engine import TorchEngine
+from utils.evaluation.scorecard import figures_of, write_scores
+from utils.evaluation.scores import ScoreTable, join_tables
+from utils.faces.detector import CenterFaceDetector
+from utils.tensors import Arrays, load_into, unpack_tensors
+from utils.training.crop_set import Pack, count_table, framing_table
+from utils.training.features import FeatureStore
+from utils.training.gate_fit import GateFit, expert_aucs, fit_gate, sigmoid
+from utils.training.plan import TrainingPlan
+from utils.training.scoring import clip_table, image_table
+from utils.weights import Version, load_vit_base, publish_version
+
+Tell = Callable[[str], None]
+HARD = "calib_hard"
+"""Store of the calibration pictures that were degraded."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run produced: the published version and the raw scores of its validation."""
+
+    version: Version
+    scores: Path
+    figures: Mapping[str, Any]
+
+
+def state_arrays(module: torch.nn.Module) -> Arrays:
+    """A module's state as arrays, on the CPU."""
+    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+
+
+def assemble(arrays: Mapping[str, Arrays], gate: Gate, root: Path, *, tiny: bool) -> Ensemble:
+    """The ensemble of stored weights: exactly what a server will load, rounding included."""
+    experts = {}
+    for name, stored in arrays.items():
+        expert = create_network(name, tiny=tiny)
+        if name == "vit" and not tiny:
+            load_vit_base(expert, root / "base")
+        load_into(expert, unpack_tensors(stored), what=name, strict=name != "vit" or tiny)
+        experts[name] = expert
+    return Ensemble(experts=experts, gate=gate, tiny=tiny).eval()
+
+
+def calibration_table(
+    ensemble: Ensemble, pack: Pack, stores: Mapping[str, FeatureStore], device: str
+) -> tuple[ScoreTable, npt.NDArray[np.bool_]]:
+    """Scores of the calibration split: pictures as they come, degraded ones, clips; and which were not degraded."""
+    tables = {n: image_table(ensemble, pack, stores[n], device=device) for n in ("calib", HARD) if n in stores}
+    if "calib_clips" in stores:
+        tables["calib_clips"] = clip_table(ensemble, pack, stores["calib_clips"], device=device)
+    as_come = np.concatenate([np.full(len(table), name != HARD) for name, table in tables.items()])
+    return join_tables(list(tables.values())), as_come
+
+
+def finish(
+    pack: Pack,
+    stores: Mapping[str, FeatureStore],
+    experts: Mapping[str, Arrays],
+    run: Path,
+    root: Path,
+    name: str,
+    plan: TrainingPlan,
+    *,
+    device: str,
+    terms: Sequence[str],
+    notes: Sequence[str],
+    unseen: Mapping[str, Any],
+    tell: Tell,
+) -> Trained:
+    """Fit gate and calibration, measure on validation data, publish."""
+    ensemble = assemble(experts, Gate(experts=len(EXPERT_NAMES), quality=4), root, tiny=plan.tiny)
+    held, as_come = calibration_table(ensemble, pack, stores, device)
+    fitted = fit_gate(held, as_come=as_come)
+    tell(f"gate: penalty {fitted.penalty:g}, cross-validated losses {fitted.losses}")
+    eces = {"ece_before": fitted.ece_before, "ece_after": fitted.ece_after, "ece_degraded": fitted.ece_degraded}
+    said = {name: value for name, value in eces.items() if np.isfinite(value)}
+    calibration = fit_calibration(held.labels, sigmoid(fitted.held_out), held.sources, said, as_come=as_come)
+    tables = [image_table(ensemble, pack, stores["val"], device=device)]
+    if "val_clips" in stores:
+        tables.append(clip_table(ensemble, pack, stores["val_clips"], device=device))
+    scores = run / "scores.csv"
+    write_scores(scores, join_tables(tables), fitted.gate)
+    figures = figures_of(scores, calibration)
+    card = model_card(name, pack, tuple(experts), held, fitted, plan, figures, terms, notes)
+    card["validation_of_unseen_sources"] = dict(unseen)
+    arrays = {**experts, "gate": state_arrays(fitted.gate)}
+    known = _known_pair(assemble(experts, fitted.gate, root, tiny=plan.tiny), calibration, root, experts, name)
+    documents = {"calibration": calibration.to_dict(), "card": card, "selftest": known}
+    version = publish_version(root, name, arrays, documents, {"scores.csv": scores})
+    return Trained(version, scores, figures)
+
+
+def _known_pair(
+    ensemble: Ensemble, calibration: Calibration, root: Path, experts: Mapping[str, Arrays], name: str
+) -> dict[str, dict[str, float]]:
+    """What the self-test expects of this version, by way of the product's own pipeline."""
+    analyser = Analyser(
+        settings=Settings(),
+        detector=CenterFaceDetector(root / "base" / FACE_FILE, threads=torch.get_num_threads()),
+        engine=TorchEngine(ensemble, device="cpu", threads=torch.get_num_threads()),
+        calibration=calibration,
+        version=name,
+        version_sha256="",
+        experts=tuple(experts),
+        missing={},
+    )
+    return record_known_pair(analyser)
+
+
+def model_card(
+    name: str,
+    pack: Pack,
+    experts: Sequence[str],
+    held: ScoreTable,
+    fitted: GateFit,
+    plan: TrainingPlan,
+    figures: Mapping[str, Any],
+    terms: Sequence[str],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Everything a user should know of a version, as plain JSON values."""
+    counts = {f"{split} {source} {'fake' if label else 'real'}": n for (split, source, label), n in
+              sorted(count_table(pack).items())}  # fmt: skip
+    return {
+        "name": name,
+        "tiny": plan.tiny,
+        "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "notes": list(notes),
+        "intended_use": "A hint for people who examine faces in photos and videos; never a decision's only ground.",
+        "experts": {n: asdict(get_card(n, tiny=plan.tiny)) for n in EXPERT_NAMES if n in experts},
+        "data": {
+            "crops": counts,
+            "framing": {k: list(v) for k, v in framing_table(pack).items()},
+            "terms": list(terms),
+        },
+        "training": {
+            "plan": asdict(plan),
+            "gate_penalty": fitted.penalty if np.isfinite(fitted.penalty) else "plain mean",
+            "gate_losses": fitted.losses,
+            "calibration_auc": {EXPERT_NAMES[e]: round(v, 4) for e, v in expert_aucs(held).items() if np.isfinite(v)},
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "validation": figures,
+    }

@@ -1,0 +1,92 @@
+"""Measure where activations lie, once per version, so that its networks can be converted to int8 without pictures.
+
+`python -m utils.training.ranges PICTURES` writes `quantisation/NAME.json` into the folder of weights. It holds two
+numbers per layer over all crops, nothing of a single one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from models.cards import expert_card
+from utils.base_weights import FACE_FILE
+from utils.config import load_settings
+from utils.detection.cli_files import IMAGE_SUFFIXES, collect_files
+from utils.detection.conversion import to_graph
+from utils.detection.inputs import InputMaker
+from utils.detection.quantisation import observe, ranges_file
+from utils.errors import TelltaleError, TrainingDataError
+from utils.faces.crops import crop_for_networks
+from utils.faces.detector import CenterFaceDetector
+from utils.types import Pixels
+from utils.weights import load_ensemble, verify_current, weights_root
+
+QUANTISED = ("resnext",)
+"""Experts that keep parity in int8. The CNN does not: its residual filters need finer steps (docs/performance.md)."""
+BATCH = 16
+
+
+def collect_crops(folder: Path, count: int, detector: CenterFaceDetector) -> Pixels:
+    """Crops of pictures chosen at random, the same ones at each call, (N, 224, 224, 3) uint8.
+
+    Raises:
+        TrainingDataError: no face is found in any of them.
+    """
+    files = [f for f in collect_files([str(folder)]).files if f.suffix.lower() in IMAGE_SUFFIXES]
+    random.Random(8).shuffle(files)  # noqa: S311 (not for secrets)
+    crops: list[Pixels] = []
+    for file in files:
+        if len(crops) == count:
+            break
+        picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+        if picture is None:
+            continue
+        rgb = np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
+        faces = detector.detect(rgb)
+        if faces:
+            crops.append(crop_for_networks(rgb, max(faces, key=lambda f: f.box.width)).pixels)
+    if not crops:
+        raise TrainingDataError(f"No face was found in the pictures of {folder}.")
+    return np.stack(crops)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the ranges of the version in use; 0, or 1 with a sentence why not."""
+    parser = argparse.ArgumentParser(prog="utils.training.ranges", description=__doc__)
+    parser.add_argument("pictures", type=Path, help="folder with pictures of faces, as many kinds as there are")
+    parser.add_argument("--crops", type=int, default=256)
+    given = parser.parse_args(arguments)
+    settings = load_settings()
+    try:
+        version, root = verify_current(settings), weights_root(settings)
+        crops = collect_crops(given.pictures, given.crops, CenterFaceDetector(root / "base" / FACE_FILE, threads=1))
+        ensemble, _ = load_ensemble(root, version, QUANTISED)
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return 1
+    found = {}
+    for name, expert in ensemble.experts.items():
+        maker = InputMaker([expert_card(name, tiny=version.tiny)])
+        batches = (maker.make(crops[low : low + BATCH])[name] for low in range(0, len(crops), BATCH))
+        ranges = observe(to_graph(name, expert, tiny=version.tiny), batches)
+        found[name] = [{k: round(v, 5) if isinstance(v, float) else v for k, v in asdict(r).items()} for r in ranges]
+    target = ranges_file(root, version)
+    target.parent.mkdir(exist_ok=True)
+    document = {"version": version.name, "crops": len(crops), "experts": found}
+    lines = json.dumps(document).replace('{"shape"', '\n{"shape"')
+    target.write_text(lines + "\n", encoding="utf-8")
+    print(f"{target}: ranges of {', '.join(found)} over {len(crops)} crops.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

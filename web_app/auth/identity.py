@@ -1,0 +1,224 @@
+"""Guards around every request: who is asking, from where, and the headers of every answer.
+
+`caller()` says who makes the present request and what they may do; `require_scope` refuses those who may not. A caller
+sees and deletes what is their own; `admin` sees everything. docs/operations.md says so to those who run a server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, request
+from werkzeug.wrappers import Response as WsgiResponse
+
+from utils.config import Settings
+from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
+from web_app.auth.keys import KEY_OWNER, SCOPES, find_key
+from web_app.auth.network import FORWARDED, ProxyHeaders, allowed_hosts, host_name, is_loopback, trusted_networks
+from web_app.auth.sessions import find_session
+from web_app.services import Services, services
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CLIENT_COOKIE = "telltale_client"
+CLIENT_COOKIE_AGE_S = 365 * 24 * 3600
+SESSION_COOKIE = "telltale_session"
+ALL_SCOPES = frozenset(SCOPES)
+OPEN_SCOPES = frozenset({"analyse", "feedback"})  # of somebody without a key from another machine
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; "
+        "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": (
+        "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), magnetometer=(), "
+        "microphone=(), payment=(), usb=()"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+HSTS = "max-age=31536000"  # said only over TLS, where it can be kept
+MEDIA_POLICY = "default-src 'none'; sandbox"  # a served upload may load and run nothing
+_CLIENT_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request.
+
+    Args:
+        id: stable; the owner of what is uploaded. `key:` and the public part of a key, or an anonymous client id.
+        scopes: of `analyse`, `feedback`, `moderate`, `admin`.
+        key_name: what the key was called when it was made; None without a key.
+        local: sits at this machine, where keys are off; no rate limit applies.
+    """
+
+    id: str
+    scopes: frozenset[str]
+    key_name: str | None = None
+    local: bool = False
+
+    def owns(self, client_id: str) -> bool:
+        """Whether something of this owner is the caller's to see and to delete."""
+        return client_id == self.id or "admin" in self.scopes
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Put the guards around all requests of an application.
+
+    Raises:
+        ConfigError: a setting of [security] cannot be understood.
+    """
+    app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted_networks(settings.security))  # type: ignore[method-assign]
+    hosts = allowed_hosts(settings.server, settings.security)
+
+    def refuse_unknown_host() -> None:
+        if hosts is not None and host_name(request.headers.get("Host", "")) not in hosts:
+            raise BadRequestError("This server does not answer to that name; [security] hosts lists the names it has.")
+
+    app.before_request(refuse_unknown_host)
+    app.before_request(refuse_cross_site)
+    app.after_request(_add_headers)
+
+
+def caller() -> Caller:
+    """Who makes the present request.
+
+    Raises:
+        UnauthorizedError: the server asks for keys, and there is none or a wrong one.
+    """
+    if "caller" not in g:
+        parts = services()
+        g.caller = _keyed(parts) if parts.settings.security.keys == "on" else _anonymous(parts)
+    found = g.caller
+    if not isinstance(found, Caller):
+        raise TypeError("something else has been stored as the caller")
+    return found
+
+
+def require_scope(scope: str) -> Caller:
+    """The caller, who may do what `scope` stands for.
+
+    Raises:
+        UnauthorizedError: see `caller`.
+        ForbiddenError: the caller lacks the scope.
+    """
+    found = caller()
+    if scope not in found.scopes:
+        error = ForbiddenError(f"This needs the scope `{scope}`.", scope=scope)
+        if found.key_name is None:
+            error.remedy = "Use the server from its own machine, or turn API keys on ([security] keys)."
+        raise error
+    return found
+
+
+def _keyed(parts: Services) -> Caller:
+    scheme, _, untrusted_key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        key = find_key(parts.database, untrusted_key.strip())
+    else:
+        key = find_session(parts.database, request.cookies.get(SESSION_COOKIE, ""))
+    if key is None:
+        raise UnauthorizedError("There is no valid API key in this request.")
+    return Caller(f"{KEY_OWNER}{key.public}", key.scopes, key.name)
+
+
+def _anonymous(parts: Services) -> Caller:
+    local = _is_local(parts)
+    return Caller(client_id(parts.secret), ALL_SCOPES if local else OPEN_SCOPES, local=local)
+
+
+def _is_local(parts: Services) -> bool:
+    """Whether somebody at this machine asks, not a proxy for somebody elsewhere.
+
+    A proxy on this machine that is not declared and sends no forwarding header cannot be told from a user.
+    """
+    settings = parts.settings
+    return (
+        is_loopback(settings.server.host)
+        and not settings.security.trusted_proxies
+        and not request.environ.get(FORWARDED, False)
+        and is_loopback(request.remote_addr or "")
+    )
+
+
+def refuse_cross_site() -> None:
+    """Refuse a request that changes something when a browser says that another site made it.
+
+    Browsers send Sec-Fetch-Site, or at least Origin, and pages cannot forge either; programs send neither and pass.
+
+    Raises:
+        CrossSiteError: the request comes from another origin.
+
+    Source: OWASP Cross-Site Request Forgery Prevention Cheat Sheet, "Fetch Metadata headers".
+    """
+    if request.method in SAFE_METHODS:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        if site not in ("same-origin", "none"):
+            raise CrossSiteError(f"The browser says the request is {site}.")
+        return
+    origin = request.headers.get("Origin")
+    if origin is not None and (urlsplit(origin).netloc or None) != request.host:
+        raise CrossSiteError("The Origin of the request is not this server.")
+
+
+def client_id(secret: bytes) -> str:
+    """The anonymous id of who makes the request.
+
+    A browser has it in a signed cookie, which the answer sets; a cookie that we have not signed counts as none.
+    Programs without cookies are told apart by a keyed hash of address and program, so that repeating a request does not
+    make a second voice.
+
+    Args:
+        secret: the instance's key.
+    """
+    given, _, signature = request.cookies.get(CLIENT_COOKIE, "").partition(".")
+    expected = client_signature(secret, given)
+    if _CLIENT_ID.fullmatch(given) and hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
+        return given
+    if request.headers.get("Sec-Fetch-Site") is not None or not is_api():  # a browser's first visit
+        fresh = secrets.token_hex(16)
+        g.new_client = f"{fresh}.{client_signature(secret, fresh)}"
+        return fresh
+    who = f"{request.remote_addr}\n{request.user_agent.string}".encode()
+    return hmac.new(secret, who, hashlib.sha256).hexdigest()[:32]
+
+
+def client_signature(secret: bytes, client: str) -> str:
+    """What stands behind an anonymous id in its cookie, so that nobody can make one up."""
+    return hmac.new(secret, f"client\n{client}".encode(errors="replace"), hashlib.sha256).hexdigest()
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
+    if response.status_code == UnauthorizedError.status:
+        response.headers.setdefault("WWW-Authenticate", "Bearer")
+    new_client = g.pop("new_client", None)
+    if new_client is not None:
+        set_cookie(response, CLIENT_COOKIE, new_client, CLIENT_COOKIE_AGE_S)
+    return response
+
+
+def is_api() -> bool:
+    """Whether the present request is for the REST API, under whichever prefix."""
+    return (request.blueprint or "").startswith("api")
+
+
+def set_cookie(response: WsgiResponse, name: str, value: str, age_s: int) -> None:
+    """Set a cookie that scripts cannot read, other sites do not send, and TLS keeps; an age of 0 deletes it."""
+    response.set_cookie(
+        name, value, max_age=age_s, httponly=True, samesite="Lax", secure=request.is_secure,
+        path=request.script_root or "/",
+    )  # fmt: skip

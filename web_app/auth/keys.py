@@ -1,0 +1,178 @@
+"""API keys: made and revoked by a command, shown once, stored as a hash.
+
+A key is `tt_<public>_<secret>`: the public part finds the row and names the owner of what the key uploads, the secret
+part is 192 random bits, so that one round of SHA-256 is enough and no password hash is needed.
+
+    python -m web_app.auth.keys create desk-1 --scopes analyse,feedback
+    python -m web_app.auth.keys list
+    python -m web_app.auth.keys revoke PUBLIC
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import hashlib
+import hmac
+import re
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from utils.config import load_settings
+from utils.errors import ConfigError, InvalidFieldError, NotFoundError, TelltaleError
+from web_app.db.migrations import migrate
+from web_app.db.models import ApiKeyRow, Database, utc_now
+from web_app.paths import InstancePaths
+
+SCOPES = ("analyse", "feedback", "moderate", "admin")
+DEFAULT_SCOPES = "analyse,feedback"
+KEY_OWNER = "key:"
+"""What the id of a caller with a key begins with; its public part follows."""
+PUBLIC_BYTES, SECRET_BYTES = 6, 24
+MAX_NAME_CHARACTERS = 64
+_KEY = re.compile(rf"tt_([0-9a-f]{{{PUBLIC_BYTES * 2}}})_([0-9a-f]{{{SECRET_BYTES * 2}}})")
+_NOBODY = "0" * 64  # compared with when no row has the public part, so that both cases cost the same
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A valid key: its public part, the name somebody gave it, and what it may do."""
+
+    public: str
+    name: str
+    scopes: frozenset[str]
+
+
+def create_key(database: Database, name: str, scopes: Sequence[str], days: int = 0) -> str:
+    """Make a key.
+
+    Args:
+        database: where its hash is stored.
+        name: for people, 1 to 64 visible characters.
+        scopes: any of `SCOPES`.
+        days: how long it is valid; 0 for ever.
+
+    Returns:
+        The whole key. It cannot be shown again.
+
+    Raises:
+        InvalidFieldError: the name or a scope is not allowed.
+    """
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        raise InvalidFieldError(f"Scopes are {', '.join(SCOPES)}; not {', '.join(unknown) or 'none at all'}.")
+    if not name.isprintable() or not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS:
+        raise InvalidFieldError(f"A name has 1 to {MAX_NAME_CHARACTERS} visible characters.")
+    public, secret = secrets.token_hex(PUBLIC_BYTES), secrets.token_hex(SECRET_BYTES)
+    with database.write() as session:
+        session.add(
+            ApiKeyRow(
+                public=public,
+                name=name.strip(),
+                secret_sha256=_hash(secret),
+                scopes=",".join(scope for scope in SCOPES if scope in scopes),
+                expires_at=utc_now() + dt.timedelta(days=days) if days else None,
+            )
+        )
+    return f"tt_{public}_{secret}"
+
+
+def find_key(database: Database, untrusted_key: str) -> ApiKey | None:
+    """The key if it is known, neither revoked nor expired, and its secret is right; compared in constant time."""
+    matched = _KEY.fullmatch(untrusted_key)
+    if matched is None:
+        return None
+    row = _row(database, matched.group(1))
+    right = hmac.compare_digest(_hash(matched.group(2)), row.secret_sha256 if row is not None else _NOBODY)
+    return _valid(row) if right else None
+
+
+def find_public(database: Database, public: str) -> ApiKey | None:
+    """The key with this public part if it is still valid; for sessions, whose signature has been checked."""
+    return _valid(_row(database, public))
+
+
+def revoke_key(database: Database, public: str) -> None:
+    """End a key, and the sessions that it opened, at once.
+
+    Raises:
+        NotFoundError: no key in use has this public part.
+    """
+    with database.write() as session:
+        row = session.scalar(sa.select(ApiKeyRow).where(ApiKeyRow.public == public, ApiKeyRow.revoked_at.is_(None)))
+        if row is None:
+            raise NotFoundError(f"There is no key {public!r} in use.")
+        row.revoked_at = utc_now()
+
+
+def _row(database: Database, public: str) -> ApiKeyRow | None:
+    with database.read() as session:
+        return session.scalar(sa.select(ApiKeyRow).where(ApiKeyRow.public == public))
+
+
+def _valid(row: ApiKeyRow | None) -> ApiKey | None:
+    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= utc_now()):
+        return None
+    return ApiKey(row.public, row.name, frozenset(row.scopes.split(",")))
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make, list or revoke keys.
+
+    Returns:
+        0; 1 for an unknown key or a wrong name or scope, 2 for a wrong configuration.
+    """
+    parser = argparse.ArgumentParser(prog="web_app.auth.keys", description="API keys of Telltale.")
+    parser.add_argument("--config", type=Path, help="configuration file; config.ini by default")
+    commands = parser.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make a key and show it once")
+    create.add_argument("name", help="for people: which program or person it is for")
+    create.add_argument("--scopes", default=DEFAULT_SCOPES, help=f"of {', '.join(SCOPES)}; {DEFAULT_SCOPES} by default")
+    create.add_argument("--days", type=int, default=0, help="valid for so many days; for ever by default")
+    commands.add_parser("list", help="show all keys without their secrets")
+    commands.add_parser("revoke", help="end a key").add_argument("public", help="the part between tt_ and the next _")
+    given = parser.parse_args(arguments)
+    try:
+        settings = load_settings(given.config)
+        InstancePaths.of(settings).create()
+        database = Database.of(settings)
+        try:
+            migrate(database)
+            _run(database, given)
+        finally:
+            database.close()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(database: Database, given: argparse.Namespace) -> None:
+    if given.command == "create":
+        scopes = [scope.strip() for scope in given.scopes.split(",") if scope.strip()]
+        print(create_key(database, given.name, scopes, max(given.days, 0)))
+        print("This is shown only now. Send it as `Authorization: Bearer KEY`.", file=sys.stderr)
+    elif given.command == "revoke":
+        revoke_key(database, given.public)
+        print(f"{given.public} is revoked.")
+    else:
+        with database.read() as session:
+            for row in session.scalars(sa.select(ApiKeyRow).order_by(ApiKeyRow.id)):
+                state = "revoked" if row.revoked_at else "in use" if _valid(row) else "expired"
+                print(f"{row.public}  {state:<8} {row.created_at:%Y-%m-%d}  {row.scopes:<32} {row.name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

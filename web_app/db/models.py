@@ -1,0 +1,375 @@
+"""The tables, and the way to them: media, jobs, detections, workers, feedback and API keys.
+
+The job row is the truth about an analysis; what may happen to it stands in `web_app/jobs/queue.py`. SQLite (write-ahead
+log) is the default, any SQLAlchemy address works. The tables are made by the migrations in `migrations`; a test
+holds them against these models.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from utils.config import Settings
+from utils.errors import ConfigError
+from web_app.paths import InstancePaths
+
+BUSY_TIMEOUT_S = 15.0  # longer than any transaction of ours, so that a backup or a slow disk is waited for
+POOL_SIZE = 16  # sessions are short; more connections only wait for SQLite's single writer
+
+
+class JobState(enum.StrEnum):
+    """Where a job stands; `DONE`, `FAILED` and `CANCELLED` are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
+    """An aware datetime in UTC; stored without a zone, because SQLite has none."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: sa.Dialect) -> dt.datetime | None:
+        return None if value is None else value.astimezone(dt.UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: dt.datetime | None, dialect: sa.Dialect) -> dt.datetime | None:
+        return None if value is None else value.replace(tzinfo=dt.UTC)
+
+
+def utc_now() -> dt.datetime:
+    """The present moment, aware, in UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+OPEN_TASK = sa.text("task NOT IN ('analyse', 'explain') AND state IN ('queued', 'running')")
+"""Of each task other than analyses and close-ups, only one job may wait or run."""
+
+
+class Base(DeclarativeBase):
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class MediaRow(Base):
+    """One stored file. The same bytes uploaded twice are one row; `stored_name` is relative to the uploads folder."""
+
+    __tablename__ = "media"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    format: Mapped[str] = mapped_column(sa.String(32))
+    mime: Mapped[str] = mapped_column(sa.String(64))
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    stored_name: Mapped[str] = mapped_column(sa.String(128))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class JobRow(Base):
+    """One piece of work; `task` says which kind, `id` orders the queue, `public_id` is for users.
+
+    An analysis (`analyse`) has a row in `detections`; other tasks (`train`) carry `payload` and `result` here.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        sa.Index("ix_jobs_state_id", "state", "id"),
+        sa.Index("ix_jobs_state_task", "state", "task"),  # counting what waits reads no rows
+        sa.Index("uq_jobs_open_task", "task", unique=True, sqlite_where=OPEN_TASK, postgresql_where=OPEN_TASK),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    task: Mapped[str] = mapped_column(sa.String(16))
+    state: Mapped[str] = mapped_column(sa.String(16))
+    stage: Mapped[str | None] = mapped_column(sa.String(16))
+    fraction: Mapped[float] = mapped_column(default=0.0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    worker_id: Mapped[str | None] = mapped_column(sa.String(64))
+    error_code: Mapped[str | None] = mapped_column(sa.String(64))
+    error_detail: Mapped[str | None] = mapped_column(sa.Text)
+    payload: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    result: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+    started_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class DetectionRow(Base):
+    """One analysis of one medium for one user: the job's subject and, once done, its report."""
+
+    __tablename__ = "detections"
+    __table_args__ = (sa.Index("uq_detections_client_id_idempotency_key", "client_id", "idempotency_key", unique=True),)
+
+    job_id: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    media_id: Mapped[int] = mapped_column(sa.ForeignKey("media.id", ondelete="RESTRICT"), index=True)
+    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
+    display_name: Mapped[str] = mapped_column(sa.String(200))
+    report: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    prediction: Mapped[str | None] = mapped_column(sa.String(16), index=True)
+    fake_probability: Mapped[float | None]
+    model_version: Mapped[str | None] = mapped_column(sa.String(64))
+    notices: Mapped[list[dict[str, str]]] = mapped_column(sa.JSON, default=list)
+    reuse_key: Mapped[str | None] = mapped_column(sa.String(64), index=True)
+    idempotency_key: Mapped[str | None] = mapped_column(sa.String(64))
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+    job: Mapped[JobRow] = relationship(lazy="joined", innerjoin=True)
+    media: Mapped[MediaRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class FeedbackRow(Base):
+    """What one user last said about one medium, and where it stands under review; the log keeps every line.
+
+    The analysis that was judged may be gone (`retention_days` ends) while its voice still waits to be learned from;
+    who deletes an analysis deletes the voice with it. `state` is a `utils.feedback.quarantine.Status`;
+    `tried_version` is the last candidate trained with it, `learned_version` the last one that was promoted.
+    """
+
+    __tablename__ = "feedback"
+    __table_args__ = (sa.UniqueConstraint("media_sha256", "client_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    media_sha256: Mapped[str] = mapped_column(sa.String(64))
+    client_id: Mapped[str] = mapped_column(sa.String(64))
+    detection_id: Mapped[int | None] = mapped_column(
+        sa.ForeignKey("detections.job_id", ondelete="SET NULL"), index=True
+    )
+    prediction: Mapped[str] = mapped_column(sa.String(16))
+    fake_probability: Mapped[float | None]
+    model_version: Mapped[str] = mapped_column(sa.String(64))
+    judgement: Mapped[str] = mapped_column(sa.String(16))
+    actual: Mapped[str] = mapped_column(sa.String(16))
+    category: Mapped[str] = mapped_column(sa.String(16))
+    note: Mapped[str | None] = mapped_column(sa.Text)
+    face_labels: Mapped[dict[str, str]] = mapped_column(sa.JSON, default=dict)
+    trusted: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str] = mapped_column(sa.String(16), index=True, default="waiting")
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    tried_version: Mapped[str | None] = mapped_column(sa.String(64))
+    learned_version: Mapped[str | None] = mapped_column(sa.String(64))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class ReviewedMediumRow(Base):
+    """A medium that somebody gave feedback on: what the worker found in it, and what a moderator decided.
+
+    `features` maps each face that was looked at (`deciding`, or its number) to an empty text when its derived
+    features are on the disk, and to the reason when nothing can be learned from it; `experts` is the fingerprint of
+    the networks that made them.
+    """
+
+    __tablename__ = "reviewed_media"
+
+    media_sha256: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    phash: Mapped[str | None] = mapped_column(sa.String(16))
+    domain_reason: Mapped[str | None] = mapped_column(sa.Text)
+    features: Mapped[dict[str, str] | None] = mapped_column(sa.JSON(none_as_null=True))
+    experts: Mapped[str | None] = mapped_column(sa.String(64))
+    examined_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    decision: Mapped[str | None] = mapped_column(sa.String(16))
+    decision_label: Mapped[str | None] = mapped_column(sa.String(16))
+    decision_note: Mapped[str | None] = mapped_column(sa.Text)
+    decided_by: Mapped[str | None] = mapped_column(sa.String(64))
+    decided_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class CloseupRow(Base):
+    """A closer look at one face of a finished analysis; the job's `result` holds what came of it."""
+
+    __tablename__ = "closeups"
+    __table_args__ = (sa.UniqueConstraint("detection_id", "face"),)
+
+    job_id: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    detection_id: Mapped[int] = mapped_column(sa.ForeignKey("detections.job_id", ondelete="CASCADE"))
+    face: Mapped[int]
+
+    job: Mapped[JobRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class ApiKeyRow(Base):
+    """An API key; `public` finds it, of its secret only the hash is kept, `scopes` are separated by commas."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    name: Mapped[str] = mapped_column(sa.String(64))
+    secret_sha256: Mapped[str] = mapped_column(sa.String(64))
+    scopes: Mapped[str] = mapped_column(sa.String(64))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+    expires_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+
+class SessionRow(Base):
+    """A session that a key has opened on the page: the hash of its cookie, the key's public part, and its end."""
+
+    __tablename__ = "sessions"
+
+    token_sha256: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    public: Mapped[str] = mapped_column(sa.String(32))
+    ends_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+
+
+class WorkerRow(Base):
+    """A worker process and when it was last heard of; `facts` are what it says of itself (versions, sandbox)."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    pid: Mapped[int]
+    started_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+    seen_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+    facts: Mapped[dict[str, Any]] = mapped_column(sa.JSON, default=dict)
+
+
+class BatchRow(Base):
+    """Several uploads of one request: for each file the id of its analysis, or the problem that it was refused with."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
+    items: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON, default=list)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class WebhookRow(Base):
+    """An address that is told when a caller's analyses end; `secret` signs what is sent there."""
+
+    __tablename__ = "webhooks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
+    url: Mapped[str] = mapped_column(sa.String(2000))
+    secret: Mapped[str] = mapped_column(sa.String(64))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class DeliveryRow(Base):
+    """One message to a webhook: pending until it was taken or given up; `due_at` is when it is tried next."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        sa.UniqueConstraint("webhook_id", "job_public_id"),
+        sa.Index("ix_deliveries_state_due_at", "state", "due_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    webhook_id: Mapped[int] = mapped_column(sa.ForeignKey("webhooks.id", ondelete="CASCADE"))
+    job_public_id: Mapped[str] = mapped_column(sa.String(32))
+    payload: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    state: Mapped[str] = mapped_column(sa.String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(sa.String(300))
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class Database:
+    """An engine and its two kinds of session; `close` gives the connections back.
+
+    Args:
+        url: SQLAlchemy address.
+
+    Raises:
+        ConfigError: it is no address, or of a database whose driver is not there.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._connect(url)
+        except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # its text may hold the password
+            raise ConfigError(
+                "[storage] database_url must be an address such as sqlite:////path/to/file or "
+                f"postgresql+psycopg://user:word@host/name, with its driver installed ({type(error).__name__})."
+            ) from None
+
+    def _connect(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        options: dict[str, Any] = {
+            "pool_size": POOL_SIZE,
+            "max_overflow": POOL_SIZE,
+            "pool_pre_ping": not self.is_sqlite,
+        }
+        if self.is_sqlite:
+            options["connect_args"] = {"timeout": BUSY_TIMEOUT_S}
+        self.engine = sa.create_engine(self.url, **options)
+        if self.is_sqlite:
+            _prepare_sqlite(self.engine)
+        self._writing = self.engine.execution_options(telltale_writes=True)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Database:
+        """The database of `[storage] database_url`, or SQLite in the instance folder."""
+        return cls(settings.storage.database_url or f"sqlite:///{InstancePaths.of(settings).database}")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that only reads; its rows stay usable afterwards."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session in one transaction that holds the write lock from its start; commits, or rolls back on an error."""
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _prepare_sqlite(engine: sa.Engine) -> None:
+    """Turn on what SQLite leaves off, and begin transactions ourselves.
+
+    A writing transaction starts with BEGIN IMMEDIATE: a reader that turns writer later would be refused at once
+    instead of waiting for its turn.
+    """
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin by itself; on_begin does
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}",
+            "journal_mode = WAL",
+            "synchronous = FULL",  # an accepted upload survives a power cut
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("telltale_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,106 @@
+"""Every failure of the API as problem JSON (RFC 9457) with our code; what nobody foresaw is logged, never shown.
+
+A browser that asks for a page gets a page instead.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from flask import Flask, Response, current_app, request
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import HTTPException
+
+from utils.errors import (
+    BadRequestError,
+    MediaTooLargeError,
+    NotFoundError,
+    StorageFullError,
+    TelltaleError,
+    UnavailableError,
+)
+from utils.log import get_logger
+from web_app.failure_page import PROBLEM_MIME, failure_page, wants_page
+
+MIME = PROBLEM_MIME
+API_PREFIX = "/api/"
+DATABASE_RETRY_S = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_KNOWN = {400: BadRequestError, 404: NotFoundError, 413: MediaTooLargeError}
+
+log = get_logger(__name__)
+
+
+def install(app: Flask) -> None:
+    """Answer errors of an application: as problem JSON, and as a page where a browser asks for one outside /api."""
+    app.register_error_handler(TelltaleError, problem_response)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(OperationalError, _database_error)
+    app.register_error_handler(OSError, _os_error)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def problem_response(error: TelltaleError) -> Response:
+    """The answer for one of our errors; the fact `retry_after_s` becomes the header Retry-After."""
+    if not request.path.startswith(API_PREFIX) and wants_page():
+        response = failure_page(error)
+    else:
+        response = current_app.response_class(
+            current_app.json.dumps({**error.to_problem(), "instance": request.path}), error.status, mimetype=MIME
+        )
+    if "retry_after_s" in error.facts:
+        response.headers["Retry-After"] = str(error.facts["retry_after_s"])
+    return response
+
+
+def error_of(code: str, detail: str) -> TelltaleError:
+    """The error with this code, as it was stored in a job's row; an unknown code becomes `internal`."""
+    pending: list[type[TelltaleError]] = [TelltaleError]
+    while pending:
+        candidate = pending.pop()
+        if candidate.code == code:
+            return candidate(detail)
+        pending.extend(candidate.__subclasses__())
+    return TelltaleError(detail)
+
+
+class HttpError(TelltaleError):
+    """An error of HTTP itself that has no class of its own here (405, 414, ...)."""
+
+    remedy = "docs/api.md lists the routes with their methods."
+
+    def __init__(self, error: HTTPException) -> None:
+        self.status = error.code or 500
+        self.code = error.name.lower().replace(" ", "_")
+        self.title = error.name
+        super().__init__(error.description or error.name)
+
+
+def _http_error(error: HTTPException) -> HTTPException | Response:
+    if not (request.path.startswith(API_PREFIX) or wants_page()):
+        return error
+    known = _KNOWN.get(error.code or 500)
+    response = problem_response(known(error.description or "") if known else HttpError(error))
+    for name, value in error.get_headers(request.environ):
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _database_error(error: OperationalError) -> Response:
+    log.error("the database refused: %s", error.orig)
+    if "full" in str(error.orig):  # SQLite's "database or disk is full"
+        return problem_response(StorageFullError())
+    return problem_response(UnavailableError("The database does not answer.", retry_after_s=DATABASE_RETRY_S))
+
+
+def _os_error(error: OSError) -> Response:
+    if error.errno in _FULL:
+        log.error("the disk is full: %s", error)
+        return problem_response(StorageFullError())
+    return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return problem_response(TelltaleError())

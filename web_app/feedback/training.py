@@ -1,0 +1,283 @@
+"""Trainings: what is learned from, whether there is anything new, and the job that does it.
+
+The request for a training (by hand or by itself) is a row of `jobs` with the task `train`; the worker runs it in a lane
+beside the analyses. Every training learns *all* accepted voices from the base again, so that nothing adds up unseen and
+a withdrawn voice is really unlearned.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from utils.config import LearningSettings
+from utils.errors import ConflictError, NothingNewError
+from utils.feedback.quarantine import Status
+from utils.feedback.versions import Serving, serving
+from utils.log import get_logger
+from web_app.db.models import Database, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
+from web_app.feedback.features import DECIDING, feature_path
+from web_app.feedback.quarantine import LABEL_NUMBERS
+from web_app.jobs.queue import TRAIN, Claim, JobQueue
+from web_app.paths import InstancePaths
+
+MARKED_AT_ONCE = 500
+AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once
+BY_ITSELF = "automatic"
+
+log = get_logger(__name__)
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class AcceptedItem:
+    """One face to learn from.
+
+    Args:
+        row_id: of the voice that stands for it.
+        media_sha256: of the file.
+        label: 1 fake, 0 real.
+        features: file of derived features.
+        user: whose voice it is; draws are balanced over users, so that no one crowds out others.
+    """
+
+    row_id: int
+    media_sha256: str
+    label: int
+    features: Path
+    user: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a training is told beside its items, and notes in its line of the history.
+
+    Args:
+        job: public id of the job; a second attempt of it gives what the first one brought about.
+        digest: of what is learned from.
+    """
+
+    job: str
+    digest: str
+
+
+Train = Callable[[Sequence[AcceptedItem], Progress, Order], dict[str, Any]]
+"""Trains a candidate and puts it to the gate; returns its line of the history, `version` and `promoted` at least."""
+
+
+def accepted_items(session: Session, paths: InstancePaths) -> list[AcceptedItem]:
+    """Everything that may be learned from, in the order of the media; the deciding face, or those that have labels."""
+    pairs = session.execute(
+        sa.select(FeedbackRow, ReviewedMediumRow)
+        .join(ReviewedMediumRow, ReviewedMediumRow.media_sha256 == FeedbackRow.media_sha256)
+        .where(FeedbackRow.state == Status.ACCEPTED.value)
+        .order_by(FeedbackRow.media_sha256)
+    ).all()
+    items: list[AcceptedItem] = []
+    for row, medium in pairs:
+        labels = row.face_labels or {DECIDING: row.actual}
+        for face in sorted(labels):
+            path = feature_path(paths, row.media_sha256, face)
+            if (medium.features or {}).get(face) == "" and path.is_file():
+                items.append(AcceptedItem(row.id, row.media_sha256, LABEL_NUMBERS[labels[face]], path, row.client_id))
+    return items
+
+
+def digest(items: Sequence[AcceptedItem], settings: LearningSettings, base_sha256: str) -> str:
+    """A fingerprint of what a training would do: the same one again could give the same candidate only."""
+    plain = [f"{item.media_sha256} {item.features.name} {item.label}" for item in items]
+    return hashlib.sha256(repr([base_sha256, *plain, settings]).encode()).hexdigest()
+
+
+def request_training(
+    session: Session,
+    queue: JobQueue,
+    paths: InstancePaths,
+    settings: LearningSettings,
+    served: Serving,
+    asked_by: str,
+) -> JobRow:
+    """Queue a training within a writing transaction.
+
+    Args:
+        session: of the transaction.
+        queue: where it waits.
+        paths: where the features are.
+        settings: the section [learning].
+        served: the version in use; after a rollback or with another base the same feedback may be learned again.
+        asked_by: client id of whoever asks.
+
+    Raises:
+        ConflictError: a training waits or runs; the fact `id` names it.
+        NothingNewError: nothing is accepted, or all of it was learned from in the last training already.
+    """
+    items = accepted_items(session, paths)
+    waits = session.scalar(sa.select(sa.func.count()).where(FeedbackRow.state == Status.WAITING.value)) or 0
+    beside = f" {waits} voices wait to be accepted." if waits else ""
+    opened = session.scalar(
+        sa.select(JobRow).where(JobRow.task == TRAIN, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
+    )
+    if opened is not None:
+        raise ConflictError("A training waits or runs already.", id=opened.public_id)
+    if not items:
+        raise NothingNewError(f"No accepted feedback is there to learn from.{beside}")
+    last = last_training(session)
+    done = {} if last is None else last.result or {}
+    if done.get("serving") == served.current and done.get("digest") == digest(items, settings, served.base_sha256):
+        raise NothingNewError(f"The last training learned from exactly this feedback.{beside}")
+    return queue.add_task(session, TRAIN, {"asked_by": asked_by})
+
+
+def last_training(session: Session) -> JobRow | None:
+    """The last training that ended with a verdict."""
+    return session.scalar(
+        sa.select(JobRow).where(JobRow.task == TRAIN, JobRow.state == JobState.DONE).order_by(JobRow.id.desc()).limit(1)
+    )
+
+
+def training_is_due(session: Session, settings: LearningSettings, served: Serving, now: dt.datetime) -> bool:
+    """Whether a training shall start by itself: enough has changed since the last one, or something has and it is time.
+
+    What changes is voices that are newly accepted, and voices that the last training learned from and that count no
+    more: withdrawn, contradicted, or rejected since. With another base than that of the last training nothing was tried
+    yet. A rollback alone starts none: whoever went back would get the same version again at once. After a training that
+    failed, none starts for an hour.
+    """
+    accepted = sa.select(sa.func.count()).where(FeedbackRow.state == Status.ACCEPTED.value)
+    total = session.scalar(accepted) or 0
+    newest = session.scalar(sa.select(JobRow).where(JobRow.task == TRAIN).order_by(JobRow.id.desc()).limit(1))
+    ended = newest.finished_at if newest is not None and newest.state == JobState.FAILED else None
+    if not total or (ended is not None and now - ended < AFTER_FAILURE):
+        return False
+    last_result = getattr(last_training(session), "result", None) or {}
+    changed = total
+    if last_result.get("base_sha256", served.base_sha256) == served.base_sha256:
+        untried = session.scalar(accepted.where(FeedbackRow.tried_version.is_(None))) or 0
+        standing = session.scalar(accepted.where(FeedbackRow.tried_version == last_result.get("version"))) or 0
+        changed = untried + max(0, int(last_result.get("voices", 0)) - standing)
+    if not changed:
+        return False
+    if settings.auto_after and changed >= settings.auto_after:
+        return True
+    if not settings.auto_hours:
+        return False
+    last = session.scalar(sa.select(sa.func.max(JobRow.created_at)).where(JobRow.task == TRAIN))
+    return last is None or (now - last).total_seconds() >= 3600 * settings.auto_hours
+
+
+class Trainings:
+    """The worker's side: starts trainings that are due, and runs them.
+
+    Args:
+        database: where the rows are.
+        queue: where trainings wait.
+        paths: where the features are.
+        settings: the section [learning].
+        train: does the work.
+        root: the folder with the versions.
+        readable: whether a file of features is whole; a damaged one is left out and made again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        paths: InstancePaths,
+        settings: LearningSettings,
+        train: Train,
+        root: Path,
+        readable: Callable[[Path], bool] = Path.is_file,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._paths = paths
+        self._settings = settings
+        self._train = train
+        self._root = root
+        self._readable = readable
+
+    def start_if_due(self) -> bool:
+        """Queue a training when the settings [learning] auto_after or auto_hours say so."""
+        if not self._settings.auto_after and not self._settings.auto_hours:
+            return False
+        served = serving(self._root)
+        with self._database.read() as session:
+            if not training_is_due(session, self._settings, served, utc_now()):
+                return False
+        try:
+            with self._database.write() as session:
+                job = request_training(session, self._queue, self._paths, self._settings, served, BY_ITSELF)
+        except (ConflictError, NothingNewError):
+            return False
+        log.info("training %s starts by itself", job.public_id)
+        return True
+
+    def run(self, claim: Claim, progress: Progress) -> dict[str, Any]:
+        """The handler of the task `train`: learn, note which voices were tried, and tell the outcome.
+
+        A worker may be killed after the candidate was promoted and before the job ended. The next attempt then finds
+        the outcome, and which voices it was learned from.
+
+        Raises:
+            NothingNewError: what was accepted has been withdrawn meanwhile.
+        """
+        progress("collect", 0.0)
+        base = serving(self._root).base_sha256
+        with self._database.read() as session:
+            everything = accepted_items(session, self._paths)
+        items = [item for item in everything if self._readable(item.features)]
+        whole = set(items)
+        damaged = {item.media_sha256 for item in everything if item not in whole}
+        if damaged:
+            self._look_again(damaged)
+        with self._database.write() as session:
+            order = Order(claim.public_id, digest(items, self._settings, base))
+            job = session.get_one(JobRow, claim.job_id)
+            payload = dict(job.payload or {})
+            attempts: dict[str, Any] = dict(payload.get("attempts", {}))
+            if not items and not attempts:
+                raise NothingNewError("What was accepted has been withdrawn meanwhile.")
+            attempts.setdefault(order.digest, {"rows": sorted({item.row_id for item in items}), "base_sha256": base})
+            job.payload = payload | {"attempts": attempts}
+        outcome = self._train(items, progress, order)
+        learned = str(outcome.get("digest") or order.digest)
+        attempt = attempts[learned]
+        moved = outcome.get("code") == "moved"  # then the same feedback may be learned again
+        with self._database.write() as session:
+            if not moved:
+                _mark(session, attempt["rows"], outcome)
+            session.get_one(JobRow, claim.job_id).payload = payload  # the rows are told by the voices now
+        return {
+            **outcome,
+            "voices": 0 if moved else len(attempt["rows"]),
+            "digest": learned,
+            "base_sha256": attempt["base_sha256"],
+            "serving": None if moved else serving(self._root).current,
+            "asked_by": claim.payload.get("asked_by", ""),
+        }
+
+    def _look_again(self, damaged: set[str]) -> None:
+        """Have the features of these media made again, where their files are still there."""
+        log.warning("features of %d media are damaged; they are left out and made again", len(damaged))
+        with self._database.write() as session:
+            for media_sha256 in damaged:
+                medium = session.get(ReviewedMediumRow, media_sha256)
+                if medium is not None:  # else it was withdrawn this moment
+                    medium.examined_at = None
+
+
+def _mark(session: Session, rows: Sequence[int], outcome: dict[str, Any]) -> None:
+    values = {"tried_version": outcome["version"]}
+    if outcome["promoted"]:
+        values["learned_version"] = outcome["version"]
+    for start in range(0, len(rows), MARKED_AT_ONCE):
+        chunk = rows[start : start + MARKED_AT_ONCE]
+        session.execute(sa.update(FeedbackRow).where(FeedbackRow.id.in_(chunk)).values(values))

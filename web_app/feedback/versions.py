@@ -1,0 +1,116 @@
+"""Versions on disk with what the golden set said of them, which one is loaded, and the way back to an earlier one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from utils.config import Settings
+from utils.errors import ConflictError, NotFoundError, WeightsMissingError
+from utils.feedback.history import read_history
+from utils.feedback.versions import rollback
+from utils.weights import CARD_FILE, CHECKSUMS, weights_root
+from web_app.db.models import Database, WorkerRow, utc_now
+from web_app.jobs.runner import beat_s
+from web_app.observability.health import MISSED_BEATS, current_version
+from web_app.paths import InstancePaths
+from web_app.services import Services
+
+Entry = dict[str, Any]
+
+
+def history_entries(paths: InstancePaths) -> list[Entry]:
+    """The readable lines of the training history, oldest first."""
+    return [dict(entry) for entry in read_history(paths.training_history).entries]
+
+
+def loaded_versions(settings: Settings, database: Database) -> list[dict[str, Any]]:
+    """What each living worker has in its memory; its refusal of a version, where there is one."""
+    with database.read() as session:
+        rows = session.scalars(sa.select(WorkerRow).order_by(WorkerRow.started_at)).all()
+    silence = MISSED_BEATS * beat_s(settings)
+    return [
+        {"worker": row.id, "version": row.facts.get("model_version"), "refused": row.facts.get("refused")}
+        for row in rows
+        if (utc_now() - row.seen_at).total_seconds() <= silence
+    ]
+
+
+def list_versions(parts: Services) -> dict[str, Any]:
+    """All versions, the oldest first, as `LearnedVersions`."""
+    root = weights_root(parts.settings)
+    current = current_version(parts.settings)
+    loaded = {each["version"] for each in loaded_versions(parts.settings, parts.database)}
+    trained = {entry["version"]: entry for entry in history_entries(parts.paths) if entry.get("event") == "training"}
+    items = []
+    for name, card in sorted(_cards(root).items(), key=lambda pair: (_created(pair[1]) or "", pair[0])):
+        entry = trained.get(name, {})
+        items.append(
+            {
+                "version": name,
+                "current": name == current,
+                "loaded": name in loaded,
+                "base": entry.get("base"),
+                "parent": entry.get("parent"),
+                "created": entry.get("time") or _created(card),
+                "promoted": entry.get("promoted"),
+                "reason": entry.get("reason"),
+                "golden": golden_point(entry) if entry else None,
+            }
+        )
+    return {"items": items, "pinned": bool(parts.settings.weights.version)}
+
+
+def golden_point(entry: Entry) -> dict[str, Any]:
+    """What the golden set said of the version that a line of the history is about."""
+    figures = entry.get("new") or {}
+    slices = figures.get("slices") or {}
+    return {
+        "version": entry["version"],
+        "time": entry.get("time"),
+        "promoted": bool(entry.get("promoted")),
+        "auc": figures.get("auc"),
+        "ece": figures.get("ece"),
+        "worst_slice": min(slices.values()) if slices else None,
+    }
+
+
+def roll_back(parts: Services, name: str | None) -> dict[str, Any]:
+    """Point `CURRENT` at an earlier version; the workers change between two jobs.
+
+    Raises:
+        ConflictError: the settings pin a version, or there is none to go back to.
+        NotFoundError: there is no version of this name.
+        WeightsError: it does not verify.
+    """
+    if parts.settings.weights.version:
+        raise ConflictError("[weights] version pins one; empty it to follow promotions and rollbacks.")
+    root = weights_root(parts.settings)
+    previous = current_version(parts.settings)
+    try:
+        version = rollback(root, parts.paths.training_history, name)
+    except WeightsMissingError as error:
+        raise NotFoundError(error.detail) from error
+    return {"version": version.name, "previous": previous}
+
+
+def _cards(root: Path) -> dict[str, Entry]:
+    """The cards of all complete versions; one that cannot be read is shown empty, for it is refused when loaded."""
+    cards: dict[str, Entry] = {}
+    for folder in root.iterdir() if root.is_dir() else ():
+        if folder.name.startswith(".") or not (folder / CHECKSUMS).is_file():
+            continue
+        try:
+            plain = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            plain = {}
+        cards[folder.name] = plain if isinstance(plain, dict) else {}
+    return cards
+
+
+def _created(card: Entry) -> str | None:
+    created = card.get("created")
+    return created if isinstance(created, str) else None

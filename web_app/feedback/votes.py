@@ -1,0 +1,249 @@
+"""Voices: what users say about media. The log comes first, the database follows, and `reconcile` makes them agree.
+
+One user has one voice per medium. It can be changed and withdrawn; deleting the analysis that it was given on withdraws
+it too. Features that were derived from a medium live as long as a voice about it stands.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from utils.feedback.feedback_log import (
+    DamagedLine,
+    DecisionEntry,
+    FeedbackEntry,
+    append_feedback,
+    read_feedback_log,
+)
+from utils.feedback.quarantine import Status
+from web_app.db.models import Database, DetectionRow, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
+from web_app.paths import InstancePaths
+
+NOT_LOOKED_AT = "It waits for its first check. Nothing is learned from it until then."
+CHUNK = 500  # ids per statement; databases bound the number of parameters
+
+
+def find_voice(session: Session, media_sha256: str, client_id: str) -> FeedbackRow | None:
+    """What this user last said about a medium."""
+    return session.scalar(
+        sa.select(FeedbackRow).where(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id)
+    )
+
+
+def find_voices(session: Session, media: set[str], client_id: str) -> dict[str, FeedbackRow]:
+    """What this user last said about each of some media, by sha256."""
+    wanted = sa.select(FeedbackRow).where(FeedbackRow.media_sha256.in_(media), FeedbackRow.client_id == client_id)
+    return {voice.media_sha256: voice for voice in session.scalars(wanted)}
+
+
+def save_voice(database: Database, paths: InstancePaths, entry: FeedbackEntry) -> FeedbackRow:
+    """Bring a voice to the disk and then into the database, where it waits to be looked at.
+
+    Raises:
+        OSError: the line could not be written; nothing has changed then.
+    """
+    with database.write() as session:  # within it, so that lines and rows have the same order
+        append_feedback(paths.feedback_log, entry)
+        return _store(session, entry, _job_id(session, entry.detection_id))
+
+
+def withdraw_voice(database: Database, paths: InstancePaths, media_sha256: str, client_id: str) -> bool:
+    """Take a voice back; False when there is none. The next training does without it."""
+    with database.read() as session:
+        voice = find_voice(session, media_sha256, client_id)
+        if voice is None:
+            return False
+        entries = _withdrawals(session, [voice])
+    _forget(database, paths, entries)
+    return True
+
+
+def forget_analysis(database: Database, paths: InstancePaths, job_id: int) -> int:
+    """Withdraw the voices that were given on an analysis, before it is deleted; returns how many."""
+    with database.read() as session:
+        entries = _withdrawals(
+            session, session.scalars(sa.select(FeedbackRow).where(FeedbackRow.detection_id == job_id)).all()
+        )
+    _forget(database, paths, entries)
+    return len(entries)
+
+
+def decide(database: Database, paths: InstancePaths, entry: DecisionEntry) -> None:
+    """Bring a moderator's decision to the disk and then into the database; the worker judges by it.
+
+    Raises:
+        OSError: the line could not be written; nothing has changed then.
+    """
+    with database.write() as session:
+        append_feedback(paths.feedback_log, entry)
+        _store_decision(session, entry)
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What `reconcile` did.
+
+    Args:
+        written: rows added or changed.
+        removed: rows of voices that were withdrawn.
+        standing: voices that stand in the log.
+        unlogged: rows that the log knows nothing of, because somebody has lost lines of it; they are kept.
+        damaged: lines that were skipped.
+    """
+
+    written: int
+    removed: int
+    standing: int
+    unlogged: int
+    damaged: tuple[DamagedLine, ...]
+
+
+def reconcile(database: Database, paths: InstancePaths) -> Reconciled:
+    """Make the database's rows agree with the log; the worker does so at its start.
+
+    A crash may have come between a line and its row. The log is read while the write lock is held: whatever has a row
+    by then has its line already, so that no voice of this moment is lost.
+    """
+    with database.write() as session:
+        log = read_feedback_log(paths.feedback_log)
+        standing = log.standing()
+        rows = {(row.media_sha256, row.client_id): row for row in session.scalars(sa.select(FeedbackRow))}
+        jobs = _job_ids(session, {entry.detection_id for entry in standing.values()})
+        written = 0
+        for key, entry in standing.items():
+            if key not in rows or _differs(rows[key], entry):
+                _store(session, entry, jobs.get(entry.detection_id))
+                written += 1
+        withdrawn = log.withdrawn()
+        gone = [row for key, row in rows.items() if key in withdrawn]
+        unlogged = sum(key not in standing and key not in withdrawn for key in rows)
+        for row in gone:
+            session.delete(row)
+        for decision in log.standing_decisions().values():
+            written += _store_decision(session, decision)
+    for media_sha256 in {row.media_sha256 for row in gone}:
+        _drop_features(database, paths, media_sha256)
+    return Reconciled(written, len(gone), len(standing), unlogged, log.damaged)
+
+
+def _differs(row: FeedbackRow, entry: FeedbackEntry) -> bool:
+    said = (entry.judgement, entry.actual, entry.category, entry.note, entry.trusted, entry.time)
+    return (row.judgement, row.actual, row.category, row.note, row.trusted, row.created_at) != said
+
+
+def _store(session: Session, entry: FeedbackEntry, job_id: int | None) -> FeedbackRow:
+    row = find_voice(session, entry.media_sha256, entry.client_id)
+    if row is None:
+        row = FeedbackRow(media_sha256=entry.media_sha256, client_id=entry.client_id)
+        session.add(row)
+    changed_label = row.actual != entry.actual
+    row.detection_id = job_id
+    row.prediction, row.fake_probability = entry.prediction, entry.fake_probability
+    row.model_version = entry.model_version
+    row.judgement, row.actual, row.category, row.note = entry.judgement, entry.actual, entry.category, entry.note
+    row.face_labels = {str(face): label for face, label in entry.face_labels.items()}
+    row.trusted, row.created_at = entry.trusted, entry.time
+    if changed_label:
+        row.tried_version = row.learned_version = None
+    row.state, row.reason = Status.WAITING.value, NOT_LOOKED_AT
+    medium = session.get(ReviewedMediumRow, entry.media_sha256)
+    if medium is None:
+        session.add(ReviewedMediumRow(media_sha256=entry.media_sha256))
+    elif set(row.face_labels) - set(medium.features or {}):
+        medium.examined_at = None  # faces that nobody has looked at yet
+    session.flush()
+    return row
+
+
+def _store_decision(session: Session, entry: DecisionEntry) -> bool:
+    """Write a decision about a medium; False when it stands there already."""
+    row = session.get(ReviewedMediumRow, entry.media_sha256)
+    if row is None:
+        row = ReviewedMediumRow(media_sha256=entry.media_sha256)
+        session.add(row)
+    elif row.decided_at == entry.time:
+        return False
+    row.decision, row.decision_label, row.decision_note = entry.decision, entry.label, entry.note
+    row.decided_by, row.decided_at = entry.moderator_id, entry.time
+    session.flush()
+    return True
+
+
+def _withdrawals(session: Session, rows: Sequence[FeedbackRow]) -> list[FeedbackEntry]:
+    """The lines that take these voices back."""
+    jobs = {row.detection_id for row in rows if row.detection_id is not None}
+    public = dict(session.execute(sa.select(JobRow.id, JobRow.public_id).where(JobRow.id.in_(jobs))).all())
+    return [
+        FeedbackEntry(
+            time=utc_now(),
+            detection_id=public.get(row.detection_id or 0, ""),
+            client_id=row.client_id,
+            media_sha256=row.media_sha256,
+            model_version=row.model_version,
+            prediction=row.prediction,
+            fake_probability=row.fake_probability,
+            judgement=row.judgement,
+            actual=row.actual,
+            category=row.category,
+            trusted=row.trusted,
+            withdrawn=True,
+        )
+        for row in rows
+    ]
+
+
+def _forget(database: Database, paths: InstancePaths, entries: Iterable[FeedbackEntry]) -> None:
+    for entry in entries:
+        with database.write() as session:
+            append_feedback(paths.feedback_log, entry)
+            session.execute(
+                sa.delete(FeedbackRow).where(
+                    FeedbackRow.media_sha256 == entry.media_sha256, FeedbackRow.client_id == entry.client_id
+                )
+            )
+        _drop_features(database, paths, entry.media_sha256)
+
+
+def _drop_features(database: Database, paths: InstancePaths, media_sha256: str) -> None:
+    """Delete what was derived from a medium once no voice about it stands; a moderator's decision stays."""
+    with database.write() as session:
+        if session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == media_sha256).limit(1)):
+            return
+        session.execute(
+            sa.update(ReviewedMediumRow)
+            .where(ReviewedMediumRow.media_sha256 == media_sha256)
+            .values(features=None, phash=None, experts=None, domain_reason=None, examined_at=None)
+        )
+        session.execute(
+            sa.delete(ReviewedMediumRow).where(
+                ReviewedMediumRow.media_sha256 == media_sha256, ReviewedMediumRow.decision.is_(None)
+            )
+        )
+        # under the write lock, so that the worker cannot write new ones for a voice of this moment in between
+        folder = paths.features / media_sha256
+        if folder.is_dir():
+            shutil.rmtree(folder)
+
+
+def _job_id(session: Session, public_id: str) -> int | None:
+    return _job_ids(session, {public_id}).get(public_id)
+
+
+def _job_ids(session: Session, public_ids: set[str]) -> dict[str, int]:
+    """Analyses that still exist, by public id."""
+    wanted = sorted(public_ids)
+    found: dict[str, int] = {}
+    for start in range(0, len(wanted), CHUNK):
+        found.update(
+            session.execute(
+                sa.select(JobRow.public_id, JobRow.id)
+                .join(DetectionRow, DetectionRow.job_id == JobRow.id)
+                .where(JobRow.public_id.in_(wanted[start : start + CHUNK]))
+            ).all()
+        )
+    return found

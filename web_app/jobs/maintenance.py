@@ -1,0 +1,72 @@
+"""What a worker does between jobs: delete what the retention period has ended, and the rows of dead workers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+import sqlalchemy as sa
+
+from utils.log import get_logger
+from web_app.db.models import Database, DetectionRow, JobRow, JobState, WorkerRow, utc_now
+from web_app.storage.detections import delete_detection
+from web_app.storage.files import MediaStore
+from web_app.storage.forgetting import forget_old_batches
+
+INTERVAL_S = 600.0
+FORGET_WORKERS = dt.timedelta(days=1)
+FINAL_STATES = tuple(state for state in JobState if state.final)
+
+log = get_logger(__name__)
+
+
+class Housekeeper:
+    """Cleans up every ten minutes.
+
+    Args:
+        database: where the rows are.
+        store: where the files are.
+        retention_days: age from which finished analyses are deleted with their files, and batches; 0 keeps them.
+    """
+
+    def __init__(self, database: Database, store: MediaStore, retention_days: int) -> None:
+        self._database = database
+        self._store = store
+        self._retention_days = retention_days
+        self._due_at = 0.0
+
+    def run_if_due(self) -> None:
+        """Clean up if the last time is long enough ago."""
+        if time.monotonic() >= self._due_at:
+            self._due_at = time.monotonic() + INTERVAL_S
+            self.run(utc_now())
+
+    def run(self, now: dt.datetime) -> int:
+        """Clean up as of `now`; returns how many analyses were deleted."""
+        self._store.sweep_cut_off()
+        with self._database.write() as session:
+            session.execute(sa.delete(WorkerRow).where(WorkerRow.seen_at < now - FORGET_WORKERS))
+        expired = self._delete_expired(now)
+        if not self._retention_days:
+            return expired
+        before = now - dt.timedelta(days=self._retention_days)
+        with self._database.read() as session:
+            old = session.scalars(
+                sa.select(JobRow.public_id).where(JobRow.created_at < before, JobRow.state.in_(FINAL_STATES))
+            ).all()
+        deleted = sum(delete_detection(self._database, self._store, public_id, keep_voices=True) for public_id in old)
+        with self._database.write() as session:
+            forget_old_batches(session, before)
+        if deleted:
+            log.info("deleted %d analyses older than %d days", deleted, self._retention_days)
+        return expired + deleted
+
+    def _delete_expired(self, now: dt.datetime) -> int:
+        """Delete analyses that were never to be kept, which their request deletes unless it dies in between."""
+        with self._database.read() as session:
+            ids = session.scalars(
+                sa.select(JobRow.public_id)
+                .join(DetectionRow, DetectionRow.job_id == JobRow.id)
+                .where(DetectionRow.expires_at < now)
+            ).all()
+        return sum(delete_detection(self._database, self._store, public_id) for public_id in ids)

@@ -1,0 +1,51 @@
+"""A request's id in its answer and in every line that is logged for it, and one line about each that matters."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+
+from flask import Flask, Response, g, request
+
+from utils.log import get_logger, log_fields
+from web_app.auth.identity import SAFE_METHODS
+
+HEADER = "X-Request-Id"
+
+log = get_logger(__name__)
+
+
+def install(app: Flask) -> None:
+    """Give each request of an application an id of ours; what a client sends under that name is not looked at."""
+    app.before_request(_begin)
+    app.after_request(_say)
+    app.teardown_request(_end)
+
+
+def _begin() -> None:
+    g.request_id = secrets.token_hex(8)
+    g.request_began = time.perf_counter()
+    g.log_context = contextlib.ExitStack()
+    g.log_context.enter_context(log_fields(request_id=g.request_id))
+
+
+def _say(response: Response) -> Response:
+    """Name the id in the answer. Requests that only look and succeed are logged at debug: pages ask many of them."""
+    response.headers[HEADER] = g.request_id
+    quiet = request.method in SAFE_METHODS and response.status_code < 400
+    took_ms = round((time.perf_counter() - g.request_began) * 1e3, 1)
+    route = request.url_rule.rule if request.url_rule is not None else "unknown route"
+    named = (request.view_args or {}).get("id")
+    log.log(
+        10 if quiet else 20, "%s %s %d %.1f ms", request.method, route, response.status_code, took_ms,
+        extra={"method": request.method, "route": route, "status": response.status_code, "took_ms": took_ms,
+               **({"job_id": str(named)[:64]} if named else {})},
+    )  # fmt: skip
+    return response
+
+
+def _end(_error: BaseException | None) -> None:
+    stack = g.pop("log_context", None)
+    if stack is not None:
+        stack.close()

@@ -1,0 +1,184 @@
+"""Pictures without what their makers wrote beside the pixels: Exif, XMP, IPTC, GPS, comments, previews, appendices.
+
+The orientation stays, in an Exif block of our own that holds nothing else.
+
+Sources: ITU-T T.81 annex B, CIPA DC-008 (Exif 2.32), W3C PNG (Third Edition), RFC 9649 (WebP).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+from web_app.storage.clean.effort import Effort
+from web_app.storage.clean.parts import Part, size_of
+
+MAX_PARTS = 100_000  # a file of more is no photograph
+ORIENTATION = 0x0112
+EXIF_HEAD = b"Exif\0\0"
+_ICC_HEAD = b"ICC_PROFILE\0"
+_JFIF_LENGTH = 16  # of a header without a preview
+_FILL = re.compile(rb"\xff*")
+_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # without a repetition, which would try each of many fill bytes
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+_PNG_KEPT = frozenset(
+    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs",
+     b"acTL", b"fcTL", b"fdAT")
+)  # fmt: skip
+_WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP"))
+_WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
+
+
+def read_orientation(tiff: bytes) -> int:
+    """The orientation 1 to 8 that an Exif block names; 1 where it names none that can be read."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        (first,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, first)
+        for entry in range(count):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, first + 2 + 12 * entry)
+            if tag == ORIENTATION:
+                return value if kind == 3 and 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1
+
+
+def _orientation_of(tiff: bytes, effort: Effort) -> int:
+    effort.spend(min(len(tiff) // 12, 0xFFFF))
+    return read_orientation(tiff)
+
+
+def orientation_only(orientation: int) -> bytes:
+    """An Exif block (TIFF) that says the orientation and nothing else."""
+    return struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, ORIENTATION, 3, 1, orientation, 0, 0)
+
+
+def jpeg(data: bytes, effort: Effort) -> list[Part]:
+    """The parts of a JPEG picture that may be handed out; ValueError or IndexError where that is in doubt."""
+    if data[:2] != b"\xff\xd8":
+        raise ValueError("no picture")
+    parts: list[Part] = []
+    orientation, at, scans = 1, 2, 0
+    while len(parts) < MAX_PARTS:
+        effort.spend()
+        if scans and at + 4 > len(data) and data[at : at + 2] != b"\xff\xd9":  # cut off; decoders show what is there
+            return _with_jpeg_orientation(parts, orientation)
+        if data[at] != 0xFF:
+            raise ValueError("no marker")
+        at = _fill_end(data, at) - 1
+        marker = data[at + 1]
+        if marker == 0xD9:  # what follows the end is no part of the picture
+            return _with_jpeg_orientation([*parts, b"\xff\xd9"], orientation)
+        (length,) = struct.unpack(">H", data[at + 2 : at + 4])
+        end = at + 2 + length
+        if scans and end > len(data):
+            return _with_jpeg_orientation(parts, orientation)
+        if length < 2 or end > len(data) or not (0xC0 <= marker <= 0xFE) or 0xD0 <= marker <= 0xD8:
+            raise ValueError("no segment")
+        if marker == 0xE1 and data[at + 4 : at + 10] == EXIF_HEAD:
+            found = _orientation_of(data[at + 10 : end], effort)
+            orientation = found if orientation == 1 else orientation
+        if _jpeg_kept(marker, length, data[at + 4 : at + 16]):
+            parts.append((at, end))
+        at = end
+        if marker == 0xDA:
+            scan_end = _SCAN_END.search(data, at)
+            stop = scan_end.start() if scan_end else len(data)
+            parts.append((at, stop))
+            at, scans = stop, scans + 1
+    raise ValueError("too many parts")
+
+
+def _fill_end(data: bytes, at: int) -> int:
+    found = _FILL.match(data, at)
+    return found.end() if found else at
+
+
+def _jpeg_kept(marker: int, length: int, head: bytes) -> bool:
+    if marker == 0xE0:
+        return head.startswith(b"JFIF\0") and length == _JFIF_LENGTH
+    if marker == 0xE2:
+        return head.startswith(_ICC_HEAD)
+    if marker == 0xEE:
+        return head.startswith(b"Adobe") and length == 14
+    return not (0xE0 <= marker <= 0xEF or marker >= 0xF0)  # 0xFE is a comment
+
+
+def _with_jpeg_orientation(parts: list[Part], orientation: int) -> list[Part]:
+    if orientation == 1:
+        return [b"\xff\xd8", *parts]
+    block = EXIF_HEAD + orientation_only(orientation)
+    return [b"\xff\xd8", struct.pack(">HH", 0xFFE1, len(block) + 2) + block, *parts]
+
+
+def png(data: bytes, effort: Effort) -> list[Part]:
+    """The parts of a PNG picture that may be handed out; ValueError or IndexError where that is in doubt."""
+    if data[:8] != _PNG_HEAD or data[12:16] != b"IHDR":
+        raise ValueError("no picture")
+    parts: list[Part] = [_PNG_HEAD]
+    orientation, at = 1, 8
+    while at + 8 <= len(data) and len(parts) < MAX_PARTS:
+        effort.spend()
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        kind, end = data[at + 4 : at + 8], at + 12 + length
+        if not kind.isalpha():
+            raise ValueError("no chunk")
+        if end > len(data):  # cut off; decoders show what is there
+            if kind == b"IDAT":
+                parts.append((at, len(data)))
+            break
+        if kind == b"eXIf":
+            orientation = _orientation_of(data[at + 8 : end - 4], effort)
+        if kind in _PNG_KEPT:
+            parts.append((at, end))
+        at = end
+        if kind == b"IEND":
+            break
+    if len(parts) >= MAX_PARTS:
+        raise ValueError("too many parts")
+    if orientation != 1:
+        body = b"eXIf" + orientation_only(orientation)
+        parts.insert(2, struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)))
+    return parts
+
+
+def webp(data: bytes, effort: Effort) -> list[Part]:
+    """The parts of a WebP picture that may be handed out; ValueError or IndexError where that is in doubt."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        raise ValueError("no picture")
+    parts: list[Part] = []
+    orientation, at, head = 1, 12, -1
+    last = min(len(data), 8 + struct.unpack("<I", data[4:8])[0])  # what follows is no part of the picture
+    while at + 8 <= last and len(parts) < MAX_PARTS:
+        effort.spend()
+        kind = data[at : at + 4]
+        (length,) = struct.unpack("<I", data[at + 4 : at + 8])
+        end = min(at + 8 + length + (length & 1), last)
+        if not kind.rstrip(b" ").isalnum():
+            raise ValueError("no chunk")
+        if kind == b"EXIF":
+            block = data[at + 8 : at + 8 + length]
+            orientation = _orientation_of(block.removeprefix(EXIF_HEAD), effort)
+        elif kind == b"VP8X":
+            if length != 10 or end != at + 18:
+                raise ValueError("no extended header")
+            head = len(parts)
+            parts.append(data[at:end])
+        elif kind in _WEBP_KEPT:
+            parts.append((at, end))
+        at = end
+    if not parts or len(parts) >= MAX_PARTS:
+        raise ValueError("no pixels, or too many parts")
+    if head >= 0:
+        extended = bytearray(parts[head])  # type: ignore[arg-type]  # it was made of bytes above
+        extended[8] &= ~(_WEBP_EXIF | _WEBP_XMP) & 0xFF
+        if orientation != 1:
+            extended[8] |= _WEBP_EXIF
+            block = orientation_only(orientation)
+            parts.append(b"EXIF" + struct.pack("<I", len(block)) + block)
+        parts[head] = bytes(extended)
+    return [b"RIFF" + struct.pack("<I", 4 + size_of(parts)) + b"WEBP", *parts]

@@ -1,0 +1,148 @@
+"""Making and deleting analyses: the two places where the store and the database must agree.
+
+A file is complete on the disk before its row is written, and its row is gone before the file is deleted. A crash in
+between leaves a file without a row at worst, never a row without a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from utils.errors import UnavailableError
+from utils.types import Notice
+from web_app.db.models import Database, DetectionRow, JobRow, MediaRow
+from web_app.feedback.votes import forget_analysis
+from web_app.jobs.queue import JobQueue
+from web_app.paths import InstancePaths
+from web_app.storage.explanations import delete_closeups
+from web_app.storage.files import MediaStore
+from web_app.storage.forgetting import forget_names
+from web_app.storage.idempotency import Wish, find_earlier
+from web_app.storage.upload import Upload
+
+TRIES = 3  # the same bytes may be uploaded or deleted by somebody else at this very moment
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The analysis of an upload; `repeated` when it is an earlier one of the same upload."""
+
+    public_id: str
+    repeated: bool
+    kept_name: str
+
+
+def add_detection(queue: JobQueue, store: MediaStore, upload: Upload, client_id: str) -> str:
+    """Queue the analysis of a stored upload, whatever was analysed before; returns its public id.
+
+    Raises:
+        QueueFullError: too much is waiting; the file is deleted again.
+        UnavailableError: others kept changing the same medium.
+    """
+    return queue_upload(queue, store, upload, client_id, Wish()).public_id
+
+
+def queue_upload(queue: JobQueue, store: MediaStore, upload: Upload, client_id: str, wish: Wish) -> Queued:
+    """Queue the analysis of a stored upload, or find the earlier one; bytes that are known already are kept once.
+
+    Raises:
+        QueueFullError: too much is waiting; the file is deleted again.
+        IdempotencyError: the caller's key belongs to another file; the file is deleted again.
+        UnavailableError: others kept changing the same medium.
+    """
+    try:
+        for _ in range(TRIES):
+            try:
+                queued = _insert(queue, store, upload, client_id, wish)
+            except IntegrityError:
+                continue
+            if queued.kept_name != upload.file.name:
+                store.remove(upload.file.name)
+            return queued
+        raise UnavailableError("Another request was changing the same file.")
+    except BaseException:
+        store.remove(upload.file.name)
+        raise
+
+
+def _insert(queue: JobQueue, store: MediaStore, upload: Upload, client_id: str, wish: Wish) -> Queued:
+    with queue.database.write() as session:
+        earlier = find_earlier(session, client_id, upload.file.sha256, wish)
+        media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == upload.file.sha256))
+        if media is None:
+            media = MediaRow(
+                sha256=upload.file.sha256,
+                size_bytes=upload.file.size_bytes,
+                format=upload.file.format.name,
+                mime=upload.file.format.mime,
+                kind=upload.file.format.kind.value,
+                stored_name=upload.file.name,
+            )
+            session.add(media)
+            session.flush()
+        elif not store.path(media.stored_name).is_file():  # somebody deleted it by hand; the new copy heals the row
+            media.stored_name = upload.file.name
+        if earlier is not None:
+            return Queued(earlier.job.public_id, True, media.stored_name)
+        job = queue.add(
+            session,
+            media,
+            {
+                "client_id": client_id,
+                "display_name": upload.display_name,
+                "notices": [_notice(notice) for notice in upload.notices],
+                "reuse_key": wish.reuse_key(client_id, upload.file.sha256),
+                "idempotency_key": wish.idempotency_key(),
+                "expires_at": wish.expires_at,
+            },
+        )
+        return Queued(job.public_id, False, media.stored_name)
+
+
+def _notice(notice: Notice) -> dict[str, str]:
+    return {"code": notice.code, "text": notice.text}
+
+
+def find_detection(session: Session, public_id: str) -> DetectionRow | None:
+    """The detection with this public id, its job and medium loaded."""
+    return session.scalar(sa.select(DetectionRow).join(DetectionRow.job).where(JobRow.public_id == public_id))
+
+
+def delete_detection(database: Database, store: MediaStore, public_id: str, *, keep_voices: bool = False) -> bool:
+    """Delete an analysis with its report and feedback, and the file if nobody else's analysis uses it.
+
+    Args:
+        database: where the rows are.
+        store: where the files are.
+        public_id: of the analysis.
+        keep_voices: feedback and what was derived for it stay, to be learned from; only for analyses that have become
+            too old, never for those that somebody deletes.
+
+    Returns:
+        False when there is no such analysis.
+    """
+    if not keep_voices:
+        with database.read() as session:
+            found = find_detection(session, public_id)
+        if found is not None:
+            forget_analysis(database, InstancePaths(store.folder.parent), found.job_id)
+    with database.write() as session:
+        row = find_detection(session, public_id)
+        if row is None:
+            return False
+        media = row.media
+        delete_closeups(session, row.job_id)
+        owner = row.client_id
+        session.execute(sa.delete(JobRow).where(JobRow.id == row.job_id))  # the rest follows by the foreign keys
+        forget_names(session, public_id, owner)
+        others = sa.exists().where(DetectionRow.media_id == media.id)
+        removed = session.execute(
+            sa.delete(MediaRow).where(MediaRow.id == media.id, ~others).returning(MediaRow.stored_name)
+        ).scalar_one_or_none()
+    if removed is not None:
+        store.remove(removed)
+    return True

@@ -1,0 +1,113 @@
+"""Close-ups of one face: asked for by a reader, computed by a worker, kept with the analysis and deleted with it.
+
+A close-up is a job of the task `explain`. Its result holds the heatmaps as small grey-level PNGs and what became of the
+verdict under changes; no picture of the person is in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from utils.errors import ConflictError, NotAvailableError, NotFoundError
+from web_app.db.models import CloseupRow, DetectionRow, JobRow, JobState
+from web_app.jobs.queue import EXPLAIN, JobQueue
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a worker needs to make a close-up: the stored file, the face, and the version that gave the verdict."""
+
+    stored_name: str
+    face: int
+    model_version: str
+
+
+def find_closeup(session: Session, row: DetectionRow, face: int) -> CloseupRow | None:
+    """The close-up of a face, whatever its job's state."""
+    return session.scalar(sa.select(CloseupRow).where(CloseupRow.detection_id == row.job_id, CloseupRow.face == face))
+
+
+def require_face(row: DetectionRow, face: int) -> None:
+    """Refuse what has no face to look at.
+
+    Raises:
+        ConflictError: the analysis is not done.
+        NotFoundError: it has no face of this id.
+    """
+    if row.job.state != JobState.DONE:
+        raise ConflictError(f"The analysis has no report: it is {row.job.state}.", state=row.job.state)
+    if face not in {found["id"] for found in (row.report or {}).get("faces", [])}:
+        raise NotFoundError(f"The analysis has no face {face}.")
+
+
+def request_closeup(session: Session, queue: JobQueue, row: DetectionRow, face: int, *, offered: bool) -> CloseupRow:
+    """The close-up of a face, queued if it is not there or did not succeed.
+
+    Args:
+        session: a writing session.
+        queue: where it waits its turn with the analyses.
+        row: the finished analysis.
+        face: id of the face in its report.
+        offered: the setting `[page] closeups`.
+
+    Raises:
+        ConflictError, NotFoundError: see `require_face`.
+        NotAvailableError: close-ups are switched off.
+        QueueFullError: too much is waiting.
+    """
+    require_face(row, face)
+    known = find_closeup(session, row, face)
+    if known is not None and known.job.state not in (JobState.FAILED, JobState.CANCELLED):
+        return known
+    if not offered:
+        raise NotAvailableError("Close-ups are switched off on this server ([page] closeups).")
+    queue.require_room(session)
+    if known is not None:
+        session.execute(sa.delete(JobRow).where(JobRow.id == known.job_id))
+        session.expunge(known)
+    payload = {"detection": row.job.public_id, "face": face}
+    job = JobRow(public_id=secrets.token_hex(16), task=EXPLAIN, state=JobState.QUEUED, payload=payload)
+    session.add(job)
+    session.flush()
+    closeup = CloseupRow(job_id=job.id, detection_id=row.job_id, face=face, job=job)
+    session.add(closeup)
+    session.flush()
+    return closeup
+
+
+def find_subject(session: Session, payload: dict[str, Any]) -> Subject:
+    """What the payload of an `explain` job speaks of.
+
+    Raises:
+        NotFoundError: the analysis was deleted meanwhile.
+    """
+    public_id, face = payload["detection"], payload["face"]
+    row = session.scalar(sa.select(DetectionRow).join(DetectionRow.job).where(JobRow.public_id == public_id))
+    if row is None or row.model_version is None:
+        raise NotFoundError("The analysis was deleted.")
+    return Subject(row.media.stored_name, int(face), row.model_version)
+
+
+def delete_closeups(session: Session, detection_id: int) -> None:
+    """Delete the jobs behind an analysis's close-ups, and their results with them."""
+    jobs = sa.select(CloseupRow.job_id).where(CloseupRow.detection_id == detection_id)
+    session.execute(sa.delete(JobRow).where(JobRow.id.in_(jobs)))
+
+
+def heatmap_png(closeup: CloseupRow | None, expert: str) -> bytes:
+    """The heatmap of an expert as PNG.
+
+    Raises:
+        NotFoundError: there is none (yet).
+    """
+    result = (closeup.job.result if closeup is not None else None) or {}
+    for found in result.get("maps", []):
+        if found["expert"] == expert and found["png"]:
+            return base64.b64decode(found["png"])
+    raise NotFoundError("There is no heatmap of this face by this expert.")

@@ -1,0 +1,95 @@
+"""Repeated uploads: the same bytes from the same caller under the same networks and settings are analysed once.
+
+A client that lost the answer may send its request again and gets the same analysis. `Idempotency-Key` makes that hold
+for any request; without it the content decides. A failed or cancelled analysis is made anew.
+
+Source: draft-ietf-httpapi-idempotency-key-header.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from utils.config import Settings
+from utils.detection.verify import REPLAYED
+from utils.errors import BadRequestError, IdempotencyError
+from web_app.db.models import DetectionRow, JobRow, JobState
+
+MAX_KEY_CHARACTERS = 255
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How an upload is to be treated.
+
+    Args:
+        conditions: fingerprint of the networks and settings that would answer now; None never reuses an analysis.
+        key: the caller's Idempotency-Key.
+        again: analyse although the same was analysed before.
+        expires_at: when the analysis is deleted by itself; None keeps it.
+    """
+
+    conditions: str | None = None
+    key: str | None = None
+    again: bool = False
+    expires_at: dt.datetime | None = None
+
+    def reuse_key(self, client_id: str, sha256: str) -> str | None:
+        """What two uploads have in common that may share an analysis, 64 hexadecimal digits."""
+        if self.conditions is None or self.expires_at is not None:
+            return None
+        return _digest(client_id, sha256, self.conditions)
+
+    def idempotency_key(self) -> str | None:
+        """The caller's key as it is stored, 64 hexadecimal digits."""
+        return None if self.key is None else _digest("key", self.key)
+
+
+def conditions_of(settings: Settings, version: str | None) -> str:
+    """Fingerprint of what a score depends on beside the file: the version of the networks, and settings."""
+    values = {name: getattr(getattr(settings, section), name) for section, names in REPLAYED.items() for name in names}
+    return _digest(version or "", json.dumps(values, sort_keys=True))
+
+
+def check_key(untrusted_key: str | None) -> str | None:
+    """The header Idempotency-Key, or None without one.
+
+    Raises:
+        BadRequestError: it is empty, too long or not printable.
+    """
+    if untrusted_key is None:
+        return None
+    if not 0 < len(untrusted_key) <= MAX_KEY_CHARACTERS or not untrusted_key.isprintable():
+        raise BadRequestError(f"Idempotency-Key must hold 1 to {MAX_KEY_CHARACTERS} printable characters.")
+    return untrusted_key
+
+
+def find_earlier(session: Session, client_id: str, sha256: str, wish: Wish) -> DetectionRow | None:
+    """The analysis that answers this upload already.
+
+    Raises:
+        IdempotencyError: the key belongs to an upload of another file.
+    """
+    own = sa.select(DetectionRow).join(DetectionRow.job).where(DetectionRow.client_id == client_id)
+    stored_key = wish.idempotency_key()
+    if stored_key is not None:
+        earlier = session.scalar(own.where(DetectionRow.idempotency_key == stored_key))
+        if earlier is not None and earlier.media.sha256 != sha256:
+            raise IdempotencyError("The key came with another file before.", id=earlier.job.public_id)
+        if earlier is not None:
+            return earlier
+    reuse_key = wish.reuse_key(client_id, sha256)
+    if wish.again or reuse_key is None:
+        return None
+    alive = JobRow.state.in_((JobState.QUEUED, JobState.RUNNING, JobState.DONE))
+    return session.scalar(own.where(DetectionRow.reuse_key == reuse_key, alive).order_by(JobRow.id.desc()).limit(1))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,149 @@
+"""The worker process: `python -m web_app.worker` loads the networks once and then runs jobs.
+
+Only this process of the server imports the networks. It ends on SIGTERM, SIGINT, or with the server that started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from utils.config import Settings, load_settings
+from utils.errors import ConfigError, TelltaleError, WeightsError
+from utils.log import configure_logging, get_logger
+from utils.media.sandbox import sandbox_level
+from utils.types import Report
+from web_app.db.migrations import migrate
+from web_app.db.models import Database
+from web_app.feedback.core import learning_duties, recover_versions
+from web_app.feedback.model_handle import ServedVersion
+from web_app.feedback.tasks import LearningDuties
+from web_app.integrations.webhooks import sending
+from web_app.jobs.explain import closeup_handler, keep_thumbnail
+from web_app.jobs.queue import EXPLAIN, TRAIN
+from web_app.jobs.retry import EXIT_RECYCLED
+from web_app.jobs.runner import Duties, Progress, run_worker
+from web_app.paths import PRIVATE, InstancePaths
+
+EXIT_UNABLE = 1
+EXIT_CONFIG = 2
+EXIT_WEIGHTS = 3
+ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing
+
+log = get_logger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run jobs until told to stop.
+
+    Returns:
+        0; 1 if the decoder cannot run, 2 for a wrong configuration, 3 for unusable weights, 75 when a fresh worker
+        shall take over.
+    """
+    parser = argparse.ArgumentParser(prog="web_app.worker", description="Telltale's worker.")
+    parser.add_argument("--config", type=Path, help="configuration file; config.ini by default")
+    parser.add_argument("--worker-id", help="name in the database; made up by default")
+    parser.add_argument("--supervised", action="store_true", help="end when standard input, the parent's pipe, ends")
+    given = parser.parse_args(arguments)
+    try:
+        settings = load_settings(given.config, complete=True)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    os.umask(PRIVATE)
+    configure_logging(settings.server.log_level, settings.server.log_format)
+    stop = stop_on_signals()
+    if given.supervised:
+        end_with_parent(stop)
+
+    from utils.detection.batch import Work, analyse_together  # seconds and hundreds of MB: only here
+    from utils.detection.engines import prepare_version
+    from utils.detection.pipeline import analyse, load_analyser
+
+    InstancePaths.of(settings).create()
+    database = Database.of(settings)
+    migrate(database)
+    database.close()
+    try:
+        recover_versions(settings)
+        with ThreadPoolExecutor(1) as beside:
+            probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
+            served = ServedVersion(settings, load_analyser, prepare_version)
+            learning = learning_duties(settings, served)
+            protections = probing.result()
+    except TelltaleError as error:
+        log.error("%s", error)
+        codes = {WeightsError: EXIT_WEIGHTS, ConfigError: EXIT_CONFIG}
+        return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_UNABLE)
+
+    def run(path: Path, progress: Progress) -> Report:
+        return analyse(path, served.analyser, progress=progress, on_media=lambda media: keep_thumbnail(path, media))
+
+    def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
+        return analyse_together(
+            [Work(path, progress, partial(keep_thumbnail, path)) for path, progress in works], served.analyser
+        )
+
+    duties = replace(worker_duties(settings, served, learning, protections), together=run_together)
+    learning.begin()
+    with sending(settings):
+        recycled = run_worker(settings, run, stop, worker_id=given.worker_id, duties=duties)
+    learning.close()
+    return EXIT_RECYCLED if recycled else 0
+
+
+def worker_duties(
+    settings: Settings, served: ServedVersion, learning: LearningDuties, protections: Sequence[str]
+) -> Duties:
+    """All that the real worker does beside analyses."""
+    return Duties(
+        handlers={TRAIN: learning.run_training},
+        in_turn={EXPLAIN: closeup_handler(settings, lambda: served.analyser)},
+        before_job=served.refresh,
+        when_idle=learning.when_idle,
+        facts=lambda: {**served.facts(), "sandbox": list(protections)},
+    )
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def end_with_parent(stop: threading.Event) -> None:
+    """Watch standard input, a pipe that the supervisor holds open: its end is the supervisor's end."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            continue
+        stop.set()
+        timer = threading.Timer(ORPHAN_GRACE_S, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def end_process(code: int) -> NoReturn:
+    """End at once: everything is stored and closed, and tearing the networks down would take seconds more."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    end_process(main())
