@@ -55,7 +55,7 @@ def misbehave() -> Iterator[Misbehave]:
         program = (
             "import os, signal, sys, time\nsys.path.insert(0, sys.argv[1])\nfrom utils.media import child\n"
             f"def main(request):\n    {lines}\n    os._exit(0)\n"
-            "child.main = main\nfrom utils.media import forking\nforking.main(sys.argv[2])"
+            "child.main = main\nfrom utils.media import fork_main\nfork_main.main(sys.argv[2])"
         )
         head = [sys.executable, "-I", "-c", program, str(sandbox.ROOT)]
         made.append(PreparedDecoders(sandbox.clean_environment(), lambda kind: [*head, kind.value]))
