@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness compare leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench test-postgres early-check parity
+.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench test-postgres early-check parity
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -91,9 +91,6 @@ scorecard: venv ## Figures and plots from the score file of the version in use (
 
 robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and H.264: make robustness DATA=data (ARGS="--per-class 60")
 	@$(PY) -m benchmarks.robustness --data "$(DATA)" $(ARGS)
-
-compare: venv ## The gate beside single experts, their mean and (with DATA=data) a MesoNet-4, into docs/accuracy.md
-	@$(PY) -m utils.training.compare $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--per-class 300")
 	@$(PY) -m benchmarks.leak_audit --data "$(DATA)" --notes docs/leak_audit_notes.md $(ARGS)

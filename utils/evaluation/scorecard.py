@@ -191,6 +191,8 @@ def _figures(rows: Sequence[Mapping[str, str]], calibration: Calibration | None,
         if known.any() and 0 < labels[known].mean() < 1:
             names = [g for g, k in zip(groups, known, strict=True) if k]
             out["experts"][name] = rounded(bootstrap(auc, labels[known], raw[known, e], names, rounds=rounds))
+    if "auc" in out:
+        out["plain_mean"] = rounded(bootstrap(auc, labels, np.nanmean(raw, axis=1), groups, rounds=rounds))
     return out
 
 
@@ -245,12 +247,14 @@ def scorecard_markdown(
         cells.append(f"{f['coverage']:.0%}" if "coverage" in f else "—")
         cells.append(cell(f.get("false_alarms_decided"), percent=True))
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "AUC of the single experts:", "", "| set | " + " | ".join(_titles()) + " | ensemble |"]
-    lines.append("|---" * (len(EXPERT_NAMES) + 2) + "|")
+    lines += ["", "AUC of the single experts, of the plain mean of their logits, and of the ensemble:", ""]
+    lines += ["| set | " + " | ".join(_titles()) + " | plain mean | ensemble |"]
+    lines.append("|---" * (len(EXPERT_NAMES) + 3) + "|")
     for name, f in figures.items():
         if "auc" in f:
             cells = [cell(f["experts"].get(e)) for e in EXPERT_NAMES]
-            lines.append(f"| {name} | " + " | ".join(cells) + f" | {cell(f['auc'])} |")
+            cells += [cell(f.get("plain_mean")), cell(f["auc"])]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", *(further or [])]
     for title, address in (pictures or {}).items():
         lines += ["", f"![{title}]({address})"]

@@ -137,11 +137,6 @@ def fit_gate(table: ScoreTable, *, as_come: Mask | None = None, seed: int = 0) -
     )
 
 
-def fit_mean(table: ScoreTable) -> Gate:
-    """A gate that is the plain mean of the calibrated experts, with the temperature of the mixture fitted."""
-    return _fit_once(table, float("inf"), np.ones(len(table), bool))
-
-
 def gate_logits(gate: Gate, table: ScoreTable) -> Array:
     """(N,) calibrated logits of the ensemble."""
     with torch.inference_mode():

@@ -23,6 +23,7 @@ from utils.evaluation.scorecard import (
     write_scores,
 )
 from utils.evaluation.scores import ScoreTable, join_tables
+from utils.metrics import auc
 from utils.weights import publish_version, set_current
 
 CALIBRATION = Calibration((ReliabilityBin(0.0, 1.0, 100, 50),), 0.3, 0.7, {"ece_before": 0.2})
@@ -86,6 +87,11 @@ def test_figures_of_each_set_and_of_all_pictures(scores):
     assert (figures["pictures"]["real"], figures["pictures"]["fake"]) == (70, 40)
     assert set(figures["mixed"]["experts"]) == {"cnn", "resnext", "vit"}
     assert set(figures["clips"]["experts"]) == set(EXPERT_NAMES)
+    rows = [r for r in read_scores(scores) if r["source"] == "mixed"]
+    logits = np.array([[float(r[f"logit_{n}"]) for n in ("cnn", "resnext", "vit")] for r in rows])
+    mean = auc(np.array([r["label"] == "fake" for r in rows], float), logits.mean(1))
+    assert figures["mixed"]["plain_mean"][0] == pytest.approx(mean, abs=1e-4)
+    assert "plain_mean" not in figures["reals"]
     value, low, high = figures["mixed"]["auc"]
     assert 0.9 < value <= 1
     assert low <= value <= high
