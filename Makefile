@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench test-postgres early-check parity
+.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench test-postgres parity
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -110,9 +110,6 @@ openapi: venv ## Write docs/openapi.json and docs/report.schema.json; refuses to
 
 api-fuzz: setup-dev ## schemathesis over the API: 200 examples per operation (EXAMPLES=n for another number)
 	@TELLTALE_FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(PY) -m pytest tests/web_app/api/test_fuzz.py $(ARGS)
-
-early-check: need-data venv ## Whether the early answer changes a verdict on these files, and what it saves
-	@$(PY) -m utils.detection.early_check "$(DATA)" $(ARGS)
 
 parity: need-data venv ## The served engine against torch in fp32 on labelled files: probabilities and AUC
 	@$(PY) -m benchmarks.parity --data "$(DATA)" $(ARGS)

@@ -70,7 +70,6 @@ class DeepfakeDetector:
         threshold: calibrated probability of fake, 0.05..0.95, from which a verdict leans to fake; None follows the
             configuration.
         config: an ini file like `config.ini`, or settings that were read before; None reads the repository's own.
-        early_answer: skip experts that cannot change a verdict any more; None follows the configuration.
 
     Raises:
         ConfigError: the configuration or one of the arguments is not valid.
@@ -83,13 +82,10 @@ class DeepfakeDetector:
         experts: Sequence[str] | None = None,
         threshold: float | None = None,
         config: Path | str | Settings | None = None,
-        early_answer: bool | None = None,
     ) -> None:
         from utils.detection.pipeline import load_analyser
 
-        self.settings = read_settings(
-            config, device=device, experts=experts, threshold=threshold, early_answer=early_answer
-        )
+        self.settings = read_settings(config, device=device, experts=experts, threshold=threshold)
         chosen = None if experts is None else tuple(experts)
         self.analyser = load_analyser(self.settings, device=device, experts=chosen)
 
@@ -158,7 +154,6 @@ def read_settings(
     device: str | None = None,
     experts: Sequence[str] | None = None,
     threshold: float | None = None,
-    early_answer: bool | None = None,
 ) -> Settings:
     """The settings with what the caller chose, which goes before the environment and the file.
 
@@ -170,7 +165,6 @@ def read_settings(
         raise ConfigError(f"The experts are {', '.join(EXPERTS)}, not {', '.join(unknown) or 'none'}.")
     given: dict[str, float | str | None] = {"device": device, "threshold": threshold}
     given["experts"] = None if experts is None else ",".join(experts)
-    given["early_answer"] = None if early_answer is None else ("on" if early_answer else "off")
     overrides = {f"TELLTALE_DETECTION__{k.upper()}": str(v) for k, v in given.items() if v is not None}
     if isinstance(config, Settings):
         checked = load_settings(environ=overrides).detection
@@ -196,9 +190,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threshold", type=_threshold, metavar="P", help="no verdict is fake below, none real above")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), help="where the networks run")
     parser.add_argument("--experts", type=_experts, metavar="A,B", help=f"only these of {', '.join(EXPERTS)}")
-    parser.add_argument(
-        "--early-answer", action=argparse.BooleanOptionalAction, help="skip networks that cannot change the verdict"
-    )
     parser.add_argument(
         "--recursive", action=argparse.BooleanOptionalAction, default=True, help="enter folders inside folders"
     )
@@ -302,9 +293,7 @@ def _analyse_all(options: argparse.Namespace, collected: Collected) -> tuple[lis
     if visible:
         print("Loading the networks ...", file=sys.stderr)
     try:
-        detector = DeepfakeDetector(
-            options.device, options.experts, options.threshold, options.config, options.early_answer
-        )
+        detector = DeepfakeDetector(options.device, options.experts, options.threshold, options.config)
         with FileBar(len(collected.files), visible) as bar:
             for result in detector.iter_predict(collected.files, bar.show):
                 bar.finish()
@@ -355,9 +344,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _realtime(options: argparse.Namespace) -> int:
     from utils.detection.realtime import format_moment, watch
 
-    detector = DeepfakeDetector(
-        options.device, options.experts, options.threshold, options.config, options.early_answer
-    )
+    detector = DeepfakeDetector(options.device, options.experts, options.threshold, options.config)
     try:
         for moment in watch(options.realtime, detector.analyser):
             line = json.dumps(dataclasses.asdict(moment)) if options.jsonl else format_moment(moment)

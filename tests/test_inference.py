@@ -417,12 +417,3 @@ def test_experts_are_those_of_the_ensemble():
     from models import EXPERT_NAMES
 
     assert tuple(EXPERT_NAMES) == inference.EXPERTS
-
-
-@pytest.mark.parametrize(("option", "wanted"), [("--early-answer", "on"), ("--no-early-answer", "off"), (None, "off")])
-def test_early_answer_is_chosen_on_the_command_line(pipeline, folder, monkeypatch, option, wanted):
-    seen = []
-    read = inference.read_settings
-    monkeypatch.setattr(inference, "read_settings", lambda *a, **k: seen.append(read(*a, **k)) or seen[-1])
-    run(*([option] if option else []), "--quiet", folder / "fake_1.jpg")
-    assert seen[0].detection.early_answer == wanted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from typing import Any, get_type_hints
 from utils.errors import ConfigError
 
 ENV_PREFIX = "TELLTALE_"
+RETIRED = frozenset({("detection", "early_answer")})
+"""Section and key of settings that the release before knew: they are ignored with a warning."""
+
+log = logging.getLogger(__name__)
 
 
 def setting(
@@ -114,10 +119,6 @@ class DetectionSettings:
     precision: str = setting(
         "auto", "Smallest numbers the openvino engine may compute with, where parity with torch holds: auto (bf16 "
         "where the processor has it, else int8), int8, bf16 or fp32, or one per expert (cnn=int8,vit=bf16).",
-    )  # fmt: skip
-    early_answer: str = setting(
-        "off", "Whether experts are skipped that cannot change the verdict any more; only with a version whose check "
-        "(`python -m utils.detection.early_check DATA`) changed none.", choices=("off", "on"),
     )  # fmt: skip
     engine_cache: str = setting("", "Where converted networks are kept; empty means engine inside instance_dir.")
     gpu_compile: str = setting(
@@ -309,6 +310,9 @@ def load_settings(
         if name.startswith(ENV_PREFIX) and "__" in name:
             section, _, key = name[len(ENV_PREFIX) :].lower().partition("__")
             given.setdefault(section, {})[key] = value
+    for section, key in sorted(RETIRED):
+        if given.get(section, {}).pop(key, None) is not None:
+            log.warning("[%s] %s is no longer a setting and is ignored; leave it out.", section, key)
     section_types = get_type_hints(Settings)
     for section in given:
         if section not in section_types:

@@ -207,7 +207,7 @@ class ExpertScore:
         probability: calibrated probability of fake by this expert alone, 0..1.
         weight: share of this expert in the gate's mixture, 0..1; the shares of the available experts sum to 1.
         missing_because: one sentence, or None.
-        skipped: not asked, because it could not have changed the verdict (setting `early_answer`).
+        skipped: always False; programs that read the JSON know the field.
     """
 
     name: str
@@ -224,7 +224,6 @@ class ExpertScore:
         _check_probability(self.weight, "weight")
         _require(self.available == (self.probability is not None), "exactly the available experts have a probability")
         _require(self.available or self.weight == 0.0, "a missing expert has weight 0")
-        _require(not (self.available and self.skipped), "a skipped expert has no probability")
 
 
 @dataclass(frozen=True)

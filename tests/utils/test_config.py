@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from utils.config import Settings, load_settings
+from utils.config import RETIRED, Settings, load_settings
 from utils.errors import ConfigError
 
 SECTIONS: dict[str, type[Any]] = get_type_hints(Settings)
@@ -96,6 +96,14 @@ def test_unknown_key_names_section_and_the_known_ones(tmp_path, section):
         read(tmp_path, f"[{section}]\nspeed = 1\n")
     assert f"[{section}] speed is unknown" in caught.value.detail
     assert all(f.name in caught.value.detail for f in dataclasses.fields(SECTIONS[section]))
+
+
+@pytest.mark.parametrize(("section", "key"), sorted(RETIRED))
+def test_a_retired_key_is_warned_about_and_ignored(tmp_path, caplog, section, key):
+    with caplog.at_level("WARNING"):
+        assert read(tmp_path, f"[{section}]\n{key} = on\n") == Settings()
+        assert read(tmp_path, "", **{f"TELLTALE_{section}__{key}".upper(): "on"}) == Settings()
+    assert caplog.text.count(f"[{section}] {key} is no longer a setting") == 2
 
 
 @pytest.mark.parametrize("section", ["servers", "DEFAULT", "Server", ""])

@@ -35,16 +35,12 @@ class TrackScores:
         weights: (E,) shares of the experts, in the order of `EXPERT_NAMES`.
         expert_logits: (E,) calibrated logits of the experts over the track, NaN where missing.
         frame_logits: (T,) calibrated logits frame by frame, image experts only.
-        skipped: names of the experts that were not asked because they could not change the verdict (`early.py`).
-        bounds: between which calibrated logits those could have moved `logit`; None where nothing was skipped.
     """
 
     logit: float
     weights: Floats
     expert_logits: Floats
     frame_logits: Floats
-    skipped: tuple[str, ...] = ()
-    bounds: tuple[float, float] | None = None
 
 
 class Engine(Protocol):

@@ -97,54 +97,7 @@ class NumericGate:
         logit = a["temperature"] * (weights * known).sum(1) + a["offset"]
         return Mixture(*(v.astype(np.float32) for v in (logit, weights, calibrated)))
 
-    def bounds(self, low: Floats, high: Floats, present: npt.NDArray[np.bool_], quality: Floats) -> tuple[Array, Array]:
-        """Between which values `mix` lies for any logits within ranges.
-
-        The bounds hold for every combination; they may be wider than what occurs, for each expert's share is bounded by
-        itself. Where `low` equals `high` throughout, both are what `mix` gives.
-
-        Args:
-            low: (B, E) the least raw logit that each expert may give; what it gave, where it has been asked.
-            high: (B, E) the greatest; both are ignored where the expert is not present.
-            present: (B, E) which experts `mix` is given, at least one in each row.
-            quality: (B, Q) as for `mix`.
-
-        Returns:
-            The least and the greatest calibrated logit of fake, (B,) float64 each.
-        """
-        a = self._arrays
-        ends = [np.where(present, self.calibrate(raw), 0).astype(np.float64) for raw in (low, high)]
-        least, most = np.minimum(*ends), np.maximum(*ends)
-        rest = np.concatenate([present, self._standard(quality)], axis=1)  # (B, E + Q)
-        count = len(EXPERT_NAMES)
-        through, fixed = a["mix.weight"][:, :count].T, rest @ a["mix.weight"][:, count:].T + a["mix.bias"]
-        up, down = np.maximum(through, 0), np.minimum(through, 0)
-        squashed = np.tanh(least / 4), np.tanh(most / 4)
-        scores = [fixed + one @ up + other @ down for one, other in (squashed, squashed[::-1])]  # (B, E) each
-        top = np.where(present, scores[1], -np.inf).max(1, keepdims=True)
-        light, heavy = (np.where(present, np.exp(score - top), 0) for score in scores)
-        mixtures = np.stack([-_largest_mean(-least, light, heavy), _largest_mean(most, light, heavy)])
-        logits = np.sort(a["temperature"] * mixtures + a["offset"], axis=0)
-        return logits[0], logits[1]
-
     def _standard(self, quality: Floats) -> Floats:
         a = self._arrays
         out: Floats = np.clip((quality - a["quality_mean"]) / a["quality_std"], -3, 3)
         return out
-
-
-def _largest_mean(values: Array, light: Array, heavy: Array) -> Array:
-    """The largest weighted mean of each row of `values` (B, E) whose weights lie between `light` and `heavy`.
-
-    It is reached where all values above some point have their heaviest weight and all below it their lightest.
-    """
-    order = np.argsort(-values, axis=1)
-    values, light, heavy = (np.take_along_axis(rows, order, axis=1) for rows in (values, light, heavy))
-    means = []
-    for first in range(1, values.shape[1] + 1):
-        weights = np.concatenate([heavy[:, :first], light[:, first:]], axis=1)
-        total = weights.sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):  # a row whose experts so far are all absent
-            means.append(np.where(total > 0, (weights * values).sum(1) / total, -np.inf))
-    out: Array = np.max(means, axis=0)
-    return out

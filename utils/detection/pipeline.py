@@ -21,11 +21,10 @@ from utils.config import Settings
 from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.choice import known_experts, read_experts
-from utils.detection.early import Band, EarlyScorer, load_early
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
 from utils.detection.precision import format_precisions
-from utils.detection.verdict import NOT_FOR_PHOTOS, SKIPPED, TOO_SHORT, decide, no_face_verdict, sigmoid
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.faces.search import Lookout, Progress
@@ -60,7 +59,6 @@ class Analyser:
     missing: Mapping[str, str]
     tiny: bool = False
     decoders: PreparedDecoders | None = None
-    early: EarlyScorer | None = None
 
 
 def load_analyser(settings: Settings, *, device: str | None = None, experts: tuple[str, ...] | None = None) -> Analyser:
@@ -98,7 +96,6 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         missing=missing,
         tiny=version.tiny,
         decoders=decoders,
-        early=load_early(settings.detection.early_answer, root, version, engine),
     )
 
 
@@ -197,9 +194,6 @@ def score(
     quality = [measured for one in seen for measured in one.quality]
     if not tracks:
         scores: Iterator[TrackScores] = iter(())
-    elif analyser.early is not None:
-        bands = [undecided_band(one.media, analyser) for one in seen for _ in one.tracks]
-        scores = iter(analyser.early.score(tracks, quality, bands, on_batch))
     else:
         scores = iter(analyser.engine.score(tracks, quality, on_batch))
     of_each = [[next(scores) for _ in one.tracks] for one in seen]
@@ -232,13 +226,6 @@ def conclude(seen: Seen, scores: Sequence[TrackScores], analyser: Analyser, expe
     )
 
 
-def undecided_band(media: Media, analyser: Analyser) -> Band:
-    """The undecided band for every person in a medium; see `Calibration.band`."""
-    is_photo = media.info.kind is MediaKind.IMAGE
-    missing = [name for name in analyser.missing if not (name == "lstm" and is_photo)]
-    return analyser.calibration.band(analyser.settings.detection.threshold, len(missing))
-
-
 def score_settings(analyser: Analyser) -> dict[str, float | str]:
     """What a score depends on, by the names in config.ini; experts, engine and precision are those that really ran."""
     detection, media = analyser.settings.detection, analyser.settings.media
@@ -250,7 +237,6 @@ def score_settings(analyser: Analyser) -> dict[str, float | str]:
         "device": detection.device,
         "engine": engine.name,
         "precision": format_precisions(engine.precisions),
-        "early_answer": "off" if analyser.early is None else "on",
         "frames": media.frames,
         "min_face_px": media.min_face_px,
     }
@@ -297,7 +283,6 @@ def report_face(
         threshold=analyser.settings.detection.threshold,
         face_px=face_px,
         min_face_px=analyser.settings.media.min_face_px,
-        bounds=score.bounds,
     )
     frames = tuple(
         FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), _scaled(s.face.box, larger))
@@ -318,7 +303,7 @@ def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tupl
     for i, name in enumerate(EXPERT_NAMES):
         card, logit = expert_card(name), float(score.expert_logits[i])
         available = not np.isnan(logit)
-        why = SKIPPED if name in score.skipped else analyser.missing.get(name, TOO_SHORT)
+        why = analyser.missing.get(name, TOO_SHORT)
         if name == "lstm" and media.info.kind is MediaKind.IMAGE:
             why = NOT_FOR_PHOTOS  # also when it is not loaded: nothing is missed
         out.append(
@@ -330,7 +315,6 @@ def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tupl
                 probability=sigmoid(logit) if available else None,
                 weight=float(np.clip(score.weights[i], 0, 1)),
                 missing_because=None if available else why,
-                skipped=name in score.skipped,
             )
         )
     return tuple(out)
@@ -370,5 +354,4 @@ __all__ = [
     "score",
     "score_settings",
     "see",
-    "undecided_band",
 ]

@@ -9,7 +9,6 @@ from utils.detection.calibration import Calibration
 from utils.types import ExpertScore, Notice, Outcome, Verdict
 
 NOT_FOR_PHOTOS = "It judges videos only: a photo has no course in time."
-SKIPPED = "It was skipped: whatever it said, the verdict would be the same (early answer)."
 TOO_SHORT = "It needs a person to be seen in at least four frames of the video."
 
 HEADLINES = {
@@ -39,7 +38,6 @@ def decide(
     threshold: float,
     face_px: float,
     min_face_px: int,
-    bounds: tuple[float, float] | None = None,
 ) -> Verdict:
     """Decide about one person.
 
@@ -50,15 +48,11 @@ def decide(
         threshold: the user's, 0..1.
         face_px: side of the face in the original frame, pixels.
         min_face_px: smaller faces are never decided.
-        bounds: between which logits the experts that were skipped could have moved the answer; None without any.
     """
     probability = sigmoid(logit)
     missing = [e for e in experts if not e.available and not _not_applicable(e)]
     real_below, fake_above = band = calibration.band(threshold, len(missing))
     interval = calibration.interval(probability)
-    if bounds is not None:
-        intervals = [interval, *(calibration.interval(sigmoid(end)) for end in bounds)]
-        interval = min(low for low, _ in intervals), max(high for _, high in intervals)
     reasons: list[Notice] = []
     if face_px < min_face_px:
         reasons.append(
@@ -79,8 +73,6 @@ def decide(
         )
     reasons += _expert_reasons(experts)
     reasons += [Notice("expert_missing", f"{e.title} is missing: {e.missing_because}") for e in missing]
-    if bounds is not None:
-        reasons.append(_answered_early([e.title for e in experts if e.missing_because == SKIPPED], bounds))
     return Verdict(outcome, HEADLINES[outcome], probability, interval, tuple(reasons))
 
 
@@ -102,18 +94,9 @@ def outcome_of(probability: float, band: tuple[float, float]) -> Outcome:
     return Outcome.REAL if probability <= real_below else Outcome.INCONCLUSIVE
 
 
-def _answered_early(titles: Sequence[str], bounds: tuple[float, float]) -> Notice:
-    low, high = map(sigmoid, bounds)
-    return Notice(
-        "answered_early",
-        f"{' and '.join(titles)} {'was' if len(titles) == 1 else 'were'} skipped: by all that was said on the data of "
-        f"the check, the probability would lie between {low:.1%} and {high:.1%}, with the same verdict.",
-    )
-
-
 def _not_applicable(expert: ExpertScore) -> bool:
-    """Whether the medium gives this expert nothing to judge, or it was not needed: no fault of the installation."""
-    return expert.missing_because in (NOT_FOR_PHOTOS, TOO_SHORT, SKIPPED)
+    """Whether the medium gives this expert nothing to judge: no fault of the installation."""
+    return expert.missing_because in (NOT_FOR_PHOTOS, TOO_SHORT)
 
 
 def _expert_reasons(experts: Sequence[ExpertScore]) -> list[Notice]:

@@ -30,7 +30,7 @@ OTHER_ARITHMETIC_TOLERANCE = 0.04
 """The same for a replay by another engine or in another precision: each may be `parity.TOLERANCE` away from torch."""
 MAX_REPORT_BYTES = 20_000_000
 REPLAYED = {
-    "detection": ("threshold", "experts", "max_faces", "device", "engine", "precision", "early_answer"),
+    "detection": ("threshold", "experts", "max_faces", "device", "engine", "precision"),
     "media": ("frames", "min_face_px"),
 }
 """Settings that are taken from the report, by section."""

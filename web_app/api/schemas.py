@@ -73,9 +73,7 @@ class ExpertModel(Schema):
     probability: Probability | None
     weight: Probability = Field(description="share in the gate's mixture")
     missing_because: str | None
-    skipped: bool = Field(
-        default=False, description="not asked, for it could not have changed the verdict (setting early_answer)"
-    )
+    skipped: bool = Field(default=False, description="always false; reports of earlier versions may hold true")
 
 
 class FrameScoreModel(Schema):

@@ -100,12 +100,6 @@ class ServedVersion:
         except (TelltaleError, OSError) as error:
             log.error("version %s could not be made ready: %s", name, error)
 
-    def _early_answer(self) -> str:
-        """`on`, `off`, or `unchecked`: wanted, but its check did not pass for this version."""
-        if self.analyser.early is not None:
-            return "on"
-        return "unchecked" if self._settings.detection.early_answer == "on" else "off"
-
     def facts(self) -> dict[str, Any]:
         """What is loaded, for `/api/ready` and the statistics; `refused` names a version it did not take, and why."""
         refused = self._refused
@@ -116,7 +110,6 @@ class ServedVersion:
             "missing": dict(self.analyser.missing),
             "engine": self.analyser.engine.name,
             "precisions": dict(self.analyser.engine.precisions),
-            "early_answer": self._early_answer(),
             "changes": self._changes,
             "refused": None if refused is None else {"version": refused[0], "reason": refused[1]},
         }

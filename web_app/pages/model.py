@@ -113,15 +113,12 @@ def read_model(settings: Settings, workers: Sequence[Mapping[str, Any]] = ()) ->
 
 
 def engine_sentence(worker: Mapping[str, Any]) -> str:
-    """Which engine a worker computes with, each network's precision, and its early answer; empty before it says so."""
+    """Which engine a worker computes with, and each network's precision; empty before it says so."""
     precisions = _mapping(worker, "precisions")
     if not precisions or "engine" not in worker:
         return ""
     named = [f"{expert_card(key).title if key in EXPERT_NAMES else key} {value}" for key, value in precisions.items()]
-    sentences = [text("model.engine", engine=worker["engine"], networks=", ".join(named))]
-    if (early := worker.get("early_answer", "off")) in ("on", "unchecked"):
-        sentences.append(text(f"model.early.{early}"))
-    return " ".join(sentences)
+    return str(text("model.engine", engine=worker["engine"], networks=", ".join(named)))
 
 
 def percent(figure: Sequence[float] | float | None) -> str:

@@ -25,7 +25,6 @@ class Loaded:
     experts: tuple[str, ...] = ("cnn",)
     missing: dict[str, str] = field(default_factory=dict)
     engine: Any = field(default_factory=lambda: SimpleNamespace(name="torch", precisions={"cnn": "fp32"}))
-    early: Any = None
 
 
 @pytest.fixture

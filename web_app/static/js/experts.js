@@ -45,7 +45,7 @@ const missing = (expert) =>
       "div",
       { class: "expert__head" },
       h("span", { class: "expert__name", text: expert.title }),
-      h("span", { class: "expert__value", text: expert.skipped ? T.expert.skipped : T.expert.missing }),
+      h("span", { class: "expert__value", text: T.expert.missing }),
     ),
     h("div", { class: "expert__bar", "aria-hidden": "true" }),
     h("p", { class: "expert__foot", text: expert.missing_because }),
