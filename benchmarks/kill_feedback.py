@@ -27,7 +27,8 @@ import sqlalchemy as sa
 from utils.feedback import feedback_log
 from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, read_feedback_log
 from web_app.db.migrations import migrate
-from web_app.db.models import Database, FeedbackRow, ReviewedMediumRow
+from web_app.db.models import FeedbackRow, ReviewedMediumRow
+from web_app.db.session import Database
 from web_app.feedback import votes
 from web_app.paths import InstancePaths
 
@@ -100,7 +101,7 @@ def act(action: str, number: int, moment: int, folder: Path) -> None:
 
 
 def open_database(folder: Path) -> Database:
-    return Database(f"sqlite:///{folder / 'telltale.sqlite3'}")
+    return Database.at(folder / "telltale.sqlite3")
 
 
 def killed(step: str, work: Callable[[], None]) -> bool:

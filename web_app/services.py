@@ -11,7 +11,7 @@ from flask import current_app
 from utils.config import Settings
 from web_app.auth.secret import load_secret
 from web_app.db.migrations import migrate
-from web_app.db.models import Database
+from web_app.db.session import Database
 from web_app.integrations.http_client import Rules
 from web_app.jobs.queue import JobQueue
 from web_app.observability.health import WeightsCheck

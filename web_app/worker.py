@@ -23,8 +23,7 @@ from utils.errors import ConfigError, TelltaleError, WeightsError
 from utils.log import configure_logging, get_logger
 from utils.media.sandbox import sandbox_level
 from utils.types import Report
-from web_app.db.migrations import migrate
-from web_app.db.models import Database
+from web_app.db.migrations import open_database
 from web_app.feedback.core import learning_duties, recover_versions
 from web_app.feedback.model_handle import ServedVersion
 from web_app.feedback.tasks import LearningDuties
@@ -70,12 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
     from utils.detection.engines import prepare_version
     from utils.detection.pipeline import analyse, load_analyser
 
-    InstancePaths.of(settings).create()
-    database = Database.of(settings)
-    migrate(database)
-    database.close()
     try:
-        recover_versions(settings)
+        InstancePaths.of(settings).create()
+        with open_database(settings):
+            recover_versions(settings)
         with ThreadPoolExecutor(1) as beside:
             probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
             served = ServedVersion(settings, load_analyser, prepare_version)

@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import accept_weights, make_settings, running_worker
 from utils.config import Settings
 from web_app.app import create_app
+from web_app.db.migrations import migrate
+from web_app.db.session import Database
+from web_app.paths import InstancePaths
 from web_app.services import EXTENSION, Services
 
 
 @pytest.fixture
-def make_app(tmp_path: Path) -> Iterator[Callable[..., Flask]]:
+def durable() -> None:
+    """For tests of what a commit brings to the disk; in the others none is waited for."""
+
+
+@pytest.fixture(autouse=True)
+def _impatient_disk(request: pytest.FixtureRequest) -> Iterator[None]:
+    def do_not_wait(connection: Any, *_: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    if "durable" in request.fixturenames:
+        yield
+        return
+    sa.event.listen(sa.Pool, "checkout", do_not_wait)
+    yield
+    sa.event.remove(sa.Pool, "checkout", do_not_wait)
+
+
+@pytest.fixture(scope="session")
+def template_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database without rows."""
+    path = tmp_path_factory.mktemp("template") / "telltale.sqlite3"
+    database = Database.at(path)
+    migrate(database)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def make_app(tmp_path: Path, template_database: Path) -> Iterator[Callable[..., Flask]]:
     """A function that builds applications over settings; their connections are given back after the test."""
     apps: list[Flask] = []
 
     def build(settings: Settings | None = None) -> Flask:
-        apps.append(create_app(settings or make_settings(tmp_path), verify=accept_weights))
+        settings = settings or make_settings(tmp_path)
+        paths = InstancePaths.of(settings)
+        if not settings.storage.database_url and not paths.database.exists():
+            paths.create()
+            shutil.copy(template_database, paths.database)
+        apps.append(create_app(settings, verify=accept_weights))
         return apps[-1]
 
     yield build

@@ -25,8 +25,9 @@ import sqlalchemy as sa
 
 from utils.config import load_settings
 from utils.errors import ConfigError, InvalidFieldError, NotFoundError, TelltaleError
-from web_app.db.migrations import migrate
-from web_app.db.models import ApiKeyRow, Database, utc_now
+from web_app.db.migrations import open_database
+from web_app.db.models import ApiKeyRow, utc_now
+from web_app.db.session import Database
 from web_app.paths import InstancePaths
 
 SCOPES = ("analyse", "feedback", "moderate", "admin")
@@ -144,12 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings(given.config)
         InstancePaths.of(settings).create()
-        database = Database.of(settings)
-        try:
-            migrate(database)
+        with open_database(settings) as database:
             _run(database, given)
-        finally:
-            database.close()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

@@ -13,7 +13,8 @@ import secrets
 import sqlalchemy as sa
 
 from web_app.auth.keys import ApiKey, find_public
-from web_app.db.models import Database, SessionRow, utc_now
+from web_app.db.models import SessionRow, utc_now
+from web_app.db.session import Database
 
 SESSION_AGE_S = 12 * 3600
 TOKEN_BYTES = 32

@@ -1,28 +1,17 @@
-"""The tables, and the way to them: media, jobs, detections, workers, feedback and API keys.
+"""The tables: media, jobs, detections, workers, feedback and API keys.
 
-The job row is the truth about an analysis; what may happen to it stands in `web_app/jobs/queue.py`. SQLite (write-ahead
-log) is the default, any SQLAlchemy address works. The tables are made by the migrations in `migrations`; a test
-holds them against these models.
+The job row is the truth about an analysis; what may happen to it stands in `web_app/jobs/queue.py`. The tables are made
+by the migrations in `migrations`; a test holds them against these models.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
-
-from utils.config import Settings
-from utils.errors import ConfigError
-from web_app.paths import InstancePaths
-
-BUSY_TIMEOUT_S = 15.0  # longer than any transaction of ours, so that a backup or a slow disk is waited for
-POOL_SIZE = 16  # sessions are short; more connections only wait for SQLite's single writer
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class JobState(enum.StrEnum):
@@ -292,84 +281,3 @@ class DeliveryRow(Base):
     status: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(sa.String(300))
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
-
-
-class Database:
-    """An engine and its two kinds of session; `close` gives the connections back.
-
-    Args:
-        url: SQLAlchemy address.
-
-    Raises:
-        ConfigError: it is no address, or of a database whose driver is not there.
-    """
-
-    def __init__(self, url: str) -> None:
-        try:
-            self._connect(url)
-        except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # its text may hold the password
-            raise ConfigError(
-                "[storage] database_url must be an address such as sqlite:////path/to/file or "
-                f"postgresql+psycopg://user:word@host/name, with its driver installed ({type(error).__name__})."
-            ) from None
-
-    def _connect(self, url: str) -> None:
-        self.url = sa.make_url(url)
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {
-            "pool_size": POOL_SIZE,
-            "max_overflow": POOL_SIZE,
-            "pool_pre_ping": not self.is_sqlite,
-        }
-        if self.is_sqlite:
-            options["connect_args"] = {"timeout": BUSY_TIMEOUT_S}
-        self.engine = sa.create_engine(self.url, **options)
-        if self.is_sqlite:
-            _prepare_sqlite(self.engine)
-        self._writing = self.engine.execution_options(telltale_writes=True)
-
-    @classmethod
-    def of(cls, settings: Settings) -> Database:
-        """The database of `[storage] database_url`, or SQLite in the instance folder."""
-        return cls(settings.storage.database_url or f"sqlite:///{InstancePaths.of(settings).database}")
-
-    @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A session that only reads; its rows stay usable afterwards."""
-        with Session(self.engine, expire_on_commit=False) as session:
-            yield session
-
-    @contextmanager
-    def write(self) -> Iterator[Session]:
-        """A session in one transaction that holds the write lock from its start; commits, or rolls back on an error."""
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
-            yield session
-
-    def close(self) -> None:
-        self.engine.dispose()
-
-
-def _prepare_sqlite(engine: sa.Engine) -> None:
-    """Turn on what SQLite leaves off, and begin transactions ourselves.
-
-    A writing transaction starts with BEGIN IMMEDIATE: a reader that turns writer later would be refused at once
-    instead of waiting for its turn.
-    """
-
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver must not begin by itself; on_begin does
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}",
-            "journal_mode = WAL",
-            "synchronous = FULL",  # an accepted upload survives a power cut
-            "foreign_keys = ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("telltale_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -21,7 +21,8 @@ from sqlalchemy.orm import Session
 from utils.errors import TelltaleError
 from utils.log import get_logger
 from utils.weights import fsync_folder
-from web_app.db.models import Database, FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.db.session import Database
 from web_app.paths import InstancePaths
 from web_app.storage.files import MediaStore
 

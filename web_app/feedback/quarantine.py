@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from utils.feedback.quarantine import QuarantineRules, Status, Vote, judge_votes
 from web_app.auth.keys import KEY_OWNER
-from web_app.db.models import Database, FeedbackRow, ReviewedMediumRow
+from web_app.db.models import FeedbackRow, ReviewedMediumRow
+from web_app.db.session import Database
 from web_app.feedback.votes import NOT_LOOKED_AT
 
 LABEL_NUMBERS = {"real": 0, "fake": 1}

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from utils.config import load_settings
 from utils.errors import ConfigError
-from web_app.db.migrations import migrate
-from web_app.db.models import Database
+from web_app.db.migrations import open_database
 from web_app.feedback.votes import reconcile
 from web_app.paths import InstancePaths
 
@@ -32,20 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = load_settings(given.config)
+        paths = InstancePaths.of(settings)
+        paths.create()
+        with open_database(settings) as database:
+            done = reconcile(database, paths)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
-    paths = InstancePaths.of(settings)
-    paths.create()
-    database = Database.of(settings)
-    try:
-        migrate(database)
-        done = reconcile(database, paths)
     except OSError as error:
         print(f"{paths.feedback_log} cannot be read: {error}", file=sys.stderr)
         return EXIT_UNREADABLE
-    finally:
-        database.close()
     for line in done.damaged:
         print(f"line {line.number} is skipped: {line.why}", file=sys.stderr)
     print(

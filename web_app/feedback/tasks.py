@@ -15,7 +15,7 @@ from utils.errors import TelltaleError
 from utils.feedback.quarantine import rules_of
 from utils.log import get_logger
 from utils.weights import weights_root
-from web_app.db.models import Database
+from web_app.db.session import Database
 from web_app.feedback.features import Examiner, Prepare
 from web_app.feedback.quarantine import Judge
 from web_app.feedback.training import Train, Trainings

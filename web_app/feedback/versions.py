@@ -13,7 +13,8 @@ from utils.errors import ConflictError, NotFoundError, WeightsMissingError
 from utils.feedback.history import read_history
 from utils.feedback.versions import rollback
 from utils.weights import CARD_FILE, CHECKSUMS, weights_root
-from web_app.db.models import Database, WorkerRow, utc_now
+from web_app.db.models import WorkerRow, utc_now
+from web_app.db.session import Database
 from web_app.jobs.runner import beat_s
 from web_app.observability.health import MISSED_BEATS, current_version
 from web_app.paths import InstancePaths

@@ -21,7 +21,8 @@ from utils.feedback.feedback_log import (
     read_feedback_log,
 )
 from utils.feedback.quarantine import Status
-from web_app.db.models import Database, DetectionRow, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
+from web_app.db.models import DetectionRow, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
+from web_app.db.session import Database
 from web_app.paths import InstancePaths
 
 NOT_LOOKED_AT = "It waits for its first check. Nothing is learned from it until then."

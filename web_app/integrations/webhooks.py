@@ -26,7 +26,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from utils.config import Settings
 from utils.errors import AddressRefusedError, FetchError
 from utils.log import get_logger
-from web_app.db.models import Database, DeliveryRow, DetectionRow, JobRow, JobState, WebhookRow, utc_now
+from web_app.db.models import DeliveryRow, DetectionRow, JobRow, JobState, WebhookRow, utc_now
+from web_app.db.session import Database
 from web_app.integrations.http_client import Rules, open_url
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a secret, is none

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from utils.config import Settings
 from utils.log import get_logger
 from utils.types import Media
-from web_app.db.models import Database
+from web_app.db.session import Database
 from web_app.jobs.queue import Claim
 from web_app.paths import InstancePaths
 from web_app.storage.explanations import find_subject

@@ -8,7 +8,8 @@ import time
 import sqlalchemy as sa
 
 from utils.log import get_logger
-from web_app.db.models import Database, DetectionRow, JobRow, JobState, WorkerRow, utc_now
+from web_app.db.models import DetectionRow, JobRow, JobState, WorkerRow, utc_now
+from web_app.db.session import Database
 from web_app.storage.detections import delete_detection
 from web_app.storage.files import MediaStore
 from web_app.storage.forgetting import forget_old_batches

@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import MediaKind, Report
-from web_app.db.models import Database, DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.session import Database
 
 ANALYSE = "analyse"
 TRAIN = "train"

@@ -24,7 +24,8 @@ from utils.config import Settings
 from utils.errors import JobCancelledError, TelltaleError
 from utils.log import get_logger
 from utils.types import Report
-from web_app.db.models import Database, WorkerRow, utc_now
+from web_app.db.models import WorkerRow, utc_now
+from web_app.db.session import Database
 from web_app.jobs.maintenance import Housekeeper
 from web_app.jobs.queue import ANALYSE, TRAIN, Claim, JobQueue
 from web_app.jobs.retry import EXIT_STUCK, MemoryLimit, database_reason, patience

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from web_app.db.models import Database, DetectionRow, JobRow, JobState
+from web_app.db.models import DetectionRow, JobRow, JobState
+from web_app.db.session import Database
 
 _ASKED = sa.bindparam("public_id", type_=sa.String)
 

@@ -10,7 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm.attributes import flag_modified
 
 from utils.log import get_logger
-from web_app.db.models import Database, WorkerRow
+from web_app.db.models import WorkerRow
+from web_app.db.session import Database
 
 LOOK_S = 2.0
 

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from utils.config import Settings
 from utils.errors import WeightsError
 from utils.weights import current_name, verify_current, weights_root
-from web_app.db.models import Database, WorkerRow, utc_now
+from web_app.db.models import WorkerRow, utc_now
+from web_app.db.session import Database
 from web_app.jobs.queue import JobQueue
 from web_app.jobs.runner import beat_s
 from web_app.paths import InstancePaths

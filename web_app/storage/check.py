@@ -11,8 +11,8 @@ from pathlib import Path
 
 from utils.config import load_settings
 from utils.errors import ConfigError
-from web_app.db.migrations import migrate
-from web_app.db.models import Database
+from web_app.db.migrations import open_database
+from web_app.db.session import Database
 from web_app.paths import InstancePaths
 from web_app.storage.consistency import find_faults, repair
 from web_app.storage.files import MediaStore
@@ -34,18 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = load_settings(given.config)
+        paths = InstancePaths.of(settings)
+        paths.create()
+        store = MediaStore(paths.uploads, settings.media.max_file_mb * 1_000_000)
+        with open_database(settings) as database:
+            return _check(database, store, wants_repair=given.repair, contents=not given.quick)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
-    paths = InstancePaths.of(settings)
-    paths.create()
-    store = MediaStore(paths.uploads, settings.media.max_file_mb * 1_000_000)
-    database = Database.of(settings)
-    try:
-        migrate(database)
-        return _check(database, store, wants_repair=given.repair, contents=not given.quick)
-    finally:
-        database.close()
 
 
 def _check(database: Database, store: MediaStore, *, wants_repair: bool, contents: bool) -> int:

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from utils.errors import MediaUnreadableError
 from utils.log import get_logger
-from web_app.db.models import Database, DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.session import Database
 from web_app.storage.files import MediaStore
 
 YOUNG_S = 600.0  # a file this young may be an upload whose row is being written

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from utils.errors import UnavailableError
 from utils.types import Notice
-from web_app.db.models import Database, DetectionRow, JobRow, MediaRow
+from web_app.db.models import DetectionRow, JobRow, MediaRow
+from web_app.db.session import Database
 from web_app.feedback.votes import forget_analysis
 from web_app.jobs.queue import JobQueue
 from web_app.paths import InstancePaths

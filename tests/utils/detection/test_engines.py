@@ -21,7 +21,7 @@ PUT_TOGETHER = """
 import sys
 from types import SimpleNamespace
 from utils.config import Settings, StorageSettings
-from web_app.db.models import Database
+from web_app.db.session import Database
 from web_app.worker import worker_duties
 from web_app.feedback.core import learning_duties
 from web_app.db.migrations import migrate

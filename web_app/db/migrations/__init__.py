@@ -1,52 +1,132 @@
-"""The database's history; `migrate` brings any older state, or an empty database, to the present one at start."""
+"""The database's history; `migrate` brings an empty or earlier database to the present state at start."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
+from utils.config import Settings
 from utils.errors import ConfigError
-from web_app.db.models import Database
+from web_app.db.models import Base
+from web_app.db.session import Database
 
+BASELINE = HEAD = "r0006"
+OURS = re.compile(r"r\d{4}")
+BEFORE_BASELINE = "9952103"  # the last commit that brings an earlier state to the baseline
+VERSION_TABLE = "alembic_version"
 LOCK_KEY = 7_355_608  # of PostgreSQL's advisory lock; any number nobody else uses in this database
+DAMAGED = (
+    "Put a backup in its place, or move it aside with its -wal and -shm files: a new one is made, "
+    "and `make feedback-rebuild` brings the feedback back."
+)
+CHOOSE_ANOTHER = "Name a new one in [storage] database_url, or another [storage] instance_dir."
 
 
-def alembic_config() -> Config:
-    """Alembic's settings without an ini file: the scripts lie beside this module."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    return config
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The migrated database of a command, closed at the block's end.
+
+    Raises:
+        ConfigError: see `migrate`; also when damage shows only in the block.
+    """
+    database = Database.of(settings)
+    try:
+        with _told(database):
+            migrate(database)
+            yield database
+    finally:
+        database.close()
 
 
 def migrate(database: Database) -> None:
     """Apply the missing migrations; processes that start together take turns.
 
     Raises:
-        ConfigError: the database cannot be opened or changed.
+        ConfigError: the database cannot be opened or changed, is damaged, too old, of a later version, or not ours.
     """
-    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # it reports every start
-    try:
-        _migrate(database)
-    except (OSError, sa.exc.OperationalError) as error:
-        why = getattr(error, "strerror", None) or type(error).__name__
-        raise ConfigError(f"[storage] database_url: the database cannot be opened or changed ({why}).") from error
-
-
-def _migrate(database: Database) -> None:
-    with _one_at_a_time(database), database.engine.connect() as connection:
+    with _told(database), _one_at_a_time(database), database.engine.connect() as connection:
         if database.url.get_backend_name() == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-        config = alembic_config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if not _is_current(connection, _name(database)):
+            _upgrade(connection)
         connection.commit()
+
+
+def _is_current(connection: sa.Connection, name: str) -> bool:
+    """Whether nothing needs to be done; False for an empty or earlier database that can be brought up.
+
+    Raises:
+        ConfigError: see `migrate`.
+    """
+    if connection.dialect.name == "sqlite" and connection.scalar(sa.text("PRAGMA quick_check(1)")) != "ok":
+        raise _refusal(f"{name} is damaged.", DAMAGED)
+    inspector = sa.inspect(connection)
+    tables = set(inspector.get_table_names())
+    revision = None
+    if VERSION_TABLE in tables:
+        revision = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a constant
+    if revision is None and not tables - {VERSION_TABLE}:
+        return False
+    if revision is None or not OURS.fullmatch(revision):
+        raise _refusal(f"{name} holds tables of something else.", CHOOSE_ANOTHER)
+    if revision < BASELINE:
+        raise _refusal(
+            f"{name} is of an early state ({revision}).",
+            f"Start Telltale of commit {BEFORE_BASELINE} with it once, then this one again.",
+        )
+    if revision > HEAD:
+        raise _refusal(
+            f"{name} is of a later version ({revision}).",
+            f"Start the version that wrote it. {CHOOSE_ANOTHER}",
+        )
+    if revision == HEAD:
+        columns = {(table, each["name"]) for (_, table), of in inspector.get_multi_columns().items() for each in of}
+        for table in Base.metadata.sorted_tables:
+            if not {(table.name, column.name) for column in table.columns} <= columns:
+                raise _refusal(f"{name} is damaged: the table {table.name} is not as it was made.", DAMAGED)
+    return bool(revision == HEAD)
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    from alembic import command  # seldom needed
+    from alembic.config import Config
+
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+@contextmanager
+def _told(database: Database) -> Iterator[None]:
+    """Say in a sentence why a database cannot be used."""
+    try:
+        yield
+    except sa.exc.DatabaseError as error:
+        if type(error) is sa.exc.DatabaseError:  # what sqlite3 raises for a file that it cannot make out
+            raise _refusal(f"{_name(database)} is damaged, or no SQLite database ({error.orig}).", DAMAGED) from error
+        raise _unusable(type(error).__name__) from error
+
+
+def _unusable(why: str) -> ConfigError:
+    return ConfigError(f"[storage] database_url: the database cannot be opened or changed ({why}).")
+
+
+def _name(database: Database) -> str:
+    return f"The database {database.url.database if database.is_sqlite else database.url}"
+
+
+def _refusal(detail: str, remedy: str) -> ConfigError:
+    error = ConfigError(detail)
+    error.remedy = remedy
+    return error
 
 
 @contextmanager
@@ -56,6 +136,10 @@ def _one_at_a_time(database: Database) -> Iterator[None]:
     if not database.is_sqlite or not path:
         yield
         return
-    with Path(f"{path}.lock").open("w") as lock:
+    try:
+        lock = Path(f"{path}.lock").open("w")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise _unusable(error.strerror or type(error).__name__) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
