@@ -16,7 +16,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from benchmarks.poisoning import Arena
 from utils.config import load_settings
 from utils.errors import TelltaleError
 from utils.feedback.feature_set import CachedItem
+from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.retrain import LearnItem, train_version
-from utils.feedback.settings import LearnSettings
 from utils.feedback.versions import recover, rollback
 from utils.weights import current_name, list_versions, verify_version, weights_root
 
@@ -85,7 +84,7 @@ def work(arena: Arena, items: list[LearnItem]) -> None:
     recover(arena.root, arena.history)
     if current_name(arena.root) != arena.base.name:
         rollback(arena.root, arena.history, arena.base.name)
-    train_version(items, arena.root, arena.history, arena.settings)
+    train_version(items, arena.root, arena.history, recipe=arena.recipe)
 
 
 def run_child(task: Callable[[], None], kill_at: int) -> tuple[bool, int]:
@@ -176,7 +175,7 @@ def run_crashes(
     found: list[str] = []
     kills = 0
     with tempfile.TemporaryDirectory() as folder:
-        arena = Arena(root, name, Path(folder) / "arena", replace(LearnSettings(), steps=STEPS))
+        arena = Arena(root, name, Path(folder) / "arena", Recipe(steps=STEPS))
         items = easy_items(arena)
         whole = max(run_child(lambda: work(arena, items), 0)[1] for _ in range(2))
         tell(f"one round has {whole} file operations")

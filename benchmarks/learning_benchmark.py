@@ -32,9 +32,9 @@ from utils.errors import TelltaleError, TrainingDataError
 from utils.evaluation.plots import plot_learning
 from utils.feedback.acceptance import Compared, judge_candidate
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
+from utils.feedback.fine_tune import Recipe as Tuning
 from utils.feedback.fine_tune import tune
 from utils.feedback.golden import figures
-from utils.feedback.settings import LearnSettings
 from utils.feedback.trainable import VIT_COLUMN, LearnedParts, probabilities, tensors_of
 from utils.training.crop_set import Pack
 from utils.training.experts import train_vit_head
@@ -163,13 +163,13 @@ def train_base(split: Split, folder: Path, tell: Tell) -> Callable[[], LearnedPa
     return fresh
 
 
-def simulate(split: Split, fresh: Callable[[], LearnedParts], settings: LearnSettings, tell: Tell) -> list[Point]:
+def simulate(split: Split, fresh: Callable[[], LearnedParts], recipe: Tuning, tell: Tell) -> list[Point]:
     """Stream the source in rounds through our scheme and through the naive one.
 
     Args:
         split: from `split_stores`.
         fresh: makes copies of the base.
-        settings: of our trainings.
+        recipe: of our trainings.
         tell: receives a line per round.
     """
     order = np.random.default_rng(7).permutation(len(split.stream))
@@ -179,7 +179,7 @@ def simulate(split: Split, fresh: Callable[[], LearnedParts], settings: LearnSet
     for count in np.linspace(0, len(order), ROUNDS + 1).astype(int)[1:]:
         feedback = split.stream.select(order[:count])
         candidate = fresh()
-        tune(candidate, feedback, split.replay, settings)
+        tune(candidate, feedback, split.replay, recipe)
         wrong = (probabilities(served, feedback) >= 0.5) != (feedback.labels > 0.5)
         right = (probabilities(candidate, feedback) >= 0.5) == (feedback.labels > 0.5)
         golden = (figures(split.golden, probabilities(parts, split.golden)) for parts in (served, candidate))
@@ -197,7 +197,7 @@ def simulate(split: Split, fresh: Callable[[], LearnedParts], settings: LearnSet
 
 def naive_step(parts: LearnedParts, sample: FeatureSet) -> LearnedParts:
     """Learn one sample, and keep the result if its own loss fell; nothing else is looked at."""
-    learned = parts.named(("gate", "heads"))
+    learned = parts.learning()
     held = {name: tensor.detach().clone() for name, tensor in learned.items()}
     inputs, wanted = tensors_of(sample), torch.from_numpy(sample.labels)
     losses = []
@@ -243,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
         split = split_stores(chosen.features, join_packs(chosen.pack), chosen.source)
         with tempfile.TemporaryDirectory() as folder:
             fresh = train_base(split, Path(folder) / "vit", tell)
-        points = simulate(split, fresh, LearnSettings(), tell)
+        points = simulate(split, fresh, Tuning(), tell)
     except TelltaleError as error:
         print(error, file=sys.stderr)
         return 3

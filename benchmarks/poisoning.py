@@ -27,15 +27,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.poisoning_attacks import ATTACKS, Attack, Crowd
-from utils.config import load_settings
+from utils.config import LearningSettings, load_settings
 from utils.errors import NothingNewError, TelltaleError
 from utils.feedback.acceptance import GateRules
 from utils.feedback.feature_set import CachedItem
+from utils.feedback.fine_tune import Recipe
 from utils.feedback.golden import Lineage, load_lineage, score_golden
 from utils.feedback.history import read_history, verify_history
-from utils.feedback.quarantine import QuarantineRules, Vote, accepted_votes, count_statuses, judge_votes, rules_of
+from utils.feedback.quarantine import Vote, accepted_votes, count_statuses, judge_votes
 from utils.feedback.retrain import LearnItem, train_version
-from utils.feedback.settings import LearnSettings, learn_settings
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import lineage_of, rollback
 from utils.training.golden_build import write_lineage
@@ -84,15 +84,15 @@ class Arena:
         root: the folder with the versions.
         name: of the version to attack.
         folder: empty, for everything that the drill writes.
-        settings: of the trainings.
+        recipe: of the trainings; None takes that of the version.
         rules: of the quarantine.
     """
 
     def __init__(
-        self, root: Path, name: str, folder: Path, settings: LearnSettings, rules: QuarantineRules | None = None
+        self, root: Path, name: str, folder: Path, recipe: Recipe | None = None, rules: LearningSettings | None = None
     ) -> None:
         self.root, self.history, self.features = folder / "models", folder / "history.jsonl", folder / "features"
-        self.settings, self.rules = settings, rules or QuarantineRules()
+        self.recipe, self.rules = recipe, rules or LearningSettings()
         self.features.mkdir(parents=True)
         self.root.mkdir()
         base = lineage_of(verify_version(root, name))
@@ -136,7 +136,7 @@ class Arena:
                 CachedItem(tokens, logits, quality, self.lineage.golden[0].experts).save(path)
             label: Any = vote.label
             items.append(LearnItem(vote.id, vote.media_sha256, None, label, "feedback", path))
-        train_version(items, self.root, self.history, self.settings)
+        train_version(items, self.root, self.history, recipe=self.recipe)
         return accepted
 
     def _served(self) -> Any:
@@ -193,11 +193,11 @@ def signs_of(result: AttackResult, trainings: Sequence[Any]) -> list[str]:
 def run_drill(
     root: Path,
     name: str,
-    settings: LearnSettings,
+    recipe: Recipe | None = None,
     *,
     rounds: int = 50,
     attacks: Sequence[Attack] = ATTACKS,
-    rules: QuarantineRules | None = None,
+    rules: LearningSettings | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Run attacks against a copy of a version.
@@ -205,7 +205,7 @@ def run_drill(
     Args:
         root: the folder with the versions; it is only read.
         name: of the version.
-        settings: of the trainings.
+        recipe: of the trainings; None takes that of the version.
         rounds: of the slow attack.
         attacks: which.
         rules: of the quarantine; the defaults when None.
@@ -216,7 +216,7 @@ def run_drill(
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        arena = Arena(root, name, Path(folder), settings, rules)
+        arena = Arena(root, name, Path(folder), recipe, rules)
         base_auc = arena.golden_auc()
         results = [run_attack(arena, attack, rounds, tell) for attack in attacks]
     bound = GateRules().auc
@@ -249,12 +249,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         root = weights_root(settings)
         name = chosen.version or current_name(root)
-        how, rules = learn_settings(settings.learning), rules_of(settings.learning)
 
         def tell(line: str) -> None:
             print(line, flush=True)
 
-        result = run_drill(root, name, how, rounds=chosen.rounds, rules=rules, tell=tell)
+        result = run_drill(root, name, rounds=chosen.rounds, rules=settings.learning, tell=tell)
     except TelltaleError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED

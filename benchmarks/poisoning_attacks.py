@@ -84,10 +84,10 @@ class Attack:
 
 
 def one_user(crowd: Crowd, rounds: int) -> Iterator[list[Vote]]:
-    """A thousand flipped labels of one user, first of an ordinary one; then the same of a stolen trusted account."""
+    """A thousand flipped labels of an ordinary user; then 300 of a stolen trusted account, which has no quota."""
     media = [crowd.medium(i % len(crowd.pool), f"copy {i}") for i in range(1000)]
     yield [crowd.vote("mallory", m, flip=True) for m in media]
-    yield [crowd.vote("stolen", m, flip=True, day=1, trusted=True) for m in media[:100]]
+    yield [crowd.vote("stolen", m, flip=True, day=1, trusted=True) for m in media[:300]]
 
 
 def many_users(crowd: Crowd, rounds: int) -> Iterator[list[Vote]]:
@@ -150,7 +150,7 @@ def out_of_domain(crowd: Crowd, rounds: int) -> Iterator[list[Vote]]:
 
 
 ATTACKS = (
-    Attack("a", "1,000 flipped labels from one user, then from a stolen trusted account", one_user),
+    Attack("a", "1,000 flipped labels from one user, then 300 from a stolen trusted account", one_user),
     Attack("b", "many users flip everything of one source", many_users),
     Attack("c", "slow poisoning, round by round", slowly),
     Attack("d", "200 near duplicates", near_duplicates),

@@ -27,6 +27,9 @@ from utils.weights import publish_version, set_current
 hypothesis.settings.register_profile("telltale", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("telltale")  # a busy machine is slow, and a failure must come back on the next run
 
+EAGER = {"rate": 0.02, "steps": 40, "batch": 8, "replay_share": 0.5, "distillation_weight": 0.0, "l2sp_weight": 0.0,
+         "max_weight_change": 2.0}  # fmt: skip
+"""How the tiny version learns from feedback: so that a few corrections move it."""
 pytest_plugins = ["tests.learning_fixtures"]
 
 BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
@@ -58,7 +61,9 @@ def publish_tiny(base_folder: Path) -> Callable[..., Path]:
             if name in (*experts, "gate")
         }
         calibration = Calibration((ReliabilityBin(0.0, 1.0, 100, 50),), 0.2, 0.8, {}).to_dict()
-        publish_version(root, "tiny", tensors, {"calibration": calibration, "card": {"tiny": True}})
+        publish_version(
+            root, "tiny", tensors, {"calibration": calibration, "card": {"tiny": True, "feedback_recipe": EAGER}}
+        )
         set_current(root, "tiny")
         return root
 

@@ -18,7 +18,13 @@ from typing import Any, get_type_hints
 from utils.errors import ConfigError
 
 ENV_PREFIX = "TELLTALE_"
-RETIRED = frozenset({("detection", "early_answer")})
+RETIRED = frozenset(
+    {
+        ("detection", "early_answer"),
+        *(("learning", key) for key in ("per_user_day", "phash_distance", "parts", "lr", "lr_scale", "kept_rejected")),
+        *(("learning", key) for key in ("clip", "steps", "batch", "replay_share", "hold", "l2sp", "max_distance")),
+    }
+)
 """Section and key of settings that the release before knew: they are ignored with a warning."""
 
 log = logging.getLogger(__name__)
@@ -181,9 +187,6 @@ class SecuritySettings:
     )  # fmt: skip
 
 
-LEARNING_PARTS = ("gate", "heads", "norms")
-
-
 @dataclass(frozen=True)
 class LearningSettings:
     enough: str = setting(
@@ -196,11 +199,6 @@ class LearningSettings:
         "off", "Whether users without an API key count towards the quorum; one person can come as many of them.",
         choices=("off", "on"),
     )  # fmt: skip
-    per_user_day: int = setting(20, "Media per user and day whose feedback counts.", low=1, high=100000)
-    phash_distance: int = setting(
-        4, "Media whose perceptual hashes differ in at most so many bits count as one.", unit="of 64 bits", low=0,
-        high=16,
-    )  # fmt: skip
     auto_after: int = setting(
         0, "A training starts by itself after so many newly accepted media; 0 never.", low=0, high=100000
     )
@@ -208,26 +206,6 @@ class LearningSettings:
         0.0, "A training starts by itself this long after the last one if anything new was accepted; 0 never.",
         unit="hours", low=0, high=8760,
     )  # fmt: skip
-    parts: str = setting("gate,heads", "Comma-separated parts that learn: gate, heads, norms.")
-    lr: float = setting(1e-5, "Learning rate of a training.", low=1e-8, high=0.1)
-    lr_scale: float = setting(
-        1000.0, "The learning rate is multiplied by this, because single layers learn from stored features.", low=1e-3,
-        high=1e6,
-    )  # fmt: skip
-    kept_rejected: int = setting(
-        5, "Candidates that the golden sets rejected are deleted beyond so many, the oldest first.", low=1, high=10000
-    )
-    clip: float = setting(1.0, "The gradient's norm is clipped to this.", low=1e-3, high=100)
-    steps: int = setting(500, "Steps of a training.", low=1, high=100000)
-    batch: int = setting(32, "Media per step, feedback and replay together.", low=4, high=1024)
-    replay_share: float = setting(0.75, "Share of a batch that comes from the replay buffer.", low=0, high=0.95)
-    hold: float = setting(
-        2.0, "Strength of holding the answers on the replay buffer at those of the base.", low=0, high=1000
-    )
-    l2sp: float = setting(0.01, "Strength of the pull towards the base weights.", low=0, high=100)
-    max_distance: float = setting(
-        0.6, "Greatest distance of all learned weights from the base.", unit="L2 norm", low=1e-6, high=1000
-    )
 
 
 @dataclass(frozen=True)
@@ -318,7 +296,6 @@ def load_settings(
         if section not in section_types:
             raise ConfigError(f"Section [{section}] is unknown; known are {', '.join(section_types)}.")
     read = Settings(**{name: _read_section(name, cls, given.get(name, {})) for name, cls in section_types.items()})
-    learning_parts(read.learning)
     if complete:
         _require_every_key(chosen.name, given)
     return read
@@ -341,21 +318,6 @@ def _require_every_key(file: str, given: Mapping[str, Mapping[str, str]]) -> Non
         f"[{section}] {first.name} is missing in {file}; it takes {takes}, "
         f"and `{first.name} = {first.default}` is what Telltale ships.{others}"
     )
-
-
-def learning_parts(settings: LearningSettings) -> tuple[str, ...]:
-    """What learns, out of the setting [learning] parts, each once and in the order given.
-
-    Raises:
-        ConfigError: it names none, or something else.
-    """
-    parts = tuple(dict.fromkeys(part.strip() for part in settings.parts.split(",") if part.strip()))
-    if not parts or set(parts) - set(LEARNING_PARTS):
-        raise ConfigError(
-            f"[learning] parts must be one or several of {', '.join(LEARNING_PARTS)}, separated by commas, "
-            f"not {settings.parts!r}."
-        )
-    return parts
 
 
 def _read_section(section: str, cls: type[Any], given: Mapping[str, str]) -> Any:

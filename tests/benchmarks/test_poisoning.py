@@ -15,13 +15,14 @@ from benchmarks.crash_test import easy_items, faults
 from benchmarks.learning_benchmark import ROUNDS, Split, simulate
 from benchmarks.poisoning import Arena, AttackResult, markdown, run_drill, signs_of
 from benchmarks.poisoning_attacks import ATTACKS
-from utils.feedback.quarantine import QuarantineRules, Status, judge_votes
-from utils.feedback.settings import LearnSettings
+from utils.config import LearningSettings
+from utils.feedback.fine_tune import Recipe
+from utils.feedback.quarantine import STRANGERS_PER_DAY, Status, judge_votes
 from utils.feedback.trainable import load_parts
 from utils.weights import set_current, verify_version
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = LearnSettings(steps=30)
+SHORT = Recipe(steps=30)
 
 
 def test_every_attack_is_seen_held_off_and_rolled_back(lineage):
@@ -38,7 +39,7 @@ def test_a_gate_that_lets_everything_pass_fails_the_drill(lineage, monkeypatch):
     from utils.feedback.acceptance import GateVerdict
 
     monkeypatch.setattr("utils.feedback.retrain.judge_candidate", lambda *_: GateVerdict(True, "promoted", "open"))
-    wild = LearnSettings(steps=60, lr=1.0, max_distance=50.0, replay_share=0.0)
+    wild = Recipe(steps=60, rate=1.0, max_weight_change=50.0, replay_share=0.0)
     result = run_drill(lineage.root, "tiny", wild, attacks=[a for a in ATTACKS if a.key == "b"])
     assert result["lowest_auc"] < result["base_auc"] - 0.005
     assert not result["passed"]
@@ -59,9 +60,9 @@ def test_what_the_quarantine_makes_of_each_attack(lineage, tmp_path):
     seen = {}
     for attack in ATTACKS:
         votes = [v for part in attack.rounds(arena.crowd, 3) for v in part]
-        seen[attack.key] = [r.status for r in judge_votes(votes, QuarantineRules())]
-    assert seen["a"].count(Status.QUOTA) > 900
-    assert seen["a"].count(Status.ACCEPTED) <= 20
+        seen[attack.key] = [r.status for r in judge_votes(votes, LearningSettings())]
+    assert seen["a"].count(Status.QUOTA) == 1000 - STRANGERS_PER_DAY
+    assert seen["a"].count(Status.ACCEPTED) == 300
     assert seen["d"].count(Status.ACCEPTED) <= 1
     assert seen["e"].count(Status.OUT_OF_DOMAIN) == 180
 

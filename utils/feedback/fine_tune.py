@@ -14,21 +14,69 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from utils.errors import TrainingDataError
-from utils.feedback.compact import compact, expand
 from utils.feedback.feature_set import FeatureSet, join_features
 from utils.feedback.replay import balanced_draws
-from utils.feedback.settings import LearnSettings
 from utils.feedback.trainable import LearnedParts, tensors_of
 
 Progress = Callable[[str, float], None]
 """Stage and how much of it is done, 0..1; what it raises ends the training."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a candidate is trained; a trained version may bring its own (`of_card`).
+
+    Args:
+        rate: of SGD without momentum. Single layers learn here, from stored features, and with gradients clipped no
+            step is longer than the rate: at 1e-5, a rate for whole networks, 500 steps would move the weights by at
+            most 0.005 and correct nothing.
+        clip: largest gradient norm.
+        steps: of SGD.
+        batch: items per step, feedback and replay together.
+        replay_share: share of a batch that comes from the replay buffer.
+        distillation_weight: of the squared distance between the logits on the replay buffer and those of the base.
+        l2sp_weight: strength of the pull to the base (half of it times the squared distance is added to the loss).
+        max_weight_change: Euclidean distance from the base that the learned tensors together never exceed.
+        seed: of the draws.
+    """
+
+    rate: float = 0.01
+    clip: float = 1.0
+    steps: int = 500
+    batch: int = 32
+    replay_share: float = 0.75
+    distillation_weight: float = 2.0
+    l2sp_weight: float = 0.01
+    max_weight_change: float = 0.6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = min(self.l2sp_weight, self.distillation_weight)
+        if min(self.rate, self.clip, self.max_weight_change) <= 0 or least < 0:
+            raise ValueError(f"rate, clip and max_weight_change are above 0, the other weights not below: {self}")
+        if self.steps < 1 or self.batch < 4 or not 0 <= self.replay_share < 1:
+            raise ValueError(f"steps start at 1, batch at 4, replay_share is within 0..1 and below 1: {self}")
+
+    @classmethod
+    def of_card(cls, card: Mapping[str, Any]) -> Recipe:
+        """The recipe of a version, by what its card's `feedback_recipe` says differently.
+
+        Raises:
+            TrainingDataError: the card says something that is none.
+        """
+        try:
+            return cls(**card.get("feedback_recipe", {}))
+        except (TypeError, ValueError) as error:
+            raise TrainingDataError(f"The card's feedback_recipe is wrong: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -50,7 +98,7 @@ def tune(
     parts: LearnedParts,
     feedback: FeatureSet,
     replay: FeatureSet,
-    settings: LearnSettings,
+    recipe: Recipe,
     progress: Progress | None = None,
 ) -> Tuned:
     """Learn the actual labels of feedback items, in place.
@@ -59,7 +107,7 @@ def tune(
         parts: of the base.
         feedback: accepted items, all of them.
         replay: the replay buffer.
-        settings: see `LearnSettings`.
+        recipe: how.
         progress: told now and then.
 
     Raises:
@@ -67,70 +115,67 @@ def tune(
     """
     if not len(feedback):
         raise TrainingDataError("There is no accepted feedback to learn from.")
-    everything = join_features([feedback, replay]) if len(replay) and settings.replay_share else feedback
-    small = compact(parts, everything) if "norms" not in settings.parts else None
-    if small is None:
-        return _descend(parts, everything, len(feedback), settings, progress)
-    done = _descend(small.parts, small.features, len(feedback), settings, progress)
-    if parts.head is not None:
-        expand(small, parts.head)
-    return done
-
-
-def _descend(
-    parts: LearnedParts, everything: FeatureSet, fresh_items: int, settings: LearnSettings, progress: Progress | None
-) -> Tuned:
-    """The steps of SGD; the first `fresh_items` of `everything` are feedback, the others replay."""
     tell = progress or (lambda stage, done: None)
-    learned = parts.named(settings.parts)
-    base = {name: tensor.detach().clone() for name, tensor in learned.items()}
-    rng = np.random.default_rng(settings.seed)
-    order = np.arange(len(everything))
-    old_share = round(settings.batch * settings.replay_share) if len(everything) > fresh_items else 0
-    fresh = balanced_draws(everything.select(order < fresh_items), settings.batch - old_share, rng)
-    old = balanced_draws(everything.select(order >= fresh_items), old_share, rng) if old_share else None
+    old_count = round(recipe.batch * recipe.replay_share) if len(replay) else 0
+    rng = np.random.default_rng(recipe.seed)
+    fresh = balanced_draws(feedback, recipe.batch - old_count, rng)
+    old = balanced_draws(replay, old_count, rng) if old_count else None
+    everything = join_features([feedback, replay]) if old_count else feedback
+    held = tensors_of(everything)
     wanted = torch.from_numpy(everything.labels)
+    learned = parts.learning()
+    base = {name: tensor.detach().clone() for name, tensor in learned.items()}
     with torch.inference_mode():
-        answers = parts(*tensors_of(everything))
+        answers = parts(*held)
     losses = []
-    for step in range(settings.steps):
+    for step in range(recipe.steps):
         chosen = next(fresh)
         count = len(chosen)
         if old is not None:
-            chosen = np.concatenate([chosen, fresh_items + next(old)])
-        logits = parts(*tensors_of(everything.select(chosen)))
+            chosen = np.concatenate([chosen, len(feedback) + next(old)])
+        logits = parts(*_rows(held, everything.starts, chosen))
         each = functional.binary_cross_entropy_with_logits(logits, wanted[chosen], reduction="none")
         if not torch.isfinite(each).all():
             raise TrainingDataError(f"The loss is not finite at step {step}; nothing was kept.")
         loss = each[:count].mean()
         if old is not None:
             moved = logits[count:] - answers[chosen[count:]]
-            loss = loss + each[count:].mean() + settings.hold * moved.square().mean()
+            loss = loss + each[count:].mean() + recipe.distillation_weight * moved.square().mean()
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(float(each[:count].detach().mean()))
-        _step(learned, base, settings)
+        _step(learned, base, recipe)
         if step % 50 == 0:
-            tell("learn", step / settings.steps)
+            tell("learn", step / recipe.steps)
     for tensor in learned.values():
         tensor.requires_grad_(False)
-    recent = losses[-max(1, settings.steps // 10) :]
-    return Tuned(float(np.mean(recent)), distance_between(learned, base), settings.steps)
+    recent = losses[-max(1, recipe.steps // 10) :]
+    return Tuned(float(np.mean(recent)), distance_between(learned, base), recipe.steps)
 
 
-def _step(learned: dict[str, Tensor], base: dict[str, Tensor], settings: LearnSettings) -> None:
+def _rows(
+    held: tuple[Tensor, Tensor, Tensor, Tensor], starts: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens, owner, logits and quality of some items, which may come more than once."""
+    tokens, _, logits, quality = held
+    frames = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in chosen])
+    owner = np.repeat(np.arange(len(chosen)), np.diff(starts)[chosen])
+    return tokens[frames], torch.from_numpy(owner), logits[chosen], quality[chosen]
+
+
+def _step(learned: dict[str, Tensor], base: dict[str, Tensor], recipe: Recipe) -> None:
     """One clipped step of SGD, with the pull to the base in its gradient, then back into the ball around the base."""
     with torch.no_grad():
         for name, tensor in learned.items():
-            if tensor.grad is not None and settings.l2sp:
-                tensor.grad.add_(tensor - base[name], alpha=settings.l2sp)
-        nn.utils.clip_grad_norm_(list(learned.values()), settings.clip)
+            if tensor.grad is not None and recipe.l2sp_weight:
+                tensor.grad.add_(tensor - base[name], alpha=recipe.l2sp_weight)
+        nn.utils.clip_grad_norm_(list(learned.values()), recipe.clip)
         for tensor in learned.values():
             if tensor.grad is not None:
-                tensor.sub_(tensor.grad, alpha=settings.lr * settings.lr_scale)
+                tensor.sub_(tensor.grad, alpha=recipe.rate)
                 tensor.grad = None
         distance = distance_between(learned, base)
-        if distance > settings.max_distance:
-            share = settings.max_distance / distance
+        if distance > recipe.max_weight_change:
+            share = recipe.max_weight_change / distance
             for name, tensor in learned.items():
                 tensor.copy_(base[name] + (tensor - base[name]) * share)
 

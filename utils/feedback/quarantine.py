@@ -1,7 +1,7 @@
 """Which votes of users the networks may learn from: pure rules over plain values, without database or files.
 
-The web collects votes and asks here; so does the poisoning drill. A vote is one user's label for one medium. Media that
-are the same bytes or look the same form a *cluster*, and a cluster is learned from at most once.
+The web collects votes and asks here; so does the poisoning benchmark. A vote is one user's label for one medium. Media
+that are the same bytes or look the same form a *cluster*, and a cluster is learned from at most once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import numpy as np
 
 from utils.config import LearningSettings
 
-Enough = Literal["trusted", "quorum", "moderator"]
-ENOUGH: tuple[Enough, ...] = ("trusted", "quorum", "moderator")
 HASH_BITS = 64
+PHASH_DISTANCE = 4
+"""Media whose perceptual hashes differ in at most this many bits look the same."""
+STRANGERS_PER_DAY = 20
+"""Clusters per UTC day for which an untrusted user's votes count; further ones are kept and do not."""
 
 
 class Status(enum.StrEnum):
@@ -74,43 +76,6 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class QuarantineRules:
-    """What is enough to learn from.
-
-    Args:
-        enough: `moderator` takes only what a moderator accepted; `quorum` also what `quorum` users agree on; `trusted`
-            also what one trusted user says.
-        quorum: distinct users who must agree, 2 and more.
-        anonymous_quorum: whether anonymous users count towards the quorum.
-        per_user_day: clusters per user and UTC day whose votes count; further ones are kept and do not.
-        phash_distance: media whose perceptual hashes differ in at most this many of 64 bits look the same.
-    """
-
-    enough: Enough = "trusted"
-    quorum: int = 3
-    anonymous_quorum: bool = False
-    per_user_day: int = 20
-    phash_distance: int = 4
-
-    def __post_init__(self) -> None:
-        if self.enough not in ENOUGH:
-            raise ValueError(f"enough must be one of {', '.join(ENOUGH)}: {self.enough}")
-        if self.quorum < 2 or self.per_user_day < 1 or not 0 <= self.phash_distance <= 16:
-            raise ValueError(f"quorum starts at 2, per_user_day at 1, phash_distance is within 0..16: {self}")
-
-
-def rules_of(settings: LearningSettings) -> QuarantineRules:
-    """The rules of the configuration's section [learning]."""
-    return QuarantineRules(
-        enough=settings.enough,  # type: ignore[arg-type]  # its choices are those of the rules
-        quorum=settings.quorum,
-        anonymous_quorum=settings.anonymous_quorum == "on",
-        per_user_day=settings.per_user_day,
-        phash_distance=settings.phash_distance,
-    )
-
-
-@dataclass(frozen=True)
 class Ruling:
     """What becomes of one vote.
 
@@ -127,20 +92,20 @@ class Ruling:
     cluster: int
 
 
-def judge_votes(votes: Iterable[Vote], rules: QuarantineRules) -> tuple[Ruling, ...]:
+def judge_votes(votes: Iterable[Vote], rules: LearningSettings) -> tuple[Ruling, ...]:
     """Decide about all votes at once; the answer depends on the set of votes and not on how it is ordered.
 
     Args:
         votes: every vote that was given and not withdrawn. A moderator's decision about one vote holds for all votes
             with the same label in its cluster.
-        rules: what is enough.
+        rules: what is enough; the section [learning].
 
     Returns:
         One ruling per vote, by time. Of each cluster at most one vote is `ACCEPTED`.
     """
     ordered = sorted(votes, key=lambda v: (v.time, v.id))
-    clusters = cluster_media(ordered, rules.phash_distance)
-    over_quota = _over_quota(ordered, clusters, rules.per_user_day)
+    clusters = cluster_media(ordered)
+    over_quota = _over_quota(ordered, clusters)
     members: dict[int, list[Vote]] = defaultdict(list)
     for vote, cluster in zip(ordered, clusters, strict=True):
         members[cluster].append(vote)
@@ -161,7 +126,7 @@ def count_statuses(rulings: Iterable[Ruling]) -> dict[str, int]:
     return {status.value: counts[status] for status in Status}
 
 
-def cluster_media(votes: Sequence[Vote], distance: int) -> list[int]:
+def cluster_media(votes: Sequence[Vote], distance: int = PHASH_DISTANCE) -> list[int]:
     """The cluster number of each vote's medium: same sha256, or perceptual hashes at most `distance` bits apart.
 
     Looking the same is passed on: if A looks like B and B like C, all three are one cluster.
@@ -210,13 +175,13 @@ def _near(hashes: Sequence[int], distance: int) -> Iterator[tuple[int, int]]:
                     yield bucket[at], bucket[at + 1 + int(found)]
 
 
-def _over_quota(ordered: Sequence[Vote], clusters: Sequence[int], per_day: int) -> set[str]:
-    """Votes beyond the quota of their user and day; a second vote on the same cluster costs nothing."""
+def _over_quota(ordered: Sequence[Vote], clusters: Sequence[int]) -> set[str]:
+    """Votes of strangers beyond their quota of the day; a second vote on the same cluster costs nothing."""
     seen: dict[tuple[str, dt.date], set[int]] = defaultdict(set)
     over: set[str] = set()
     for vote, cluster in zip(ordered, clusters, strict=True):
         mine = seen[vote.user, vote.time.astimezone(dt.UTC).date()]
-        if cluster not in mine and len(mine) >= per_day:
+        if not vote.trusted and cluster not in mine and len(mine) >= STRANGERS_PER_DAY:
             over.add(vote.id)
         else:
             mine.add(cluster)
@@ -224,7 +189,7 @@ def _over_quota(ordered: Sequence[Vote], clusters: Sequence[int], per_day: int) 
 
 
 def _judge_cluster(
-    votes: Sequence[Vote], over_quota: set[str], rules: QuarantineRules
+    votes: Sequence[Vote], over_quota: set[str], rules: LearningSettings
 ) -> dict[str, tuple[Status, str]]:
     latest = {v.user: v for v in votes}  # in order of time, so the last one stays
     decisions = {v.label: v.decision for v in votes if v.decision is not None}
@@ -238,7 +203,7 @@ def _judge_cluster(
         elif latest[vote.user].id != vote.id:
             out[vote.id] = Status.REPLACED, "The same user gave another label later."
         elif vote.id in over_quota and decisions.get(vote.label) != "accept":
-            out[vote.id] = Status.QUOTA, f"More than {rules.per_user_day} media of one user on one day do not count."
+            out[vote.id] = Status.QUOTA, f"More than {STRANGERS_PER_DAY} media of one user on one day do not count."
         else:
             standing.append(vote)
     approved = {label for label, decision in decisions.items() if decision == "accept"}
@@ -252,11 +217,11 @@ def _judge_cluster(
     return out | _judge_agreeing(standing, bool(approved), rules)
 
 
-def _judge_agreeing(votes: Sequence[Vote], approved: bool, rules: QuarantineRules) -> dict[str, tuple[Status, str]]:
+def _judge_agreeing(votes: Sequence[Vote], approved: bool, rules: LearningSettings) -> dict[str, tuple[Status, str]]:
     """Votes of one cluster that all say the same, one per user."""
     if not votes:
         return {}
-    agreeing = sum(rules.anonymous_quorum or not v.anonymous for v in votes)
+    agreeing = sum(rules.anonymous_quorum == "on" or not v.anonymous for v in votes)
     if approved:
         why = "A moderator accepted it."
     elif rules.enough != "moderator" and agreeing >= rules.quorum:

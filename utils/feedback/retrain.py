@@ -20,11 +20,9 @@ from utils.errors import NothingNewError, TrainingDataError
 from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
 from utils.feedback.candidate import publish_candidate
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, pseudonym
-from utils.feedback.fine_tune import Progress, Tuned, tune
+from utils.feedback.fine_tune import Progress, Recipe, Tuned, tune
 from utils.feedback.golden import GoldenFigures, Lineage, figures, load_lineage
 from utils.feedback.history import append_training, read_history
-from utils.feedback.items import Prepared, prepare_item
-from utils.feedback.settings import LearnSettings
 from utils.feedback.trainable import LearnedParts, load_parts, probabilities
 from utils.feedback.versions import activate, learning_lock, lineage_of, next_name, pointer_lock, recover_locked
 from utils.fingerprint import frozen_fingerprint
@@ -139,7 +137,7 @@ def fine_tune(
     feedback: FeatureSet,
     lineage: Lineage,
     parent: Version,
-    settings: LearnSettings,
+    recipe: Recipe,
     progress: Progress | None = None,
 ) -> Candidate:
     """Train a candidate from the base of a lineage and let the golden sets judge it; nothing is written.
@@ -148,11 +146,11 @@ def fine_tune(
         feedback: accepted items with their actual labels, all of them and not only the new ones.
         lineage: base, golden sets, replay.
         parent: the version in use; the base itself or one that learned from it.
-        settings: how.
+        recipe: how.
         progress: told now and then; what it raises ends the training.
     """
     base, old, new = load_parts(lineage.base), load_parts(parent), load_parts(lineage.base)
-    tuned = tune(new, feedback, lineage.replay, settings, progress)
+    tuned = tune(new, feedback, lineage.replay, recipe, progress)
     if progress is not None:
         progress("judge", 0.0)
     compared = tuple(
@@ -169,9 +167,9 @@ def train_version(
     items: Sequence[LearnItem],
     root: Path,
     history: Path,
-    settings: LearnSettings,
     *,
     own_golden: Path | None = None,
+    recipe: Recipe | None = None,
     progress: Progress | None = None,
     job: str = "",
     digest: str = "",
@@ -186,8 +184,8 @@ def train_version(
             forgotten.
         root: the folder with the versions.
         history: path of the training history.
-        settings: how.
         own_golden: folder with the user's own golden sets.
+        recipe: how; None takes that of the trained version.
         progress: told now and then; what it raises ends the training and nothing is published.
         job: id of the job that asks for it; empty for none.
         digest: fingerprint of the items, kept in the history.
@@ -206,9 +204,10 @@ def train_version(
             return earlier
         parent = verify_version(root, current_name(root))
         base = verify_version(root, lineage_of(parent))
+        how = recipe or Recipe.of_card(base.card)
         lineage = load_lineage(base, own_golden)
         feedback, left_out = gather(items, lineage)
-        done = fine_tune(feedback, lineage, parent, settings, progress)
+        done = fine_tune(feedback, lineage, parent, how, progress)
         name, shipped = next_name(root, base.name), done.compared[0]
         outcome = TrainingOutcome(
             version=name,
@@ -237,7 +236,7 @@ def train_version(
         )
         if progress is not None:
             progress("publish", 0.0)
-        return _publish(root, history, base, done.parts, outcome, settings)
+        return _publish(root, history, base, done.parts, outcome, how)
 
 
 def _outcome_of(history: Path, job: str) -> TrainingOutcome | None:
@@ -249,7 +248,7 @@ def _outcome_of(history: Path, job: str) -> TrainingOutcome | None:
 
 
 def _publish(
-    root: Path, history: Path, base: Version, parts: LearnedParts, outcome: TrainingOutcome, settings: LearnSettings
+    root: Path, history: Path, base: Version, parts: LearnedParts, outcome: TrainingOutcome, recipe: Recipe
 ) -> TrainingOutcome:
     """Write the candidate and its line, and serve it if it passed and what it was compared with is still in use."""
     with pointer_lock(root):  # from the comparison to the last line, so that no rollback comes in between
@@ -260,7 +259,7 @@ def _publish(
                 "was not compared with that one."
             )
             outcome = dataclasses.replace(outcome, promoted=False, code="moved", reason=reason)
-        entry = {"event": "training", **outcome.to_dict(), "settings": dataclasses.asdict(settings)}
+        entry = {"event": "training", **outcome.to_dict(), "settings": dataclasses.asdict(recipe)}
         publish_candidate(root, outcome.version, base, parts, entry)
         append_training(history, entry)
         if outcome.promoted:
@@ -316,15 +315,3 @@ def gather(items: Sequence[LearnItem], lineage: Lineage) -> tuple[FeatureSet, Le
         )
         raise NothingNewError(f"No accepted item can be learned from.{why}")
     return join_features(usable), LeftOut(stale, held_out, damaged)
-
-
-__all__ = [
-    "Candidate",
-    "LearnItem",
-    "Prepared",
-    "TrainingOutcome",
-    "fine_tune",
-    "gather",
-    "prepare_item",
-    "train_version",
-]

@@ -6,8 +6,6 @@ weights nor their batch-norm statistics can move. `frozen_fingerprint` says whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,12 +14,11 @@ from torch import Tensor, nn
 from models.gating import Gate
 from models.registry import EXPERT_NAMES
 from models.vision_transformer import TapHead
-from utils.errors import TrainingDataError, WeightsCorruptError
+from utils.errors import WeightsCorruptError
 from utils.feedback.feature_set import FeatureSet
 from utils.tensors import Arrays, load_into, read_tensors
 from utils.weights import GATE_FILE, Version
 
-PARTS = ("gate", "heads", "norms")
 VIT_COLUMN = EXPERT_NAMES.index("vit")
 
 
@@ -59,30 +56,18 @@ class LearnedParts(nn.Module):
         out: Tensor = self.gate(logits, quality).logit
         return out
 
-    def named(self, parts: Sequence[str]) -> dict[str, Tensor]:
-        """The tensors of the chosen parts by name, switched to learning; all others are switched off.
+    def learning(self) -> dict[str, Tensor]:
+        """The tensors that learn, by name and switched to learning; all others are switched off.
 
-        `gate` is the mixing layer and the shift of each expert and of the mixture, `heads` the linear layers of the
-        ViT's head, `norms` the normalisation layers of that head. Scales stay: no expert can be turned around.
-
-        Raises:
-            TrainingDataError: a part is unknown, or there is none to learn.
+        They are the mixing layer, the shift of each expert and of the mixture in the gate, and the linear layers of the
+        ViT's head. Scales stay: no expert can be turned around.
         """
-        unknown = sorted(set(parts) - set(PARTS))
-        if unknown or not parts:
-            raise TrainingDataError(f"The parts that learn must be some of {', '.join(PARTS)}, not {list(parts)}.")
-        everything = dict(self.named_parameters()) | dict(self.named_buffers())
         chosen = {}
-        for name, tensor in everything.items():
-            if name.startswith("gate."):
-                wanted = "gate" in parts and name.startswith(("gate.mix.", "gate.shift", "gate.offset"))
-            else:
-                wanted = ("norms" if name.startswith("head.norms.") else "heads") in parts
+        for name, tensor in (dict(self.named_parameters()) | dict(self.named_buffers())).items():
+            wanted = name.startswith(("gate.mix.", "gate.shift", "gate.offset", "head.reduce.", "head.score."))
             tensor.requires_grad_(wanted)
             if wanted:
                 chosen[name] = tensor
-        if not chosen:
-            raise TrainingDataError("This version has no ViT, so only its gate can learn.")
         return chosen
 
     def arrays(self) -> dict[str, Arrays]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from web_app.feedback.model_handle import ServedVersion
 
 log = get_logger(__name__)
+KEPT_REJECTED = 5
+"""Candidates that the golden sets rejected are deleted beyond so many, the oldest first."""
 
 
 def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties:
@@ -32,17 +34,12 @@ def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties
     Args:
         settings: the whole configuration.
         served: what the worker has loaded.
-
-    Raises:
-        ConfigError: the section [learning] does not fit together.
     """
     from utils.feedback.feature_set import CachedItem
-    from utils.feedback.settings import learn_settings
     from utils.fingerprint import frozen_fingerprint
     from utils.weights import verify_version
 
     root, paths = weights_root(settings), InstancePaths.of(settings)
-    how = learn_settings(settings.learning)
     known: dict[str, str] = {}
 
     # what imports torch does so when it is first needed: most workers never learn, and torch takes 500 MB
@@ -75,13 +72,12 @@ def learning_duties(settings: Settings, served: ServedVersion) -> LearningDuties
             learned,
             root,
             paths.training_history,
-            how,
             own_golden=paths.golden,
             progress=progress,
             job=order.job,
             digest=order.digest,
         )
-        for name in prune_rejected(root, settings.learning.kept_rejected):
+        for name in prune_rejected(root, KEPT_REJECTED):
             log.info("the rejected candidate %s is deleted", name)
         return outcome.to_dict()
 

@@ -15,7 +15,8 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.feedback.quarantine import QuarantineRules, Status, Vote, judge_votes
+from utils.config import LearningSettings
+from utils.feedback.quarantine import Status, Vote, judge_votes
 from web_app.auth.keys import KEY_OWNER
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.db.session import Database
@@ -37,7 +38,7 @@ class Judge:
         rest: times as long as a look at all voices has taken, until the next look.
     """
 
-    def __init__(self, database: Database, rules: QuarantineRules, rest: float = REST) -> None:
+    def __init__(self, database: Database, rules: LearningSettings, rest: float = REST) -> None:
         self._database = database
         self._rules = rules
         self._seen: Signature | None = None
@@ -102,7 +103,7 @@ class Change:
         )
 
 
-def judge_rows(session: Session, rules: QuarantineRules) -> list[Change]:
+def judge_rows(session: Session, rules: LearningSettings) -> list[Change]:
     """Judge every voice and give those of which something else becomes than is stored; nothing is written."""
     pairs = session.execute(
         sa.select(FeedbackRow, ReviewedMediumRow).outerjoin(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from utils.config import Settings
 from utils.errors import TelltaleError
-from utils.feedback.quarantine import rules_of
 from utils.log import get_logger
 from utils.weights import weights_root
 from web_app.db.session import Database
@@ -53,7 +52,7 @@ class LearningDuties:
         self._paths = paths
         store = MediaStore(paths.uploads, settings.media.max_file_mb * 1_000_000)
         self._examiner = Examiner(self._database, store, paths, prepare, fingerprint)
-        self._judge = Judge(self._database, rules_of(settings.learning))
+        self._judge = Judge(self._database, settings.learning)
         queue = JobQueue(self._database, settings.jobs)
         root = weights_root(settings)
         self._trainings = Trainings(self._database, queue, paths, settings.learning, train, root, readable)

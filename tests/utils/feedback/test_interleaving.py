@@ -15,18 +15,18 @@ from utils.base_weights import file_sha256
 from utils.errors import ConflictError, NothingNewError
 from utils.feedback import retrain
 from utils.feedback.feature_set import load_features, save_features
+from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.retrain import train_version
-from utils.feedback.settings import LearnSettings
 from utils.feedback.versions import pointer_lock, rollback, serving
 from utils.training.golden_build import media_key
 from utils.weights import current_name, remove_scratch, set_current
 
-GENTLE = LearnSettings(steps=60, max_distance=0.5)
+GENTLE = Recipe(steps=60, max_weight_change=0.5)
 
 
 def learn(lineage, items, **more):
-    return train_version(items, lineage.root, lineage.history, GENTLE, **more)
+    return train_version(items, lineage.root, lineage.history, recipe=GENTLE, **more)
 
 
 def change_often(root: Path, history: Path, names: tuple[str, str]) -> None:

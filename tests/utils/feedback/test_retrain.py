@@ -13,13 +13,11 @@ import torch
 
 from utils.base_weights import file_sha256
 from utils.errors import ConflictError, NothingNewError, TrainingDataError
-from utils.feedback.compact import compact
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, load_features, save_features
-from utils.feedback.fine_tune import distance_between, tune
+from utils.feedback.fine_tune import Recipe, distance_between, tune
 from utils.feedback.golden import load_lineage
 from utils.feedback.history import append_training, read_history, verify_history
 from utils.feedback.retrain import train_version
-from utils.feedback.settings import LearnSettings
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import learning_lock, lineage_of, promote, recover, rollback
 from utils.training.features import FeatureStore
@@ -27,11 +25,11 @@ from utils.training.golden_build import in_golden_half, read_views, show
 from utils.training.views import View
 from utils.weights import current_name, list_versions, load_ensemble, set_current, verify_version, weights_root
 
-GENTLE = LearnSettings(steps=60, max_distance=0.5)
+GENTLE = Recipe(steps=60, max_weight_change=0.5)
 
 
-def learn(lineage, items, settings=GENTLE, **more):
-    return train_version(items, lineage.root, lineage.history, settings, **more)
+def learn(lineage, items, recipe=GENTLE, **more):
+    return train_version(items, lineage.root, lineage.history, recipe=recipe, **more)
 
 
 def golden_scores(lineage):
@@ -71,7 +69,7 @@ def test_a_rollback_gives_the_very_same_scores(lineage):
 
 
 def test_a_harmful_candidate_is_kept_but_never_served(lineage):
-    wild = LearnSettings(steps=80, lr=1.0, max_distance=50.0, replay_share=0.0)
+    wild = Recipe(steps=80, rate=1.0, max_weight_change=50.0, replay_share=0.0)
     outcome = learn(lineage, lineage.corrections(), wild)
     assert not outcome.promoted
     assert outcome.reason
@@ -217,16 +215,15 @@ def material(lineage):
     return join_features(sets), loaded.replay
 
 
-@pytest.mark.parametrize("parts", [("gate",), ("heads",), ("norms",), ("gate", "heads", "norms")])
-def test_only_the_chosen_parts_move_and_never_beyond_the_cap(lineage, parts):
+def test_only_gate_and_head_move_and_never_beyond_the_cap(lineage):
     feedback, replay = material(lineage)
     base, learned = load_parts(lineage.base), load_parts(lineage.base)
-    done = tune(learned, feedback, replay, LearnSettings(steps=40, lr_scale=1e5, max_distance=0.05, parts=parts))
+    done = tune(learned, feedback, replay, Recipe(steps=40, rate=1.0, max_weight_change=0.05))
     before, after = base.state_dict(), learned.state_dict()
     moved = {
         n.split(".")[0] + (".norms" if ".norms." in n else "") for n in before if not torch.equal(before[n], after[n])
     }
-    assert moved == {{"gate": "gate", "heads": "head", "norms": "head.norms"}[p] for p in parts}
+    assert moved == {"gate", "head"}
     assert distance_between(after, before) <= 0.05 * 1.001
     assert done.distance == pytest.approx(0.05, rel=1e-3)
     assert torch.equal(before["gate.scale"], after["gate.scale"])
@@ -234,40 +231,27 @@ def test_only_the_chosen_parts_move_and_never_beyond_the_cap(lineage, parts):
 
 def test_no_single_step_is_longer_than_the_rate(lineage):
     feedback, replay = material(lineage)
-    done = tune(load_parts(lineage.base), feedback, replay, LearnSettings(steps=1, lr=1e-5, lr_scale=1.0))
+    done = tune(load_parts(lineage.base), feedback, replay, Recipe(steps=1, rate=1e-5))
     assert 0 < done.distance <= 1e-5 * 1.01
-
-
-def test_the_detour_over_fewer_numbers_takes_the_same_path(lineage, monkeypatch):
-    feedback, replay = material(lineage)
-    feedback, replay = feedback.select(np.arange(4)), replay.select(np.arange(12))
-    assert compact(load_parts(lineage.base), join_features([feedback, replay])) is not None
-    detour, plain = load_parts(lineage.base), load_parts(lineage.base)
-    settings = LearnSettings(steps=50)
-    tune(detour, feedback, replay, settings)
-    monkeypatch.setattr("utils.feedback.fine_tune.compact", lambda parts, features: None)
-    tune(plain, feedback, replay, settings)
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(detour.state_dict()[name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_holding_keeps_the_answers_of_the_base(lineage):
     feedback, replay = material(lineage)
     base = probabilities(load_parts(lineage.base), replay)
     moved = []
-    for hold_strength in (0.0, 50.0):
+    for weight in (0.0, 50.0):
         parts = load_parts(lineage.base)
-        tune(parts, feedback, replay, LearnSettings(steps=80, hold=hold_strength))
+        tune(parts, feedback, replay, Recipe(steps=80, distillation_weight=weight))
         moved.append(float(np.abs(probabilities(parts, replay) - base).mean()))
     assert moved[1] < moved[0]
 
 
-def test_parts_and_settings_that_make_no_sense_are_refused(lineage):
-    feedback, replay = material(lineage)
-    with pytest.raises(TrainingDataError, match="must be some of"):
-        tune(load_parts(lineage.base), feedback, replay, LearnSettings(parts=("all",)))
-    with pytest.raises(ValueError, match="above 0"):
-        LearnSettings(max_distance=0.0)
+def test_a_version_brings_its_own_recipe():
+    assert Recipe.of_card({}) == Recipe()
+    assert Recipe.of_card({"feedback_recipe": {"steps": 7}}).steps == 7
+    for wrong in ({"max_weight_change": 0.0}, {"haste": 1}):
+        with pytest.raises(TrainingDataError, match="feedback_recipe"):
+            Recipe.of_card({"feedback_recipe": wrong})
 
 
 # files

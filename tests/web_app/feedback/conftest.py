@@ -34,9 +34,6 @@ from web_app.jobs.runner import Progress, run_worker
 from web_app.worker import worker_duties
 
 GOLDEN_ITEMS = 24
-EAGER = LearningSettings(
-    lr=0.02, lr_scale=1.0, steps=40, batch=8, replay_share=0.5, hold=0.0, l2sp=0.0, max_distance=2.0, quorum=2
-)
 
 
 def picture(photo: Pixels, brightness: float = 1.0, tint: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> bytes:
@@ -54,7 +51,7 @@ def learning_settings(own_root: Path, tmp_path: Path) -> Settings:
         make_settings(tmp_path),
         weights=WeightsSettings(dir=str(own_root)),
         detection=DetectionSettings(device="cpu", threads=1),
-        learning=EAGER,
+        learning=LearningSettings(quorum=2),
     )
 
 

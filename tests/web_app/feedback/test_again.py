@@ -15,9 +15,8 @@ from flask.testing import FlaskClient
 
 from tests.web_app.feedback.hand_in import FIGURES, hand_in_worker, look, say, wait_for_state
 from tests.web_app.helpers import media_bytes, upload
-from utils.config import LearningSettings, Settings, load_settings
-from utils.errors import ConfigError, NothingNewError, TrainingDataError
-from utils.feedback.quarantine import QuarantineRules
+from utils.config import LearningSettings, Settings
+from utils.errors import NothingNewError, TrainingDataError
 from utils.feedback.versions import Serving
 from web_app.db.models import FeedbackRow, JobRow, utc_now
 from web_app.feedback.quarantine import Judge, judge_rows
@@ -128,7 +127,7 @@ def test_a_judgement_does_not_touch_a_voice_that_has_changed_meanwhile(
     with parts.database.write() as session:
         session.execute(sa.update(FeedbackRow).values(state="waiting", reason=""))
     with parts.database.read() as session:
-        (change,) = judge_rows(session, QuarantineRules())
+        (change,) = judge_rows(session, LearningSettings())
     with parts.database.write() as session:
         session.execute(sa.update(FeedbackRow).values(actual="fake"))
         change.write(session)
@@ -139,7 +138,7 @@ def test_a_judgement_does_not_touch_a_voice_that_has_changed_meanwhile(
         change.write(session)
     with parts.database.read() as session:
         assert session.scalars(sa.select(FeedbackRow.state)).one() == "accepted"
-        assert judge_rows(session, QuarantineRules()) == []
+        assert judge_rows(session, LearningSettings()) == []
 
 
 def test_a_retried_job_marks_the_voices_of_its_first_attempt(
@@ -215,17 +214,9 @@ def test_a_full_disk_lets_the_learning_rest(client: FlaskClient, settings: Setti
 
 def test_a_change_that_bears_no_later_time_is_judged(client: FlaskClient, settings: Settings, parts: Services) -> None:
     accepted(client, settings)
-    judge = Judge(parts.database, QuarantineRules(), rest=0.0)
+    judge = Judge(parts.database, LearningSettings(), rest=0.0)
     assert judge.judge_if_changed()
     assert not judge.judge_if_changed()
     with parts.database.write() as session:
         session.execute(sa.update(FeedbackRow).values(actual="fake"))
     assert judge.judge_if_changed()
-
-
-@pytest.mark.parametrize("parts", ["", "gate,tail", ","])
-def test_wrong_parts_are_refused_when_the_settings_are_read(tmp_path: Path, parts: str) -> None:
-    path = tmp_path / "own.ini"
-    path.write_text(f"[learning]\nparts = {parts}\n")
-    with pytest.raises(ConfigError, match=r"\[learning\] parts must be .* gate, heads, norms"):
-        load_settings(path, {})

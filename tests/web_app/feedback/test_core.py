@@ -1,4 +1,4 @@
-"""The settings reach the learning core, and wrong ones stop the worker with a sentence."""
+"""What goes wrong while learning stops no worker."""
 
 from __future__ import annotations
 
@@ -9,23 +9,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.web_app.feedback.hand_in import hand_in_worker, say, wait_for_state
-from utils.config import LearningSettings, Settings
-from utils.errors import ConfigError, WeightsMissingError
-from utils.feedback.quarantine import QuarantineRules, rules_of
-from utils.feedback.settings import LearnSettings, learn_settings
+from utils.config import Settings
+from utils.errors import WeightsMissingError
 from web_app.feedback.features import UNFORESEEN
 from web_app.feedback.tasks import LearningDuties
-
-
-def test_the_defaults_are_those_of_the_core() -> None:
-    assert learn_settings(LearningSettings()) == LearnSettings()
-    assert rules_of(LearningSettings()) == QuarantineRules()
-
-
-@pytest.mark.parametrize("parts", ["", "gate,tail"])
-def test_unknown_parts_are_named(parts: str) -> None:
-    with pytest.raises(ConfigError, match="parts"):
-        learn_settings(LearningSettings(parts=parts))
 
 
 def test_a_fault_in_looking_stops_nothing(

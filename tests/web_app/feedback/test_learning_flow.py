@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web_app.feedback.conftest import EAGER, learning_worker, picture
+from tests.web_app.feedback.conftest import learning_worker, picture
 from tests.web_app.helpers import upload, wait_until
 from utils.config import Settings
+from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import verify_history
 from utils.types import Pixels
 from web_app.api import learning_schemas
@@ -91,11 +92,15 @@ def test_a_correction_is_learned_served_and_rolled_back(
 
 
 def test_a_candidate_that_learned_nothing_is_rejected_with_the_reason(
-    make_app: Callable[..., Flask], learning_settings: Settings, lineage: Callable[[int], None], photo: Pixels
+    make_app: Callable[..., Flask],
+    learning_settings: Settings,
+    lineage: Callable[[int], None],
+    photo: Pixels,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    timid = dataclasses.replace(learning_settings, learning=dataclasses.replace(EAGER, lr=1e-8, steps=2))
-    client = make_app(timid).test_client()
-    with learning_worker(timid):
+    monkeypatch.setattr("utils.feedback.retrain.Recipe.of_card", lambda card: Recipe(rate=1e-8, steps=2))
+    client = make_app(learning_settings).test_client()
+    with learning_worker(learning_settings):
         _, label = correct(client, picture(photo))
         lineage(1 if label == "fake" else 0)
         wait_until(lambda: accepted(client) == 1, SECONDS)

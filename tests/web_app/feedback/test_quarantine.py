@@ -29,7 +29,7 @@ def keyed(tmp_path: Path) -> Settings:
     return dataclasses.replace(
         make_settings(tmp_path),
         security=SecuritySettings(keys="on"),
-        learning=LearningSettings(enough="trusted", quorum=2, per_user_day=2),
+        learning=LearningSettings(enough="trusted", quorum=2),
     )
 
 
@@ -39,7 +39,8 @@ def header(app: Flask, name: str, *scopes: str) -> dict[str, Any]:
     return {"headers": {"Authorization": f"Bearer {key}"}}
 
 
-def test_voices_are_judged(make_app: Callable[..., Flask], keyed: Settings) -> None:
+def test_voices_are_judged(make_app: Callable[..., Flask], keyed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("utils.feedback.quarantine.STRANGERS_PER_DAY", 2)
     app = make_app(keyed)
     client = app.test_client()
     ann, bob = header(app, "ann"), header(app, "bob")
