@@ -25,8 +25,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from models.cards import EXPERT_NAMES
+from models.ensemble_model import create_network
 from models.gating import Gate
-from models.registry import EXPERT_NAMES, create_network
 from models.vision_transformer import ViTExpert
 from utils.errors import TelltaleError, TrainingDataError
 from utils.evaluation.plots import plot_learning

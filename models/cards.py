@@ -19,7 +19,7 @@ class NetworkCard:
     """What must be known of a network to use its weights rightly.
 
     Args:
-        name: in the registry.
+        name: of the expert, one of `EXPERT_NAMES`.
         title: for people.
         looks_at: what it examines, a short phrase.
         input_size: side of the square input, pixels; for the LSTM the length of its sequence.

@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import cards
-from models.outputs import ExpertOutput
-from models.registry import register_network
-
-CARD, TINY_CARD = cards.CNN, cards.TINY_CARDS["cnn"]
+from models.preprocess import ExpertOutput
 
 RESIDUAL_KERNELS = (
     ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
@@ -93,7 +89,6 @@ class CompactCNN(nn.Module):
         return ExpertOutput(logit=self.head(feature).squeeze(1), feature=feature)
 
 
-@register_network(CARD, TINY_CARD)
 def build_cnn(tiny: bool) -> CompactCNN:
     """The CNN with 1.96 M parameters, or a tiny one."""
     if tiny:

@@ -1,24 +1,43 @@
-"""The ensemble: whichever experts are at hand, one gate, and the names of those that are missing."""
+"""The experts by name, and the ensemble: whichever of them are at hand, and one gate."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from models import cnn_model, lstm_model, resnext_model, vision_transformer  # noqa: F401 (they register themselves)
-from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE, expert_card
+from models.cnn_model import build_cnn
 from models.gating import Gate
-from models.outputs import EnsembleOutput
-from models.registry import create_network, get_card, prepare
+from models.lstm_model import build_lstm
+from models.preprocess import prepare
+from models.resnext_model import build_resnext
+from models.vision_transformer import build_vit
+
+BUILDERS: Mapping[str, Callable[[bool], nn.Module]] = {
+    "cnn": build_cnn,
+    "resnext": build_resnext,
+    "vit": build_vit,
+    "lstm": build_lstm,
+}
+"""`build(tiny)` of each expert of `EXPERT_NAMES`."""
+
+
+def create_network(name: str, *, tiny: bool = False) -> nn.Module:
+    """A new network with fresh parameters; `tiny` gives a variant that runs in milliseconds, for tests.
+
+    Raises:
+        KeyError: no network has this name.
+    """
+    return BUILDERS[name](tiny)
 
 
 class Ensemble(nn.Module):
     """Experts and gate as one network.
 
     Args:
-        experts: the experts at hand, by registry name; any subset that is not empty.
+        experts: the experts at hand, by name; any subset that is not empty.
         gate: built for all of `EXPERT_NAMES`.
         tiny: the experts are tiny variants (their cards differ).
 
@@ -35,11 +54,6 @@ class Ensemble(nn.Module):
         self.gate = gate
         self.tiny = tiny
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Names of the experts that are not there, in order."""
-        return tuple(name for name in EXPERT_NAMES if name not in self.experts)
-
     def expert_logits(self, images: Tensor, only: Collection[str] | None = None) -> tuple[Tensor, Tensor | None]:
         """Run the image experts; the backbone of ResNeXt-50 runs once and also serves the LSTM.
 
@@ -55,7 +69,7 @@ class Ensemble(nn.Module):
         features = None
         for column, name in enumerate(EXPERT_NAMES):
             if name in IMAGE_EXPERTS and name in self.experts and (only is None or name in only):
-                output = self.experts[name](prepare(images, get_card(name, tiny=self.tiny)))
+                output = self.experts[name](prepare(images, expert_card(name, tiny=self.tiny)))
                 logits[:, column] = output.logit
                 if name == "resnext":
                     features = output.feature
@@ -67,17 +81,3 @@ class Ensemble(nn.Module):
             return torch.tensor(float("nan"))
         logit: Tensor = self.experts["lstm"](features.unsqueeze(0)).logit[0]
         return logit
-
-    def forward(self, logits: Tensor, quality: Tensor) -> EnsembleOutput:
-        """Mix raw logits (B, E), NaN where missing, with the quality (B, Q) of the crops."""
-        output: EnsembleOutput = self.gate(logits, quality)
-        return output
-
-
-def build_ensemble(names: tuple[str, ...] = EXPERT_NAMES, *, quality: int = 4, tiny: bool = False) -> Ensemble:
-    """A new ensemble with fresh parameters, for training and for tests."""
-    experts = {name: create_network(name, tiny=tiny) for name in names}
-    return Ensemble(experts=experts, gate=Gate(experts=len(EXPERT_NAMES), quality=quality), tiny=tiny)
-
-
-__all__ = ["EXPERT_NAMES", "IMAGE_EXPERTS", "MIN_SEQUENCE", "Ensemble", "build_ensemble"]

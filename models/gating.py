@@ -6,12 +6,27 @@ is missing has weight 0 and its logit is never made up.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from models.outputs import EnsembleOutput
-
 WEIGHT_FLOOR_LOGIT = -1e9
+
+
+@dataclass(frozen=True)
+class EnsembleOutput:
+    """Answer of the ensemble.
+
+    Args:
+        logit: (B,) calibrated logit of fake.
+        weights: (B, E) share of each expert; rows sum to 1, missing experts have 0.
+        calibrated: (B, E) each expert's own calibrated logit; NaN where it is missing.
+    """
+
+    logit: Tensor
+    weights: Tensor
+    calibrated: Tensor
 
 
 class Gate(nn.Module):

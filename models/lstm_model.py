@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models import cards
-from models.outputs import ExpertOutput
-from models.registry import register_network
-
-CARD, TINY_CARD = cards.LSTM, cards.TINY_CARDS["lstm"]
+from models.preprocess import ExpertOutput
 
 
 class TemporalLSTM(nn.Module):
@@ -37,7 +33,6 @@ class TemporalLSTM(nn.Module):
         return ExpertOutput(logit=self.head(self.dropout(feature)).squeeze(1), feature=feature)
 
 
-@register_network(CARD, TINY_CARD)
 def build_lstm(tiny: bool) -> TemporalLSTM:
     """Hidden size 256 on 2048 features (6.3 M parameters), or 8 on 64."""
     return TemporalLSTM(features=64, hidden=8) if tiny else TemporalLSTM(features=2048, hidden=256)

@@ -5,11 +5,7 @@ from __future__ import annotations
 import timm
 from torch import Tensor, nn
 
-from models import cards
-from models.outputs import ExpertOutput
-from models.registry import register_network
-
-CARD, TINY_CARD = cards.RESNEXT, cards.TINY_CARDS["resnext"]
+from models.preprocess import ExpertOutput
 
 
 class ResNeXtExpert(nn.Module):
@@ -36,7 +32,6 @@ class ResNeXtExpert(nn.Module):
         return ExpertOutput(logit=self.head(self.dropout(feature)).squeeze(1), feature=feature)
 
 
-@register_network(CARD, TINY_CARD)
 def build_resnext(tiny: bool) -> ResNeXtExpert:
     """ResNeXt-50 32x4d (23 M parameters), or a ResNeXt of four narrow blocks."""
     if tiny:
@@ -45,5 +40,6 @@ def build_resnext(tiny: bool) -> ResNeXtExpert:
         backbone = ResNet(
             Bottleneck, (1, 1, 1, 1), num_classes=0, channels=(2, 4, 8, 16), cardinality=2, base_width=32, stem_width=8
         )
-        return ResNeXtExpert(backbone=backbone, feature_size=TINY_CARD.feature_size)
-    return ResNeXtExpert(backbone=timm.create_model("resnext50_32x4d", num_classes=0), feature_size=CARD.feature_size)
+    else:
+        backbone = timm.create_model("resnext50_32x4d", num_classes=0)
+    return ResNeXtExpert(backbone=backbone, feature_size=int(backbone.num_features))

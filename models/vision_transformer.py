@@ -11,11 +11,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from models import cards
-from models.outputs import ExpertOutput
-from models.registry import register_network
-
-CARD, TINY_CARD = cards.VIT, cards.TINY_CARDS["vit"]
+from models.preprocess import ExpertOutput
 
 
 class TapHead(nn.Module):
@@ -92,7 +88,6 @@ class ViTExpert(nn.Module):
         return output
 
 
-@register_network(CARD, TINY_CARD)
 def build_vit(tiny: bool) -> ViTExpert:
     """ViT-B/16 with 12 layers and 12 heads (86 M parameters), or one of four narrow layers."""
     if tiny:

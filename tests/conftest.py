@@ -13,7 +13,8 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from models import EXPERT_NAMES, create_network
+from models.cards import EXPERT_NAMES
+from models.ensemble_model import create_network
 from models.gating import Gate
 from utils.base_weights import FACE_FILE
 from utils.config import DetectionSettings, MediaSettings, Settings, WeightsSettings

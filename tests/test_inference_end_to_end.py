@@ -14,7 +14,8 @@ from PIL import Image
 from skimage.data import astronaut
 
 import inference
-from models import EXPERT_NAMES, create_network
+from models.cards import EXPERT_NAMES
+from models.ensemble_model import create_network
 from models.gating import Gate
 from utils.base_weights import FACE_FILE
 from utils.detection.calibration import Calibration, ReliabilityBin

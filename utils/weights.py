@@ -267,9 +267,8 @@ def load_ensemble(
     Raises:
         WeightsError: no wanted expert is there, or weights do not fit.
     """
-    from models.ensemble_model import Ensemble
+    from models.ensemble_model import Ensemble, create_network
     from models.gating import Gate
-    from models.registry import create_network
 
     chosen, why = choose_experts(version, names)
     experts = {}

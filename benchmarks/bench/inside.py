@@ -16,8 +16,8 @@ import torch
 from benchmarks.bench.media import scene, write_clip, write_photos
 from benchmarks.bench.reference import ReferencePipeline
 from benchmarks.bench.timing import Row, compare, rows_of
-from models.ensemble_model import IMAGE_EXPERTS
-from models.registry import get_card, prepare
+from models.cards import IMAGE_EXPERTS, expert_card
+from models.preprocess import prepare
 from utils.detection.batch import analyse_many
 from utils.detection.pipeline import Analyser, analyse, load_analyser
 from utils.faces.crops import crop_for_networks
@@ -86,7 +86,7 @@ def experts(bench: Bench) -> list[Row]:
         images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div(255)
         rounds = bench.rounds if batch == 1 else bench.slow_rounds
         for name, engine in engines.items():
-            ready = prepare(images, get_card(name, tiny=networks.tiny))
+            ready = prepare(images, expert_card(name, tiny=networks.tiny))
             product = f"{engine.name} {engine.precisions[name]}"
             variants = {
                 "torch float32": _forward(networks.experts[name], ready),

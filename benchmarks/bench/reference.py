@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.ensemble_model import IMAGE_EXPERTS, Ensemble
-from models.registry import EXPERT_NAMES, get_card, prepare
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
+from models.ensemble_model import Ensemble
+from models.preprocess import prepare
 from utils.detection.engine import TrackScores
 from utils.detection.pipeline import Analyser, find_people, measure_crop, report_face
 from utils.faces.crops import FaceCrop, crop_for_networks
@@ -56,10 +57,10 @@ class ReferencePipeline:
             image = torch.from_numpy(crop.pixels).permute(2, 0, 1)[None].float().div(255)
             for column, name in enumerate(EXPERT_NAMES):
                 if name in IMAGE_EXPERTS and name in ensemble.experts:
-                    card = get_card(name, tiny=ensemble.tiny)
+                    card = expert_card(name, tiny=ensemble.tiny)
                     logits[row, column] = ensemble.experts[name](prepare(image, card)).logit[0]
             if len(crops) > 1 and "resnext" in ensemble.experts:
-                card = get_card("resnext", tiny=ensemble.tiny)
+                card = expert_card("resnext", tiny=ensemble.tiny)
                 features.append(ensemble.experts["resnext"](prepare(image, card)).feature)
         whole = logits.mean(0, keepdim=True)
         sequence = torch.cat(features) if features else None

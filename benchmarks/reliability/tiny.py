@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from models import EXPERT_NAMES, create_network
+from models.cards import EXPERT_NAMES
+from models.ensemble_model import create_network
 from models.gating import Gate
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.faces.crops import QUALITY_NAMES

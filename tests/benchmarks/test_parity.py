@@ -11,8 +11,8 @@ from PIL import Image
 
 from benchmarks import parity
 from benchmarks.parity import Compared, Person, compare, table
-from models import EXPERT_NAMES
-from models.ensemble_model import build_ensemble
+from models.cards import EXPERT_NAMES
+from tests.ensembles import build_ensemble
 from utils.detection.torch_engine import TorchEngine
 from utils.faces.crops import QUALITY_NAMES
 

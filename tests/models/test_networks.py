@@ -11,11 +11,12 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
-from models import EXPERT_NAMES, Ensemble, create_network, get_card, prepare
-from models.cnn_model import CompactCNN, HighPassResidual
-from models.ensemble_model import MIN_SEQUENCE, build_ensemble
+from models.cards import EXPERT_NAMES, MIN_SEQUENCE, expert_card
+from models.cnn_model import HighPassResidual
+from models.ensemble_model import BUILDERS, Ensemble, create_network
 from models.gating import Gate
-from models.registry import register_network
+from models.preprocess import prepare
+from tests.ensembles import build_ensemble
 from utils.base_weights import SCALE_SUFFIX
 from utils.errors import WeightsCorruptError
 from utils.tensors import INT8_MIN_ELEMENTS, load_into, pack_tensors, unpack_tensors
@@ -26,7 +27,7 @@ SUBSETS = [s for n in range(1, 5) for s in itertools.combinations(EXPERT_NAMES, 
 
 
 def network(name: str, seed: int = 0) -> nn.Module:
-    """A tiny network in evaluation mode, by registry name, `gate` or `ensemble`."""
+    """A tiny network in evaluation mode, by name, `gate` or `ensemble`."""
     torch.manual_seed(seed)
     if name == "gate":
         return random_gate()
@@ -50,7 +51,7 @@ def inputs(name: str, batch: int) -> tuple[Tensor, ...]:
     elif name == "lstm":
         shapes = [(batch, 6, 64)]
     else:
-        side = 40 if name == "ensemble" else get_card(name, tiny=True).input_size
+        side = 40 if name == "ensemble" else expert_card(name, tiny=True).input_size
         shapes = [(batch, 3, side, side)]
     return tuple(torch.rand(shape, generator=generator) for shape in shapes)
 
@@ -63,7 +64,7 @@ def run(name: str, module: nn.Module, batch: int) -> tuple[Tensor, Tensor]:
         assert features is not None
         sequence = module.sequence_logit(features.repeat(MIN_SEQUENCE, 1))
         logits = torch.cat([logits[:, :3], sequence.expand(batch, 1)], dim=1)
-        output = module(logits, torch.rand(batch, QUALITY, generator=torch.Generator().manual_seed(9)))
+        output = module.gate(logits, torch.rand(batch, QUALITY, generator=torch.Generator().manual_seed(9)))
         return output.logit, output.weights
     output = module(*given)
     return output.logit, output.weights if name == "gate" else output.feature
@@ -74,7 +75,7 @@ def run(name: str, module: nn.Module, batch: int) -> tuple[Tensor, Tensor]:
 def test_shapes_and_no_nan(name, batch):
     with torch.no_grad():
         logit, second = run(name, network(name), batch)
-    width = len(EXPERT_NAMES) if name in ("gate", "ensemble") else get_card(name, tiny=True).feature_size
+    width = len(EXPERT_NAMES) if name in ("gate", "ensemble") else expert_card(name, tiny=True).feature_size
     assert logit.shape == (batch,)
     assert second.shape == (batch, width)
     assert logit.dtype == second.dtype == torch.float32
@@ -152,7 +153,7 @@ def test_int8_error_is_at_most_half_a_step_and_small_or_flat_tensors_stay():
 @pytest.mark.parametrize("tiny", [False, True])
 @pytest.mark.parametrize("name", EXPERT_NAMES)
 def test_cards_are_complete(name, tiny):
-    card = get_card(name, tiny=tiny)
+    card = expert_card(name, tiny=tiny)
     assert card.name == name
     assert all(getattr(card, f.name) for f in dataclasses.fields(card) if f.name not in ("mean", "std"))
     assert len(card.mean) == len(card.std) == 3
@@ -179,7 +180,7 @@ def test_full_size_networks_are_those_of_the_documentation():
     assert (resnext.backbone.num_features, resnext.head.in_features) == (2048, 2048)
     assert count(resnext.backbone) == pytest.approx(23e6, rel=0.01)
     heads = {"cnn": 1536, "resnext": 2048, "vit": 512, "lstm": 512}
-    assert heads == {name: get_card(name).feature_size for name in EXPERT_NAMES}
+    assert heads == {name: expert_card(name).feature_size for name in EXPERT_NAMES}
 
 
 def test_residual_is_blind_to_brightness_and_slopes_and_sees_noise():
@@ -193,18 +194,15 @@ def test_residual_is_blind_to_brightness_and_slopes_and_sees_noise():
 
 
 def test_prepare_resizes_and_normalises_per_channel():
-    card = dataclasses.replace(get_card("cnn", tiny=True), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0), input_size=8)
+    card = dataclasses.replace(expert_card("cnn", tiny=True), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0), input_size=8)
     out = prepare(torch.full((2, 3, 20, 20), 0.6), card)
     assert out.shape == (2, 3, 8, 8)
     for channel, value in enumerate((1.0, 1.6, 0.3)):
         assert torch.allclose(out[:, channel], torch.tensor(value), atol=1e-5)
 
 
-def test_unknown_and_doubly_registered_names_are_refused():
-    with pytest.raises(KeyError, match="no network is called xception; known are cnn, lstm, resnext, vit"):
-        create_network("xception")
-    with pytest.raises(ValueError, match="cnn is registered twice"):
-        register_network(get_card("cnn"), get_card("cnn"))(lambda tiny: CompactCNN(widths=(4, 4, 4, 4), hidden=4))
+def test_every_expert_has_a_builder_and_nothing_else():
+    assert tuple(BUILDERS) == EXPERT_NAMES
 
 
 # Gate: every subset of experts
@@ -266,9 +264,8 @@ def test_gate_without_any_expert_in_a_row_or_of_other_width_raises():
 
 
 @pytest.mark.parametrize("present", SUBSETS, ids="+".join)
-def test_ensemble_names_and_leaves_out_the_missing(present):
+def test_ensemble_leaves_out_the_missing(present):
     ensemble = build_ensemble(present, tiny=True).eval()
-    assert ensemble.missing == tuple(n for n in EXPERT_NAMES if n not in present)
     with torch.no_grad():
         logits, features = ensemble.expert_logits(torch.rand(5, 3, 32, 32))
         sequence = ensemble.sequence_logit(features)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from models import create_network, get_card, prepare
+from models.cards import expert_card
+from models.ensemble_model import create_network
+from models.preprocess import prepare
 from utils.base_weights import INT8_GRAPH_FILE
 from utils.faces.crops import crop_face
 from utils.types import Pixels
@@ -23,7 +25,7 @@ def pictures(photo: Pixels, face_detector) -> torch.Tensor:
     """(2, 3, 224, 224), prepared: the face of the portrait, and the whole portrait."""
     crop = crop_face(photo, face_detector.detect(photo)[0]).pixels
     raw = [torch.from_numpy(np.array(x)).permute(2, 0, 1)[None].float() / 255 for x in (crop, photo)]
-    return torch.cat([prepare(x, get_card("vit")) for x in raw])
+    return torch.cat([prepare(x, expert_card("vit")) for x in raw])
 
 
 @pytest.fixture(scope="module")

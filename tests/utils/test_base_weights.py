@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import create_network
+from models.ensemble_model import create_network
 from utils import base_weights
 from utils.base_weights import (
     FACE_FILE,

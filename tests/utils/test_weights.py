@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from models import EXPERT_NAMES, create_network
+from models.cards import EXPERT_NAMES
+from models.ensemble_model import create_network
 from utils import weights
 from utils.base_weights import FACE_FILE, VIT_FILE
 from utils.errors import TelltaleError, WeightsCorruptError, WeightsError, WeightsMissingError
@@ -287,7 +288,7 @@ def test_each_missing_expert_is_named(tmp_path, publish_tiny: Callable[..., Path
     ensemble, why = load_ensemble(root, verify_version(root, "tiny"))
     assert why[absent] == "Version tiny does not contain it."
     assert set(why) == ({"resnext", "lstm"} if absent == "resnext" else {absent})
-    assert ensemble.missing == tuple(n for n in EXPERT_NAMES if n in why)
+    assert set(ensemble.experts) == set(EXPERT_NAMES) - set(why)
 
 
 def test_expert_whose_file_is_not_listed_is_not_loaded(own_root):
@@ -296,7 +297,7 @@ def test_expert_whose_file_is_not_listed_is_not_loaded(own_root):
     del sums["cnn.safetensors"]
     (own_root / "tiny" / CHECKSUMS).write_text(json.dumps(sums))
     ensemble, why = load_ensemble(own_root, verify_version(own_root, "tiny"))
-    assert (ensemble.missing, set(why)) == (("cnn",), {"cnn"})
+    assert (set(ensemble.experts), set(why)) == (set(EXPERT_NAMES) - {"cnn"}, {"cnn"})
 
 
 def test_switched_off_experts_are_named_and_none_left_is_an_error(tiny_root):

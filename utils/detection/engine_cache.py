@@ -47,7 +47,7 @@ class Converted:
     """A verified folder of the cache.
 
     Args:
-        files: the graph of each expert, by registry name.
+        files: the graph of each expert, by name.
         precisions: what each computes with.
         manifest: all that was measured.
     """

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.ensemble_model import IMAGE_EXPERTS
-from models.registry import EXPERT_NAMES, get_card, prepare
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
+from models.preprocess import prepare
 from utils.detection.engine import BatchedEngine
 from utils.detection.pipeline import Analyser, Progress
 from utils.errors import NotAvailableError
@@ -115,7 +115,7 @@ def explain_face(crop: Pixels, analyser: Analyser, progress: Progress | None = N
     experts = [name for name in IMAGE_EXPERTS if name in networks.experts]
     maps = []
     for index, name in enumerate(experts):
-        card = get_card(name, tiny=analyser.tiny)
+        card = expert_card(name, tiny=analyser.tiny)
         network = networks.experts[name]
 
         def told(done: float, index: int = index) -> None:

@@ -1,4 +1,4 @@
-"""From crops to what the networks take, without torch: the same numbers as `models.registry.prepare`.
+"""From crops to what the networks take, without torch: the same numbers as `models.preprocess.prepare`.
 
 Resizing by a fixed factor is a product with one matrix per side. The matrices and the colours' normalisation make one
 small graph per size of crop, which OpenVINO runs in fp32.

@@ -34,7 +34,7 @@ class OpenVinoEngine(BatchedEngine):
     """Converted networks on this processor.
 
     Args:
-        files: the graph of each expert, by registry name, verified.
+        files: the graph of each expert, by name, verified.
         precisions: what each of them computes with.
         gate: of the version.
         load_networks: makes the ensemble in torch, when somebody asks for `networks`.

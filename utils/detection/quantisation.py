@@ -167,7 +167,7 @@ def _scalars(*values: Any) -> list[Any]:
 
 
 def read_ranges(path: Path) -> dict[str, Ranges]:
-    """The ranges of a version's experts, by registry name.
+    """The ranges of a version's experts, by name.
 
     Raises:
         WeightsCorruptError: the file is not of that form.

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 from scipy.special import expit
 
-from models.registry import EXPERT_NAMES, get_card
+from models.cards import EXPERT_NAMES, expert_card
 from utils.config import load_settings
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.errors import TelltaleError, TrainingDataError
@@ -262,7 +262,7 @@ def scorecard_markdown(
 
 
 def _titles() -> list[str]:
-    return [get_card(name).title for name in EXPERT_NAMES]
+    return [expert_card(name).title for name in EXPERT_NAMES]
 
 
 def cell(figure: Sequence[float] | None, *, percent: bool = False) -> str:

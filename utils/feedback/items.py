@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from models.cards import EXPERT_NAMES, expert_card
 from models.ensemble_model import Ensemble
-from models.registry import EXPERT_NAMES, get_card, prepare
+from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
 from utils.detection.pipeline import Analyser, find_people, measure_crop
 from utils.errors import MediaError, TrainingDataError
@@ -22,7 +23,6 @@ from utils.feedback.trainable import VIT_COLUMN
 from utils.fingerprint import frozen_fingerprint
 from utils.media import decode_media
 from utils.phash import perceptual_hash
-from utils.training.experts import to_images
 from utils.types import Media
 from utils.weights import verify_version, weights_root
 
@@ -129,7 +129,7 @@ def raw_features(
             images = to_images(pixels[low : low + BATCH]).to(device)
             of_batch, feature = others.expert_logits(images)
             if isinstance(vit, ViTExpert):
-                tapped = vit.tap(prepare(images, get_card("vit", tiny=ensemble.tiny)))
+                tapped = vit.tap(prepare(images, expert_card("vit", tiny=ensemble.tiny)))
                 of_batch[:, VIT_COLUMN] = vit.head(tapped).logit
                 tokens.append(tapped.cpu().numpy().astype(np.float16))
             logits.append(of_batch.cpu())

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.cards import EXPERT_NAMES
 from models.gating import Gate
-from models.registry import EXPERT_NAMES
 from models.vision_transformer import TapHead
 from utils.errors import WeightsCorruptError
 from utils.feedback.feature_set import FeatureSet

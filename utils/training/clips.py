@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.ensemble_model import MIN_SEQUENCE, Ensemble
+from models.cards import MIN_SEQUENCE
+from models.ensemble_model import Ensemble
 from utils.errors import TrainingDataError
 from utils.log import get_logger
 from utils.training.crop_set import Pack, PackedCrop

@@ -17,8 +17,10 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import create_network, get_card, prepare
+from models.cards import expert_card
+from models.ensemble_model import create_network
 from models.lstm_model import TemporalLSTM
+from models.preprocess import prepare, to_images
 from models.resnext_model import ResNeXtExpert
 from models.vision_transformer import ViTExpert
 from utils.metrics import auc
@@ -46,11 +48,6 @@ def smooth_bce(logit: Tensor, label: Tensor, weight: Tensor | None = None) -> Te
     return functional.binary_cross_entropy_with_logits(logit, label * (1 - 2 * SMOOTHING) + SMOOTHING, weight)
 
 
-def to_images(pixels: npt.NDArray[np.generic]) -> Tensor:
-    """(B, S, S, 3) uint8 to (B, 3, S, S) float32, 0..1."""
-    return torch.from_numpy(np.array(pixels, np.uint8)).permute(0, 3, 1, 2).float().div(255)
-
-
 def mean_source_auc(views: Sequence[View], scores: npt.NDArray[np.float64]) -> float:
     """Mean over the sources with both labels of their AUC, so that no source's framing or light can help."""
     labels = np.array([v.label for v in views], np.float64)
@@ -64,7 +61,7 @@ def score_images(
     model: nn.Module, name: str, pixels: npt.NDArray[np.generic], *, tiny: bool = False, device: str = "cpu"
 ) -> npt.NDArray[np.float64]:
     """Raw logits (N,) of an image expert on (N, S, S, 3) uint8 crops."""
-    card = get_card(name, tiny=tiny)
+    card = expert_card(name, tiny=tiny)
     out = []
     with torch.inference_mode():
         for low in range(0, len(pixels), 32):
@@ -102,7 +99,7 @@ def train_cnn(
         tiny: train the tiny variant.
         progress: for progress lines.
     """
-    side = get_card("cnn", tiny=tiny).input_size
+    side = expert_card("cnn", tiny=tiny).input_size
 
     def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
         return reframed(pixels, rng, side)
@@ -129,7 +126,7 @@ def train_resnext(
 
     A step on small pictures costs a third (progressive resizing). The arguments are those of `train_cnn`.
     """
-    card = get_card("resnext", tiny=tiny)
+    card = expert_card("resnext", tiny=tiny)
 
     def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
         small = start is None and epoch < SMALL_SHARE * recipe.epochs
@@ -229,7 +226,7 @@ def train_student(
         tiny: train the tiny variant.
         progress: for progress lines.
     """
-    card = get_card(name, tiny=tiny)
+    card = expert_card(name, tiny=tiny)
     expert = new_network(name, tiny=tiny, seed=recipe.seed)
     if start is not None:
         load_into(expert, start, what=name)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models import get_card, prepare
+from models.cards import expert_card
+from models.preprocess import prepare
 from models.vision_transformer import ViTExpert
 from utils.training.crop_set import Pack
 from utils.training.views import Renderer, View, view_quality
@@ -45,7 +46,7 @@ class TorchFeaturizer:
         self._expert = expert.eval().to(device)
         self._device = device
         self._bfloat16 = bfloat16
-        self._card = get_card("vit", tiny=tiny)
+        self._card = expert_card("vit", tiny=tiny)
 
     def __call__(self, batch: Pixels) -> Halves:
         images = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float().div(255).to(self._device)

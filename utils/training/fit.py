@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from models.cards import EXPERT_NAMES
 from models.gating import Gate
-from models.registry import EXPERT_NAMES
 from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample

@@ -21,11 +21,12 @@ import torch
 from timm.layers import PatchDropout
 from torch import Tensor, nn
 
-from models import get_card, prepare
+from models.cards import expert_card
+from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
 from utils.cores import usable_cores
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.experts import Progress, mean_source_auc, smooth_bce, to_images
+from utils.training.experts import Progress, mean_source_auc, smooth_bce
 from utils.training.features import batches
 from utils.training.loop import Batch, Task, fast_bfloat16, fit
 from utils.training.plan import NormsPlan
@@ -115,7 +116,7 @@ def train_norms(
     recipe = plan.recipe
     freeze_before(expert, plan.first_block)
     expert.to(device)
-    card = get_card("vit", tiny=tiny)
+    card = expert_card("vit", tiny=tiny)
     counts: dict[str, Any] = {"per_class": plan.per_class, "blends": plan.blends, "matched": matched}
 
     def views_of(epoch: int) -> list[View]:
@@ -225,7 +226,7 @@ def score_views(
         bfloat16: mixed precision, for choosing an epoch; figures that are told are computed without.
         progress: called with the number of views done.
     """
-    card = get_card("vit", tiny=tiny)
+    card = expert_card("vit", tiny=tiny)
     parts = [views[low : low + SCORE_BATCH] for low in range(0, len(views), SCORE_BATCH)]
     out, done = [], 0
     with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16):

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.ensemble_model import Ensemble
+from models.cards import EXPERT_NAMES, expert_card
+from models.ensemble_model import Ensemble, create_network
 from models.gating import Gate
-from models.registry import EXPERT_NAMES, create_network, get_card
 from utils.base_weights import FACE_FILE
 from utils.config import Settings
 from utils.detection.calibration import Calibration, fit_calibration
@@ -153,7 +153,7 @@ def model_card(
         "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "notes": list(notes),
         "intended_use": "A hint for people who examine faces in photos and videos; never a decision's only ground.",
-        "experts": {n: asdict(get_card(n, tiny=plan.tiny)) for n in EXPERT_NAMES if n in experts},
+        "experts": {n: asdict(expert_card(n, tiny=plan.tiny)) for n in EXPERT_NAMES if n in experts},
         "data": {
             "crops": counts,
             "framing": {k: list(v) for k, v in framing_table(pack).items()},

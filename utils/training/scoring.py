@@ -7,11 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from models.ensemble_model import MIN_SEQUENCE, Ensemble
-from models.registry import EXPERT_NAMES, get_card, prepare
+from models.cards import EXPERT_NAMES, MIN_SEQUENCE, expert_card
+from models.ensemble_model import Ensemble
+from models.preprocess import prepare, to_images
 from utils.evaluation.scores import ScoreTable
 from utils.training.crop_set import Pack
-from utils.training.experts import to_images
 from utils.training.features import FeatureStore
 from utils.types import MediaKind
 
@@ -34,7 +34,7 @@ def score_store(ensemble: Ensemble, store: FeatureStore, *, device: str = "cpu")
         for name in ("cnn", "resnext"):
             if name not in ensemble.experts:
                 continue
-            card, expert = get_card(name, tiny=ensemble.tiny), ensemble.experts[name].to(device)
+            card, expert = expert_card(name, tiny=ensemble.tiny), ensemble.experts[name].to(device)
             for low in range(0, len(pixels), 32):
                 output = expert(prepare(to_images(pixels[low : low + 32]).to(device), card))
                 logits[low : low + 32, EXPERT_NAMES.index(name)] = output.logit.cpu().numpy()

@@ -6,8 +6,8 @@ import openvino
 import pytest
 import torch
 
-from models import create_network
 from models.cards import IMAGE_EXPERTS
+from models.ensemble_model import create_network
 from utils.detection.bf16_exclusions import mark_precise, pixel_side, running_sum
 from utils.detection.conversion import to_graph
 

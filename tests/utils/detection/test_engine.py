@@ -12,8 +12,9 @@ import openvino
 import pytest
 import torch
 
-from models import EXPERT_NAMES
-from models.ensemble_model import Ensemble, build_ensemble
+from models.cards import EXPERT_NAMES
+from models.ensemble_model import Ensemble
+from tests.ensembles import build_ensemble
 from utils.detection.conversion import to_graph
 from utils.detection.engine import BATCH, BatchedEngine, TrackScores
 from utils.detection.gate import NumericGate

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import create_network
-from models.ensemble_model import IMAGE_EXPERTS
-from models.outputs import ExpertOutput
-from models.registry import NetworkCard, get_card, prepare
+from models.cards import IMAGE_EXPERTS, NetworkCard, expert_card
+from models.ensemble_model import create_network
+from models.preprocess import ExpertOutput, prepare
 from utils.detection import explain
 from utils.detection.explain import as_images, explain_face, measure_faithfulness, relevance
 from utils.detection.pipeline import load_analyser
@@ -96,7 +95,7 @@ def test_every_image_expert_gives_a_map_and_stays_as_it_was(name, photo):
     torch.manual_seed(3)
     network = create_network(name, tiny=True).eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    image = prepare(as_images(photo[:224, 100:324]), get_card(name, tiny=True))
+    image = prepare(as_images(photo[:224, 100:324]), expert_card(name, tiny=True))
     logit = network(image).logit.detach()
     grid = relevance(name, network, image)
     assert grid.ndim == 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.cards import IMAGE_EXPERTS, expert_card
-from models.registry import prepare
+from models.preprocess import prepare
 from utils.detection.inputs import InputMaker, resize_matrix
 
 

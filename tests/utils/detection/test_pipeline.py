@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import EXPERT_NAMES
+from models.cards import EXPERT_NAMES
 from utils.config import Settings
 from utils.detection.engine import TrackScores
 from utils.detection.pipeline import Analyser, analyse, load_analyser

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from models import create_network
 from models.cards import expert_card
+from models.ensemble_model import create_network
 from utils.detection.conversion import to_graph
 from utils.detection.openvino_runtime import compile_graph
 from utils.detection.quantisation import FOLDER, layers_with_weights, observe, quantise, ranges_file, read_ranges

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import EXPERT_NAMES
+from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.errors import TrainingDataError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from models import EXPERT_NAMES
-from models.ensemble_model import build_ensemble
+from models.cards import EXPERT_NAMES
+from tests.ensembles import build_ensemble
 from utils.errors import TrainingDataError
 from utils.training.clips import clean_clips, clip_sequences, why_no_sequences
 from utils.training.crop_set import Pack

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import create_network
+from models.ensemble_model import create_network
 from models.vision_transformer import ViTExpert
 from utils.training import features
 from utils.training.features import FeatureStore, JoinedStore, SelectedStore, TorchFeaturizer, batches
