@@ -83,6 +83,14 @@ def current_name(root: Path) -> str:
     return name
 
 
+def current_version(settings: Settings) -> str | None:
+    """The version that new analyses use: the setting, or what the pointer file says; None without either."""
+    try:
+        return settings.weights.version or current_name(weights_root(settings))
+    except WeightsError:
+        return None
+
+
 def _is_name(name: str) -> bool:
     """Whether `name` can be a version's: one folder inside the root, never a path and never hidden."""
     return bool(name) and all(c.isalnum() or c in "._-" for c in name) and not name.startswith(".")

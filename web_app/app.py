@@ -57,7 +57,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     app.json.sort_keys = False  # type: ignore[attr-defined]
     parts = app.extensions[EXTENSION] = Services.build(settings, verify)
     request_log.install(app)
-    metrics.install(app, parts)
+    metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"))
     identity.install(app, settings)
     rate_limit.install(app, settings)
     login.install(app)

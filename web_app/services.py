@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from flask import current_app
 
 from utils.config import Settings
+from web_app.auth.parts import EXTENSION
 from web_app.auth.secret import load_secret
 from web_app.db.migrations import migrate
 from web_app.db.session import Database
+from web_app.feedback.votes import forget_analysis
 from web_app.integrations.http_client import Rules
 from web_app.jobs.queue import JobQueue
 from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
 from web_app.storage.consistency import sweep_without_row
+from web_app.storage.detections import delete_detection
 from web_app.storage.files import MediaStore
 
-EXTENSION = "telltale"
+__all__ = ["EXTENSION", "WAITING_SLOTS", "Services", "services"]
 READERS = 2  # videos that are looked through at the same time before they are handed out
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones
 
@@ -71,6 +75,12 @@ class Services:
             weights=WeightsCheck(settings, verify),
             secret=load_secret(paths.secret),
             outbound=Rules.of(settings.api),
+        )
+
+    def delete_detection(self, public_id: str) -> bool:
+        """Delete an analysis with its report, its feedback, and the file if nobody else's analysis uses it."""
+        return delete_detection(
+            self.database, self.store, public_id, partial(forget_analysis, self.database, self.paths)
         )
 
     def close(self) -> None:

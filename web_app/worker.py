@@ -24,12 +24,12 @@ from utils.log import configure_logging, get_logger
 from utils.media.sandbox import sandbox_level
 from utils.types import Report
 from web_app.db.migrations import open_database
+from web_app.db.models import EXPLAIN, TRAIN
 from web_app.feedback.core import learning_duties, recover_versions
 from web_app.feedback.model_handle import ServedVersion
 from web_app.feedback.tasks import LearningDuties
 from web_app.integrations.webhooks import sending
 from web_app.jobs.explain import closeup_handler, keep_thumbnail
-from web_app.jobs.queue import EXPLAIN, TRAIN
 from web_app.jobs.retry import EXIT_RECYCLED
 from web_app.jobs.runner import Duties, Progress, run_worker
 from web_app.paths import PRIVATE, InstancePaths
@@ -108,6 +108,7 @@ def worker_duties(
         in_turn={EXPLAIN: closeup_handler(settings, lambda: served.analyser)},
         before_job=served.refresh,
         when_idle=learning.when_idle,
+        on_delete=learning.forget,
         facts=lambda: {**served.facts(), "sandbox": list(protections)},
     )
 

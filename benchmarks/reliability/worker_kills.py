@@ -18,7 +18,8 @@ from utils.config import Settings
 from web_app.jobs.supervisor import RestartPolicy, Supervisor
 from web_app.paths import InstancePaths
 from web_app.services import Services
-from web_app.storage.detections import add_detection
+from web_app.storage.detections import queue_upload
+from web_app.storage.idempotency import Wish
 from web_app.storage.upload import Upload
 
 WORKERS = 2
@@ -37,7 +38,7 @@ def _queue_jobs(parts: Services, count: int, seconds: tuple[float, ...]) -> None
         with parts.store.incoming() as incoming:
             incoming.write(photo(f"sleep {random.choice(seconds)}", 400, number))  # noqa: S311
             upload = Upload(incoming.finish(), f"{number}.jpg", ())
-        add_detection(parts.queue, parts.store, upload, "drill")
+        queue_upload(parts.queue, parts.store, upload, "drill", Wish())
 
 
 def _living(settings: Settings) -> list[int]:

@@ -12,13 +12,13 @@ from flask import Request, Response, jsonify, request
 
 from utils.errors import BadRequestError, JobCancelledError, UnavailableError
 from utils.types import MediaKind
+from utils.weights import current_version
 from web_app.api import present
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobState, utc_now
 from web_app.errors import error_of
-from web_app.observability.health import current_version
 from web_app.services import Services, services
-from web_app.storage.detections import Queued, delete_detection, find_detection, queue_upload
+from web_app.storage.detections import Queued, find_detection, queue_upload
 from web_app.storage.idempotency import Wish, check_key, conditions_of
 from web_app.storage.upload import Upload, receive_upload
 
@@ -114,7 +114,7 @@ def _answer_and_forget(parts: Services, queued: Queued) -> Response:
             raise UnavailableError("There was no verdict in time, and nothing was kept.", retry_after_s=2)
         return _answer(parts, queued, row)
     finally:
-        delete_detection(parts.database, parts.store, queued.public_id)
+        parts.delete_detection(queued.public_id)
 
 
 def asked_wait_s() -> float | None:

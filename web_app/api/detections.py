@@ -17,7 +17,7 @@ from web_app.auth import identity
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow
 from web_app.feedback import votes
 from web_app.services import services
-from web_app.storage.detections import delete_detection, find_detection
+from web_app.storage.detections import find_detection
 from web_app.storage.media import hand_out
 
 
@@ -75,7 +75,7 @@ def remove_detection(id: str) -> Response:
     parts = services()
     with parts.database.read() as session:
         require_detection(session, id)
-    if not delete_detection(parts.database, parts.store, id):
+    if not parts.delete_detection(id):
         raise NotFoundError("There is no analysis with this id.")
     return current_app.response_class(status=204)
 

@@ -12,12 +12,11 @@ from web_app.api import present
 from web_app.api.learning_schemas import RollbackRequest
 from web_app.api.parse import parse_json
 from web_app.auth import identity
-from web_app.db.models import JobRow, JobState
+from web_app.db.models import TRAIN, JobRow, JobState
 from web_app.errors import error_of
 from web_app.feedback.stats import learning_stats
 from web_app.feedback.training import request_training
 from web_app.feedback.versions import list_versions, roll_back
-from web_app.jobs.queue import TRAIN
 from web_app.services import Services, services
 
 PRIVATE = frozenset({"asked_by"})  # a caller's id opens what belongs to them where keys are off
@@ -25,7 +24,7 @@ PRIVATE = frozenset({"asked_by"})  # a caller's id opens what belongs to them wh
 
 def get_stats() -> Response:
     """What users said, what became of it, what was learned, and how the golden set judged each version."""
-    return jsonify(learning_stats(services()))
+    return jsonify(learning_stats(services().settings, services().database))
 
 
 def retrain() -> Response:
@@ -52,14 +51,14 @@ def get_training(id: str) -> Response:
 def get_learning_versions() -> Response:
     """Every version on disk, with its verdict of the golden set, and which one is loaded."""
     parts = services()
-    return jsonify(list_versions(parts))
+    return jsonify(list_versions(parts.settings, parts.database))
 
 
 def rollback() -> Response:
     """Serve an earlier version again; without a name, the one that was served before. The worker changes at once."""
     parts = services()
     wanted = parse_json(RollbackRequest, request)
-    return jsonify(roll_back(parts, wanted.version))
+    return jsonify(roll_back(parts.settings, wanted.version))
 
 
 def _training(parts: Services, session: Session, public_id: str) -> dict[str, object]:

@@ -10,7 +10,6 @@ from web_app.api.detections import require_detection
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobRow, JobState
 from web_app.services import services
-from web_app.storage.detections import delete_detection
 
 MOST_VERSIONS = 50
 
@@ -52,5 +51,5 @@ def clear_history() -> Response:
             .join(DetectionRow, DetectionRow.job_id == JobRow.id)
             .where(DetectionRow.client_id == asking.id)
         ).all()
-    deleted = sum(delete_detection(parts.database, parts.store, public_id) for public_id in own)
+    deleted = sum(parts.delete_detection(public_id) for public_id in own)
     return jsonify(deleted=deleted)

@@ -20,8 +20,8 @@ from utils.config import Settings
 from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
 from web_app.auth.keys import KEY_OWNER, SCOPES, find_key
 from web_app.auth.network import FORWARDED, ProxyHeaders, allowed_hosts, host_name, is_loopback, trusted_networks
+from web_app.auth.parts import AuthParts, auth_parts
 from web_app.auth.sessions import find_session
-from web_app.services import Services, services
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLIENT_COOKIE = "telltale_client"
@@ -95,7 +95,7 @@ def caller() -> Caller:
         UnauthorizedError: the server asks for keys, and there is none or a wrong one.
     """
     if "caller" not in g:
-        parts = services()
+        parts = auth_parts()
         g.caller = _keyed(parts) if parts.settings.security.keys == "on" else _anonymous(parts)
     found = g.caller
     if not isinstance(found, Caller):
@@ -119,7 +119,7 @@ def require_scope(scope: str) -> Caller:
     return found
 
 
-def _keyed(parts: Services) -> Caller:
+def _keyed(parts: AuthParts) -> Caller:
     scheme, _, untrusted_key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         key = find_key(parts.database, untrusted_key.strip())
@@ -130,12 +130,12 @@ def _keyed(parts: Services) -> Caller:
     return Caller(f"{KEY_OWNER}{key.public}", key.scopes, key.name)
 
 
-def _anonymous(parts: Services) -> Caller:
+def _anonymous(parts: AuthParts) -> Caller:
     local = _is_local(parts)
     return Caller(client_id(parts.secret), ALL_SCOPES if local else OPEN_SCOPES, local=local)
 
 
-def _is_local(parts: Services) -> bool:
+def _is_local(parts: AuthParts) -> bool:
     """Whether somebody at this machine asks, not a proxy for somebody elsewhere.
 
     A proxy on this machine that is not declared and sends no forwarding header cannot be told from a user.

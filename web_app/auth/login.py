@@ -14,9 +14,9 @@ from werkzeug.wrappers import Response
 from utils.errors import UnauthorizedError
 from web_app.auth.identity import SESSION_COOKIE, caller, is_api, set_cookie
 from web_app.auth.keys import find_key
+from web_app.auth.parts import auth_parts
 from web_app.auth.rate_limit import note_wrong_key
 from web_app.auth.sessions import SESSION_AGE_S, begin_session, end_session
-from web_app.services import services
 
 MAX_FORM_BYTES = 4096
 OPEN_BLUEPRINTS = ("login", "metrics")
@@ -51,7 +51,7 @@ def show() -> str:
 def sign_in() -> Response | tuple[str, int]:
     """Open a session with a key, and go on to the page that was asked for."""
     request.max_content_length = MAX_FORM_BYTES
-    parts = services()
+    parts = auth_parts()
     untrusted_key = request.form.get("key", "").strip()
     target = safe_path(request.form.get("next", ""))
     key = find_key(parts.database, untrusted_key)
@@ -66,7 +66,7 @@ def sign_in() -> Response | tuple[str, int]:
 @blueprint.post("/logout")
 def sign_out() -> Response:
     """End the session, also for copies of its cookie."""
-    end_session(services().database, request.cookies.get(SESSION_COOKIE, ""))
+    end_session(auth_parts().database, request.cookies.get(SESSION_COOKIE, ""))
     answer = redirect(url_for("login.show"), 303)
     set_cookie(answer, SESSION_COOKIE, "", 0)
     return answer

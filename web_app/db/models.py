@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import secrets
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,6 +46,10 @@ def utc_now() -> dt.datetime:
     """The present moment, aware, in UTC."""
     return dt.datetime.now(dt.UTC)
 
+
+ANALYSE = "analyse"
+TRAIN = "train"
+EXPLAIN = "explain"
 
 OPEN_TASK = sa.text("task NOT IN ('analyse', 'explain') AND state IN ('queued', 'running')")
 """Of each task other than analyses and close-ups, only one job may wait or run."""
@@ -106,6 +111,11 @@ class JobRow(Base):
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
     started_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
+
+    @classmethod
+    def new(cls, task: str, payload: dict[str, Any] | None = None) -> JobRow:
+        """A job that waits, under an id of its own."""
+        return cls(public_id=secrets.token_hex(16), task=task, state=JobState.QUEUED, payload=payload)
 
 
 class DetectionRow(Base):

@@ -9,40 +9,41 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from utils.config import Settings
 from utils.feedback.history import verify_history
 from utils.feedback.quarantine import Status
 from utils.log import get_logger
-from web_app.db.models import FeedbackRow, JobRow, JobState
+from utils.weights import current_version
+from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState
+from web_app.db.session import Database
 from web_app.feedback.versions import Entry, golden_point, history_entries, loaded_versions
-from web_app.jobs.queue import TRAIN
-from web_app.observability.health import current_version
 from web_app.paths import InstancePaths
-from web_app.services import Services
 
 log = get_logger(__name__)
 
 
-def learning_stats(parts: Services) -> dict[str, Any]:
+def learning_stats(settings: Settings, database: Database) -> dict[str, Any]:
     """Everything about the learning, as `web_app.api.learning_schemas.Stats`."""
-    with parts.database.read() as session:
+    paths = InstancePaths.of(settings)
+    with database.read() as session:
         feedback, accuracy = _feedback(session)
         running = session.scalar(
             sa.select(JobRow.public_id).where(
                 JobRow.task == TRAIN, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING))
             )
         )
-    loaded = loaded_versions(parts.settings, parts.database)
-    chosen = current_version(parts.settings)
-    trainings = training_entries(parts.paths)
+    loaded = loaded_versions(settings, database)
+    chosen = current_version(settings)
+    trainings = training_entries(paths)
     return {
         "feedback": feedback,
         "accuracy_on_feedback": accuracy,
-        "trainings": {**_trainings(parts.paths, trainings), "running": running},
+        "trainings": {**_trainings(paths, trainings), "running": running},
         "golden": golden_points(trainings),
         "model_version": loaded[-1]["version"] if loaded else chosen,
         "chosen_version": chosen,
         "loaded": loaded,
-        "poison_drill": read_drill(parts.paths.poison_drill),
+        "poison_drill": read_drill(paths.poison_drill),
     }
 
 

@@ -18,7 +18,7 @@ from web_app.db.session import Database
 from web_app.feedback.features import Examiner, Prepare
 from web_app.feedback.quarantine import Judge
 from web_app.feedback.training import Train, Trainings
-from web_app.feedback.votes import reconcile
+from web_app.feedback.votes import forget_analysis, reconcile
 from web_app.jobs.queue import JobQueue
 from web_app.paths import InstancePaths
 from web_app.storage.files import MediaStore
@@ -78,6 +78,10 @@ class LearningDuties:
         except (TelltaleError, OSError) as error:  # a version that was deleted, a full disk; analyses must go on
             log.warning("learning rests for %.0f s: %s", REST_S, error)
             self._rest_until = time.monotonic() + REST_S
+
+    def forget(self, job_id: int) -> None:
+        """Withdraw what was said about an analysis that is to be deleted."""
+        forget_analysis(self._database, self._paths, job_id)
 
     def close(self) -> None:
         """Give the database connections back."""

@@ -22,11 +22,11 @@ from utils.errors import ConflictError, NothingNewError
 from utils.feedback.quarantine import Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
-from web_app.db.models import FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
+from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
 from web_app.feedback.features import DECIDING, feature_path
 from web_app.feedback.quarantine import LABEL_NUMBERS
-from web_app.jobs.queue import TRAIN, Claim, JobQueue
+from web_app.jobs.queue import Claim, JobQueue
 from web_app.paths import InstancePaths
 
 MARKED_AT_ONCE = 500

@@ -6,19 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from utils.config import Settings
 from utils.errors import ConflictError, NotFoundError, WeightsMissingError
 from utils.feedback.history import read_history
 from utils.feedback.versions import rollback
-from utils.weights import CARD_FILE, CHECKSUMS, weights_root
-from web_app.db.models import WorkerRow, utc_now
+from utils.weights import CARD_FILE, CHECKSUMS, current_version, weights_root
 from web_app.db.session import Database
-from web_app.jobs.runner import beat_s
-from web_app.observability.health import MISSED_BEATS, current_version
+from web_app.db.workers import living_workers
 from web_app.paths import InstancePaths
-from web_app.services import Services
 
 Entry = dict[str, Any]
 
@@ -31,21 +26,23 @@ def history_entries(paths: InstancePaths) -> list[Entry]:
 def loaded_versions(settings: Settings, database: Database) -> list[dict[str, Any]]:
     """What each living worker has in its memory; its refusal of a version, where there is one."""
     with database.read() as session:
-        rows = session.scalars(sa.select(WorkerRow).order_by(WorkerRow.started_at)).all()
-    silence = MISSED_BEATS * beat_s(settings)
+        rows = living_workers(session, settings)
     return [
         {"worker": row.id, "version": row.facts.get("model_version"), "refused": row.facts.get("refused")}
         for row in rows
-        if (utc_now() - row.seen_at).total_seconds() <= silence
     ]
 
 
-def list_versions(parts: Services) -> dict[str, Any]:
+def list_versions(settings: Settings, database: Database) -> dict[str, Any]:
     """All versions, the oldest first, as `LearnedVersions`."""
-    root = weights_root(parts.settings)
-    current = current_version(parts.settings)
-    loaded = {each["version"] for each in loaded_versions(parts.settings, parts.database)}
-    trained = {entry["version"]: entry for entry in history_entries(parts.paths) if entry.get("event") == "training"}
+    root = weights_root(settings)
+    current = current_version(settings)
+    loaded = {each["version"] for each in loaded_versions(settings, database)}
+    trained = {
+        entry["version"]: entry
+        for entry in history_entries(InstancePaths.of(settings))
+        if entry.get("event") == "training"
+    }
     items = []
     for name, card in sorted(_cards(root).items(), key=lambda pair: (_created(pair[1]) or "", pair[0])):
         entry = trained.get(name, {})
@@ -62,7 +59,7 @@ def list_versions(parts: Services) -> dict[str, Any]:
                 "golden": golden_point(entry) if entry else None,
             }
         )
-    return {"items": items, "pinned": bool(parts.settings.weights.version)}
+    return {"items": items, "pinned": bool(settings.weights.version)}
 
 
 def golden_point(entry: Entry) -> dict[str, Any]:
@@ -79,7 +76,7 @@ def golden_point(entry: Entry) -> dict[str, Any]:
     }
 
 
-def roll_back(parts: Services, name: str | None) -> dict[str, Any]:
+def roll_back(settings: Settings, name: str | None) -> dict[str, Any]:
     """Point `CURRENT` at an earlier version; the workers change between two jobs.
 
     Raises:
@@ -87,12 +84,12 @@ def roll_back(parts: Services, name: str | None) -> dict[str, Any]:
         NotFoundError: there is no version of this name.
         WeightsError: it does not verify.
     """
-    if parts.settings.weights.version:
+    if settings.weights.version:
         raise ConflictError("[weights] version pins one; empty it to follow promotions and rollbacks.")
-    root = weights_root(parts.settings)
-    previous = current_version(parts.settings)
+    root = weights_root(settings)
+    previous = current_version(settings)
     try:
-        version = rollback(root, parts.paths.training_history, name)
+        version = rollback(root, InstancePaths.of(settings).training_history, name)
     except WeightsMissingError as error:
         raise NotFoundError(error.detail) from error
     return {"version": version.name, "previous": previous}

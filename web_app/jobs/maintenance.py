@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from utils.log import get_logger
 from web_app.db.models import DetectionRow, JobRow, JobState, WorkerRow, utc_now
 from web_app.db.session import Database
-from web_app.storage.detections import delete_detection
+from web_app.storage.detections import OnDelete, delete_detection, forget_nothing
 from web_app.storage.files import MediaStore
 from web_app.storage.forgetting import forget_old_batches
 
@@ -27,13 +27,18 @@ class Housekeeper:
     Args:
         database: where the rows are.
         store: where the files are.
-        retention_days: age from which finished analyses are deleted with their files, and batches; 0 keeps them.
+        retention_days: age from which finished analyses are deleted with their files, and batches; 0 keeps them. What
+            was derived from them to be learned stays.
+        on_delete: called with the number of an analysis that was never to be kept, before it is deleted.
     """
 
-    def __init__(self, database: Database, store: MediaStore, retention_days: int) -> None:
+    def __init__(
+        self, database: Database, store: MediaStore, retention_days: int, on_delete: OnDelete = forget_nothing
+    ) -> None:
         self._database = database
         self._store = store
         self._retention_days = retention_days
+        self._on_delete = on_delete
         self._due_at = 0.0
 
     def run_if_due(self) -> None:
@@ -55,7 +60,7 @@ class Housekeeper:
             old = session.scalars(
                 sa.select(JobRow.public_id).where(JobRow.created_at < before, JobRow.state.in_(FINAL_STATES))
             ).all()
-        deleted = sum(delete_detection(self._database, self._store, public_id, keep_voices=True) for public_id in old)
+        deleted = sum(delete_detection(self._database, self._store, public_id, forget_nothing) for public_id in old)
         with self._database.write() as session:
             forget_old_batches(session, before)
         if deleted:
@@ -70,4 +75,4 @@ class Housekeeper:
                 .join(DetectionRow, DetectionRow.job_id == JobRow.id)
                 .where(DetectionRow.expires_at < now)
             ).all()
-        return sum(delete_detection(self._database, self._store, public_id) for public_id in ids)
+        return sum(delete_detection(self._database, self._store, public_id, self._on_delete) for public_id in ids)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,12 +21,9 @@ from sqlalchemy.orm import Session
 from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import MediaKind, Report
-from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.models import ANALYSE, DetectionRow, JobRow, JobState, MediaRow, utc_now
 from web_app.db.session import Database
 
-ANALYSE = "analyse"
-TRAIN = "train"
-EXPLAIN = "explain"
 DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
 FIRST_GUESS_S = 5.0  # until something has finished
 MAX_RETRY_AFTER_S = 60
@@ -103,7 +99,7 @@ class JobQueue:
             QueueFullError: see `require_room`.
         """
         self.require_room(session)
-        job = JobRow(public_id=secrets.token_hex(16), task=ANALYSE, state=JobState.QUEUED)
+        job = JobRow.new(ANALYSE)
         session.add(job)
         session.flush()
         session.add(DetectionRow(job_id=job.id, media_id=media.id, **detection))
@@ -124,7 +120,7 @@ class JobQueue:
         opened = session.scalar(sa.select(JobRow).where(JobRow.task == task, JobRow.state.in_(OPEN_STATES)))
         if opened is not None:
             raise ConflictError(f"A job of this kind ({task}) is {opened.state} already.", id=opened.public_id)
-        job = JobRow(public_id=secrets.token_hex(16), task=task, state=JobState.QUEUED, payload=payload)
+        job = JobRow.new(task, payload)
         session.add(job)
         try:
             session.flush()

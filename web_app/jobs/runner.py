@@ -24,12 +24,14 @@ from utils.config import Settings
 from utils.errors import JobCancelledError, TelltaleError
 from utils.log import get_logger
 from utils.types import Report
-from web_app.db.models import WorkerRow, utc_now
+from web_app.db.models import ANALYSE, TRAIN, WorkerRow, utc_now
 from web_app.db.session import Database
+from web_app.db.workers import BEATS_PER_LEASE, beat_s
 from web_app.jobs.maintenance import Housekeeper
-from web_app.jobs.queue import ANALYSE, TRAIN, Claim, JobQueue
+from web_app.jobs.queue import Claim, JobQueue
 from web_app.jobs.retry import EXIT_STUCK, MemoryLimit, database_reason, patience
 from web_app.paths import InstancePaths
+from web_app.storage.detections import OnDelete, forget_nothing
 from web_app.storage.files import MediaStore
 
 Progress = Callable[[str, float], None]
@@ -38,9 +40,7 @@ Together = Callable[[Sequence[tuple[Path, Progress]]], list[Report | Exception]]
 Handler = Callable[[Claim, Progress], dict[str, Any]]
 
 PROGRESS_INTERVAL_S = 0.2  # people do not see more, and each note is a write to the disk
-BEATS_PER_LEASE = 3
 STARVED_S = 30.0  # what waits for an idle moment gets its turn after this much work without one
-LONGEST_BEAT_S = 5.0  # /api/ready calls a worker lost after three of these
 EAGER_S = 0.02  # between two looks right after a job; the next picture of a client is often on its way
 TROUBLE_PAUSE_S = 2.0  # before the next look when the database has refused one
 DATABASE_TRIES = 5  # each waits for the lock as long as the busy time-out
@@ -67,6 +67,7 @@ class Duties:
         when_idle: called when no analysis waits.
         facts: what the worker says of itself at present; they are shown with its signs of life.
         together: analyses several pictures at once, each a report or what was raised for it alone; None for one by one.
+        on_delete: called with the number of an analysis that was never to be kept, before it is deleted.
     """
 
     handlers: Mapping[str, Handler] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Duties:
     when_idle: Callable[[], object] = _nothing
     facts: Callable[[], dict[str, Any]] | None = None
     together: Together | None = None
+    on_delete: OnDelete = forget_nothing
 
 
 def run_worker(
@@ -104,7 +106,7 @@ def run_worker(
     database = Database.of(settings)
     store = MediaStore(InstancePaths.of(settings).uploads, settings.media.max_file_mb * 1_000_000)
     queue = JobQueue(database, settings.jobs)
-    housekeeper = Housekeeper(database, store, settings.storage.retention_days)
+    housekeeper = Housekeeper(database, store, settings.storage.retention_days, duties.on_delete)
     memory = MemoryLimit(settings.jobs.worker_memory_mb)
     recycled = False
     known = facts or {}
@@ -199,11 +201,6 @@ def _bounded(longest_s: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def beat_s(settings: Settings) -> float:
-    """Seconds between two signs of life of a worker."""
-    return min(settings.jobs.lease_s / BEATS_PER_LEASE, LONGEST_BEAT_S)
 
 
 class Presence:

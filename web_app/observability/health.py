@@ -7,24 +7,27 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from utils.config import Settings
 from utils.errors import WeightsError
-from utils.weights import current_name, verify_current, weights_root
-from web_app.db.models import WorkerRow, utc_now
+from utils.weights import current_version, verify_current
+from web_app.db.models import WorkerRow
 from web_app.db.session import Database
-from web_app.jobs.queue import JobQueue
-from web_app.jobs.runner import beat_s
+from web_app.db.workers import living_workers
 from web_app.paths import InstancePaths
 
-MISSED_BEATS = 3  # a worker that is silent for so many is not counted on
 VERIFIED_FOR_S = 300.0  # hashing all weights takes a moment, and readiness is asked every few seconds
 FAILED_FOR_S = 10.0
+
+
+class Queue(Protocol):
+    """What counts the analyses that wait."""
+
+    def waiting(self, session: Session) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -90,23 +93,7 @@ class WeightsCheck:
             return self._result
 
 
-def current_version(settings: Settings) -> str | None:
-    """The version that new analyses use: the setting, or what the pointer file says; None without either."""
-    try:
-        return settings.weights.version or current_name(weights_root(settings))
-    except WeightsError:
-        return None
-
-
-def living_workers(session: Session, settings: Settings) -> list[WorkerRow]:
-    """Workers that were heard of within the last beats, the oldest first."""
-    rows = session.scalars(sa.select(WorkerRow).order_by(WorkerRow.started_at)).all()
-    silence = MISSED_BEATS * beat_s(settings)
-    now = utc_now()
-    return [row for row in rows if abs((now - row.seen_at).total_seconds()) <= silence]  # the clock may go back
-
-
-def readiness(settings: Settings, database: Database, queue: JobQueue, weights: WeightsCheck) -> Readiness:
+def readiness(settings: Settings, database: Database, queue: Queue, weights: WeightsCheck) -> Readiness:
     """Look at everything that an analysis needs."""
     free = shutil.disk_usage(InstancePaths.of(settings).instance).free
     disk = Check("disk", free > settings.media.max_file_mb * 1e6, f"{free / 1e9:.1f} GB are free")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
 from flask import Blueprint, Flask, Response, g, request
@@ -17,11 +17,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from web_app.auth.identity import require_scope
-from web_app.db.models import JobRow, JobState, MediaRow, WorkerRow, utc_now
-from web_app.jobs.runner import beat_s
-from web_app.observability.health import MISSED_BEATS
-from web_app.services import Services
+from utils.config import Settings
+from web_app.db.models import JobRow, JobState, MediaRow, utc_now
+from web_app.db.session import Database
+from web_app.db.workers import living_workers
+from web_app.paths import InstancePaths
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -30,14 +30,16 @@ class HouseCollector(Collector):
     """What the database and the disk say at the moment of the question.
 
     Args:
-        parts: of the application.
+        settings: the whole configuration.
+        database: where the rows are.
     """
 
-    def __init__(self, parts: Services) -> None:
-        self._parts = parts
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
 
     def collect(self) -> Iterable[Metric]:
-        free = shutil.disk_usage(self._parts.paths.instance).free
+        free = shutil.disk_usage(InstancePaths.of(self._settings).instance).free
         yield GaugeMetricFamily("telltale_disk_free_bytes", "Room left for uploads.", value=free)
         try:
             yield from self._from_database()
@@ -45,21 +47,18 @@ class HouseCollector(Collector):
             yield GaugeMetricFamily("telltale_database_up", "Whether the database answers.", value=0)
 
     def _from_database(self) -> Iterable[Metric]:
-        now = utc_now()
-        with self._parts.database.read() as session:
+        with self._database.read() as session:
             counts = session.execute(
                 sa.select(JobRow.task, JobRow.state, sa.func.count()).group_by(JobRow.task, JobRow.state)
             )
             by_state = {(task, state): count for task, state, count in counts}
             oldest = session.scalar(sa.select(sa.func.min(JobRow.created_at)).where(JobRow.state == JobState.QUEUED))
             files, size = session.execute(sa.select(sa.func.count(), sa.func.sum(MediaRow.size_bytes))).one()
-            seen = session.scalars(sa.select(WorkerRow.seen_at)).all()
+            alive = len(living_workers(session, self._settings))
         jobs = GaugeMetricFamily("telltale_jobs", "Jobs in the database by task and state.", labels=("task", "state"))
         for (task, state), count in by_state.items():
             jobs.add_metric((task, state), count)
-        silence = MISSED_BEATS * beat_s(self._parts.settings)
-        alive = sum(abs((now - moment).total_seconds()) <= silence for moment in seen)
-        wait_s = max(0.0, (now - oldest).total_seconds()) if oldest is not None else 0.0
+        wait_s = max(0.0, (utc_now() - oldest).total_seconds()) if oldest is not None else 0.0
         yield jobs
         yield GaugeMetricFamily("telltale_oldest_waiting_seconds", "Age of the oldest waiting job.", value=wait_s)
         yield GaugeMetricFamily("telltale_media_files", "Stored files.", value=files)
@@ -68,10 +67,10 @@ class HouseCollector(Collector):
         yield GaugeMetricFamily("telltale_database_up", "Whether the database answers.", value=1)
 
 
-def install(app: Flask, parts: Services) -> None:
-    """Count an application's answers and add the route."""
+def install(app: Flask, settings: Settings, database: Database, require_admin: Callable[[], object]) -> None:
+    """Count an application's answers and add the route, which asks `require_admin` first."""
     registry = CollectorRegistry()
-    registry.register(HouseCollector(parts))
+    registry.register(HouseCollector(settings, database))
     requests = Counter("telltale_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry)
     seconds = Histogram(
         "telltale_http_request_seconds", "Time to the answer's head.", ("route",), registry=registry, buckets=BUCKETS_S
@@ -92,7 +91,7 @@ def install(app: Flask, parts: Services) -> None:
     @blueprint.get("/metrics")
     def show() -> Response:
         """All metrics in the text format of Prometheus."""
-        require_scope("admin")
+        require_admin()
         return app.response_class(generate_latest(registry), mimetype=CONTENT_TYPE_LATEST)
 
     app.before_request(begin)

@@ -9,9 +9,9 @@ import time
 from flask import Flask, Response, g, request
 
 from utils.log import get_logger, log_fields
-from web_app.auth.identity import SAFE_METHODS
 
 HEADER = "X-Request-Id"
+LOOKING = ("GET", "HEAD", "OPTIONS")
 
 log = get_logger(__name__)
 
@@ -33,7 +33,7 @@ def _begin() -> None:
 def _say(response: Response) -> Response:
     """Name the id in the answer. Requests that only look and succeed are logged at debug: pages ask many of them."""
     response.headers[HEADER] = g.request_id
-    quiet = request.method in SAFE_METHODS and response.status_code < 400
+    quiet = request.method in LOOKING and response.status_code < 400
     took_ms = round((time.perf_counter() - g.request_began) * 1e3, 1)
     route = request.url_rule.rule if request.url_rule is not None else "unknown route"
     named = (request.view_args or {}).get("id")

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Blueprint, current_app, render_template
 
 from utils.config import Settings
-from web_app.observability.health import living_workers
+from web_app.db.workers import living_workers
 from web_app.pages.learning import add_learning_pages
 from web_app.pages.model import read_model
 from web_app.services import EXTENSION, services

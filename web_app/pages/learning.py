@@ -43,8 +43,8 @@ def rights() -> dict[str, bool]:
 def learning() -> str:
     """Model learning progress: what users said, what was learned, and how the golden set judged each version."""
     parts = services()
-    stats: dict[str, Any] = learning_stats(parts)
-    versions = list_versions(parts)
+    stats: dict[str, Any] = learning_stats(parts.settings, parts.database)
+    versions = list_versions(parts.settings, parts.database)
     return render_template(
         "learning.html",
         stats=stats,

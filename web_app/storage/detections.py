@@ -6,7 +6,9 @@ between leaves a file without a row at worst, never a row without a file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -16,16 +18,23 @@ from utils.errors import UnavailableError
 from utils.types import Notice
 from web_app.db.models import DetectionRow, JobRow, MediaRow
 from web_app.db.session import Database
-from web_app.feedback.votes import forget_analysis
-from web_app.jobs.queue import JobQueue
-from web_app.paths import InstancePaths
 from web_app.storage.explanations import delete_closeups
 from web_app.storage.files import MediaStore
 from web_app.storage.forgetting import forget_names
 from web_app.storage.idempotency import Wish, find_earlier
 from web_app.storage.upload import Upload
 
+OnDelete = Callable[[int], object]
+"""Called with the number of an analysis before it is deleted: by it others forget what they know of it."""
 TRIES = 3  # the same bytes may be uploaded or deleted by somebody else at this very moment
+
+
+class Queue(Protocol):
+    """What takes new analyses, and refuses them when too many wait."""
+
+    database: Database
+
+    def add(self, session: Session, media: MediaRow, detection: dict[str, Any]) -> JobRow: ...
 
 
 @dataclass(frozen=True)
@@ -37,17 +46,7 @@ class Queued:
     kept_name: str
 
 
-def add_detection(queue: JobQueue, store: MediaStore, upload: Upload, client_id: str) -> str:
-    """Queue the analysis of a stored upload, whatever was analysed before; returns its public id.
-
-    Raises:
-        QueueFullError: too much is waiting; the file is deleted again.
-        UnavailableError: others kept changing the same medium.
-    """
-    return queue_upload(queue, store, upload, client_id, Wish()).public_id
-
-
-def queue_upload(queue: JobQueue, store: MediaStore, upload: Upload, client_id: str, wish: Wish) -> Queued:
+def queue_upload(queue: Queue, store: MediaStore, upload: Upload, client_id: str, wish: Wish) -> Queued:
     """Queue the analysis of a stored upload, or find the earlier one; bytes that are known already are kept once.
 
     Raises:
@@ -70,7 +69,7 @@ def queue_upload(queue: JobQueue, store: MediaStore, upload: Upload, client_id: 
         raise
 
 
-def _insert(queue: JobQueue, store: MediaStore, upload: Upload, client_id: str, wish: Wish) -> Queued:
+def _insert(queue: Queue, store: MediaStore, upload: Upload, client_id: str, wish: Wish) -> Queued:
     with queue.database.write() as session:
         earlier = find_earlier(session, client_id, upload.file.sha256, wish)
         media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == upload.file.sha256))
@@ -113,24 +112,20 @@ def find_detection(session: Session, public_id: str) -> DetectionRow | None:
     return session.scalar(sa.select(DetectionRow).join(DetectionRow.job).where(JobRow.public_id == public_id))
 
 
-def delete_detection(database: Database, store: MediaStore, public_id: str, *, keep_voices: bool = False) -> bool:
-    """Delete an analysis with its report and feedback, and the file if nobody else's analysis uses it.
+def forget_nothing(_job_id: int) -> None:
+    """For analyses that have become too old: feedback on them and what was derived for it stay, to be learned from."""
 
-    Args:
-        database: where the rows are.
-        store: where the files are.
-        public_id: of the analysis.
-        keep_voices: feedback and what was derived for it stay, to be learned from; only for analyses that have become
-            too old, never for those that somebody deletes.
+
+def delete_detection(database: Database, store: MediaStore, public_id: str, on_delete: OnDelete) -> bool:
+    """Delete an analysis with its report, and the file if nobody else's analysis uses it.
 
     Returns:
         False when there is no such analysis.
     """
-    if not keep_voices:
-        with database.read() as session:
-            found = find_detection(session, public_id)
-        if found is not None:
-            forget_analysis(database, InstancePaths(store.folder.parent), found.job_id)
+    with database.read() as session:
+        found = find_detection(session, public_id)
+    if found is not None:
+        on_delete(found.job_id)
     with database.write() as session:
         row = find_detection(session, public_id)
         if row is None:

@@ -7,16 +7,20 @@ verdict under changes; no picture of the person is in it.
 from __future__ import annotations
 
 import base64
-import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotAvailableError, NotFoundError
-from web_app.db.models import CloseupRow, DetectionRow, JobRow, JobState
-from web_app.jobs.queue import EXPLAIN, JobQueue
+from web_app.db.models import EXPLAIN, CloseupRow, DetectionRow, JobRow, JobState
+
+
+class Queue(Protocol):
+    """What refuses more work when too much waits."""
+
+    def require_room(self, session: Session) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def require_face(row: DetectionRow, face: int) -> None:
         raise NotFoundError(f"The analysis has no face {face}.")
 
 
-def request_closeup(session: Session, queue: JobQueue, row: DetectionRow, face: int, *, offered: bool) -> CloseupRow:
+def request_closeup(session: Session, queue: Queue, row: DetectionRow, face: int, *, offered: bool) -> CloseupRow:
     """The close-up of a face, queued if it is not there or did not succeed.
 
     Args:
@@ -72,7 +76,7 @@ def request_closeup(session: Session, queue: JobQueue, row: DetectionRow, face: 
         session.execute(sa.delete(JobRow).where(JobRow.id == known.job_id))
         session.expunge(known)
     payload = {"detection": row.job.public_id, "face": face}
-    job = JobRow(public_id=secrets.token_hex(16), task=EXPLAIN, state=JobState.QUEUED, payload=payload)
+    job = JobRow.new(EXPLAIN, payload)
     session.add(job)
     session.flush()
     closeup = CloseupRow(job_id=job.id, detection_id=row.job_id, face=face, job=job)

@@ -17,8 +17,8 @@ from utils.config import PageSettings, Settings
 from utils.errors import MediaCorruptError
 from utils.types import Report
 from web_app.api import page_schemas
-from web_app.db.models import CloseupRow, JobRow
-from web_app.jobs.queue import EXPLAIN, Claim
+from web_app.db.models import EXPLAIN, CloseupRow, JobRow
+from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Duties, Progress, run_worker
 from web_app.services import Services
 from web_app.storage.explanations import find_subject

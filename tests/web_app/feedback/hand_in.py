@@ -16,11 +16,11 @@ from werkzeug.test import TestResponse
 from tests.web_app.helpers import fake_analyse, media_bytes, order_of, upload, wait_until
 from utils.config import Settings
 from utils.feedback.history import append_training
+from utils.weights import current_version
+from web_app.db.models import TRAIN
 from web_app.feedback.tasks import LearningDuties
 from web_app.feedback.training import AcceptedItem, Order, Progress
-from web_app.jobs.queue import TRAIN
 from web_app.jobs.runner import Duties, run_worker
-from web_app.observability.health import current_version
 from web_app.paths import InstancePaths
 
 FIGURES = {"auc": 0.9, "ece": 0.05, "accuracy": 0.8, "slices": {"source a": 0.85}, "count": 20}

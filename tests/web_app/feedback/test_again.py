@@ -18,11 +18,10 @@ from tests.web_app.helpers import media_bytes, upload
 from utils.config import LearningSettings, Settings
 from utils.errors import NothingNewError, TrainingDataError
 from utils.feedback.versions import Serving
-from web_app.db.models import FeedbackRow, JobRow, utc_now
+from web_app.db.models import TRAIN, FeedbackRow, JobRow, utc_now
 from web_app.feedback.quarantine import Judge, judge_rows
 from web_app.feedback.tasks import LearningDuties
 from web_app.feedback.training import AcceptedItem, Order, Progress, Trainings, request_training, training_is_due
-from web_app.jobs.queue import TRAIN
 from web_app.services import Services
 
 SERVED = Serving("v1", "v1", "one")

@@ -19,8 +19,7 @@ from tests.web_app.helpers import job_state, media_bytes, upload, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
 from web_app.api import learning_schemas
 from web_app.auth.keys import create_key
-from web_app.db.models import JobRow
-from web_app.jobs.queue import TRAIN
+from web_app.db.models import TRAIN, JobRow
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT
 from web_app.services import EXTENSION, Services

@@ -25,9 +25,9 @@ from tests.web_app.helpers import (
 )
 from utils.config import Settings
 from utils.types import Report
-from web_app.db.models import DetectionRow, JobRow, WorkerRow, utc_now
+from web_app.db.models import ANALYSE, EXPLAIN, TRAIN, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.jobs.maintenance import Housekeeper
-from web_app.jobs.queue import ANALYSE, EXPLAIN, TRAIN, Claim, JobQueue
+from web_app.jobs.queue import Claim, JobQueue
 from web_app.jobs.retry import EXIT_STUCK
 from web_app.jobs.runner import JobWatch, Progress, _bounded
 from web_app.services import Services

@@ -15,8 +15,9 @@ from utils.errors import MediaTooLargeError, QueueFullError, StorageFullError, U
 from web_app.services import Services
 from web_app.storage import detections
 from web_app.storage import files as files_module
-from web_app.storage.detections import add_detection
+from web_app.storage.detections import queue_upload
 from web_app.storage.files import MediaStore
+from web_app.storage.idempotency import Wish
 from web_app.storage.upload import MAX_NAME_CHARACTERS, Upload, display_name
 
 
@@ -128,15 +129,15 @@ def test_a_refused_job_leaves_no_file(parts: Services, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(parts.queue, "add", refuse)
     with pytest.raises(QueueFullError):
-        add_detection(parts.queue, parts.store, stored_upload(parts), "client")
+        queue_upload(parts.queue, parts.store, stored_upload(parts), "client", Wish())
     assert files(parts.paths.uploads) == []
 
 
 def test_a_deletion_between_two_uploads_keeps_the_second(parts: Services) -> None:
-    first = add_detection(parts.queue, parts.store, stored_upload(parts), "client")
+    first = queue_upload(parts.queue, parts.store, stored_upload(parts), "client", Wish()).public_id
     second = stored_upload(parts)  # on the disk, its row not written yet
-    assert detections.delete_detection(parts.database, parts.store, first)
-    public_id = add_detection(parts.queue, parts.store, second, "client")
+    assert parts.delete_detection(first)
+    public_id = queue_upload(parts.queue, parts.store, second, "client", Wish()).public_id
     with parts.database.read() as session:
         row = detections.find_detection(session, public_id)
     assert row is not None
