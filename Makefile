@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench test-postgres parity
+.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -113,6 +113,9 @@ api-fuzz: setup-dev ## schemathesis over the API: 200 examples per operation (EX
 
 parity: need-data venv ## The served engine against torch in fp32 on labelled files: probabilities and AUC
 	@$(PY) -m benchmarks.parity --data "$(DATA)" $(ARGS)
+
+score-record: setup-dev weights ## Every number that the version in use gives for free files, and what differs from an earlier record (ARGS="new.json --against old.json")
+	@$(PY) -m benchmarks.score_record $(or $(ARGS),score_record.json)
 
 bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/performance.md)
 	@$(PY) -m benchmarks.bench $(ARGS)
