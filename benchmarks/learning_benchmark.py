@@ -37,11 +37,11 @@ from utils.feedback.fine_tune import Recipe as Tuning
 from utils.feedback.fine_tune import tune
 from utils.feedback.golden import figures
 from utils.feedback.trainable import VIT_COLUMN, LearnedParts, probabilities, tensors_of
-from utils.training.crop_set import Pack
+from utils.training.crop_set import Pack, load_pack
 from utils.training.experts import train_vit_head
 from utils.training.features import FeatureStore
 from utils.training.gate_fit import platt
-from utils.training.golden_build import capped, in_golden_half, join_packs, open_store
+from utils.training.golden_sets import capped, in_golden_half
 from utils.training.loop import Recipe
 from utils.training.views import View
 
@@ -119,7 +119,7 @@ def split_stores(features: Path, pack: Pack, source: str) -> Split:
     Raises:
         TrainingDataError: the source has too few real or fake items to learn from or to measure with.
     """
-    train, calib, val = (open_store(features / n) for n in ("train", "calib", "val"))
+    train, calib, val = (FeatureStore.opened(features / n) for n in ("train", "calib", "val"))
     of = {name: [v.source for v in s.views[: s.done]] for name, s in (("t", train), ("c", calib), ("v", val))}
     new = [i for i, s in enumerate(of["t"]) if s == source and train.views[i].generator != "self-blend"]
     stream = take(pack, train, capped(train, new, ITEMS // 2, 3))
@@ -131,7 +131,7 @@ def split_stores(features: Path, pack: Pack, source: str) -> Split:
     golden = [i for i, s in enumerate(of["v"]) if s != source and in_golden_half(pack.rows[val.views[i].row].group)]
     others = [take(pack, train, [i for i, s in enumerate(of["t"]) if s != source])]
     if (features / "train_video").is_dir():
-        video = open_store(features / "train_video")
+        video = FeatureStore.opened(features / "train_video")
         others.append(take(pack, video, range(video.done)))
     return Split(
         train=join_features(others),
@@ -231,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point of the command: 0 when it learned at least five points within the bounds, 1 when not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning_benchmark", description="Does it learn?")
     parser.add_argument("--features", type=Path, required=True, help="folder with the stores train, calib and val")
-    parser.add_argument("--pack", type=Path, action="append", required=True, help="folder of a pack; in order")
+    parser.add_argument("--pack", type=Path, required=True, help="folder of the pack")
     parser.add_argument("--source", required=True, help="the source that training shall not have seen")
     parser.add_argument("--plot", type=Path, help="SVG to write")
     parser.add_argument("--json", type=Path, help="figures to write")
@@ -241,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(line, flush=True)
 
     try:
-        split = split_stores(chosen.features, join_packs(chosen.pack), chosen.source)
+        split = split_stores(chosen.features, load_pack(chosen.pack), chosen.source)
         with tempfile.TemporaryDirectory() as folder:
             fresh = train_base(split, Path(folder) / "vit", tell)
         points = simulate(split, fresh, Tuning(), tell)

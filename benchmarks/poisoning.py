@@ -38,7 +38,7 @@ from utils.feedback.quarantine import Vote, accepted_votes, count_statuses, judg
 from utils.feedback.retrain import LearnItem, train_version
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import lineage_of, rollback
-from utils.training.golden_build import write_lineage
+from utils.training.golden_sets import write_lineage
 from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
 EXIT_FAILED = 3

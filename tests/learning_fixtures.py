@@ -19,7 +19,7 @@ from utils.feedback.retrain import LearnItem
 from utils.feedback.trainable import load_parts, probabilities
 from utils.fingerprint import frozen_fingerprint
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.golden_build import write_lineage
+from utils.training.golden_sets import write_lineage
 from utils.types import Floats, Pixels
 from utils.weights import Version, verify_version
 

@@ -147,6 +147,8 @@ def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tm
         "astronaut.png",
         "astronaut_blended.png",
     }
+    learning = root / "learning" / "tinyrun"
+    assert {path.name for path in learning.iterdir()} == {"golden.safetensors", "replay.safetensors", "checksums.json"}
     set_current(root, "tinyrun")
     report = analyse(photo, load_analyser(load_settings()))
     assert report.model_version == "tinyrun"
@@ -179,7 +181,7 @@ def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
     assert card["training"]["plan"]["norms"]["patch_dropout"] == 0.25
     assert (tmp_path / "clips" / "vit_norms" / "metrics.jsonl").is_file()
     assert not (tmp_path / "clips" / "vit").exists(), "the head was trained with the norms"
-    first, second = ((tmp_path / "clips" / "features" / n / "views.txt").read_text() for n in ("train", "train_2"))
+    first, second = ((tmp_path / "clips" / "features" / n / "views.json").read_text() for n in ("train", "train_2"))
     assert first != second
     analyser = load_analyser(
         load_settings(environ={"TELLTALE_WEIGHTS__DIR": str(root), "TELLTALE_WEIGHTS__VERSION": "clips"})

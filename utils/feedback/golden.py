@@ -1,15 +1,15 @@
 """The golden set: features of faces that nothing was trained or calibrated on, and what a version makes of them.
 
-It is fixed and has a name; the gate of promotion (`golden_gate`) compares figures made here. It lies beside the
+It is fixed and has a name; the gate of promotion (`acceptance`) compares figures made here. It lies beside the
 versions in `<weights>/learning/<version>/golden.safetensors` and belongs to the networks whose answers it holds.
 
-    python -m utils.feedback.golden build --version v1 --features RUN/features --pack RUN/pack
     python -m utils.feedback.golden show
-    python -m utils.feedback.golden add --label fake --name mine FILE...
+    python -m utils.feedback.golden add --name mine --real FILE... --fake FILE... --out instance/golden
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,17 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.base_weights import file_sha256
-from utils.errors import TrainingDataError
+from utils.config import load_settings
+from utils.errors import TelltaleError, TrainingDataError
 from utils.feedback.feature_set import FeatureSet, load_features
 from utils.feedback.replay import REPLAY_FILE, load_replay
-from utils.feedback.trainable import LearnedParts, probabilities
+from utils.feedback.trainable import LearnedParts, load_parts, probabilities
+from utils.feedback.versions import lineage_of
 from utils.fingerprint import frozen_fingerprint
 from utils.metrics import accuracy, auc, ece
-from utils.weights import Version, read_document
+from utils.weights import Version, current_name, read_document, verify_version, weights_root
 
 GOLDEN_FILE = "golden.safetensors"
 CHECKSUM_FILE = "checksums.json"
 LEARNING_FOLDER = "learning"
+EXIT_FAILED = 3
 MIN_SLICE = 8
 """A slice with fewer items of its own says nothing that could be told from chance, so it is left out."""
 
@@ -186,7 +189,47 @@ def _slices(features: FeatureSet, labels: Array, scores: Array) -> dict[str, flo
     return {name: auc(labels[mask], scores[mask]) for name, mask in masks.items()}
 
 
-if __name__ == "__main__":
-    from utils.training.golden_build import main
+def show(root: Path, name: str) -> str:
+    """The golden figures of a version as text."""
+    version = verify_version(root, name)
+    lineage = load_lineage(verify_version(root, lineage_of(version)))
+    parts = load_parts(version)
+    lines = [f"{name}: replay buffer of {len(lineage.replay)} items"]
+    for golden in lineage.golden:
+        figures = score_golden(parts, golden)
+        lines.append(
+            f"{golden.name} ({golden.sha256[:12]}): {figures.count} items, AUC {figures.auc:.4f}, "
+            f"ECE {figures.ece:.4f}, accuracy {figures.accuracy:.4f}"
+        )
+        lines += [f"  {slice_name}: {value:.4f}" for slice_name, value in sorted(figures.slices.items())]
+    return "\n".join(lines)
 
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of `python -m utils.feedback.golden`."""
+    parser = argparse.ArgumentParser(prog="python -m utils.feedback.golden", description="Golden sets.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    see = commands.add_parser("show", help="figures of a version on its golden sets")
+    own = commands.add_parser("add", help="a golden set of your own files")
+    own.add_argument("--name", required=True, help="of the set")
+    own.add_argument("--real", type=Path, nargs="*", default=[], help="files that are real")
+    own.add_argument("--fake", type=Path, nargs="*", default=[], help="files that are fake")
+    own.add_argument("--out", type=Path, required=True, help="folder of your golden sets")
+    see.add_argument("--version", default="", help="name of the version (default: the one in use)")
+    chosen = parser.parse_args(arguments)
+    try:
+        root = weights_root(load_settings())
+        if chosen.command == "add":
+            from utils.feedback.golden_own import add_own
+
+            print(add_own(chosen.out, chosen.name, chosen.real, chosen.fake))
+            return 0
+        print(show(root, chosen.version or current_name(root)))
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,11 +15,13 @@ import torch
 from models.cards import expert_card
 from models.preprocess import prepare
 from models.vision_transformer import ViTExpert
+from utils.errors import TrainingDataError
 from utils.training.crop_set import Pack
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
 
 BATCH = 16
+VIEWS_FILE = "views.json"
 SAVE_EVERY = 32
 """Batches between two saves; a stopped extraction loses at most these."""
 
@@ -68,13 +72,29 @@ class FeatureStore:
         self.folder = folder
         self.views = tuple(views)
         folder.mkdir(parents=True, exist_ok=True)
-        fingerprint = repr(self.views)
-        marker = folder / "views.txt"
+        fingerprint = json.dumps([dataclasses.asdict(view) for view in self.views])
+        marker = folder / VIEWS_FILE
         if not marker.is_file() or marker.read_text(encoding="utf-8") != fingerprint:
             for old in folder.glob("*.npy"):
                 old.unlink()
             (folder / "done.txt").unlink(missing_ok=True)
             marker.write_text(fingerprint, encoding="utf-8")
+
+    @classmethod
+    def opened(cls, folder: Path) -> FeatureStore:
+        """A finished store that is only read.
+
+        Raises:
+            TrainingDataError: it is not there, of another form or not finished.
+        """
+        try:
+            plain = json.loads((folder / VIEWS_FILE).read_text(encoding="utf-8"))
+            store = cls(folder, [View(**view) for view in plain])
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingDataError(f"{folder.name}/{VIEWS_FILE} cannot be read: {error}") from error
+        if store.done != len(store.views):
+            raise TrainingDataError(f"The feature store {folder.name} is not finished.")
+        return store
 
     @property
     def done(self) -> int:
@@ -165,12 +185,12 @@ class SelectedStore:
 
     Args:
         store: joined or not.
-        keep: (N,) which of its views.
+        keep: (N,) which of its views, as a mask or as indices.
     """
 
-    def __init__(self, store: Stored, keep: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, store: Stored, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> None:
         self._store = store
-        self._rows = np.flatnonzero(keep)
+        self._rows = np.flatnonzero(keep) if keep.dtype == bool else np.asarray(keep, np.int64)
         self.views = tuple(store.views[int(i)] for i in self._rows)
 
     def load(self, name: str) -> npt.NDArray[np.generic]:

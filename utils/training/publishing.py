@@ -25,6 +25,7 @@ from utils.detection.calibration import Calibration, fit_calibration
 from utils.detection.pipeline import Analyser
 from utils.detection.selftest import record_known_pair
 from utils.detection.torch_engine import TorchEngine
+from utils.errors import TrainingDataError
 from utils.evaluation.scorecard import figures_of, write_scores
 from utils.evaluation.scores import ScoreTable, join_tables
 from utils.faces.detector import CenterFaceDetector
@@ -32,6 +33,7 @@ from utils.tensors import Arrays, load_into, unpack_tensors
 from utils.training.crop_set import Pack, count_table, framing_table
 from utils.training.features import FeatureStore
 from utils.training.gate_fit import GateFit, expert_aucs, fit_gate, sigmoid
+from utils.training.golden_sets import write_golden_sets
 from utils.training.plan import TrainingPlan
 from utils.training.scoring import clip_table, image_table
 from utils.weights import Version, load_vit_base, publish_version
@@ -93,7 +95,7 @@ def finish(
     unseen: Mapping[str, Any],
     tell: Tell,
 ) -> Trained:
-    """Fit gate and calibration, measure on validation data, publish."""
+    """Fit gate and calibration, measure on validation data, publish with golden set and replay buffer."""
     ensemble = assemble(experts, Gate(experts=len(EXPERT_NAMES), quality=4), root, tiny=plan.tiny)
     held, as_come = calibration_table(ensemble, pack, stores, device)
     fitted = fit_gate(held, as_come=as_come)
@@ -113,6 +115,10 @@ def finish(
     known = _known_pair(assemble(experts, fitted.gate, root, tiny=plan.tiny), calibration, root, experts, name)
     documents = {"calibration": calibration.to_dict(), "card": card, "selftest": known}
     version = publish_version(root, name, arrays, documents, {"scores.csv": scores})
+    try:
+        write_golden_sets(root, version, pack, stores)
+    except TrainingDataError as error:
+        tell(f"{name} cannot learn from feedback: {error.detail}")
     return Trained(version, scores, figures)
 
 

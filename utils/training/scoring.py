@@ -12,13 +12,13 @@ from models.ensemble_model import Ensemble
 from models.preprocess import prepare, to_images
 from utils.evaluation.scores import ScoreTable
 from utils.training.crop_set import Pack
-from utils.training.features import FeatureStore
+from utils.training.features import FeatureStore, Stored
 from utils.types import MediaKind
 
 Array = npt.NDArray[np.float64]
 
 
-def score_store(ensemble: Ensemble, store: FeatureStore, *, device: str = "cpu") -> tuple[Array, Array | None]:
+def score_store(ensemble: Ensemble, store: Stored, *, device: str = "cpu") -> tuple[Array, Array | None]:
     """Raw logits (N, E) of the image experts on a store, and the (N, D) ResNeXt-50 features.
 
     The ViT's tokens are taken from the store; its backbone does not run again.
@@ -43,10 +43,10 @@ def score_store(ensemble: Ensemble, store: FeatureStore, *, device: str = "cpu")
     return logits, np.concatenate(features) if features else None
 
 
-def image_table(ensemble: Ensemble, pack: Pack, store: FeatureStore, *, device: str = "cpu") -> ScoreTable:
+def image_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = "cpu") -> ScoreTable:
     """One row per view of a store of pictures."""
     logits, _ = score_store(ensemble, store, device=device)
-    views = store.views[: store.done]
+    views = store.views[: len(store.labels())]
     rows = [pack.rows[v.row] for v in views]
     return ScoreTable(
         names=tuple(r.file for r in rows),

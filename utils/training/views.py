@@ -6,7 +6,7 @@ A view is a recipe and not pixels, so that it can be made again exactly. Stands 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,11 +27,8 @@ PORTRAIT, SWAP = "portrait", "swap"
 DONATED = "donated"
 """The crop with the face of another real person; see `swapping`."""
 
-LATER_FIELDS = ("h264", "redrawn", "donor", "donor_redrawn")
-"""Fields of a view that came later: stores of views without them are known by the text that they always had."""
 
-
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class View:
     """One way to look at one packed crop.
 
@@ -72,10 +69,6 @@ class View:
             raise ValueError(f"a face is donated by somebody: {self}")
         if self.clean and self.h264:
             raise ValueError("a clean view is not coded again")
-
-    def __repr__(self) -> str:
-        told = (f for f in fields(self) if f.name not in LATER_FIELDS or getattr(self, f.name) != f.default)
-        return f"View({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in told)})"
 
 
 def render(pack: Pack, view: View, *, size: int = CROP_PX, strength: float = 1.0) -> Pixels:

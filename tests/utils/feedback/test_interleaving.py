@@ -19,7 +19,7 @@ from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import pointer_lock, rollback, serving
-from utils.training.golden_build import media_key
+from utils.training.golden_sets import media_key
 from utils.weights import current_name, remove_scratch, set_current
 
 GENTLE = Recipe(steps=60, max_weight_change=0.5)

@@ -15,14 +15,12 @@ from utils.base_weights import file_sha256
 from utils.errors import ConflictError, NothingNewError, TrainingDataError
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, load_features, save_features
 from utils.feedback.fine_tune import Recipe, distance_between, tune
-from utils.feedback.golden import load_lineage
+from utils.feedback.golden import load_lineage, show
 from utils.feedback.history import append_training, read_history, verify_history
 from utils.feedback.retrain import train_version
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import learning_lock, lineage_of, promote, recover, rollback
-from utils.training.features import FeatureStore
-from utils.training.golden_build import in_golden_half, read_views, show
-from utils.training.views import View
+from utils.training.golden_sets import in_golden_half
 from utils.weights import current_name, list_versions, load_ensemble, set_current, verify_version, weights_root
 
 GENTLE = Recipe(steps=60, max_weight_change=0.5)
@@ -285,15 +283,6 @@ def test_feature_sets_check_themselves(lineage):
     with pytest.raises(ValueError, match="as many items"):
         dataclasses.replace(whole, sources=whole.sources[1:])
     assert isinstance(whole.select(whole.labels > 0.5), FeatureSet)
-
-
-def test_views_of_a_store_are_read_without_executing_anything(tmp_path):
-    views = (View(3, 1, "a", "g", 7, blended=True), View(0, 0, "it's", "-", 9))
-    FeatureStore(tmp_path, views)
-    assert read_views(tmp_path) == views
-    (tmp_path / "views.txt").write_text("(print('x'),)")
-    with pytest.raises(TrainingDataError, match=r"views\.txt"):
-        read_views(tmp_path)
 
 
 def test_half_of_the_groups_belong_to_the_golden_set():

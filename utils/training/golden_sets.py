@@ -1,0 +1,185 @@
+"""The last stage of a training: golden set and replay buffer of the new version, out of the features that it made.
+
+The golden set is half of the validation split, chosen by the hash of the person or clip, so that later versions get
+the same half; the scorecard's other half stays untouched by learning. The replay buffer comes from the calibration
+split: the networks do not know it by heart, so it can show what they are about to forget.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.ensemble_model import Ensemble
+from utils.base_weights import file_sha256
+from utils.errors import TrainingDataError
+from utils.feedback.feature_set import FeatureSet, join_features, pseudonym, save_features
+from utils.feedback.golden import (
+    CHECKSUM_FILE,
+    GOLDEN_FILE,
+    LEARNING_FOLDER,
+)
+from utils.feedback.replay import REPLAY_FILE
+from utils.fingerprint import frozen_fingerprint
+from utils.training.crop_set import Pack, PackedCrop
+from utils.training.features import FeatureStore, SelectedStore
+from utils.training.scoring import clip_slices, image_table, score_store
+from utils.weights import Version, fsync_folder, load_ensemble, verify_version
+
+CLIP_FRAMES = 4
+"""Frames of a clip whose tokens are kept; its other logits are those of all frames."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How many items are taken, so that both files together stay below six megabytes.
+
+    Args:
+        golden: most pictures per source and label in the golden set.
+        replay: most pictures per source and label in the replay buffer.
+    """
+
+    golden: int = 80
+    replay: int = 45
+
+
+def media_key(name: str) -> str:
+    """What tells a medium apart: a pseudonym of its bytes, so that the same file is known again when it is uploaded.
+
+    A file that is gone gets a pseudonym of its name, by which no upload is known.
+    """
+    path = Path(name)
+    return pseudonym(file_sha256(path) if path.is_file() else name)
+
+
+def in_golden_half(group: str) -> bool:
+    """Whether a group of the validation split belongs to the golden half."""
+    return int(hashlib.sha256(f"golden {group}".encode()).hexdigest(), 16) % 2 == 0
+
+
+def picture_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, chosen: Sequence[int]) -> FeatureSet:
+    """The chosen pictures of a store with the raw logits of a version's networks."""
+    picked = np.sort(np.asarray(chosen, np.int64))
+    part = SelectedStore(store, picked)
+    table = image_table(ensemble, pack, part)
+    return FeatureSet(
+        tokens=np.asarray(part.load("tokens"), np.float16),
+        starts=np.arange(len(picked) + 1),
+        logits=table.logits.astype(np.float32),
+        quality=table.quality.astype(np.float32),
+        labels=table.labels.astype(np.float32),
+        sources=table.sources,
+        generators=table.generators,
+        groups=tuple(pseudonym(g) for g in table.groups),
+        keys=tuple(media_key(n) for n in table.names),
+    )
+
+
+def clip_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, *, golden: bool) -> FeatureSet | None:
+    """Clips of a store, of the golden half only where asked; None when there is none."""
+    frames, out = np.asarray(store.load("tokens")), []
+    quality = np.asarray(store.load("quality"), np.float32)
+    parts = [p for p in clip_slices(pack, store) if not golden or in_golden_half(_row(pack, store, p.start).group)]
+    for p in parts:
+        index = np.arange(p.start, p.stop)
+        logits, features = score_store(ensemble, SelectedStore(store, index))
+        row, view = _row(pack, store, p.start), store.views[p.start]
+        whole = logits.mean(0)
+        whole[3] = _sequence(ensemble, features)
+        kept = index[np.linspace(0, len(index) - 1, min(CLIP_FRAMES, len(index))).round().astype(int)]
+        out.append(
+            FeatureSet(
+                tokens=frames[kept],
+                starts=np.array([0, len(kept)]),
+                logits=whole[None].astype(np.float32),
+                quality=quality[index].mean(0, keepdims=True),
+                labels=np.array([view.label], np.float32),
+                sources=(view.source,),
+                generators=(view.generator,),
+                groups=(pseudonym(row.group),),
+                keys=(media_key(row.file),),
+            )
+        )
+    return join_features(out) if out else None
+
+
+def _sequence(ensemble: Ensemble, features: npt.NDArray[np.float64] | None) -> float:
+    import torch
+
+    with torch.inference_mode():
+        return float(ensemble.sequence_logit(None if features is None else torch.from_numpy(features)))
+
+
+def _row(pack: Pack, store: FeatureStore, index: int) -> PackedCrop:
+    return pack.rows[store.views[index].row]
+
+
+def capped(store: FeatureStore, candidates: Sequence[int], most: int, seed: int) -> list[int]:
+    """At most `most` items per source and label, drawn at random."""
+    cells: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for i in np.random.default_rng(seed).permutation(np.asarray(candidates, np.int64)):
+        view = store.views[int(i)]
+        cells[view.source, view.label].append(int(i))
+    return [i for _, items in sorted(cells.items()) for i in items[:most]]
+
+
+def write_golden_sets(
+    root: Path, version: Version, pack: Pack, stores: Mapping[str, FeatureStore], limits: Limits | None = None
+) -> Path:
+    """Write golden set and replay buffer of a version that has just been trained.
+
+    Args:
+        root: the folder with the versions.
+        version: the trained version.
+        pack: what it was trained from.
+        stores: features of `val` and `calib` and, where there are clips, of `val_clips` and `calib_clips`.
+        limits: how many items.
+
+    Returns:
+        The folder that was written, `learning/<name>` under the root.
+
+    Raises:
+        TrainingDataError: the golden set would lack real or fake items.
+    """
+    limits = limits or Limits()
+    ensemble, _ = load_ensemble(root, version)
+    val, calib = stores["val"], stores["calib"]
+    half = [i for i in range(val.done) if in_golden_half(_row(pack, val, i).group)]
+    golden = [picture_features(ensemble, pack, val, capped(val, half, limits.golden, 1))] if half else []
+    replay = [picture_features(ensemble, pack, calib, capped(calib, range(calib.done), limits.replay, 2))]
+    for store, into, of_golden in (("val_clips", golden, True), ("calib_clips", replay, False)):
+        if store in stores:
+            clips = clip_features(ensemble, pack, stores[store], golden=of_golden)
+            into += [clips] if clips is not None else []
+    if {label for part in golden for label in part.labels} != {0.0, 1.0}:
+        raise TrainingDataError("The golden half of the validation pictures lacks real or fake ones.")
+    return write_lineage(root, version.name, join_features(golden), join_features(replay))
+
+
+def write_lineage(root: Path, name: str, golden: FeatureSet, replay: FeatureSet) -> Path:
+    """Write both sets of a version with their checksums; they replace earlier ones in one step."""
+    facts = {"version": name, "experts": frozen_fingerprint(verify_version(root, name))}
+    target = root / LEARNING_FOLDER / name
+    scratch = target.with_name(f".{name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    save_features(scratch / GOLDEN_FILE, golden, facts | {"name": f"golden-{name}"})
+    save_features(scratch / REPLAY_FILE, replay, facts)
+    for path in scratch.iterdir():
+        path.chmod(0o644)
+    sums = {n: file_sha256(scratch / n) for n in (GOLDEN_FILE, REPLAY_FILE)}
+    (scratch / CHECKSUM_FILE).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+    fsync_folder(scratch)
+    if target.exists():
+        shutil.rmtree(target)
+    scratch.rename(target)
+    fsync_folder(target.parent)
+    return target
