@@ -104,9 +104,8 @@ kill-feedback: setup-dev ## Kill the writing of feedback at every step (ARGS="--
 feedback-rebuild: venv ## Make the database's feedback again from instance/feedback_log.jsonl
 	@$(PY) -m web_app.feedback.rebuild $(ARGS)
 
-openapi: venv ## Write docs/openapi.json and docs/report.schema.json; refuses to take away what clients know (ARGS=--allow-breaks)
-	@$(PY) -m web_app.api.openapi_file $(ARGS)
-	@$(PY) -m web_app.reports.schema
+openapi: venv ## Write docs/openapi.json and docs/report.schema.json
+	@$(PY) -m web_app.api
 
 api-fuzz: setup-dev ## schemathesis over the API: 200 examples per operation (EXAMPLES=n for another number)
 	@TELLTALE_FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(PY) -m pytest tests/web_app/api/test_fuzz.py $(ARGS)

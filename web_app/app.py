@@ -29,7 +29,6 @@ from web_app.observability import metrics, request_log
 from web_app.pages import SETTINGS_KEY
 from web_app.pages import blueprint as pages_blueprint
 from web_app.pages.live import blueprint as live_blueprint
-from web_app.pages.reference import blueprint as reference_blueprint
 from web_app.paths import PRIVATE
 from web_app.services import EXTENSION, Services
 
@@ -65,7 +64,6 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     api.register(app)
     app.register_blueprint(pages_blueprint)
     app.register_blueprint(live_blueprint)
-    app.register_blueprint(reference_blueprint)
     prefix = checked_prefix(settings.page.prefix)
     if prefix:
         app.wsgi_app = PathPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from utils.errors import BadRequestError, MediaTooLargeError, TelltaleError, UnauthorizedError
-from web_app.api import PREFIX, VERSIONED_PREFIX
-from web_app.api.parse import MAX_JSON_BYTES
-from web_app.api.routes import UPLOAD, UPLOADS, Route
+from web_app.api.routing import MAX_JSON_BYTES, PREFIX, UPLOAD, UPLOADS, VERSIONED_PREFIX, Route
 from web_app.auth.identity import SESSION_COOKIE
 from web_app.services import Services
 
@@ -27,7 +25,7 @@ class HeaderGate:
 
     def __init__(self, parts: Services, routes: Iterable[Route]) -> None:
         self._queue = parts.queue
-        uploads = [route.path for route in routes if route.request in (UPLOAD, UPLOADS)]
+        uploads = [route.path for route in routes if route.body in (UPLOAD, UPLOADS)]
         self._uploads = {prefix + path for prefix in (PREFIX, VERSIONED_PREFIX) for path in uploads}
         self._keyed = parts.settings.security.keys == "on"
         self._prefix = parts.settings.page.prefix.rstrip("/")

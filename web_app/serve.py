@@ -18,7 +18,7 @@ from waitress.server import create_server
 from utils.config import Settings
 from utils.errors import ConfigError
 from utils.log import get_logger
-from web_app.api import api_routes
+from web_app.api.routing import ROUTES
 from web_app.app import create_app
 from web_app.channel import Allowance, channel_class, watch_deadlines
 from web_app.gate import HeaderGate
@@ -129,7 +129,7 @@ def _listen(app: Any, parts: Services) -> Any:
         clear_untrusted_proxy_headers=False,  # web_app.auth.network looks at them and then drops them
         ident="telltale",
     )
-    gate = HeaderGate(parts, api_routes())
+    gate = HeaderGate(parts, ROUTES)
     connections = channel_class(gate, Allowance(max(settings.server.arriving_mb * 1_000_000, largest)))
     for each in _single_servers(server):
         each.channel_class = connections

@@ -1,4 +1,4 @@
-"""Uploads: store, queue, and wait for the verdict as long as the client wants to."""
+"""Files to analyse, uploaded or fetched: store, queue, and wait for the verdict as long as the client wants to."""
 
 from __future__ import annotations
 
@@ -7,45 +7,91 @@ import datetime as dt
 import re
 import time
 from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
 
-from flask import Request, Response, jsonify, request
+from flask import Request, Response, request
 
-from utils.errors import BadRequestError, JobCancelledError, UnavailableError
+from utils.errors import (
+    AddressRefusedError,
+    BadRequestError,
+    FetchError,
+    IdempotencyError,
+    JobCancelledError,
+    MediaError,
+    MediaTooLargeError,
+    NotAvailableError,
+    QueueFullError,
+    StorageFullError,
+    UnavailableError,
+    UnsupportedMediaError,
+)
 from utils.types import MediaKind
 from utils.weights import current_version
-from web_app.api import present
+from web_app.api.routing import UPLOAD, Answer, json_answer, route
+from web_app.api.schemas import Links, job_error
+from web_app.api.schemas.analysis import Accepted, NoticeModel, Result, UrlRequest
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobState, utc_now
-from web_app.errors import error_of
+from web_app.integrations.http_client import open_url
 from web_app.services import Services, services
 from web_app.storage.detections import Queued, find_detection, queue_upload
+from web_app.storage.files import too_large
 from web_app.storage.idempotency import Wish, check_key, conditions_of
-from web_app.storage.upload import Upload, receive_upload
+from web_app.storage.upload import Upload, display_name, name_notices, receive_upload
 
 MAX_WAIT_S = 120.0  # a longer wait holds a connection that proxies cut anyway
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
 FORGOTTEN_AFTER = dt.timedelta(minutes=10)  # what `keep=0` left behind when the server was killed in between
 REPLAYED_HEADER = "Idempotency-Replayed"
-REPEATED = {
-    "code": "repeated",
-    "text": "You sent this very file before; this is its analysis by the same networks and settings.",
-}
+REPEATED = NoticeModel(
+    code="repeated", text="You sent this very file before; this is its analysis by the same networks and settings."
+)
+CHUNK_BYTES = 64 * 1024
+FETCHED = {"Accept": "image/jpeg, image/png, image/webp, video/*"}
+UPLOAD_FAILURES = (
+    BadRequestError, JobCancelledError, MediaTooLargeError, UnsupportedMediaError, MediaError, QueueFullError,
+    IdempotencyError, StorageFullError, UnavailableError,
+)  # fmt: skip
+_ANSWERS: dict[int, Answer] = {200: Result, 202: Accepted}
 _PREFER_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
 
 
+@route("POST", "/detect", _ANSWERS, *UPLOAD_FAILURES, body=UPLOAD, waits=True)
 def detect() -> Response:
     """Analyse a picture or a video; the content decides which, and the answer is as on the route of that kind."""
     return _detect(None)
 
 
+@route("POST", "/detect/image", _ANSWERS, *UPLOAD_FAILURES, body=UPLOAD, waits=True)
 def detect_image() -> Response:
     """Analyse a picture: 200 with the verdict, or 202 with the job if that takes longer than `wait_image_s`."""
     return _detect(MediaKind.IMAGE)
 
 
+@route("POST", "/detect/video", _ANSWERS, *UPLOAD_FAILURES, body=UPLOAD, waits=True)
 def detect_video() -> Response:
     """Analyse a video: 202 with the job, or 200 with the verdict for a client that asks to wait."""
     return _detect(MediaKind.VIDEO)
+
+
+@route(
+    "POST", "/detect/url", _ANSWERS, *UPLOAD_FAILURES, AddressRefusedError, FetchError, NotAvailableError,
+    body=UrlRequest, waits=True,
+)  # fmt: skip
+def detect_url(said: UrlRequest) -> Response:
+    """Analyse a picture or video from an address on the internet; off unless `[api] url_input` is on."""
+    parts = services()
+    if parts.settings.api.url_input != "on":
+        raise NotAvailableError("URL input is switched off ([api] url_input).")
+    asked_s = asked_wait_s()
+    wish = wish_of(request, parts)
+    with parts.database.read() as session:
+        parts.queue.require_room(session)
+    with waiting_slot(parts) as free:
+        if not free:
+            raise UnavailableError("Too many requests are waiting.", retry_after_s=5)
+        upload = fetch(said.url, parts)
+    return _answer_upload(parts, upload, wish, asked_s)
 
 
 def _detect(accepted: MediaKind | None) -> Response:
@@ -54,8 +100,38 @@ def _detect(accepted: MediaKind | None) -> Response:
     wish = wish_of(request, parts)
     with parts.database.read() as session:
         parts.queue.require_room(session)  # before the body is read; asked again when the row is written
-    upload = receive_upload(request, parts.store, accepted)
-    return answer_upload(parts, upload, identity.caller().id, wish, asked_s)
+    return _answer_upload(parts, receive_upload(request, parts.store, accepted), wish, asked_s)
+
+
+def fetch(untrusted_url: str, parts: Services) -> Upload:
+    """Bring the file behind a URL into the store.
+
+    Raises:
+        AddressRefusedError: see `web_app.integrations.http_client.check_url`.
+        FetchError: it could not be fetched, or not in time.
+        MediaTooLargeError: it is above the limit.
+        UnsupportedMediaError: its content is of no kind we read.
+    """
+    with (
+        parts.store.incoming() as incoming,
+        open_url(untrusted_url, parts.outbound, parts.settings.api.url_timeout_s, headers=FETCHED) as answer,
+    ):
+        if answer.status != 200:
+            raise FetchError(f"The other server answered {answer.status}.")
+        if answer.getheader("Content-Encoding", "identity").lower() != "identity":
+            raise FetchError("The other server sent the file in an encoding that was not asked for.")
+        if answer.length is not None and answer.length > parts.store.max_bytes:
+            raise too_large(parts.store.max_bytes)
+        announced = answer.length
+        received = 0
+        while chunk := answer.read1(CHUNK_BYTES):
+            received += len(chunk)
+            incoming.write(chunk)
+        if announced is not None and received != announced:
+            raise FetchError("The connection ended before the file did.")
+        stored = incoming.finish()
+    shown = display_name(unquote(urlsplit(untrusted_url).path))
+    return Upload(stored, shown, name_notices(shown, stored))
 
 
 def wish_of(request: Request, parts: Services, *, with_key: bool = True) -> Wish:
@@ -84,20 +160,19 @@ def flag(request: Request, name: str) -> bool | None:
     return None if value is None else value == "1"
 
 
-def answer_upload(parts: Services, upload: Upload, owner: str, wish: Wish, asked_s: float | None) -> Response:
+def _answer_upload(parts: Services, upload: Upload, wish: Wish, asked_s: float | None) -> Response:
     """Queue a stored upload and answer with its verdict, or with its job when that is not there in time.
 
     Args:
         parts: of the application.
         upload: in the store.
-        owner: whose analysis it is.
         wish: see `wish_of`.
         asked_s: see `asked_wait_s`.
 
     Raises:
         TelltaleError: the analysis failed, or the upload is refused.
     """
-    queued = queue_upload(parts.queue, parts.store, upload, owner, wish)
+    queued = queue_upload(parts.queue, parts.store, upload, identity.caller().id, wish)
     if wish.expires_at is not None:
         return _answer_and_forget(parts, queued)
     default_s = parts.settings.server.wait_image_s if upload.file.format.kind is MediaKind.IMAGE else 0.0
@@ -172,24 +247,19 @@ def waiting_slot(parts: Services) -> Iterator[bool]:
 
 def _answer(parts: Services, queued: Queued, row: DetectionRow | None) -> Response:
     if row is None:
-        links = present.links(queued.public_id)
+        links = Links.to(queued.public_id)
         with parts.database.read() as session:
             found = find_detection(session, queued.public_id)
-        state = JobState.CANCELLED.value if found is None else found.job.state
-        answer = jsonify(id=queued.public_id, state=state, repeated=queued.repeated, links=links)
-        answer.status_code = 202
-        answer.headers["Location"] = links["job"]
+        state = JobState.CANCELLED if found is None else found.job.state
+        accepted = Accepted.of(queued, state=state, links=links)
+        answer = json_answer(accepted, 202, location=links.job)
     elif row.job.state == JobState.DONE:
-        report = present.result(row)
+        result = Result.stored(row)
         if queued.repeated:
-            report["notices"] = [REPEATED, *report["notices"]]
-        answer = jsonify(report)
+            result.notices.insert(0, REPEATED)
+        answer = json_answer(result)
     else:
-        error = (
-            JobCancelledError()
-            if row.job.state == JobState.CANCELLED
-            else error_of(row.job.error_code or "internal", row.job.error_detail or "")
-        )
+        error = JobCancelledError() if row.job.state == JobState.CANCELLED else job_error(row.job)
         error.facts["id"] = queued.public_id
         raise error
     if queued.repeated:

@@ -1,18 +1,27 @@
-"""Finished analyses: one, many, the file behind one, and real deletion."""
+"""Finished analyses: one, many, other versions of one, the file behind one, and real deletion."""
 
 from __future__ import annotations
 
 import datetime as dt
 
 import sqlalchemy as sa
-from flask import Response, current_app, request
+from flask import Response
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
-from web_app.api import present
-from web_app.api.conditional import conditional_json
-from web_app.api.parse import parse_query
-from web_app.api.schemas import HistoryFilter, HistoryQuery
+from web_app.api.routing import MEDIA, route
+from web_app.api.schemas import Links, Problem, address
+from web_app.api.schemas.analysis import (
+    Cleared,
+    Detection,
+    History,
+    HistoryFilter,
+    HistoryItem,
+    HistoryQuery,
+    VersionItem,
+    Versions,
+)
+from web_app.api.schemas.feedback import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow
 from web_app.feedback import votes
@@ -20,25 +29,34 @@ from web_app.services import services
 from web_app.storage.detections import find_detection
 from web_app.storage.media import hand_out
 
+MOST_VERSIONS = 50
 
-def get_history() -> Response:
+
+@route("GET", "/history", {200: History, 304: None}, query=HistoryQuery)
+def get_history(query: HistoryQuery) -> History:
     """Your analyses, newest first, a page at a time; those of everybody for an administrator."""
-    parts = services()
-    query = parse_query(HistoryQuery, request.args)
     asking = identity.caller()
     wanted = matching(query, asking)
     page = wanted.order_by(JobRow.id.desc()).offset((query.page - 1) * query.per_page).limit(query.per_page)
-    with parts.database.read() as session:
+    with services().database.read() as session:
         total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
         rows = session.scalars(page).all()
         own = votes.find_voices(session, {row.media.sha256 for row in rows}, asking.id)
-        items = [
-            present.history_item(
-                row, own.get(row.media.sha256), has_thumbnail=parts.store.thumbnail(row.media.stored_name).is_file()
-            )
-            for row in rows
-        ]
-    return conditional_json({"items": items, "page": query.page, "per_page": query.per_page, "total": total})
+        items = [_history_item(row, own.get(row.media.sha256)) for row in rows]
+    return History(items=items, page=query.page, per_page=query.per_page, total=total)
+
+
+def _history_item(row: DetectionRow, vote: FeedbackRow | None) -> HistoryItem:
+    job, media, p = row.job, row.media, row.fake_probability
+    has_thumbnail = services().store.thumbnail(media.stored_name).is_file()
+    return HistoryItem.of(
+        row, id=job.public_id, name=row.display_name, kind=media.kind, format=media.format,
+        size_bytes=media.size_bytes, sha256=media.sha256, state=job.state,
+        confidence=None if p is None else max(p, 1.0 - p), created=job.created_at, finished=job.finished_at,
+        error=Problem.of_job(job), feedback=None if vote is None else vote.judgement,
+        thumbnail=address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
+        links=Links.to(job.public_id),
+    )  # fmt: skip
 
 
 def matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[DetectionRow]:
@@ -60,32 +78,59 @@ def matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[Detecti
     return wanted
 
 
-def get_detection(id: str) -> Response:
-    """The report of a finished analysis, with its name and this client's feedback."""
+@route("DELETE", "/history", {200: Cleared})
+def clear_history() -> Cleared:
+    """Delete all your own analyses with their reports and feedback, and every file that nobody else's analysis uses."""
     parts = services()
-    client = identity.caller().id
+    own = sa.select(JobRow.public_id).join(DetectionRow, DetectionRow.job_id == JobRow.id)
     with parts.database.read() as session:
+        ids = session.scalars(own.where(DetectionRow.client_id == identity.caller().id)).all()
+    return Cleared(deleted=sum(parts.delete_detection(public_id) for public_id in ids))
+
+
+@route("GET", "/detections/<id>", {200: Detection, 304: None}, NotFoundError, ConflictError)
+def get_detection(id: str) -> Detection:
+    """The report of a finished analysis, with its name and this client's feedback."""
+    with services().database.read() as session:
         row = require_detection(session, id)
         require_done(row)
-        return conditional_json(present.detection(row, find_voice(session, row, client)))
+        vote = votes.find_voice(session, row.media.sha256, identity.caller().id)
+        said = None if vote is None else FeedbackState.of(vote, id=id)
+        created = row.job.created_at.isoformat()
+        return Detection.stored(row, name=row.display_name, created=created, feedback=said, links=Links.to(id))
 
 
-def remove_detection(id: str) -> Response:
+@route("DELETE", "/detections/<id>", {204: None}, NotFoundError)
+def remove_detection(id: str) -> None:
     """Delete an analysis with its report and feedback; the file goes too, unless another analysis needs it."""
     parts = services()
     with parts.database.read() as session:
         require_detection(session, id)
     if not parts.delete_detection(id):
         raise NotFoundError("There is no analysis with this id.")
-    return current_app.response_class(status=204)
 
 
+@route("GET", "/detections/<id>/media", {200: MEDIA, 206: MEDIA, 304: None}, NotFoundError)
 def get_media(id: str) -> Response:
     """The uploaded file without its metadata; ranges are served, so that a player can jump."""
     parts = services()
     with parts.database.read() as session:
         media = require_detection(session, id).media
     return hand_out(parts.store.path(media.stored_name), media, parts.readers)
+
+
+@route("GET", "/detections/<id>/versions", {200: Versions}, NotFoundError)
+def get_versions(id: str) -> Versions:
+    """Your finished analyses of the same file, newest first, to compare what different versions said."""
+    asking = identity.caller()
+    with services().database.read() as session:
+        media_id = require_detection(session, id).media_id
+        same = sa.select(DetectionRow).join(DetectionRow.job).order_by(JobRow.id.desc()).limit(MOST_VERSIONS)
+        same = same.where(DetectionRow.media_id == media_id, JobRow.state == JobState.DONE)
+        if "admin" not in asking.scopes:
+            same = same.where(DetectionRow.client_id == asking.id)
+        rows = session.scalars(same)
+        return Versions(items=[VersionItem.of(row, id=row.job.public_id, created=row.job.created_at) for row in rows])
 
 
 def day_start(day: dt.date) -> dt.datetime:
@@ -113,8 +158,3 @@ def require_done(row: DetectionRow) -> None:
     """
     if row.job.state != JobState.DONE:
         raise ConflictError(f"The analysis has no report: it is {row.job.state}.", state=row.job.state)
-
-
-def find_voice(session: Session, row: DetectionRow, client_id: str) -> FeedbackRow | None:
-    """What this client last said about a detection's medium."""
-    return votes.find_voice(session, row.media.sha256, client_id)

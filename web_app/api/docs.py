@@ -1,34 +1,37 @@
-"""The API's description as a page: Swagger UI from its package on this disk, nothing from elsewhere."""
+"""The description of the API: as a document for programs, and as a page to read, without script."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+import functools
+import json
+from typing import Any
 
-from flask import Response, current_app, render_template, send_file
+from flask import Response, current_app, jsonify, render_template, request
 
-from utils.errors import NotFoundError
-
-PACKAGE = "flask_swagger_ui"  # only the files of Swagger UI in it are used
-ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
-CACHE_S = 3600
+from web_app.api.openapi import SERVERS, openapi_document
+from web_app.api.routing import DOCUMENT, HTML, ROUTES, conditional, route
 
 
+@route("GET", "/openapi.json", {200: DOCUMENT, 304: None}, scope=None)
+def get_openapi() -> Response:
+    """This description of the API (OpenAPI 3.1)."""
+    return conditional(jsonify(_description()))
+
+
+@route("GET", "/docs", {200: HTML}, scope=None)
 def get_docs() -> Response:
-    """This description as a page to read and to try out."""
-    return current_app.response_class(render_template("api_docs.html"), mimetype="text/html")
+    """This description as a page to read."""
+    document = _description()
+    operations = [
+        {"method": method.upper(), "path": path, **operation}
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    ]
+    pretty = functools.partial(json.dumps, indent=2, ensure_ascii=False)
+    page = render_template("reference.html", document=document, operations=operations, pretty=pretty)
+    return current_app.response_class(page, mimetype=HTML)
 
 
-def get_docs_asset(name: str) -> Response:
-    """A file of Swagger UI."""
-    if name not in ASSETS:
-        raise NotFoundError("There is no such file.")
-    return send_file(_folder() / name, mimetype=ASSETS[name], conditional=True, max_age=CACHE_S)
-
-
-def _folder() -> Path:
-    """Where the package's files lie; the package itself is not imported."""
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        raise NotFoundError("Swagger UI is not installed; the description itself is at /api/openapi.json.")
-    return Path(found.origin).parent / "dist"
+def _description() -> dict[str, Any]:
+    """The OpenAPI document as it is for the present request, behind the path that the application is mounted at."""
+    return openapi_document(ROUTES, [request.script_root + prefix for prefix in SERVERS])

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from flask import Response, current_app, jsonify, request
-
-from utils.errors import FeedbackError, NotFoundError
+from utils.errors import ConflictError, FeedbackError, NotFoundError
 from utils.feedback.feedback_log import FeedbackEntry
 from utils.types import Outcome
-from web_app.api import present
 from web_app.api.detections import require_detection, require_done
-from web_app.api.parse import parse_json
-from web_app.api.schemas import FeedbackRequest
+from web_app.api.routing import route
+from web_app.api.schemas.feedback import FeedbackRequest, FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, utc_now
 from web_app.feedback.votes import save_voice, withdraw_voice
@@ -24,10 +21,13 @@ TRUSTED_SCOPE = "moderate"
 SHA256 = re.compile(r"[0-9a-f]{64}")  # an id has half as many digits
 
 
-def give_feedback() -> Response:
+@route(
+    "POST", "/feedback", {201: FeedbackState}, NotFoundError, ConflictError, FeedbackError, body=FeedbackRequest,
+    scope="feedback",
+)  # fmt: skip
+def give_feedback(said: FeedbackRequest) -> FeedbackState:
     """Say whether a verdict was right. A second voice of the same user on the same medium replaces the first."""
     parts = services()
-    said = parse_json(FeedbackRequest, request)
     asking = identity.caller()
     with parts.database.read() as session:
         row = require_detection(session, said.id)
@@ -54,12 +54,11 @@ def give_feedback() -> Response:
             trusted=TRUSTED_SCOPE in asking.scopes,
         ),
     )
-    answer = jsonify(present.feedback(said.id, voice))
-    answer.status_code = 201
-    return answer
+    return FeedbackState.of(voice, id=said.id)
 
 
-def withdraw_feedback(id: str) -> Response:
+@route("DELETE", "/feedback/<id>", {204: None}, NotFoundError, scope="feedback")
+def withdraw_feedback(id: str) -> None:
     """Take your feedback on a medium back, named by its analysis or, once that is gone, by the SHA-256 of the file."""
     parts = services()
     media_sha256 = id
@@ -68,7 +67,6 @@ def withdraw_feedback(id: str) -> Response:
             media_sha256 = require_detection(session, id).media.sha256
     if not withdraw_voice(parts.database, parts.paths, media_sha256, identity.caller().id):
         raise NotFoundError("You have given no feedback on this medium.")
-    return current_app.response_class(status=204)
 
 
 def resolve_label(prediction: Outcome, judgement: str, actual: str | None) -> Outcome:

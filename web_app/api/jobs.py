@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from flask import Response, current_app, jsonify, stream_with_context
+from flask import Response, current_app, stream_with_context
 
 from utils.errors import ConflictError, NotFoundError
-from web_app.api import present
 from web_app.api.detect import waiting_slot
 from web_app.api.detections import require_detection
+from web_app.api.routing import EVENTS, route
+from web_app.api.schemas import Links, Problem
+from web_app.api.schemas.analysis import Job, Result
 from web_app.auth.identity import caller
 from web_app.db.models import JobState
 from web_app.jobs.status import find_open_job
@@ -23,11 +24,13 @@ LONGEST_STREAM_S = 600.0  # then the browser connects again
 RETRY_MS = 1000
 
 
-def get_job(id: str) -> Response:
+@route("GET", "/jobs/<id>", {200: Job}, NotFoundError)
+def get_job(id: str) -> Job:
     """The state of an analysis: stage, fraction, jobs ahead of it, and at the end its report or its problem."""
-    return jsonify(_snapshot(services(), id))
+    return _snapshot(services(), id)
 
 
+@route("GET", "/jobs/<id>/events", {200: EVENTS}, NotFoundError)
 def get_job_events(id: str) -> Response:
     """The same as a stream of server-sent events, one per change, that ends with the final state.
 
@@ -35,39 +38,47 @@ def get_job_events(id: str) -> Response:
     """
     parts = services()
     first = _snapshot(parts, id)  # an unknown id is answered before the stream begins
-    answer = current_app.response_class(stream_with_context(_events(parts, first)), mimetype="text/event-stream")
+    answer = current_app.response_class(stream_with_context(_events(parts, first)), mimetype=EVENTS)
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Accel-Buffering"] = "no"  # nginx would hold the events back
     return answer
 
 
-def cancel_job(id: str) -> Response:
+@route("DELETE", "/jobs/<id>", {200: Job}, NotFoundError, ConflictError)
+def cancel_job(id: str) -> Job:
     """Cancel an analysis that waits or runs."""
     parts = services()
     _snapshot(parts, id)
     if not parts.queue.cancel(id):
-        raise ConflictError("The analysis has already ended.", state=_snapshot(parts, id)["state"])
-    return jsonify(_snapshot(parts, id))
+        raise ConflictError("The analysis has already ended.", state=_snapshot(parts, id).state)
+    return _snapshot(parts, id)
 
 
-def _snapshot(parts: Services, public_id: str) -> dict[str, Any]:
+def _snapshot(parts: Services, public_id: str) -> Job:
     waiting = find_open_job(parts.database, public_id)
     if waiting is not None and caller().owns(waiting.owner):
-        return present.open_job(waiting)
+        return Job.of(waiting, finished=None, error=None, result=None, links=Links.to(public_id))
     with parts.database.read() as session:  # it has ended, or is not the caller's to see
-        return present.job(session, parts.queue, require_detection(session, public_id))
+        row = require_detection(session, public_id)
+        return Job.of(
+            row.job,
+            position=parts.queue.ahead(session, row.job),
+            error=Problem.of_job(row.job),
+            result=Result.stored(row) if row.job.state == JobState.DONE else None,
+            links=Links.to(public_id),
+        )
 
 
-def _events(parts: Services, snapshot: dict[str, Any]) -> Iterator[str]:
+def _events(parts: Services, snapshot: Job) -> Iterator[str]:
     yield f"retry: {RETRY_MS}\n\n{_event(snapshot)}"
     with waiting_slot(parts) as free:
         until = time.monotonic() + LONGEST_STREAM_S
         said_at = time.monotonic()
-        while free and not JobState(snapshot["state"]).final and time.monotonic() < until:
+        while free and not JobState(snapshot.state).final and time.monotonic() < until:
             if parts.stopping.wait(LOOK_S):
                 return
             try:
-                now = _snapshot(parts, snapshot["id"])
+                now = _snapshot(parts, snapshot.id)
             except NotFoundError:  # deleted meanwhile: the next request will be told
                 return
             if now != snapshot:
@@ -78,5 +89,5 @@ def _events(parts: Services, snapshot: dict[str, Any]) -> Iterator[str]:
                 yield ": still here\n\n"
 
 
-def _event(snapshot: dict[str, Any]) -> str:
-    return f"data: {current_app.json.dumps(snapshot)}\n\n"
+def _event(snapshot: Job) -> str:
+    return f"data: {current_app.json.dumps(snapshot.plain())}\n\n"

@@ -1,32 +1,53 @@
-"""Trainings, versions and figures of the learning from feedback."""
+"""The learning from feedback: its figures, trainings and versions, and the review by a moderator."""
 
 from __future__ import annotations
 
-from flask import Response, jsonify, request, url_for
+from collections import defaultdict
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from flask import Response, jsonify, url_for
 from sqlalchemy.orm import Session
 
-from utils.errors import NotFoundError
+from utils.errors import ConflictError, FeedbackError, NotFoundError, NothingNewError, WeightsError
+from utils.feedback.feedback_log import DecisionEntry
 from utils.feedback.versions import serving
+from utils.types import MediaKind
 from utils.weights import weights_root
-from web_app.api import present
-from web_app.api.learning_schemas import RollbackRequest
-from web_app.api.parse import parse_json
+from web_app.api.routing import MEDIA, json_answer, route
+from web_app.api.schemas import Problem
+from web_app.api.schemas.feedback import (
+    DecisionRequest,
+    LearnedVersions,
+    Review,
+    ReviewCase,
+    ReviewDecision,
+    ReviewQuery,
+    ReviewVote,
+    RollbackRequest,
+    RolledBack,
+    Stats,
+    Training,
+)
 from web_app.auth import identity
-from web_app.db.models import TRAIN, JobRow, JobState
-from web_app.errors import error_of
-from web_app.feedback.stats import learning_stats
+from web_app.db.models import TRAIN, FeedbackRow, JobRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.feedback.stats import count_states, learning_stats
 from web_app.feedback.training import request_training
 from web_app.feedback.versions import list_versions, roll_back
-from web_app.services import Services, services
+from web_app.feedback.votes import decide
+from web_app.services import services
+from web_app.storage.media import hand_out
 
 PRIVATE = frozenset({"asked_by"})  # a caller's id opens what belongs to them where keys are off
 
 
+@route("GET", "/rl/stats", {200: Stats})
 def get_stats() -> Response:
     """What users said, what became of it, what was learned, and how the golden set judged each version."""
     return jsonify(learning_stats(services().settings, services().database))
 
 
+@route("POST", "/rl/retrain", {202: Training}, ConflictError, NothingNewError, scope="admin")
 def retrain() -> Response:
     """Queue a training on all accepted feedback; it runs beside the analyses."""
     parts = services()
@@ -35,47 +56,125 @@ def retrain() -> Response:
     with parts.database.write() as session:
         job = request_training(session, parts.queue, parts.paths, learning, served, asked_by)
     with parts.database.read() as session:
-        answer = jsonify(_training(parts, session, job.public_id))
-    answer.status_code = 202
-    answer.headers["Location"] = url_for("api.get_training", id=job.public_id)
-    return answer
+        training = _training(session, job.public_id)
+    return json_answer(training, 202, location=training.links["self"])
 
 
-def get_training(id: str) -> Response:
+@route("GET", "/rl/retrain/<id>", {200: Training}, NotFoundError)
+def get_training(id: str) -> Training:
     """The state of a training, with its outcome once it is done."""
-    parts = services()
-    with parts.database.read() as session:
-        return jsonify(_training(parts, session, id))
+    with services().database.read() as session:
+        return _training(session, id)
 
 
+@route("GET", "/rl/versions", {200: LearnedVersions})
 def get_learning_versions() -> Response:
     """Every version on disk, with its verdict of the golden set, and which one is loaded."""
     parts = services()
     return jsonify(list_versions(parts.settings, parts.database))
 
 
-def rollback() -> Response:
+@route(
+    "POST", "/rl/rollback", {200: RolledBack}, NotFoundError, ConflictError, WeightsError, body=RollbackRequest,
+    scope="admin",
+)  # fmt: skip
+def rollback(said: RollbackRequest) -> Response:
     """Serve an earlier version again; without a name, the one that was served before. The worker changes at once."""
+    return jsonify(roll_back(services().settings, said.version))
+
+
+@route("GET", "/rl/review", {200: Review}, query=ReviewQuery, scope="moderate")
+def get_review(query: ReviewQuery) -> Review:
+    """Media that users gave feedback on, the latest voice first; `state` chooses those with such a voice."""
+    wanted = sa.select(FeedbackRow.media_sha256).group_by(FeedbackRow.media_sha256)
+    if query.state != "all":
+        wanted = wanted.where(FeedbackRow.state == query.state)
+    page = wanted.order_by(sa.func.max(FeedbackRow.created_at).desc(), FeedbackRow.media_sha256)
+    page = page.offset((query.page - 1) * query.per_page).limit(query.per_page)
+    with services().database.read() as session:
+        total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
+        items = _cases(session, session.scalars(page).all())
+        counts = count_states(session)
+    return Review(items=items, page=query.page, per_page=query.per_page, total=total, counts=counts)
+
+
+@route(
+    "POST", "/rl/review/<sha256>", {200: ReviewCase}, NotFoundError, FeedbackError, body=DecisionRequest,
+    scope="moderate",
+)  # fmt: skip
+def decide_case(sha256: str, said: DecisionRequest) -> ReviewCase:
+    """Accept one label for a medium, or reject one label or all; the worker judges by it in its next idle moment."""
     parts = services()
-    wanted = parse_json(RollbackRequest, request)
-    return jsonify(roll_back(parts.settings, wanted.version))
+    with parts.database.read() as session:
+        labels = set(session.scalars(sa.select(FeedbackRow.actual).where(FeedbackRow.media_sha256 == sha256)))
+    if not labels:
+        raise NotFoundError("Nobody has given feedback on this medium.")
+    if said.label is None and said.decision == "accept":
+        raise FeedbackError("Say which label is accepted: real or fake.")
+    if said.label is not None and said.label not in labels:
+        raise FeedbackError(f"Nobody called this medium {said.label}.")
+    decide(
+        parts.database,
+        parts.paths,
+        DecisionEntry(
+            time=utc_now(),
+            media_sha256=sha256,
+            moderator_id=identity.caller().id,
+            decision=said.decision,
+            label=said.label,
+            note=said.note,
+        ),
+    )
+    with parts.database.read() as session:
+        return _cases(session, [sha256])[0]
 
 
-def _training(parts: Services, session: Session, public_id: str) -> dict[str, object]:
+@route("GET", "/rl/review/<sha256>/media", {200: MEDIA, 206: MEDIA, 304: None}, NotFoundError, scope="moderate")
+def get_case_media(sha256: str) -> Response:
+    """The file that feedback was given on, without its metadata, for moderators; ranges are served."""
+    parts = services()
+    with parts.database.read() as session:
+        spoken = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == sha256).limit(1))
+        media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == sha256))
+    if spoken is None or media is None or not parts.store.path(media.stored_name).is_file():
+        raise NotFoundError("There is no file that feedback was given on under this address.")
+    return hand_out(parts.store.path(media.stored_name), media, parts.readers)
+
+
+def _training(session: Session, public_id: str) -> Training:
     job = session.query(JobRow).filter(JobRow.public_id == public_id, JobRow.task == TRAIN).one_or_none()
     if job is None:
         raise NotFoundError("There is no training with this id.")
-    failed = job.state == JobState.FAILED
-    return {
-        "id": job.public_id,
-        "state": job.state,
-        "stage": job.stage,
-        "fraction": job.fraction,
-        "attempts": job.attempts,
-        "created": present.moment(job.created_at),
-        "started": present.moment(job.started_at),
-        "finished": present.moment(job.finished_at),
-        "error": error_of(job.error_code or "internal", job.error_detail or "").to_problem() if failed else None,
-        "result": None if job.result is None else {key: job.result[key] for key in job.result if key not in PRIVATE},
-        "links": {"self": url_for("api.get_training", id=job.public_id)},
-    }
+    result = None if job.result is None else {key: job.result[key] for key in job.result if key not in PRIVATE}
+    links = {"self": url_for("api.get_training", id=job.public_id)}
+    return Training.of(job, error=Problem.of_job(job), result=result, links=links)
+
+
+def _cases(session: Session, media: Sequence[str]) -> list[ReviewCase]:
+    said = sa.select(FeedbackRow).where(FeedbackRow.media_sha256.in_(media))
+    votes: dict[str, list[FeedbackRow]] = defaultdict(list)
+    for row in session.scalars(said.order_by(FeedbackRow.created_at, FeedbackRow.id)):
+        votes[row.media_sha256].append(row)
+    asked = sa.select(ReviewedMediumRow).where(ReviewedMediumRow.media_sha256.in_(media))
+    reviewed = {row.media_sha256: row for row in session.scalars(asked)}
+    stored = {row.sha256: row for row in session.scalars(sa.select(MediaRow).where(MediaRow.sha256.in_(media)))}
+    return [_case(sha256, votes[sha256], reviewed.get(sha256), stored.get(sha256)) for sha256 in media]
+
+
+def _case(
+    sha256: str, votes: Sequence[FeedbackRow], reviewed: ReviewedMediumRow | None, stored: MediaRow | None
+) -> ReviewCase:
+    """A medium with what was said about it; no vote shows its owner's id, which opens what belongs to them."""
+    decision = None
+    if reviewed is not None and reviewed.decision is not None:
+        decision = ReviewDecision.of(
+            reviewed, label=reviewed.decision_label, note=reviewed.decision_note, decided=reviewed.decided_at
+        )
+    return ReviewCase(
+        media_sha256=sha256,
+        kind=None if stored is None else MediaKind(stored.kind).value,
+        media=None if stored is None else url_for("api.get_case_media", sha256=sha256),
+        votes=[ReviewVote.of(vote, user=number) for number, vote in enumerate(votes, start=1)],
+        decision=decision,
+        learnable=None if reviewed is None else reviewed.domain_reason,
+    )

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the table of routes and the pydantic models."""
+"""The OpenAPI document, made of the routes and the pydantic models."""
 
 from __future__ import annotations
 
@@ -13,16 +13,28 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from utils import errors
-from web_app.api import schemas
-from web_app.api.examples import PATH_EXAMPLES
-from web_app.api.page_examples import EXAMPLES
-from web_app.api.routes import EVENTS, MEDIA, UPLOAD, UPLOADS, Answer, Route
+from web_app.api.routing import (
+    DOCUMENT,
+    EVENTS,
+    JPEG,
+    MEDIA,
+    PDF,
+    PNG,
+    PREFIX,
+    UPLOAD,
+    UPLOADS,
+    VERSIONED_PREFIX,
+    Answer,
+    Route,
+)
+from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, Problem
 from web_app.errors import MIME as PROBLEM_MIME
 from web_app.version import VERSION
 
 REFERENCE = "#/components/schemas/{model}"
 PLACE_HOLDER = re.compile(r"<(\w+)>")
-JSON = "application/json"
+SERVERS = (VERSIONED_PREFIX, PREFIX)
+PATH_EXAMPLES = {"id": EXAMPLE_ID, "sha256": EXAMPLE_SHA256}
 FILE = {"type": "string", "format": "binary", "description": "picture or video"}
 BODIES = {
     UPLOAD: {"type": "object", "properties": {"file": FILE}, "required": ["file"]},
@@ -58,27 +70,24 @@ WAIT_PARAMETERS = [
         "description": "one value per request: sending it again gives the same analysis, also after a failure",
     },
 ]  # fmt: skip
-BINARY = ("image/png", "image/jpeg", "application/pdf")
+BINARY = (PNG, JPEG, PDF)
 
 
 def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[str, Any]:
     """The OpenAPI 3.1 description of the routes.
 
     Args:
-        routes: the table.
+        routes: all of them.
         servers: prefixes under which they are reached, the preferred one first.
     """
-    routes = tuple(routes)
+    routes = sorted(routes, key=lambda route: route.path)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
         paths[PLACE_HOLDER.sub(r"{\1}", route.path)][route.method.lower()] = _operation(route)
-    models: set[type[BaseModel]] = {schemas.Problem, *(model for route in routes for model in _models(route))}
+    models: set[type[BaseModel]] = {Problem, *(model for route in routes for model in _models(route))}
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda m: m.__name__)], ref_template=REFERENCE
     )
-    components = definitions["$defs"]
-    for name, example in EXAMPLES.items():
-        components[name]["examples"] = [example]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -92,7 +101,7 @@ def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[st
         "security": [{"key": []}, {}],
         "paths": dict(paths),
         "components": {
-            "schemas": components,
+            "schemas": definitions["$defs"],
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "an API key; needed where keys are on"}
             },
@@ -113,13 +122,13 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.scope is None:
         operation["security"] = []
-    if isinstance(route.request, str):
+    if isinstance(route.body, str):
         operation["requestBody"] = {
             "required": True,
-            "content": {"multipart/form-data": {"schema": BODIES[route.request]}},
+            "content": {"multipart/form-data": {"schema": BODIES[route.body]}},
         }
-    elif route.request is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(route.request)}}}
+    elif route.body is not None:
+        operation["requestBody"] = {"required": True, "content": {DOCUMENT: {"schema": _ref(route.body)}}}
     by_status: dict[int, list[str]] = defaultdict(list)
     for failure in dict.fromkeys((*route.failures, *_of_every_route(route))):
         by_status[failure.status].append(f"`{failure.code}`: {failure.title}")
@@ -150,7 +159,7 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     return [
         {
             "name": name, "in": "path", "required": True, "schema": {"type": "string"},
-            "example": PATH_EXAMPLES.get(name, "string"),
+            "example": PATH_EXAMPLES[name],
         }
         for name in PLACE_HOLDER.findall(route.path)
     ]  # fmt: skip
@@ -183,7 +192,7 @@ def _in_query(schema: dict[str, Any]) -> dict[str, Any]:
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     if route.waits:
         return WAIT_PARAMETERS
-    return [AGAIN, KEEP] if route.request == UPLOADS else []
+    return [AGAIN, KEEP] if route.body == UPLOADS else []
 
 
 def _answer(status: int, answer: Answer | tuple[Answer, ...]) -> dict[str, Any]:
@@ -191,7 +200,7 @@ def _answer(status: int, answer: Answer | tuple[Answer, ...]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for each in answer if isinstance(answer, tuple) else (answer,):
         if isinstance(each, type):
-            content[JSON] = {"schema": _ref(each)}
+            content[DOCUMENT] = {"schema": _ref(each)}
         elif each == MEDIA:
             content["*/*"] = {"schema": {"type": "string", "format": "binary"}}
         elif each == EVENTS:
@@ -199,7 +208,7 @@ def _answer(status: int, answer: Answer | tuple[Answer, ...]) -> dict[str, Any]:
             content[EVENTS] = {"schema": {"type": "string"}}
         elif each in BINARY:
             content[each] = {"schema": {"type": "string", "format": "binary"}}
-        elif each == JSON:
+        elif each == DOCUMENT:
             content[each] = {"schema": {"type": "object"}}
         elif each is not None:
             content[each] = {"schema": {"type": "string"}}
@@ -209,7 +218,7 @@ def _answer(status: int, answer: Answer | tuple[Answer, ...]) -> dict[str, Any]:
 
 
 def _problem(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM_MIME: {"schema": _ref(schemas.Problem)}}}
+    return {"description": description, "content": {PROBLEM_MIME: {"schema": _ref(Problem)}}}
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
@@ -220,4 +229,4 @@ def _models(route: Route) -> list[type[BaseModel]]:
     answers = [
         each for answer in route.answers.values() for each in (answer if isinstance(answer, tuple) else (answer,))
     ]
-    return [item for item in (*answers, route.request) if isinstance(item, type)]
+    return [item for item in (*answers, route.body) if isinstance(item, type)]

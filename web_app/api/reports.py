@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import sqlalchemy as sa
-from flask import Response, current_app, jsonify, request, stream_with_context, url_for
+from flask import Response, current_app, jsonify, stream_with_context, url_for
 
+from utils.errors import ConflictError, NotFoundError
 from utils.types import MediaKind
-from web_app.api import present
-from web_app.api.conditional import conditional
 from web_app.api.detections import matching, require_detection, require_done
-from web_app.api.parse import parse_query
-from web_app.api.schemas import CsvQuery, ReportQuery
+from web_app.api.routing import CSV, HTML, PDF, conditional, route
+from web_app.api.schemas.analysis import CsvQuery, ReportDocument, ReportQuery, Result
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobRow
 from web_app.reports.document import build_document
@@ -21,40 +20,42 @@ from web_app.reports.listing import csv_lines
 from web_app.reports.pdf import render_pdf
 from web_app.services import Services, services
 
-CSV = "text/csv"
 ROWS_AT_A_TIME = 500
-FORMATS = {"json": "application/json", "html": "text/html", "pdf": "application/pdf"}
 
 
-def get_report(id: str) -> Response:
+@route(
+    "GET", "/detections/<id>/report", {200: (ReportDocument, HTML, PDF), 304: None}, NotFoundError, ConflictError,
+    query=ReportQuery,
+)  # fmt: skip
+def get_report(id: str, query: ReportQuery) -> Response:
     """The report of a finished analysis to keep: `format` is json, html or pdf; `download=1` names a file for it.
 
     The JSON form follows docs/report.schema.json, and `inference.py --verify` replays it. The same analysis gives the
     same bytes each time.
     """
     parts = services()
-    query = parse_query(ReportQuery, request.args)
     with parts.database.read() as session:
         row = require_detection(session, id)
         require_done(row)
-        document = build_document(present.result(row), row.display_name, present.moment(row.job.finished_at) or "")
+        analysed = row.job.finished_at.isoformat() if row.job.finished_at else ""
+        document = build_document(Result.stored(row).plain(), row.display_name, analysed)
         has_picture = row.media.kind == MediaKind.IMAGE and parts.store.path(row.media.stored_name).is_file()
     if query.format == "json":
         answer = jsonify(document)
     elif query.format == "html":
         media_url = url_for("api.get_media", id=id) if has_picture else None
-        answer = current_app.response_class(render_html(document, media_url), mimetype="text/html")
+        answer = current_app.response_class(render_html(document, media_url), mimetype=HTML)
     else:
-        answer = current_app.response_class(render_pdf(document), mimetype="application/pdf")
+        answer = current_app.response_class(render_pdf(document), mimetype=PDF)
     disposition = "attachment" if query.download == "1" else "inline"
     answer.headers["Content-Disposition"] = f'{disposition}; filename="telltale-{id[:12]}.{query.format}"'
     return conditional(answer)
 
 
-def get_history_csv() -> Response:
+@route("GET", "/history.csv", {200: CSV}, query=CsvQuery)
+def get_history_csv(query: CsvQuery) -> Response:
     """Your analyses as comma-separated values, newest first: all that the filters or `ids` choose."""
     parts = services()
-    query = parse_query(CsvQuery, request.args)
     wanted = matching(query, identity.caller())
     if query.ids is not None:
         wanted = wanted.where(JobRow.public_id.in_([part.strip() for part in query.ids.split(",") if part.strip()]))

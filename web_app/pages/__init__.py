@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, current_app, render_template
+from flask import Blueprint, current_app, redirect, render_template, url_for
+from werkzeug.wrappers import Response
 
 from utils.config import Settings
 from web_app.db.workers import living_workers
@@ -64,6 +65,9 @@ NAVIGATION = (
 """Endpoint and name of the pages that every page leads to, as far as an application has them."""
 
 
+DOCS = "api.get_docs"
+
+
 def format_duration(seconds: float) -> str:
     """A limit in words: `10 minutes`, `90 seconds`."""
     value, unit = (seconds / 60, "minutes") if seconds >= 60 and seconds % 60 == 0 else (seconds, "seconds")
@@ -74,14 +78,13 @@ def format_duration(seconds: float) -> str:
 def words() -> dict[str, object]:
     """What every template may use: its texts, and whether readers sign in."""
     settings: Settings = current_app.config[SETTINGS_KEY]
-    has_docs = "reference.reference" in current_app.view_functions
     nav = [(endpoint, name) for endpoint, name in NAVIGATION if endpoint in current_app.view_functions]
     return {
         "t": text,
         "language": LANGUAGE,
         "keys_on": settings.security.keys == "on",
         "nav": nav,
-        "has_docs": has_docs,
+        "has_docs": DOCS in current_app.view_functions,
     }
 
 
@@ -121,3 +124,9 @@ def model() -> str:
 def detection(detection_id: str) -> str:
     """The permalink of one analysis; an unknown id is told by the API's answer."""
     return render_template("detection.html", detection_id=detection_id)
+
+
+@blueprint.get("/reference")
+def reference() -> Response:
+    """The page of the API, which is at /api/docs."""
+    return redirect(url_for(DOCS), 308)

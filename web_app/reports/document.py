@@ -25,12 +25,12 @@ def build_document(analysis: dict[str, Any], name: str, analysed: str) -> dict[s
     """The document for a finished analysis.
 
     Args:
-        analysis: what `web_app.api.present.result` makes of its row.
+        analysis: its report as the API gives it.
         name: of the file, as it was given.
         analysed: when it ended, ISO 8601.
 
     Returns:
-        JSON values that fit `web_app.api.report_schemas.ReportDocument`; the same analysis gives the same document.
+        JSON values that fit `ReportDocument` of the API; the same analysis gives the same document.
     """
     return {
         "document": DOCUMENT,

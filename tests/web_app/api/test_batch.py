@@ -16,7 +16,8 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import make_settings, media_bytes, wait_until
 from utils.config import ApiSettings, SecuritySettings
-from web_app.api import api_routes, schemas
+from web_app.api.routing import ROUTES
+from web_app.api.schemas.analysis import Batch
 from web_app.db.models import BatchRow, utc_now
 from web_app.gate import HeaderGate
 from web_app.jobs.maintenance import Housekeeper
@@ -40,7 +41,7 @@ def test_good_files_are_taken_beside_bad_ones(served: FlaskClient, parts: Servic
     answer = send(served, media_bytes(order="fake"), b"%PDF nothing", media_bytes("mp4", "corrupt"), b"", media_bytes())
     assert answer.status_code == 202
     batch = answer.get_json()
-    schemas.Batch.model_validate(batch)
+    Batch.model_validate(batch)
     assert [item["name"] for item in batch["items"]] == [f"{number}.png" for number in range(5)]
     assert [item["error"] and item["error"]["code"] for item in batch["items"]][1] == "unsupported_media"
     assert batch["items"][3]["error"]["code"] == "bad_request"
@@ -51,7 +52,7 @@ def test_good_files_are_taken_beside_bad_ones(served: FlaskClient, parts: Servic
         return dict(found) if found["finished"] else None
 
     batch = wait_until(ended, 30)
-    schemas.Batch.model_validate(batch)
+    Batch.model_validate(batch)
     assert batch["counts"] == {"done": 2, "failed": 1, "refused": 2}
     assert [item["prediction"] for item in batch["items"]] == ["fake", None, None, None, "fake"]
     assert batch["items"][2]["error"]["code"] == "media_corrupt"
@@ -67,7 +68,7 @@ def test_a_deleted_analysis_loses_its_name_and_the_last_one_takes_the_batch(
         client.delete(f"/api/jobs/{public_id}")
     client.delete(f"/api/detections/{first}")
     found = client.get(f"/api/batch/{batch['id']}").get_json()
-    schemas.Batch.model_validate(found)
+    Batch.model_validate(found)
     assert [item["state"] for item in found["items"]] == ["deleted", "cancelled", "refused"]
     assert [item["name"] for item in found["items"]] == ["", "1.png", "2.png"]
     client.delete(f"/api/detections/{second}")
@@ -87,7 +88,7 @@ def test_old_batches_go_with_the_retention_period(client: FlaskClient, parts: Se
 def test_the_gate_asks_for_a_key_and_a_length_before_the_body(parts: Services) -> None:
     upload = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "CONTENT_LENGTH": "900000"}
     keyed = dataclasses.replace(parts.settings, security=SecuritySettings(keys="on"))
-    gate = HeaderGate(dataclasses.replace(parts, settings=keyed), api_routes())
+    gate = HeaderGate(dataclasses.replace(parts, settings=keyed), ROUTES)
     for path in ("/api/detect", "/api/v1/batch", "/api/feedback"):
         refused = gate("POST", path, upload)
         assert refused is not None
@@ -95,7 +96,7 @@ def test_the_gate_asks_for_a_key_and_a_length_before_the_body(parts: Services) -
     assert gate("POST", "/api/detect", {**upload, "AUTHORIZATION": "Bearer x"}) is None
     assert gate("POST", "/api/detect", {**upload, "COOKIE": "a=b; telltale_session=x"}) is None
     assert gate("POST", "/login", {"CONTENT_LENGTH": "50"}) is None
-    gate = HeaderGate(parts, api_routes())
+    gate = HeaderGate(parts, ROUTES)
     chunked = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "TRANSFER_ENCODING": "chunked"}
     assert gate("POST", "/api/detect", chunked) is None
     refused = gate("POST", "/api/feedback", chunked)
@@ -134,7 +135,7 @@ def test_a_body_that_is_cut_off_leaves_nothing(client: FlaskClient, parts: Servi
 
 @pytest.mark.parametrize("path", ["/api/batch", "/api/v1/batch"])
 def test_a_long_batch_passes_the_gate_of_the_server(parts: Services, path: str) -> None:
-    gate = HeaderGate(parts, api_routes())
+    gate = HeaderGate(parts, ROUTES)
     headers = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "CONTENT_LENGTH": "900000"}
     assert gate("POST", path, headers) is None
     assert gate("POST", "/api/webhooks", {**headers, "CONTENT_TYPE": "application/json"}) is not None

@@ -16,7 +16,7 @@ from tests.web_app.helpers import fake_analyse, make_settings, media_bytes, uplo
 from utils.config import PageSettings, Settings
 from utils.errors import MediaCorruptError
 from utils.types import Report
-from web_app.api import page_schemas
+from web_app.api.schemas.analysis import Closeup, Versions
 from web_app.db.models import EXPLAIN, CloseupRow, JobRow
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Duties, Progress, run_worker
@@ -81,7 +81,7 @@ def analysed(client: FlaskClient, worker: Worker) -> str:
 def closeup(client: FlaskClient, public_id: str, face: int = 0) -> dict[str, Any]:
     answer = client.get(f"/api/detections/{public_id}/closeup?face={face}")
     assert answer.status_code == 200
-    page_schemas.Closeup.model_validate(answer.get_json())
+    Closeup.model_validate(answer.get_json())
     return dict(answer.get_json())
 
 
@@ -199,7 +199,7 @@ def test_versions_of_one_file_are_compared(client: FlaskClient, analysed: str) -
     again = upload(client, media_bytes(), "/api/detect?wait=1&fresh=1").get_json()["id"]
     upload(client, media_bytes(size=700), "/api/detect?wait=1")
     answer = client.get(f"/api/detections/{analysed}/versions").get_json()
-    page_schemas.Versions.model_validate(answer)
+    Versions.model_validate(answer)
     assert {item["id"] for item in answer["items"]} == {again, analysed}
 
 

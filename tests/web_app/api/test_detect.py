@@ -12,7 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import job_state, make_settings, media_bytes, running_worker, upload, wait_until
-from web_app.api import schemas
+from web_app.api.schemas.analysis import Accepted, Result
 from web_app.services import Services
 
 
@@ -25,7 +25,7 @@ def test_an_image_is_answered_with_its_verdict(served: FlaskClient, route: str) 
     answer = upload(served, media_bytes(order="fake"), route)
     assert answer.status_code == 200
     result = answer.get_json()
-    schemas.Result.model_validate(result)
+    Result.model_validate(result)
     assert result["prediction"] == "fake"
     assert result["fake_probability"] == pytest.approx(0.93)
 
@@ -35,7 +35,7 @@ def test_a_video_is_answered_with_a_job(served: FlaskClient, route: str) -> None
     answer = upload(served, media_bytes("mp4"), route, name="clip.mp4")
     assert answer.status_code == 202
     accepted = answer.get_json()
-    schemas.Accepted.model_validate(accepted)
+    Accepted.model_validate(accepted)
     assert answer.headers["Location"] == accepted["links"]["job"] == f"/api/jobs/{accepted['id']}"
     wait_until(lambda: job_state(served, accepted["id"]) == "done")
 

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from tests.web_app.helpers import media_bytes, upload, wait_until
-from web_app.api import schemas
+from web_app.api.schemas.analysis import Detection, History
 from web_app.services import Services
 
 ORDERS = (("png", "fake"), ("png", "real"), ("mp4", "inconclusive"), ("jpeg", "no_face"), ("mp4", "corrupt"))
@@ -28,7 +28,7 @@ def ids(served: FlaskClient) -> list[str]:
 def history(client: FlaskClient, query: str = "") -> dict[str, object]:
     answer = client.get(f"/api/history{query}")
     assert answer.status_code == 200
-    schemas.History.model_validate(answer.get_json())
+    History.model_validate(answer.get_json())
     return dict(answer.get_json())
 
 
@@ -75,7 +75,7 @@ def test_strange_queries_are_named(client: FlaskClient, query: str) -> None:
 def test_an_analysis_is_shown_with_its_name(served: FlaskClient, ids: list[str]) -> None:
     for public_id, (_, order) in zip(ids[:4], ORDERS, strict=False):
         found = served.get(f"/api/detections/{public_id}").get_json()
-        schemas.Detection.model_validate(found)
+        Detection.model_validate(found)
         assert (found["prediction"], found["name"], found["feedback"]) == (order, "photo.png", None)
 
 

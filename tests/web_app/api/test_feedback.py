@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import media_bytes, upload
 from utils.feedback.feedback_log import read_feedback_log
-from web_app.api import learning_schemas, schemas
+from web_app.api.schemas.feedback import FeedbackState, Stats
 from web_app.feedback import votes
 from web_app.services import Services
 from web_app.storage.detections import delete_detection, forget_nothing
@@ -46,7 +46,7 @@ def test_the_label_follows(
     public_id = analysed(served, order)
     answer = say(served, public_id, judgement, **({"actual": given} if given else {}))
     assert answer.status_code == 201
-    schemas.FeedbackState.model_validate(answer.get_json())
+    FeedbackState.model_validate(answer.get_json())
     assert (answer.get_json()["actual"], answer.get_json()["category"]) == (actual, category)
     assert served.get(f"/api/detections/{public_id}").get_json()["feedback"] == answer.get_json()
 
@@ -168,7 +168,7 @@ def test_deleting_an_analysis_deletes_its_feedback(served: FlaskClient) -> None:
 
 def test_the_figures_are_counted(served: FlaskClient) -> None:
     empty = served.get("/api/rl/stats").get_json()
-    learning_schemas.Stats.model_validate(empty)
+    Stats.model_validate(empty)
     assert (empty["accuracy_on_feedback"], empty["trainings"]["total"], empty["golden"]) == (None, 0, [])
     for order, judgement, more in (
         ("fake", "correct", {}),
@@ -178,7 +178,7 @@ def test_the_figures_are_counted(served: FlaskClient) -> None:
     ):
         assert say(served, analysed(served, order), judgement, **more).status_code == 201
     stats = served.get("/api/rl/stats").get_json()
-    learning_schemas.Stats.model_validate(stats)
+    Stats.model_validate(stats)
     counts = {key: stats["feedback"][key] for key in ("total", "correct", "incorrect", "by_label", "accepted")}
     assert counts == {"total": 4, "correct": 2, "incorrect": 2, "by_label": {"real": 2, "fake": 2}, "accepted": 0}
     assert stats["feedback"]["quarantined"]["waiting"] == 4

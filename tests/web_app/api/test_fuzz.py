@@ -40,8 +40,9 @@ from tests.web_app.helpers import (
 from utils.config import ApiSettings, WeightsSettings
 from utils.errors import MediaCorruptError
 from utils.types import Report
-from web_app.api import openapi_file
-from web_app.api.examples import ID
+from web_app.api.openapi import PLACE_HOLDER
+from web_app.api.routing import ROUTES
+from web_app.api.schemas import EXAMPLE_ID as ID
 from web_app.app import create_app
 from web_app.db.models import JobRow
 from web_app.integrations.http_client import Rules
@@ -62,7 +63,7 @@ CHECKS = (
 MADE = ("fake", "real", "inconclusive", "no_face", "corrupt")
 
 
-OPERATIONS = [(method, path) for path, item in openapi_file.current_document()["paths"].items() for method in item]
+OPERATIONS = [(route.method, PLACE_HOLDER.sub(r"{\1}", route.path)) for route in ROUTES]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_every_answer_is_as_described(app: Flask, described: Any, method: str, p
         case.call_and_validate(checks=list(CHECKS))
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("web_app.api.fetch.fetch", refuse_to_fetch)
+        patched.setattr("web_app.api.detect.fetch", refuse_to_fetch)
         check()
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload, wait_until
-from web_app.api import jobs, schemas
+from web_app.api import jobs
+from web_app.api.schemas.analysis import Job
 from web_app.db.models import JobRow, JobState
 from web_app.services import Services
 
@@ -28,7 +29,7 @@ def events(client: FlaskClient, public_id: str) -> list[dict[str, Any]]:
 def test_a_waiting_job_is_described(client: FlaskClient) -> None:
     public_id = queue_one(client)
     job = client.get(f"/api/jobs/{public_id}").get_json()
-    schemas.Job.model_validate(job)
+    Job.model_validate(job)
     assert (job["id"], job["state"], job["position"], job["result"], job["error"]) == (
         public_id, "queued", 0, None, None,
     )  # fmt: skip
@@ -37,7 +38,7 @@ def test_a_waiting_job_is_described(client: FlaskClient) -> None:
 def test_a_finished_job_carries_its_result(served: FlaskClient) -> None:
     public_id = upload(served, media_bytes()).get_json()["id"]
     job = served.get(f"/api/jobs/{public_id}").get_json()
-    schemas.Job.model_validate(job)
+    Job.model_validate(job)
     assert (job["state"], job["fraction"], job["result"]["prediction"]) == ("done", 1.0, "fake")
     assert job["started"] <= job["finished"]
 
@@ -45,7 +46,7 @@ def test_a_finished_job_carries_its_result(served: FlaskClient) -> None:
 def test_a_failed_job_carries_its_problem(served: FlaskClient) -> None:
     public_id = queue_one(served, "corrupt")
     job = wait_until(lambda: (j := served.get(f"/api/jobs/{public_id}").get_json())["state"] == "failed" and j)
-    schemas.Job.model_validate(job)
+    Job.model_validate(job)
     assert (job["error"]["code"], job["error"]["status"]) == ("media_corrupt", 422)
     assert job["error"]["detail"] == "Nothing could be decoded."
 
@@ -60,7 +61,7 @@ def test_events_follow_a_job_to_its_end(served: FlaskClient) -> None:
     seen = events(served, queue_one(served, "sleep 0.8"))
     assert len(seen) >= 2
     for job in seen:
-        schemas.Job.model_validate(job)
+        Job.model_validate(job)
     assert [job["state"] for job in seen][-1] == "done"
     assert seen[-1]["result"]["prediction"] == "fake"
     assert any(job["stage"] == "experts" for job in seen)
@@ -108,7 +109,7 @@ def test_a_waiting_job_is_cancelled_once(client: FlaskClient) -> None:
     public_id = queue_one(client)
     answer = client.delete(f"/api/jobs/{public_id}")
     assert (answer.status_code, answer.get_json()["state"]) == (200, "cancelled")
-    schemas.Job.model_validate(answer.get_json())
+    Job.model_validate(answer.get_json())
     again = client.delete(f"/api/jobs/{public_id}")
     assert (again.status_code, again.get_json()["code"], again.get_json()["state"]) == (409, "conflict", "cancelled")
 

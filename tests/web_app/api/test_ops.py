@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings, running_worker, wait_until
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
-from web_app.api import schemas
+from web_app.api.schemas.admin import Ready
 from web_app.app import create_app
 from web_app.db.models import WorkerRow, utc_now
 from web_app.observability import health
@@ -28,7 +28,7 @@ from web_app.version import VERSION
 def failing(client: FlaskClient) -> list[str]:
     answer = client.get("/api/ready")
     found = answer.get_json()
-    schemas.Ready.model_validate(found)
+    Ready.model_validate(found)
     names = [check["name"] for check in found["checks"] if not check["ok"]]
     assert (answer.status_code == 200) == found["ready"] == (not names)
     return names

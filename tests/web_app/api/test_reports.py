@@ -13,7 +13,6 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload
 from web_app.paths import ROOT
-from web_app.reports import schema
 from web_app.reports.document import LIMITS
 
 FORMS = ("json", "html", "pdf")
@@ -34,10 +33,6 @@ def pdf_text(pdf: bytes) -> str:
     from pypdf import PdfReader
 
     return " ".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
-
-
-def test_the_schema_in_docs_is_that_of_the_code() -> None:
-    assert schema.SCHEMA_FILE.read_text(encoding="utf-8") == schema.schema_text(), "run: make openapi"
 
 
 @pytest.mark.parametrize(

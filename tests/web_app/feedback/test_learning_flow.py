@@ -15,7 +15,7 @@ from utils.config import Settings
 from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import verify_history
 from utils.types import Pixels
-from web_app.api import learning_schemas
+from web_app.api.schemas.feedback import LearnedVersions, Stats, Training
 from web_app.services import EXTENSION, Services
 
 SECONDS = 120.0
@@ -37,12 +37,12 @@ def accepted(client: FlaskClient) -> int:
 def train(client: FlaskClient) -> dict[str, Any]:
     answer = client.post("/api/rl/retrain")
     assert answer.status_code == 202, answer.get_json()
-    learning_schemas.Training.model_validate(answer.get_json())
+    Training.model_validate(answer.get_json())
     where = answer.headers["Location"]
     job: dict[str, Any] = wait_until(
         lambda: (found := client.get(where).get_json())["state"] in ("done", "failed") and found, SECONDS
     )
-    learning_schemas.Training.model_validate(job)
+    Training.model_validate(job)
     assert job["state"] == "done", job["error"]
     return job
 
@@ -79,11 +79,11 @@ def test_a_correction_is_learned_served_and_rolled_back(
         assert before["fake_probability"] == report["fake_probability"]
 
     stats = client.get("/api/rl/stats").get_json()
-    learning_schemas.Stats.model_validate(stats)
+    Stats.model_validate(stats)
     assert (stats["trainings"]["promoted"], stats["trainings"]["improvements"]) == (1, 1)
     assert [point["version"] for point in stats["golden"]] == ["tiny", result["version"]]
     versions = client.get("/api/rl/versions").get_json()
-    learning_schemas.LearnedVersions.model_validate(versions)
+    LearnedVersions.model_validate(versions)
     assert {item["version"]: item["promoted"] for item in versions["items"]} == {
         "tiny": None, result["version"]: True,
     }  # fmt: skip

@@ -15,7 +15,7 @@ from tests.web_app.feedback.hand_in import hand_in_worker, say, state_of, wait_f
 from tests.web_app.helpers import make_settings, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
-from web_app.api import learning_schemas
+from web_app.api.schemas.feedback import Review, ReviewCase
 from web_app.auth.keys import create_key
 from web_app.db.models import utc_now
 from web_app.feedback.features import GONE
@@ -88,7 +88,7 @@ def test_a_moderator_decides(make_app: Callable[..., Flask], keyed: Settings) ->
         wait_for_state(client, first, "contradiction", **ann)
         assert client.get("/api/rl/review", **ann).status_code == 403
         review = client.get("/api/rl/review?state=contradiction", **judge).get_json()
-        learning_schemas.Review.model_validate(review)
+        Review.model_validate(review)
         (case,) = review["items"]
         assert [vote["actual"] for vote in case["votes"]] == ["fake", "real"]
         assert "client_id" not in str(review)
@@ -99,7 +99,7 @@ def test_a_moderator_decides(make_app: Callable[..., Flask], keyed: Settings) ->
         assert client.post(where, json={"decision": "accept"}, **judge).status_code == 422
         assert client.post(f"{where[:-1]}x", json={"decision": "reject"}, **judge).status_code == 404
         answer = client.post(where, json={"decision": "accept", "label": "real", "note": "seen it"}, **judge)
-        learning_schemas.ReviewCase.model_validate(answer.get_json())
+        ReviewCase.model_validate(answer.get_json())
         wait_for_state(client, second, "accepted", **bob)
         wait_for_state(client, first, "rejected", **ann)
         client.post(where, json={"decision": "reject"}, **judge)

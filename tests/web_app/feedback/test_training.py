@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, wait_for_state
 from tests.web_app.helpers import job_state, media_bytes, upload, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
-from web_app.api import learning_schemas
+from web_app.api.schemas.feedback import Stats, Training
 from web_app.auth.keys import create_key
 from web_app.db.models import TRAIN, JobRow
 from web_app.jobs.supervisor import settings_environ
@@ -40,7 +40,7 @@ def test_one_training_at_a_time_and_analyses_go_on(client: FlaskClient, settings
         answer = client.post("/api/rl/retrain")
         assert answer.status_code == 202
         training = answer.get_json()
-        learning_schemas.Training.model_validate(training)
+        Training.model_validate(training)
         wait_until(lambda: trainer.rounds, 30)
         again = client.post("/api/rl/retrain")
         assert (again.status_code, again.get_json()["code"], again.get_json()["id"]) == (
@@ -54,7 +54,7 @@ def test_one_training_at_a_time_and_analyses_go_on(client: FlaskClient, settings
         assert meanwhile["prediction"] == "real", "the analysis did not wait for the training"
         trainer.go_on.set()
         ended = ended_training(client, answer.headers["Location"])
-        learning_schemas.Training.model_validate(ended)
+        Training.model_validate(ended)
         assert (ended["state"], ended["result"]["version"]) == ("done", "cand-1")
         feedback = client.get(f"/api/detections/{public_id}").get_json()["feedback"]
         assert feedback["learned_version"] == "cand-1"
@@ -75,7 +75,7 @@ def test_the_stats_tell_the_trainings(client: FlaskClient, settings: Settings, p
         wait_for_state(client, public_id, "accepted")
         ended_training(client, client.post("/api/rl/retrain").headers["Location"])
     stats = client.get("/api/rl/stats").get_json()
-    learning_schemas.Stats.model_validate(stats)
+    Stats.model_validate(stats)
     told = stats["trainings"]
     assert (told["total"], told["promoted"], told["rejected"]) == (1, 0, 1)
     assert (told["improvements"], told["regressions"], told["mean_loss"]) == (0, 0, 0.5)

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings, media_bytes, running_worker, upload, wait_until
 from tests.web_app.integrations.test_http_client import LOCAL, answer, by_table, serving
 from utils.config import ApiSettings, Settings
-from web_app.api import schemas
+from web_app.api.schemas.admin import Deliveries, NewWebhook, Webhooks
 from web_app.client import verify_webhook
 from web_app.db.models import DeliveryRow, utc_now
 from web_app.integrations import webhooks
@@ -43,13 +43,13 @@ def app(make_app: Callable[..., Flask], settings: Settings) -> Flask:
 def register(client: FlaskClient, place: str) -> dict[str, Any]:
     found = client.post("/api/webhooks", json={"url": f"http://{place}/hook"})
     assert found.status_code == 201, found.get_json()
-    schemas.NewWebhook.model_validate(found.get_json())
+    NewWebhook.model_validate(found.get_json())
     return dict(found.get_json())
 
 
 def deliveries(client: FlaskClient, hook: dict[str, Any]) -> list[dict[str, Any]]:
     found = client.get(f"/api/webhooks/{hook['id']}/deliveries").get_json()
-    schemas.Deliveries.model_validate(found)
+    Deliveries.model_validate(found)
     return list(found["items"])
 
 
@@ -196,7 +196,7 @@ def test_a_webhook_is_listed_without_its_secret_and_can_be_removed(client: Flask
         client.delete(f"/api/jobs/{upload(client, media_bytes('mp4')).get_json()['id']}")
         webhooks.collect(parts.database, utc_now())
     listed = client.get("/api/webhooks").get_json()
-    schemas.Webhooks.model_validate(listed)
+    Webhooks.model_validate(listed)
     assert [each["id"] for each in listed["items"]] == [hook["id"]]
     assert hook["secret"] not in json.dumps(listed)
     assert client.delete(f"/api/webhooks/{hook['id']}").status_code == 204

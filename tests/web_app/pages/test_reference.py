@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+import re
+
 from flask.testing import FlaskClient
 
-from web_app.pages.reference import read_operations
+DESK = {"SCRIPT_NAME": "/desk"}
 
 
-def test_every_operation_is_on_the_page(client: FlaskClient) -> None:
+def test_every_operation_is_on_the_page_which_is_ours_alone(client: FlaskClient) -> None:
     document = client.get("/api/openapi.json").get_json()
-    page = client.get("/reference", environ_overrides={"SCRIPT_NAME": "/desk"}).get_data(as_text=True)
-    assert 'href="/desk/api/docs"' in page
-    assert "/desk/api/v1" in page
+    page = client.get("/api/docs", environ_overrides=DESK)
+    assert page.mimetype == "text/html"
+    assert "/desk/api/v1" in page.text
     for methods in document["paths"].values():
         for operation in methods.values():
-            assert f'id="{operation["operationId"]}"' in page
+            assert f'id="{operation["operationId"]}"' in page.text
+    for address in re.findall(r'(?:href|src)="([^#"][^"]*)"', page.text):
+        assert address.startswith("/desk/")
+        with client.get(address.removeprefix("/desk").partition("#")[0]) as answer:
+            assert answer.status_code == 200
 
 
-def test_parameters_bodies_and_answers_are_read() -> None:
-    operation = {
-        "operationId": "list_things", "summary": "Things.", "description": "Scope: `analyse`.", "tags": ["things"],
-        "parameters": [
-            {"name": "page", "in": "query", "required": False, "schema": {"minimum": 1, "maximum": 9}},
-            {"name": "kind", "in": "query", "required": True, "schema": {"enum": ["a", "b"], "description": "Which."}},
-            {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Whose."},
-        ],
-        "responses": {
-            "404": {"description": "`not_found`: Nothing", "content": {}},
-            "200": {"description": "OK", "content": {"application/json": {"schema": {"$ref": "#/components/T"}}}},
-        },
-    }  # fmt: skip
-    document = {"paths": {"/things": {"get": operation}}, "components": {"schemas": {"T": {"examples": [{"a": 1}]}}}}
-    (found,) = read_operations(document)["things"]
-    assert [(one.values, one.description) for one in found.parameters] == [
-        ("1 to 9", ""), ("a, b", "Which."), ("string", "Whose."),
-    ]  # fmt: skip
-    assert found.sent is None
-    assert found.answered is not None
-    assert (found.answered.mime, found.answered.example) == ("application/json", '{\n  "a": 1\n}')
-    assert found.answers == (("404", "`not_found`: Nothing"), ("200", "OK"))
+def test_its_former_address_leads_there(client: FlaskClient) -> None:
+    answer = client.get("/reference", environ_overrides=DESK)
+    assert (answer.status_code, answer.headers["Location"]) == (308, "/desk/api/docs")
+
+
+def test_parameters_bodies_and_answers_are_shown(client: FlaskClient) -> None:
+    parts = dict(re.findall(r'<details id="(\w+)">(.*?)</details>', client.get("/api/docs").text, flags=re.DOTALL))
+    words = {name: " ".join(re.sub(r"<[^>]*>", " ", part).split()) for name, part in parts.items()}
+    assert "per_page query (1 to 100)" in words["get_history"]
+    assert "face query, required id of the face in the report (0 to 1000)" in words["get_closeup"]
+    assert "Request: application/json id required of the analysis (string) feedback required" in words["give_feedback"]
+    assert "actual needed after an inconclusive verdict or without a face (real, fake | null)" in words["give_feedback"]
+    assert "error (Problem | null) result (Result | null)" in words["get_job"]
+    assert "&#34;fake_probability&#34;: 0.93" in words["detect_image"]
+    assert "cross_site : Another web site" in words["detect_image"]

@@ -1,19 +1,65 @@
-"""The values of the learning's routes: figures, trainings, versions, and the review of feedback."""
+"""Feedback, what was learned from it, and its review by a moderator."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, Decision, Judgement, Label
 from utils.feedback.quarantine import Status
-from web_app.api.schemas import KindName, LabelCounts, OutcomeName, Probability, Problem, Schema, StateName
+from web_app.api.schemas import (
+    EXAMPLE_ID,
+    KindName,
+    Moment,
+    OutcomeName,
+    Probability,
+    Problem,
+    Schema,
+    StateName,
+)
 
 StatusName = Literal[
     "accepted", "duplicate", "replaced", "waiting", "contradiction", "quota", "out_of_domain", "rejected"
 ]
 assert set(StatusName.__args__) == {status.value for status in Status}  # type: ignore[attr-defined]
+
+
+class FeedbackRequest(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"id": EXAMPLE_ID, "feedback": "incorrect", "actual": "real", "note": "my own photo"}]
+        }
+    )
+
+    id: str = Field(min_length=1, max_length=64, description="of the analysis")
+    feedback: Judgement = Field(description="was the verdict right?")
+    actual: Label | None = Field(default=None, description="needed after an inconclusive verdict or without a face")
+    faces: dict[int, Label] = Field(
+        default_factory=dict, max_length=64, description="what single faces really are, by their number in the report"
+    )
+    category: Category | None = Field(default=None, description="follows from verdict and label if absent")
+    note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)
+
+
+class FeedbackState(Schema):
+    """What this client last said about an analysis."""
+
+    id: str
+    feedback: Judgement
+    actual: Label
+    category: Category
+    note: str | None
+    faces: dict[int, Label] = Field(description="labels of single faces, by their number")
+    state: str = Field(description="what becomes of it: waiting, accepted, or why it is not learned from")
+    reason: str | None = Field(description="the state in a sentence")
+    learned_version: str | None = Field(description="the promoted version that learned from it")
+    created: Moment
+
+
+class LabelCounts(Schema):
+    real: int
+    fake: int
 
 
 class FeedbackFigures(Schema):
@@ -85,9 +131,9 @@ class Training(Schema):
     stage: str | None
     fraction: Probability
     attempts: int
-    created: str
-    started: str | None
-    finished: str | None
+    created: Moment
+    started: Moment | None
+    finished: Moment | None
     error: Problem | None
     result: dict[str, Any] | None
     links: dict[str, str]
@@ -145,14 +191,14 @@ class ReviewVote(Schema):
     fake_probability: Probability | None
     model_version: str
     learned_version: str | None
-    created: str
+    created: Moment
 
 
 class ReviewDecision(Schema):
     decision: Decision
     label: Label | None
     note: str | None
-    decided: str
+    decided: Moment
 
 
 class ReviewCase(Schema):
@@ -177,6 +223,12 @@ class Review(Schema):
 
 
 class DecisionRequest(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"decision": "accept", "label": "real", "note": "The photographer confirms it."}]
+        }
+    )
+
     decision: Decision
     label: Label | None = Field(default=None, description="of the voices it is about; only `reject` may leave it out")
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)

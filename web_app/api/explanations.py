@@ -1,0 +1,94 @@
+"""Close-ups of one face, their heatmaps, and thumbnails; what they are made of is computed by the worker."""
+
+from __future__ import annotations
+
+from flask import Response, current_app, send_file
+from sqlalchemy.orm import Session
+
+from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueFullError
+from web_app.api.detections import require_detection
+from web_app.api.routing import JPEG, PNG, route
+from web_app.api.schemas import Problem, address
+from web_app.api.schemas.analysis import Closeup, CloseupResult, FaceQuery, HeatmapQuery
+from web_app.auth import identity
+from web_app.db.models import CloseupRow, JobState
+from web_app.services import services
+from web_app.storage.explanations import find_closeup, heatmap_png, request_closeup, require_face
+from web_app.storage.files import THUMBNAIL_MIME
+
+CACHE = "private, max-age=31536000, immutable"  # a heatmap never changes; with its analysis its address is gone
+
+
+@route(
+    "POST", "/detections/<id>/closeup", {202: Closeup}, NotFoundError, ConflictError, NotAvailableError,
+    QueueFullError, query=FaceQuery,
+)  # fmt: skip
+def ask_closeup(id: str, query: FaceQuery) -> Closeup:
+    """Ask for a closer look at one face; answered at once, `GET` tells how far it is. Asking again changes nothing."""
+    parts = services()
+    with parts.database.write() as session:
+        row = require_detection(session, id)
+        offered = parts.settings.page.closeups == "on"
+        return _closeup(session, id, request_closeup(session, parts.queue, row, query.face, offered=offered))
+
+
+@route("GET", "/detections/<id>/closeup", {200: Closeup}, NotFoundError, ConflictError, query=FaceQuery)
+def get_closeup(id: str, query: FaceQuery) -> Closeup:
+    """How far the closer look at one face is, and what it gave; the state is null before somebody has asked."""
+    with services().database.read() as session:
+        row = require_detection(session, id)
+        require_face(row, query.face)
+        closeup = find_closeup(session, row, query.face)
+        if closeup is None:
+            return Closeup(
+                face=query.face, state=None, stage=None, fraction=0.0, position=None, error=None, result=None
+            )
+        return _closeup(session, id, closeup)
+
+
+@route("GET", "/detections/<id>/heatmap", {200: PNG}, NotFoundError, query=HeatmapQuery)
+def get_heatmap(id: str, query: HeatmapQuery) -> Response:
+    """Where one expert sees signs of manipulation: a small grey-level PNG over the square that the close-up names."""
+    with services().database.read() as session:
+        row = require_detection(session, id)
+        png = heatmap_png(find_closeup(session, row, query.face), query.expert)
+    return _picture(current_app.response_class(png, mimetype=PNG))
+
+
+@route("GET", "/detections/<id>/thumbnail", {200: JPEG, 304: None}, NotFoundError)
+def get_thumbnail(id: str) -> Response:
+    """A small picture of the medium, made of its decoded pixels: nothing else of the upload is in it."""
+    parts = services()
+    with parts.database.read() as session:
+        path = parts.store.thumbnail(require_detection(session, id).media.stored_name)
+    if not path.is_file():
+        raise NotFoundError("There is no thumbnail of this medium.")
+    return _picture(send_file(path, mimetype=THUMBNAIL_MIME, conditional=True))
+
+
+def _picture(answer: Response) -> Response:
+    answer.headers["Content-Security-Policy"] = identity.MEDIA_POLICY
+    answer.headers["Cache-Control"] = CACHE
+    return answer
+
+
+def _closeup(session: Session, public_id: str, row: CloseupRow) -> Closeup:
+    return Closeup.of(
+        row.job,
+        face=row.face,
+        position=services().queue.ahead(session, row.job),
+        error=Problem.of_job(row.job),
+        result=_result(public_id, row) if row.job.state == JobState.DONE else None,
+    )
+
+
+def _result(public_id: str, row: CloseupRow) -> CloseupResult:
+    """What the worker found, with the address of each map in the place of the map."""
+    stored = dict(row.job.result or {})
+    maps = []
+    for found in stored["maps"]:
+        where = None
+        if found["png"] is not None:
+            where = address("get_heatmap", id=public_id, face=row.face, expert=found["expert"])
+        maps.append({**{key: value for key, value in found.items() if key != "png"}, "heatmap": where})
+    return CloseupResult.model_validate(stored | {"maps": maps})

@@ -1,0 +1,165 @@
+"""How a view becomes a route: one decorator says where it answers, what it takes, gives and refuses, and to whom."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flask import Blueprint, Request, Response, current_app, jsonify, request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from utils.errors import BadRequestError, InvalidFieldError, MediaTooLargeError, TelltaleError
+from web_app.api.schemas import Schema
+from web_app.auth.identity import require_scope
+
+PREFIX, VERSIONED_PREFIX = "/api", "/api/v1"
+MAX_JSON_BYTES = 64 * 1024
+PRIVATE = "private, no-cache"  # kept by the client alone, and only with asking each time
+DEPENDS_ON = "Authorization, Cookie"
+
+UPLOAD = "multipart/form-data"
+UPLOADS = "multipart/form-data with several files"
+MEDIA = "the file's own media type"
+EVENTS, DOCUMENT, CSV = "text/event-stream", "application/json", "text/csv"
+PNG, JPEG, HTML, PDF = "image/png", "image/jpeg", "text/html", "application/pdf"
+
+Answer = type[BaseModel] | str | None
+"""Schema of a JSON answer, the media type of another one, or None for an empty body."""
+Given = Schema | Response | None
+"""What a view returns: the answer's values, a finished answer, or None for 204."""
+View = TypeVar("View", bound=Callable[..., Given])
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route, as `route` takes it; the name and docstring of `view` are its id and description."""
+
+    method: str
+    path: str
+    view: Callable[..., Given]
+    answers: Mapping[int, Answer | tuple[Answer, ...]]
+    failures: tuple[type[TelltaleError], ...]
+    body: type[BaseModel] | str | None
+    query: type[BaseModel] | None
+    waits: bool
+    scope: str | None
+
+
+blueprint = Blueprint("api", __name__, url_prefix=PREFIX)
+ROUTES: list[Route] = []
+"""Every route, in the order of the modules; the OpenAPI document is made of it."""
+
+
+def route(
+    method: str,
+    path: str,
+    answers: Mapping[int, Answer | tuple[Answer, ...]],
+    *failures: type[TelltaleError],
+    body: type[BaseModel] | str | None = None,
+    query: type[BaseModel] | None = None,
+    waits: bool = False,
+    scope: str | None = "analyse",
+) -> Callable[[View], View]:
+    """Make a view the route `method path` below /api and /api/v1.
+
+    The view gets the place holders of the path, and `said` and `query`, checked, where there are such models. The
+    values it returns are answered as JSON with the first status; where 304 is among them, with an ETag.
+
+    Args:
+        method: HTTP method.
+        path: below the prefix, with Flask's place holders.
+        answers: status to body, the usual status first.
+        failures: errors that it answers with, beside those that follow from the other arguments.
+        body: schema of the JSON body, or the media type of another body.
+        query: schema of the query string.
+        waits: whether `wait` and `Prefer` are understood.
+        scope: what the caller's key must allow; None answers everybody.
+    """
+    if query is not None:
+        failures = (*failures, InvalidFieldError)
+    if isinstance(body, type):
+        failures = (*failures, BadRequestError, InvalidFieldError, MediaTooLargeError)
+
+    def note(view: View) -> View:
+        @functools.wraps(view)
+        def answer(**values: object) -> Response:
+            if scope is not None:
+                require_scope(scope)
+            if query is not None:
+                values["query"] = _validate(query, dict(request.args))
+            if isinstance(body, type):
+                values["said"] = _parse_json(body, request)
+            given = view(**values)
+            if given is None:
+                return current_app.response_class(status=204)
+            if isinstance(given, Response):
+                return given
+            made = json_answer(given, next(iter(answers)))
+            return conditional(made) if 304 in answers else made
+
+        ROUTES.append(Route(method, path, view, answers, failures, body, query, waits, scope))
+        blueprint.add_url_rule(
+            path, endpoint=view.__name__, view_func=answer, methods=[method], provide_automatic_options=False
+        )
+        return view
+
+    return note
+
+
+def json_answer(values: Schema, status: int = 200, location: str | None = None) -> Response:
+    """A JSON answer; `location` becomes the header of that name."""
+    answer = jsonify(values.plain())
+    answer.status_code = status
+    if location is not None:
+        answer.headers["Location"] = location
+    return answer
+
+
+def conditional(answer: Response) -> Response:
+    """A whole answer with an ETag of its bytes, or 304 without a body for a client that has it already.
+
+    Source: RFC 9110, sections 8.8.3 (ETag) and 13.1.2 (If-None-Match).
+    """
+    answer.add_etag()
+    answer.headers["Cache-Control"] = PRIVATE
+    answer.headers["Vary"] = DEPENDS_ON
+    answer.make_conditional(request)
+    return answer
+
+
+def _parse_json(model: type[Model], asked: Request) -> Model:
+    """The body as a checked value.
+
+    Raises:
+        BadRequestError: the body is no JSON object, or not declared as JSON.
+        InvalidFieldError: a field is missing, unknown or has a value that is not allowed.
+    """
+    asked.max_content_length = MAX_JSON_BYTES
+    try:
+        untrusted = asked.get_json()
+    except (BadRequest, UnsupportedMediaType, RecursionError) as error:
+        raise BadRequestError("Send a JSON object with Content-Type application/json.") from error
+    if not isinstance(untrusted, dict):
+        raise BadRequestError("The body must be a JSON object.")
+    return _validate(model, untrusted)
+
+
+def _validate(model: type[Model], untrusted: object) -> Model:
+    """A checked value.
+
+    Raises:
+        InvalidFieldError: with every wrong field and what is wrong about it.
+    """
+    try:
+        return model.model_validate(untrusted)
+    except ValidationError as error:
+        problems = [
+            {"field": ".".join(str(part) for part in fault["loc"]), "message": fault["msg"]}
+            for fault in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in problems)
+        raise InvalidFieldError(f"{named}.", errors=problems) from error

@@ -1,0 +1,113 @@
+"""The values of the API as pydantic models: requests are checked with them, answers are made and described by them.
+
+`Schema.of` makes one of a database row. This file holds what all of them are built from.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal, Self
+
+from flask import request, url_for
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from utils.errors import TelltaleError
+from web_app.db.models import JobRow, JobState
+from web_app.errors import error_of
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+OutcomeName = Literal["fake", "real", "inconclusive", "no_face"]
+StateName = Literal["queued", "running", "done", "failed", "cancelled"]
+KindName = Literal["image", "video"]
+
+EXAMPLE_ID = "5f2b8c1d9e4a7f306b1c2d3e4f5a6b7c"
+EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+def iso(value: object) -> object:
+    """A time as ISO 8601 in UTC; what is no time stays as it is."""
+    return value.isoformat() if isinstance(value, dt.datetime) else value
+
+
+Moment = Annotated[str, BeforeValidator(iso)]
+ROW_NAMES = {
+    "id": "public_id", "created": "created_at", "started": "started_at", "finished": "finished_at",
+    "feedback": "judgement", "faces": "face_labels",
+}  # fmt: skip
+"""Fields whose column has another name."""
+
+
+def address(view: str, **values: object) -> str:
+    """The address of a view below the prefix that was asked (`/api` for a page), with that of the server before it."""
+    asked = request.blueprint or ""
+    return url_for(f"{asked if asked.startswith('api') else 'api'}.{view}", **values)  # type: ignore[arg-type]
+
+
+class Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def of(cls, row: object, **more: Any) -> Self:
+        """The model with the values of `more`, and with the row's for every other field."""
+        read = {name: getattr(row, ROW_NAMES.get(name, name)) for name in cls.model_fields if name not in more}
+        return cls.model_validate(read | more)
+
+    def plain(self) -> dict[str, Any]:
+        """The JSON values that were given; what was left out, and stands for its default, is left out again."""
+        return self.model_dump(mode="json", exclude_unset=True, warnings=False)
+
+
+def job_error(job: JobRow) -> TelltaleError:
+    """The error that a job ended with."""
+    return error_of(job.error_code or "internal", job.error_detail or "")
+
+
+class Problem(Schema):
+    """An error (RFC 9457). Further members carry the facts of the case, such as `limit_bytes` or `errors`."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:telltale:error:media_too_large", "title": "The file is larger than allowed",
+                    "status": 413, "detail": "The file is larger than 200 MB.", "code": "media_too_large",
+                    "remedy": "Send a smaller file, or raise the limit in config.ini, section [media].",
+                    "limit_bytes": 200000000, "instance": "/api/v1/detect",
+                }
+            ]
+        },
+    )  # fmt: skip
+
+    type: str = Field(description="urn:telltale:error: and the code")
+    title: str
+    status: int = Field(ge=400, le=599)
+    detail: str = Field(description="what happened this time")
+    code: str = Field(description="stable name for programs; docs/api.md lists all")
+    remedy: str = Field(description="what to do about it")
+    instance: str | None = Field(default=None, description="the path that was asked for")
+
+    @classmethod
+    def of_job(cls, job: JobRow) -> Self | None:
+        """Why a job failed; None for one that did not."""
+        return cls(**job_error(job).to_problem()) if job.state == JobState.FAILED else None
+
+
+class Links(Schema):
+    """Addresses around one analysis."""
+
+    job: str
+    events: str
+    detection: str
+    media: str
+    page: str
+
+    @classmethod
+    def to(cls, public_id: str) -> Self:
+        return cls(
+            job=address("get_job", id=public_id),
+            events=address("get_job_events", id=public_id),
+            detection=address("get_detection", id=public_id),
+            media=address("get_media", id=public_id),
+            page=f"{request.script_root}/detections/{public_id}",
+        )
