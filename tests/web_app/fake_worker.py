@@ -1,6 +1,6 @@
 """A worker process with the fake analysis, started by the tests: `python -m tests.web_app.fake_worker`.
 
-`--die` makes it end at once with code 9, for the supervisor's restart budget.
+`--die` makes it end at once with code 9, for the supervisor's restarts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
 from web_app.jobs.retry import EXIT_RECYCLED
-from web_app.jobs.runner import run_worker
+from web_app.jobs.runner import Duties, run_worker
 from web_app.worker import end_with_parent, stop_on_signals
 
 parser = argparse.ArgumentParser()
@@ -24,6 +24,6 @@ if given.die:
 stop = stop_on_signals()
 if given.supervised:
     end_with_parent(stop)
-facts = {"model_version": "v-test"}
-recycled = run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, facts=facts)
+duties = Duties(facts=lambda: {"model_version": "v-test"})
+recycled = run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, duties=duties)
 sys.exit(EXIT_RECYCLED if recycled else 0)

@@ -31,7 +31,7 @@ from utils.types import (
     Report,
     Verdict,
 )
-from web_app.jobs.runner import Analyse, Progress, run_worker
+from web_app.jobs.runner import Analyse, Duties, Progress, run_worker
 
 HEADS = {
     "png": b"\x89PNG\r\n\x1a\n",
@@ -158,7 +158,9 @@ def accept_weights(settings: Settings) -> str:
 def running_worker(settings: Settings, analyse: Analyse = fake_analyse, **facts: Any) -> Iterator[threading.Event]:
     """A worker in a thread; it has ended when the block ends."""
     stop = threading.Event()
-    thread = threading.Thread(target=run_worker, args=(settings, analyse, stop), kwargs={"facts": facts})
+    thread = threading.Thread(
+        target=run_worker, args=(settings, analyse, stop), kwargs={"duties": Duties(facts=lambda: facts)}
+    )
     thread.start()
     try:
         yield stop

@@ -21,7 +21,7 @@ FINAL_STATES = tuple(state for state in JobState if state.final)
 log = get_logger(__name__)
 
 
-class Housekeeper:
+class Maintenance:
     """Cleans up every ten minutes.
 
     Args:

@@ -48,7 +48,7 @@ class Claim:
     attempt: int
     stored_name: str
     task: str = ANALYSE
-    payload: dict[str, Any] = field(default_factory=dict)
+    payload: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 class JobQueue:
@@ -201,7 +201,7 @@ class JobQueue:
                 raise LookupError(f"job {row.public_id} has no medium")  # the foreign keys forbid it
             return Claim(row.id, row.public_id, worker_id, row.attempts, stored_name or "", row.task, row.payload or {})
 
-    def claim_company(self, claim: Claim, most: int) -> list[Claim]:
+    def claim_batch(self, claim: Claim, most: int) -> list[Claim]:
         """Take further waiting pictures that can be analysed together with one, the oldest first.
 
         None when that one is no picture or not at its first attempt; what was tried before comes alone, so that a
@@ -246,9 +246,18 @@ class JobQueue:
                 for row in sorted(rows, key=lambda row: row.id)
             ]
 
-    def renew(self, claim: Claim) -> bool:
-        """Prolong the lease; False when the job is no longer this worker's (cancelled, deleted, given to another)."""
-        return self._update_own(claim, lease_until=utc_now() + self._lease())
+    def renew(self, session: Session, claims: Sequence[Claim]) -> list[Claim]:
+        """Prolong leases; returns the claims whose jobs were cancelled, deleted or given to another worker."""
+        if not claims:
+            return []
+        kept = session.scalars(
+            sa.update(JobRow)
+            .where(sa.or_(*(_own(claim) for claim in claims)))
+            .values(lease_until=utc_now() + self._lease())
+            .returning(JobRow.id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        return [claim for claim in claims if claim.job_id not in kept]
 
     def report_progress(self, claim: Claim, stage: str, fraction: float) -> bool:
         """Note how far the job is (stage, 0..1); False when the job is no longer this worker's."""

@@ -1,22 +1,18 @@
-"""What keeps a worker alive, and what ends it on purpose: patience with the database, limits of memory and time.
-
-A worker that ends with `EXIT_RECYCLED` asks for a fresh one; the supervisor starts it at once and does not count it as
-a failure.
-"""
+"""What keeps a worker alive and what ends it on purpose: trouble beside a job is logged, and memory has a limit."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from utils.log import get_logger
 
-EXIT_RECYCLED = 75  # EX_TEMPFAIL of sysexits.h
+EXIT_RECYCLED = 75  # EX_TEMPFAIL of sysexits.h: a fresh worker shall take over, which is no failure
 EXIT_STUCK = 76
 _STATM = Path("/proc/self/statm")
 
@@ -24,7 +20,7 @@ log = get_logger(__name__)
 
 
 @contextlib.contextmanager
-def patience(what: str) -> Iterator[None]:
+def log_and_continue(what: str) -> Iterator[None]:
     """Log what went wrong beside a job and go on: the next beat or look tries again, and the worker lives."""
     try:
         yield
@@ -51,24 +47,10 @@ def resident_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-class MemoryLimit:
-    """Whether a worker has grown so much that a fresh one shall take over.
-
-    Args:
-        limit_mb: MB; 0 for no limit.
-        measure: gives the present size in MB.
-    """
-
-    def __init__(self, limit_mb: float, measure: Callable[[], float] = resident_mb) -> None:
-        self._limit_mb = limit_mb
-        self._measure = measure
-
-    def exceeded(self) -> bool:
-        """Measure, and say so in the log when the limit is passed."""
-        if not self._limit_mb:
-            return False
-        size_mb = self._measure()
-        if size_mb <= self._limit_mb:
-            return False
-        log.warning("the worker holds %.0f MB, more than %.0f; a fresh one takes over", size_mb, self._limit_mb)
-        return True
+def has_grown(limit_mb: float) -> bool:
+    """Whether this process holds more than `limit_mb` (0 for no limit), so that a fresh worker shall take over."""
+    size_mb = resident_mb() if limit_mb else 0.0
+    if size_mb <= limit_mb:
+        return False
+    log.warning("the worker holds %.0f MB, more than %.0f; a fresh one takes over", size_mb, limit_mb)
+    return True

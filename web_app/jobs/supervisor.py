@@ -1,12 +1,14 @@
 """The worker process of a server: started with it, started again when it dies, ended with it.
 
-Restarts wait longer each time, because a worker that dies at once will do so again; after a budget of them one is tried
-every few minutes. What the dead worker had in its hands goes back to the queue at once instead of after its lease.
+Restarts wait longer each time, because a worker that dies at once will do so again: in the end five minutes, for the
+cause may be a full disk, or a network drive that comes back. What the dead worker had in its hands goes back to the
+queue at once instead of after its lease.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import os
 import secrets
 import signal
@@ -17,14 +19,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from utils.config import ENV_PREFIX, Settings
 from utils.log import get_logger
+from web_app.db.models import WorkerRow
+from web_app.db.session import Database
 from web_app.jobs.queue import JobQueue
-from web_app.jobs.retry import EXIT_RECYCLED
-from web_app.jobs.watchdog import Watchdog
+from web_app.jobs.retry import EXIT_RECYCLED, log_and_continue
 from web_app.paths import ROOT
+
+MOST_DOUBLINGS = 20
+LOOKS = 8  # at a worker's signs of life, within the silence that it may keep
 
 log = get_logger(__name__)
 
@@ -36,17 +43,13 @@ class RestartPolicy:
     Args:
         first_s: seconds before the first restart; doubled each time.
         longest_s: most seconds before a restart.
-        budget: restarts in a row before a worker is tried seldom only.
-        seldom_s: seconds before each further restart: the cause may be a full disk, or a network drive that comes back.
         healthy_s: a worker that lived this long has proved itself, and counting starts anew.
         grace_s: seconds a worker has to end by itself when asked to.
         silence_s: a worker that was heard of once and then not for so long is stuck as a whole, and killed.
     """
 
     first_s: float = 0.5
-    longest_s: float = 30.0
-    budget: int = 8
-    seldom_s: float = 300.0
+    longest_s: float = 300.0
     healthy_s: float = 120.0
     grace_s: float = 15.0
     silence_s: float = 90.0
@@ -124,13 +127,9 @@ class Supervisor:
                 continue
             if time.monotonic() - born >= self._policy.healthy_s:
                 failures = 0
+            pause_s = min(self._policy.first_s * 2.0 ** min(failures, MOST_DOUBLINGS), self._policy.longest_s)
             failures += 1
-            if failures > self._policy.budget:
-                pause_s = self._policy.seldom_s
-                log.error("the worker died %d times in a row (%s); next try in %.0f s", failures, code, pause_s)
-            else:
-                pause_s = min(self._policy.first_s * 2 ** (failures - 1), self._policy.longest_s)
-                log.warning("the worker died (%s); it starts again in %.1f s", code, pause_s)
+            log.warning("the worker died (%s), %d times in a row; next try in %.1f s", code, failures, pause_s)
             self._stopping.wait(pause_s)
 
     def _run_worker(self, worker_id: str) -> int:
@@ -147,11 +146,11 @@ class Supervisor:
             )
             self.starts += 1
         with process:
-            watchdog = Watchdog(self._queue.database, worker_id, self._policy.silence_s)
+            silence = _Silence(self._queue.database, worker_id, self._policy.silence_s)
             while process.poll() is None:
                 if self._stopping.wait(0.1):
                     self._end(process)
-                elif watchdog.bites():
+                elif silence.is_too_long():
                     log.error("the worker has given no sign of life for %.0f s; it is killed", self._policy.silence_s)
                     _kill_group(process.pid)
                     process.wait()
@@ -173,6 +172,35 @@ class Supervisor:
             log.warning("the worker does not end; it is killed")
             _kill_group(process.pid)
             process.wait()
+
+
+class _Silence:
+    """How long a worker has given no sign, by our own clock, so that a clock that jumps kills nobody.
+
+    It counts from the first sign, because loading the networks takes its time, and anew when the database takes no
+    write, not even this look: on a full or locked one there can be no sign.
+    """
+
+    def __init__(self, database: Database, worker_id: str, longest_s: float) -> None:
+        self._database = database
+        self._look = (
+            sa.update(WorkerRow).where(WorkerRow.id == worker_id).values(pid=WorkerRow.pid).returning(WorkerRow.seen_at)
+        )
+        self._longest_s = longest_s
+        self._last: dt.datetime | None = None
+        self._heard_at = self._look_at = time.monotonic()
+
+    def is_too_long(self) -> bool:
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + self._longest_s / LOOKS
+        seen = None
+        with log_and_continue("be heard of"), self._database.write() as session:
+            seen = session.scalar(self._look)
+        if seen is None or seen != self._last:
+            self._last, self._heard_at = seen, now
+        return now - self._heard_at > self._longest_s
 
 
 def _kill_group(pid: int) -> None:

@@ -20,7 +20,7 @@ from web_app.api.routing import ROUTES
 from web_app.api.schemas.analysis import Batch
 from web_app.db.models import BatchRow, utc_now
 from web_app.gate import HeaderGate
-from web_app.jobs.maintenance import Housekeeper
+from web_app.jobs.maintenance import Maintenance
 from web_app.services import Services
 
 
@@ -79,9 +79,9 @@ def test_a_deleted_analysis_loses_its_name_and_the_last_one_takes_the_batch(
 
 def test_old_batches_go_with_the_retention_period(client: FlaskClient, parts: Services) -> None:
     refused, waiting = (send(client, content).get_json()["id"] for content in (b"%PDF nothing", media_bytes("mp4")))
-    Housekeeper(parts.database, parts.store, 7).run(utc_now() + dt.timedelta(days=6))
+    Maintenance(parts.database, parts.store, 7).run(utc_now() + dt.timedelta(days=6))
     assert client.get(f"/api/batch/{refused}").status_code == 200
-    Housekeeper(parts.database, parts.store, 7).run(utc_now() + dt.timedelta(days=8))
+    Maintenance(parts.database, parts.store, 7).run(utc_now() + dt.timedelta(days=8))
     assert [client.get(f"/api/batch/{each}").status_code for each in (refused, waiting)] == [404, 404]
 
 

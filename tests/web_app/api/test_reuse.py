@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import make_settings, media_bytes, upload, wait_until
 from web_app.db.models import DetectionRow, JobRow, MediaRow, utc_now
-from web_app.jobs.maintenance import Housekeeper
+from web_app.jobs.maintenance import Maintenance
 from web_app.services import Services
 
 
@@ -124,7 +124,7 @@ def test_what_a_killed_request_left_is_cleaned_up(client: FlaskClient, parts: Se
         assert newest is not None
         newest.expires_at = utc_now() - dt.timedelta(minutes=1)
     assert len(client.get("/api/history").get_json()["items"]) == 1
-    assert Housekeeper(parts.database, parts.store, 0).run(utc_now()) == 1
+    assert Maintenance(parts.database, parts.store, 0).run(utc_now()) == 1
     assert (rows(parts), len(files(parts))) == (1, 1)
 
 

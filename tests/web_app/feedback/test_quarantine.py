@@ -19,7 +19,7 @@ from web_app.api.schemas.feedback import Review, ReviewCase
 from web_app.auth.keys import create_key
 from web_app.db.models import utc_now
 from web_app.feedback.features import GONE
-from web_app.jobs.maintenance import Housekeeper
+from web_app.jobs.maintenance import Maintenance
 from web_app.services import EXTENSION, Services
 
 
@@ -116,7 +116,7 @@ def test_features_live_as_long_as_a_voice(client: FlaskClient, settings: Setting
         assert client.delete(f"/api/detections/{gone}").status_code == 204
         (folder,) = parts.paths.features.iterdir()
         assert {path.name for path in folder.iterdir()} == {"deciding.npz", "facts.json"}
-        old = Housekeeper(parts.database, parts.store, 1)
+        old = Maintenance(parts.database, parts.store, 1)
         assert old.run(utc_now().replace(year=utc_now().year + 1)) == 1
         assert not [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
         assert client.get("/api/rl/stats").get_json()["feedback"]["accepted"] == 1, "its features are enough"

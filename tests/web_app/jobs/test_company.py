@@ -134,7 +134,7 @@ def test_what_was_tried_before_comes_alone(client: FlaskClient, tmp_path: Path, 
     ids = queue_pictures(client, "fake 1", "fake 2", "fake 3")
     lost = parts.queue.claim("dead")
     assert lost is not None
-    assert len(parts.queue.claim_company(lost, 2)) == 2
+    assert len(parts.queue.claim_batch(lost, 2)) == 2
     parts.queue.release_lost("dead")
     with Running(make_settings(tmp_path), one_by_one) as worker:
         wait_until(all_in(client, ids, "done"))

@@ -32,6 +32,12 @@ def claim(parts: Services, worker_id: str = "w1") -> Claim:
     return found
 
 
+def renewed(parts: Services, *claims: Claim) -> bool:
+    """Whether the leases of all are prolonged."""
+    with parts.database.write() as session:
+        return not parts.queue.renew(session, claims)
+
+
 def end_lease(parts: Services) -> None:
     with parts.database.write() as session:
         session.execute(sa.update(JobRow).values(lease_until=utc_now() - dt.timedelta(seconds=1)))
@@ -60,7 +66,7 @@ def test_a_job_is_taken_over_when_its_lease_ends(client: FlaskClient, parts: Ser
     end_lease(parts)
     second = claim(parts, "w2")
     assert (second.job_id, second.attempt) == (first.job_id, 2)
-    assert parts.queue.renew(first) is False
+    assert not renewed(parts, first)
     assert parts.queue.report_progress(first, "experts", 0.5) is False
     assert parts.queue.finish(first, make_report()) is False
     assert parts.queue.fail(first, MediaCorruptError()) is False
@@ -80,7 +86,7 @@ def test_a_renewed_lease_is_kept(client: FlaskClient, parts: Services) -> None:
     queue_one(client)
     claimed = claim(parts)
     end_lease(parts)
-    assert parts.queue.renew(claimed)
+    assert renewed(parts, claimed)
     assert parts.queue.claim("w2") is None
 
 
@@ -107,7 +113,8 @@ def test_the_jobs_of_a_dead_worker_are_released(client: FlaskClient, parts: Serv
     dead, other = claim(parts, "dead"), claim(parts, "other")
     assert parts.queue.release_lost("dead") == 1
     assert claim(parts, "next").job_id == dead.job_id
-    assert parts.queue.renew(other)
+    assert renewed(parts, other)
+    assert renewed(parts, dead, other) is False
 
 
 @pytest.mark.parametrize("running", [False, True])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import threading
+import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -25,11 +26,11 @@ from tests.web_app.helpers import (
 )
 from utils.config import Settings
 from utils.types import Report
-from web_app.db.models import ANALYSE, EXPLAIN, TRAIN, DetectionRow, JobRow, WorkerRow, utc_now
-from web_app.jobs.maintenance import Housekeeper
+from web_app.db.models import TRAIN, DetectionRow, JobRow, WorkerRow, utc_now
+from web_app.jobs.maintenance import Maintenance
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.jobs.retry import EXIT_STUCK
-from web_app.jobs.runner import JobWatch, Progress, _bounded
+from web_app.jobs.runner import Duties, Progress, run_worker
 from web_app.services import Services
 from web_app.storage.files import MediaStore
 
@@ -149,24 +150,65 @@ def test_a_worker_shows_itself_and_signs_off(client: FlaskClient, settings: Sett
     assert workers() == []
 
 
-@pytest.mark.parametrize(("task", "bounded"), [(ANALYSE, True), (EXPLAIN, True), (TRAIN, False)])
-def test_only_a_training_may_take_as_long_as_it_likes(parts: Services, task: str, bounded: bool) -> None:
-    claim = Claim(job_id=1, public_id="a", attempt=1, worker_id="w", stored_name="x", task=task, payload={})
-    watch = JobWatch(parts.queue, claim, threading.Event())
-    assert watch._longest_s == (parts.queue.settings.longest_s if bounded else math.inf)
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The codes with which the worker, here a thread, wanted to end its process."""
+    codes: list[int] = []
+    monkeypatch.setattr("web_app.jobs.heartbeat.os._exit", codes.append)
+    return codes
 
 
-def test_an_idle_look_that_hangs_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr("web_app.jobs.runner.os._exit", ended.append)
-    with _bounded(0.01):
-        wait_until(lambda: ended)
-    assert ended == [EXIT_STUCK]
-    with _bounded(60.0):
-        pass
-    assert not [
-        thread for thread in threading.enumerate() if isinstance(thread, threading.Timer) and not thread.finished
-    ]
+def test_an_analysis_without_an_end_ends_the_process(client: FlaskClient, tmp_path: Path, exits: list[int]) -> None:
+    queue_one(client, "deaf 2")
+    with running_worker(make_settings(tmp_path, lease_s=1.5, longest_s=0.1)):
+        wait_until(lambda: exits)
+    assert set(exits) == {EXIT_STUCK}
+
+
+def test_an_idle_look_that_hangs_ends_the_process(parts: Services, tmp_path: Path, exits: list[int]) -> None:
+    stop = threading.Event()
+
+    def hang() -> None:
+        stop.set()
+        wait_until(lambda: exits)
+
+    duties = Duties(when_idle=hang)
+    run_worker(make_settings(tmp_path, lease_s=0.3, longest_s=0.2), fake_analyse, stop, duties=duties)
+    assert set(exits) == {EXIT_STUCK}
+
+
+def test_a_training_may_take_as_long_as_it_likes(parts: Services, tmp_path: Path, exits: list[int]) -> None:
+    with parts.database.write() as session:
+        parts.queue.add_task(session, TRAIN, {})
+    stop = threading.Event()
+
+    def train(claim: Claim, progress: Progress) -> dict[str, Any]:
+        time.sleep(1.0)
+        stop.set()
+        return {"loss": 0.5}
+
+    duties = Duties(handlers={TRAIN: train})
+    run_worker(make_settings(tmp_path, lease_s=1.5, longest_s=0.4), fake_analyse, stop, duties=duties)
+    with parts.database.read() as session:
+        assert session.scalars(sa.select(JobRow.result)).one() == {"loss": 0.5}
+    assert exits == []
+
+
+def test_facts_that_cannot_be_told_cost_no_lease(client: FlaskClient, tmp_path: Path) -> None:
+    def facts() -> dict[str, Any]:
+        raise OSError(5, "Input/output error")
+
+    public_id, stop = queue_one(client, "deaf 2.5"), threading.Event()
+    short = make_settings(tmp_path, lease_s=1.5)
+    worker = threading.Thread(
+        target=run_worker, args=(short, fake_analyse, stop), kwargs={"duties": Duties(facts=facts)}
+    )
+    worker.start()
+    with running_worker(short):
+        wait_until(lambda: job_state(client, public_id) == "done", 20)
+    stop.set()
+    worker.join(20)
+    assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
 
 
 def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:
@@ -175,8 +217,8 @@ def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:
         session.execute(
             sa.update(JobRow).where(JobRow.public_id == old).values(created_at=utc_now() - dt.timedelta(days=8))
         )
-    assert Housekeeper(parts.database, parts.store, 0).run(utc_now()) == 0
-    assert Housekeeper(parts.database, parts.store, 7).run(utc_now()) == 1
+    assert Maintenance(parts.database, parts.store, 0).run(utc_now()) == 0
+    assert Maintenance(parts.database, parts.store, 7).run(utc_now()) == 1
     assert served.get(f"/api/detections/{old}").status_code == 404
     assert served.get(f"/api/detections/{young}").status_code == 200
     assert len([path for path in parts.paths.uploads.rglob("*") if path.is_file()]) == 1
