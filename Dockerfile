@@ -5,8 +5,8 @@ FROM python:3.12-slim-bookworm AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
-COPY requirements.txt requirements-docker.txt ./
-RUN pip install --no-cache-dir --disable-pip-version-check -r requirements-docker.txt
+COPY requirements.txt ./
+RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
 # Only what the base weights need, so that a change elsewhere does not download them again.
 COPY config.ini ./
 COPY utils utils
@@ -33,6 +33,5 @@ VOLUME /app/instance
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/api/health', timeout=4)"]
-# One process with many threads, because pages that follow an analysis hold connections open and the networks run in the
-# worker service; /dev/shm, because gunicorn's heartbeat file must not wait for a disk.
-CMD ["gunicorn", "--bind=0.0.0.0:5000", "--workers=1", "--threads=48", "--timeout=120", "--worker-tmp-dir=/dev/shm", "--access-logfile=-", "web_app.app:wsgi()"]
+# The worker is a service of its own.
+CMD ["python", "-m", "web_app", "serve", "--host=0.0.0.0", "--no-worker"]

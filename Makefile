@@ -102,7 +102,7 @@ kill-feedback: setup-dev ## Kill the writing of feedback at every step (ARGS="--
 	@$(PY) -m benchmarks.kill_feedback $(ARGS)
 
 feedback-rebuild: venv ## Make the database's feedback again from instance/feedback_log.jsonl
-	@$(PY) -m web_app.feedback.rebuild $(ARGS)
+	@$(PY) -m web_app rebuild $(ARGS)
 
 openapi: venv ## Write docs/openapi.json and docs/report.schema.json
 	@$(PY) -m web_app.api

@@ -18,14 +18,17 @@ from typing import Any, get_type_hints
 from utils.errors import ConfigError
 
 ENV_PREFIX = "TELLTALE_"
-RETIRED = frozenset(
-    {
-        ("detection", "early_answer"),
-        *(("learning", key) for key in ("per_user_day", "phash_distance", "parts", "lr", "lr_scale", "kept_rejected")),
-        *(("learning", key) for key in ("clip", "steps", "batch", "replay_share", "hold", "l2sp", "max_distance")),
-    }
+_LEARNING = (
+    *("per_user_day", "phash_distance", "parts", "lr", "lr_scale", "kept_rejected"),
+    *("clip", "steps", "batch", "replay_share", "hold", "l2sp", "max_distance"),
 )
-"""Section and key of settings that the release before knew: they are ignored with a warning."""
+RETIRED = {
+    ("detection", "early_answer"): "Leave it out.",
+    **{("learning", key): "Leave it out: the version's recipe says it." for key in _LEARNING},
+    ("server", "wait_image_s"): "Clients say how long they want to wait: `wait`, or the header `Prefer`.",
+    ("server", "arriving_mb"): "A proxy bounds what arrives at the same time: docs/operations.md.",
+}
+"""Section and key of settings that the release before knew: they are ignored with a warning that says what to do."""
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +54,6 @@ class ServerSettings:
         "info", "Least severe level that is logged.", choices=("debug", "info", "warning", "error")
     )
     log_format: str = setting("text", "Form of the log's lines.", choices=("text", "json"))
-    wait_image_s: float = setting(
-        30.0, "How long /api/detect/image waits for the verdict before it answers 202 with a job.",
-        unit="seconds", low=0, high=600,
-    )  # fmt: skip
-    arriving_mb: int = setting(
-        1000, "Uploads that are on their way may hold so much room together; beyond that one is refused: the oldest if "
-        "it has taken 30 s, else the newest. One always fits.",
-        unit="MB (10^6 bytes)", low=1, high=1000000,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -288,9 +282,9 @@ def load_settings(
         if name.startswith(ENV_PREFIX) and "__" in name:
             section, _, key = name[len(ENV_PREFIX) :].lower().partition("__")
             given.setdefault(section, {})[key] = value
-    for section, key in sorted(RETIRED):
+    for (section, key), remedy in RETIRED.items():
         if given.get(section, {}).pop(key, None) is not None:
-            log.warning("[%s] %s is no longer a setting and is ignored; leave it out.", section, key)
+            log.warning("[%s] %s is no longer a setting and is ignored. %s", section, key, remedy)
     section_types = get_type_hints(Settings)
     for section in given:
         if section not in section_types:

@@ -52,11 +52,6 @@ class NotFoundError(TelltaleError):
     remedy = "Check the id; entries may have been deleted."
 
 
-class RequestTimeoutError(TelltaleError):
-    code, status, title = "request_timeout", 408, "The request did not arrive in time"
-    remedy = "Send it again over a faster connection."
-
-
 class ConflictError(TelltaleError):
     code, status, title = "conflict", 409, "The current state does not allow this"
     remedy = "Read the state first, then try again."

@@ -1,36 +1,31 @@
 """Serving: waitress in this process, the supervised worker beside it, and an orderly end for both.
 
 waitress is a threaded server in pure Python. It reads a request completely before a thread gets it, so slow clients
-cost a socket and no thread, and it refuses bodies above the limit by itself.
+cost a socket and no thread, and it refuses a body above the limit by its length, before it comes. What an open server
+needs in front of it stands in docs/operations.md.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from flask import Flask
 from waitress.server import create_server
 
 from utils.config import Settings
 from utils.errors import ConfigError
 from utils.log import get_logger
-from web_app.api.routing import ROUTES
-from web_app.app import create_app
-from web_app.channel import Allowance, channel_class, watch_deadlines
-from web_app.gate import HeaderGate
 from web_app.jobs.supervisor import Supervisor, worker_command
-from web_app.paths import PRIVATE
 from web_app.services import EXTENSION, WAITING_SLOTS, Services
 from web_app.storage.upload import MULTIPART_OVERHEAD
 
 SHORT_REQUEST_THREADS = 16  # beside the threads that may sleep until a job ends
-CONNECTIONS = 1000
+CONNECTIONS = 1000  # so many slow clients keep nobody else out
 IDLE_CONNECTION_S = 60
-CLEANUP_S = 5  # between two looks for idle and overdue connections
 RECEIVE_BYTES = 256 * 1024
 INPUT_IN_MEMORY_BYTES = 2 * 1024 * 1024  # a longer body waits in a temporary file until it is complete
 EXIT_ADDRESS = 1
@@ -39,31 +34,23 @@ ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened 
 log = get_logger(__name__)
 
 
-def serve(
-    settings: Settings,
-    *,
-    with_worker: bool = True,
-    verify: Callable[[Settings], object] | None = None,
-    command: Sequence[str] | None = None,
-) -> int:
+def serve(app: Flask, *, with_worker: bool = True, command: Sequence[str] | None = None) -> int:
     """Verify the weights, then serve until SIGTERM or SIGINT.
 
     Args:
-        settings: the whole configuration; the worker gets the same.
+        app: from `create_app`; its connections are given back at the end. The worker gets its settings.
         with_worker: start and supervise a worker process.
-        verify: see `create_app`.
-        command: starts the worker; None takes `web_app.worker`.
+        command: starts the worker; None takes `python -m web_app worker`.
 
     Returns:
         The exit code: 0 after a clean end, 1 if the address cannot be listened on.
 
     Raises:
-        ConfigError: a setting cannot be understood, or what it names cannot be used; nothing was served.
+        ConfigError: [server] host is no address; nothing was served.
         WeightsError: the weights are missing or do not match their checksums; nothing was served.
     """
-    os.umask(PRIVATE)
-    app = create_app(settings, verify=verify)
     parts: Services = app.extensions[EXTENSION]
+    settings = parts.settings
     try:
         parts.weights.require()
         try:
@@ -111,36 +98,22 @@ def _run(server: Any, parts: Services, supervisor: Supervisor | None, settings: 
             signal.signal(number, handler)
 
 
-def _listen(app: Any, parts: Services) -> Any:
+def _listen(app: Flask, parts: Services) -> Any:
     settings = parts.settings
-    largest = parts.store.max_bytes + MULTIPART_OVERHEAD
-    server = create_server(
+    return create_server(
         app,
         host=settings.server.host,
         port=settings.server.port,
         threads=WAITING_SLOTS + SHORT_REQUEST_THREADS,
-        max_request_body_size=largest,
+        max_request_body_size=parts.store.max_bytes + MULTIPART_OVERHEAD,
         connection_limit=CONNECTIONS,
         channel_timeout=IDLE_CONNECTION_S,
-        cleanup_interval=CLEANUP_S,
         recv_bytes=RECEIVE_BYTES,
         inbuf_overflow=INPUT_IN_MEMORY_BYTES,
         asyncore_use_poll=True,  # select() cannot watch descriptors above 1023
         clear_untrusted_proxy_headers=False,  # web_app.auth.network looks at them and then drops them
         ident="telltale",
     )
-    gate = HeaderGate(parts, ROUTES)
-    connections = channel_class(gate, Allowance(max(settings.server.arriving_mb * 1_000_000, largest)))
-    for each in _single_servers(server):
-        each.channel_class = connections
-        watch_deadlines(each)
-    return server
-
-
-def _single_servers(server: Any) -> list[Any]:
-    """The listening sockets; a name such as localhost has one per address family."""
-    listening = [each for each in getattr(server, "map", {}).values() if hasattr(each, "channel_class")]
-    return listening or [server]
 
 
 def _address(server: Any, settings: Settings) -> str:

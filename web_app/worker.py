@@ -1,11 +1,10 @@
-"""The worker process: `python -m web_app.worker` loads the networks once and then runs jobs.
+"""The worker process: `python -m web_app worker` loads the networks once and then runs jobs.
 
 Only this process of the server imports the networks. It ends on SIGTERM, SIGINT, or with the server that started it.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -18,9 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from utils.config import Settings, load_settings
-from utils.errors import ConfigError, TelltaleError, WeightsError
-from utils.log import configure_logging, get_logger
+from utils.config import Settings
 from utils.media.sandbox import sandbox_level
 from utils.types import Report
 from web_app.db.migrations import open_database
@@ -32,56 +29,41 @@ from web_app.integrations.webhooks import sending
 from web_app.jobs.explain import closeup_handler, keep_thumbnail
 from web_app.jobs.retry import EXIT_RECYCLED
 from web_app.jobs.runner import Duties, Progress, run_worker
-from web_app.paths import PRIVATE, InstancePaths
+from web_app.paths import InstancePaths
 
-EXIT_UNABLE = 1
-EXIT_CONFIG = 2
-EXIT_WEIGHTS = 3
 ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing
 
-log = get_logger(__name__)
 
-
-def main(arguments: list[str] | None = None) -> int:
+def work(settings: Settings, *, worker_id: str | None = None, supervised: bool = False) -> int:
     """Run jobs until told to stop.
 
+    Args:
+        settings: the whole configuration.
+        worker_id: name in the database; None makes one up.
+        supervised: end when standard input, the parent's pipe, ends.
+
     Returns:
-        0; 1 if the decoder cannot run, 2 for a wrong configuration, 3 for unusable weights, 75 when a fresh worker
-        shall take over.
+        The exit code: 0, or 75 when a fresh worker shall take over.
+
+    Raises:
+        TelltaleError: the decoder cannot run, a setting names what cannot be used, or the weights are unusable.
     """
-    parser = argparse.ArgumentParser(prog="web_app.worker", description="Telltale's worker.")
-    parser.add_argument("--config", type=Path, help="configuration file; config.ini by default")
-    parser.add_argument("--worker-id", help="name in the database; made up by default")
-    parser.add_argument("--supervised", action="store_true", help="end when standard input, the parent's pipe, ends")
-    given = parser.parse_args(arguments)
-    try:
-        settings = load_settings(given.config, complete=True)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return EXIT_CONFIG
-    os.umask(PRIVATE)
-    configure_logging(settings.server.log_level, settings.server.log_format)
     stop = stop_on_signals()
-    if given.supervised:
+    if supervised:
         end_with_parent(stop)
 
     from utils.detection.batch import Work, analyse_together  # seconds and hundreds of MB: only here
     from utils.detection.engines import prepare_version
     from utils.detection.pipeline import analyse, load_analyser
 
-    try:
-        InstancePaths.of(settings).create()
-        with open_database(settings):
-            recover_versions(settings)
-        with ThreadPoolExecutor(1) as beside:
-            probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
-            served = ServedVersion(settings, load_analyser, prepare_version)
-            learning = learning_duties(settings, served)
-            protections = probing.result()
-    except TelltaleError as error:
-        log.error("%s", error)
-        codes = {WeightsError: EXIT_WEIGHTS, ConfigError: EXIT_CONFIG}
-        return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_UNABLE)
+    InstancePaths.of(settings).create()
+    with open_database(settings):
+        recover_versions(settings)
+    with ThreadPoolExecutor(1) as beside:
+        probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
+        served = ServedVersion(settings, load_analyser, prepare_version)
+        learning = learning_duties(settings, served)
+        protections = probing.result()
 
     def run(path: Path, progress: Progress) -> Report:
         return analyse(path, served.analyser, progress=progress, on_media=lambda media: keep_thumbnail(path, media))
@@ -94,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     duties = replace(worker_duties(settings, served, learning, protections), together=run_together)
     learning.begin()
     with sending(settings):
-        recycled = run_worker(settings, run, stop, worker_id=given.worker_id, duties=duties)
+        recycled = run_worker(settings, run, stop, worker_id=worker_id, duties=duties)
     learning.close()
     return EXIT_RECYCLED if recycled else 0
 
@@ -141,7 +123,3 @@ def end_process(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    end_process(main())

@@ -129,5 +129,5 @@ def _worker_pid(server: Server) -> int:
         int(pid)
         for listing in children
         for pid in listing.read_text().split()
-        if b"web_app.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"web_app\0worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     )

@@ -31,9 +31,11 @@ CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 SERVE = """
 import sys
 from utils.config import load_settings
+from web_app.app import create_app
 from web_app.serve import serve
 worker = sys.argv[1:]
-sys.exit(serve(load_settings(), with_worker=bool(worker), verify=lambda settings: None, command=worker or None))
+app = create_app(load_settings(), verify=lambda settings: None)
+sys.exit(serve(app, with_worker=bool(worker), command=worker or None))
 """
 STAND_IN = (sys.executable, "-m", "tests.web_app.fake_worker")
 

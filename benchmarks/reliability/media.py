@@ -33,7 +33,7 @@ from web_app.paths import ROOT
 
 WORKERS = {
     "decoding": (sys.executable, "-m", "benchmarks.hostile.decoding_worker"),
-    "real": (sys.executable, "-m", "web_app.worker"),
+    "real": (sys.executable, "-m", "web_app", "worker"),
 }
 """Without the networks thousands of files can be tried; with them, the whole analysis."""
 

@@ -42,7 +42,7 @@ SAMPLE_S = 5.0
 WARM_UP = 0.4  # share of the run before memory is judged: caches and pools fill first
 GOAL_MB_PER_MIN = 1.0
 GOAL_DESCRIPTORS = 8
-WORKER = (sys.executable, "-m", "web_app.worker")
+WORKER = (sys.executable, "-m", "web_app", "worker")
 
 
 @dataclasses.dataclass

@@ -196,6 +196,15 @@ def test_analysis_that_ends_before_it_is_cancelled_is_shown(open_page: Open, pho
     page.wait_for_selector(".verdict")
 
 
+def test_a_refusal_by_length_in_the_words_of_a_server_is_understood(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    page.wait_for_load_state()
+    refusal = {"status": 413, "content_type": "text/plain", "body": "Request Entity Too Large"}
+    page.route("**/api/detect", lambda route: route.fulfill(**refusal))
+    page.set_input_files("#file", [photo("portrait.jpg")])
+    page.wait_for_selector(".item[data-state=failed] >> text=The server does not take a file of this size.")
+
+
 def test_busy_server_is_asked_again_when_it_says(app: Flask, open_page: Open, photo: Give) -> None:
     page = open_page()
     page.wait_for_load_state()

@@ -99,11 +99,12 @@ def test_unknown_key_names_section_and_the_known_ones(tmp_path, section):
 
 
 @pytest.mark.parametrize(("section", "key"), sorted(RETIRED))
-def test_a_retired_key_is_warned_about_and_ignored(tmp_path, caplog, section, key):
+def test_a_retired_key_is_ignored_with_a_warning_that_says_what_to_do(tmp_path, caplog, section, key):
     with caplog.at_level("WARNING"):
         assert read(tmp_path, f"[{section}]\n{key} = on\n") == Settings()
         assert read(tmp_path, "", **{f"TELLTALE_{section}__{key}".upper(): "on"}) == Settings()
-    assert caplog.text.count(f"[{section}] {key} is no longer a setting") == 2
+    assert caplog.text.count(f"[{section}] {key} is no longer a setting and is ignored. {RETIRED[section, key]}") == 2
+    assert key not in {field.name for field in dataclasses.fields(SECTIONS[section])}
 
 
 @pytest.mark.parametrize("section", ["servers", "DEFAULT", "Server", ""])

@@ -143,7 +143,7 @@ def fake_analyse(path: Path, progress: Progress) -> Report:
 def make_settings(folder: Path, *, server: dict[str, Any] | None = None, **jobs: Any) -> Settings:
     """Settings that write below `folder`, with short intervals; keywords replace keys of [jobs]."""
     return Settings(
-        server=ServerSettings(**{"wait_image_s": 10.0, **(server or {})}),
+        server=ServerSettings(**(server or {})),
         storage=StorageSettings(instance_dir=str(folder / "instance"), database_url=database_url(folder)),
         media=MediaSettings(max_file_mb=1),
         jobs=dataclasses.replace(JobSettings(poll_s=0.02, lease_s=5.0), **jobs),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -22,9 +24,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
-from tests.web_app.helpers import make_settings, media_bytes, multipart, upload, wait_until
-from utils.config import Settings, load_settings
+from tests.web_app.helpers import accept_weights, make_settings, media_bytes, multipart, upload, wait_until
+from utils.config import JobSettings, SecuritySettings, Settings, load_settings
 from utils.errors import ConfigError
+from web_app.app import create_app
+from web_app.client import ApiError, DeepfakeClient
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT, InstancePaths
 from web_app.serve import serve
@@ -33,8 +37,11 @@ SERVE = """
 import sys
 from tests.web_app.helpers import accept_weights
 from utils.config import load_settings
+from web_app.app import create_app
 from web_app.serve import serve
-sys.exit(serve(load_settings(), verify=accept_weights, command=(sys.executable, "-m", "tests.web_app.fake_worker")))
+app = create_app(load_settings(), verify=accept_weights)
+command = (sys.executable, "-m", "tests.web_app.fake_worker")
+sys.exit(serve(app, with_worker="worker" in sys.argv, command=command))
 """
 
 
@@ -45,11 +52,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[subprocess.Popen[str]]:
-    """The server with the fake worker in a process; it is there when the block begins."""
+def serving(settings: Settings, *, worker: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """The server with the fake worker, or none, in a process; it is there when the block begins."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE], cwd=ROOT, env={**os.environ, **settings_environ(settings)},
-        stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", SERVE, *(["worker"] if worker else [])], cwd=ROOT,
+        env={**os.environ, **settings_environ(settings)}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:
         try:
@@ -81,7 +88,7 @@ def test_the_server_serves_and_ends_cleanly(listening: Settings) -> None:
         wait_until(lambda: ask(listening, "/api/ready")[0] == 200, 20)
         status, result = ask(listening, "/api/detect/image", multipart(media_bytes()), **multipart_type)
         assert (status, result["prediction"]) == (200, "fake")
-        status, problem = ask(listening, "/api/detect", multipart(media_bytes(size=1_200_000)), **multipart_type)
+        status, problem = ask(listening, "/api/detect", multipart(media_bytes(size=1_030_000)), **multipart_type)
         assert (status, problem["code"]) == (413, "media_too_large")
         worker = ask(listening, "/api/ready")[1]["workers"][0]["id"]
         process.send_signal(signal.SIGTERM)
@@ -113,10 +120,41 @@ def test_a_length_above_the_limit_is_refused_unread(listening: Settings) -> None
         started = time.monotonic()
         answer = connection.getresponse()
         assert answer.status == 413
-        assert answer.getheader("Content-Type") == "application/problem+json"
-        assert json.loads(answer.read())["code"] == "media_too_large"
+        assert b"Too Large" in answer.read()
         assert time.monotonic() - started < 5
         connection.close()
+
+
+def test_the_client_learns_that_its_upload_is_too_large(listening: Settings, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(media_bytes("mp4", size=20_000_000))
+    with serving(listening), pytest.raises(ApiError) as refused:
+        DeepfakeClient(f"http://127.0.0.1:{listening.server.port}", retries=0).detect(film)
+    assert (refused.value.status, refused.value.code) == (413, "http_413")
+
+
+def test_who_may_not_upload_is_told_with_a_code(listening: Settings) -> None:
+    body, multipart_type = multipart(media_bytes(size=900_000)), {"Content-Type": "multipart/form-data; boundary=b"}
+    keyed = dataclasses.replace(listening, security=SecuritySettings(keys="on"))
+    with serving(keyed):
+        status, problem = ask(keyed, "/api/detect", body, **multipart_type)
+    assert (status, problem["code"]) == (401, "unauthorized")
+    full = dataclasses.replace(listening, jobs=JobSettings(max_waiting=1))
+    with serving(full, worker=False):
+        assert ask(full, "/api/detect?wait=0", body, **multipart_type)[0] == 202
+        status, problem = ask(full, "/api/detect?wait=0", body, **multipart_type)
+    assert (status, problem["code"]) == (429, "queue_full")
+
+
+def test_chunks_are_counted_and_refused_above_the_limit(listening: Settings) -> None:
+    head = b"POST /api/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    with serving(listening), socket.create_connection(("127.0.0.1", listening.server.port), timeout=20) as connection:
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for _ in range(40):
+                connection.sendall(chunk)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413")
 
 
 def test_a_taken_address_is_told(listening: Settings) -> None:
@@ -167,16 +205,15 @@ def test_the_script_refuses_a_wrong_configuration(tmp_path: Path) -> None:
         ("security", "hosts", "https://name"),
         ("page", "prefix", "no path"),
         ("api", "allowed_networks", "10.0.0.0/99"),
-        ("learning", "parts", "everything"),
     ],
 )
 def test_the_start_refuses_words_that_mean_nothing(
     section: str, key: str, value: str, listening: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "umask", lambda mask: mask)  # the server's own is not for the other tests
+    monkeypatch.setattr("web_app.serve._run", lambda *_: None)
     environ = {**settings_environ(listening), f"TELLTALE_{section.upper()}__{key.upper()}": value}
     with pytest.raises(ConfigError) as refused:
-        serve(load_settings(None, environ), with_worker=False, verify=lambda settings: None)
+        serve(create_app(load_settings(None, environ), verify=accept_weights), with_worker=False)
     assert str(refused.value).startswith(f"[config] [{section}] {key}")
     assert "precious" not in str(refused.value)
 
@@ -196,8 +233,9 @@ def test_the_web_process_stays_small(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from tests.web_app.helpers import accept_weights, make_settings, media_bytes, upload
-from web_app import serve
-app = serve.create_app(make_settings(Path({str(tmp_path)!r})), verify=accept_weights)
+from web_app import cli, serve
+from web_app.app import create_app
+app = create_app(make_settings(Path({str(tmp_path)!r})), verify=accept_weights)
 client = app.test_client()
 assert upload(client, media_bytes("mp4")).status_code == 202
 assert client.get("/api/ready").status_code == 503

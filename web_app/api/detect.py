@@ -39,6 +39,7 @@ from web_app.storage.files import too_large
 from web_app.storage.idempotency import Wish, check_key, conditions_of
 from web_app.storage.upload import Upload, display_name, name_notices, receive_upload
 
+WAIT_IMAGE_S = 30.0  # for a picture, when the client does not say how long it wants to wait
 MAX_WAIT_S = 120.0  # a longer wait holds a connection that proxies cut anyway
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
 FORGOTTEN_AFTER = dt.timedelta(minutes=10)  # what `keep=0` left behind when the server was killed in between
@@ -64,7 +65,7 @@ def detect() -> Response:
 
 @route("POST", "/detect/image", _ANSWERS, *UPLOAD_FAILURES, body=UPLOAD, waits=True)
 def detect_image() -> Response:
-    """Analyse a picture: 200 with the verdict, or 202 with the job if that takes longer than `wait_image_s`."""
+    """Analyse a picture: 200 with the verdict, or 202 with the job if that takes longer than 30 seconds."""
     return _detect(MediaKind.IMAGE)
 
 
@@ -175,7 +176,7 @@ def _answer_upload(parts: Services, upload: Upload, wish: Wish, asked_s: float |
     queued = queue_upload(parts.queue, parts.store, upload, identity.caller().id, wish)
     if wish.expires_at is not None:
         return _answer_and_forget(parts, queued)
-    default_s = parts.settings.server.wait_image_s if upload.file.format.kind is MediaKind.IMAGE else 0.0
+    default_s = WAIT_IMAGE_S if upload.file.format.kind is MediaKind.IMAGE else 0.0
     wait_s = default_s if asked_s is None else asked_s
     row = _ended(parts, queued.public_id) if queued.repeated else None
     return _answer(parts, queued, row or _wait_for_end(parts, queued.public_id, wait_s))

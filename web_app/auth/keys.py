@@ -3,32 +3,26 @@
 A key is `tt_<public>_<secret>`: the public part finds the row and names the owner of what the key uploads, the secret
 part is 192 random bits, so that one round of SHA-256 is enough and no password hash is needed.
 
-    python -m web_app.auth.keys create desk-1 --scopes analyse,feedback
-    python -m web_app.auth.keys list
-    python -m web_app.auth.keys revoke PUBLIC
+    python -m web_app keys create desk-1 --scopes analyse,feedback
+    python -m web_app keys list
+    python -m web_app keys revoke PUBLIC
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import hashlib
 import hmac
 import re
 import secrets
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 
-from utils.config import load_settings
-from utils.errors import ConfigError, InvalidFieldError, NotFoundError, TelltaleError
-from web_app.db.migrations import open_database
+from utils.errors import InvalidFieldError, NotFoundError
 from web_app.db.models import ApiKeyRow, utc_now
 from web_app.db.session import Database
-from web_app.paths import InstancePaths
 
 SCOPES = ("analyse", "feedback", "moderate", "admin")
 DEFAULT_SCOPES = "analyse,feedback"
@@ -111,6 +105,17 @@ def revoke_key(database: Database, public: str) -> None:
         row.revoked_at = utc_now()
 
 
+def list_keys(database: Database) -> list[str]:
+    """A line for each key, oldest first: public part, state, day it was made, scopes, name."""
+    with database.read() as session:
+        rows = session.scalars(sa.select(ApiKeyRow).order_by(ApiKeyRow.id)).all()
+    states = ["revoked" if row.revoked_at else "in use" if _valid(row) else "expired" for row in rows]
+    return [
+        f"{row.public}  {state:<8} {row.created_at:%Y-%m-%d}  {row.scopes:<32} {row.name}"
+        for row, state in zip(rows, states, strict=True)
+    ]
+
+
 def _row(database: Database, public: str) -> ApiKeyRow | None:
     with database.read() as session:
         return session.scalar(sa.select(ApiKeyRow).where(ApiKeyRow.public == public))
@@ -124,52 +129,3 @@ def _valid(row: ApiKeyRow | None) -> ApiKey | None:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Make, list or revoke keys.
-
-    Returns:
-        0; 1 for an unknown key or a wrong name or scope, 2 for a wrong configuration.
-    """
-    parser = argparse.ArgumentParser(prog="web_app.auth.keys", description="API keys of Telltale.")
-    parser.add_argument("--config", type=Path, help="configuration file; config.ini by default")
-    commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make a key and show it once")
-    create.add_argument("name", help="for people: which program or person it is for")
-    create.add_argument("--scopes", default=DEFAULT_SCOPES, help=f"of {', '.join(SCOPES)}; {DEFAULT_SCOPES} by default")
-    create.add_argument("--days", type=int, default=0, help="valid for so many days; for ever by default")
-    commands.add_parser("list", help="show all keys without their secrets")
-    commands.add_parser("revoke", help="end a key").add_argument("public", help="the part between tt_ and the next _")
-    given = parser.parse_args(arguments)
-    try:
-        settings = load_settings(given.config)
-        InstancePaths.of(settings).create()
-        with open_database(settings) as database:
-            _run(database, given)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-def _run(database: Database, given: argparse.Namespace) -> None:
-    if given.command == "create":
-        scopes = [scope.strip() for scope in given.scopes.split(",") if scope.strip()]
-        print(create_key(database, given.name, scopes, max(given.days, 0)))
-        print("This is shown only now. Send it as `Authorization: Bearer KEY`.", file=sys.stderr)
-    elif given.command == "revoke":
-        revoke_key(database, given.public)
-        print(f"{given.public} is revoked.")
-    else:
-        with database.read() as session:
-            for row in session.scalars(sa.select(ApiKeyRow).order_by(ApiKeyRow.id)):
-                state = "revoked" if row.revoked_at else "in use" if _valid(row) else "expired"
-                print(f"{row.public}  {state:<8} {row.created_at:%Y-%m-%d}  {row.scopes:<32} {row.name}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +26,6 @@ from web_app.db.session import Database
 DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
 FIRST_GUESS_S = 5.0  # until something has finished
 MAX_RETRY_AFTER_S = 60
-KNOWN_FULL_S = 0.5  # how long a refusal is believed without looking again
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
 _WAITING = sa.select(sa.func.count()).where(
@@ -62,7 +60,6 @@ class JobQueue:
     def __init__(self, database: Database, settings: JobSettings) -> None:
         self.database = database
         self.settings = settings
-        self._full: tuple[float, QueueFullError] | None = None
 
     # What the web process does
 
@@ -74,18 +71,10 @@ class JobQueue:
         """
         waiting = self.waiting(session)
         if waiting >= self.settings.max_waiting:
-            full = QueueFullError(
+            raise QueueFullError(
                 f"{waiting} analyses are waiting, and no more than {self.settings.max_waiting} may.",
                 retry_after_s=self._seconds_per_job(session),
             )
-            self._full = (time.monotonic() + KNOWN_FULL_S, full)
-            raise full
-        self._full = None
-
-    def recently_full(self) -> QueueFullError | None:
-        """The last refusal while it is fresh, without asking the database; None when there may be room."""
-        known = self._full
-        return known[1] if known is not None and time.monotonic() < known[0] else None
 
     def add(self, session: Session, media: MediaRow, detection: dict[str, Any]) -> JobRow:
         """Queue the analysis of a medium within the caller's transaction.

@@ -57,7 +57,7 @@ class RestartPolicy:
 
 def worker_command() -> tuple[str, ...]:
     """What starts the real worker."""
-    return (sys.executable, "-m", "web_app.worker")
+    return (sys.executable, "-m", "web_app", "worker")
 
 
 def settings_environ(settings: Settings) -> dict[str, str]:

@@ -15,11 +15,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import make_settings, media_bytes, wait_until
-from utils.config import ApiSettings, SecuritySettings
-from web_app.api.routing import ROUTES
+from utils.config import ApiSettings
 from web_app.api.schemas.analysis import Batch
 from web_app.db.models import BatchRow, utc_now
-from web_app.gate import HeaderGate
 from web_app.jobs.maintenance import Maintenance
 from web_app.services import Services
 
@@ -85,25 +83,6 @@ def test_old_batches_go_with_the_retention_period(client: FlaskClient, parts: Se
     assert [client.get(f"/api/batch/{each}").status_code for each in (refused, waiting)] == [404, 404]
 
 
-def test_the_gate_asks_for_a_key_and_a_length_before_the_body(parts: Services) -> None:
-    upload = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "CONTENT_LENGTH": "900000"}
-    keyed = dataclasses.replace(parts.settings, security=SecuritySettings(keys="on"))
-    gate = HeaderGate(dataclasses.replace(parts, settings=keyed), ROUTES)
-    for path in ("/api/detect", "/api/v1/batch", "/api/feedback"):
-        refused = gate("POST", path, upload)
-        assert refused is not None
-        assert refused.status == 401
-    assert gate("POST", "/api/detect", {**upload, "AUTHORIZATION": "Bearer x"}) is None
-    assert gate("POST", "/api/detect", {**upload, "COOKIE": "a=b; telltale_session=x"}) is None
-    assert gate("POST", "/login", {"CONTENT_LENGTH": "50"}) is None
-    gate = HeaderGate(parts, ROUTES)
-    chunked = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "TRANSFER_ENCODING": "chunked"}
-    assert gate("POST", "/api/detect", chunked) is None
-    refused = gate("POST", "/api/feedback", chunked)
-    assert refused is not None
-    assert refused.status == 400
-
-
 def test_a_full_queue_refuses_the_rest(make_app: Callable[..., Flask], tmp_path: Path) -> None:
     client = make_app(make_settings(tmp_path, max_waiting=1)).test_client()
     items = send(client, media_bytes(order="fake"), media_bytes(order="real")).get_json()["items"]
@@ -131,14 +110,6 @@ def test_a_body_that_is_cut_off_leaves_nothing(client: FlaskClient, parts: Servi
     answer = client.post("/api/batch", data=body, content_type="multipart/form-data; boundary=b")
     assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
     assert files(parts) == []
-
-
-@pytest.mark.parametrize("path", ["/api/batch", "/api/v1/batch"])
-def test_a_long_batch_passes_the_gate_of_the_server(parts: Services, path: str) -> None:
-    gate = HeaderGate(parts, ROUTES)
-    headers = {"CONTENT_TYPE": "multipart/form-data; boundary=b", "CONTENT_LENGTH": "900000"}
-    assert gate("POST", path, headers) is None
-    assert gate("POST", "/api/webhooks", {**headers, "CONTENT_TYPE": "application/json"}) is not None
 
 
 def test_an_unknown_batch_is_not_found(client: FlaskClient) -> None:

@@ -52,8 +52,8 @@ def test_a_client_need_not_wait_for_an_image(served: FlaskClient, query: str, he
     assert upload(served, media_bytes(), f"/api/detect/image{query}", headers=headers).status_code == 202
 
 
-def test_the_wait_for_an_image_ends(make_app: Callable[..., Flask], tmp_path: Path) -> None:
-    client = make_app(make_settings(tmp_path, server={"wait_image_s": 0.2})).test_client()
+def test_the_wait_for_an_image_ends(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web_app.api.detect.WAIT_IMAGE_S", 0.2)
     started = time.monotonic()
     assert upload(client, media_bytes()).status_code == 202
     assert 0.2 <= time.monotonic() - started < 2.0

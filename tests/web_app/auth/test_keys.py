@@ -9,12 +9,10 @@ import hmac
 import pytest
 import sqlalchemy as sa
 
-from utils.config import Settings
 from utils.errors import InvalidFieldError, NotFoundError
 from web_app.auth import keys
 from web_app.auth.keys import create_key, find_key, revoke_key
 from web_app.db.models import ApiKeyRow, utc_now
-from web_app.jobs.supervisor import settings_environ
 from web_app.services import Services
 
 
@@ -81,26 +79,3 @@ def test_a_key_expires(parts: Services) -> None:
 def test_names_and_scopes_are_checked(parts: Services, name: str, scopes: list[str]) -> None:
     with pytest.raises(InvalidFieldError):
         create_key(parts.database, name, scopes)
-
-
-def test_the_command_makes_lists_and_revokes(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in settings_environ(settings).items():
-        monkeypatch.setenv(name, value)
-
-    def command(*arguments: str) -> tuple[int, str]:
-        code = keys.main(list(arguments))
-        return code, capsys.readouterr().out
-
-    code, made = command("create", "desk", "--scopes", "analyse,admin")
-    public = made.split("_")[1]
-    assert code == 0
-    _, listed = command("list")
-    assert public in listed
-    assert "analyse,admin" in listed
-    assert made.strip().rpartition("_")[2] not in listed
-    assert command("revoke", public)[0] == 0
-    assert "revoked" in command("list")[1]
-    assert command("revoke", public)[0] == 1
-    assert command("create", "desk", "--scopes", "root")[0] == 1

@@ -188,9 +188,7 @@ def test_the_form_leads_to_our_own_pages_only(target: str) -> None:
 def test_from_another_machine_without_keys_nobody_is_an_administrator(
     make_app: Callable[..., Flask], tmp_path: Path
 ) -> None:
-    client = make_app(
-        dataclasses.replace(make_settings(tmp_path), server=ServerSettings(host="0.0.0.0", wait_image_s=0.0))
-    ).test_client()
+    client = make_app(dataclasses.replace(make_settings(tmp_path), server=ServerSettings(host="0.0.0.0"))).test_client()
     here, there = {"REMOTE_ADDR": "198.51.100.7"}, {"REMOTE_ADDR": "198.51.100.8"}
     public_id = upload(client, media_bytes("mp4"), environ_overrides=here).get_json()["id"]
     assert client.get(f"/api/jobs/{public_id}", environ_overrides=here).status_code == 200
@@ -200,9 +198,7 @@ def test_from_another_machine_without_keys_nobody_is_an_administrator(
 
 
 def test_two_browsers_without_keys_see_their_own(make_app: Callable[..., Flask], tmp_path: Path) -> None:
-    app = make_app(
-        dataclasses.replace(make_settings(tmp_path), server=ServerSettings(host="0.0.0.0", wait_image_s=0.0))
-    )
+    app = make_app(dataclasses.replace(make_settings(tmp_path), server=ServerSettings(host="0.0.0.0")))
     first, second = app.test_client(), app.test_client()
     for browser in (first, second):
         assert "telltale_client=" in browser.get("/").headers["Set-Cookie"]

@@ -19,6 +19,7 @@ from web_app.auth.rate_limit import ADDRESS_FACTOR, REMEMBERED, WRONG_KEYS_PER_M
 def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No bucket fills while a slow machine makes its requests."""
     monkeypatch.setattr("web_app.auth.rate_limit.monotonic", lambda: 1000.0)
+    monkeypatch.setattr("web_app.api.detect.WAIT_IMAGE_S", 0.0)
 
 
 THERE = {"REMOTE_ADDR": "198.51.100.7"}
@@ -29,7 +30,7 @@ def limited(make_app: Callable[..., Flask], tmp_path: Path) -> FlaskClient:
     """A server open to the network with three requests and one upload a minute."""
     settings = dataclasses.replace(
         make_settings(tmp_path),
-        server=ServerSettings(host="0.0.0.0", wait_image_s=0.0),
+        server=ServerSettings(host="0.0.0.0"),
         security=SecuritySettings(requests_per_minute=3, uploads_per_minute=1),
     )
     return make_app(settings).test_client()

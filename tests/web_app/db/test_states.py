@@ -13,17 +13,12 @@ import pytest
 
 from tests.web_app.helpers import make_settings, media_bytes, upload
 from utils.errors import ConfigError
-from web_app import app as server
-from web_app import worker
-from web_app.auth import keys
+from web_app import cli, worker
 from web_app.db import migrations
 from web_app.db.migrations import migrate
 from web_app.db.session import Database
-from web_app.feedback import rebuild
 from web_app.paths import InstancePaths
-from web_app.storage import check
 
-EXIT_CONFIG = 2
 ADVICE = "docs/configuration.md"
 
 
@@ -75,9 +70,8 @@ STATES = {
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstancePaths:
     """An instance folder with a database, which the programs use."""
-    monkeypatch.setattr(os, "umask", lambda mask: mask)  # a program's own is not for the other tests
     monkeypatch.setattr(worker, "stop_on_signals", threading.Event)
-    monkeypatch.setattr(worker, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
     monkeypatch.setenv("TELLTALE_STORAGE__INSTANCE_DIR", str(tmp_path / "instance"))
     paths = InstancePaths(tmp_path / "instance")
     paths.create()
@@ -94,13 +88,8 @@ def test_a_database_that_cannot_be_used_is_told(
     change, sentence, remedy = STATES[state]
     change(instance.database)
     before = instance.database.read_bytes()[100:]
-    for main, arguments in (
-        (server.main, ["--no-worker", "--port", "1"]),
-        (keys.main, ["list"]),
-        (rebuild.main, []),
-        (check.main, []),
-    ):
-        assert main(arguments) == EXIT_CONFIG, main.__module__
+    for command in (["serve", "--no-worker", "--port", "1"], ["worker"], ["keys", "list"], ["rebuild"]):
+        assert cli.main(command) == cli.EXIT_CONFIG, command
         told = capsys.readouterr().err
         assert told.startswith("[config] ")
         assert told.count("\n") == 1
@@ -108,13 +97,6 @@ def test_a_database_that_cannot_be_used_is_told(
         assert remedy in told
         assert ADVICE not in told  # config.ini is not at fault
     assert instance.database.read_bytes()[100:] == before  # but for the header, which tells how it is journalled
-
-
-def test_the_worker_tells_it_too(instance: InstancePaths, caplog: pytest.LogCaptureFixture) -> None:
-    _cut(instance.database)
-    assert worker.main([]) == EXIT_CONFIG
-    assert "is damaged" in caplog.text
-    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["what?", "a%2Fb", "100%", "ä ö#1", "C:\\x", "%(here)s"])

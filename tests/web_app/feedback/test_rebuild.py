@@ -8,14 +8,14 @@ from flask.testing import FlaskClient
 
 from tests.web_app.feedback.hand_in import hand_in_worker, say, wait_for_state
 from utils.config import Settings
+from web_app.cli import main
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
-from web_app.feedback import rebuild
 from web_app.services import Services
 
 
 def run(parts: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     monkeypatch.setenv("TELLTALE_STORAGE__INSTANCE_DIR", str(parts.paths.instance))
-    assert rebuild.main([]) == 0
+    assert main(["rebuild"]) == 0
     said = capsys.readouterr()
     return said.out, said.err
 
@@ -65,8 +65,3 @@ def test_the_worker_does_it_at_its_start(client: FlaskClient, settings: Settings
         session.execute(sa.delete(FeedbackRow))
     with hand_in_worker(settings):
         wait_for_state(client, public_id, "accepted")
-
-
-def test_a_wrong_configuration_is_said(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
-    assert rebuild.main(["--config", "/nonexistent.ini"]) == rebuild.EXIT_CONFIG
-    assert "nonexistent" in capsys.readouterr().err

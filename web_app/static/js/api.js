@@ -27,7 +27,9 @@ function parse(text, status, retryAfter = 0) {
   try {
     body = text ? JSON.parse(text) : null;
   } catch {
-    throw new ApiError({ status, code: "unreadable", ...T.error.unreadable });
+    // a length above the limit is refused by the server or a proxy in front of it, in words of its own
+    const [code, words] = status === 413 ? ["media_too_large", T.error.tooLarge] : ["unreadable", T.error.unreadable];
+    throw new ApiError({ status, code, ...words });
   }
   if (status >= 400) throw new ApiError({ status, retryAfter, ...(body || T.error.unreadable) });
   return body;

@@ -1,0 +1,151 @@
+"""The commands of the server: serve, work, keep API keys, make the feedback's rows again.
+
+Each reads the settings first. What goes wrong is one sentence on standard error and an exit code: 2 for a wrong
+configuration, 3 for unusable weights, 1 for anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from utils.config import Settings, load_settings
+from utils.errors import ConfigError, TelltaleError, WeightsError
+from utils.log import configure_logging
+from web_app.auth.keys import DEFAULT_SCOPES, SCOPES, create_key, list_keys, revoke_key
+from web_app.db.migrations import open_database
+from web_app.db.session import Database
+from web_app.paths import InstancePaths
+
+EXIT_UNABLE = 1
+EXIT_CONFIG = 2
+EXIT_WEIGHTS = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; see `--help`.
+
+    Returns:
+        The exit code: 0 after a clean end; serving returns 1 if the address cannot be listened on, working 75 when a
+        fresh worker shall take over.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        return int(given.run(given))
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        codes = {ConfigError: EXIT_CONFIG, WeightsError: EXIT_WEIGHTS}
+        return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_UNABLE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m web_app", description="Telltale's server.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--config", type=Path, help="configuration file; config.ini by default")
+
+    serve = commands.add_parser("serve", parents=[shared], help="the web server with its worker")
+    serve.add_argument("--host", help="address to listen on; [server] host by default")
+    serve.add_argument("--port", type=int, help="port to listen on; [server] port by default")
+    serve.add_argument("--no-worker", action="store_true", help="serve only; run `python -m web_app worker` yourself")
+    serve.set_defaults(run=_serve)
+
+    worker = commands.add_parser("worker", parents=[shared], help="a worker beside a server on the same instance")
+    worker.add_argument("--worker-id", help="name in the database; made up by default")
+    worker.add_argument("--supervised", action="store_true", help="end when standard input, the parent's pipe, ends")
+    worker.set_defaults(run=_worker)
+
+    keys = commands.add_parser("keys", parents=[shared], help="API keys").add_subparsers(dest="task", required=True)
+    create = keys.add_parser("create", help="make a key and show it once")
+    create.add_argument("name", help="for people: which program or person it is for")
+    create.add_argument("--scopes", default=DEFAULT_SCOPES, help=f"of {', '.join(SCOPES)}; {DEFAULT_SCOPES} by default")
+    create.add_argument("--days", type=int, default=0, help="valid for so many days; for ever by default")
+    create.set_defaults(run=_create_key)
+    keys.add_parser("list", help="show all keys without their secrets").set_defaults(run=_list_keys)
+    revoke = keys.add_parser("revoke", help="end a key")
+    revoke.add_argument("public", help="the part between tt_ and the next _")
+    revoke.set_defaults(run=_revoke_key)
+
+    rebuild = commands.add_parser("rebuild", parents=[shared], help="the feedback's rows from feedback_log.jsonl")
+    rebuild.set_defaults(run=_rebuild)
+    return parser
+
+
+def _serve(given: argparse.Namespace) -> int:
+    from web_app.app import create_app
+    from web_app.serve import serve
+
+    settings = _started(given)
+    chosen = {name: getattr(given, name) for name in ("host", "port") if getattr(given, name) is not None}
+    settings = dataclasses.replace(settings, server=dataclasses.replace(settings.server, **chosen))
+    return serve(create_app(settings), with_worker=not given.no_worker)
+
+
+def _worker(given: argparse.Namespace) -> int:
+    from web_app.worker import end_process, work  # not for the other commands: it brings the learning
+
+    end_process(work(_started(given), worker_id=given.worker_id, supervised=given.supervised))
+
+
+def _create_key(given: argparse.Namespace) -> int:
+    scopes = [scope.strip() for scope in given.scopes.split(",") if scope.strip()]
+    with _instance(given) as (database, _):
+        print(create_key(database, given.name, scopes, max(given.days, 0)))
+    print("This is shown only now. Send it as `Authorization: Bearer KEY`.", file=sys.stderr)
+    return 0
+
+
+def _list_keys(given: argparse.Namespace) -> int:
+    with _instance(given) as (database, _):
+        for line in list_keys(database):
+            print(line)
+    return 0
+
+
+def _revoke_key(given: argparse.Namespace) -> int:
+    with _instance(given) as (database, _):
+        revoke_key(database, given.public)
+    print(f"{given.public} is revoked.")
+    return 0
+
+
+def _rebuild(given: argparse.Namespace) -> int:
+    """Safe beside a running server: only what differs is written, and damaged lines are skipped and named."""
+    from web_app.feedback.votes import reconcile
+
+    with _instance(given) as (database, paths):
+        try:
+            done = reconcile(database, paths)
+        except OSError as error:
+            print(f"{paths.feedback_log} cannot be read: {error}", file=sys.stderr)
+            return EXIT_UNABLE
+    for line in done.damaged:
+        print(f"line {line.number} is skipped: {line.why}", file=sys.stderr)
+    print(
+        f"{done.standing} voices stand; {done.written} rows written, {done.removed} removed, "
+        f"{len(done.damaged)} damaged lines skipped"
+    )
+    if done.unlogged:
+        print(f"{done.unlogged} rows have no line in the log; they are kept", file=sys.stderr)
+    return 0
+
+
+def _started(given: argparse.Namespace) -> Settings:
+    """The settings of a process that stays, every key of which somebody has chosen; logging is set up by them."""
+    settings = load_settings(given.config, complete=True)
+    configure_logging(settings.server.log_level, settings.server.log_format)
+    return settings
+
+
+@contextlib.contextmanager
+def _instance(given: argparse.Namespace) -> Iterator[tuple[Database, InstancePaths]]:
+    """The instance's database, brought up to date, and its paths."""
+    settings = load_settings(given.config)
+    paths = InstancePaths.of(settings)
+    paths.create()
+    with open_database(settings) as database:
+        yield database, paths
