@@ -1,4 +1,4 @@
-"""Convert a version's networks from torch to OpenVINO, each to the smallest numbers that keep parity with torch.
+"""Convert a version's networks from torch to OpenVINO, each to the precision that `precision.py` chose for it.
 
 `engine_cache.py` runs this as a process of its own, `python -m utils.detection.conversion`, whose memory is given back
 when it ends. Each line that it prints is a JSON object: `{"stage": ...}`, or at last `{"manifest": ...}`.
@@ -13,34 +13,21 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE, expert_card
-from models.ensemble_model import Ensemble
-from utils.base_weights import FACE_FILE, file_sha256
+from models.cards import IMAGE_EXPERTS, expert_card
+from utils.base_weights import file_sha256
 from utils.detection.bf16_exclusions import mark_precise, pixel_side, running_sum
-from utils.detection.engine import BATCH, LSTM_COLUMN
-from utils.detection.gate import NumericGate
-from utils.detection.openvino_engine import OpenVinoEngine
-from utils.detection.openvino_runtime import cpu_has_bf16
-from utils.detection.parity import TOLERANCE, difference, parity_crops
-from utils.detection.precision import PRECISIONS, ladder, read_precision
-from utils.detection.quantisation import Ranges, quantise, ranges_file, read_ranges
-from utils.detection.torch_engine import TorchEngine
-from utils.errors import TelltaleError, WeightsError
-from utils.faces.detector import CenterFaceDetector
-from utils.types import Floats, Pixels
+from utils.detection.precision import read_precision
+from utils.detection.quantisation import quantise, ranges_file, read_ranges
+from utils.errors import TelltaleError
 from utils.weights import load_ensemble, verify_version
 
-SEQUENCE, STRIDE = 16, 4
-Tell = Callable[[str], None]
+SEQUENCE = 16
 
 
 class ExpertOutputs(nn.Module):
@@ -53,24 +40,6 @@ class ExpertOutputs(nn.Module):
     def forward(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         output = self.expert(tensor)
         return output.logit, output.feature
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Answers about the crops of parity: raw logits (N, E) of the image experts, and (W,) of the LSTM on windows."""
-
-    images: Floats
-    windows: Floats
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """What conversion is measured on: crops (N, 224, 224, 3), measurements (N, Q), and torch's answers."""
-
-    crops: Pixels
-    quality: Floats
-    reference: Measured
-    gate: NumericGate
 
 
 def to_graph(name: str, expert: nn.Module, *, tiny: bool) -> Any:
@@ -97,188 +66,38 @@ def example_input(name: str, expert: nn.Module, *, tiny: bool) -> tuple[Tensor, 
     return torch.zeros(2, 3, side, side), [-1, 3, side, side]
 
 
-def measure(engine: TorchEngine | OpenVinoEngine, crops: Pixels) -> Measured:
-    """Run an engine over the crops; the LSTM over windows of `SEQUENCE` crops in a row."""
-    parts, seen = [], []
-    for low in range(0, len(crops), BATCH):
-        logits, features = engine.image_logits(crops[low : low + BATCH])
-        parts.append(logits)
-        if features is not None:
-            seen.append(features)
-    windows: list[float] = []
-    if seen:
-        rows = np.concatenate(seen)
-        starts = range(0, max(1, len(rows) - SEQUENCE + 1), STRIDE) if len(rows) >= MIN_SEQUENCE else ()
-        windows = [engine.sequence_logit(rows[s : s + SEQUENCE]) for s in starts]
-    return Measured(np.concatenate(parts), np.array(windows, np.float32))
-
-
-def ensemble_difference(stick: Yardstick, found: Measured) -> float:
-    """Distance of the mixed probability, crop by crop, and window by window with the LSTM's word added."""
-    apart = [_mixed(stick, which.images, stick.quality) for which in (stick.reference, found)]
-    distance = difference(*apart)
-    if not np.isnan(stick.reference.windows).all():
-        apart = [_mixed_windows(stick, which) for which in (stick.reference, found)]
-        distance = max(distance, difference(*apart))
-    return distance
-
-
-def _mixed(stick: Yardstick, logits: Floats, quality: Floats) -> Floats:
-    there = ~np.isnan(stick.reference.images).all(1)
-    return stick.gate.mix(logits[there], quality[there]).logit
-
-
-def _mixed_windows(stick: Yardstick, which: Measured) -> Floats:
-    rows, quality = [], []
-    for index, logit in enumerate(which.windows):
-        part = slice(index * STRIDE, index * STRIDE + SEQUENCE)
-        rows.append(which.images[part].mean(0))
-        rows[-1][LSTM_COLUMN] = logit
-        quality.append(stick.quality[part].mean(0))
-    return stick.gate.mix(np.stack(rows), np.stack(quality)).logit
-
-
-class Converter:
-    """Converts the experts of one ensemble into a folder.
+def save_graph(name: str, graph: Any, precision: str, path: Path) -> None:
+    """Write a graph and its weights, in bf16 with marks on what must keep fp32.
 
     Args:
-        ensemble: in torch.
-        folder: gets a graph and its weights per expert.
-        stick: what parity is measured on.
-        smallest: the smallest precision allowed to each expert.
-        ranges: of the activations, for those that may become int8.
-        tell: told what is being done.
-        threads: of the processor; 0 uses all cores.
+        name: of the expert.
+        graph: from `to_graph`, quantised where the precision is int8.
+        precision: that it will compute with.
+        path: of the `.xml`; weights go into a `.bin` beside it.
     """
+    import openvino
 
-    def __init__(
-        self,
-        ensemble: Ensemble,
-        folder: Path,
-        stick: Yardstick,
-        smallest: Mapping[str, str],
-        *,
-        ranges: Mapping[str, Ranges] = MappingProxyType({}),
-        tell: Tell = lambda sentence: None,
-        threads: int = 0,
-    ) -> None:
-        self._ranges = ranges
-        self._ensemble, self._folder, self._stick = ensemble, folder, stick
-        self._smallest, self._tell, self._threads = smallest, tell, threads
-        self._chosen: dict[str, str] = {}
-        self._apart: dict[str, float] = {}
-        self._refused: dict[str, dict[str, float]] = {}
-
-    def run(self) -> dict[str, Any]:
-        """Convert every expert; then take better precisions until the ensemble as a whole keeps parity.
-
-        Returns:
-            The manifest: per expert `precision`, `difference` and what was `refused`, and the `ensemble`'s difference.
-
-        Raises:
-            WeightsError: even fp32 is not what torch computes.
-        """
-        for name in EXPERT_NAMES:
-            if name in self._ensemble.experts:
-                self._convert(name, self._smallest[name])
-        while (whole := ensemble_difference(self._stick, self._measure(tuple(self._chosen)))) > TOLERANCE:
-            worst = max(self._chosen, key=lambda n: (self._chosen[n] != "fp32", self._apart[n]))
-            if self._chosen[worst] == "fp32":
-                raise WeightsError(f"The converted ensemble is {whole:.3f} away from torch, even in fp32.")
-            self._refused[worst][self._chosen[worst]] = whole
-            self._convert(worst, PRECISIONS[PRECISIONS.index(self._chosen[worst]) + 1])
-        return {
-            "experts": {
-                name: {"precision": self._chosen[name], "difference": self._apart[name], "refused": self._refused[name]}
-                for name in self._chosen
-            },
-            "ensemble": {"difference": whole},
-            "tolerance": TOLERANCE,
-            "crops": len(self._stick.crops),
-        }
-
-    def _convert(self, name: str, smallest: str) -> None:
-        self._refused.setdefault(name, {})
-        for precision in ladder(smallest, bf16=cpu_has_bf16()):
-            graph = self._graph(name, precision)
-            if graph is None:
-                continue
-            self._tell(f"{name} in {precision}")
-            self._write(name, precision, graph)
-            self._chosen[name] = precision
-            self._apart[name] = self._distance(name)
-            if self._apart[name] <= TOLERANCE:
-                return
-            self._refused[name][precision] = self._apart[name]
-        raise WeightsError(f"The converted {name} is {self._apart[name]:.3f} away from torch, even in fp32.")
-
-    def _graph(self, name: str, precision: str) -> Any:
-        """The graph for a precision; None where it cannot be made."""
-        ranges = self._ranges.get(name)
-        if precision == "int8" and ranges is None:
-            return None
-        graph = to_graph(name, self._ensemble.experts[name], tiny=self._ensemble.tiny)
-        if precision == "int8" and ranges is not None:
-            try:
-                quantise(graph, ranges)
-            except ValueError as error:
-                self._tell(f"{name} has no int8: {error}")
-                return None
-        return graph
-
-    def _write(self, name: str, precision: str, graph: Any) -> None:
-        import openvino
-
-        path = self._folder / f"{name}.xml"
-        openvino.save_model(graph, path, compress_to_fp16=precision == "bf16")
-        if precision == "bf16" and name in IMAGE_EXPERTS:
-            mark_precise(path, pixel_side(graph) | running_sum(graph))
-
-    def _distance(self, name: str) -> float:
-        needed = (name, "resnext") if name == "lstm" else (name,)
-        found, reference = self._measure(needed), self._stick.reference
-        if name == "lstm":
-            return difference(*(self._calibrated(which.windows, LSTM_COLUMN) for which in (reference, found)))
-        column = EXPERT_NAMES.index(name)
-        return difference(*(self._calibrated(which.images[:, column], column) for which in (reference, found)))
-
-    def _calibrated(self, logits: Floats, column: int) -> Floats:
-        wide = np.full((len(logits), len(EXPERT_NAMES)), np.nan, np.float32)
-        wide[:, column] = logits
-        return self._stick.gate.calibrate(wide)[:, column]
-
-    def _measure(self, names: tuple[str, ...]) -> Measured:
-        engine = OpenVinoEngine(
-            {name: self._folder / f"{name}.xml" for name in names},
-            {name: self._chosen[name] for name in names},
-            self._stick.gate,
-            load_networks=lambda: self._ensemble,
-            tiny=self._ensemble.tiny,
-            threads=self._threads,
-        )
-        return measure(engine, self._stick.crops)
-
-
-def make_yardstick(ensemble: Ensemble, detector: CenterFaceDetector, threads: int = 0) -> Yardstick:
-    """Torch's answers about the crops that ship."""
-    crops, quality = parity_crops(detector)
-    reference = TorchEngine(ensemble, device="cpu", threads=threads)
-    gate = NumericGate({key: value.numpy() for key, value in ensemble.gate.state_dict().items()})
-    return Yardstick(crops, quality, measure(reference, crops), gate)
+    openvino.save_model(graph, path, compress_to_fp16=precision == "bf16")
+    if precision == "bf16" and name in IMAGE_EXPERTS:
+        mark_precise(path, pixel_side(graph) | running_sum(graph))
 
 
 def convert_version(
-    root: Path, name: str, folder: Path, smallest: Mapping[str, str], *, tell: Tell, threads: int = 0
+    root: Path, name: str, folder: Path, precisions: Mapping[str, str], *, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Convert all experts of a verified version into `folder`, and write its manifest's content.
+    """Convert all experts of a verified version into `folder`, and give its manifest.
+
+    An expert that shall be int8 and whose ranges are not known, or are those of other layers, stays in fp32.
 
     Args:
         root: the folder with the versions.
         name: of the version.
         folder: exists and is empty.
-        smallest: see `Converter`.
+        precisions: of each expert.
         tell: told what is being done.
-        threads: of the processor; 0 uses all cores.
+
+    Returns:
+        `experts` with the `precision` of each, `files` with their sha256, `version` and `version_sha256`.
 
     Raises:
         WeightsError: the version cannot be used.
@@ -286,15 +105,19 @@ def convert_version(
     version = verify_version(root, name)
     tell("loading the networks")
     ensemble, _ = load_ensemble(root, version)
-    tell("asking torch about the crops of parity")
-    stick = make_yardstick(ensemble, CenterFaceDetector(root / "base" / FACE_FILE, threads=threads or 1), threads)
     path = ranges_file(root, version)
     ranges = read_ranges(path) if path.is_file() else {}
-    manifest = Converter(ensemble, folder, stick, smallest, ranges=ranges, tell=tell, threads=threads).run()
-    kept = {f"{expert}{suffix}" for expert in manifest["experts"] for suffix in (".xml", ".bin")}
-    manifest["files"] = {file: file_sha256(folder / file) for file in sorted(kept)}
-    manifest["version"], manifest["version_sha256"] = version.name, version.sha256
-    return manifest
+    experts = {}
+    for expert, network in ensemble.experts.items():
+        precision = precisions[expert]
+        graph = to_graph(expert, network, tiny=ensemble.tiny)
+        if precision == "int8" and not (expert in ranges and quantise(graph, ranges[expert])):
+            precision = "fp32"
+        tell(f"{expert} in {precision}")
+        save_graph(expert, graph, precision, folder / f"{expert}.xml")
+        experts[expert] = {"precision": precision}
+    files = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
+    return {"experts": experts, "files": files, "version": version.name, "version_sha256": version.sha256}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -303,19 +126,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--version", required=True)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--precisions", required=True, help="of each expert, such as cnn=fp32,vit=bf16")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args(arguments)
     _end_with_parent()
+    if given.threads:
+        torch.set_num_threads(given.threads)
 
     def say(**members: Any) -> None:
         print(json.dumps(members), flush=True)
 
     try:
+        precisions = read_precision(given.precisions, bf16=True)
         manifest = convert_version(
-            given.root, given.version, given.folder, read_precision(given.precision, bf16=cpu_has_bf16()),
-            tell=lambda sentence: say(stage=sentence), threads=given.threads,
-        )  # fmt: skip
+            given.root, given.version, given.folder, precisions, tell=lambda sentence: say(stage=sentence)
+        )
     except TelltaleError as error:
         say(error=error.detail)
         return 1
@@ -339,17 +164,3 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     os._exit(code)  # tearing the networks down would take seconds
-
-
-__all__ = [
-    "IMAGE_EXPERTS",
-    "Converter",
-    "Measured",
-    "Yardstick",
-    "convert_version",
-    "ensemble_difference",
-    "example_input",
-    "make_yardstick",
-    "measure",
-    "to_graph",
-]  # fmt: skip

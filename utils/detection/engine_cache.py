@@ -1,4 +1,4 @@
-"""Converted networks on disk: made once per version, processor, OpenVINO and precision, and verified at each start.
+"""Converted networks on disk: made once per version, OpenVINO and precisions, and verified at each start.
 
 A folder of the cache holds the graphs and `manifest.json` with their sha256. It is written beside, under a lock, and
 renamed when it is whole; one that does not verify is thrown away and made again.
@@ -21,7 +21,8 @@ from typing import Any
 
 from utils.base_weights import VIT_SHA256, file_sha256
 from utils.config import Settings
-from utils.detection.openvino_runtime import cpu_has_bf16, cpu_name, openvino_version
+from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni, openvino_version
+from utils.detection.precision import format_precisions, read_precision
 from utils.detection.quantisation import ranges_file
 from utils.errors import WeightsError
 from utils.log import get_logger
@@ -32,7 +33,7 @@ try:
 except ImportError:  # Windows has no flock; two first starts at once there convert twice, and one rename wins
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 3
+FORMAT = 4
 """Raised when conversion changes, so that what older releases made is not taken."""
 MANIFEST = "manifest.json"
 KEPT = 6
@@ -49,12 +50,10 @@ class Converted:
     Args:
         files: the graph of each expert, by name.
         precisions: what each computes with.
-        manifest: all that was measured.
     """
 
     files: Mapping[str, Path]
     precisions: Mapping[str, str]
-    manifest: Mapping[str, Any]
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -63,11 +62,16 @@ def cache_folder(settings: Settings) -> Path:
     return chosen if chosen.is_absolute() else REPOSITORY / chosen
 
 
-def cache_key(root: Path, version: Version, precision: str) -> str:
-    """Name of the folder for a version on this machine."""
+def chosen_precisions(settings: Settings) -> dict[str, str]:
+    """What each expert computes with on this processor."""
+    return read_precision(settings.detection.precision, bf16=cpu_has_bf16(), vnni=cpu_has_vnni())
+
+
+def cache_key(root: Path, version: Version, precisions: Mapping[str, str]) -> str:
+    """Name of the folder for a version in these precisions."""
     facts = [
-        FORMAT, version.sha256, VIT_SHA256, openvino_version(), cpu_name(), cpu_has_bf16(), precision,
-        sorted(version.experts), file_sha256(ranges) if (ranges := ranges_file(root, version)).is_file() else "",
+        FORMAT, version.sha256, VIT_SHA256, openvino_version(), format_precisions(precisions), sorted(version.experts),
+        file_sha256(ranges) if (ranges := ranges_file(root, version)).is_file() else "",
     ]  # fmt: skip
     return f"{version.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
 
@@ -84,7 +88,7 @@ def converted(settings: Settings, root: Path, version: Version) -> Converted:
         WeightsError: the version cannot be converted.
         OSError: the cache cannot be written, or the converting process came to grief.
     """
-    cache, key = cache_folder(settings), cache_key(root, version, settings.detection.precision)
+    cache, key = cache_folder(settings), cache_key(root, version, chosen_precisions(settings))
     found = read_folder(cache / key, version)
     if found is not None:
         return found
@@ -128,14 +132,14 @@ def read_folder(folder: Path, version: Version) -> Converted | None:
         os.utime(folder / MANIFEST)  # when it was used last
     except OSError as error:
         log.debug("%s is read-only: %s", folder, error)
-    return Converted(files, precisions, manifest)
+    return Converted(files, precisions)
 
 
 def _make(folder: Path, settings: Settings, root: Path, version: Version) -> None:
     scratch = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed conversion left; we hold the lock
     scratch.mkdir()
-    log.warning("Converting the networks of %s for this processor; once, about a minute.", version.name)
+    log.warning("Converting the networks of %s for this processor; once, some seconds.", version.name)
     try:
         manifest = _convert(scratch, settings, root, version)
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -155,7 +159,7 @@ def _convert(scratch: Path, settings: Settings, root: Path, version: Version) ->
     """Run `utils.detection.conversion` in a process of its own and give back its manifest."""
     command = [
         sys.executable, "-m", "utils.detection.conversion", "--root", str(root.resolve()), "--version", version.name,
-        "--folder", str(scratch.resolve()), "--precision", settings.detection.precision,
+        "--folder", str(scratch.resolve()), "--precisions", format_precisions(chosen_precisions(settings)),
         "--threads", str(settings.detection.threads),
     ]  # fmt: skip
     last: dict[str, Any] = {}

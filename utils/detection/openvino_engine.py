@@ -1,6 +1,6 @@
 """The fast engine on a processor: converted networks in OpenVINO. Loads no torch unless `networks` is asked for.
 
-The networks come verified from `engine_cache.py`; `conversion.py` made them and measured how far they are from torch.
+The networks come verified from `engine_cache.py`; `conversion.py` made them, in the precisions of `precision.py`.
 """
 
 from __future__ import annotations

@@ -22,14 +22,18 @@ def openvino_version() -> str:
     return str(openvino.get_version())
 
 
-def cpu_name() -> str:
-    """The processor by its own name."""
-    return str(core().get_property("CPU", "FULL_DEVICE_NAME"))
-
-
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; elsewhere it would only be slower."""
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def cpu_has_vnni() -> bool:
+    """Whether the processor multiplies int8 itself, as far as Linux tells; elsewhere int8 may be slower and coarser."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    return "avx512_vnni" in flags or "avx_vnni" in flags
 
 
 def compile_graph(graph: Any, *, hint: str, threads: int) -> Any:

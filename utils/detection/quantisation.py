@@ -11,7 +11,6 @@ Inference".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from utils.detection.openvino_runtime import compile_graph
 from utils.errors import WeightsCorruptError
-from utils.types import Floats
 from utils.weights import Version
 
 
@@ -47,8 +44,6 @@ FOLDER = "quantisation"
 """In the folder of weights: `NAME.json` has the ranges of version NAME and of all that were fine-tuned from it."""
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
-QUANTILE = 0.98
-"""Of the crops' own extremes; the last few are cut off so that one crop does not widen the steps of all."""
 LEVELS = 256
 
 
@@ -68,53 +63,21 @@ def _constant(node: Any) -> npt.NDArray[Any] | None:
     return node.get_data() if node.get_type_name() == "Constant" else None
 
 
-def observe(graph: Any, batches: Iterable[Floats], *, threads: int = 0) -> Ranges:
-    """Where the activations before each layer lie.
+def quantise(graph: Any, ranges: Ranges) -> bool:
+    """Put FakeQuantize before every layer with weights.
 
     Args:
-        graph: an expert in fp32, from `conversion.to_graph`.
-        batches: (B, ...) float32 prepared inputs of many crops.
-        threads: of the processor; 0 uses all cores.
-    """
-    from openvino import Model
+        graph: an expert in fp32, which is changed.
+        ranges: from `utils.training.ranges`, of a graph with the same layers.
 
-    layers = layers_with_weights(graph)
-    watched = Model([layer.input_value(0) for layer in layers], graph.get_parameters(), "watched")
-    request = compile_graph(watched, hint="f32", threads=threads)
-    lows: list[list[Floats]] = [[] for _ in layers]
-    highs: list[list[Floats]] = [[] for _ in layers]
-    for batch in batches:
-        request.infer({0: batch})
-        for i in range(len(layers)):
-            values = request.get_output_tensor(i).data
-            flat = values.reshape(len(batch), -1)
-            lows[i].append(flat.min(1))
-            highs[i].append(flat.max(1))
-    return tuple(
-        LayerRange(
-            _shape(layer),
-            float(np.quantile(np.concatenate(low), 1 - QUANTILE)),
-            float(np.quantile(np.concatenate(high), QUANTILE)),
-        )
-        for layer, low, high in zip(layers, lows, highs, strict=True)
-    )
-
-
-def quantise(graph: Any, ranges: Ranges) -> None:
-    """Put FakeQuantize before every layer with weights. The graph is changed.
-
-    Args:
-        graph: an expert in fp32.
-        ranges: from `observe`, of a graph with the same layers.
-
-    Raises:
-        ValueError: the layers are others.
+    Returns:
+        False, with the graph as it was, where the layers are others.
     """
     from openvino import opset13 as ops
 
     layers, shared = layers_with_weights(graph), {}
-    if [_shape(layer) for layer in layers] != [known.shape for known in ranges]:
-        raise ValueError("the ranges are of a network with other layers")
+    if [shape_of(layer) for layer in layers] != [known.shape for known in ranges]:
+        return False
     for layer, known in zip(layers, ranges, strict=True):
         source = layer.input_value(0)
         key = (source.get_node().get_friendly_name(), source.get_index())
@@ -128,6 +91,7 @@ def quantise(graph: Any, ranges: Ranges) -> None:
             ops.fake_quantize(weights, *_scalars(-reach, reach, -reach, reach), LEVELS - 1).output(0)
         )
     graph.validate_nodes_and_infer_types()
+    return True
 
 
 def _with_zero(low: float, high: float) -> tuple[float, float]:
@@ -156,7 +120,8 @@ def _values_of(output: Any) -> npt.NDArray[Any]:
     return values.reshape([int(n) for n in output.get_shape()])
 
 
-def _shape(layer: Any) -> tuple[int, ...]:
+def shape_of(layer: Any) -> tuple[int, ...]:
+    """Of a layer's weights."""
     return tuple(int(n) for n in layer.input_value(1).get_shape())
 
 

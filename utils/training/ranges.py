@@ -10,9 +10,10 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,16 +24,19 @@ from utils.config import load_settings
 from utils.detection.cli_files import IMAGE_SUFFIXES, collect_files
 from utils.detection.conversion import to_graph
 from utils.detection.inputs import InputMaker
-from utils.detection.quantisation import observe, ranges_file
+from utils.detection.openvino_runtime import compile_graph
+from utils.detection.quantisation import LayerRange, Ranges, layers_with_weights, ranges_file, shape_of
 from utils.errors import TelltaleError, TrainingDataError
 from utils.faces.crops import crop_for_networks
 from utils.faces.detector import CenterFaceDetector
-from utils.types import Pixels
+from utils.types import Floats, Pixels
 from utils.weights import load_ensemble, verify_current, weights_root
 
 QUANTISED = ("resnext",)
 """Experts that keep parity in int8. The CNN does not: its residual filters need finer steps (docs/performance.md)."""
 BATCH = 16
+QUANTILE = 0.98
+"""Of the crops' own extremes; the last few are cut off so that one crop does not widen the steps of all."""
 
 
 def collect_crops(folder: Path, count: int, detector: CenterFaceDetector) -> Pixels:
@@ -57,6 +61,38 @@ def collect_crops(folder: Path, count: int, detector: CenterFaceDetector) -> Pix
     if not crops:
         raise TrainingDataError(f"No face was found in the pictures of {folder}.")
     return np.stack(crops)
+
+
+def observe(graph: Any, batches: Iterable[Floats], *, threads: int = 0) -> Ranges:
+    """Where the activations before each layer lie.
+
+    Args:
+        graph: an expert in fp32, from `conversion.to_graph`.
+        batches: (B, ...) float32 prepared inputs of many crops.
+        threads: of the processor; 0 uses all cores.
+    """
+    from openvino import Model
+
+    layers = layers_with_weights(graph)
+    watched = Model([layer.input_value(0) for layer in layers], graph.get_parameters(), "watched")
+    request = compile_graph(watched, hint="f32", threads=threads)
+    lows: list[list[Floats]] = [[] for _ in layers]
+    highs: list[list[Floats]] = [[] for _ in layers]
+    for batch in batches:
+        request.infer({0: batch})
+        for i in range(len(layers)):
+            values = request.get_output_tensor(i).data
+            flat = values.reshape(len(batch), -1)
+            lows[i].append(flat.min(1))
+            highs[i].append(flat.max(1))
+    return tuple(
+        LayerRange(
+            shape_of(layer),
+            float(np.quantile(np.concatenate(low), 1 - QUANTILE)),
+            float(np.quantile(np.concatenate(high), QUANTILE)),
+        )
+        for layer, low, high in zip(layers, lows, highs, strict=True)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

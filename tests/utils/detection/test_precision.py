@@ -1,28 +1,56 @@
-"""The setting [detection] precision, read and written."""
+"""The setting [detection] precision, and the table: in every precision that it allows, v5 is what torch computes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
 import pytest
 
-from models.cards import EXPERT_NAMES
-from utils.detection.precision import PRECISIONS, format_precisions, ladder, read_precision
+from benchmarks.parity import TOLERANCE, p99_probability_gap
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS
+from utils.config import load_settings
+from utils.detection.conversion import save_graph, to_graph
+from utils.detection.openvino_engine import OpenVinoEngine
+from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni
+from utils.detection.precision import KEEP_PARITY, PRECISIONS, format_precisions, read_precision
+from utils.detection.quantisation import quantise, ranges_file, read_ranges
+from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError
+from utils.faces.crops import CROP_PX, crop_face, measure_quality, resize
+from utils.faces.detector import CenterFaceDetector
+from utils.types import Pixels
+from utils.weights import load_ensemble, verify_current, weights_root
+
+PICTURES = Path(__file__).resolve().parents[3] / "data" / "selftest"
+LSTM = EXPERT_NAMES.index("lstm")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("auto", "int8"), ("int8", "int8"), (" bf16 ", "bf16"), ("fp32", "fp32")]
+    ("text", "bf16", "vnni", "expected"),
+    [
+        ("auto", True, True, "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
+        ("auto", True, False, "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
+        ("auto", False, True, "cnn=fp32,resnext=int8,vit=fp32,lstm=fp32"),
+        ("auto", False, False, "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
+        ("int8", True, True, "cnn=fp32,resnext=int8,vit=bf16,lstm=bf16"),
+        (" bf16 ", True, True, "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
+        ("bf16", False, True, "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
+        ("fp32", True, True, "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
+        ("vit=fp32", True, True, "cnn=fp32,resnext=int8,vit=fp32,lstm=bf16"),
+        ("cnn=int8,vit=bf16", True, True, "cnn=fp32,resnext=int8,vit=bf16,lstm=bf16"),
+    ],
 )
-def test_one_word_is_for_all(text, expected):
-    assert read_precision(text) == dict.fromkeys(EXPERT_NAMES, expected)
+def test_the_table(text, bf16, vnni, expected):
+    assert format_precisions(read_precision(text, bf16=bf16, vnni=vnni)) == expected
 
 
-def test_what_is_written_is_read_back():
-    chosen = dict(zip(EXPERT_NAMES, ("fp32", "int8", "bf16", "fp32"), strict=True))
-    assert read_precision(format_precisions(chosen)) == chosen
-
-
-def test_unnamed_experts_may_use_the_smallest():
-    assert read_precision("vit=fp32") == {**dict.fromkeys(EXPERT_NAMES, PRECISIONS[0]), "vit": "fp32"}
+@pytest.mark.parametrize("smallest", PRECISIONS)
+def test_what_is_written_is_read_back(smallest):
+    chosen = read_precision(smallest, bf16=True)
+    assert read_precision(format_precisions(chosen), bf16=True) == chosen
 
 
 @pytest.mark.parametrize("text", ["int4", "", "cnn=int4", "oracle=int8", "cnn=", "int8,bf16", "cnn"])
@@ -31,8 +59,50 @@ def test_other_words_are_refused(text):
         read_precision(text)
 
 
-def test_ladder_leaves_out_what_the_processor_lacks():
-    assert ladder("int8", bf16=True) == ("int8", "bf16", "fp32")
-    assert ladder("int8", bf16=False) == ("int8", "fp32")
-    assert ladder("bf16", bf16=False) == ("fp32",)
-    assert ladder("fp32", bf16=True) == ("fp32",)
+def faces(detector: CenterFaceDetector, rng: np.random.Generator, count: int) -> Iterator[Pixels]:
+    """Crops of the pictures of the self-test in changing frame, light, size, sharpness and JPEG quality."""
+    for path in sorted(PICTURES.glob("*.png")):
+        rgb = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
+        face = max(detector.detect(rgb), key=lambda found: found.box.width)
+        for _ in range(count):
+            crop = crop_face(rgb, face, scale=float(rng.uniform(1.0, 1.5))).pixels[:, :: int(rng.choice([-1, 1]))]
+            light = (crop / 255.0) ** rng.uniform(0.6, 1.6) * rng.uniform(0.7, 1.15, 3)
+            light += rng.normal(0, 0.02, crop.shape)
+            small = resize(np.clip(light * 255, 0, 255).astype(np.uint8), int(rng.integers(64, CROP_PX)))
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 96))]
+            _, jpeg = cv2.imencode(".jpg", resize(small, CROP_PX), quality)
+            yield np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)
+
+
+def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector, tmp_path):
+    settings = load_settings()
+    root, version = weights_root(settings), verify_current(settings)
+    ensemble, _ = load_ensemble(root, version)
+    rng = np.random.default_rng(224)
+    crops = np.stack(list(faces(face_detector, rng, 8)))
+    quality = np.stack([measure_quality(crop, float(rng.uniform(50, 400)), 0.9) for crop in crops])
+    reference = TorchEngine(ensemble, device="cpu", threads=1)
+    gate = reference.gate
+    wanted, features = reference.image_logits(crops)
+    wanted[:, LSTM] = reference.sequence_logit(features)
+    ranges = read_ranges(ranges_file(root, version))
+    has = {"bf16": cpu_has_bf16(), "int8": cpu_has_vnni()}
+    usual = read_precision("auto", bf16=has["bf16"], vnni=has["int8"])
+    served = wanted.copy()
+    for column, name in enumerate(EXPERT_NAMES):
+        for precision in [p for p in KEEP_PARITY[name] if has.get(p)]:
+            graph = to_graph(name, ensemble.experts[name], tiny=False)
+            assert precision != "int8" or quantise(graph, ranges[name])
+            path = tmp_path / f"{name}-{precision}.xml"
+            save_graph(name, graph, precision, path)
+            engine = OpenVinoEngine({name: path}, {name: precision}, gate, load_networks=lambda: ensemble, threads=1)
+            found = wanted.copy()
+            if name in IMAGE_EXPERTS:
+                found[:, column] = engine.image_logits(crops)[0][:, column]
+            else:
+                found[:, column] = engine.sequence_logit(features)
+            apart = p99_probability_gap(gate.calibrate(wanted)[:, column], gate.calibrate(found)[:, column])
+            assert apart <= TOLERANCE, f"{name} in {precision}"
+            if precision == usual[name]:
+                served[:, column] = found[:, column]
+    assert p99_probability_gap(gate.mix(wanted, quality).logit, gate.mix(served, quality).logit) <= TOLERANCE
