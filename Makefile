@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit contact-sheet openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store kill-feedback reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
+.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -95,12 +95,6 @@ robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and 
 leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--per-class 300")
 	@$(PY) -m benchmarks.leak_audit --data "$(DATA)" --notes docs/leak_audit_notes.md $(ARGS)
 
-contact-sheet: setup-dev ## Self-blends of a free photo for docs/images
-	@$(PY) -m benchmarks.contact_sheet $(ARGS)
-
-kill-feedback: setup-dev ## Kill the writing of feedback at every step (ARGS="--rounds 100"), and see that nothing is lost
-	@$(PY) -m benchmarks.kill_feedback $(ARGS)
-
 feedback-rebuild: venv ## Make the database's feedback again from instance/feedback_log.jsonl
 	@$(PY) -m web_app rebuild $(ARGS)
 
@@ -124,10 +118,10 @@ test-postgres: setup-dev weights ## The server's tests on PostgreSQL: TELLTALE_T
 	@$(PY) -m pip install --disable-pip-version-check -q -r requirements-postgres.txt
 	@$(PY) -m pytest tests/web_app/db/test_postgres.py tests/web_app/jobs $(ARGS)
 
-reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="uploads polling" for some, ARGS=--short)
+reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="load chaos" for some, ARGS=--short)
 	@$(PY) -m benchmarks.reliability $(ARGS)
 
-reliability-media: setup-dev weights ## Hostile media: abuse, bombs, 5,000 malformed files over HTTP (ARGS="--packages FOLDER" for Pillow's and libheif's)
+reliability-media: setup-dev weights ## Hostile media: abuse, bombs, 5,000 malformed files over HTTP
 	@$(PY) -m benchmarks.reliability.media $(ARGS)
 
 fuzz: setup-dev ## Fuzz every reader of foreign bytes for 60 s, with atheris if it is installed (ARGS="--seconds 1800" for long)

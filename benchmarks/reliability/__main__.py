@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.reliability.common import Figure, print_figures
 
-NAMES = ("uploads", "polling", "worker_kills", "upload_kills", "endings", "faults", "abuse", "media", "soak")
+NAMES = ("load", "chaos", "faults", "abuse", "media", "soak")
 
 
 def main() -> int:

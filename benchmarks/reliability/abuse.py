@@ -18,7 +18,6 @@ from benchmarks.reliability.common import (
     Figure,
     Server,
     get_json,
-    main,
     make_settings,
     multipart,
     percentile,
@@ -159,7 +158,3 @@ def run(short: bool) -> list[Figure]:
                f"under {GOAL_MS} ms", p99_ms < GOAL_MS, True),
         Figure("health afterwards", f"{after}", "200", after == 200),
     ]  # fmt: skip
-
-
-if __name__ == "__main__":
-    main(run)

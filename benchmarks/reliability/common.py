@@ -66,13 +66,6 @@ def print_figures(figures: Sequence[Figure]) -> None:
         print(f"{'ok  ' if figure.reached else 'MISS'} {figure.name:<{width}}  {figure.value}  (goal: {figure.goal})")
 
 
-def main(run: Callable[[bool], list[Figure]]) -> None:
-    """Run one module's measurement from the command line; `--short` for the form that the tests use."""
-    figures = run("--short" in sys.argv[1:])
-    print_figures(figures)
-    sys.exit(0 if all(figure.reached for figure in figures) else 1)
-
-
 def make_settings(folder: Path, **jobs: Any) -> Settings:
     """Settings that write below `folder` and listen on a free port; keywords replace keys of [jobs]."""
     with socket.socket() as probe:

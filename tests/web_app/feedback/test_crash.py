@@ -1,10 +1,10 @@
-"""SIGKILL at every step of feedback; the long form is `make kill-feedback`."""
+"""SIGKILL at every step of feedback."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.kill_feedback import STEPS, check, run
+from tests.web_app.feedback.kill_steps import STEPS, check, run
 from web_app.paths import InstancePaths
 
 

@@ -1,12 +1,11 @@
-"""A hundred clients ask for the state of their jobs while the only worker is busy.
-
-Each client asks on a fixed schedule, as the page does; a late answer makes the next question late, and its lateness
-counts as waiting. A second run asks as fast as the server answers.
-"""
+"""How much the server bears: uploads of 1 MB, and a hundred clients that ask for the state of their jobs."""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
+import itertools
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,17 +13,82 @@ from benchmarks.reliability.common import (
     STAND_IN,
     Figure,
     Server,
-    main,
     make_settings,
     percentile,
     photo,
     query,
     send_upload,
+    store_faults,
     wait_until,
     workspace,
 )
 
-CLIENTS = 100
+UPLOADERS = 8
+PHOTO_BYTES = 1_000_000
+GOAL_UPLOADS_PER_S = 40
+
+
+def uploads(short: bool) -> list[Figure]:
+    """Eight clients upload while the worker is stopped; then the web process is killed with SIGKILL.
+
+    Every id that was answered with 202 must be in the database with its whole file on the disk.
+    """
+    seconds = 2.0 if short else 30.0
+    accepted: list[str] = []
+    refused: list[int] = []
+    times: list[float] = []
+    numbers = itertools.count()
+    ending = threading.Event()
+
+    with workspace() as folder:
+        settings = make_settings(folder)
+        with Server(settings) as server:
+
+            def upload_on() -> None:
+                connection = server.connect()
+                try:
+                    while not ending.is_set():
+                        started = time.monotonic()
+                        status, answer = send_upload(connection, photo("fake", PHOTO_BYTES, next(numbers)))
+                        if status == 202:
+                            accepted.append(answer["id"])
+                            times.append(time.monotonic() - started)
+                        else:
+                            refused.append(status)
+                except (OSError, http.client.HTTPException, ValueError):
+                    return  # the server was killed in the middle of this upload, which nobody was promised
+                finally:
+                    connection.close()
+
+            threads = [threading.Thread(target=upload_on) for _ in range(UPLOADERS)]
+            started = time.monotonic()
+            for thread in threads:
+                thread.start()
+            time.sleep(seconds)
+            rate = len(accepted) / (time.monotonic() - started)
+            server.kill()
+            ending.set()
+            for thread in threads:
+                thread.join(60)
+        known = {row[0] for row in query(settings, "SELECT public_id FROM jobs JOIN detections ON job_id = jobs.id")}
+        lost = [public_id for public_id in accepted if public_id not in known]
+        faults = store_faults(settings)
+    return [
+        Figure(
+            "uploads of 1 MB, 8 clients",
+            f"{rate:.1f}/s",
+            f"at least {GOAL_UPLOADS_PER_S}/s",
+            rate >= GOAL_UPLOADS_PER_S,
+            True,
+        ),
+        Figure("upload p99", f"{percentile(times, 0.99) * 1e3:.0f} ms", "told only", True, True),
+        Figure("refused", f"{len(refused)}", "0", not refused),
+        Figure("accepted, then lost by kill -9", f"{len(lost)} of {len(accepted)}", "0", not lost and bool(accepted)),
+        Figure("rows without their whole file", f"{len(faults)}", "0", not faults),
+    ]
+
+
+ASKERS = 100
 GOAL_PER_S, GOAL_P99_MS = 300, 100
 INTERVAL_S = 0.3  # 333 questions a second in all
 
@@ -64,9 +128,12 @@ async def _load(port: int, ids: list[str], seconds: float, interval_s: float) ->
     return [answer for answers in await asyncio.gather(*clients) for answer in answers]
 
 
-def run(short: bool) -> list[Figure]:
-    """Measure twice 20 s, or twice 1 s with ten clients in the short form."""
-    seconds, clients = (1.0, 10) if short else (20.0, CLIENTS)
+def polling(short: bool) -> list[Figure]:
+    """A hundred clients ask for their jobs while the only worker is busy, on a fixed schedule and without a pause.
+
+    A late answer makes the next question late, and its lateness counts as waiting.
+    """
+    seconds, clients = (1.0, 10) if short else (20.0, ASKERS)
     with workspace() as folder:
         settings = make_settings(folder)
         with Server(settings, STAND_IN) as server:
@@ -93,5 +160,6 @@ def run(short: bool) -> list[Figure]:
     ]  # fmt: skip
 
 
-if __name__ == "__main__":
-    main(run)
+def run(short: bool) -> list[Figure]:
+    """Both; seconds instead of half a minute in the short form."""
+    return [*uploads(short), *polling(short)]

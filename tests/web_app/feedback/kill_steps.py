@@ -1,23 +1,16 @@
 """Kill the writing of feedback at every step, again and again, and see whether anything was lost.
 
-    python -m benchmarks.kill_feedback --rounds 20
-
 Each round forks a process per step. It says something about a medium, changes it, withdraws it, or decides about it,
 and dies by SIGKILL at that step. Then the database is made to agree with the log, as the worker does at its start, and
-everything that was acknowledged must stand, in the log and in the database alike. Prints a summary as JSON; exit code 1
-when something was lost.
+everything that was acknowledged must stand, in the log and in the database alike.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import hashlib
-import json
 import os
 import signal
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -175,20 +168,3 @@ def run(folder: Path, rounds: int) -> dict[str, Any]:
             faults += [f"round {turn}, {step}, {action}: {fault}" for fault in check(folder, promised)]
     damaged = len(read_feedback_log(paths.feedback_log).damaged)
     return {"kills": kills, "acknowledged": acknowledged, "torn_lines": damaged, "faults": faults}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Entry point; 0 when nothing was lost."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.kill_feedback", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--rounds", type=int, default=20, help="kills per step (20: 120 kills in all)")
-    given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="telltale-kill-") as folder:
-        summary = run(Path(folder) / "instance", given.rounds)
-    print(json.dumps(summary, indent=2))
-    return 1 if summary["faults"] else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
