@@ -22,7 +22,6 @@ from web_app.auth.prefix import PathPrefix, checked_prefix
 from web_app.observability import metrics, request_log
 from web_app.pages import SETTINGS_KEY
 from web_app.pages import blueprint as pages_blueprint
-from web_app.pages.live import blueprint as live_blueprint
 from web_app.services import EXTENSION, Services
 
 
@@ -53,7 +52,6 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     errors.install(app)
     api.register(app)
     app.register_blueprint(pages_blueprint)
-    app.register_blueprint(live_blueprint)
     prefix = checked_prefix(settings.page.prefix)
     if prefix:
         app.wsgi_app = PathPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, make_response, render_template, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
@@ -20,9 +20,9 @@ from utils.errors import (
     UnavailableError,
 )
 from utils.log import get_logger
-from web_app.failure_page import PROBLEM_MIME, failure_page, wants_page
+from web_app.texts import catalogue, text
 
-MIME = PROBLEM_MIME
+MIME = "application/problem+json"
 API_PREFIX = "/api/"
 DATABASE_RETRY_S = 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -42,8 +42,8 @@ def install(app: Flask) -> None:
 
 def problem_response(error: TelltaleError) -> Response:
     """The answer for one of our errors; the fact `retry_after_s` becomes the header Retry-After."""
-    if not request.path.startswith(API_PREFIX) and wants_page():
-        response = failure_page(error)
+    if not request.path.startswith(API_PREFIX) and _wants_page():
+        response = make_response(_page(error), error.status)
     else:
         response = current_app.response_class(
             current_app.json.dumps({**error.to_problem(), "instance": request.path}), error.status, mimetype=MIME
@@ -51,6 +51,19 @@ def problem_response(error: TelltaleError) -> Response:
     if "retry_after_s" in error.facts:
         response.headers["Retry-After"] = str(error.facts["retry_after_s"])
     return response
+
+
+def _wants_page() -> bool:
+    """Whether a browser asks, as its Accept header says; a program that takes anything does not."""
+    return request.accept_mimetypes.best_match([MIME, "text/html"]) == "text/html"
+
+
+def _page(error: TelltaleError) -> str:
+    """What happened, what to do, and the ways on; words of the catalogue for what readers meet most often."""
+    known = str(error.status) in catalogue()["failure"]["heading"]
+    heading = text(f"failure.heading.{error.status}") if known else error.title
+    advice = text(f"failure.advice.{error.status}") if known else error.remedy
+    return render_template("error.html", status=error.status, heading=heading, advice=advice)
 
 
 def error_of(code: str, detail: str) -> TelltaleError:
@@ -77,7 +90,7 @@ class HttpError(TelltaleError):
 
 
 def _http_error(error: HTTPException) -> HTTPException | Response:
-    if not (request.path.startswith(API_PREFIX) or wants_page()):
+    if not (request.path.startswith(API_PREFIX) or _wants_page()):
         return error
     known = _KNOWN.get(error.code or 500)
     response = problem_response(known(error.description or "") if known else HttpError(error))

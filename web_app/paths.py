@@ -55,10 +55,6 @@ class InstancePaths:
         return self.instance / "golden"
 
     @property
-    def poison_drill(self) -> Path:
-        return self.instance / "poison_drill.json"
-
-    @property
     def secret(self) -> Path:
         return self.instance / "secret"
 

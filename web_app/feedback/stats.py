@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,18 +10,15 @@ from sqlalchemy.orm import Session
 from utils.config import Settings
 from utils.feedback.history import verify_history
 from utils.feedback.quarantine import Status
-from utils.log import get_logger
 from utils.weights import current_version
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState
 from web_app.db.session import Database
 from web_app.feedback.versions import Entry, golden_point, history_entries, loaded_versions
 from web_app.paths import InstancePaths
 
-log = get_logger(__name__)
-
 
 def learning_stats(settings: Settings, database: Database) -> dict[str, Any]:
-    """Everything about the learning, as `web_app.api.learning_schemas.Stats`."""
+    """Everything about the learning, as `Stats` of the API."""
     paths = InstancePaths.of(settings)
     with database.read() as session:
         feedback, accuracy = _feedback(session)
@@ -43,7 +38,7 @@ def learning_stats(settings: Settings, database: Database) -> dict[str, Any]:
         "model_version": loaded[-1]["version"] if loaded else chosen,
         "chosen_version": chosen,
         "loaded": loaded,
-        "poison_drill": read_drill(paths.poison_drill),
+        "poison_drill": None,
     }
 
 
@@ -66,18 +61,6 @@ def golden_points(trainings: list[Entry]) -> list[dict[str, Any]]:
         before = {"version": first.get("parent") or first.get("base") or "", "promoted": True, "new": first["old"]}
         points.append(golden_point(before))
     return [*points, *(golden_point(entry) for entry in trainings)]
-
-
-def read_drill(path: Path) -> dict[str, Any] | None:
-    """The result of the last poisoning drill; None when none was run, or its file cannot be read."""
-    if not path.is_file():
-        return None
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        log.warning("%s cannot be read: %s", path.name, error)
-        return None
-    return plain if isinstance(plain, dict) else None
 
 
 def _feedback(session: Session) -> tuple[dict[str, Any], float | None]:

@@ -1,4 +1,4 @@
-"""The pages people see: upload and result, history, one detection, the model.
+"""The pages people see: upload and result, live camera, history, one detection, the model, and the learning.
 
 They are shells; the modules in `static/js` fill them from the REST API, so that page and API never tell two stories.
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, current_app, redirect, render_template, url_for
+from flask import Blueprint, current_app, make_response, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
 from utils.config import Settings
+from web_app.auth.identity import HEADERS
 from web_app.db.workers import living_workers
 from web_app.pages.learning import add_learning_pages
-from web_app.pages.model import read_model
+from web_app.pages.model import add_filters, engine_sentence, read_card
 from web_app.services import EXTENSION, services
 from web_app.texts import LANGUAGE, text
 
@@ -24,6 +25,7 @@ SETTINGS_KEY = "TELLTALE"
 
 blueprint = Blueprint("pages", __name__)
 add_learning_pages(blueprint)
+add_filters(blueprint)
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,12 @@ UPLOAD_FORMATS = (
 
 NAVIGATION = (
     ("pages.index", "analyse"),
-    ("live.live", "live"),
+    ("pages.live", "live"),
     ("pages.history", "history"),
     ("pages.learning", "learning"),
     ("pages.model", "model"),
 )
-"""Endpoint and name of the pages that every page leads to, as far as an application has them."""
-
+"""Endpoint and name of the pages that every page leads to."""
 
 DOCS = "api.get_docs"
 
@@ -78,12 +79,11 @@ def format_duration(seconds: float) -> str:
 def words() -> dict[str, object]:
     """What every template may use: its texts, and whether readers sign in."""
     settings: Settings = current_app.config[SETTINGS_KEY]
-    nav = [(endpoint, name) for endpoint, name in NAVIGATION if endpoint in current_app.view_functions]
     return {
         "t": text,
         "language": LANGUAGE,
         "keys_on": settings.security.keys == "on",
-        "nav": nav,
+        "nav": NAVIGATION,
         "has_docs": DOCS in current_app.view_functions,
     }
 
@@ -98,6 +98,14 @@ def index() -> str:
         longest=format_duration(settings.media.max_duration_s),
         formats=UPLOAD_FORMATS,
     )
+
+
+@blueprint.get("/live")
+def live() -> Response:
+    """The live camera, which no other page may use; its module sends pictures to /api/detect/image with `keep=0`."""
+    answer = make_response(render_template("live.html"))
+    answer.headers["Permissions-Policy"] = HEADERS["Permissions-Policy"].replace("camera=()", "camera=(self)")
+    return answer
 
 
 @blueprint.get("/history")
@@ -117,7 +125,8 @@ def model() -> str:
     if EXTENSION in current_app.extensions:  # the pages can be served without the rest
         with services().database.read() as session:
             workers = [row.facts for row in living_workers(session, settings)]
-    return render_template("model.html", model=read_model(settings, workers))
+    version, card = read_card(settings)
+    return render_template("model.html", version=version, card=card, engine=engine_sentence(workers, version))
 
 
 @blueprint.get("/detections/<detection_id>")

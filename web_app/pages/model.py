@@ -1,14 +1,15 @@
-"""What the model page shows: the served version's card, as rows and words that a template can print.
+"""The model page: the served version's card, which its training wrote and which travels with the weights.
 
-The card is written by the training and travels with the weights; a part that it does not have is left out of the page.
+The template reads the card itself; here are the filters that turn its figures and names into words.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from flask import Blueprint
 
 from models.cards import EXPERT_NAMES, expert_card
 from utils.config import Settings
@@ -19,102 +20,27 @@ NONE = "–"
 JOINED = ("clips", "pictures")  # sets of the scorecard that join several sources
 
 
-@dataclass(frozen=True)
-class ScoreRow:
-    """One validation set: how many, and the figures as texts with their 95 % intervals."""
-
-    name: str
-    real: int
-    fake: int
-    auc: str
-    decided: str
-    false_alarms: str
-    called_fake: str
-    misses: str
+def add_filters(blueprint: Blueprint) -> None:
+    """Let the templates use `percent`, `decimal`, `set_title`, `joined_last` and `by_source`."""
+    for each in (percent, decimal, set_title, joined_last, by_source):
+        blueprint.add_app_template_filter(each)
 
 
-@dataclass(frozen=True)
-class UnseenRow:
-    """One source that was left out of a training: figures of a network that had seen it, and of one that had not."""
-
-    name: str
-    auc_known: str
-    auc_unseen: str
-    called_fake_unseen: str
-    undecided_unseen: str
-    called_real_unseen: str
-
-
-@dataclass(frozen=True)
-class SourceRow:
-    """How many faces of one source taught the version, and how many calibrated it."""
-
-    name: str
-    train_real: int
-    train_fake: int
-    calib_real: int
-    calib_fake: int
-
-
-@dataclass(frozen=True)
-class ExpertRow:
-    """One network, and its own AUC per validation set."""
-
-    title: str
-    looks_at: str
-    source: str
-    licence: str
-    aucs: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class ModelView:
-    """Everything on the model page."""
-
-    version: str
-    made: str
-    intended_use: str
-    notes: tuple[str, ...]
-    terms: tuple[str, ...]
-    scores: tuple[ScoreRow, ...]
-    unseen: tuple[UnseenRow, ...]
-    sources: tuple[SourceRow, ...]
-    experts: tuple[ExpertRow, ...]
-    engine: str
-
-
-def read_model(settings: Settings, workers: Sequence[Mapping[str, Any]] = ()) -> ModelView:
-    """The served version's card, and what it is computed with.
-
-    Args:
-        settings: name the version.
-        workers: what the living ones say of themselves.
+def read_card(settings: Settings) -> tuple[str, Mapping[str, Any]]:
+    """Name and card of the served version.
 
     Raises:
         WeightsError: no version is chosen, or its card cannot be read.
     """
     root = weights_root(settings)
     name = settings.weights.version or current_name(root)
-    card = read_document(root / name / CARD_FILE)
-    validation = _mapping(card, "validation")
-    data = _mapping(card, "data")
-    return ModelView(
-        version=name,
-        made=str(card.get("made", NONE)),
-        intended_use=str(card.get("intended_use", "")),
-        notes=tuple(map(str, card.get("notes", ()))),
-        terms=tuple(map(str, data.get("terms", ()))),
-        scores=tuple(_score_row(key, validation[key]) for key in sorted(validation, key=_joined_last)),
-        unseen=tuple(_unseen_row(*item) for item in sorted(_mapping(card, "validation_of_unseen_sources").items())),
-        sources=_source_rows(_mapping(data, "crops")),
-        experts=tuple(_expert_row(key, expert, validation) for key, expert in _mapping(card, "experts").items()),
-        engine=engine_sentence(next((w for w in workers if w.get("model_version") == name), {})),
-    )
+    return name, read_document(root / name / CARD_FILE)
 
 
-def engine_sentence(worker: Mapping[str, Any]) -> str:
-    """Which engine a worker computes with, and each network's precision; empty before it says so."""
-    precisions = _mapping(worker, "precisions")
+def engine_sentence(workers: Iterable[Mapping[str, Any]], version: str) -> str:
+    """Which engine the worker that serves a version computes with, and each network's precision; empty without one."""
+    worker = next((each for each in workers if each.get("model_version") == version), {})
+    precisions: Mapping[str, str] = worker.get("precisions") or {}
     if not precisions or "engine" not in worker:
         return ""
     named = [f"{expert_card(key).title if key in EXPERT_NAMES else key} {value}" for key, value in precisions.items()]
@@ -123,7 +49,7 @@ def engine_sentence(worker: Mapping[str, Any]) -> str:
 
 def percent(figure: Sequence[float] | float | None) -> str:
     """A share with its interval in per cent: `3.4 % (0.9 to 7.3)`; a dash for none."""
-    if figure is None:
+    if not figure and figure != 0:
         return NONE
     if isinstance(figure, int | float):
         return f"{100 * figure:.0f}\u00a0%"
@@ -133,81 +59,30 @@ def percent(figure: Sequence[float] | float | None) -> str:
 
 def decimal(figure: Sequence[float] | None) -> str:
     """A figure such as an AUC with its interval: `.892 (.849 to .932)`; a dash for none."""
-    if figure is None:
+    if not figure:
         return NONE
     value, low, high = (f"{part:.3f}".removeprefix("0") for part in figure)
     return f"{value} ({low} to {high})"
 
 
-def _clips_last(item: tuple[str, object]) -> tuple[bool, str]:
-    return item[0].startswith("video:"), item[0]
-
-
-def _joined_last(name: str) -> tuple[bool, str]:
-    return name in JOINED, name
-
-
-def _set_title(name: str) -> str:
+def set_title(name: str) -> str:
     """A set or source in words where the catalogue has them; `video:x` is the clips of source x."""
     source = name.removeprefix("video:")
     title = str(text(f"model.sets.{source}")) if source in catalogue()["model"]["sets"] else source
     return title if source == name else str(text("model.clips_of", source=title))
 
 
-def _score_row(name: str, figures: Mapping[str, Any]) -> ScoreRow:
-    return ScoreRow(
-        name=_set_title(name),
-        real=int(figures.get("real", 0)),
-        fake=int(figures.get("fake", 0)),
-        auc=decimal(figures.get("auc")),
-        decided=percent(figures.get("coverage")),
-        false_alarms=percent(figures.get("false_alarms")),
-        called_fake=percent(figures.get("false_alarms_decided")),
-        misses=percent(figures.get("misses")),
-    )
+def joined_last(sets: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The sets of a scorecard by name, those that join several sources at the end."""
+    return sorted(sets.items(), key=lambda item: (item[0] in JOINED, item[0]))
 
 
-def _unseen_row(name: str, figures: Mapping[str, Any]) -> UnseenRow:
-    return UnseenRow(
-        name=_set_title(name),
-        auc_known=decimal(figures.get("auc_known")),
-        auc_unseen=decimal(figures.get("auc_unseen")),
-        called_fake_unseen=percent(figures.get("called_fake_unseen")),
-        undecided_unseen=percent(figures.get("undecided_unseen")),
-        called_real_unseen=percent(figures.get("called_real_unseen")),
-    )
-
-
-def _source_rows(crops: Mapping[str, Any]) -> tuple[SourceRow, ...]:
-    """From keys such as `train dfdc fake`."""
+def by_source(crops: Mapping[str, int]) -> list[tuple[str, Mapping[str, int]]]:
+    """Counts of keys such as `train dfdc fake` as (`dfdc`, {`train_fake`: count}), clips at the end."""
     counts: dict[str, dict[str, int]] = defaultdict(dict)
     for key, count in crops.items():
-        parts = key.split(" ")
-        if len(parts) == 3:
-            split, source, label = parts
-            counts[source][f"{split}_{label}"] = int(count)
-    columns = ("train_real", "train_fake", "calib_real", "calib_fake")
-    return tuple(
-        SourceRow(_set_title(source), *(found.get(column, 0) for column in columns))
-        for source, found in sorted(counts.items(), key=_clips_last)
-    )
-
-
-def _expert_row(name: str, expert: Mapping[str, Any], validation: Mapping[str, Any]) -> ExpertRow:
-    aucs = [
-        (_set_title(key), decimal(figures["experts"][name]))
-        for key, figures in validation.items()
-        if name in figures.get("experts", {})
-    ]
-    return ExpertRow(
-        title=str(expert.get("title", name)),
-        looks_at=str(expert.get("looks_at", NONE)),
-        source=str(expert.get("source", NONE)),
-        licence=str(expert.get("licence", NONE)),
-        aucs=tuple(aucs),
-    )
-
-
-def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = document.get(key)
-    return found if isinstance(found, Mapping) else {}
+        split, _, rest = key.partition(" ")
+        source, _, label = rest.rpartition(" ")
+        if source:
+            counts[source][f"{split}_{label}"] = count
+    return sorted(counts.items(), key=lambda item: (item[0].startswith("video:"), item[0]))

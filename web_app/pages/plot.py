@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 WIDTH, LEFT, RIGHT = 720.0, 52.0, 16.0
 TOP, HEIGHT, GAP = 12.0, 132.0, 30.0
 TICKS = 4
 MOST_NAMES = 12  # more would overlap; then every second, third, ... version is named
+PANELS = (("auc", "worst_slice"), ("ece",))
 
 
-@dataclass(frozen=True)
-class Dot:
+class Dot(NamedTuple):
     """One version in one curve; `filled` when it was promoted, `title` says everything in words."""
 
     x: float
@@ -22,66 +21,49 @@ class Dot:
     title: str
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A curve through the versions that have the figure; `path` is the `points` of a polyline."""
-
-    key: str
-    path: str
-    dots: tuple[Dot, ...]
-
-
-@dataclass(frozen=True)
-class Tick:
+class Tick(NamedTuple):
     at: float
     text: str
 
 
-@dataclass(frozen=True)
-class Panel:
-    """Curves over one scale, with its horizontal lines."""
+class Panel(NamedTuple):
+    """Curves over one scale by their figure, with its horizontal lines."""
 
     top: float
     bottom: float
-    curves: tuple[Curve, ...]
-    ticks: tuple[Tick, ...]
+    curves: dict[str, list[Dot]]
+    ticks: list[Tick]
 
 
-@dataclass(frozen=True)
-class Plot:
+class Plot(NamedTuple):
     """Two panels above each other (AUC with the worst slice; calibration error), and the names of the versions."""
 
     width: float
     height: float
     left: float
     right: float
-    panels: tuple[Panel, ...]
-    names: tuple[Tick, ...]
+    panels: list[Panel]
+    names: list[Tick]
 
 
 def golden_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
     """Where everything goes; None when no version has figures.
 
     Args:
-        points: as in `web_app.api.learning_schemas.GoldenPoint`, oldest first.
+        points: as `GoldenPoint` of the API, oldest first.
     """
     shown = [point for point in points if point["auc"] is not None]
     if not shown:
         return None
     step = (WIDTH - LEFT - RIGHT) / max(len(shown), 2)
-    xs = [LEFT + step * (i + 0.5) for i in range(len(shown))]
-    second = TOP + HEIGHT + GAP
-    panels = (
-        _panel(shown, xs, ("auc", "worst_slice"), TOP),
-        _panel(shown, xs, ("ece",), second),
-    )
-    every = -(-len(shown) // MOST_NAMES)
-    names = tuple(Tick(x, str(p["version"])) for i, (x, p) in enumerate(zip(xs, shown, strict=True)) if i % every == 0)
-    return Plot(WIDTH, second + HEIGHT + 2 * GAP, LEFT, WIDTH - RIGHT, panels, names)
+    placed = [(round(LEFT + step * (i + 0.5), 2), point) for i, point in enumerate(shown)]
+    panels = [_panel(placed, keys, TOP + i * (HEIGHT + GAP)) for i, keys in enumerate(PANELS)]
+    names = [Tick(x, str(point["version"])) for x, point in placed[:: -(-len(shown) // MOST_NAMES)]]
+    return Plot(WIDTH, panels[-1].bottom + 2 * GAP, LEFT, WIDTH - RIGHT, panels, names)
 
 
-def _panel(points: Sequence[Mapping[str, Any]], xs: Sequence[float], keys: tuple[str, ...], top: float) -> Panel:
-    values = [float(point[key]) for point in points for key in keys if point[key] is not None]
+def _panel(placed: Sequence[tuple[float, Mapping[str, Any]]], keys: tuple[str, ...], top: float) -> Panel:
+    values = [float(point[key]) for _, point in placed for key in keys if point[key] is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = max((high - low) * 0.15, 0.005)
     low, high = max(low - margin, 0.0), min(high + margin, 1.0)
@@ -89,18 +71,13 @@ def _panel(points: Sequence[Mapping[str, Any]], xs: Sequence[float], keys: tuple
     def y(value: float) -> float:
         return round(top + HEIGHT * (high - value) / (high - low), 2)
 
-    ticks = tuple(
-        Tick(y(value), f"{value:.3f}") for value in (low + (high - low) * i / (TICKS - 1) for i in range(TICKS))
-    )
-    return Panel(top, top + HEIGHT, tuple(_curve(points, xs, key, y) for key in keys), ticks)
-
-
-def _curve(points: Sequence[Mapping[str, Any]], xs: Sequence[float], key: str, y: Callable[[float], float]) -> Curve:
-    dots = tuple(
-        Dot(round(x, 2), y(float(point[key])), bool(point["promoted"]), f"{point['version']}: {point[key]:.4f}")
-        for x, point in zip(xs, points, strict=True)
-        if point[key] is not None
-    )
-    # the curve of what was served: a rejected candidate stands beside it
-    path = " ".join(f"{dot.x},{dot.y}" for dot in dots if dot.filled)
-    return Curve(key, path, dots)
+    curves = {
+        key: [
+            Dot(x, y(point[key]), bool(point["promoted"]), f"{point['version']}: {point[key]:.4f}")
+            for x, point in placed
+            if point[key] is not None
+        ]
+        for key in keys
+    }
+    heights = (low + (high - low) * i / (TICKS - 1) for i in range(TICKS))
+    return Panel(top, top + HEIGHT, curves, [Tick(y(value), f"{value:.3f}") for value in heights])

@@ -19,31 +19,10 @@ def render_html(document: dict[str, Any], media_url: str | None) -> str:
         media_url: of the picture, which is then shown with the faces' boxes; None for videos and deleted files.
     """
     analysis = document["analysis"]
+    points = _timeline(analysis["timeline"])
     return render_template(
-        "report.html",
-        document=document,
-        analysis=analysis,
-        tone=words.TONES[analysis["verdict"]["outcome"]],
-        sentence=words.verdict_sentence(analysis["verdict"]),
-        input_facts=words.input_facts(document),
-        method_facts=words.method_facts(document),
-        faces=[_face(face) for face in analysis["faces"]],
-        media_url=media_url,
-        points=_timeline(analysis["timeline"]),
-        percent=words.percent,
+        "report.html", document=document, analysis=analysis, words=words, media_url=media_url, points=points
     )
-
-
-def _face(face: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "number": face["id"] + 1,
-        "headline": face["verdict"]["headline"],
-        "tone": words.TONES[face["verdict"]["outcome"]],
-        "sentence": words.verdict_sentence(face["verdict"]),
-        "reasons": face["verdict"]["reasons"],
-        "experts": words.expert_rows(face["experts"]),
-        "box": face["frames"][0]["box"] if face["frames"] else None,
-    }
 
 
 def _timeline(timeline: list[dict[str, Any]]) -> str:

@@ -110,7 +110,7 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
         story.append(KeepTogether(block))
     for name, facts in (("Input", words.input_facts(document)), ("Method", words.method_facts(document))):
         story.append(text(name, heading))
-        story.append(_table([[text(fact.name, small), text(fact.value)] for fact in facts], FACT_COLUMNS))
+        story.append(_table([[text(fact, small), text(value)] for fact, value in facts], FACT_COLUMNS))
     story += [text(f"• {notice['text']}", point) for notice in analysis["notices"]]
     story.append(text("Limits of the method", heading))
     story += [text(f"• {limit}", point) for limit in document["limits"]]

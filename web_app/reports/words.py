@@ -1,30 +1,20 @@
-"""What the HTML and the PDF of a report say alike: rows of facts, percentages, times, the picture's drawing data."""
+"""What the HTML and the PDF of a report say alike: rows of facts, percentages, times."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 TONES = {"fake": "red", "real": "green", "inconclusive": "amber", "no_face": "slate"}
 
 
-@dataclass(frozen=True)
-class Fact:
-    """One line of a table of facts."""
-
-    name: str
-    value: str
+Fact = tuple[str, str]
+"""One line of a table of facts: its name and value."""
 
 
 def percent(value: float | None) -> str:
     """`93.4 %`, or a dash."""
     return "—" if value is None else f"{100 * value:.1f} %"
-
-
-def span(interval: list[float] | tuple[float, float] | None) -> str:
-    """`88.0 % to 98.0 %`, or a dash."""
-    return "—" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
 
 
 def moment(stamp: str) -> str:
@@ -36,13 +26,13 @@ def input_facts(document: dict[str, Any]) -> list[Fact]:
     """What was analysed."""
     media = document["analysis"]["media"]
     facts = [
-        Fact("File", document["name"]),
-        Fact("SHA-256", document["sha256"]),
-        Fact("Kind", f"{media['kind']}, {media['format']}" + (f" ({media['codec']})" if media["codec"] else "")),
-        Fact("Size", f"{media['width']} × {media['height']} pixels, {media['size_bytes']:,} bytes"),
+        ("File", document["name"]),
+        ("SHA-256", document["sha256"]),
+        ("Kind", f"{media['kind']}, {media['format']}" + (f" ({media['codec']})" if media["codec"] else "")),
+        ("Size", f"{media['width']} × {media['height']} pixels, {media['size_bytes']:,} bytes"),
     ]
     if media["duration_s"] is not None:
-        facts.append(Fact("Duration", f"{media['duration_s']:.2f} s"))
+        facts.append(("Duration", f"{media['duration_s']:.2f} s"))
     return facts
 
 
@@ -50,24 +40,25 @@ def method_facts(document: dict[str, Any]) -> list[Fact]:
     """How it was analysed: versions, times and settings."""
     analysis, model = document["analysis"], document["model"]
     facts = [
-        Fact("Analysed", moment(document["analysed"])),
-        Fact("Report", document["id"]),
-        Fact("Telltale", document["telltale_version"]),
-        Fact("Networks", model["version"]),
-        Fact("Networks, SHA-256", model["sha256"]),
-        Fact("Time taken", f"{analysis['times_ms'].get('total', 0.0) / 1000:.2f} s"),
+        ("Analysed", moment(document["analysed"])),
+        ("Report", document["id"]),
+        ("Telltale", document["telltale_version"]),
+        ("Networks", model["version"]),
+        ("Networks, SHA-256", model["sha256"]),
+        ("Time taken", f"{analysis['times_ms'].get('total', 0.0) / 1000:.2f} s"),
     ]
     settings = document["settings"] or {"threshold": analysis["threshold"]}
-    return [*facts, Fact("Settings", ", ".join(f"{name} = {value}" for name, value in settings.items()))]
+    return [*facts, ("Settings", ", ".join(f"{name} = {value}" for name, value in settings.items()))]
 
 
 def verdict_sentence(verdict: dict[str, Any]) -> str:
     """Probability and interval of a verdict in one sentence."""
     if verdict["probability"] is None:
         return "Nothing was judged, so there is no probability."
+    low, high = verdict["interval"]
     return (
         f"Calibrated probability of manipulation {percent(verdict['probability'])}, "
-        f"95 % interval {span(verdict['interval'])}."
+        f"95 % interval {percent(low)} to {percent(high)}."
     )
 
 

@@ -120,7 +120,7 @@ class Stats(Schema):
     model_version: str | None = Field(description="that answers: what the workers have loaded, else what is chosen")
     chosen_version: str | None = Field(description="what the pointer file names")
     loaded: list[LoadedVersion]
-    poison_drill: dict[str, Any] | None = Field(description="result of the last poisoning drill")
+    poison_drill: dict[str, Any] | None = Field(description="always null; earlier versions told of a drill")
 
 
 class Training(Schema):
