@@ -19,7 +19,7 @@ from web_app.auth.rate_limit import count_upload
 from web_app.db.models import BatchRow, DetectionRow, JobRow
 from web_app.services import Services, services
 from web_app.storage.detections import queue_upload
-from web_app.storage.upload import Refused, receive_batch
+from web_app.storage.upload import Refused, receive_files
 
 
 @route("POST", "/batch", {202: Batch}, *UPLOAD_FAILURES, body=UPLOADS)
@@ -32,7 +32,7 @@ def create_batch() -> Response:
         parts.queue.require_room(session)
     items: list[dict[str, Any]] = []
     counted = False  # the first file was, with the request
-    for received in receive_batch(request, parts.store, parts.settings.api.batch_files):
+    for received in receive_files(request, parts.store, parts.settings.api.batch_files):
         item: dict[str, Any] = {"name": received.display_name, "id": None, "error": None}
         items.append(item)
         if isinstance(received, Refused):

@@ -142,15 +142,15 @@ def test_a_stream_without_a_length_is_counted(client: FlaskClient, parts: Servic
 def test_what_stands_around_files_has_a_limit(
     client: FlaskClient, parts: Services, head: bytes, filling: bytes, tail: bytes
 ) -> None:
-    body = head + filling * (500_000 // max(1, len(filling))) + (media_bytes() + tail + b"z" * 500_000 if tail else b"")
+    body = head + filling * (900_000 // max(1, len(filling))) + (media_bytes() + tail + b"z" * 900_000 if tail else b"")
     source = io.BytesIO(body)
     answer = client.post(
         "/api/detect",
         environ_overrides={**FORM, "wsgi.input": source, "CONTENT_LENGTH": str(len(body))},
     )
     assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
-    assert "16384" in answer.get_json()["detail"]
-    assert source.tell() < 400_000  # given up before its end
+    assert "500000 bytes around a file" in answer.get_json()["detail"]
+    assert source.tell() < 700_000  # given up before its end
     assert stored_files(parts) == []
 
 
@@ -168,6 +168,12 @@ def test_the_declared_type_is_not_read(client: FlaskClient, declared: str) -> No
         if status == 202:
             with client.get(f"/api/detections/{answer.get_json()['id']}/media") as served:
                 assert served.mimetype == "image/png"
+
+
+def test_other_parts_are_ignored_and_leave_nothing(client: FlaskClient, parts: Services) -> None:
+    data = {"file": (io.BytesIO(media_bytes()), "a.png"), "other": (io.BytesIO(b"%PDF nothing"), "b.pdf"), "field": "1"}
+    assert client.post("/api/detect?wait=0", data=data).status_code == 202
+    assert len(stored_files(parts)) == 1
 
 
 def test_a_length_that_lies_is_noticed(client: FlaskClient, parts: Services) -> None:
