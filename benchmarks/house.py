@@ -1,0 +1,156 @@
+"""How large the house is: lines and files of each room, circles, what one photo and one feedback can reach, settings,
+commands and words, each beside its budget.
+
+    make house
+
+It reads the tree alone and imports nothing of the product. A budget that is broken ends it with 1, so that a room
+grows only on purpose: with a line here that says so.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import graphlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PRODUCT = ("models", "utils", "web_app", "train.py", "quick_train.py", "inference.py")
+ROOMS = {  # most lines, most files that are not empty
+    "models": (650, 9),
+    "utils": (1900, 11),
+    "utils/media": (2450, 15),
+    "utils/faces": (530, 4),
+    "utils/detection": (3100, 21),
+    "utils/feedback": (2250, 12),
+    "utils/training": (3500, 16),
+    "utils/evaluation": (1150, 7),
+    "scripts": (600, 3),
+    "web_app": (7900, 60),
+    "product": (24000, 160),
+    "benchmarks": (3500, 40),
+    "tests": (20000, 175),
+}
+REACH = {  # modules of ours that are loaded sooner or later by the module that is named
+    "one photo": ("utils.detection.pipeline", 46),
+    "one feedback": ("web_app.api.feedback", 45),
+    "the web process": ("web_app.app", 80),
+}
+SETTINGS, TARGETS, PAGES, WORDS, README_LINES = 35, 38, 13, 17000, 120
+
+
+def main() -> int:
+    """Print every figure beside its budget.
+
+    Returns:
+        0, or 1 where a budget is broken.
+    """
+    files = sorted(path for part in PRODUCT for path in _python(ROOT / part))
+    graph = imports_of(files)
+    rows = [*_rooms(files), ("circles", len(circles(graph)), 0)]
+    for name, (start, most) in REACH.items():
+        rows.append((f"modules behind {name}", len(reachable(graph, start)), most))
+    rows += _words()
+    broken = 0
+    for name, found, most in rows:
+        broken += found > most
+        print(f"{name:34} {found:7,} of {most:7,}{'   too much' if found > most else ''}")
+    for circle in circles(graph):
+        print("circle:", " -> ".join(circle))
+    return int(broken > 0)
+
+
+def _python(place: Path) -> list[Path]:
+    return [place] if place.is_file() else [path for path in place.rglob("*.py") if path.read_bytes().strip()]
+
+
+def _rooms(files: list[Path]) -> Iterator[tuple[str, int, int]]:
+    beside = {name: _python(ROOT / name) for name in ("benchmarks", "tests")}
+    for room, (most_lines, most_files) in ROOMS.items():
+        held = beside.get(room, files if room == "product" else [path for path in files if room_of(path) == room])
+        yield f"{room}: lines", sum(path.read_text().count("\n") for path in held), most_lines
+        yield f"{room}: files", len(held), most_files
+
+
+def room_of(path: Path) -> str:
+    """The room that a file of the product belongs to."""
+    parts = path.relative_to(ROOT).parts
+    if len(parts) == 1:
+        return "scripts"
+    return "/".join(parts[:2]) if parts[0] == "utils" and len(parts) > 2 else parts[0]
+
+
+def imports_of(files: list[Path]) -> dict[str, set[str]]:
+    """Which modules of ours each module imports, inside functions too; what only type checkers read does not count."""
+    names = {_dotted(path): path for path in files}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found: set[str] = set()
+        for node in _running(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= (inner & names.keys()) | ({node.module} if inner - names.keys() else set())
+        graph[name] = (found & names.keys()) - {name}
+    return graph
+
+
+def _dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from _running(child)
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that import each other in a ring; of rings that share an arrow only one is told."""
+    rest = {name: set(targets) for name, targets in graph.items()}
+    found: list[list[str]] = []
+    while True:
+        try:
+            graphlib.TopologicalSorter(rest).prepare()
+        except graphlib.CycleError as error:
+            ring = list(reversed(error.args[1]))
+            found.append(ring)
+            rest[ring[0]].discard(ring[1])
+        else:
+            return found
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    """All modules that `start` imports, directly or through others, and itself."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += graph[name]
+    return seen
+
+
+def _words() -> Iterator[tuple[str, int, int]]:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "config.ini")
+    yield "settings", sum(len(config[section]) for section in config.sections()), SETTINGS
+    targets = re.findall(r"^[a-z-]+:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    yield "make targets", len(targets), TARGETS
+    pages = sorted((ROOT / "docs").rglob("*.md"))
+    yield "pages of documents", len(pages), PAGES
+    words = [len(path.read_text().split()) for path in [*pages, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]]
+    yield "words of documents", sum(words), WORDS
+    yield "README: lines", (ROOT / "README.md").read_text().count("\n"), README_LINES
+
+
+if __name__ == "__main__":
+    sys.exit(main())
