@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
+.PHONY: house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ lint: setup-dev ## Style, types and the borders between the rooms
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+house: venv ## Lines, files, circles, settings and words of every room beside their budgets
+	@$(PY) -m benchmarks.house
+
 format: setup-dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -93,7 +96,7 @@ robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and 
 	@$(PY) -m benchmarks.robustness --data "$(DATA)" $(ARGS)
 
 leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--per-class 300")
-	@$(PY) -m benchmarks.leak_audit --data "$(DATA)" --notes docs/leak_audit_notes.md $(ARGS)
+	@$(PY) -m benchmarks.leak_audit --data "$(DATA)" --notes benchmarks/leak_audit_notes.md $(ARGS)
 
 feedback-rebuild: venv ## Make the database's feedback again from instance/feedback_log.jsonl
 	@$(PY) -m web_app rebuild $(ARGS)
@@ -110,7 +113,7 @@ parity: need-data venv ## The served engine against torch in fp32 on labelled fi
 score-record: setup-dev weights ## Every number that the version in use gives for free files, and what differs from an earlier record (ARGS="new.json --against old.json")
 	@$(PY) -m benchmarks.score_record $(or $(ARGS),score_record.json)
 
-bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/performance.md)
+bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/results/performance.md)
 	@$(PY) -m benchmarks.bench $(ARGS)
 
 test-postgres: setup-dev weights ## The server's tests on PostgreSQL: TELLTALE_TEST_POSTGRES=postgresql+psycopg://user:word@host/db make test-postgres

@@ -4,7 +4,7 @@ Every recipe of training views is drawn as training draws it, plainly and matche
 linear and a boosted probe try to tell real from fake from the rim, the file's size, the quantisation or the picture's
 size alone. Whatever they can tell, a network can learn instead of faces. Their AUC must stay within .45 to .55.
 
-    python -m benchmarks.leak_audit --data FOLDER [--per-class 300] [--packs DIR] [--out docs/leak_audit.md]
+    python -m benchmarks.leak_audit --data FOLDER [--per-class 300] [--packs DIR] [--out docs/results/leak_audit.md]
 """
 
 from __future__ import annotations
@@ -338,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-class", type=int, default=300, help="most views per source and label")
     parser.add_argument("--packs", type=Path, default=Path("runs/audit/pack"), help="folder of the face crops")
     parser.add_argument("--notes", type=Path, help="paragraphs that the report ends with, in Markdown")
-    parser.add_argument("--out", type=Path, default=Path("docs/leak_audit.md"), help="the report to write")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/leak_audit.md"), help="the report to write")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--rounds", type=int, default=300, help="of the bootstrap")
     chosen = parser.parse_args(arguments)

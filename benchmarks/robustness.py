@@ -1,9 +1,9 @@
 """How far verdicts hold when a medium is re-encoded, rescaled, blurred, noisy, lit otherwise or coded as a video.
 
 Every condition is applied to the same files and analysed by the product's own pipeline; the scores go to a file that
-a stopped run goes on with, and from it to `docs/robustness.md` and its plot.
+a stopped run goes on with, and from it to `docs/results/robustness.md` and its plot.
 
-    python -m benchmarks.robustness --data FOLDER [--per-class 30] [--out docs/robustness.md]
+    python -m benchmarks.robustness --data FOLDER [--per-class 30] [--out docs/results/robustness.md]
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-class", type=int, default=30, help="most pictures per source and label")
     parser.add_argument("--clips", type=int, help="most clips per label (default: all)")
     parser.add_argument("--scores", type=Path, default=Path("runs/robustness/scores.csv"), help="scores are kept here")
-    parser.add_argument("--out", type=Path, default=Path("docs/robustness.md"), help="the page to write")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/robustness.md"), help="the page to write")
     chosen = parser.parse_args(arguments)
 
     def tell(done: int, total: int) -> None:

@@ -1,6 +1,6 @@
 """Settings: `config.ini` is read once into frozen dataclasses; `TELLTALE_SECTION__KEY` in the environment overrides it.
 
-Every key is declared here with its default, unit, range and meaning; `docs/configuration.md` and `config.ini` are
+Every key is declared here with its default, unit, range and meaning; `config.ini` is
 tested against this file. Settings never enter a network: callers hand plain values on.
 """
 

@@ -197,7 +197,7 @@ class WeightsCorruptError(WeightsError):
 
 class ConfigError(TelltaleError):
     code, status, title = "config", 500, "The configuration is not valid"
-    remedy = "Correct config.ini (or the TELLTALE_ variable); docs/configuration.md lists every key with its range."
+    remedy = "Correct config.ini (or the TELLTALE_ variable); config.ini says of every key what it means and takes."
 
 
 class TrainingDataError(TelltaleError):

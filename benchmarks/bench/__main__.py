@@ -1,4 +1,4 @@
-"""`python -m benchmarks.bench`: measure, print, and with `--write` put the results into docs/performance.md."""
+"""`python -m benchmarks.bench`: measure, print, and with `--write` put the results into docs/results/performance.md."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15, help="of what takes less than a second; a third of the rest")
     parser.add_argument("--short", action="store_true", help="tiny networks and media: does it run, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
-    parser.add_argument("--write", action="store_true", help="put the results into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="put the results into docs/results/performance.md")
     given = parser.parse_args()
     unknown = sorted(set(given.sections) - set(SECTIONS))
     if unknown:

@@ -1,4 +1,4 @@
-"""The results as JSON (docs/performance.json), as tables in docs/performance.md and as a plot beside them."""
+"""The results as JSON and as tables and a plot in docs/results/performance.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.bench.timing import Row
 from web_app.paths import ROOT
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "results" / "performance.md"
 BEGIN, END = "<!-- figures: written by make bench ARGS=--write -->", "<!-- end of figures -->"
 PLOTTED = ("image, end to end", "video, end to end")
 

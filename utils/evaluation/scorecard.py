@@ -3,7 +3,7 @@
 A score file is a CSV with one row per picture or clip: what it is, each expert's raw logit, and the ensemble's
 calibrated probability. `figures_of` turns it into figures per set, with intervals by bootstrap over groups.
 
-    python -m utils.evaluation.scorecard [--scores FILE] [--version NAME] [--out docs/scorecard.md]
+    python -m utils.evaluation.scorecard [--scores FILE] [--version NAME] [--out docs/results/scorecard.md]
     python -m utils.evaluation.scorecard --data FOLDER [--split val] [--out runs/scorecard/scorecard.md]
 """
 
@@ -219,7 +219,7 @@ def scorecard_markdown(
     further: Sequence[str] | None = None,
     intro: Sequence[str] = INTRO,
 ) -> str:
-    """The figures as the text of `docs/scorecard.md`.
+    """The figures as the text of `docs/results/scorecard.md`.
 
     Args:
         figures: from `figures_of`.
@@ -340,10 +340,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--split", default="all", choices=("all", "train", "calib", "val"), help="which files of --data"
     )
     parser.add_argument("--version", default="", help="whose calibration counts (default: the one in use)")
-    parser.add_argument("--out", type=Path, help="the page to write (default: docs/scorecard.md; with --data in runs/)")
+    parser.add_argument(
+        "--out", type=Path, help="the page to write (default: docs/results/scorecard.md; with --data in runs/)"
+    )
     parser.add_argument("--rounds", type=int, default=1000, help="of the bootstrap")
     chosen = parser.parse_args(arguments)
-    chosen.out = chosen.out or Path("runs/scorecard/scorecard.md" if chosen.data else "docs/scorecard.md")
+    chosen.out = chosen.out or Path("runs/scorecard/scorecard.md" if chosen.data else "docs/results/scorecard.md")
     try:
         settings = load_settings()
         root = weights_root(settings)

@@ -3,7 +3,7 @@
 The rule: a square 1.3 times the longer side of the detector's box, centred on the box. It is never padded: a square
 that reaches over the border is moved inside, and one larger than the picture shrinks to the picture's shorter side.
 So a picture that is itself a tight face crop is used whole, undistorted and without an invented border. Training
-varies the factor between 1.0 and 1.3, because its sources are framed differently (docs/data.md has the measurement).
+varies the factor between 1.0 and 1.3, because its sources are framed differently (docs/models.md).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class TrainingPlan:
         swapped: most real crops per source that also get another real person's face, for two views each; see
             `swapping`.
         head_blends: share of the stored self-blends that the ViT's head learns from; students learn from all. More of
-            them find more unknown swaps and lose what is known (docs/accuracy.md).
+            them find more unknown swaps and lose what is known (docs/results/accuracy.md).
         calib_per_class: most calibration pictures per source and label.
         frames_per_clip: frames of a training clip that the image experts learn from.
         clip_blends: self-blended fakes made of each real training clip for the LSTM.

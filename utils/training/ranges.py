@@ -33,7 +33,7 @@ from utils.types import Floats, Pixels
 from utils.weights import load_ensemble, verify_current, weights_root
 
 QUANTISED = ("resnext",)
-"""Experts that keep parity in int8. The CNN does not: its residual filters need finer steps (docs/performance.md)."""
+"""Experts that keep parity in int8. The CNN does not: its residual filters need finer steps."""
 BATCH = 16
 QUANTILE = 0.98
 """Of the crops' own extremes; the last few are cut off so that one crop does not widen the steps of all."""

@@ -2,7 +2,7 @@
 
 A worker owns a job while its lease runs. Each claim counts an attempt, and all that the worker writes carries worker
 and attempt as a condition: a worker that was given up, or whose job was cancelled, changes nothing any more. The
-states and their transitions are drawn in docs/jobs.md.
+states and their transitions are drawn in docs/operations.md.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from web_app.db.migrations import migrate
 from web_app.db.session import Database
 from web_app.paths import InstancePaths
 
-ADVICE = "docs/configuration.md"
+ADVICE = "Correct config.ini"
 
 
 def _execute(*statements: str) -> Callable[[Path], None]:
