@@ -65,6 +65,6 @@ class ReferencePipeline:
         whole = logits.mean(0, keepdim=True)
         sequence = torch.cat(features) if features else None
         whole[0, EXPERT_NAMES.index("lstm")] = ensemble.sequence_logit(sequence)
-        mixed = ensemble(whole, quality.mean(0, keepdim=True))
-        frames = torch.cat([ensemble(logits[i : i + 1], quality[i : i + 1]).logit for i in range(len(crops))])
+        mixed = ensemble.gate(whole, quality.mean(0, keepdim=True))
+        frames = torch.cat([ensemble.gate(logits[i : i + 1], quality[i : i + 1]).logit for i in range(len(crops))])
         return TrackScores(float(mixed.logit[0]), mixed.weights[0].numpy(), mixed.calibrated[0].numpy(), frames.numpy())
