@@ -23,7 +23,7 @@ def read_precision(text: str, *, bf16: bool = False, vnni: bool = False) -> dict
 
     The setting names the smallest numbers allowed; an expert gets the smallest from there on that keep parity and
     that the processor has. `auto` is bf16 where the processor has it, for there it is the faster one
-    (docs/performance.md), else int8 where it has VNNI, else fp32.
+    (docs/results/performance.md), else int8 where it has VNNI, else fp32.
 
     Args:
         text: the setting.
