@@ -26,6 +26,7 @@ RETIRED = {
     ("detection", "early_answer"): "Leave it out.",
     **{("learning", key): "Leave it out: the version's recipe says it." for key in _LEARNING},
     ("server", "wait_image_s"): "Clients say how long they want to wait: `wait`, or the header `Prefer`.",
+    ("page", "prefix"): "Let the proxy send the path as X-Forwarded-Prefix: docs/operations.md.",
     ("server", "arriving_mb"): "A proxy bounds what arrives at the same time: docs/operations.md.",
 }
 """Section and key of settings that the release before knew: they are ignored with a warning that says what to do."""
@@ -169,7 +170,9 @@ class SecuritySettings:
         "address, and any name otherwise.",
     )  # fmt: skip
     trusted_proxies: str = setting(
-        "", "Comma-separated addresses or networks of reverse proxies whose X-Forwarded-For and -Proto are believed."
+        "",
+        "Comma-separated addresses or networks of reverse proxies whose X-Forwarded-For, -Proto and -Prefix are "
+        "believed.",
     )
     requests_per_minute: int = setting(
         600, "Requests that one caller may send; an address may send ten times as many; 0 for no limit.",
@@ -208,10 +211,6 @@ class PageSettings:
         "on", "Whether readers may ask for heatmaps and stability of a face; each costs many times an analysis.",
         choices=("off", "on"),
     )  # fmt: skip
-    prefix: str = setting(
-        "",
-        "Path under which a reverse proxy offers the server, such as /telltale; whether the proxy cuts it off or not.",
-    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from utils.detection.choice import read_experts
 from utils.detection.precision import read_precision
 from web_app import api, errors
 from web_app.auth import identity, login, rate_limit
-from web_app.auth.prefix import PathPrefix, checked_prefix
 from web_app.observability import metrics, request_log
 from web_app.pages import SETTINGS_KEY
 from web_app.pages import blueprint as pages_blueprint
@@ -48,11 +47,8 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"))
     identity.install(app, settings)
     rate_limit.install(app, settings)
-    login.install(app)
+    login.install(app, parts.secret)
     errors.install(app)
     api.register(app)
     app.register_blueprint(pages_blueprint)
-    prefix = checked_prefix(settings.page.prefix)
-    if prefix:
-        app.wsgi_app = PathPrefix(app.wsgi_app, prefix)  # type: ignore[method-assign]
     return app

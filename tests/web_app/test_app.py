@@ -203,7 +203,6 @@ def test_the_script_refuses_a_wrong_configuration(tmp_path: Path) -> None:
         ("detection", "precision", "int4"),
         ("security", "trusted_proxies", "everybody"),
         ("security", "hosts", "https://name"),
-        ("page", "prefix", "no path"),
         ("api", "allowed_networks", "10.0.0.0/99"),
     ],
 )

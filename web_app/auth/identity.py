@@ -13,20 +13,18 @@ import secrets
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, request
-from werkzeug.wrappers import Response as WsgiResponse
+from flask import Flask, Response, g, request, session
 
 from utils.config import Settings
 from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
-from web_app.auth.keys import KEY_OWNER, SCOPES, find_key
+from web_app.auth.keys import KEY_OWNER, SCOPES, find_key, find_public
 from web_app.auth.network import FORWARDED, ProxyHeaders, allowed_hosts, host_name, is_loopback, trusted_networks
 from web_app.auth.parts import AuthParts, auth_parts
-from web_app.auth.sessions import find_session
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLIENT_COOKIE = "telltale_client"
 CLIENT_COOKIE_AGE_S = 365 * 24 * 3600
-SESSION_COOKIE = "telltale_session"
+SESSION_KEY = "key"  # under which a session keeps the public part of the key that opened it
 ALL_SCOPES = frozenset(SCOPES)
 OPEN_SCOPES = frozenset({"analyse", "feedback"})  # of somebody without a key from another machine
 HEADERS = {
@@ -124,7 +122,7 @@ def _keyed(parts: AuthParts) -> Caller:
     if scheme.lower() == "bearer":
         key = find_key(parts.database, untrusted_key.strip())
     else:
-        key = find_session(parts.database, request.cookies.get(SESSION_COOKIE, ""))
+        key = find_public(parts.database, session.get(SESSION_KEY, ""))
     if key is None:
         raise UnauthorizedError("There is no valid API key in this request.")
     return Caller(f"{KEY_OWNER}{key.public}", key.scopes, key.name)
@@ -207,18 +205,13 @@ def _add_headers(response: Response) -> Response:
         response.headers.setdefault("WWW-Authenticate", "Bearer")
     new_client = g.pop("new_client", None)
     if new_client is not None:
-        set_cookie(response, CLIENT_COOKIE, new_client, CLIENT_COOKIE_AGE_S)
+        response.set_cookie(
+            CLIENT_COOKIE, new_client, max_age=CLIENT_COOKIE_AGE_S, httponly=True, samesite="Lax",
+            secure=request.is_secure, path=request.script_root or "/",
+        )  # fmt: skip
     return response
 
 
 def is_api() -> bool:
     """Whether the present request is for the REST API, under whichever prefix."""
     return (request.blueprint or "").startswith("api")
-
-
-def set_cookie(response: WsgiResponse, name: str, value: str, age_s: int) -> None:
-    """Set a cookie that scripts cannot read, other sites do not send, and TLS keeps; an age of 0 deletes it."""
-    response.set_cookie(
-        name, value, max_age=age_s, httponly=True, samesite="Lax", secure=request.is_secure,
-        path=request.script_root or "/",
-    )  # fmt: skip

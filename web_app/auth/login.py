@@ -1,31 +1,52 @@
-"""Signing in on the page: where keys are on, a key opens a session that the browser keeps in a cookie.
+"""Signing in on the page: where keys are on, a key opens a session, which Flask keeps in a signed cookie.
 
-`web_app/auth/sessions.py` keeps the sessions. `install` also gives every browser its anonymous id with the first page,
-before the page's own requests need one.
+The cookie names the key's public part; the key is looked up with each request, so that revoking it ends its sessions.
+A session lasts twelve hours from signing in, which its signature proves. `install` also gives every browser its
+anonymous id with the first page, before the page's own requests need one.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, redirect, render_template, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
 from utils.errors import UnauthorizedError
-from web_app.auth.identity import SESSION_COOKIE, caller, is_api, set_cookie
+from web_app.auth.identity import SESSION_KEY, caller, is_api
 from web_app.auth.keys import find_key
 from web_app.auth.parts import auth_parts
 from web_app.auth.rate_limit import note_wrong_key
-from web_app.auth.sessions import SESSION_AGE_S, begin_session, end_session
 
 MAX_FORM_BYTES = 4096
+SESSION_LIFETIME = dt.timedelta(hours=12)
 OPEN_BLUEPRINTS = ("login", "metrics")
 
 blueprint = Blueprint("login", __name__)
 
 
-def install(app: Flask) -> None:
-    """Add the routes, and ask for a session before any page is shown."""
+class SessionCookie(SecureCookieSessionInterface):
+    """The cookie's place and whether it needs TLS, as the request came: below a proxy's path, or over HTTPS."""
+
+    def get_cookie_path(self, app: Flask) -> str:
+        return request.script_root or "/"
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return request.is_secure
+
+
+def install(app: Flask, secret: bytes) -> None:
+    """Add the routes, and ask for a session, signed with `secret`, before any page is shown."""
+    app.secret_key = secret
+    app.session_interface = SessionCookie()
+    app.config.update(
+        SESSION_COOKIE_NAME="telltale_session",
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,
+        PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
+    )
     app.register_blueprint(blueprint)
     app.before_request(require_session)
 
@@ -58,18 +79,16 @@ def sign_in() -> Response | tuple[str, int]:
     if key is None:
         note_wrong_key()
         return render_template("login.html", next=target, wrong=True), UnauthorizedError.status
-    answer = redirect((request.script_root + target) or "/", 303)
-    set_cookie(answer, SESSION_COOKIE, begin_session(parts.database, key.public), SESSION_AGE_S)
-    return answer
+    session[SESSION_KEY] = key.public
+    session.permanent = True
+    return redirect((request.script_root + target) or "/", 303)
 
 
 @blueprint.post("/logout")
 def sign_out() -> Response:
-    """End the session, also for copies of its cookie."""
-    end_session(auth_parts().database, request.cookies.get(SESSION_COOKIE, ""))
-    answer = redirect(url_for("login.show"), 303)
-    set_cookie(answer, SESSION_COOKIE, "", 0)
-    return answer
+    """End the session of this browser."""
+    session.clear()
+    return redirect(url_for("login.show"), 303)
 
 
 def safe_path(untrusted_target: str) -> str:

@@ -8,6 +8,7 @@ because a web site can point its own name at 127.0.0.1 and then read a server th
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -28,14 +29,17 @@ FORWARDING_HEADERS = (
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PORT",
     "HTTP_X_FORWARDED_BY",
+    "HTTP_X_FORWARDED_PREFIX",
     "HTTP_X_REAL_IP",
 )
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_PREFIX = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+")
 MAX_HOPS = 32  # of X-Forwarded-For that are looked at, from its end
 
 
 class ProxyHeaders:
-    """WSGI middleware: the client's address and scheme from a trusted proxy; all forwarding headers dropped.
+    """WSGI middleware: the client's address and scheme from a trusted proxy, and the path under which it offers the
+    server, whether it cuts that off or not; all forwarding headers dropped.
 
     `environ[FORWARDED]` says whether there were any, trusted or not.
     """
@@ -47,6 +51,7 @@ class ProxyHeaders:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         untrusted_hops = environ.get("HTTP_X_FORWARDED_FOR", "")
         untrusted_scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip().lower()
+        untrusted_prefix = environ.get("HTTP_X_FORWARDED_PREFIX", "").rpartition(",")[2].strip().rstrip("/")
         environ[FORWARDED] = False
         for name in FORWARDING_HEADERS:
             environ[FORWARDED] |= environ.pop(name, None) is not None
@@ -55,6 +60,11 @@ class ProxyHeaders:
             environ["REMOTE_ADDR"] = client_address(peer, untrusted_hops, self._trusted)
             if untrusted_scheme in ("http", "https"):
                 environ["wsgi.url_scheme"] = untrusted_scheme
+            if _PREFIX.fullmatch(untrusted_prefix):
+                path = environ.get("PATH_INFO", "")
+                if path == untrusted_prefix or path.startswith(f"{untrusted_prefix}/"):
+                    environ["PATH_INFO"] = path.removeprefix(untrusted_prefix)
+                environ["SCRIPT_NAME"] = untrusted_prefix
         return self._application(environ, start_response)
 
 

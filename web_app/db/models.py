@@ -225,16 +225,6 @@ class ApiKeyRow(Base):
     revoked_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
 
 
-class SessionRow(Base):
-    """A session that a key has opened on the page: the hash of its cookie, the key's public part, and its end."""
-
-    __tablename__ = "sessions"
-
-    token_sha256: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
-    public: Mapped[str] = mapped_column(sa.String(32))
-    ends_at: Mapped[dt.datetime] = mapped_column(UtcDateTime)
-
-
 class WorkerRow(Base):
     """A worker process and when it was last heard of; `facts` are what it says of itself (versions, sandbox)."""
 

@@ -57,6 +57,29 @@ def test_only_a_trusted_proxy_is_believed(make_app: Callable[..., Flask], tmp_pa
     assert seen(app, "198.51.100.1", **forged) == ("198.51.100.1", "http")
 
 
+@pytest.mark.parametrize("path", ["/desk/telltale/", "/", "/desk/telltale/history", "/history"])
+def test_pages_are_served_below_the_path_of_a_trusted_proxy(
+    make_app: Callable[..., Flask], tmp_path: Path, path: str
+) -> None:
+    settings = dataclasses.replace(make_settings(tmp_path), security=SecuritySettings(trusted_proxies="127.0.0.1"))
+    client = make_app(settings).test_client()
+    answer = client.get(path, headers={"X-Forwarded-Prefix": "/desk/telltale/"})
+    assert answer.status_code == 200
+    assert 'data-base="/desk/telltale/"' in answer.text
+    assert 'href="/static' not in answer.text
+
+
+@pytest.mark.parametrize("prefix", ["telltale", "/a//b", "/a b", "https://a.example/x", "/../x", "/a/..", "/a?b", "/"])
+def test_a_path_that_is_none_is_not_believed(make_app: Callable[..., Flask], tmp_path: Path, prefix: str) -> None:
+    settings = dataclasses.replace(make_settings(tmp_path), security=SecuritySettings(trusted_proxies="127.0.0.1"))
+    answer = make_app(settings).test_client().get("/", headers={"X-Forwarded-Prefix": prefix})
+    assert 'data-base="/"' in answer.text
+
+
+def test_a_path_is_believed_from_a_trusted_proxy_only(client: FlaskClient) -> None:
+    assert 'data-base="/"' in client.get("/", headers={"X-Forwarded-Prefix": "/evil"}).text
+
+
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
 def test_who_comes_through_a_proxy_is_not_at_this_machine(client: FlaskClient, header: str) -> None:
     assert client.get("/metrics").status_code == 200
