@@ -22,7 +22,7 @@ help: ## List the targets
 
 run: setup ## Set up where needed, then serve http://localhost:5000 (ARGS="--port 8000" for another port)
 	@echo "==> Starting the server (stop it with Ctrl-C)"
-	@$(PY) web_app/app.py $(ARGS)
+	@$(PY) -m web_app serve $(ARGS)
 
 setup: venv weights ## Virtual environment, pinned packages, base weights
 

@@ -67,7 +67,7 @@ def main() -> int:
             "TELLTALE_STORAGE__INSTANCE_DIR": f"{folder}/instance",
             "TELLTALE_SERVER__PORT": str(port),
         }
-        server = subprocess.Popen([sys.executable, "web_app/app.py"], cwd=ROOT, env=environment)
+        server = subprocess.Popen([sys.executable, "-m", "web_app", "serve"], cwd=ROOT, env=environment)
         try:
             base = f"http://127.0.0.1:{port}/"
             wait_for(base)

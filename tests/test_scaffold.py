@@ -93,7 +93,7 @@ def dry_run(*arguments: str) -> str:
 def test_run_sets_up_and_then_serves():
     text = dry_run("run", "VENV=/nonexistent/venv")
     steps = ["-m venv", "pip install --disable-pip-version-check -r requirements.txt", "-m utils.base_weights"]
-    places = [text.index(step) for step in [*steps, "web_app/app.py"]]
+    places = [text.index(step) for step in [*steps, "-m web_app serve"]]
     assert places == sorted(places)
 
 

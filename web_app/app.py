@@ -1,4 +1,4 @@
-"""The web application: `create_app` builds it, `python web_app/app.py` serves it together with its worker."""
+"""The web application: `create_app` builds it, `python -m web_app serve` serves it together with its worker."""
 
 from __future__ import annotations
 

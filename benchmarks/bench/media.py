@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from utils.detection.selftest import KNOWN_FOLDER
 from utils.types import Pixels
-from web_app.paths import ROOT
 
-PORTRAIT = ROOT / "data" / "selftest" / "astronaut.png"
+PORTRAIT = KNOWN_FOLDER / "astronaut.png"
 
 
 def portrait(side: int = 320) -> Pixels:

@@ -21,9 +21,8 @@ HOOK = """
 import atexit, json, os, sys
 
 def tell():
-    command = " ".join(sys.orig_argv)
-    who = "worker" if ".worker" in command else "web" if "web_app" in command else ""
-    if who:
+    who = {"worker": "worker", "serve": "web"}.get((sys.orig_argv[3:] or [""])[0])
+    if who and sys.orig_argv[2] == "web_app":
         with open(os.path.join(os.environ["SCORE_RECORD_FOLDER"], who + ".json"), "w") as file:
             json.dump(sorted(sys.modules), file)
 
@@ -79,7 +78,10 @@ def server_modules(environ: Mapping[str, str], photo: Path, scratch: Path) -> di
         "TELLTALE_SERVER__LOG_LEVEL": "error",
     }
     server = subprocess.Popen(
-        [sys.executable, "web_app/app.py"], cwd=ROOT, env={**os.environ, **environ, **own}, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "web_app", "serve"],
+        cwd=ROOT,
+        env={**os.environ, **environ, **own},
+        stdout=subprocess.DEVNULL,
     )
     try:
         address = f"http://127.0.0.1:{port}"

@@ -41,6 +41,18 @@ def test_the_record_holds_reports_features_a_training_and_imports(record: dict) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("who", ["worker", "learning"])
+def test_a_worker_loads_no_training_code(record: dict, who: str) -> None:
+    assert not {"sklearn", "scipy", "matplotlib", "flask_swagger_ui"} & set(record["imports"][who])
+    assert not {"utils.training", "utils.evaluation"} & set(record["own_modules"][who])
+
+
+@pytest.mark.slow
+def test_the_web_process_loads_no_networks_and_no_decoders(record: dict) -> None:
+    assert not {"torch", "cv2", "PIL", "av", "timm", "onnxruntime", "openvino"} & set(record["imports"]["web"])
+
+
+@pytest.mark.slow
 def test_one_digit_is_noticed(record: dict) -> None:
     changed = copy.deepcopy(record)
     frame = changed["scores"]["torch"]["alone"]["short.webm"]["faces"][0]["frames"][3]

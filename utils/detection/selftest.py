@@ -32,13 +32,13 @@ COLOUR_TOLERANCE = 20.0
 """How far a lossy format may move the mean of a colour channel, 0..255."""
 
 
-KNOWN_FOLDER = Path(__file__).resolve().parent.parent.parent / "data" / "selftest"
+KNOWN_FOLDER = Path(__file__).resolve().parent / "known_pair"
 KNOWN_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class KnownPicture:
-    """A picture that is shipped: its file in `data/selftest`, what it really is, and the sha256 of the file."""
+    """A picture that is shipped: its file in `known_pair`, what it really is, and the sha256 of the file."""
 
     file: str
     label: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from utils.detection.openvino_engine import OpenVinoEngine
 from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni
 from utils.detection.precision import KEEP_PARITY, PRECISIONS, format_precisions, read_precision
 from utils.detection.quantisation import quantise, ranges_file, read_ranges
+from utils.detection.selftest import KNOWN_FOLDER
 from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError
 from utils.faces.crops import CROP_PX, crop_face, measure_quality, resize
@@ -24,7 +24,6 @@ from utils.faces.detector import CenterFaceDetector
 from utils.types import Pixels
 from utils.weights import load_ensemble, verify_current, weights_root
 
-PICTURES = Path(__file__).resolve().parents[3] / "data" / "selftest"
 LSTM = EXPERT_NAMES.index("lstm")
 
 
@@ -61,7 +60,7 @@ def test_other_words_are_refused(text):
 
 def faces(detector: CenterFaceDetector, rng: np.random.Generator, count: int) -> Iterator[Pixels]:
     """Crops of the pictures of the self-test in changing frame, light, size, sharpness and JPEG quality."""
-    for path in sorted(PICTURES.glob("*.png")):
+    for path in sorted(KNOWN_FOLDER.glob("*.png")):
         rgb = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
         face = max(detector.detect(rgb), key=lambda found: found.box.width)
         for _ in range(count):

@@ -1,0 +1,119 @@
+"""The container judges: its files alone, its two commands, a photo and a clip over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.image import commands, copy_image, is_ignored
+from tests.web_app.helpers import multipart, wait_until
+from utils.types import Pixels
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="the image runs Linux")]
+
+
+@contextmanager
+def running(command: list[str], folder: Path, environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    process = subprocess.Popen(command, cwd=folder, env={**kept, **environ, "OMP_NUM_THREADS": "1"})
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def ask(address: str, body: bytes | None = None) -> tuple[int, dict]:
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "Prefer": "respond-async"} if body else {}
+    with urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=60) as answer:
+        return answer.status, json.loads(answer.read())
+
+
+def answers(address: str) -> bool:
+    try:
+        return ask(address)[0] == 200
+    except OSError:
+        time.sleep(0.2)
+        return False
+
+
+def write_clip(path: Path, photo: Pixels) -> None:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 320, 320, "yuv420p"
+        for shift in range(6):
+            crop = np.ascontiguousarray(photo[:320, 80 + 4 * shift : 400 + 4 * shift])
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(crop, format="rgb24")))
+        out.mux(stream.encode(None))
+
+
+def test_the_image_analyses_a_photo_and_a_clip(
+    tmp_path: Path, tiny_root: Path, base_folder: Path, photo: Pixels
+) -> None:
+    image = tmp_path / "app"
+    copy_image(image, base_folder)
+    assert not any((image / name).exists() for name in ("data", "docs", "tests", "benchmarks", ".git", "instance"))
+    Image.fromarray(photo).save(tmp_path / "photo.jpg")
+    write_clip(tmp_path / "clip.mp4", photo)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environ = {
+        "TELLTALE_SERVER__PORT": str(port),
+        "TELLTALE_SERVER__LOG_LEVEL": "error",
+        "TELLTALE_STORAGE__INSTANCE_DIR": str(tmp_path / "instance"),
+        "TELLTALE_WEIGHTS__DIR": str(tiny_root),
+        "TELLTALE_DETECTION__ENGINE": "openvino",  # as with real networks; tiny ones are left to torch otherwise
+        "TELLTALE_DETECTION__THREADS": "1",
+    }
+    web, worker = commands()
+    address = f"http://127.0.0.1:{port}/api"
+    with ExitStack() as stack:
+        server = stack.enter_context(running([*web, "--host=127.0.0.1"], image, environ))
+        wait_until(lambda: server.poll() is not None or answers(f"{address}/health"))
+        judge = stack.enter_context(running(worker, image, environ))
+        wait_until(lambda: judge.poll() is not None or answers(f"{address}/ready"), 180)
+        assert (server.poll(), judge.poll()) == (None, None)
+        for name, frames in (("photo.jpg", 1), ("clip.mp4", 6)):
+            status, job = ask(f"{address}/detect", multipart((tmp_path / name).read_bytes(), name))
+            assert status == 202
+            until = time.monotonic() + 60
+            while job["state"] not in ("done", "failed"):
+                assert time.monotonic() < until
+                time.sleep(0.2)
+                job = ask(f"{address}/jobs/{job['id']}")[1]
+            assert job["state"] == "done", job
+            report = job["result"]
+            assert len(report["faces"][0]["frames"]) == frames
+            assert 0 <= report["fake_probability"] <= 1
+            assert report["settings"]["engine"] == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("name", "ignored"),
+    [
+        ("data/real/x.jpg", True),
+        ("web_app/data/x.py", False),
+        ("utils/faces/__pycache__/crops.cpython-311.pyc", True),
+        ("utils/x.pyc", True),
+        ("a.tmp", True),
+        ("utils/a.tmp", False),
+        ("trained_models/base/vit.safetensors", True),
+        ("trained_models/v5/vit.safetensors", False),
+    ],
+)
+def test_what_dockerignore_means(name: str, ignored: bool) -> None:
+    assert is_ignored(name, ["data", "**/__pycache__", "**/*.py[cod]", "trained_models/base", "*.tmp"]) is ignored
