@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
+.PHONY: chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,7 +58,7 @@ selftest: setup ## Check weights, decoders and a known pair
 test: KEEP = --keep-graph
 test: setup-dev weights ## Set up where needed, then run all tests (ARGS="-k name" for some)
 	@echo "==> Tests"
-	@$(PY) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup-dev ## Style, types and the borders between the rooms
 	@echo "==> ruff, mypy, import-linter"
@@ -123,6 +123,9 @@ test-postgres: setup-dev weights ## The server's tests on PostgreSQL: TELLTALE_T
 
 reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="load chaos" for some, ARGS=--short)
 	@$(PY) -m benchmarks.reliability $(ARGS)
+
+chaos: setup-dev weights ## The short form of every reliability run, some minutes; for a nightly job
+	@$(PY) -m benchmarks.reliability --short $(ARGS)
 
 reliability-media: setup-dev weights ## Hostile media: abuse, bombs, 5,000 malformed files over HTTP
 	@$(PY) -m benchmarks.reliability.media $(ARGS)
