@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from utils.config import DetectionSettings, Settings, load_settings
+from utils.config import EXPERTS, DetectionSettings, Settings, load_settings, parse_experts
 from utils.detection.cli_files import Collected, check_readable, collect_files
 from utils.detection.cli_output import (
     FileResult,
@@ -26,16 +26,12 @@ from utils.detection.cli_output import (
     printable,
     write_atomically,
 )
-from utils.detection.file_bar import FileBar
 from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
-from utils.log import configure_logging, get_logger
+from utils.log import configure_logging
 
 if TYPE_CHECKING:
     from utils.types import MediaKind, Report
 
-log = get_logger(__name__)
-
-EXPERTS = ("cnn", "resnext", "vit", "lstm")
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_OTHER_SCORE, EXIT_OTHER_FILE, EXIT_NO_REPORT = 4, 5, 6  # of --verify
 
@@ -126,15 +122,9 @@ class DeepfakeDetector:
             paths: files, pictures and videos mixed.
             progress: called with the file, the stage and the fraction 0..1 of this file.
         """
-        from utils.detection.batch import analyse_many
+        from utils.detection.batch import analyse_files
 
-        for done in analyse_many(map(Path, paths), self.analyser, progress=progress):
-            failure = done.error
-            if failure is not None and not isinstance(failure, TelltaleError):
-                # a fault of ours in one file must not cost the results of the others
-                log.error("%s could not be analysed", printable(str(done.path)), exc_info=failure)
-                failure = TelltaleError(f"{type(failure).__name__}: {printable(str(failure))}")
-            yield FileResult(done.path, done.report, failure, done.ms)
+        yield from analyse_files(map(Path, paths), self.analyser, progress=progress)
 
     def _predict_kind(self, path: Path, kind: MediaKind, advice: str) -> Report:
         from utils.detection.pipeline import analyse
@@ -160,9 +150,6 @@ def read_settings(
     Raises:
         ConfigError: a value is unknown or out of range.
     """
-    unknown = [name for name in experts or () if name not in EXPERTS]
-    if unknown or (experts is not None and not experts):
-        raise ConfigError(f"The experts are {', '.join(EXPERTS)}, not {', '.join(unknown) or 'none'}.")
     given: dict[str, float | str | None] = {"device": device, "threshold": threshold}
     given["experts"] = None if experts is None else ",".join(experts)
     overrides = {f"TELLTALE_DETECTION__{k.upper()}": str(v) for k, v in given.items() if v is not None}
@@ -217,11 +204,10 @@ def _threshold(text: str) -> float:
 
 
 def _experts(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in EXPERTS]
-    if unknown or not names:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'} is not among {', '.join(EXPERTS)}")
-    return names
+    try:
+        return parse_experts(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(error.detail) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -289,15 +275,22 @@ def _analyse_all(options: argparse.Namespace, collected: Collected) -> tuple[lis
     if not collected.files:  # nothing to load networks for
         read_settings(options.config)
         return results, False
+    from tqdm import tqdm
+
     visible = sys.stderr.isatty() and not options.quiet
     if visible:
         print("Loading the networks ...", file=sys.stderr)
     try:
         detector = DeepfakeDetector(options.device, options.experts, options.threshold, options.config)
-        with FileBar(len(collected.files), visible) as bar:
-            for result in detector.iter_predict(collected.files, bar.show):
-                bar.finish()
+        with tqdm(total=len(collected.files), disable=not visible, leave=False, dynamic_ncols=True) as bar:
+
+            def show(path: Path, stage: str, fraction: float) -> None:
+                bar.set_postfix_str(f"{printable(path.name)}: {stage}")
+
+            for result in detector.iter_predict(collected.files, show):
+                bar.clear()
                 add(result)
+                bar.update()
     except KeyboardInterrupt:
         return results, True
     return results, False

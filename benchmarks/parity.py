@@ -17,9 +17,9 @@ from scipy.special import expit
 
 from models.cards import EXPERT_NAMES, expert_card
 from utils.config import load_settings
-from utils.detection.engine import BatchedEngine
+from utils.detection.engine import Engine
 from utils.detection.engines import load_engine
-from utils.detection.pipeline import Analyser, load_analyser, see
+from utils.detection.pipeline import Analyser, examine, load_analyser
 from utils.errors import MediaError, TelltaleError, TrainingDataError
 from utils.evaluation.datasets import SPLITS, Sample, read_samples
 from utils.metrics import auc
@@ -38,12 +38,12 @@ class Person:
 
     Args:
         label: 1 fake, 0 real.
-        crops: (T, S, S, 3) uint8.
+        crops: T of (S, S, 3) uint8.
         quality: (Q,) mean measurements.
     """
 
     label: int
-    crops: Pixels
+    crops: Sequence[Pixels]
     quality: Floats
 
 
@@ -84,7 +84,7 @@ def p99_probability_gap(reference: Floats, found: Floats) -> float:
     return float(np.quantile(np.nan_to_num(apart, nan=1.0), 0.99, method="higher"))
 
 
-def compare(people: Sequence[Person], served: BatchedEngine, reference: BatchedEngine) -> list[Compared]:
+def compare(people: Sequence[Person], served: Engine, reference: Engine) -> list[Compared]:
     """Both engines on the same people.
 
     Args:
@@ -94,7 +94,10 @@ def compare(people: Sequence[Person], served: BatchedEngine, reference: BatchedE
     """
     labels = np.array([person.label for person in people], np.float64)
     quality = np.stack([person.quality for person in people])
-    found, wanted = (np.stack([engine.raw_logits(person.crops) for person in people]) for engine in (served, reference))
+    found, wanted = (
+        np.stack([engine.person_logits(engine.run(person.crops)) for person in people])
+        for engine in (served, reference)
+    )
     gate = served.gate
     columns = {"ensemble": [gate.mix(logits, quality).logit for logits in (found, wanted)]}
     calibrated = [gate.calibrate(logits) for logits in (found, wanted)]
@@ -114,13 +117,12 @@ def read_people(samples: Sequence[Sample], analyser: Analyser) -> Iterator[Perso
     """The largest face of each file, for it is the one that the label speaks of; files without a face are left out."""
     for number, sample in enumerate(samples):
         try:
-            seen = see(sample.path, analyser, lambda stage, done: None)
+            judged = examine(sample.path, analyser).judged
         except MediaError as error:
             print(f"{sample.path.name} is left out: {error}", file=sys.stderr)
             continue
-        if seen.crops:
-            crops = np.stack([crop.pixels for crop in seen.crops[0]])
-            yield Person(sample.label, crops, seen.quality[0].mean(0))
+        if judged:
+            yield Person(sample.label, [crop.pixels for crop in judged[0].crops], judged[0].quality.mean(0))
         if (number + 1) % 50 == 0:
             print(f"{number + 1} of {len(samples)} files looked at", file=sys.stderr)
 
@@ -159,8 +161,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reference, _ = load_engine(
             slow, root, version, device="cpu", threads=settings.detection.threads, experts=analyser.experts
         )
-        if not isinstance(served, BatchedEngine) or not isinstance(reference, BatchedEngine):
-            raise TrainingDataError("This engine cannot ask its experts one by one.")
         samples = [s for s in read_samples(given.data) if given.split in ("all", s.split)]
         random.Random(8).shuffle(samples)  # noqa: S311 (not for secrets)
         people = list(read_people(samples[: given.items], analyser))

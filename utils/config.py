@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 from utils.errors import ConfigError
 
 ENV_PREFIX = "TELLTALE_"
+EXPERTS = ("cnn", "resnext", "vit", "lstm")
 _LEARNING = (
     *("per_user_day", "phash_distance", "parts", "lr", "lr_scale", "kept_rejected"),
     *("clip", "steps", "batch", "replay_share", "hold", "l2sp", "max_distance"),
@@ -289,6 +290,7 @@ def load_settings(
         if section not in section_types:
             raise ConfigError(f"Section [{section}] is unknown; known are {', '.join(section_types)}.")
     read = Settings(**{name: _read_section(name, cls, given.get(name, {})) for name, cls in section_types.items()})
+    parse_experts(read.detection.experts)
     if complete:
         _require_every_key(chosen.name, given)
     return read
@@ -311,6 +313,20 @@ def _require_every_key(file: str, given: Mapping[str, Mapping[str, str]]) -> Non
         f"[{section}] {first.name} is missing in {file}; it takes {takes}, "
         f"and `{first.name} = {first.default}` is what Telltale ships.{others}"
     )
+
+
+def parse_experts(text: str) -> tuple[str, ...]:
+    """Which experts run, as the setting [detection] experts says: names separated by commas, or `all`.
+
+    Raises:
+        ConfigError: it names none, or one that is unknown.
+    """
+    names = EXPERTS if text.strip() == "all" else tuple(n.strip() for n in text.split(",") if n.strip())
+    unknown = sorted(set(names) - set(EXPERTS))
+    if unknown or not names:
+        named = f"names {', '.join(unknown)}" if unknown else "names none"
+        raise ConfigError(f"[detection] experts {named}; known are {', '.join(EXPERTS)}, or all.")
+    return tuple(dict.fromkeys(names))
 
 
 def _read_section(section: str, cls: type[Any], given: Mapping[str, str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+
+
+def sigmoid(logit: float) -> float:
+    """Probability of a logit, without overflow."""
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def logit(probability: float, least: float = 1e-6) -> float:
+    """Logit of a probability, which is held `least` away from 0 and 1."""
+    clipped = min(max(probability, least), 1 - least)
+    return math.log(clipped / (1 - clipped))
 
 
 @dataclass(frozen=True)

@@ -275,8 +275,8 @@ class FaceReport:
         verdict: about this person.
         experts: one entry per registered expert, missing ones named.
         frames: one entry per sighting, in time order.
-        quality: named measurements that the gate used: `face_px` (side of the box in pixels), `blur` (log variance
-            of the Laplacian), `jpeg_quality` (estimate, 0..100) and the like.
+        quality: `face_px`, side of the box in pixels of the medium, and the means of what the gate sees of the crops
+            (`utils.faces.crops.QUALITY_NAMES`).
     """
 
     id: int
@@ -284,6 +284,11 @@ class FaceReport:
     experts: tuple[ExpertScore, ...]
     frames: tuple[FrameScore, ...]
     quality: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def large_enough(self) -> bool:
+        """Whether the face may be decided about at all."""
+        return all(reason.code != "small_face" for reason in self.verdict.reasons)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +318,11 @@ class Report:
         _require((self.deciding_face is None) == (not self.faces), "a deciding face exactly when there are faces")
         _require(self.deciding_face is None or self.deciding_face in ids, "the deciding face is one of the faces")
 
+    @property
+    def deciding(self) -> FaceReport | None:
+        """The face whose verdict is that of the medium; None without a face."""
+        return next((face for face in self.faces if face.id == self.deciding_face), None)
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON values, with the flat fields that simple clients read.
 
@@ -322,9 +332,8 @@ class Report:
         """
         plain: dict[str, Any] = _plain(self)
         p = self.verdict.probability
-        deciding = next((f for f in self.faces if f.id == self.deciding_face), None)
         peaks: dict[int, FrameScore] = {}
-        judged = [f for f in self.faces if all(reason.code != "small_face" for reason in f.verdict.reasons)]
+        judged = [f for f in self.faces if f.large_enough]
         for score in (s for f in judged or self.faces for s in f.frames):
             if score.frame not in peaks or score.probability > peaks[score.frame].probability:
                 peaks[score.frame] = score
@@ -333,7 +342,7 @@ class Report:
             fake_probability=p,
             real_probability=None if p is None else 1.0 - p,
             confidence=None if p is None else max(p, 1.0 - p),
-            experts=[] if deciding is None else _plain(deciding.experts),
+            experts=[] if self.deciding is None else _plain(self.deciding.experts),
             timeline=[
                 {"frame": s.frame, "time_s": s.time_s, "probability": s.probability}
                 for s in sorted(peaks.values(), key=lambda s: s.frame)

@@ -177,7 +177,7 @@ def verify_version(root: Path, name: str) -> Version:
         if needed not in checksums:
             raise WeightsCorruptError(f"{root.name}/{name}/{CHECKSUMS} does not list {needed}.")
     card = read_document(folder / CARD_FILE)
-    experts = tuple(e for e in ("cnn", "resnext", "vit", "lstm") if f"{e}.safetensors" in checksums)
+    experts = tuple(e for e in EXPERT_NAMES if f"{e}.safetensors" in checksums)
     return Version(name, folder, file_sha256(listing), card, experts)
 
 

@@ -14,7 +14,6 @@ if __name__ == "__main__":  # as a script: `python -m web_app serve`, with modul
 from flask import Flask
 
 from utils.config import Settings
-from utils.detection.choice import read_experts
 from utils.detection.precision import read_precision
 from web_app import api, errors
 from web_app.auth import identity, login, rate_limit
@@ -37,7 +36,6 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     Raises:
         ConfigError: a setting cannot be understood, or what it names cannot be used.
     """
-    read_experts(settings.detection.experts)  # the worker needs them, but only the start can refuse
     read_precision(settings.detection.precision)
     app = Flask(__name__)
     app.config[SETTINGS_KEY] = settings

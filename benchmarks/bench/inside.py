@@ -18,7 +18,7 @@ from benchmarks.bench.reference import ReferencePipeline
 from benchmarks.bench.timing import Row, compare, rows_of
 from models.cards import IMAGE_EXPERTS, expert_card
 from models.preprocess import prepare
-from utils.detection.batch import analyse_many
+from utils.detection.batch import analyse_files
 from utils.detection.pipeline import Analyser, analyse, load_analyser
 from utils.faces.crops import crop_for_networks
 from utils.media import decode_media
@@ -90,7 +90,7 @@ def experts(bench: Bench) -> list[Row]:
             product = f"{engine.name} {engine.precisions[name]}"
             variants = {
                 "torch float32": _forward(networks.experts[name], ready),
-                f"the product: {product}": lambda e=engine, c=crops: e.image_logits(c),  # type: ignore[misc]
+                f"the product: {product}": lambda e=engine, c=crops: e.answer_batch(c),  # type: ignore[misc]
             }
             rows += compare(f"{name}, batch {batch}", variants, rounds)
     return rows
@@ -185,7 +185,7 @@ def _whole(bench: Bench, section: str, path: Path, rounds: int) -> list[Row]:
         {
             "reference": lambda: reference.analyse(path),
             "product": product,
-            "the networks' forward passes alone": lambda: engine.score([crops], [quality]),
+            "the networks' forward passes alone": lambda: engine.mix(engine.run(crops), quality),
         },
         rounds,
         notes={"reference": f"P(fake) {_shown(plain)}", "product": f"P(fake) {_shown(found)}"},
@@ -202,11 +202,11 @@ def _shown(probabilities: list[float | None]) -> str:
 def photos(bench: Bench) -> list[Row]:
     """Many photos as `inference.py` takes them: files per second, and the share of the time in the networks."""
     paths = write_photos(bench.folder / "many", 6 if bench.short else 100)
-    for _ in analyse_many(paths[:2], bench.analyser):
+    for _ in analyse_files(paths[:2], bench.analyser):
         pass
     engine = _Counting(bench.analyser.engine)
     started = time.perf_counter()
-    results = list(analyse_many(paths, dataclasses.replace(bench.analyser, engine=engine)))
+    results = list(analyse_files(paths, dataclasses.replace(bench.analyser, engine=engine)))
     wall = time.perf_counter() - started
     if any(result.error is not None for result in results):
         raise RuntimeError("a photo could not be analysed")
@@ -229,11 +229,11 @@ class _Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def score(self, *arguments: Any, **named: Any) -> Any:
+    def run(self, *arguments: Any, **named: Any) -> Any:
         started = time.perf_counter()
         self.passes += 1
         try:
-            return self._engine.score(*arguments, **named)
+            return self._engine.run(*arguments, **named)
         finally:
             self.seconds += time.perf_counter() - started
 

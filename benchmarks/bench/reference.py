@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
 from models.ensemble_model import Ensemble
 from models.preprocess import prepare
 from utils.detection.engine import TrackScores
-from utils.detection.pipeline import Analyser, find_people, measure_crop, report_face
-from utils.faces.crops import FaceCrop, crop_for_networks
+from utils.detection.pipeline import Analyser, Person, Scores, cut, find_faces, make_report
 from utils.media import decode_media
-from utils.types import FaceTrack, Media
 from utils.weights import load_ensemble, verify_current, weights_root
 
 
@@ -39,18 +36,13 @@ class ReferencePipeline:
         """The calibrated probability of each person, in the order of `Report.faces`."""
         settings = self._analyser.settings
         media = decode_media(path, settings.media, settings.sandbox)
-        tracks = find_people(media, self._analyser, lambda stage, done: None)
-        return [self._judge(media, track) for track in tracks]
-
-    def _judge(self, media: Media, track: FaceTrack) -> float | None:
-        crops = [crop_for_networks(media.frames[s.frame].pixels, s.face) for s in track.sightings]
-        quality = np.stack([measure_crop(crop) for crop in crops])
+        people = cut(media, find_faces(media, self._analyser), max_faces=settings.detection.max_faces)
         with torch.inference_mode():
-            scores = self._score(crops, torch.from_numpy(quality))
-        return report_face(track, scores, quality, crops, media, self._analyser).verdict.probability
+            scores = Scores([self._score(person) for person in people.judged], 0.0)
+        return [face.verdict.probability for face in make_report(people, scores, self._analyser).faces]
 
-    def _score(self, crops: list[FaceCrop], quality: torch.Tensor) -> TrackScores:
-        ensemble = self.ensemble
+    def _score(self, person: Person) -> TrackScores:
+        ensemble, crops, quality = self.ensemble, person.crops, torch.from_numpy(person.quality)
         logits = torch.full((len(crops), len(EXPERT_NAMES)), float("nan"))
         features = []
         for row, crop in enumerate(crops):

@@ -35,12 +35,6 @@ def people(count: int, frames: int) -> list[Person]:
     return [Person(number % 2, crop, rng.random(Q, dtype=np.float32)) for number, crop in enumerate(crops)]
 
 
-def test_raw_logits_are_those_that_the_engine_scores_with():
-    engine, (person,) = engine_of(), people(1, 20)
-    (scored,) = engine.score([list(person.crops)], [np.tile(person.quality, (20, 1))])
-    assert np.allclose(engine.gate.calibrate(engine.raw_logits(person.crops)[None])[0], scored.expert_logits, atol=1e-3)
-
-
 def test_an_engine_keeps_parity_with_itself():
     engine, group = engine_of(), [*people(4, 1), *people(2, 5)]
     rows = compare(group, engine, engine)

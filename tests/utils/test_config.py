@@ -78,7 +78,7 @@ def test_choice_outside_the_list_names_the_list(tmp_path, section, key, kind, me
 
 @pytest.mark.parametrize(("section", "key", "kind", "meta"), KEYS, ids=named(KEYS))
 def test_environment_overrides_file_and_is_checked_alike(tmp_path, section, key, kind, meta):
-    words = ("heads", "gate") if key == "parts" else ("file", "own")  # of keys that are free text, or words of a list
+    words = ("cnn", "vit") if key == "experts" else ("file", "own")  # of keys that are free text, or words of a list
     text = str(meta["choices"][-1]) if meta["choices"] else words[1] if kind is str else str(kind(meta["high"]))
     least = meta["choices"][0] if meta["choices"] else words[0] if kind is str else meta["low"]
     low = f"[{section}]\n{key} = {least}\n"

@@ -1,7 +1,7 @@
-"""Many files at once: the next ones are decoded and searched for faces while the networks work on the last ones.
+"""Many files at once: the next ones are examined while the networks work on the last ones.
 
-Stands between `pipeline.py`, whose three steps it takes (`see`, `score`, `conclude`), and its two users, `inference.py`
-and the server's worker. What fails concerns its own file only.
+The steps are those of `pipeline.py` (`examine`, `score`, `make_report`) with a queue between the first and the second;
+its users are `inference.py` and the server's worker. What fails concerns its own file only.
 """
 
 from __future__ import annotations
@@ -13,36 +13,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from utils.detection.cli_files import check_readable
-from utils.detection.engine import TrackScores
-from utils.detection.pipeline import Analyser, Progress, Seen, conclude, score, see
+from utils.detection.cli_output import FileResult, printable
+from utils.detection.pipeline import Analyser, People, examine, make_report, no_progress, score
+from utils.errors import TelltaleError
+from utils.faces.search import Progress
 from utils.log import get_logger
 from utils.types import Media, Report
 
-LOOKERS = 2
+EXAMINERS = 2
 """Files that are decoded at the same time; while one decodes in its child, another is searched for faces."""
 AHEAD = 8
 """Files that are ready or nearly so while the networks work; they wait as crops, without their pixels."""
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Analysed:
-    """What became of one file: a report or what was raised.
-
-    Args:
-        path: as it was given.
-        report: None if it failed.
-        error: None if it did not.
-        ms: time spent on this file, shared work by its share; 0 for a file with the content of an earlier one.
-    """
-
-    path: Path
-    report: Report | None
-    error: Exception | None
-    ms: float
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,26 +38,25 @@ class Work:
     """One file to analyse together with others; the arguments are those of `analyse`."""
 
     path: Path
-    progress: Progress
+    progress: Progress = no_progress
     on_media: Callable[[Media], None] | None = None
 
 
 @dataclass(frozen=True)
-class _Ahead:
-    """A file whose turn comes soon; `seen` is None where an earlier file had the same content."""
+class _Waiting:
+    """A file on its way: its hash, and its people once they are cut out; None where an earlier file is its equal."""
 
-    path: Path
-    content: str
-    seen: Future[Seen] | None
+    work: Work
+    sha256: str = ""
+    people: Future[People] | None = None
 
 
-def analyse_many(
+def analyse_files(
     paths: Iterable[Path], analyser: Analyser, *, progress: Callable[[Path, str, float], None] | None = None
-) -> Iterator[Analysed]:
-    """Analyse files, each result in its turn.
+) -> Iterator[FileResult]:
+    """Analyse files, each result in its turn; those that are ready by then go through the networks together.
 
-    Files that are ready by then go through the networks together. A file with the content of an earlier one gets that
-    one's report.
+    A file with the content of an earlier one gets that one's report.
 
     Args:
         paths: pictures and videos mixed.
@@ -79,61 +66,64 @@ def analyse_many(
     tell = progress or (lambda path, stage, done: None)
     known: dict[str, Report] = {}
     for batch in _in_batches(paths, analyser, tell):
-        fresh = [one for one in batch if one.seen is not None]
-        tell(batch[0].path, "experts", 0.5)
-        results = iter(_judge([one.seen for one in fresh if one.seen is not None], analyser))
+        tell(batch[0].work.path, "experts", 0.5)
+        results = iter(_judge([one for one in batch if one.people is not None], analyser))
         for one in batch:
             started = time.perf_counter()
-            result: Report | Exception
-            if one.seen is not None:
+            if one.people is not None:
                 result = next(results)
-            elif one.content in known:
-                result = known[one.content]
+            elif one.sha256 in known:
+                result = known[one.sha256]
             else:  # the earlier one failed, perhaps for lack of time or memory
-                result = analyse_together([Work(one.path, _quiet)], analyser)[0]
-            tell(one.path, "decide", 1.0)
+                (result,) = analyse_together([one.work], analyser)
+            tell(one.work.path, "decide", 1.0)
+            ms = 1000 * (time.perf_counter() - started)
             if isinstance(result, Exception):
-                yield Analysed(one.path, None, result, 1000 * (time.perf_counter() - started))
+                yield FileResult(one.work.path, None, _failure(one.work.path, result), ms)
                 continue
-            known.setdefault(one.content, result)
-            ms = result.times_ms["total"] if one.seen is not None else 1000 * (time.perf_counter() - started)
-            yield Analysed(one.path, result, None, ms)
+            known.setdefault(one.sha256, result)
+            yield FileResult(one.work.path, result, None, ms if one.people is None else result.times_ms["total"])
 
 
-def analyse_together(works: Sequence[Work], analyser: Analyser, *, lookers: int = LOOKERS) -> list[Report | Exception]:
+def analyse_together(works: Sequence[Work], analyser: Analyser) -> list[Report | Exception]:
     """Analyse several files through the networks together; what a progress call raises is its own file's end only."""
-    with ThreadPoolExecutor(lookers, thread_name_prefix="look-ahead") as pool:
-        seen = [pool.submit(see, work.path, analyser, work.progress, work.on_media) for work in works]
-    return _judge(seen, analyser, [work.progress for work in works])
+    with ThreadPoolExecutor(EXAMINERS, thread_name_prefix="examine") as pool:
+        waiting = [_Waiting(work, people=_submit(pool, work, analyser)) for work in works]
+    return _judge(waiting, analyser)
+
+
+def _submit(pool: ThreadPoolExecutor, work: Work, analyser: Analyser) -> Future[People]:
+    return pool.submit(examine, work.path, analyser, progress=work.progress, on_media=work.on_media)
 
 
 def _in_batches(
     paths: Iterable[Path], analyser: Analyser, tell: Callable[[Path, str, float], None]
-) -> Iterator[list[_Ahead]]:
-    """The files in order, as many together as are ready; the next ones are being looked at meanwhile."""
+) -> Iterator[list[_Waiting]]:
+    """The files in order, as many together as are ready; the next ones are being examined meanwhile."""
     met: set[str] = set()
     rest = iter(paths)
-    ahead: deque[_Ahead] = deque()
-    pool = ThreadPoolExecutor(LOOKERS, thread_name_prefix="look-ahead")
+    ahead: deque[_Waiting] = deque()
+    pool = ThreadPoolExecutor(EXAMINERS, thread_name_prefix="examine")
 
     def fill() -> None:
         while len(ahead) < AHEAD and (path := next(rest, None)) is not None:
-            try:
-                content = _content(path)
-            except Exception as error:  # noqa: BLE001 - handed on as this file's result
-                ahead.append(_Ahead(path, "", _ended(error)))
-                continue
-            ahead.append(_Ahead(path, content, None if content in met else pool.submit(see, path, analyser, _quiet)))
-            met.add(content)
+            work, sha256 = Work(path), _attempt(_sha256, path)
+            if isinstance(sha256, Exception):
+                failed: Future[People] = Future()
+                failed.set_exception(sha256)
+                ahead.append(_Waiting(work, people=failed))
+            else:
+                ahead.append(_Waiting(work, sha256, None if sha256 in met else _submit(pool, work, analyser)))
+                met.add(sha256)
 
     try:
         fill()
         while ahead:
             batch = [ahead.popleft()]
-            tell(batch[0].path, "decode", 0.0)
-            if batch[0].seen is not None:
-                batch[0].seen.exception()  # waits for it
-            while ahead and (ahead[0].seen is None or ahead[0].seen.done()):
+            tell(batch[0].work.path, "decode", 0.0)
+            if batch[0].people is not None:
+                batch[0].people.exception()  # waits for it
+            while ahead and (ahead[0].people is None or ahead[0].people.done()):
                 batch.append(ahead.popleft())
             fill()
             yield batch
@@ -141,63 +131,58 @@ def _in_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _judge(
-    waiting: Sequence[Future[Seen]], analyser: Analyser, progress: Sequence[Progress] = ()
-) -> list[Report | Exception]:
-    """Score and conclude what could be seen; where scoring together fails, each by itself."""
-    results: list[Report | Exception | None] = [future.exception() for future in waiting]  # type: ignore[misc]
-    alive = [i for i, result in enumerate(results) if result is None]
+def _judge(waiting: Sequence[_Waiting], analyser: Analyser) -> list[Report | Exception]:
+    """Score and report whoever could be examined; where that fails for several together, each by itself."""
+    results: list[Report | Exception | People] = [_attempt(one.people.result) for one in waiting if one.people]
+    group = {i: people for i, people in enumerate(results) if isinstance(people, People)}
+
+    def alive() -> list[int]:
+        return [i for i in group if isinstance(results[i], People)]
 
     def tell(stage: str, done: float) -> None:
-        for i in alive if progress else ():
-            try:
-                if results[i] is None:
-                    progress[i](stage, done)
-            except Exception as error:  # noqa: BLE001 - handed on as this file's result
-                results[i] = error
-        if all(results[i] is not None for i in alive):
+        for i in alive():
+            if isinstance(said := _attempt(waiting[i].work.progress, stage, done), Exception):
+                results[i] = said
+        if not alive():
             raise _NobodyLeftError
 
-    seen = {i: waiting[i].result() for i in alive}
-    scores: dict[int, tuple[list[TrackScores], float]] = {}
     try:
         tell("experts", 0.5)
-        of_each, ms = score(list(seen.values()), analyser, lambda done: tell("experts", 0.5 + 0.45 * done))
-        scores = dict(zip(seen, zip(of_each, ms, strict=True), strict=True))
+        scores = score(list(group.values()), analyser, lambda done: tell("experts", 0.5 + 0.45 * done))
+        for i, scored in zip(group, scores, strict=True):
+            if i in alive():
+                results[i] = _attempt(make_report, group[i], scored, analyser)
     except _NobodyLeftError:
-        alive = []
+        log.debug("every file of a batch was given up")
     except Exception as error:  # noqa: BLE001 - whatever it is, each gets its own chance
-        if len(alive) == 1:
-            results[alive[0]] = error
-        else:
-            log.warning("%d media could not be scored together (%s); each by itself", len(alive), type(error).__name__)
-            for i in alive:
-                if results[i] is None:
-                    results[i] = _judge([waiting[i]], analyser, progress[i : i + 1])[0]
-    for i in alive:
-        if results[i] is None:
-            try:
-                results[i] = conclude(seen[i], scores[i][0], analyser, scores[i][1])
-            except Exception as error:  # noqa: BLE001 - handed on as this file's result
-                results[i] = error
-    return [result for result in results if result is not None]
+        if len(group) > 1:
+            log.warning("%d media could not be scored together (%s); each by itself", len(group), type(error).__name__)
+        for i in alive():
+            results[i] = error if len(group) == 1 else _judge([waiting[i]], analyser)[0]
+    return [result for result in results if not isinstance(result, People)]
 
 
 class _NobodyLeftError(Exception):
     """Every file of a batch has been given up while its networks ran."""
 
 
-def _ended(error: Exception) -> Future[Seen]:
-    future: Future[Seen] = Future()
-    future.set_exception(error)
-    return future
+def _attempt(do: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T | Exception:
+    """What a call gives or raises, so that it is its own file's matter only."""
+    try:
+        return do(*arguments, **named)
+    except Exception as error:  # noqa: BLE001 - handed on as this file's result
+        return error
 
 
-def _content(path: Path) -> str:
+def _failure(path: Path, error: Exception) -> TelltaleError:
+    """The error as the user is told it; a fault of ours is logged."""
+    if isinstance(error, TelltaleError):
+        return error
+    log.error("%s could not be analysed", printable(str(path)), exc_info=error)
+    return TelltaleError(f"{type(error).__name__}: {printable(str(error))}")
+
+
+def _sha256(path: Path) -> str:
     check_readable(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _quiet(stage: str, done: float) -> None:
-    """The progress of a file that is looked at ahead of its turn."""

@@ -6,7 +6,6 @@ Written by training into `calibration.json`, read by the pipeline. The probabili
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import WeightsCorruptError
-from utils.metrics import clopper_pearson
+from utils.metrics import clopper_pearson, logit, sigmoid
 
 Array = npt.NDArray[np.float64]
 
@@ -82,7 +81,7 @@ class Calibration:
         """The undecided band (real at or below, fake at or above) for a user's threshold and missing experts."""
         shift = MISSING_STEP * missing
         low, high = min(self.real_below, threshold), max(self.fake_above, threshold)
-        return _sigmoid(_logit(low) - shift), _sigmoid(_logit(high) + shift)
+        return sigmoid(logit(low) - shift), sigmoid(logit(high) + shift)
 
     def to_dict(self) -> dict[str, Any]:
         """For `calibration.json`."""
@@ -153,12 +152,3 @@ def _bounded_threshold(safe: Array, promise: float) -> float:
         return 0.999  # too few items to promise anything
     limit = float(wrong[allowed]) if allowed < len(wrong) else 0.5
     return min(1.0, max(0.5, limit + 1e-6))
-
-
-def _sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))
-
-
-def _logit(probability: float) -> float:
-    clipped = min(max(probability, 1e-6), 1 - 1e-6)
-    return math.log(clipped / (1 - clipped))

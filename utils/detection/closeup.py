@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 
 from utils.detection.explain import HeatMap, explain_face
-from utils.detection.pipeline import Analyser, Progress, find_people
+from utils.detection.pipeline import Analyser, enlargement, examine, no_progress
 from utils.detection.stability import Trial, try_changes
 from utils.errors import NotFoundError
-from utils.faces.crops import crop_for_networks, crop_square
-from utils.media import decode_media
+from utils.faces.crops import crop_square
+from utils.faces.search import Progress
 from utils.types import Box, FaceTrack, Floats, Media, Sighting
 
 STABILITY_SHARE = 0.35
@@ -83,7 +83,7 @@ class Closeup:
         }
 
 
-def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress | None = None) -> Closeup:
+def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress = no_progress) -> Closeup:
     """Explain one face of a file and try how stable the verdict about it is.
 
     Args:
@@ -96,41 +96,42 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
         MediaError: the file cannot be decoded (any more).
         NotFoundError: no such face is found in it.
     """
-    tell = progress or (lambda stage, done: None)
-    tell("decode", 0.0)
-    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders)
-    tell("detect", 0.05)
-    people = find_people(media, analyser, lambda stage, done: tell(stage, 0.05 + 0.1 * done))
-    track = next((track for track in people if track.id == face), None)
-    if track is None:
+    people = examine(path, analyser, progress=lambda stage, done: progress(stage, 0.3 * done), keep_pixels=True)
+    person = next((person for person in people.judged if person.track.id == face), None)
+    if person is None:
         raise NotFoundError(f"The file has no face {face}.")
-    seen = largest(track)
-    crop = crop_for_networks(media.frames[seen.frame].pixels, seen.face)
-    tell("stability", 0.15)
-    trials = try_changes(track, media, analyser, lambda stage, done: tell(stage, 0.15 + STABILITY_SHARE * done))
+    media, sightings = people.media, person.track.sightings
+    index = largest(person.track)
+    progress("stability", 0.15)
+    trials = try_changes(
+        person.track, media, analyser, lambda stage, done: progress(stage, 0.15 + STABILITY_SHARE * done)
+    )
     rest = 0.85 - STABILITY_SHARE
-    maps = explain_face(crop.pixels, analyser, lambda stage, done: tell(stage, 1 - rest * (1 - done)))
+    maps = explain_face(
+        person.crops[index].pixels, analyser, lambda stage, done: progress(stage, 1 - rest * (1 - done))
+    )
     return Closeup(
         face=face,
-        frame=seen.frame,
-        time_s=media.frames[seen.frame].time_s,
-        square=square_in_medium(seen, media),
+        frame=sightings[index].frame,
+        time_s=media.frames[sightings[index].frame].time_s,
+        square=square_in_medium(sightings[index], media),
         maps=maps,
         trials=trials,
         model_version=analyser.version,
     )
 
 
-def largest(track: FaceTrack) -> Sighting:
-    """The sighting with the largest box, the first of equals."""
-    return max(track.sightings, key=lambda seen: (max(seen.face.box.width, seen.face.box.height), -seen.frame))
+def largest(track: FaceTrack) -> int:
+    """Which sighting has the largest box, the first of equals."""
+    sides = [max(seen.face.box.width, seen.face.box.height) for seen in track.sightings]
+    return sides.index(max(sides))
 
 
 def square_in_medium(seen: Sighting, media: Media) -> Box:
     """The square that the networks see of a sighting, in pixels of the medium (large videos are decoded smaller)."""
     height, width = media.frames[seen.frame].pixels.shape[:2]
     square = crop_square(seen.face.box, width, height)
-    larger = media.info.width / width
+    larger = enlargement(media)
     return Box(square.x0 * larger, square.y0 * larger, square.x1 * larger, square.y1 * larger)
 
 

@@ -8,7 +8,7 @@ BiLSTM reads a course of features in time and has no map.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
 from models.preprocess import prepare
-from utils.detection.engine import BatchedEngine
-from utils.detection.pipeline import Analyser, Progress
-from utils.errors import NotAvailableError
+from utils.detection.engine import Engine
+from utils.detection.pipeline import Analyser, no_progress
+from utils.faces.search import Progress
 from utils.types import Floats, Pixels
 
 LEVELS = (0.1, 0.3)
@@ -30,7 +30,6 @@ MASKS = 9
 """Random masks; a map that beats all of them would do so by chance in one case of ten."""
 BLUR = 1 / 12
 """Standard deviation of the blur that stands for "deleted", share of the crop's side."""
-BATCH = 8
 VIT_BLOCK = 5
 """Whose output tokens the map of the ViT is made of: halfway, where tokens still stand for their places."""
 
@@ -93,24 +92,17 @@ class HeatMap:
     faithfulness: Faithfulness
 
 
-def explain_face(crop: Pixels, analyser: Analyser, progress: Progress | None = None) -> tuple[HeatMap, ...]:
+def explain_face(crop: Pixels, analyser: Analyser, progress: Progress = no_progress) -> tuple[HeatMap, ...]:
     """Heatmaps of one crop by every image expert that is loaded.
 
     The networks are hooked meanwhile: nothing else may run them at the same time.
 
     Args:
         crop: (S, S, 3) uint8, as the networks see it.
-        analyser: with an engine that gives its networks away.
+        analyser: whose networks are asked.
         progress: called with the stage `explain` and the share that is done, 0..1; may raise to cancel.
-
-    Raises:
-        NotAvailableError: the engine has no gradients.
     """
-    tell = progress or (lambda stage, done: None)
-    engine = analyser.engine
-    networks = getattr(engine, "networks", None)
-    if networks is None or not isinstance(engine, BatchedEngine):
-        raise NotAvailableError("Heatmaps need an engine with gradients.")
+    networks = analyser.engine.networks
     device = next(networks.parameters()).device
     experts = [name for name in IMAGE_EXPERTS if name in networks.experts]
     maps = []
@@ -119,14 +111,14 @@ def explain_face(crop: Pixels, analyser: Analyser, progress: Progress | None = N
         network = networks.experts[name]
 
         def told(done: float, index: int = index) -> None:
-            tell("explain", (index + done) / len(experts))
+            progress("explain", (index + done) / len(experts))
 
         told(0.0)
         grid = relevance(name, network, prepare(as_images(crop).to(device), card))
-        measured = measure_faithfulness(crop, grid, _scorer(engine, name), told)
+        measured = measure_faithfulness(crop, grid, _scorer(analyser.engine, name), told)
         peak = float(grid.max())
         maps.append(HeatMap(name, card.title, METHODS[name], grid / peak if peak > 0 else None, measured))
-    tell("explain", 1.0)
+    progress("explain", 1.0)
     return tuple(maps)
 
 
@@ -153,14 +145,14 @@ def relevance(name: str, network: nn.Module, image: Tensor) -> Floats:
     return grid.relu().cpu().numpy().astype(np.float32)
 
 
-Scorer = Callable[[Pixels], Floats]
-"""(B, S, S, 3) uint8 crops to the (B,) raw logits of one expert."""
+Scorer = Callable[[Sequence[Pixels], Callable[[float], None] | None], Floats]
+"""(S, S, 3) uint8 crops, and a callback for the share that is done, to the (N,) raw logits of one expert."""
 
 
-def _scorer(engine: BatchedEngine, name: str) -> Scorer:
+def _scorer(engine: Engine, name: str) -> Scorer:
     """The expert as the engine serves it, which takes a fraction of the time that torch does on a processor."""
     column = EXPERT_NAMES.index(name)
-    return lambda crops: engine.image_logits(crops, only=(name,))[0][:, column]
+    return lambda crops, on_batch: engine.run(crops, on_batch, only=(name,)).logits[:, column]
 
 
 def measure_faithfulness(
@@ -183,12 +175,7 @@ def measure_faithfulness(
         for level in LEVELS:
             marked = (order < level)[:, :, None]
             trials += [np.where(marked, crop, blurred), np.where(marked, blurred, crop)]
-    logits = []
-    for low in range(0, len(trials), BATCH):
-        logits.append(score(np.stack(trials[low : low + BATCH])))
-        if on_batch is not None:
-            on_batch(min(1.0, (low + BATCH) / len(trials)))
-    pairs = np.concatenate(logits).reshape(len(masks), len(LEVELS), 2)
+    pairs = score(trials, on_batch).reshape(len(masks), len(LEVELS), 2)
     gains = (pairs[:, :, 0] - pairs[:, :, 1]).mean(1).astype(np.float64).tolist()
     return Faithfulness(gains[0], tuple(gains[1:]))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
-from utils.detection.engine import BatchedEngine
+from utils.detection.engine import Answers, Engine
 from utils.detection.gate import NumericGate
 from utils.detection.inputs import InputMaker
 from utils.detection.openvino_runtime import compile_graph
@@ -30,7 +30,7 @@ HINTS = {"int8": "f32", "fp32": "f32", "bf16": "bf16"}
 """What is computed outside the quantised layers, by the name of a precision."""
 
 
-class OpenVinoEngine(BatchedEngine):
+class OpenVinoEngine(Engine):
     """Converted networks on this processor.
 
     Args:
@@ -82,8 +82,8 @@ class OpenVinoEngine(BatchedEngine):
             self._networks = weakref.ref(held)
         return held
 
-    def image_logits(self, crops: Pixels, only: Collection[str] | None = None) -> tuple[Floats, Floats | None]:
-        """See `BatchedEngine.image_logits`."""
+    def answer_batch(self, crops: Pixels, only: Collection[str] | None = None) -> Answers:
+        """See `Engine.answer_batch`."""
         logits = np.full((len(crops), len(EXPERT_NAMES)), np.nan, np.float32)
         features = None
         with self._one_at_a_time:
@@ -93,10 +93,10 @@ class OpenVinoEngine(BatchedEngine):
                     logits[:, column], feature = _run(self._experts[name], inputs[name])
                     if name == "resnext":
                         features = feature
-        return logits, features
+        return Answers(logits, features)
 
     def sequence_logit(self, features: Floats) -> float:
-        """See `BatchedEngine.sequence_logit`."""
+        """See `Engine.sequence_logit`."""
         if "lstm" not in self._experts:
             return float("nan")
         with self._one_at_a_time:

@@ -1,48 +1,54 @@
 """The whole analysis of one file, in one readable function: start here to understand Telltale.
 
-bytes -> media -> faces -> experts -> gate -> calibrated probability -> verdict -> report. The web page, REST, the
-worker, `inference.py` and the evaluation all call `analyse`, or its three steps through `many.py`; nobody has a second
-way.
+path -decode-> media -find_faces-> tracks -cut-> people -score-> what experts and gate say -make_report-> report.
+The web page, REST, the worker, the command line, the live camera, close-ups and evaluation take these steps; where many
+files come at once, `batch.py` takes them with a queue in between.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from models.cards import EXPERT_NAMES, expert_card
 from utils.base_weights import FACE_FILE
-from utils.config import Settings
+from utils.config import Settings, parse_experts
 from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
-from utils.detection.choice import known_experts, read_experts
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
 from utils.detection.precision import format_precisions
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, no_face_verdict
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
-from utils.faces.search import Lookout, Progress
+from utils.faces.search import FaceSearch, Progress
 from utils.media import PreparedDecoders, decode_media, prepared_decoders
+from utils.metrics import sigmoid
 from utils.types import (
     Box,
     ExpertScore,
+    Face,
     FaceReport,
     FaceTrack,
     Floats,
+    Frame,
     FrameScore,
     Media,
     MediaKind,
     Notice,
-    Outcome,
+    Pixels,
     Report,
 )
 from utils.weights import CALIBRATION_FILE, read_document, verify_current, weights_root
+
+Change = Callable[[Pixels, Face], tuple[Pixels, Face]]
+"""A frame and a face in it, to the frame as it is changed and where the face then is."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,45 @@ class Analyser:
     decoders: PreparedDecoders | None = None
 
 
+@dataclass(frozen=True)
+class Person:
+    """Somebody cut out for the networks.
+
+    Args:
+        track: where they were seen.
+        crops: one per sighting, in time order.
+        quality: (T, Q) measurements of the crops, in the order of `QUALITY_NAMES`.
+    """
+
+    track: FaceTrack
+    crops: tuple[FaceCrop, ...]
+    quality: Floats
+
+
+@dataclass(frozen=True)
+class People:
+    """A medium and the people in it: what stands between the decoder and the networks.
+
+    Args:
+        media: decoded; where nobody needs them any more, the pixels of its frames are forgotten.
+        found: how many people there are.
+        judged: those who are judged, the largest face first.
+        times_ms: of the stages so far.
+    """
+
+    media: Media
+    found: int
+    judged: tuple[Person, ...]
+    times_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+class Scores(NamedTuple):
+    """What the ensemble says of the people of a medium, and this medium's share of the time, milliseconds."""
+
+    people: list[TrackScores]
+    ms: float
+
+
 def load_analyser(settings: Settings, *, device: str | None = None, experts: tuple[str, ...] | None = None) -> Analyser:
     """Load the verified version that the settings choose.
 
@@ -73,7 +118,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         WeightsError: weights are missing, damaged or do not fit; nothing is ever computed with random ones.
         ConfigError: an expert's name is unknown, or the device is not there.
     """
-    wanted = known_experts(experts) if experts else read_experts(settings.detection.experts)
+    wanted = parse_experts(",".join(experts) if experts else settings.detection.experts)
     decoders = prepared_decoders()
     if decoders is not None:
         decoders.warm(MediaKind.IMAGE)  # ready when the networks are
@@ -99,37 +144,18 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
     )
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A medium and the people found in it, cut out for the networks: what stands between the decoder and them.
-
-    Args:
-        media: decoded; its frames have sizes and times, but their pixels are forgotten.
-        people: how many were found.
-        tracks: of those who are judged.
-        crops: of each track.
-        quality: of each track, (T, Q).
-        times_ms: of the stages so far.
-    """
-
-    media: Media
-    people: int
-    tracks: list[FaceTrack]
-    crops: list[list[FaceCrop]]
-    quality: list[Floats]
-    times_ms: Mapping[str, float]
+def no_progress(stage: str, done: float) -> None:
+    """The progress of what nobody watches."""
 
 
 def analyse(
     path: Path,
     analyser: Analyser,
     *,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     on_media: Callable[[Media], None] | None = None,
 ) -> Report:
-    """Analyse one image or video: decode it and find its people, score them, conclude.
-
-    `many.py` does the same with many files at once, by the same three steps.
+    """Analyse one image or video: find its people, let the networks score them, and report.
 
     Args:
         path: the file; its name is never trusted.
@@ -143,77 +169,119 @@ def analyse(
     Raises:
         MediaError: the file is not supported, too large, damaged, or its decoder had to be stopped.
     """
-    tell = progress or (lambda stage, done: None)
-    seen = see(path, analyser, tell, on_media)
-    tell("experts", 0.5)
-    (scores,), (experts_ms,) = score([seen], analyser, lambda done: tell("experts", 0.5 + 0.45 * done))
-    tell("decide", 0.95)
-    report = conclude(seen, scores, analyser, experts_ms)
-    tell("decide", 1.0)
+    people = examine(path, analyser, progress=progress, on_media=on_media)
+    progress("experts", 0.5)
+    (scores,) = score([people], analyser, lambda done: progress("experts", 0.5 + 0.45 * done))
+    progress("decide", 0.95)
+    report = make_report(people, scores, analyser)
+    progress("decide", 1.0)
     return report
 
 
-def see(path: Path, analyser: Analyser, tell: Progress, on_media: Callable[[Media], None] | None = None) -> Seen:
-    """From bytes to the crops of every person: decode, detect, track, crop, measure. Arguments as of `analyse`.
+def examine(
+    path: Path,
+    analyser: Analyser,
+    *,
+    progress: Progress = no_progress,
+    on_media: Callable[[Media], None] | None = None,
+    keep_pixels: bool = False,
+) -> People:
+    """Decode a file, find everybody's faces and cut them out; arguments as of `analyse`.
 
     Faces are searched for in the frames that have come while the next ones are decoded; the time of `decode` is what
     was spent waiting for frames.
-    """
-    clock = _Clock()
-    tell("decode", 0.0)
-    lookout = Lookout(analyser.detector, analyser.settings.media.frames, tell)
-    media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders, lookout.look)
-    if on_media is not None:
-        on_media(media)
-    clock.lap("decode", without_ms=lookout.ms)
-
-    tell("detect", 0.5)
-    everybody = lookout.people()
-    tracks = everybody[: analyser.settings.detection.max_faces]
-    crops = [[crop_for_networks(media.frames[s.frame].pixels, s.face) for s in track.sightings] for track in tracks]
-    quality = [np.stack([measure_crop(crop) for crop in of_track]) for of_track in crops]
-    clock.lap("detect", without_ms=-lookout.ms)
-    return Seen(_without_pixels(media), len(everybody), tracks, crops, quality, clock.times)
-
-
-def score(
-    seen: Sequence[Seen], analyser: Analyser, on_batch: Callable[[float], None] | None = None
-) -> tuple[list[list[TrackScores]], list[float]]:
-    """Everybody in these media through the networks together.
 
     Args:
-        seen: from `see`.
-        analyser: the same.
-        on_batch: as of `Engine.score`.
+        keep_pixels: of whole frames, for what changes and cuts them again.
+    """
+    clock = _Clock()
+    progress("decode", 0.0)
+    search = FaceSearch(analyser.detector, analyser.settings.media.frames, progress)
+    media = decode(path, analyser, search.add)
+    if on_media is not None:
+        on_media(media)
+    clock.lap("decode", without_ms=search.ms)
+    progress("detect", 0.5)
+    people = cut(media, search.tracks(), max_faces=analyser.settings.detection.max_faces)
+    clock.lap("detect", without_ms=-search.ms)
+    return replace(people, media=media if keep_pixels else _without_pixels(media), times_ms=clock.times)
 
-    Returns:
-        For each medium the scores of its tracks, and its share of the milliseconds by the number of its crops.
+
+def decode(path: Path, analyser: Analyser, on_frame: Callable[[Frame], None] | None = None) -> Media:
+    """The frames of a file, decoded in a confined process.
+
+    Args:
+        path: the file.
+        analyser: with limits and decoders.
+        on_frame: given each frame as soon as it is there, while the next ones are decoded; index 0 begins anew.
+
+    Raises:
+        MediaError: see `analyse`.
+    """
+    return decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders, on_frame)
+
+
+def find_faces(media: Media, analyser: Analyser) -> list[FaceTrack]:
+    """Everybody in a medium that is decoded already, the largest face first; the same ones at each call."""
+    search = FaceSearch(analyser.detector, analyser.settings.media.frames, no_progress)
+    for frame in media.frames:
+        search.add(frame)
+    return search.tracks()
+
+
+def cut(
+    media: Media, tracks: Sequence[FaceTrack], *, max_faces: int | None = None, change: Change | None = None
+) -> People:
+    """Cut people out for the networks, and measure the crops.
+
+    Args:
+        media: with its pixels.
+        tracks: of everybody, the largest face first.
+        max_faces: so many are judged at most; None for all.
+        change: made to each frame before it is cut.
+    """
+    judged = []
+    for track in tracks[:max_faces]:
+        seen = [(media.frames[sighting.frame].pixels, sighting.face) for sighting in track.sightings]
+        crops = tuple(crop_for_networks(*(change(*one) if change else one)) for one in seen)
+        quality = [measure_quality(crop.pixels, crop.source_px, crop.detector_score) for crop in crops]
+        judged.append(Person(track, crops, np.stack(quality)))
+    return People(media, len(tracks), tuple(judged))
+
+
+def score(group: Sequence[People], analyser: Analyser, on_batch: Callable[[float], None] | None = None) -> list[Scores]:
+    """Everybody in these media through the networks together, and each through the gate.
+
+    Args:
+        group: from `examine` or `cut`.
+        analyser: whose engine computes.
+        on_batch: told the share of the crops that are done, 0..1, after each batch; what it raises ends the work.
     """
     started = time.perf_counter()
-    tracks = [[crop.pixels for crop in of_track] for one in seen for of_track in one.crops]
-    quality = [measured for one in seen for measured in one.quality]
-    if not tracks:
-        scores: Iterator[TrackScores] = iter(())
-    else:
-        scores = iter(analyser.engine.score(tracks, quality, on_batch))
-    of_each = [[next(scores) for _ in one.tracks] for one in seen]
+    judged = [person for people in group for person in people.judged]
+    scores, start = [], 0
+    if judged:
+        answers = analyser.engine.run([crop.pixels for person in judged for crop in person.crops], on_batch)
+        for person in judged:
+            scores.append(analyser.engine.mix(answers[start : start + len(person.crops)], person.quality))
+            start += len(person.crops)
+    of_all = iter(scores)
+    of_each = [[next(of_all) for _ in people.judged] for people in group]
     ms = 1000 * (time.perf_counter() - started)
-    counts = [sum(map(len, one.crops)) for one in seen]
-    return of_each, [round(ms * count / max(1, sum(counts)), 1) for count in counts]
+    shares = [sum(len(person.crops) for person in people.judged) / max(1, start) for people in group]
+    return [Scores(mine, round(ms * share, 1)) for mine, share in zip(of_each, shares, strict=True)]
 
 
-def conclude(seen: Seen, scores: Sequence[TrackScores], analyser: Analyser, experts_ms: float) -> Report:
+def make_report(people: People, scores: Scores, analyser: Analyser) -> Report:
     """From the scores of a medium's people to its report."""
     clock = _Clock()
-    faces = tuple(
-        report_face(track, of_track, measured, crops, seen.media, analyser)
-        for track, of_track, measured, crops in zip(seen.tracks, scores, seen.quality, seen.crops, strict=True)
-    )
-    deciding = max(faces, key=_suspicion) if faces else None
+    pairs = zip(people.judged, scores.people, strict=True)
+    faces = tuple(_report_face(person, of_person, people.media, analyser) for person, of_person in pairs)
+    deciding = deciding_face(faces)
     clock.lap("decide")
-    times = {**seen.times_ms, "experts": experts_ms, **clock.times}
+    times = {**people.times_ms, "experts": scores.ms, **clock.times}
     return Report(
-        media=seen.media.info,
+        media=people.media.info,
         verdict=deciding.verdict if deciding else no_face_verdict(),
         faces=faces,
         deciding_face=deciding.id if deciding else None,
@@ -221,33 +289,35 @@ def conclude(seen: Seen, scores: Sequence[TrackScores], analyser: Analyser, expe
         model_sha256=analyser.version_sha256,
         threshold=analyser.settings.detection.threshold,
         times_ms={**times, "total": round(sum(times.values()), 1)},
-        notices=seen.media.notices + _people_left_out(seen.people, len(seen.tracks)),
+        notices=people.media.notices + _people_left_out(people.found, len(people.judged)),
         settings=score_settings(analyser),
     )
+
+
+def judge(people: People, analyser: Analyser) -> Report:
+    """The report about people who are cut out already."""
+    (scores,) = score([people], analyser)
+    return make_report(people, scores, analyser)
 
 
 def score_settings(analyser: Analyser) -> dict[str, float | str]:
     """What a score depends on, by the names in config.ini; experts, engine and precision are those that really ran."""
     detection, media = analyser.settings.detection, analyser.settings.media
-    engine = analyser.engine
     return {
         "threshold": detection.threshold,
         "experts": ",".join(analyser.experts),
         "max_faces": detection.max_faces,
         "device": detection.device,
-        "engine": engine.name,
-        "precision": format_precisions(engine.precisions),
+        "engine": analyser.engine.name,
+        "precision": format_precisions(analyser.engine.precisions),
         "frames": media.frames,
         "min_face_px": media.min_face_px,
     }
 
 
-def find_people(media: Media, analyser: Analyser, tell: Progress) -> list[FaceTrack]:
-    """The people in a medium, the largest face first and no more than `max_faces`; the same ones at each call."""
-    lookout = Lookout(analyser.detector, analyser.settings.media.frames, tell)
-    for frame in media.frames:
-        lookout.look(frame)
-    return lookout.people()[: analyser.settings.detection.max_faces]
+def enlargement(media: Media) -> float:
+    """Pixels of the medium per pixel of its frames: large videos are decoded smaller."""
+    return media.info.width / int(media.frames[0].pixels.shape[1])
 
 
 def _without_pixels(media: Media) -> Media:
@@ -263,19 +333,11 @@ def _people_left_out(found: int, judged: int) -> tuple[Notice, ...]:
     return (Notice("people_left_out", f"{found} people were found; only the {judged} most prominent were judged."),)
 
 
-def measure_crop(crop: FaceCrop) -> Floats:
-    """What the gate sees of a crop beside the experts' logits, (Q,) in the order of `QUALITY_NAMES`."""
-    return measure_quality(crop.pixels, crop.source_px, crop.detector_score)
-
-
-def report_face(
-    track: FaceTrack, score: TrackScores, quality: Floats, crops: list[FaceCrop], media: Media, analyser: Analyser
-) -> FaceReport:
+def _report_face(person: Person, score: TrackScores, media: Media, analyser: Analyser) -> FaceReport:
     """What is said about one person: from the ensemble's scores and the crops' quality to the verdict."""
     experts = _expert_scores(score, media, analyser)
-    # large videos are decoded smaller; the report speaks of the medium's own pixels
-    larger = media.info.width / media.frames[0].pixels.shape[1]
-    face_px = float(np.median([crop.source_px for crop in crops])) * larger
+    larger, sightings = enlargement(media), person.track.sightings
+    face_px = float(np.median([max(s.face.box.width, s.face.box.height) for s in sightings])) * larger
     verdict = decide(
         score.logit,
         experts,
@@ -286,12 +348,11 @@ def report_face(
     )
     frames = tuple(
         FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), _scaled(s.face.box, larger))
-        for s, logit in zip(track.sightings, score.frame_logits, strict=True)
+        for s, logit in zip(sightings, score.frame_logits, strict=True)
     )
-    means = {name: round(float(value), 4) for name, value in zip(QUALITY_NAMES, quality.mean(0), strict=True)}
-    return FaceReport(
-        id=track.id, verdict=verdict, experts=experts, frames=frames, quality={"face_px": round(face_px, 1), **means}
-    )
+    means = {n: round(float(value), 4) for n, value in zip(QUALITY_NAMES, person.quality.mean(0), strict=True)}
+    quality = {"face_px": round(face_px, 1), **means}
+    return FaceReport(id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality)
 
 
 def _scaled(box: Box, factor: float) -> Box:
@@ -320,14 +381,6 @@ def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tupl
     return tuple(out)
 
 
-def _suspicion(face: FaceReport) -> tuple[int, float]:
-    """A face that can be judged decides before one that cannot (too small); then the most suspicious one."""
-    too_small = any(reason.code == "small_face" for reason in face.verdict.reasons)
-    if face.verdict.outcome is Outcome.NO_FACE or face.verdict.probability is None:
-        return (0, 0.0)
-    return (0 if too_small else 1, face.verdict.probability)
-
-
 class _Clock:
     """Milliseconds per stage."""
 
@@ -339,19 +392,3 @@ class _Clock:
         now = time.perf_counter()
         self.times[stage] = round(1000 * (now - self._last) - without_ms, 1)
         self._last = now
-
-
-__all__ = [
-    "Analyser",
-    "Progress",
-    "Seen",
-    "analyse",
-    "conclude",
-    "find_people",
-    "load_analyser",
-    "measure_crop",
-    "report_face",
-    "score",
-    "score_settings",
-    "see",
-]

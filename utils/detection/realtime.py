@@ -7,7 +7,6 @@ is read through OpenCV in this process: its pictures come from one's own device 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import time
 from collections import deque
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utils.detection.cli_files import check_readable
-from utils.detection.verdict import sigmoid
 from utils.errors import MediaUnreadableError
+from utils.metrics import logit, sigmoid
 from utils.types import Frame, Media, MediaInfo, MediaKind
 
 if TYPE_CHECKING:
@@ -61,8 +60,7 @@ class RunningMean:
 
     def add(self, probability: float) -> None:
         """Take the next probability, 0..1."""
-        p = min(max(probability, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
-        self._logits.append(math.log(p / (1 - p)))
+        self._logits.append(logit(probability, MIN_PROBABILITY))
 
     @property
     def value(self) -> float | None:
@@ -104,8 +102,7 @@ def camera_number(source: str) -> int | None:
 
 def judge(frame: Frame, analyser: Analyser) -> tuple[int, float | None]:
     """How many faces a picture has, and the calibrated probability of the most suspicious one that is large enough."""
-    from utils.detection.pipeline import find_people, measure_crop, report_face
-    from utils.faces.crops import crop_for_networks
+    from utils.detection import pipeline
 
     pixels = frame.pixels
     height, width = pixels.shape[:2]
@@ -114,23 +111,18 @@ def judge(frame: Frame, analyser: Analyser) -> tuple[int, float | None]:
         size_bytes=pixels.nbytes, sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
     )  # fmt: skip
     media = Media(info, (Frame(0, 0.0, pixels),))
-    tracks = find_people(media, analyser, lambda stage, done: None)
-    if not tracks:
-        return 0, None
-    crops = [[crop_for_networks(pixels, sighting.face) for sighting in track.sightings] for track in tracks]
-    quality = [np.stack([measure_crop(crop) for crop in of_track]) for of_track in crops]
-    scores = analyser.engine.score([[crop.pixels for crop in of_track] for of_track in crops], quality)
-    faces = [report_face(*each, media, analyser) for each in zip(tracks, scores, quality, crops, strict=True)]
-    judged = [face for face in faces if all(reason.code != "small_face" for reason in face.verdict.reasons)]
-    probabilities = [face.verdict.probability for face in judged if face.verdict.probability is not None]
-    return len(faces), max(probabilities, default=None)
+    tracks = pipeline.find_faces(media, analyser)
+    report = pipeline.judge(pipeline.cut(media, tracks, max_faces=analyser.settings.detection.max_faces), analyser)
+    deciding = report.deciding
+    judged = deciding is not None and deciding.large_enough
+    return len(report.faces), report.verdict.probability if judged else None
 
 
 def _file_frames(path: Path, analyser: Analyser) -> Iterator[Frame]:
-    from utils.media import decode_media
+    from utils.detection.pipeline import decode
 
     check_readable(path)
-    yield from decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders).frames
+    yield from decode(path, analyser).frames
 
 
 def _camera_frames(number: int) -> Iterator[Frame]:

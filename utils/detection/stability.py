@@ -6,15 +6,15 @@ under such a change rests on little; it is information for the reader and never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from utils.detection.pipeline import Analyser, Progress, measure_crop, report_face
-from utils.faces.crops import FaceCrop, crop_for_networks
-from utils.types import Box, Face, FaceReport, FaceTrack, Media, Outcome, Pixels
+from utils.detection import pipeline
+from utils.detection.pipeline import Analyser, no_progress
+from utils.faces.search import Progress
+from utils.types import Box, Face, FaceTrack, Media, Outcome, Pixels
 
 JPEG_QUALITY = 50
 RESCALE = 0.5
@@ -29,12 +29,12 @@ class Change:
     Args:
         code: stable, for programs: `jpeg`, `half_size`, `shifted`.
         title: for people.
-        apply: (pixels, face) to the changed pixels and the face in them.
+        apply: (pixels, face) to the changed pixels and the face in them; None leaves both.
     """
 
     code: str
     title: str
-    apply: Callable[[Pixels, Face], tuple[Pixels, Face]]
+    apply: pipeline.Change | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ CHANGES = (
 
 
 def try_changes(
-    track: FaceTrack, media: Media, analyser: Analyser, progress: Progress | None = None
+    track: FaceTrack, media: Media, analyser: Analyser, progress: Progress = no_progress
 ) -> tuple[Trial, ...]:
     """Judge one person again under each change.
 
@@ -98,37 +98,15 @@ def try_changes(
     Returns:
         First the medium as it is (`as_is`), then one trial per entry of `CHANGES`.
     """
-    tell = progress or (lambda stage, done: None)
-    variants: list[Change] = [Change("as_is", "As it is", lambda pixels, face: (pixels, face)), *CHANGES]
+    variants = [Change("as_is", "As it is", None), *CHANGES]
     trials: list[Trial] = []
     for index, change in enumerate(variants):
-        tell("stability", index / len(variants))
-        face = judge(track, [change.apply(*seen) for seen in _sightings(track, media)], media, analyser)
-        if face.verdict.probability is None:
+        progress("stability", index / len(variants))
+        verdict = pipeline.judge(pipeline.cut(media, [track], change=change.apply), analyser).verdict
+        if verdict.probability is None:
             raise ValueError("a face that was cut out always has a probability")
-        before = trials[0].outcome if trials else face.verdict.outcome
-        outcome = face.verdict.outcome
-        trials.append(Trial(change.code, change.title, outcome, face.verdict.probability, outcome is not before))
-    tell("stability", 1.0)
+        before = trials[0].outcome if trials else verdict.outcome
+        flipped = verdict.outcome is not before
+        trials.append(Trial(change.code, change.title, verdict.outcome, verdict.probability, flipped))
+    progress("stability", 1.0)
     return tuple(trials)
-
-
-def judge(track: FaceTrack, frames: Sequence[tuple[Pixels, Face]], media: Media, analyser: Analyser) -> FaceReport:
-    """The report about one person from given frames; the size of the face stays that of the medium."""
-    crops = [crop_for_networks(pixels, face) for pixels, face in frames]
-    quality = np.stack([measure_crop(crop) for crop in crops])
-    (scores,) = analyser.engine.score([[crop.pixels for crop in crops]], [quality])
-    return report_face(track, scores, quality, _at_own_size(crops, track), media, analyser)
-
-
-def _at_own_size(crops: Sequence[FaceCrop], track: FaceTrack) -> list[FaceCrop]:
-    """The rule about small faces is about the file as it was given, not about our changed copy."""
-    return [
-        replace(crop, source_px=max(seen.face.box.width, seen.face.box.height))
-        for crop, seen in zip(crops, track.sightings, strict=True)
-    ]
-
-
-def _sightings(track: FaceTrack, media: Media) -> Iterator[tuple[Pixels, Face]]:
-    for seen in track.sightings:
-        yield media.frames[seen.frame].pixels, seen.face

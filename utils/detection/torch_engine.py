@@ -10,7 +10,7 @@ import torch
 
 from models.ensemble_model import Ensemble
 from utils.cores import usable_cores
-from utils.detection.engine import BATCH, BatchedEngine
+from utils.detection.engine import BATCH, Answers, Engine
 from utils.detection.gate import NumericGate
 from utils.errors import ConfigError
 from utils.types import Floats, Pixels
@@ -18,7 +18,7 @@ from utils.types import Floats, Pixels
 GPU_BATCH = 64
 
 
-class TorchEngine(BatchedEngine):
+class TorchEngine(Engine):
     """The reference engine.
 
     On a GPU the experts compute in half precision under autocast, with channels last.
@@ -61,15 +61,15 @@ class TorchEngine(BatchedEngine):
         """fp16 on a GPU, fp32 on a processor."""
         return dict.fromkeys(self._ensemble.experts, "fp16" if self.device == "cuda" else "fp32")
 
-    def image_logits(self, crops: Pixels, only: Collection[str] | None = None) -> tuple[Floats, Floats | None]:
-        """See `BatchedEngine.image_logits`."""
+    def answer_batch(self, crops: Pixels, only: Collection[str] | None = None) -> Answers:
+        """See `Engine.answer_batch`."""
         images = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2).float().div(255)
         with torch.inference_mode(), self._arithmetic():
             logits, features = self._ensemble.expert_logits(images, only)
-        return logits.float().cpu().numpy(), None if features is None else features.float().cpu().numpy()
+        return Answers(logits.float().cpu().numpy(), None if features is None else features.float().cpu().numpy())
 
     def sequence_logit(self, features: Floats) -> float:
-        """See `BatchedEngine.sequence_logit`."""
+        """See `Engine.sequence_logit`."""
         with torch.inference_mode(), self._arithmetic():
             return float(self._ensemble.sequence_logit(torch.from_numpy(features).to(self.device)))
 

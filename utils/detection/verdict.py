@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from utils.detection.calibration import Calibration
-from utils.types import ExpertScore, Notice, Outcome, Verdict
+from utils.metrics import sigmoid
+from utils.types import ExpertScore, FaceReport, Notice, Outcome, Verdict
 
 NOT_FOR_PHOTOS = "It judges videos only: a photo has no course in time."
 TOO_SHORT = "It needs a person to be seen in at least four frames of the video."
@@ -17,11 +17,6 @@ HEADLINES = {
     Outcome.INCONCLUSIVE: "Inconclusive",
     Outcome.NO_FACE: "No face found",
 }
-
-
-def sigmoid(logit: float) -> float:
-    """Probability of a logit, without overflow."""
-    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
 def no_face_verdict() -> Verdict:
@@ -74,6 +69,11 @@ def decide(
     reasons += _expert_reasons(experts)
     reasons += [Notice("expert_missing", f"{e.title} is missing: {e.missing_because}") for e in missing]
     return Verdict(outcome, HEADLINES[outcome], probability, interval, tuple(reasons))
+
+
+def deciding_face(faces: Sequence[FaceReport]) -> FaceReport | None:
+    """Whose verdict is that of the medium: the most suspicious of the faces that are large enough, else of all."""
+    return max(faces, key=lambda face: (face.large_enough, face.verdict.probability or 0.0), default=None)
 
 
 def per_cent(share: float) -> str:

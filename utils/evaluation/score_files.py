@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from utils.errors import MediaError, TrainingDataError
 from utils.evaluation.datasets import Sample
 from utils.evaluation.scorecard import LOGIT_COLUMNS, TEXT_COLUMNS, WEIGHT_COLUMNS, pseudonym
 from utils.faces.crops import QUALITY_NAMES
+from utils.metrics import logit
 from utils.types import Report
 
 QUALITY_COLUMNS = tuple(f"quality_{name}" for name in QUALITY_NAMES)
@@ -86,7 +86,7 @@ def score_row(path: Path, sample: Sample, analyser: Analyser) -> dict[str, str]:
 
 def _numbers(report: Report, analyser: Analyser) -> dict[str, str]:
     """Logits, weights, probability and quality of the deciding face; nothing without a face."""
-    face = next((f for f in report.faces if f.id == report.deciding_face), None)
+    face = report.deciding
     if face is None or face.verdict.probability is None:
         return {}
     gate = _gate_of(analyser)
@@ -104,8 +104,7 @@ def _gate_of(analyser: Analyser) -> NumericGate | None:
 
 def _raw_logit(probability: float, gate: NumericGate | None, expert: int) -> float:
     """What the expert itself said, from its calibrated probability: the gate's Platt scaling is undone."""
-    clipped = min(max(probability, 1e-9), 1 - 1e-9)
-    calibrated = math.log(clipped / (1 - clipped))
+    calibrated = logit(probability, 1e-9)
     if gate is None or float(gate.scale[expert]) <= 0:
         return calibrated
     return (calibrated - float(gate.shift[expert])) / float(gate.scale[expert])

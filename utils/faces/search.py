@@ -1,77 +1,153 @@
-"""Face detection over the frames of one medium, frame by frame as the decoder hands them on.
+"""Search the frames of one medium for faces, frame by frame as the decoder hands them on.
 
-Now and then a whole frame is searched, which finds newcomers; in between, faces are looked for near where they were.
-Where somebody new is found, the frames in between are searched as well; whoever is seen in none of the whole ones would
-be dropped anyway for having been there too shortly.
+Now and then a whole frame is searched, which finds newcomers; in between, faces are looked for near where they were, at
+the scale at which a whole frame is searched. Whatever is in doubt (a face that is not found again, or cut by the edge
+of the part, or taken for its neighbour) leads to a search of the whole frame. Where somebody new is found, the frames
+in between are searched as well; whoever is seen in none of the whole ones would be dropped anyway for having been there
+too shortly.
 
-Stands between `decode_media`, which tells of each frame while it decodes the next ones, and the tracks of people.
+Stands between `decode_media`, which hands on each frame while it decodes the next ones, and the tracks of people.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 
-from utils.faces.detector import FaceDetector
-from utils.faces.redetect import follow_faces
-from utils.faces.tracking import MIN_SHARE, apart, track_faces
-from utils.types import Face, FaceTrack, Frame, Pixels
+from utils.faces.detector import MULTIPLE, FaceDetector, network_size
+from utils.faces.tracking import MIN_SHARE, match_cost, track_faces
+from utils.types import Box, Face, FaceTrack, Floats, Frame, Pixels
 
 WHOLE_EVERY = 4
-"""Most frames from one that is searched as a whole to the next; fewer of short clips, see `Lookout`."""
+"""Most frames from one that is searched as a whole to the next; fewer of short clips, see `FaceSearch`."""
+SURROUNDINGS = 1.8
+"""Side of the part that is searched, in sides of the face: it may move by two fifths of itself."""
+SIDES = (160, 224, 288, 352, 384)
+"""Sides of that part as the detector sees it, pixels; few, since a size that is new to the engine costs much once."""
+WORTH_IT = 0.6
+"""Parts that make up more of the frame than this are not worth the trouble."""
+EDGE_PX = 2.0
+"""A face this near to an inner edge of the part, in the detector's pixels, may go on beyond it."""
 
 Progress = Callable[[str, float], None]
 """Stage (`decode`, `detect`, `experts`, `decide`) and how much of the whole is done, 0..1; may raise to cancel."""
 
 
-class Lookout:
-    """Searches frames for faces.
+class FaceSearch:
+    """Finds the people of a medium whose frames come one after another.
 
     Args:
         detector: looks at each frame.
         expected: how many frames may come, for the progress.
-        tell: told of the stage `detect` after each.
+        progress: called with the stage `detect` after each.
     """
 
-    def __init__(self, detector: FaceDetector, expected: int, tell: Progress) -> None:
-        self._detector, self._expected, self._tell = detector, expected, tell
+    def __init__(self, detector: FaceDetector, expected: int, progress: Progress) -> None:
+        self._detector, self._expected, self._progress = detector, expected, progress
         self._every = max(1, min(WHOLE_EVERY, math.ceil(MIN_SHARE * expected)))
-        self._followed: dict[int, Pixels] = {}  # frames since the last whole search
+        self._in_part: dict[int, Pixels] = {}  # frames since the last whole search
         self._found: list[tuple[Face, ...]] = []
         self._last: Pixels | None = None
-        self._told = 0.2
+        self._done = 0.2
         self.ms = 0.0
         """Spent on searching so far."""
 
-    def look(self, frame: Frame) -> None:
-        """Find the faces of the next frame; index 0 begins anew. Where it equals its forerunner, so do its faces."""
+    def add(self, frame: Frame) -> None:
+        """Find the faces of the next frame; index 0 begins anew. Where it equals the one before, so do its faces."""
         started = time.perf_counter()
         if frame.index == 0:
-            self._found, self._last, self._followed = [], None, {}
+            self._found, self._last, self._in_part = [], None, {}
         same = self._last is not None and np.array_equal(frame.pixels, self._last)
         self._found.append(self._found[-1] if same else self._faces(frame.pixels))
         self._last = frame.pixels
-        self._told = max(self._told, min(0.5, 0.2 + 0.3 * len(self._found) / self._expected))
+        self._done = max(self._done, min(0.5, 0.2 + 0.3 * len(self._found) / self._expected))
         self.ms += 1000 * (time.perf_counter() - started)
-        self._tell("detect", self._told)
+        self._progress("detect", self._done)
+
+    def tracks(self) -> list[FaceTrack]:
+        """Everybody seen so far, the largest face first."""
+        return list(track_faces(self._found))
 
     def _faces(self, pixels: Pixels) -> tuple[Face, ...]:
         known = self._found[-1] if self._found else ()
         if len(self._found) % self._every:
-            again = follow_faces(self._detector, pixels, known)
+            again = redetect_near(self._detector, pixels, known)
             if again is not None:
-                self._followed[len(self._found)] = pixels
+                self._in_part[len(self._found)] = pixels
                 return again
         faces = self._detector.detect(pixels)
-        if any(all(math.isinf(apart(old.box, face.box)) for old in known) for face in faces):
-            for number, earlier in self._followed.items():
+        if any(all(math.isinf(match_cost(old.box, face.box)) for old in known) for face in faces):
+            for number, earlier in self._in_part.items():
                 self._found[number] = self._detector.detect(earlier)
-        self._followed = {}
+        self._in_part = {}
         return faces
 
-    def people(self) -> list[FaceTrack]:
-        """Everybody seen so far, the largest face first."""
-        return list(track_faces(self._found))
+
+def redetect_near(detector: FaceDetector, rgb: Pixels, known: Sequence[Face]) -> tuple[Face, ...] | None:
+    """The known faces in a frame, the largest first; None where the whole frame has to be searched.
+
+    Args:
+        detector: as for whole frames.
+        rgb: (H, W, 3) uint8, the next frame.
+        known: faces of the frame before.
+    """
+    height, width = rgb.shape[:2]
+    extent = np.array(network_size(width, height), np.float32)  # as which the detector sees the whole frame
+    scale: Floats = np.divide(extent, (width, height), dtype=np.float32)
+    sides = [_side_for(face, scale) for face in known]
+    if not known or any(side is None or side > extent.min() for side in sides):
+        return None
+    if sum(side**2 for side in sides if side) > WORTH_IT * extent.prod():
+        return None
+    found: list[Face] = []
+    for face, side in zip(known, sides, strict=True):
+        again = _redetect(detector, rgb, face, side or 0, extent, scale)
+        if again is None or any(_overlap(again.box, other.box) > 0 for other in found):
+            return None
+        found.append(again)
+    return tuple(sorted(found, key=lambda f: f.box.width * f.box.height, reverse=True))
+
+
+def _side_for(face: Face, scale: Floats) -> int | None:
+    wanted = SURROUNDINGS * float((scale * (face.box.width, face.box.height)).max())
+    return next((side for side in SIDES if side >= wanted), None)
+
+
+def _redetect(detector: FaceDetector, rgb: Pixels, face: Face, side: int, extent: Floats, scale: Floats) -> Face | None:
+    """The one face near a known one, in pixels of the frame; `extent` and `scale` are those of the whole frame."""
+    start = np.round((scale * face.box.centre - side / 2) / MULTIPLE) * MULTIPLE  # on the same grid of cells
+    start = np.clip(start, 0, extent - side)
+    left, top = (int(v) for v in np.round(start / scale))
+    right, bottom = (int(v) for v in np.round((start + side) / scale))
+    part = rgb[top:bottom, left:right]
+    method = cv2.INTER_AREA if scale.max() < 1 else cv2.INTER_LINEAR
+    resized = np.asarray(cv2.resize(part, (side, side), interpolation=method), np.uint8)
+    grow = np.array([part.shape[1] / side, part.shape[0] / side], np.float32)
+    moved = [_moved(other, grow, left, top) for other in detector.detect(resized)]
+    near = [other for other in moved if np.isfinite(match_cost(face.box, other.box))]
+    if len(near) != 1:
+        return None
+    box, edge = near[0].box, EDGE_PX * grow
+    cut = (
+        (left > 0 and box.x0 < left + edge[0])
+        or (top > 0 and box.y0 < top + edge[1])
+        or (right < rgb.shape[1] and box.x1 > right - edge[0])
+        or (bottom < rgb.shape[0] and box.y1 > bottom - edge[1])
+    )
+    return None if cut else near[0]
+
+
+def _moved(face: Face, grow: Floats, left: int, top: int) -> Face:
+    """A face of the part in pixels of the frame."""
+    (x, y), b = (float(v) for v in grow), face.box
+    box = Box(b.x0 * x + left, b.y0 * y + top, b.x1 * x + left, b.y1 * y + top)
+    return Face(box, face.score, (face.landmarks * grow + [left, top]).astype(np.float32))
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Area that two boxes share, pixels²."""
+    return max(min(a.x1, b.x1) - max(a.x0, b.x0), 0) * max(min(a.y1, b.y1) - max(a.y0, b.y0), 0)

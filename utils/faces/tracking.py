@@ -20,7 +20,7 @@ MIN_SHARE = 0.2
 """A track that is seen in a smaller share of the frames is mostly a false detection."""
 
 
-def apart(a: Box, b: Box) -> float:
+def match_cost(a: Box, b: Box) -> float:
     """Shift of the centre in box widths plus log ratio of the sizes; infinite where it cannot be the same face."""
     size_a, size_b = max(a.width, a.height), max(b.width, b.height)
     shift = float(np.hypot(a.centre[0] - b.centre[0], a.centre[1] - b.centre[1])) / max(size_a, size_b)
@@ -44,7 +44,7 @@ def track_faces(faces_per_frame: Sequence[Sequence[Face]], *, min_share: float =
     open_tracks: list[list[Sighting]] = []
     for index, faces in enumerate(faces_per_frame):
         pairs = sorted(
-            (apart(track[-1].face.box, face.box), t, f)
+            (match_cost(track[-1].face.box, face.box), t, f)
             for t, track in enumerate(open_tracks)
             for f, face in enumerate(faces)
         )

@@ -1,6 +1,6 @@
 """From an uploaded file to cached features that can be learned from, or to a sentence why not.
 
-The same steps as the analysis (`utils.detection.pipeline`), with the ViT's tokens kept instead of its verdict alone.
+The steps are those of the analysis (`utils.detection.pipeline`); of the face that counts, the ViT's tokens are kept.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from models.cards import EXPERT_NAMES, expert_card
 from models.ensemble_model import Ensemble
 from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
-from utils.detection.pipeline import Analyser, find_people, measure_crop
-from utils.errors import MediaError, TrainingDataError
-from utils.faces.crops import FaceCrop, crop_for_networks
+from utils.detection.pipeline import Analyser, Person, examine, judge
+from utils.errors import MediaError
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.trainable import VIT_COLUMN
 from utils.fingerprint import frozen_fingerprint
-from utils.media import decode_media
 from utils.phash import perceptual_hash
-from utils.types import Media
 from utils.weights import verify_version, weights_root
 
 BATCH = 16
@@ -57,51 +54,30 @@ def prepare_item(path: Path, analyser: Analyser, *, face: int | None = None) -> 
 
     Returns:
         Features, or the reason why there are none.
-
-    Raises:
-        TrainingDataError: the analyser's networks cannot be looked into.
     """
-    networks = getattr(analyser.engine, "networks", None)
-    if networks is None:
-        raise TrainingDataError("The engine does not give its networks away, so no features can be made.")
     try:
-        media = decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders)
+        people = examine(path, analyser, keep_pixels=True)
     except MediaError as error:
         return Prepared(None, f"The file could not be decoded: {error.detail}", None)
-    phash = perceptual_hash(media.frames[0].pixels)
-    crops = _crops(media, analyser)
-    if not crops:
+    phash = perceptual_hash(people.media.frames[0].pixels)
+    report = judge(people, analyser)
+    if report.deciding is None:
         return Prepared(None, "No face was found.", phash)
-    least = analyser.settings.media.min_face_px
-    larger = media.info.width / media.frames[0].pixels.shape[1]
-    big = {i: c for i, c in crops.items() if float(np.median([x.source_px for x in c])) * larger >= least}
-    if face is not None and face not in crops:
+    chosen = report.deciding if face is None else next((f for f in report.faces if f.id == face), None)
+    if chosen is None:
         return Prepared(None, f"There is no face number {face}.", phash)
-    if (face is not None and face not in big) or not big:
-        return Prepared(None, f"The face is less than {least} pixels wide.", phash)
-    wanted = big if face is None else {face: big[face]}
+    if not chosen.large_enough:
+        return Prepared(None, f"The face is less than {analyser.settings.media.min_face_px} pixels wide.", phash)
+    person = next(person for person in people.judged if person.track.id == chosen.id)
     version = verify_version(weights_root(analyser.settings), analyser.version)
-    fingerprint = frozen_fingerprint(version)
-    made = {i: _features(c, networks, fingerprint) for i, c in wanted.items()}
-    chosen = max(made, key=lambda i: made[i][1])
-    return Prepared(made[chosen][0], "", phash, chosen)
+    return Prepared(_features(person, analyser, frozen_fingerprint(version)), "", phash, chosen.id)
 
 
-def _crops(media: Media, analyser: Analyser) -> dict[int, list[FaceCrop]]:
-    """Crops per person, by the number of the track."""
-    people = find_people(media, analyser, lambda stage, done: None)
-    return {t.id: [crop_for_networks(media.frames[s.frame].pixels, s.face) for s in t.sightings] for t in people}
-
-
-def _features(crops: list[FaceCrop], networks: Ensemble, fingerprint: str) -> tuple[CachedItem, float]:
-    """Features of one person, and the calibrated logit that they give."""
-    quality = np.stack([measure_crop(crop) for crop in crops])
+def _features(person: Person, analyser: Analyser, fingerprint: str) -> CachedItem:
+    networks = analyser.engine.networks
     device = str(next(networks.parameters()).device)
-    logits, tokens = raw_features(np.stack([crop.pixels for crop in crops]), networks, device)
-    with torch.inference_mode():
-        mixed = networks.gate(torch.from_numpy(logits)[None], torch.from_numpy(quality.mean(0))[None])
-    item = CachedItem(tokens, logits, quality.mean(0).astype(np.float32), fingerprint)
-    return item, float(mixed.logit[0])
+    logits, tokens = raw_features(np.stack([crop.pixels for crop in person.crops]), networks, device)
+    return CachedItem(tokens, logits, person.quality.mean(0).astype(np.float32), fingerprint)
 
 
 def raw_features(

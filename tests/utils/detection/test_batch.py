@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from utils.config import Settings
-from utils.detection.batch import Work, analyse_many, analyse_together
+from utils.detection.batch import Work, analyse_files, analyse_together
+from utils.detection.engine import unique_crops
 from utils.detection.pipeline import Analyser, analyse, load_analyser
-from utils.detection.unique_crops import distinct
 from utils.errors import JobCancelledError, MediaCorruptError, MediaUnreadableError
 from utils.types import Pixels, Report
 
@@ -48,11 +48,11 @@ class Engine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def score(self, tracks: Sequence[Sequence[Pixels]], quality: Any, on_batch: Any = None) -> Any:
-        self.crops.append(sum(map(len, tracks)))
+    def run(self, crops: Sequence[Pixels], on_batch: Any = None) -> Any:
+        self.crops.append(len(crops))
         if self._refuse(self.crops[-1]):
             raise RuntimeError("out of memory")
-        return self._engine.score(tracks, quality, on_batch)
+        return self._engine.run(crops, on_batch)
 
 
 def watched(analyser: Analyser, **how: Any) -> tuple[Analyser, Engine]:
@@ -76,7 +76,7 @@ def test_results_come_in_order_and_as_alone(analyser: Analyser, photos: list[Pat
     (tmp_path / "cut.png").write_bytes(photos[0].read_bytes()[:60])
     paths = [photos[0], tmp_path / "cut.png", photos[5], tmp_path / "gone.png", *photos[1:5]]
     told: list[tuple[str, str]] = []
-    results = list(analyse_many(paths, analyser, progress=lambda path, stage, done: told.append((path.name, stage))))
+    results = list(analyse_files(paths, analyser, progress=lambda path, stage, done: told.append((path.name, stage))))
     assert [result.path for result in results] == paths
     assert [type(result.error) for result in results[:4]] == [
         type(None), MediaCorruptError, type(None), MediaUnreadableError,
@@ -91,7 +91,7 @@ def test_results_come_in_order_and_as_alone(analyser: Analyser, photos: list[Pat
 def test_equal_files_are_analysed_once(analyser: Analyser, photos: list[Path], tmp_path: Path) -> None:
     copies = [Path(shutil.copy(photos[n % 2], tmp_path / f"{n}.png")) for n in range(8)]
     counting, engine = watched(analyser)
-    results = list(analyse_many(copies, counting))
+    results = list(analyse_files(copies, counting))
     assert sum(engine.crops) == 2
     assert [result.path for result in results] == copies
     for n, result in enumerate(results):
@@ -103,7 +103,17 @@ def test_a_file_equal_to_one_that_failed_is_tried_again(analyser: Analyser, tmp_
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in paths:
         path.write_bytes(cut)
-    assert [type(result.error) for result in analyse_many(paths, analyser)] == [MediaCorruptError] * 2
+    assert [type(result.error) for result in analyse_files(paths, analyser)] == [MediaCorruptError] * 2
+
+
+def test_a_fault_of_ours_is_one_file_s_result_and_logged(
+    analyser: Analyser, photos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, _ = watched(analyser, refuse=lambda crops: True)
+    (result,) = analyse_files(photos[:1], broken)
+    assert result.error is not None
+    assert (result.error.code, result.error.detail) == ("internal", "RuntimeError: out of memory")
+    assert caplog.records[-1].exc_info is not None
 
 
 def test_a_batch_that_fails_is_done_one_by_one(analyser: Analyser, photos: list[Path]) -> None:
@@ -161,13 +171,13 @@ def test_a_progress_that_raises_ends_the_work(analyser: Analyser, photos: list[P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(analyse_many(photos[:4], analyser, progress=interrupt))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("look-ahead")]
+        list(analyse_files(photos[:4], analyser, progress=interrupt))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("examine")]
 
 
-def test_distinct_crops() -> None:
+def test_unique_crops() -> None:
     a, b = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
-    crops, places = distinct([a, b, a.copy(), b.copy(), a])
+    crops, places = unique_crops([a, b, a.copy(), b.copy(), a])
     assert [crop[0, 0, 0] for crop in crops] == [0, 1]
     assert places == [0, 1, 0, 1, 0]
 

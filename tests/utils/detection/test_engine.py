@@ -16,7 +16,7 @@ from models.cards import EXPERT_NAMES
 from models.ensemble_model import Ensemble
 from tests.ensembles import build_ensemble
 from utils.detection.conversion import to_graph
-from utils.detection.engine import BATCH, BatchedEngine, TrackScores
+from utils.detection.engine import BATCH, Engine, TrackScores
 from utils.detection.gate import NumericGate
 from utils.detection.openvino_engine import OpenVinoEngine
 from utils.detection.torch_engine import TorchEngine
@@ -35,7 +35,7 @@ def ensemble_of(names: tuple[str, ...] = EXPERT_NAMES) -> Ensemble:
     return ensemble.eval()
 
 
-Build = Callable[..., BatchedEngine]
+Build = Callable[..., Engine]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def engine(request: pytest.FixtureRequest, graphs: dict[str, Path]) -> Build:
     """Builds the engine under test with some of the experts."""
 
-    def build(names: tuple[str, ...] = EXPERT_NAMES) -> BatchedEngine:
+    def build(names: tuple[str, ...] = EXPERT_NAMES) -> Engine:
         whole = ensemble_of()
         chosen = Ensemble(experts={n: whole.experts[n] for n in names}, gate=whole.gate, tiny=True).eval()
         if request.param == "torch":
@@ -70,8 +70,13 @@ def person(seed: int, frames: int) -> tuple[list[Pixels], Floats]:
     return list(rng.integers(0, 256, (frames, 40, 40, 3), dtype=np.uint8)), rng.random((frames, Q), dtype=np.float32)
 
 
-def score(chosen: BatchedEngine, *people: tuple[list[Pixels], Floats]) -> list[TrackScores]:
-    return chosen.score([crops for crops, _ in people], [quality for _, quality in people])
+def score(chosen: Engine, *people: tuple[list[Pixels], Floats]) -> list[TrackScores]:
+    """The scores of people whose crops go through the engine together."""
+    answers, start, scores = chosen.run([crop for crops, _ in people for crop in crops]), 0, []
+    for crops, quality in people:
+        scores.append(chosen.mix(answers[start : start + len(crops)], quality))
+        start += len(crops)
+    return scores
 
 
 def assert_same(a: TrackScores, b: TrackScores) -> None:
@@ -159,21 +164,17 @@ def test_what_on_batch_raises_ends_the_work(engine):
     stopped = engine()
     crops, quality = person(11, 3 * stopped.batch)
     with pytest.raises(InterruptedError):
-        stopped.score([crops], [quality], stop)
+        stopped.run(crops, stop)
     assert told == [pytest.approx(1 / 3)]
     assert len(score(engine(), (crops, quality))) == 1
 
 
 def test_progress_reaches_the_end_once(engine):
     told: list[float] = []
-    crops, quality = person(12, 2 * BATCH + 1)
-    engine().score([crops], [quality], told.append)
+    crops, _ = person(12, 2 * BATCH + 1)
+    engine().run(crops, told.append)
     assert told == sorted(told)
     assert told.count(1.0) == 1
-
-
-def test_nobody_to_judge_gives_nothing(engine):
-    assert engine().score([], []) == []
 
 
 def test_networks_are_there_for_those_who_need_gradients(engine):

@@ -182,12 +182,12 @@ def test_small_face_is_reported_and_a_larger_one_decides(analyser, files, settin
 
         name, precisions = "torch", {"cnn": "fp32"}
 
-        def score(self, tracks, quality, on_batch=None):
-            share = np.array([0.25, 0.25, 0.5, 0.0], np.float32)
-            logits = [(-2.0, tracks[0]), (4.0, tracks[1])]
-            return [
-                TrackScores(v, share, np.array([v, v, v, np.nan], np.float32), np.full(len(t), v)) for v, t in logits
-            ]
+        def run(self, crops, on_batch=None):
+            return [-2.0, 4.0]
+
+        def mix(self, answers, quality):
+            share, (v,) = np.array([0.25, 0.25, 0.5, 0.0], np.float32), answers
+            return TrackScores(v, share, np.array([v, v, v, np.nan], np.float32), np.full(len(quality), v))
 
     settings = settings_for(tiny_root, min_face_px=80)
     assert analyse(files / "two.png", dataclasses.replace(analyser, engine=SuspectsTheSecond())).deciding_face == 1

@@ -82,7 +82,8 @@ def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector, t
     quality = np.stack([measure_quality(crop, float(rng.uniform(50, 400)), 0.9) for crop in crops])
     reference = TorchEngine(ensemble, device="cpu", threads=1)
     gate = reference.gate
-    wanted, features = reference.image_logits(crops)
+    answers = reference.run(crops)
+    wanted, features = answers.logits, answers.features
     wanted[:, LSTM] = reference.sequence_logit(features)
     ranges = read_ranges(ranges_file(root, version))
     has = {"bf16": cpu_has_bf16(), "int8": cpu_has_vnni()}
@@ -97,7 +98,7 @@ def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector, t
             engine = OpenVinoEngine({name: path}, {name: precision}, gate, load_networks=lambda: ensemble, threads=1)
             found = wanted.copy()
             if name in IMAGE_EXPERTS:
-                found[:, column] = engine.image_logits(crops)[0][:, column]
+                found[:, column] = engine.run(crops).logits[:, column]
             else:
                 found[:, column] = engine.sequence_logit(features)
             apart = p99_probability_gap(gate.calibrate(wanted)[:, column], gate.calibrate(found)[:, column])

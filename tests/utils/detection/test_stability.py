@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.detection.closeup import look_closer, square_in_medium, to_png
-from utils.detection.pipeline import analyse, find_people, load_analyser
+from utils.detection.pipeline import analyse, find_faces, load_analyser
 from utils.detection.stability import CHANGES, reencode, rescale, shift, try_changes
 from utils.errors import NotFoundError
 from utils.faces.crops import crop_for_networks
@@ -58,7 +58,7 @@ def test_shift_moves_the_box_only(photo, face):
 def test_medium_as_it_is_gets_the_verdict_of_its_report(analyser, portrait):
     settings = analyser.settings
     media = decode_media(portrait, settings.media, settings.sandbox)
-    (track,) = find_people(media, analyser, lambda stage, done: None)
+    (track,) = find_faces(media, analyser)
     told: list[float] = []
     trials = try_changes(track, media, analyser, lambda stage, done: told.append(done))
     report = analyse(portrait, analyser)
@@ -98,7 +98,7 @@ def test_unknown_face_is_told(analyser, portrait):
 
 def test_square_is_what_the_networks_see(analyser, portrait):
     media = decode_media(portrait, analyser.settings.media, analyser.settings.sandbox)
-    (track,) = find_people(media, analyser, lambda stage, done: None)
+    (track,) = find_faces(media, analyser)
     seen = track.sightings[0]
     square = square_in_medium(seen, media)
     cut = media.frames[0].pixels[int(square.y0) : int(square.y1), int(square.x0) : int(square.x1)]
