@@ -17,6 +17,7 @@ from utils.config import Settings
 from utils.detection.precision import read_precision
 from web_app import api, errors
 from web_app.auth import identity, login, rate_limit
+from web_app.auth.network import ProxyHeaders, trusted_networks
 from web_app.observability import metrics, request_log
 from web_app.pages import SETTINGS_KEY
 from web_app.pages import blueprint as pages_blueprint
@@ -41,12 +42,22 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     app.config[SETTINGS_KEY] = settings
     app.json.sort_keys = False  # type: ignore[attr-defined]
     parts = app.extensions[EXTENSION] = Services.build(settings, verify)
-    request_log.install(app)
-    metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"))
-    identity.install(app, settings)
+    count = metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"))
     rate_limit.install(app, settings)
     login.install(app, parts.secret)
     errors.install(app)
     api.register(app)
     app.register_blueprint(pages_blueprint)
+    app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted_networks(settings.security))  # type: ignore[method-assign]
+    for before in (
+        request_log.begin,
+        identity.host_check(settings),
+        identity.refuse_cross_site,
+        rate_limit.enforce,  # from here on it is known who asks
+        login.require_session,  # of pages; a route of the API asks for its scope itself
+    ):
+        app.before_request(before)
+    for after in (request_log.say, count, identity.add_headers):  # Flask calls the last one first
+        app.after_request(after)
+    app.teardown_request(request_log.end)
     return app

@@ -265,7 +265,7 @@ def create_canned_app(job_s: float = 0.3) -> Flask:
     app = Flask("web_app")
     app.config[SETTINGS_KEY] = Settings(media=MediaSettings(max_file_mb=2))
     app.config["DESK"] = Desk(job_s)
-    identity.install(app, app.config[SETTINGS_KEY])
+    app.after_request(identity.add_headers)
     app.register_blueprint(blueprint)
     app.register_blueprint(api)
 

@@ -10,15 +10,16 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, request, session
+from flask import Response, g, request, session
 
 from utils.config import Settings
 from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
 from web_app.auth.keys import KEY_OWNER, SCOPES, find_key, find_public
-from web_app.auth.network import FORWARDED, ProxyHeaders, allowed_hosts, host_name, is_loopback, trusted_networks
+from web_app.auth.network import FORWARDED, allowed_hosts, host_name, is_loopback
 from web_app.auth.parts import AuthParts, auth_parts
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -68,22 +69,19 @@ class Caller:
         return client_id == self.id or "admin" in self.scopes
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Put the guards around all requests of an application.
+def host_check(settings: Settings) -> Callable[[], None]:
+    """What refuses a request that uses another name of the server than the settings allow.
 
     Raises:
-        ConfigError: a setting of [security] cannot be understood.
+        ConfigError: `[security] hosts` cannot be understood.
     """
-    app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted_networks(settings.security))  # type: ignore[method-assign]
     hosts = allowed_hosts(settings.server, settings.security)
 
     def refuse_unknown_host() -> None:
         if hosts is not None and host_name(request.headers.get("Host", "")) not in hosts:
             raise BadRequestError("This server does not answer to that name; [security] hosts lists the names it has.")
 
-    app.before_request(refuse_unknown_host)
-    app.before_request(refuse_cross_site)
-    app.after_request(_add_headers)
+    return refuse_unknown_host
 
 
 def caller() -> Caller:
@@ -196,7 +194,8 @@ def client_signature(secret: bytes, client: str) -> str:
     return hmac.new(secret, f"client\n{client}".encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
-def _add_headers(response: Response) -> Response:
+def add_headers(response: Response) -> Response:
+    """The headers of every answer, and the cookie of a browser that comes for the first time."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if request.is_secure:

@@ -1,8 +1,8 @@
 """Signing in on the page: where keys are on, a key opens a session, which Flask keeps in a signed cookie.
 
 The cookie names the key's public part; the key is looked up with each request, so that revoking it ends its sessions.
-A session lasts twelve hours from signing in, which its signature proves. `install` also gives every browser its
-anonymous id with the first page, before the page's own requests need one.
+A session lasts twelve hours from signing in, which its signature proves. `require_session`
+also gives every browser its anonymous id with the first page, before the page's own requests need one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SessionCookie(SecureCookieSessionInterface):
 
 
 def install(app: Flask, secret: bytes) -> None:
-    """Add the routes, and ask for a session, signed with `secret`, before any page is shown."""
+    """Add the routes, and sign sessions with `secret`."""
     app.secret_key = secret
     app.session_interface = SessionCookie()
     app.config.update(
@@ -48,7 +48,6 @@ def install(app: Flask, secret: bytes) -> None:
         PERMANENT_SESSION_LIFETIME=SESSION_LIFETIME,
     )
     app.register_blueprint(blueprint)
-    app.before_request(require_session)
 
 
 def require_session() -> Response | None:

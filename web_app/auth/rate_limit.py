@@ -13,20 +13,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
+from typing import cast
 
 from flask import Flask, current_app, request
 
-from utils.config import Settings
+from utils.config import SecuritySettings, Settings
 from utils.errors import RateLimitError, UnauthorizedError
-from web_app.auth.identity import caller, is_api
+from web_app.auth.identity import Caller, caller, is_api
 
 ADDRESS_FACTOR = 10
 WRONG_KEYS_PER_MINUTE = 10
 REMEMBERED = 20_000  # callers or addresses per bucket; who was silent for longest is forgotten first
 FREE_ENDPOINTS = frozenset({"static", "api.get_health", "api_v1.get_health"})
 UPLOAD_VIEWS = frozenset({"detect", "detect_image", "detect_video", "detect_url", "create_batch"})
-UPLOADS = "telltale.uploads"
-WRONG_KEYS = "telltale.wrong_keys"
+EXTENSION = "telltale.limits"
 IPV6_PREFIX = 64  # what one customer usually gets
 
 
@@ -66,43 +66,68 @@ class TokenBuckets:
             return 0.0 if enough else (1.0 - tokens) * 60.0 / self._per_minute
 
 
+class Limits:
+    """The buckets of one application.
+
+    Args:
+        settings: requests and uploads that a caller may send a minute.
+    """
+
+    def __init__(self, settings: SecuritySettings) -> None:
+        self.wrong_keys = TokenBuckets(WRONG_KEYS_PER_MINUTE)
+        self._buckets = {
+            what: (TokenBuckets(per_minute), TokenBuckets(per_minute * ADDRESS_FACTOR))
+            for what, per_minute in (
+                ("requests", settings.requests_per_minute), ("uploads", settings.uploads_per_minute)
+            )
+        }  # fmt: skip
+
+    def take(self, what: str, asking: Caller | None, address: str) -> None:
+        """Count one of `requests` or `uploads`, of a caller who is known or not, from an address.
+
+        Raises:
+            RateLimitError: that is one too many.
+        """
+        of_caller, of_address = self._buckets[what]
+        _refuse(max(of_caller.take(asking.id) if asking else 0.0, of_address.take(address)), what)
+
+
 def install(app: Flask, settings: Settings) -> None:
-    """Put the limits of [security] before every request of an application."""
-    requests, uploads = settings.security.requests_per_minute, settings.security.uploads_per_minute
-    limits = {
-        "requests": (TokenBuckets(requests), TokenBuckets(requests * ADDRESS_FACTOR)),
-        "uploads": (TokenBuckets(uploads), TokenBuckets(uploads * ADDRESS_FACTOR)),
-    }
-    wrong_keys = TokenBuckets(WRONG_KEYS_PER_MINUTE)
+    """Prepare the limits of [security] for an application."""
+    app.extensions[EXTENSION] = Limits(settings.security)
 
-    def enforce() -> None:
-        if request.endpoint in FREE_ENDPOINTS:
-            return
-        address = address_key(request.remote_addr or "")
-        _refuse(wrong_keys.peek(address), "wrong keys")
-        try:
-            asking = caller()
-        except UnauthorizedError:
-            if has_credentials():
-                wrong_keys.take(address)
-            _refuse(limits["requests"][1].take(address), "requests")
-            return
-        if asking.local:
-            return
-        upload = is_api() and (request.endpoint or "").rpartition(".")[2] in UPLOAD_VIEWS
-        for what in ("requests", "uploads") if upload else ("requests",):
-            of_caller, of_address = limits[what]
-            _refuse(max(of_caller.take(asking.id), of_address.take(address)), what)
 
-    app.before_request(enforce)
-    app.extensions[WRONG_KEYS] = wrong_keys
-    app.extensions[UPLOADS] = limits["uploads"]
+def enforce() -> None:
+    """Count the present request.
+
+    Raises:
+        RateLimitError: that is one too many.
+    """
+    if request.endpoint in FREE_ENDPOINTS:
+        return
+    limits, address = _limits(), address_key(request.remote_addr or "")
+    _refuse(limits.wrong_keys.peek(address), "wrong keys")
+    try:
+        asking = caller()
+    except UnauthorizedError:
+        if has_credentials():
+            limits.wrong_keys.take(address)
+        limits.take("requests", None, address)
+        return
+    if asking.local:
+        return
+    limits.take("requests", asking, address)
+    if is_api() and (request.endpoint or "").rpartition(".")[2] in UPLOAD_VIEWS:
+        limits.take("uploads", asking, address)
+
+
+def _limits() -> Limits:
+    return cast(Limits, current_app.extensions[EXTENSION])
 
 
 def note_wrong_key() -> None:
     """Count a wrong key that was typed into the form against the address."""
-    buckets: TokenBuckets = current_app.extensions[WRONG_KEYS]
-    buckets.take(address_key(request.remote_addr or ""))
+    _limits().wrong_keys.take(address_key(request.remote_addr or ""))
 
 
 def count_upload() -> None:
@@ -112,11 +137,8 @@ def count_upload() -> None:
         RateLimitError: that is one too many.
     """
     asking = caller()
-    if asking.local:
-        return
-    of_caller, of_address = current_app.extensions[UPLOADS]
-    address = address_key(request.remote_addr or "")
-    _refuse(max(of_caller.take(asking.id), of_address.take(address)), "uploads")
+    if not asking.local:
+        _limits().take("uploads", asking, address_key(request.remote_addr or ""))
 
 
 def has_credentials() -> bool:

@@ -67,8 +67,10 @@ class HouseCollector(Collector):
         yield GaugeMetricFamily("telltale_database_up", "Whether the database answers.", value=1)
 
 
-def install(app: Flask, settings: Settings, database: Database, require_admin: Callable[[], object]) -> None:
-    """Count an application's answers and add the route, which asks `require_admin` first."""
+def install(
+    app: Flask, settings: Settings, database: Database, require_admin: Callable[[], object]
+) -> Callable[[Response], Response]:
+    """Add the route, which asks `require_admin` first; returns what counts each answer."""
     registry = CollectorRegistry()
     registry.register(HouseCollector(settings, database))
     requests = Counter("telltale_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry)
@@ -78,13 +80,10 @@ def install(app: Flask, settings: Settings, database: Database, require_admin: C
     received = Counter("telltale_received_bytes", "Bytes of request bodies.", registry=registry)
     blueprint = Blueprint("metrics", __name__)
 
-    def begin() -> None:
-        g.began = time.perf_counter()
-
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule is not None else "none"
         requests.labels(request.method if route != "none" else "any", route, response.status_code).inc()
-        seconds.labels(route).observe(time.perf_counter() - g.pop("began", time.perf_counter()))
+        seconds.labels(route).observe(time.perf_counter() - g.request_began)
         received.inc(request.content_length or 0)
         return response
 
@@ -94,6 +93,5 @@ def install(app: Flask, settings: Settings, database: Database, require_admin: C
         require_admin()
         return app.response_class(generate_latest(registry), mimetype=CONTENT_TYPE_LATEST)
 
-    app.before_request(begin)
-    app.after_request(count)
     app.register_blueprint(blueprint)
+    return count

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import time
 
-from flask import Flask, Response, g, request
+from flask import Response, g, request
 
 from utils.log import get_logger, log_fields
 
@@ -16,21 +16,15 @@ LOOKING = ("GET", "HEAD", "OPTIONS")
 log = get_logger(__name__)
 
 
-def install(app: Flask) -> None:
-    """Give each request of an application an id of ours; what a client sends under that name is not looked at."""
-    app.before_request(_begin)
-    app.after_request(_say)
-    app.teardown_request(_end)
-
-
-def _begin() -> None:
+def begin() -> None:
+    """Give the request an id of ours; what a client sends under that name is not looked at."""
     g.request_id = secrets.token_hex(8)
     g.request_began = time.perf_counter()
     g.log_context = contextlib.ExitStack()
     g.log_context.enter_context(log_fields(request_id=g.request_id))
 
 
-def _say(response: Response) -> Response:
+def say(response: Response) -> Response:
     """Name the id in the answer. Requests that only look and succeed are logged at debug: pages ask many of them."""
     response.headers[HEADER] = g.request_id
     quiet = request.method in LOOKING and response.status_code < 400
@@ -45,7 +39,8 @@ def _say(response: Response) -> Response:
     return response
 
 
-def _end(_error: BaseException | None) -> None:
+def end(_error: BaseException | None) -> None:
+    """Later lines of this thread are not the request's."""
     stack = g.pop("log_context", None)
     if stack is not None:
         stack.close()

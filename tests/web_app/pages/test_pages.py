@@ -50,7 +50,7 @@ class Page(HTMLParser):
 def client() -> FlaskClient:
     app = Flask("web_app")
     app.config[SETTINGS_KEY] = Settings(media=MediaSettings(max_file_mb=77, max_megapixels=12.5, max_duration_s=90.0))
-    identity.install(app, app.config[SETTINGS_KEY])
+    app.after_request(identity.add_headers)
     app.register_blueprint(blueprint)
     return app.test_client()
 
