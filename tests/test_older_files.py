@@ -37,7 +37,7 @@ REPORT = json.loads((OLD / "report.json").read_text(encoding="utf-8"))
 def settings(tmp_path: Path) -> Settings:
     """Of a server whose instance folder is the old one."""
     instance = tmp_path / "instance"
-    shutil.copytree(OLD / "instance", instance)
+    shutil.copytree(OLD / "folder", instance)
     with sqlite3.connect(instance / "telltale.sqlite3") as database:
         database.executescript((OLD / "database.sql").read_text(encoding="utf-8"))
         stored = dict(database.execute("SELECT sha256, stored_name FROM media"))
@@ -90,7 +90,7 @@ def test_the_log_and_the_rows_agree(
 
 @pytest.mark.parametrize("schema", [1, 2])
 def test_the_feedback_log_is_read(tmp_path: Path, schema: int) -> None:
-    lines = [json.loads(line) for line in (OLD / "instance" / "feedback_log.jsonl").read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in (OLD / "folder" / "feedback_log.jsonl").read_text("utf-8").splitlines()]
     if schema == 1:  # of before withdrawals, labels per face and decisions
         later = {"face_labels", "trusted", "withdrawn"}
         kept = [line for line in lines if "kind" not in line and not line["withdrawn"]]
@@ -104,11 +104,11 @@ def test_the_feedback_log_is_read(tmp_path: Path, schema: int) -> None:
 
 
 def test_features_and_history_are_read() -> None:
-    item = CachedItem.load(OLD / "instance" / "features" / REAL / "deciding.npz")
+    item = CachedItem.load(OLD / "folder" / "features" / REAL / "deciding.npz")
     assert item.as_features(label=0, source="x", key=REAL).tokens.shape == (1, 4, 1536)
     assert np.isnan(item.logits).tolist() == [False, False, False, True]
     assert len(item.experts) == 64
-    path = OLD / "instance" / "rl_training_history.jsonl"
+    path = OLD / "folder" / "rl_training_history.jsonl"
     assert [entry["event"] for entry in read_history(path).entries] == ["training"]
     assert verify_history(path).ok
 
