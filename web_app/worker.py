@@ -22,9 +22,9 @@ from utils.media.sandbox import sandbox_level
 from utils.types import Report
 from web_app.db.migrations import open_database
 from web_app.db.models import EXPLAIN, TRAIN
-from web_app.feedback.core import learning_duties, recover_versions
+from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ServedVersion
-from web_app.feedback.tasks import LearningDuties
+from web_app.feedback.tasks import LearningTasks, recover_versions
 from web_app.integrations.webhooks import sending
 from web_app.jobs.explain import closeup_handler, keep_thumbnail
 from web_app.jobs.retry import EXIT_RECYCLED
@@ -62,7 +62,7 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
     with ThreadPoolExecutor(1) as beside:
         probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
         served = ServedVersion(settings, load_analyser, prepare_version)
-        learning = learning_duties(settings, served)
+        learning = LearningTasks(settings, Learner(settings, served))
         protections = probing.result()
 
     def run(path: Path, progress: Progress) -> Report:
@@ -74,7 +74,6 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
         )
 
     duties = replace(worker_duties(settings, served, learning, protections), together=run_together)
-    learning.begin()
     with sending(settings):
         recycled = run_worker(settings, run, stop, worker_id=worker_id, duties=duties)
     learning.close()
@@ -82,7 +81,7 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
 
 
 def worker_duties(
-    settings: Settings, served: ServedVersion, learning: LearningDuties, protections: Sequence[str]
+    settings: Settings, served: ServedVersion, learning: LearningTasks, protections: Sequence[str]
 ) -> Duties:
     """All that the real worker does beside analyses."""
     return Duties(

@@ -7,8 +7,6 @@ first. Judging is a pure function of the rows, so that several workers may do it
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,65 +20,18 @@ from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.db.session import Database
 from web_app.feedback.votes import NOT_LOOKED_AT
 
-LABEL_NUMBERS = {"real": 0, "fake": 1}
-
-Signature = str
-ROWS_AT_ONCE = 1000
-REST = 20.0
+LABEL_NUMBERS: dict[str, Literal[0, 1]] = {"real": 0, "fake": 1}
 
 
-class Judge:
-    """Judges when something has changed since the last time.
-
-    Args:
-        database: where the rows are.
-        rules: what is enough to learn from.
-        rest: times as long as a look at all voices has taken, until the next look.
-    """
-
-    def __init__(self, database: Database, rules: LearningSettings, rest: float = REST) -> None:
-        self._database = database
-        self._rules = rules
-        self._seen: Signature | None = None
-        self._rest = rest
-        self._rest_until = 0.0
-
-    def judge_if_changed(self) -> bool:
-        """Judge all voices anew if any was added, changed, withdrawn, looked at or decided; returns whether it did."""
-        started = time.monotonic()
-        if started < self._rest_until:
-            return False
-        with self._database.read() as session:
-            now = signature(session)
-            self._rest_until = time.monotonic() + self._rest * (time.monotonic() - started)
-            if now == self._seen:
-                return False
-            changes = judge_rows(session, self._rules)
-        if changes:  # judged without the write lock, which others wait for; what changed since is judged next time
-            with self._database.write() as session:
-                for change in changes:
-                    change.write(session)
-        self._seen = None if changes else now
-        return True
-
-
-def signature(session: Session) -> Signature:
-    """A value that differs whenever the judgement could: a hash over every voice and every medium.
-
-    Greatest times would not do: two changes can bear the same time, and a clock can be put back.
-    """
-    hashed = hashlib.sha256()
-    voice, medium = FeedbackRow, ReviewedMediumRow
-    for wanted in (
-        sa.select(voice.id, voice.state, voice.actual, voice.trusted, voice.created_at).order_by(voice.id),
-        sa.select(
-            medium.media_sha256, medium.examined_at, medium.decision, medium.decision_label, medium.decided_at
-        ).order_by(medium.media_sha256),
-    ):
-        for row in session.execute(wanted).yield_per(ROWS_AT_ONCE):
-            hashed.update(f"{tuple(row)}\n".encode())
-        hashed.update(b"\n")
-    return hashed.hexdigest()
+def judge(database: Database, rules: LearningSettings) -> int:
+    """Judge all votes anew; returns of how many something else became."""
+    with database.read() as session:
+        changes = judge_rows(session, rules)
+    if changes:  # judged without the write lock, which others wait for; what changed since is judged next time
+        with database.write() as session:
+            for change in changes:
+                change.write(session)
+    return len(changes)
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.config import LearningSettings
+from utils.config import LearningSettings, Settings
 from utils.errors import ConflictError, NothingNewError
 from utils.feedback.quarantine import Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
+from utils.weights import weights_root
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
 from web_app.feedback.features import DECIDING, feature_path
+from web_app.feedback.learner import Learner, Progress, TrainingItem
 from web_app.feedback.quarantine import LABEL_NUMBERS
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.paths import InstancePaths
@@ -35,46 +35,8 @@ BY_ITSELF = "automatic"
 
 log = get_logger(__name__)
 
-Progress = Callable[[str, float], None]
 
-
-@dataclass(frozen=True)
-class AcceptedItem:
-    """One face to learn from.
-
-    Args:
-        row_id: of the voice that stands for it.
-        media_sha256: of the file.
-        label: 1 fake, 0 real.
-        features: file of derived features.
-        user: whose voice it is; draws are balanced over users, so that no one crowds out others.
-    """
-
-    row_id: int
-    media_sha256: str
-    label: int
-    features: Path
-    user: str
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a training is told beside its items, and notes in its line of the history.
-
-    Args:
-        job: public id of the job; a second attempt of it gives what the first one brought about.
-        digest: of what is learned from.
-    """
-
-    job: str
-    digest: str
-
-
-Train = Callable[[Sequence[AcceptedItem], Progress, Order], dict[str, Any]]
-"""Trains a candidate and puts it to the gate; returns its line of the history, `version` and `promoted` at least."""
-
-
-def accepted_items(session: Session, paths: InstancePaths) -> list[AcceptedItem]:
+def accepted_items(session: Session, paths: InstancePaths) -> list[TrainingItem]:
     """Everything that may be learned from, in the order of the media; the deciding face, or those that have labels."""
     pairs = session.execute(
         sa.select(FeedbackRow, ReviewedMediumRow)
@@ -82,17 +44,19 @@ def accepted_items(session: Session, paths: InstancePaths) -> list[AcceptedItem]
         .where(FeedbackRow.state == Status.ACCEPTED.value)
         .order_by(FeedbackRow.media_sha256)
     ).all()
-    items: list[AcceptedItem] = []
+    items: list[TrainingItem] = []
     for row, medium in pairs:
         labels = row.face_labels or {DECIDING: row.actual}
         for face in sorted(labels):
             path = feature_path(paths, row.media_sha256, face)
             if (medium.features or {}).get(face) == "" and path.is_file():
-                items.append(AcceptedItem(row.id, row.media_sha256, LABEL_NUMBERS[labels[face]], path, row.client_id))
+                label = LABEL_NUMBERS[labels[face]]
+                source = f"user {hashlib.sha256(row.client_id.encode()).hexdigest()[:12]}"
+                items.append(TrainingItem(row.id, row.media_sha256, label, path, source))
     return items
 
 
-def digest(items: Sequence[AcceptedItem], settings: LearningSettings, base_sha256: str) -> str:
+def digest(items: Sequence[TrainingItem], settings: LearningSettings, base_sha256: str) -> str:
     """A fingerprint of what a training would do: the same one again could give the same candidate only."""
     plain = [f"{item.media_sha256} {item.features.name} {item.label}" for item in items]
     return hashlib.sha256(repr([base_sha256, *plain, settings]).encode()).hexdigest()
@@ -174,105 +138,80 @@ def training_is_due(session: Session, settings: LearningSettings, served: Servin
     return last is None or (now - last).total_seconds() >= 3600 * settings.auto_hours
 
 
-class Trainings:
-    """The worker's side: starts trainings that are due, and runs them.
+def start_if_due(database: Database, queue: JobQueue, settings: Settings) -> bool:
+    """Queue a training when the settings [learning] auto_after or auto_hours say so."""
+    how = settings.learning
+    if not how.auto_after and not how.auto_hours:
+        return False
+    served = serving(weights_root(settings))
+    with database.read() as session:
+        if not training_is_due(session, how, served, utc_now()):
+            return False
+    try:
+        with database.write() as session:
+            job = request_training(session, queue, InstancePaths.of(settings), how, served, BY_ITSELF)
+    except (ConflictError, NothingNewError):
+        return False
+    log.info("training %s starts by itself", job.public_id)
+    return True
 
-    Args:
-        database: where the rows are.
-        queue: where trainings wait.
-        paths: where the features are.
-        settings: the section [learning].
-        train: does the work.
-        root: the folder with the versions.
-        readable: whether a file of features is whole; a damaged one is left out and made again.
+
+def run_training(
+    database: Database, settings: Settings, learner: Learner, claim: Claim, progress: Progress
+) -> dict[str, Any]:
+    """The handler of the task `train`: learn, note which votes were tried, and tell the outcome.
+
+    A worker may be killed after the candidate was promoted and before the job ended. The next attempt then finds the
+    outcome, and which votes it was learned from. Features that are damaged are left out and made again.
+
+    Raises:
+        NothingNewError: what was accepted has been withdrawn meanwhile.
     """
+    progress("collect", 0.0)
+    root = weights_root(settings)
+    base = serving(root).base_sha256
+    with database.read() as session:
+        everything = accepted_items(session, InstancePaths.of(settings))
+    items = [item for item in everything if learner.is_whole(item.features)]
+    tried = digest(items, settings.learning, base)
+    whole = set(items)
+    damaged = {item.media_sha256 for item in everything if item not in whole}
+    with database.write() as session:
+        _look_again(session, damaged)
+    with database.write() as session:
+        job = session.get_one(JobRow, claim.job_id)
+        payload = dict(job.payload or {})
+        attempts: dict[str, Any] = dict(payload.get("attempts", {}))
+        if not items and not attempts:
+            raise NothingNewError("What was accepted has been withdrawn meanwhile.")
+        attempts.setdefault(tried, {"rows": sorted({item.row_id for item in items}), "base_sha256": base})
+        job.payload = payload | {"attempts": attempts}
+    outcome = learner.train(items, progress, claim.public_id, tried)
+    learned = str(outcome.get("digest") or tried)
+    attempt = attempts[learned]
+    moved = outcome.get("code") == "moved"  # then the same feedback may be learned again
+    with database.write() as session:
+        if not moved:
+            _mark(session, attempt["rows"], outcome)
+        session.get_one(JobRow, claim.job_id).payload = payload  # the rows are told by the votes now
+    return {
+        **outcome,
+        "voices": 0 if moved else len(attempt["rows"]),
+        "digest": learned,
+        "base_sha256": attempt["base_sha256"],
+        "serving": None if moved else serving(root).current,
+        "asked_by": claim.payload.get("asked_by", ""),
+    }
 
-    def __init__(
-        self,
-        database: Database,
-        queue: JobQueue,
-        paths: InstancePaths,
-        settings: LearningSettings,
-        train: Train,
-        root: Path,
-        readable: Callable[[Path], bool] = Path.is_file,
-    ) -> None:
-        self._database = database
-        self._queue = queue
-        self._paths = paths
-        self._settings = settings
-        self._train = train
-        self._root = root
-        self._readable = readable
 
-    def start_if_due(self) -> bool:
-        """Queue a training when the settings [learning] auto_after or auto_hours say so."""
-        if not self._settings.auto_after and not self._settings.auto_hours:
-            return False
-        served = serving(self._root)
-        with self._database.read() as session:
-            if not training_is_due(session, self._settings, served, utc_now()):
-                return False
-        try:
-            with self._database.write() as session:
-                job = request_training(session, self._queue, self._paths, self._settings, served, BY_ITSELF)
-        except (ConflictError, NothingNewError):
-            return False
-        log.info("training %s starts by itself", job.public_id)
-        return True
-
-    def run(self, claim: Claim, progress: Progress) -> dict[str, Any]:
-        """The handler of the task `train`: learn, note which voices were tried, and tell the outcome.
-
-        A worker may be killed after the candidate was promoted and before the job ended. The next attempt then finds
-        the outcome, and which voices it was learned from.
-
-        Raises:
-            NothingNewError: what was accepted has been withdrawn meanwhile.
-        """
-        progress("collect", 0.0)
-        base = serving(self._root).base_sha256
-        with self._database.read() as session:
-            everything = accepted_items(session, self._paths)
-        items = [item for item in everything if self._readable(item.features)]
-        whole = set(items)
-        damaged = {item.media_sha256 for item in everything if item not in whole}
-        if damaged:
-            self._look_again(damaged)
-        with self._database.write() as session:
-            order = Order(claim.public_id, digest(items, self._settings, base))
-            job = session.get_one(JobRow, claim.job_id)
-            payload = dict(job.payload or {})
-            attempts: dict[str, Any] = dict(payload.get("attempts", {}))
-            if not items and not attempts:
-                raise NothingNewError("What was accepted has been withdrawn meanwhile.")
-            attempts.setdefault(order.digest, {"rows": sorted({item.row_id for item in items}), "base_sha256": base})
-            job.payload = payload | {"attempts": attempts}
-        outcome = self._train(items, progress, order)
-        learned = str(outcome.get("digest") or order.digest)
-        attempt = attempts[learned]
-        moved = outcome.get("code") == "moved"  # then the same feedback may be learned again
-        with self._database.write() as session:
-            if not moved:
-                _mark(session, attempt["rows"], outcome)
-            session.get_one(JobRow, claim.job_id).payload = payload  # the rows are told by the voices now
-        return {
-            **outcome,
-            "voices": 0 if moved else len(attempt["rows"]),
-            "digest": learned,
-            "base_sha256": attempt["base_sha256"],
-            "serving": None if moved else serving(self._root).current,
-            "asked_by": claim.payload.get("asked_by", ""),
-        }
-
-    def _look_again(self, damaged: set[str]) -> None:
-        """Have the features of these media made again, where their files are still there."""
+def _look_again(session: Session, damaged: set[str]) -> None:
+    """Have the features of these media made again, where their files are still there."""
+    if damaged:
         log.warning("features of %d media are damaged; they are left out and made again", len(damaged))
-        with self._database.write() as session:
-            for media_sha256 in damaged:
-                medium = session.get(ReviewedMediumRow, media_sha256)
-                if medium is not None:  # else it was withdrawn this moment
-                    medium.examined_at = None
+    for media_sha256 in damaged:
+        medium = session.get(ReviewedMediumRow, media_sha256)
+        if medium is not None:  # else it was withdrawn this moment
+            medium.examined_at = None
 
 
 def _mark(session: Session, rows: Sequence[int], outcome: dict[str, Any]) -> None:

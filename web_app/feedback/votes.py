@@ -1,4 +1,4 @@
-"""Voices: what users say about media. The log comes first, the database follows, and `reconcile` makes them agree.
+"""Voices: what users say about media. The line of the log is written in the transaction of the row.
 
 One user has one voice per medium. It can be changed and withdrawn; deleting the analysis that it was given on withdraws
 it too. Features that were derived from a medium live as long as a voice about it stands.
@@ -26,6 +26,10 @@ from web_app.db.session import Database
 from web_app.paths import InstancePaths
 
 NOT_LOOKED_AT = "It waits for its first check. Nothing is learned from it until then."
+SAID = (
+    "prediction", "fake_probability", "model_version", "judgement", "actual", "category", "note", "trusted",
+)  # fmt: skip
+"""What a line of the log and a row have in common by name."""
 CHUNK = 500  # ids per statement; databases bound the number of parameters
 
 
@@ -105,10 +109,10 @@ class Reconciled:
 
 
 def reconcile(database: Database, paths: InstancePaths) -> Reconciled:
-    """Make the database's rows agree with the log; the worker does so at its start.
+    """Make the database's rows again from the log, as far as they differ.
 
-    A crash may have come between a line and its row. The log is read while the write lock is held: whatever has a row
-    by then has its line already, so that no voice of this moment is lost.
+    A crash may have come between a line and the end of its row's transaction, and a database may be lost. The log is
+    read while the write lock is held: whatever has a row by then has its line already.
     """
     with database.write() as session:
         log = read_feedback_log(paths.feedback_log)
@@ -133,8 +137,7 @@ def reconcile(database: Database, paths: InstancePaths) -> Reconciled:
 
 
 def _differs(row: FeedbackRow, entry: FeedbackEntry) -> bool:
-    said = (entry.judgement, entry.actual, entry.category, entry.note, entry.trusted, entry.time)
-    return (row.judgement, row.actual, row.category, row.note, row.trusted, row.created_at) != said
+    return row.created_at != entry.time or any(getattr(row, name) != getattr(entry, name) for name in SAID)
 
 
 def _store(session: Session, entry: FeedbackEntry, job_id: int | None) -> FeedbackRow:
@@ -142,15 +145,12 @@ def _store(session: Session, entry: FeedbackEntry, job_id: int | None) -> Feedba
     if row is None:
         row = FeedbackRow(media_sha256=entry.media_sha256, client_id=entry.client_id)
         session.add(row)
-    changed_label = row.actual != entry.actual
-    row.detection_id = job_id
-    row.prediction, row.fake_probability = entry.prediction, entry.fake_probability
-    row.model_version = entry.model_version
-    row.judgement, row.actual, row.category, row.note = entry.judgement, entry.actual, entry.category, entry.note
-    row.face_labels = {str(face): label for face, label in entry.face_labels.items()}
-    row.trusted, row.created_at = entry.trusted, entry.time
-    if changed_label:
+    if row.actual != entry.actual:
         row.tried_version = row.learned_version = None
+    for name in SAID:
+        setattr(row, name, getattr(entry, name))
+    row.face_labels = {str(face): label for face, label in entry.face_labels.items()}
+    row.detection_id, row.created_at = job_id, entry.time
     row.state, row.reason = Status.WAITING.value, NOT_LOOKED_AT
     medium = session.get(ReviewedMediumRow, entry.media_sha256)
     if medium is None:
@@ -185,14 +185,8 @@ def _withdrawals(session: Session, rows: Sequence[FeedbackRow]) -> list[Feedback
             detection_id=public.get(row.detection_id or 0, ""),
             client_id=row.client_id,
             media_sha256=row.media_sha256,
-            model_version=row.model_version,
-            prediction=row.prediction,
-            fake_probability=row.fake_probability,
-            judgement=row.judgement,
-            actual=row.actual,
-            category=row.category,
-            trusted=row.trusted,
             withdrawn=True,
+            **{name: getattr(row, name) for name in SAID if name != "note"},
         )
         for row in rows
     ]

@@ -23,7 +23,8 @@ from types import SimpleNamespace
 from utils.config import Settings, StorageSettings
 from web_app.db.session import Database
 from web_app.worker import worker_duties
-from web_app.feedback.core import learning_duties
+from web_app.feedback.learner import Learner
+from web_app.feedback.tasks import LearningTasks
 from web_app.db.migrations import migrate
 from web_app.paths import InstancePaths
 
@@ -31,8 +32,7 @@ settings = Settings(storage=StorageSettings(instance_dir=sys.argv[1]))
 InstancePaths.of(settings).create()
 migrate(Database.of(settings))
 served = SimpleNamespace(refresh=None, facts=dict, analyser=SimpleNamespace(version="none"))
-learning = learning_duties(settings, served)
-learning.begin()
+learning = LearningTasks(settings, Learner(settings, served))
 worker_duties(settings, served, learning, ())
 sys.exit(int("torch" in sys.modules))
 """

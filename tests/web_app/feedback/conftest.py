@@ -28,8 +28,9 @@ from utils.feedback.items import raw_features
 from utils.fingerprint import frozen_fingerprint
 from utils.types import Pixels, Report
 from utils.weights import verify_version
-from web_app.feedback.core import learning_duties
+from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ServedVersion
+from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.runner import Progress, run_worker
 from web_app.worker import worker_duties
 
@@ -109,14 +110,13 @@ def _features(
 def learning_worker(settings: Settings) -> Iterator[ServedVersion]:
     """The real worker, its networks and its learning, in a thread; it has ended when the block ends."""
     served = ServedVersion(settings, load_analyser)
-    learning = learning_duties(settings, served)
+    learning = LearningTasks(settings, Learner(settings, served))
 
     def run(path: Path, progress: Progress) -> Report:
         return analyse(path, served.analyser, progress=progress)
 
     stop = threading.Event()
     duties = worker_duties(settings, served, learning, ())
-    learning.begin()
     thread = threading.Thread(target=run_worker, args=(settings, run, stop), kwargs={"duties": duties})
     thread.start()
     try:

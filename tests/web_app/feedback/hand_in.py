@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from utils.config import Settings
 from utils.feedback.history import append_training
 from utils.weights import current_version
 from web_app.db.models import TRAIN
-from web_app.feedback.tasks import LearningDuties
-from web_app.feedback.training import AcceptedItem, Order, Progress
+from web_app.feedback.learner import Learner, Prepared, Progress, TrainingItem
+from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.runner import Duties, run_worker
 from web_app.paths import InstancePaths
 
@@ -56,12 +56,12 @@ class Trainer:
     def __init__(self, history: Path, promoted: bool = True) -> None:
         self.history = history
         self.promoted = promoted
-        self.rounds: list[list[AcceptedItem]] = []
+        self.rounds: list[list[TrainingItem]] = []
         self.go_on = threading.Event()
         self.go_on.set()
         self.stop = threading.Event()
 
-    def __call__(self, items: Sequence[AcceptedItem], progress: Progress, order: Order) -> dict[str, Any]:
+    def __call__(self, items: Sequence[TrainingItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
         self.rounds.append(list(items))
         while not self.go_on.wait(0.02):
             progress("learn", 0.5)
@@ -74,12 +74,28 @@ class Trainer:
         return outcome
 
 
+class FakeLearner(Learner):
+    """A learner of functions."""
+
+    def __init__(
+        self,
+        look: Callable[[Path, int | None], Prepared],
+        train: Callable[[Sequence[TrainingItem], Progress, str, str], dict[str, Any]],
+        fingerprint: Callable[[], str] = lambda: "networks",
+    ) -> None:
+        self.look = look  # type: ignore[method-assign]
+        self.train = train  # type: ignore[method-assign,assignment]
+        self.fingerprint = fingerprint  # type: ignore[method-assign]
+
+    def is_whole(self, features: Path) -> bool:
+        return features.is_file()
+
+
 @contextmanager
 def hand_in_worker(settings: Settings, promoted: bool = True) -> Iterator[Trainer]:
     """A worker in a thread with the fake analysis and the functions above."""
     trainer = Trainer(InstancePaths.of(settings).training_history, promoted)
-    learning = LearningDuties(settings, look, lambda: "networks", trainer)
-    learning.begin()
+    learning = LearningTasks(settings, FakeLearner(look, trainer))
     duties = Duties(
         handlers={TRAIN: learning.run_training},
         when_idle=learning.when_idle,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,17 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.web_app.feedback.hand_in import FIGURES, hand_in_worker, look, say, wait_for_state
+from tests.web_app.feedback.hand_in import FIGURES, FakeLearner, hand_in_worker, look, say, wait_for_state
 from tests.web_app.helpers import media_bytes, upload
 from utils.config import LearningSettings, Settings
 from utils.errors import NothingNewError, TrainingDataError
 from utils.feedback.versions import Serving
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, utc_now
-from web_app.feedback.quarantine import Judge, judge_rows
-from web_app.feedback.tasks import LearningDuties
-from web_app.feedback.training import AcceptedItem, Order, Progress, Trainings, request_training, training_is_due
+from web_app.feedback.learner import Progress, TrainingItem
+from web_app.feedback.quarantine import judge, judge_rows
+from web_app.feedback.tasks import LearningTasks
+from web_app.feedback.training import request_training, training_is_due
+from web_app.jobs.queue import Claim
 from web_app.services import Services
 
 SERVED = Serving("v1", "v1", "one")
@@ -37,8 +39,16 @@ def quiet(stage: str, done: float) -> None:
     return None
 
 
-def outcome(order: Order) -> dict[str, Any]:
-    return {"version": "v1-r0001", "promoted": True, "code": "promoted", "digest": order.digest, "new": FIGURES}
+def outcome(items: Sequence[TrainingItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
+    return {"version": "v1-r0001", "promoted": True, "code": "promoted", "digest": digest, "new": FIGURES}
+
+
+def train(parts: Services, claim: Claim, function: Callable[..., dict[str, Any]] = outcome) -> dict[str, Any]:
+    tasks = LearningTasks(parts.settings, FakeLearner(look, function))
+    try:
+        return tasks.run_training(claim, quiet)
+    finally:
+        tasks.close()
 
 
 def ask(parts: Services, served: Serving) -> None:
@@ -54,10 +64,7 @@ def test_another_base_or_a_rollback_makes_learning_possible_again(
     ask(parts, SERVED)
     claim = parts.queue.claim("w", (TRAIN,))
     assert claim is not None
-    train = Trainings(
-        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: outcome(o), parts.paths.instance
-    )
-    parts.queue.finish_task(claim, train.run(claim, quiet))
+    parts.queue.finish_task(claim, train(parts, claim))
     with pytest.raises(NothingNewError):
         ask(parts, SERVED)
     automatic = LearningSettings(auto_after=1)
@@ -82,10 +89,7 @@ def test_a_training_is_due_when_what_was_learned_counts_no_more(
     ask(parts, SERVED)
     claim = parts.queue.claim("w", (TRAIN,))
     assert claim is not None
-    train = Trainings(
-        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: outcome(o), parts.paths.instance
-    )
-    parts.queue.finish_task(claim, train.run(claim, quiet))
+    parts.queue.finish_task(claim, train(parts, claim))
 
     def due(settings: LearningSettings, hours: float = 0) -> bool:
         with parts.database.read() as session:
@@ -111,10 +115,7 @@ def test_a_candidate_that_was_overtaken_is_tried_again(
     claim = parts.queue.claim("w", (TRAIN,))
     assert claim is not None
     moved = {"version": "v1-r0001", "promoted": False, "code": "moved"}
-    train = Trainings(
-        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: moved, parts.paths.instance
-    )
-    parts.queue.finish_task(claim, train.run(claim, quiet))
+    parts.queue.finish_task(claim, train(parts, claim, lambda *_: moved))
     with parts.database.read() as session:
         assert training_is_due(session, LearningSettings(auto_after=1), SERVED, utc_now())
 
@@ -150,42 +151,41 @@ def test_a_retried_job_marks_the_voices_of_its_first_attempt(
     assert claim is not None
     done: list[dict[str, Any]] = []
 
-    def killed_once(items: Sequence[AcceptedItem], progress: Progress, order: Order) -> dict[str, Any]:
-        assert order.job == claim.public_id
+    def killed_once(items: Sequence[TrainingItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
+        assert job == claim.public_id
         if done:
             return done[0]
-        done.append(outcome(order))
+        done.append(outcome(items, progress, job, digest))
         raise KeyboardInterrupt
 
-    train = Trainings(parts.database, parts.queue, parts.paths, LearningSettings(), killed_once, parts.paths.instance)
     with pytest.raises(KeyboardInterrupt):
-        train.run(claim, quiet)
+        train(parts, claim, killed_once)
     with hand_in_worker(dataclasses.replace(settings)):  # a voice that the killed training knew nothing of
         later, _ = say(client, "real", "fake")
         wait_for_state(client, later, "accepted")
-    result = train.run(claim, quiet)
+    result = train(parts, claim, killed_once)
     assert result["version"] == "v1-r0001"
     with parts.database.read() as session:
         learned = list(session.scalars(sa.select(FeedbackRow.learned_version).order_by(FeedbackRow.id)))
     assert learned == ["v1-r0001", None]
 
 
-def test_damaged_features_are_made_again(client: FlaskClient, settings: Settings, parts: Services) -> None:
+def test_damaged_features_are_made_again(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     accepted(client, settings)
     ask(parts, SERVED)
     claim = parts.queue.claim("w", (TRAIN,))
     assert claim is not None
-    train = Trainings(
-        parts.database, parts.queue, parts.paths, LearningSettings(), lambda i, p, o: outcome(o),
-        parts.paths.instance, readable=lambda path: False,
-    )  # fmt: skip
-    with pytest.raises(NothingNewError):
-        train.run(claim, quiet)
+    with monkeypatch.context() as damage:
+        damage.setattr(FakeLearner, "is_whole", lambda *_: False)
+        with pytest.raises(NothingNewError):
+            train(parts, claim)
     (features,) = parts.paths.features.glob("*/deciding.npz")
     features.unlink()
-    duties = LearningDuties(settings, look, lambda: "networks", lambda i, p, o: {})
-    duties.when_idle()
-    duties.close()
+    tasks = LearningTasks(settings, FakeLearner(look, outcome))
+    tasks.when_idle()
+    tasks.close()
     assert features.is_file()
 
 
@@ -199,23 +199,21 @@ def test_a_full_disk_lets_the_learning_rest(client: FlaskClient, settings: Setti
     with hand_in_worker(settings):
         report = upload(client, media_bytes(order="fake"), "/api/detect?wait=1").get_json()
     client.post("/api/feedback", json={"id": report["id"], "feedback": "incorrect", "actual": "real"})
-    duties = LearningDuties(settings, full, lambda: "networks", lambda i, p, o: {})
-    duties.when_idle()
-    duties.when_idle()
-    duties.close()
+    tasks = LearningTasks(settings, FakeLearner(full, outcome))
+    tasks.when_idle()
+    tasks.when_idle()
+    tasks.close()
     assert len(asked) == 1, "it rests"
-    duties = LearningDuties(settings, look, lambda: "networks", lambda i, p, o: {})
-    duties.when_idle()
-    duties.close()
+    tasks = LearningTasks(settings, FakeLearner(look, outcome))
+    tasks.when_idle()
+    tasks.close()
     with parts.database.read() as session:
         assert session.scalar(sa.select(FeedbackRow.state)) == "accepted"
 
 
 def test_a_change_that_bears_no_later_time_is_judged(client: FlaskClient, settings: Settings, parts: Services) -> None:
     accepted(client, settings)
-    judge = Judge(parts.database, LearningSettings(), rest=0.0)
-    assert judge.judge_if_changed()
-    assert not judge.judge_if_changed()
+    assert judge(parts.database, LearningSettings()) == 0
     with parts.database.write() as session:
-        session.execute(sa.update(FeedbackRow).values(actual="fake"))
-    assert judge.judge_if_changed()
+        session.execute(sa.update(FeedbackRow).values(state="waiting"))
+    assert judge(parts.database, LearningSettings()) == 1

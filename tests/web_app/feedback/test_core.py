@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from tests.web_app.feedback.hand_in import hand_in_worker, say, wait_for_state
+from tests.web_app.feedback.hand_in import FakeLearner, hand_in_worker, look, say, wait_for_state
 from utils.config import Settings
 from utils.errors import WeightsMissingError
 from web_app.feedback.features import UNFORESEEN
-from web_app.feedback.tasks import LearningDuties
+from web_app.feedback.tasks import LearningTasks
 
 
 def test_a_fault_in_looking_stops_nothing(
@@ -35,8 +34,8 @@ def test_learning_rests_where_the_networks_are_gone(client: FlaskClient, setting
         asked.append(1)
         raise WeightsMissingError("The version was deleted.")
 
-    duties = LearningDuties(dataclasses.replace(settings), lambda path, face: None, gone, lambda items, tell: {})  # type: ignore[arg-type,return-value]
-    duties.when_idle()
-    duties.when_idle()
-    duties.close()
+    tasks = LearningTasks(settings, FakeLearner(look, lambda *_: {}, gone))
+    tasks.when_idle()
+    tasks.when_idle()
+    tasks.close()
     assert asked == [1]

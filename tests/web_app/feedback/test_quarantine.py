@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -17,7 +19,7 @@ from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
 from web_app.api.schemas.feedback import Review, ReviewCase
 from web_app.auth.keys import create_key
-from web_app.db.models import utc_now
+from web_app.db.models import ReviewedMediumRow, utc_now
 from web_app.feedback.features import GONE
 from web_app.jobs.maintenance import Maintenance
 from web_app.services import EXTENSION, Services
@@ -115,7 +117,7 @@ def test_features_live_as_long_as_a_voice(client: FlaskClient, settings: Setting
         assert len(list(parts.paths.features.iterdir())) == 2
         assert client.delete(f"/api/detections/{gone}").status_code == 204
         (folder,) = parts.paths.features.iterdir()
-        assert {path.name for path in folder.iterdir()} == {"deciding.npz", "facts.json"}
+        assert [path.name for path in folder.iterdir()] == ["deciding.npz"]
         old = Maintenance(parts.database, parts.store, 1)
         assert old.run(utc_now().replace(year=utc_now().year + 1)) == 1
         assert not [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
@@ -131,6 +133,38 @@ def test_a_file_that_is_gone_before_it_was_looked_at(served: FlaskClient, settin
     with hand_in_worker(settings):
         cases = wait_until(lambda: served.get("/api/rl/review?state=out_of_domain").get_json()["items"], 30)
     assert cases[0]["votes"][0]["reason"] == GONE
+
+
+def row_of(parts: Services) -> ReviewedMediumRow:
+    with parts.database.read() as session:
+        return session.scalars(sa.select(ReviewedMediumRow)).one()
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_what_lies_on_the_disk_outlives_rows_and_file(
+    old: bool, client: FlaskClient, settings: Settings, parts: Services
+) -> None:
+    """An instance folder of an earlier version has `facts.json` beside the features."""
+    with hand_in_worker(settings):
+        public_id, _ = say(client, "fake", "real")
+        wait_for_state(client, public_id, "accepted")
+    with parts.database.write() as session:
+        row = session.scalars(sa.select(ReviewedMediumRow)).one()
+        phash = row.phash
+        row.phash = row.features = row.experts = row.examined_at = None
+    (folder,) = parts.paths.features.iterdir()
+    if old:
+        (folder / "facts.json").write_text(json.dumps({"phash": phash, "features": {"deciding": ""}}))
+    else:
+        (folder / "face-3.npz").write_text("3")
+    for path in parts.paths.uploads.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with hand_in_worker(settings):
+        wait_until(lambda: row_of(parts).examined_at)
+        wait_for_state(client, public_id, "accepted")
+    row = row_of(parts)
+    assert (row.phash, row.features) == ((phash, {"deciding": ""}) if old else (None, {"deciding": "", "3": ""}))
 
 
 def test_a_file_that_cannot_be_decoded_is_kept_and_not_learned_from(

@@ -55,13 +55,3 @@ def test_lost_rows_come_back(
     with hand_in_worker(settings):
         accepted = first if case["votes"][0]["prediction"] == "real" else second
         wait_for_state(client, accepted, "accepted")
-
-
-def test_the_worker_does_it_at_its_start(client: FlaskClient, settings: Settings, parts: Services) -> None:
-    with hand_in_worker(settings):
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
-    with parts.database.write() as session:
-        session.execute(sa.delete(FeedbackRow))
-    with hand_in_worker(settings):
-        wait_for_state(client, public_id, "accepted")

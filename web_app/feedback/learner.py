@@ -1,0 +1,138 @@
+"""What the learning asks of the networks that a worker has loaded; tests put another in its place.
+
+Imports of torch stand inside the methods: most workers never learn, and torch takes 500 MB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from utils.config import Settings
+from utils.errors import TrainingDataError
+from utils.feedback.versions import prune_rejected
+from utils.log import get_logger
+from utils.weights import verify_version, weights_root
+from web_app.paths import InstancePaths
+
+if TYPE_CHECKING:
+    from web_app.feedback.model_handle import ServedVersion
+
+KEPT_REJECTED = 5
+"""Candidates that the golden sets rejected are deleted beyond so many, the oldest first."""
+
+log = get_logger(__name__)
+
+Progress = Callable[[str, float], None]
+
+
+class Item(Protocol):
+    """Derived features of one face that can be stored."""
+
+    def save(self, path: Path) -> None: ...
+
+
+class Prepared(Protocol):
+    """What looking at a medium gave: features or the reason why there are none, and its perceptual hash."""
+
+    @property
+    def item(self) -> Item | None: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def phash(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class TrainingItem:
+    """One face to learn from.
+
+    Args:
+        row_id: of the vote that stands for it.
+        media_sha256: of the file.
+        label: 1 fake, 0 real.
+        features: file of derived features.
+        source: whose vote it is; draws are balanced over sources, so that no one crowds out others.
+    """
+
+    row_id: int
+    media_sha256: str
+    label: Literal[0, 1]
+    features: Path
+    source: str
+
+
+class Learner:
+    """Looks at media and trains.
+
+    Args:
+        settings: the whole configuration.
+        served: what the worker has loaded.
+    """
+
+    def __init__(self, settings: Settings, served: ServedVersion) -> None:
+        self._served = served
+        self._root, self._paths = weights_root(settings), InstancePaths.of(settings)
+        self._fingerprint = ("", "")
+
+    def look(self, path: Path, face: int | None) -> Prepared:
+        """Look at one face of a file: its number in the report, or None for the deciding one."""
+        from utils.feedback.items import prepare_item
+
+        return prepare_item(path, self._served.analyser, face=face)
+
+    def fingerprint(self) -> str:
+        """Of the networks that look; features of others are made anew while the file is there."""
+        from utils.fingerprint import frozen_fingerprint
+
+        name = self._served.analyser.version
+        if name != self._fingerprint[0]:
+            self._fingerprint = (name, frozen_fingerprint(verify_version(self._root, name)))
+        return self._fingerprint[1]
+
+    def is_whole(self, features: Path) -> bool:
+        """Whether a file of features can be learned from."""
+        from utils.feedback.feature_set import CachedItem
+
+        try:
+            CachedItem.load(features).as_features(label=0, source="", key="")
+        except (TrainingDataError, ValueError):
+            return False
+        return True
+
+    def train(self, items: Sequence[TrainingItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
+        """Train a candidate and put it to the golden sets.
+
+        Args:
+            items: what to learn from.
+            progress: told the stage and how much of it is done, 0..1.
+            job: public id; a second attempt of it gives what the first one brought about.
+            digest: of what is learned from.
+
+        Returns:
+            The line of the history, which names job and digest; `version` and `promoted` at least.
+        """
+        from utils.feedback.retrain import LearnItem, train_version
+
+        learned = [
+            LearnItem(
+                detection_id=str(item.row_id),
+                media_sha256=item.media_sha256,
+                path=None,
+                label=item.label,
+                source=item.source,
+                features=item.features,
+            )
+            for item in items
+        ]
+        history, golden = self._paths.training_history, self._paths.golden
+        outcome = train_version(
+            learned, self._root, history, own_golden=golden, progress=progress, job=job, digest=digest
+        )
+        for name in prune_rejected(self._root, KEPT_REJECTED):
+            log.info("the rejected candidate %s is deleted", name)
+        return outcome.to_dict()
