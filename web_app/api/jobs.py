@@ -15,7 +15,6 @@ from web_app.api.schemas import Links, Problem
 from web_app.api.schemas.analysis import Job, Result
 from web_app.auth.identity import caller
 from web_app.db.models import JobState
-from web_app.jobs.status import find_open_job
 from web_app.services import Services, services
 
 LOOK_S = 0.2  # as often as a worker notes progress
@@ -55,16 +54,16 @@ def cancel_job(id: str) -> Job:
 
 
 def _snapshot(parts: Services, public_id: str) -> Job:
-    waiting = find_open_job(parts.database, public_id)
-    if waiting is not None and caller().owns(waiting.owner):
-        return Job.of(waiting, finished=None, error=None, result=None, links=Links.to(public_id))
-    with parts.database.read() as session:  # it has ended, or is not the caller's to see
-        row = require_detection(session, public_id)
+    with parts.database.read() as session:
+        found = parts.queue.find(session, public_id)
+        if found is None or not caller().owns(found.owner):
+            raise NotFoundError("There is no analysis with this id.")
+        done = found.job.state == JobState.DONE
         return Job.of(
-            row.job,
-            position=parts.queue.ahead(session, row.job),
-            error=Problem.of_job(row.job),
-            result=Result.stored(row) if row.job.state == JobState.DONE else None,
+            found.job,
+            position=found.position,
+            error=Problem.of_job(found.job),
+            result=Result.stored(require_detection(session, public_id)) if done else None,
             links=Links.to(public_id),
         )
 

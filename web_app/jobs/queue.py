@@ -33,6 +33,28 @@ _WAITING = sa.select(sa.func.count()).where(
 )  # made once, because every upload asks it twice
 
 
+_other = JobRow.__table__.alias("other").c
+_AHEAD = (
+    sa.select(sa.func.count())
+    .where(_other.state == JobState.QUEUED, _other.task == JobRow.task, _other.id < JobRow.id)
+    .scalar_subquery()
+)
+_FOUND = (
+    sa.select(JobRow, DetectionRow.client_id, sa.case((JobRow.state == JobState.QUEUED, _AHEAD)).label("position"))
+    .join(DetectionRow, DetectionRow.job_id == JobRow.id)
+    .where(JobRow.public_id == sa.bindparam("public_id"))
+)  # made once, because many clients ask it many times
+
+
+@dataclass(frozen=True)
+class Found:
+    """The job of an analysis, whose it is, and how many jobs will be taken before it while it waits."""
+
+    job: JobRow
+    owner: str
+    position: int | None
+
+
 @dataclass(frozen=True)
 class Claim:
     """A job in a worker's hands: which one, whose, the how-manyth attempt, and the file to analyse.
@@ -120,6 +142,11 @@ class JobQueue:
     def waiting(self, session: Session) -> int:
         """How many analyses wait for a worker."""
         return session.scalar(_WAITING) or 0
+
+    def find(self, session: Session, public_id: str) -> Found | None:
+        """How an analysis stands; its report is not read."""
+        row = session.execute(_FOUND, {"public_id": public_id}).one_or_none()
+        return None if row is None else Found(*row)
 
     def ahead(self, session: Session, job: JobRow) -> int | None:
         """How many jobs will be taken before this one, 0 for the next; None for a job that does not wait."""
