@@ -60,9 +60,7 @@ class Services:
         paths.create()
         database = Database.of(settings)
         migrate(database)
-        store = MediaStore(
-            paths.uploads, settings.media.max_file_mb * 1_000_000, settings.storage.reserve_mb * 1_000_000
-        )
+        store = MediaStore.of(settings)
         store.prepare()
         store.sweep_cut_off()
         sweep_without_row(database, store)

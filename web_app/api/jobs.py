@@ -56,14 +56,14 @@ def cancel_job(id: str) -> Job:
 def _snapshot(parts: Services, public_id: str) -> Job:
     with parts.database.read() as session:
         found = parts.queue.find(session, public_id)
-        if found is None or not caller().owns(found.owner):
+        if found is None or not caller().owns(found[1]):
             raise NotFoundError("There is no analysis with this id.")
-        done = found.job.state == JobState.DONE
+        job, _, position = found
         return Job.of(
-            found.job,
-            position=found.position,
-            error=Problem.of_job(found.job),
-            result=Result.stored(require_detection(session, public_id)) if done else None,
+            job,
+            position=position,
+            error=Problem.of_job(job),
+            result=Result.stored(require_detection(session, public_id)) if job.state == JobState.DONE else None,
             links=Links.to(public_id),
         )
 

@@ -39,7 +39,7 @@ class LearningTasks:
         self._learner = learner
         self._paths = InstancePaths.of(settings)
         self._database = Database.of(settings)
-        self._store = MediaStore(self._paths.uploads, settings.media.max_file_mb * 1_000_000)
+        self._store = MediaStore.of(settings)
         self._queue = JobQueue(self._database, settings.jobs)
         self._rest_until = self._judge_at = 0.0
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
+from utils.errors import NotFoundError
 from utils.log import get_logger
 from utils.types import Media
 from web_app.db.session import Database
 from web_app.jobs.queue import Claim
-from web_app.paths import InstancePaths
-from web_app.storage.explanations import find_subject
+from web_app.storage.detections import find_detection
 from web_app.storage.files import THUMBNAIL_SUFFIX, MediaStore
 
 if TYPE_CHECKING:
@@ -37,14 +37,17 @@ def closeup_handler(settings: Settings, analyser: Callable[[], Analyser]) -> Han
         analyser: the one in use when the job runs.
     """
     database = Database.of(settings)
-    store = MediaStore(InstancePaths.of(settings).uploads, settings.media.max_file_mb * 1_000_000)
+    store = MediaStore.of(settings)
 
     def handle(claim: Claim, progress: Progress) -> dict[str, Any]:
         from utils.detection.closeup import look_closer  # brings torch, 500 MB, to workers that need it
 
         with database.read() as session:
-            subject = find_subject(session, claim.payload)
-        return look_closer(store.path(subject.stored_name), analyser(), subject.face, progress=progress).to_dict()
+            row = find_detection(session, claim.payload["detection"])
+        if row is None:
+            raise NotFoundError("The analysis was deleted.")
+        face = int(claim.payload["face"])
+        return look_closer(store.path(row.media.stored_name), analyser(), face, progress=progress).to_dict()
 
     return handle
 

@@ -39,20 +39,12 @@ _AHEAD = (
     .where(_other.state == JobState.QUEUED, _other.task == JobRow.task, _other.id < JobRow.id)
     .scalar_subquery()
 )
+_POSITION = sa.case((JobRow.state == JobState.QUEUED, _AHEAD))
 _FOUND = (
-    sa.select(JobRow, DetectionRow.client_id, sa.case((JobRow.state == JobState.QUEUED, _AHEAD)).label("position"))
+    sa.select(JobRow, DetectionRow.client_id, _POSITION)
     .join(DetectionRow, DetectionRow.job_id == JobRow.id)
     .where(JobRow.public_id == sa.bindparam("public_id"))
 )  # made once, because many clients ask it many times
-
-
-@dataclass(frozen=True)
-class Found:
-    """The job of an analysis, whose it is, and how many jobs will be taken before it while it waits."""
-
-    job: JobRow
-    owner: str
-    position: int | None
 
 
 @dataclass(frozen=True)
@@ -143,19 +135,14 @@ class JobQueue:
         """How many analyses wait for a worker."""
         return session.scalar(_WAITING) or 0
 
-    def find(self, session: Session, public_id: str) -> Found | None:
-        """How an analysis stands; its report is not read."""
+    def find(self, session: Session, public_id: str) -> tuple[JobRow, str, int | None] | None:
+        """The job of an analysis, its owner's id, and how many jobs are taken before it while it waits."""
         row = session.execute(_FOUND, {"public_id": public_id}).one_or_none()
-        return None if row is None else Found(*row)
+        return None if row is None else (row[0], row[1], row[2])
 
     def ahead(self, session: Session, job: JobRow) -> int | None:
         """How many jobs will be taken before this one, 0 for the next; None for a job that does not wait."""
-        if job.state != JobState.QUEUED:
-            return None
-        before = sa.select(sa.func.count()).where(
-            JobRow.state == JobState.QUEUED, JobRow.task == job.task, JobRow.id < job.id
-        )
-        return session.scalar(before) or 0
+        return session.scalar(sa.select(_POSITION).where(JobRow.id == job.id))
 
     def cancel(self, public_id: str) -> bool:
         """End a waiting or running job; False when it had ended already. Its worker notices at the next progress."""
@@ -208,14 +195,8 @@ class JobQueue:
             ).one_or_none()
             if row is None:
                 return None
-            stored_name = session.scalars(
-                sa.select(MediaRow.stored_name)
-                .join(DetectionRow, DetectionRow.media_id == MediaRow.id)
-                .where(DetectionRow.job_id == row.id)
-            ).one_or_none()
-            if stored_name is None and row.task == ANALYSE:
-                raise LookupError(f"job {row.public_id} has no medium")  # the foreign keys forbid it
-            return Claim(row.id, row.public_id, worker_id, row.attempts, stored_name or "", row.task, row.payload or {})
+            name = _stored_names(session, [row.id]).get(row.id, "")
+            return Claim(row.id, row.public_id, worker_id, row.attempts, name, row.task, row.payload or {})
 
     def claim_batch(self, claim: Claim, most: int) -> list[Claim]:
         """Take further waiting pictures that can be analysed together with one, the oldest first.
@@ -251,12 +232,7 @@ class JobQueue:
                 .returning(JobRow.id, JobRow.public_id, JobRow.attempts)
                 .execution_options(synchronize_session=False)
             ).all()
-            stored = session.execute(
-                sa.select(DetectionRow.job_id, MediaRow.stored_name)
-                .join(MediaRow, MediaRow.id == DetectionRow.media_id)
-                .where(DetectionRow.job_id.in_([row.id for row in rows]))
-            ).all()
-            names = {job_id: name for job_id, name in stored}  # noqa: C416 - rows are no pairs to the type checker
+            names = _stored_names(session, [row.id for row in rows])
             return [
                 Claim(row.id, row.public_id, claim.worker_id, row.attempts, names[row.id])
                 for row in sorted(rows, key=lambda row: row.id)
@@ -367,6 +343,16 @@ def _taken(worker_id: str, now: dt.datetime, lease: dt.timedelta) -> dict[str, A
         "stage": None,
         "fraction": 0.0,
     }
+
+
+def _stored_names(session: Session, job_ids: Sequence[int]) -> dict[int, str]:
+    """The files of analyses."""
+    stored = session.execute(
+        sa.select(DetectionRow.job_id, MediaRow.stored_name)
+        .join(MediaRow, MediaRow.id == DetectionRow.media_id)
+        .where(DetectionRow.job_id.in_(job_ids))
+    ).all()
+    return {job_id: name for job_id, name in stored}  # noqa: C416 - rows are no pairs to the type checker
 
 
 def _claimable(now: dt.datetime, lease: dt.timedelta, tasks: Sequence[str]) -> sa.ColumnElement[bool]:

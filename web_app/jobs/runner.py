@@ -30,7 +30,6 @@ from web_app.jobs.heartbeat import Heartbeat, Held
 from web_app.jobs.maintenance import Maintenance
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.jobs.retry import database_reason, has_grown, log_and_continue
-from web_app.paths import InstancePaths
 from web_app.storage.detections import OnDelete, forget_nothing
 from web_app.storage.files import MediaStore
 
@@ -104,7 +103,7 @@ def run_worker(
     duties = duties or Duties()
     worker_id = worker_id or f"worker-{os.getpid()}-{time.time_ns():x}"
     database = Database.of(settings)
-    store = MediaStore(InstancePaths.of(settings).uploads, settings.media.max_file_mb * 1_000_000)
+    store = MediaStore.of(settings)
     queue = JobQueue(database, settings.jobs)
     maintenance = Maintenance(database, store, settings.storage.retention_days, duties.on_delete)
     heartbeat = Heartbeat(queue, worker_id, duties.facts, beat_s(settings))

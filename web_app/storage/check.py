@@ -34,9 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = load_settings(given.config)
-        paths = InstancePaths.of(settings)
-        paths.create()
-        store = MediaStore(paths.uploads, settings.media.max_file_mb * 1_000_000)
+        InstancePaths.of(settings).create()
+        store = MediaStore.of(settings)
         with open_database(settings) as database:
             return _check(database, store, wants_repair=given.repair, contents=not given.quick)
     except ConfigError as error:

@@ -7,8 +7,7 @@ verdict under changes; no picture of the person is in it.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -21,15 +20,6 @@ class Queue(Protocol):
     """What refuses more work when too much waits."""
 
     def require_room(self, session: Session) -> None: ...
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a worker needs to make a close-up: the stored file, the face, and the version that gave the verdict."""
-
-    stored_name: str
-    face: int
-    model_version: str
 
 
 def find_closeup(session: Session, row: DetectionRow, face: int) -> CloseupRow | None:
@@ -83,19 +73,6 @@ def request_closeup(session: Session, queue: Queue, row: DetectionRow, face: int
     session.add(closeup)
     session.flush()
     return closeup
-
-
-def find_subject(session: Session, payload: dict[str, Any]) -> Subject:
-    """What the payload of an `explain` job speaks of.
-
-    Raises:
-        NotFoundError: the analysis was deleted meanwhile.
-    """
-    public_id, face = payload["detection"], payload["face"]
-    row = session.scalar(sa.select(DetectionRow).join(DetectionRow.job).where(JobRow.public_id == public_id))
-    if row is None or row.model_version is None:
-        raise NotFoundError("The analysis was deleted.")
-    return Subject(row.media.stored_name, int(face), row.model_version)
 
 
 def delete_closeups(session: Session, detection_id: int) -> None:

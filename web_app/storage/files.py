@@ -19,10 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from utils.config import Settings
 from utils.errors import BadRequestError, MediaTooLargeError, StorageFullError, UnavailableError
 from utils.log import get_logger
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.weights import fsync_folder
+from web_app.paths import InstancePaths
 
 PART_SUFFIX = ".part"
 THUMBNAIL_SUFFIX = ".thumb"
@@ -138,6 +140,12 @@ class MediaStore:
         self.folder = folder
         self.max_bytes = max_bytes
         self.reserve_bytes = reserve_bytes
+
+    @classmethod
+    def of(cls, settings: Settings) -> MediaStore:
+        """The store of an instance."""
+        media, storage = settings.media, settings.storage
+        return cls(InstancePaths.of(settings).uploads, media.max_file_mb * 1_000_000, storage.reserve_mb * 1_000_000)
 
     def prepare(self) -> None:
         """Make all folders that names can begin with, so that no upload has to bring a new one to the disk."""

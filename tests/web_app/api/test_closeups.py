@@ -6,6 +6,7 @@ import base64
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,14 +15,14 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import fake_analyse, make_settings, media_bytes, upload, wait_until
 from utils.config import PageSettings, Settings
-from utils.errors import MediaCorruptError
+from utils.errors import MediaCorruptError, NotFoundError
 from utils.types import Report
 from web_app.api.schemas.analysis import Closeup, Versions
 from web_app.db.models import EXPLAIN, CloseupRow, JobRow
+from web_app.jobs.explain import closeup_handler
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Duties, Progress, run_worker
 from web_app.services import Services
-from web_app.storage.explanations import find_subject
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
@@ -153,11 +154,23 @@ def test_deleting_the_analysis_deletes_its_closeup(client: FlaskClient, analysed
     assert [path for path in parts.paths.uploads.rglob("*") if path.is_file()] == []
 
 
-def test_worker_is_told_what_to_look_at(client: FlaskClient, analysed: str, parts: Services) -> None:
-    with parts.database.read() as session:
-        subject = find_subject(session, {"detection": analysed, "face": 0})
-    assert parts.store.path(subject.stored_name).is_file()
-    assert subject.model_version == "v-test"
+def test_worker_is_told_what_to_look_at(
+    client: FlaskClient, analysed: str, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def look_closer(path: Path, analyser: object, face: int, progress: object) -> Any:
+        seen.append((path.is_file(), face))
+        return SimpleNamespace(to_dict=dict)
+
+    monkeypatch.setattr("utils.detection.closeup.look_closer", look_closer)
+    handle = closeup_handler(parts.settings, lambda: None)  # type: ignore[arg-type,return-value]
+    claim = Claim(1, "closeup", "w", 1, "", EXPLAIN, {"detection": analysed, "face": 0})
+    assert handle(claim, lambda stage, fraction: None) == {}
+    assert seen == [(True, 0)]
+    client.delete(f"/api/detections/{analysed}")
+    with pytest.raises(NotFoundError):
+        handle(claim, lambda stage, fraction: None)
 
 
 def test_closeups_can_be_switched_off(make_app: Any, tmp_path: Path) -> None:
