@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
@@ -21,6 +22,7 @@ FINAL_STATES = tuple(state for state in JobState if state.final)
 log = get_logger(__name__)
 
 
+@dataclass
 class Maintenance:
     """Cleans up every ten minutes.
 
@@ -32,14 +34,11 @@ class Maintenance:
         on_delete: called with the number of an analysis that was never to be kept, before it is deleted.
     """
 
-    def __init__(
-        self, database: Database, store: MediaStore, retention_days: int, on_delete: OnDelete = forget_nothing
-    ) -> None:
-        self._database = database
-        self._store = store
-        self._retention_days = retention_days
-        self._on_delete = on_delete
-        self._due_at = 0.0
+    database: Database
+    store: MediaStore
+    retention_days: int
+    on_delete: OnDelete = forget_nothing
+    _due_at: float = field(default=0.0, init=False)
 
     def run_if_due(self) -> None:
         """Clean up if the last time is long enough ago."""
@@ -49,30 +48,30 @@ class Maintenance:
 
     def run(self, now: dt.datetime) -> int:
         """Clean up as of `now`; returns how many analyses were deleted."""
-        self._store.sweep_cut_off()
-        with self._database.write() as session:
+        self.store.sweep_cut_off()
+        with self.database.write() as session:
             session.execute(sa.delete(WorkerRow).where(WorkerRow.seen_at < now - FORGET_WORKERS))
         expired = self._delete_expired(now)
-        if not self._retention_days:
+        if not self.retention_days:
             return expired
-        before = now - dt.timedelta(days=self._retention_days)
-        with self._database.read() as session:
+        before = now - dt.timedelta(days=self.retention_days)
+        with self.database.read() as session:
             old = session.scalars(
                 sa.select(JobRow.public_id).where(JobRow.created_at < before, JobRow.state.in_(FINAL_STATES))
             ).all()
-        deleted = sum(delete_detection(self._database, self._store, public_id, forget_nothing) for public_id in old)
-        with self._database.write() as session:
+        deleted = sum(delete_detection(self.database, self.store, public_id, forget_nothing) for public_id in old)
+        with self.database.write() as session:
             forget_old_batches(session, before)
         if deleted:
-            log.info("deleted %d analyses older than %d days", deleted, self._retention_days)
+            log.info("deleted %d analyses older than %d days", deleted, self.retention_days)
         return expired + deleted
 
     def _delete_expired(self, now: dt.datetime) -> int:
         """Delete analyses that were never to be kept, which their request deletes unless it dies in between."""
-        with self._database.read() as session:
+        with self.database.read() as session:
             ids = session.scalars(
                 sa.select(JobRow.public_id)
                 .join(DetectionRow, DetectionRow.job_id == JobRow.id)
                 .where(DetectionRow.expires_at < now)
             ).all()
-        return sum(delete_detection(self._database, self._store, public_id, self._on_delete) for public_id in ids)
+        return sum(delete_detection(self.database, self.store, public_id, self.on_delete) for public_id in ids)

@@ -178,25 +178,8 @@ class JobQueue:
         with self.database.write() as session:
             now = utc_now()
             self._fail_lost(session, now)
-            oldest = (
-                sa.select(JobRow.id)
-                .where(_claimable(now, self._lease(), tasks))
-                .order_by(JobRow.id)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-                .scalar_subquery()
-            )
-            row = session.execute(
-                sa.update(JobRow)
-                .where(JobRow.id == oldest, _claimable(now, self._lease(), tasks))
-                .values(**_taken(worker_id, now, self._lease()))
-                .returning(JobRow.id, JobRow.public_id, JobRow.attempts, JobRow.task, JobRow.payload)
-                .execution_options(synchronize_session=False)
-            ).one_or_none()
-            if row is None:
-                return None
-            name = _stored_names(session, [row.id]).get(row.id, "")
-            return Claim(row.id, row.public_id, worker_id, row.attempts, name, row.task, row.payload or {})
+            taken = self._take(session, worker_id, now, _claimable(now, self._lease(), tasks), 1)
+        return taken[0] if taken else None
 
     def claim_batch(self, claim: Claim, most: int) -> list[Claim]:
         """Take further waiting pictures that can be analysed together with one, the oldest first.
@@ -223,20 +206,38 @@ class JobQueue:
             if alone or session.scalar(sa.select(JobRow.id).where(fresh).limit(1)) is None:
                 return []
         with self.database.write() as session:
-            now = utc_now()
-            oldest = sa.select(JobRow.id).where(fresh).order_by(JobRow.id).limit(most).with_for_update(skip_locked=True)
-            rows = session.execute(
-                sa.update(JobRow)
-                .where(JobRow.id.in_(oldest), fresh)
-                .values(**_taken(claim.worker_id, now, self._lease()))
-                .returning(JobRow.id, JobRow.public_id, JobRow.attempts)
-                .execution_options(synchronize_session=False)
-            ).all()
-            names = _stored_names(session, [row.id for row in rows])
-            return [
-                Claim(row.id, row.public_id, claim.worker_id, row.attempts, names[row.id])
-                for row in sorted(rows, key=lambda row: row.id)
-            ]
+            return self._take(session, claim.worker_id, utc_now(), fresh, most)
+
+    def _take(
+        self, session: Session, worker_id: str, now: dt.datetime, free: sa.ColumnElement[bool], most: int
+    ) -> list[Claim]:
+        """Take jobs that are free, the oldest first."""
+        oldest = sa.select(JobRow.id).where(free).order_by(JobRow.id).limit(most).with_for_update(skip_locked=True)
+        rows = session.execute(
+            sa.update(JobRow)
+            .where(JobRow.id.in_(oldest), free)
+            .values(
+                state=JobState.RUNNING,
+                attempts=JobRow.attempts + 1,
+                worker_id=worker_id,
+                lease_until=now + self._lease(),
+                started_at=now,
+                stage=None,
+                fraction=0.0,
+            )
+            .returning(JobRow.id, JobRow.public_id, JobRow.attempts, JobRow.task, JobRow.payload)
+            .execution_options(synchronize_session=False)
+        ).all()
+        stored = session.execute(
+            sa.select(DetectionRow.job_id, MediaRow.stored_name)
+            .join(MediaRow, MediaRow.id == DetectionRow.media_id)
+            .where(DetectionRow.job_id.in_([row.id for row in rows]))
+        ).all()
+        names = {job_id: name for job_id, name in stored}  # noqa: C416 - rows are no pairs to the type checker
+        return [
+            Claim(row.id, row.public_id, worker_id, row.attempts, names.get(row.id, ""), row.task, row.payload or {})
+            for row in sorted(rows, key=lambda row: row.id)
+        ]
 
     def renew(self, session: Session, claims: Sequence[Claim]) -> list[Claim]:
         """Prolong leases; returns the claims whose jobs were cancelled, deleted or given to another worker."""
@@ -330,29 +331,6 @@ class JobQueue:
 
     def _lease(self) -> dt.timedelta:
         return dt.timedelta(seconds=self.settings.lease_s)
-
-
-def _taken(worker_id: str, now: dt.datetime, lease: dt.timedelta) -> dict[str, Any]:
-    """What a claim writes into a row."""
-    return {
-        "state": JobState.RUNNING,
-        "attempts": JobRow.attempts + 1,
-        "worker_id": worker_id,
-        "lease_until": now + lease,
-        "started_at": now,
-        "stage": None,
-        "fraction": 0.0,
-    }
-
-
-def _stored_names(session: Session, job_ids: Sequence[int]) -> dict[int, str]:
-    """The files of analyses."""
-    stored = session.execute(
-        sa.select(DetectionRow.job_id, MediaRow.stored_name)
-        .join(MediaRow, MediaRow.id == DetectionRow.media_id)
-        .where(DetectionRow.job_id.in_(job_ids))
-    ).all()
-    return {job_id: name for job_id, name in stored}  # noqa: C416 - rows are no pairs to the type checker
 
 
 def _claimable(now: dt.datetime, lease: dt.timedelta, tasks: Sequence[str]) -> sa.ColumnElement[bool]:

@@ -182,6 +182,7 @@ def _background(
             thread.join()
 
 
+@dataclass(frozen=True)
 class Lane:
     """Runs jobs of some tasks, one after the other, or several pictures at once.
 
@@ -196,54 +197,44 @@ class Lane:
         most: pictures at once.
     """
 
-    def __init__(
-        self,
-        queue: JobQueue,
-        heartbeat: Heartbeat,
-        stop: threading.Event,
-        worker_id: str,
-        tasks: tuple[str, ...],
-        run: Callable[[Sequence[Claim], Sequence[Progress]], list[Outcome]],
-        most: int = 1,
-    ) -> None:
-        self._queue = queue
-        self._heartbeat = heartbeat
-        self._stop = stop
-        self._worker_id = worker_id
-        self._tasks = tasks
-        self._run = run
-        self._most = most
+    queue: JobQueue
+    heartbeat: Heartbeat
+    stop: threading.Event
+    worker_id: str
+    tasks: tuple[str, ...]
+    run: Callable[[Sequence[Claim], Sequence[Progress]], list[Outcome]]
+    most: int = 1
 
     def work_once(self) -> bool:
         """Claim and run what waits; False when there was nothing."""
         claims: list[Claim] = []
         looked = False
         with log_and_continue("look for work"):
-            claim, looked = self._queue.claim(self._worker_id, self._tasks), True
+            claim, looked = self.queue.claim(self.worker_id, self.tasks), True
             if claim is not None:
                 claims = [claim]
         if not claims:
             if not looked:
-                self._stop.wait(TROUBLE_PAUSE_S)
+                self.stop.wait(TROUBLE_PAUSE_S)
             return False
         with log_and_continue("look for more work"):
-            claims += self._queue.claim_batch(claims[0], self._most - 1)
+            claims += self.queue.claim_batch(claims[0], self.most - 1)
         for each in claims:
             log.info("job %s: attempt %d starts", each.public_id, each.attempt)
         started = time.monotonic()
         outcomes: list[Outcome]
         try:
             with contextlib.ExitStack() as hands:
-                outcomes = self._run(claims, [self._progress(hands.enter_context(self._hold(each))) for each in claims])
+                outcomes = self.run(claims, [self._progress(hands.enter_context(self._hold(each))) for each in claims])
         except Exception as error:  # noqa: BLE001 - looked at in `_end`
             outcomes = [error] * len(claims)
         for each, outcome in zip(claims, outcomes, strict=True):
-            _end(self._queue, each, outcome, started)
+            _end(self.queue, each, outcome, started)
         return True
 
     def _hold(self, claim: Claim) -> contextlib.AbstractContextManager[Held]:
-        longest_s = math.inf if claim.task == TRAIN else self._queue.settings.longest_s
-        return self._heartbeat.hold(f"job {claim.public_id}", longest_s, claim)
+        longest_s = math.inf if claim.task == TRAIN else self.queue.settings.longest_s
+        return self.heartbeat.hold(f"job {claim.public_id}", longest_s, claim)
 
     def _progress(self, held: Held) -> Progress:
         """Notes stage and fraction of a job, not more often than people can see.
@@ -255,13 +246,13 @@ class Lane:
 
         def progress(stage: str, fraction: float) -> None:
             nonlocal noted_stage, noted_at
-            if self._stop.is_set():
+            if self.stop.is_set():
                 raise StoppingError("The worker is stopping.")
             now = time.monotonic()
             if held.claim is not None and (stage != noted_stage or now - noted_at >= PROGRESS_INTERVAL_S):
                 noted_stage, noted_at = stage, now
                 with log_and_continue("note progress"):
-                    if not self._queue.report_progress(held.claim, stage, fraction):
+                    if not self.queue.report_progress(held.claim, stage, fraction):
                         held.lost.set()
             if held.lost.is_set():
                 raise JobCancelledError()
