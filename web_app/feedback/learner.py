@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from utils.config import Settings
 from utils.errors import TrainingDataError
@@ -18,6 +18,7 @@ from utils.weights import verify_version, weights_root
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
+    from utils.feedback.items import Prepared
     from web_app.feedback.model_handle import ServedVersion
 
 KEPT_REJECTED = 5
@@ -26,25 +27,6 @@ KEPT_REJECTED = 5
 log = get_logger(__name__)
 
 Progress = Callable[[str, float], None]
-
-
-class Item(Protocol):
-    """Derived features of one face that can be stored."""
-
-    def save(self, path: Path) -> None: ...
-
-
-class Prepared(Protocol):
-    """What looking at a medium gave: features or the reason why there are none, and its perceptual hash."""
-
-    @property
-    def item(self) -> Item | None: ...
-
-    @property
-    def reason(self) -> str: ...
-
-    @property
-    def phash(self) -> int | None: ...
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from utils.config import Settings
 from utils.feedback.history import append_training
 from utils.weights import current_version
 from web_app.db.models import TRAIN
-from web_app.feedback.learner import Learner, Prepared, Progress, TrainingItem
+from web_app.feedback.learner import Learner, Progress, TrainingItem
 from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.runner import Duties, run_worker
 from web_app.paths import InstancePaths
@@ -79,13 +79,13 @@ class FakeLearner(Learner):
 
     def __init__(
         self,
-        look: Callable[[Path, int | None], Prepared],
+        look: Callable[[Path, int | None], Any],
         train: Callable[[Sequence[TrainingItem], Progress, str, str], dict[str, Any]],
         fingerprint: Callable[[], str] = lambda: "networks",
     ) -> None:
-        self.look = look  # type: ignore[method-assign]
-        self.train = train  # type: ignore[method-assign,assignment]
-        self.fingerprint = fingerprint  # type: ignore[method-assign]
+        self.look = look
+        self.train = train
+        self.fingerprint = fingerprint
 
     def is_whole(self, features: Path) -> bool:
         return features.is_file()
