@@ -7,7 +7,6 @@ it too. Features that were derived from a medium live as long as a voice about i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -59,23 +58,13 @@ def save_voice(database: Database, paths: InstancePaths, entry: FeedbackEntry) -
 
 def withdraw_voice(database: Database, paths: InstancePaths, media_sha256: str, client_id: str) -> bool:
     """Take a voice back; False when there is none. The next training does without it."""
-    with database.read() as session:
-        voice = find_voice(session, media_sha256, client_id)
-        if voice is None:
-            return False
-        entries = _withdrawals(session, [voice])
-    _forget(database, paths, entries)
-    return True
+    own = sa.and_(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id)
+    return _withdraw(database, paths, own) > 0
 
 
 def forget_analysis(database: Database, paths: InstancePaths, job_id: int) -> int:
     """Withdraw the voices that were given on an analysis, before it is deleted; returns how many."""
-    with database.read() as session:
-        entries = _withdrawals(
-            session, session.scalars(sa.select(FeedbackRow).where(FeedbackRow.detection_id == job_id)).all()
-        )
-    _forget(database, paths, entries)
-    return len(entries)
+    return _withdraw(database, paths, FeedbackRow.detection_id == job_id)
 
 
 def decide(database: Database, paths: InstancePaths, entry: DecisionEntry) -> None:
@@ -131,8 +120,9 @@ def reconcile(database: Database, paths: InstancePaths) -> Reconciled:
             session.delete(row)
         for decision in log.standing_decisions().values():
             written += _store_decision(session, decision)
-    for media_sha256 in {row.media_sha256 for row in gone}:
-        _drop_features(database, paths, media_sha256)
+        session.flush()
+        for media_sha256 in {row.media_sha256 for row in gone}:
+            _drop_features(session, paths, media_sha256)
     return Reconciled(written, len(gone), len(standing), unlogged, log.damaged)
 
 
@@ -175,54 +165,43 @@ def _store_decision(session: Session, entry: DecisionEntry) -> bool:
     return True
 
 
-def _withdrawals(session: Session, rows: Sequence[FeedbackRow]) -> list[FeedbackEntry]:
-    """The lines that take these voices back."""
-    jobs = {row.detection_id for row in rows if row.detection_id is not None}
-    public = dict(session.execute(sa.select(JobRow.id, JobRow.public_id).where(JobRow.id.in_(jobs))).all())
-    return [
-        FeedbackEntry(
-            time=utc_now(),
-            detection_id=public.get(row.detection_id or 0, ""),
-            client_id=row.client_id,
-            media_sha256=row.media_sha256,
-            withdrawn=True,
-            **{name: getattr(row, name) for name in SAID if name != "note"},
-        )
-        for row in rows
-    ]
-
-
-def _forget(database: Database, paths: InstancePaths, entries: Iterable[FeedbackEntry]) -> None:
-    for entry in entries:
-        with database.write() as session:
-            append_feedback(paths.feedback_log, entry)
-            session.execute(
-                sa.delete(FeedbackRow).where(
-                    FeedbackRow.media_sha256 == entry.media_sha256, FeedbackRow.client_id == entry.client_id
-                )
-            )
-        _drop_features(database, paths, entry.media_sha256)
-
-
-def _drop_features(database: Database, paths: InstancePaths, media_sha256: str) -> None:
-    """Delete what was derived from a medium once no voice about it stands; a moderator's decision stays."""
+def _withdraw(database: Database, paths: InstancePaths, wanted: sa.ColumnElement[bool]) -> int:
+    """Take voices back, with a line for each; returns how many."""
     with database.write() as session:
-        if session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == media_sha256).limit(1)):
-            return
-        session.execute(
-            sa.update(ReviewedMediumRow)
-            .where(ReviewedMediumRow.media_sha256 == media_sha256)
-            .values(features=None, phash=None, experts=None, domain_reason=None, examined_at=None)
-        )
-        session.execute(
-            sa.delete(ReviewedMediumRow).where(
-                ReviewedMediumRow.media_sha256 == media_sha256, ReviewedMediumRow.decision.is_(None)
+        rows = session.scalars(sa.select(FeedbackRow).where(wanted)).all()
+        for row in rows:
+            given_on = session.get(JobRow, row.detection_id) if row.detection_id is not None else None
+            withdrawal = FeedbackEntry(
+                time=utc_now(),
+                detection_id=given_on.public_id if given_on is not None else "",
+                client_id=row.client_id,
+                media_sha256=row.media_sha256,
+                withdrawn=True,
+                **{name: getattr(row, name) for name in SAID if name != "note"},
             )
-        )
-        # under the write lock, so that the worker cannot write new ones for a voice of this moment in between
-        folder = paths.features / media_sha256
-        if folder.is_dir():
-            shutil.rmtree(folder)
+            append_feedback(paths.feedback_log, withdrawal)
+            session.delete(row)
+        session.flush()
+        for media_sha256 in {row.media_sha256 for row in rows}:
+            _drop_features(session, paths, media_sha256)
+    return len(rows)
+
+
+def _drop_features(session: Session, paths: InstancePaths, media_sha256: str) -> None:
+    """Delete what was derived from a medium once no voice about it stands; a moderator's decision stays.
+
+    This is under the write lock, so that the worker cannot write new ones for a voice of this moment in between.
+    """
+    if session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == media_sha256).limit(1)):
+        return
+    medium = session.get(ReviewedMediumRow, media_sha256)
+    if medium is not None and medium.decision is None:
+        session.delete(medium)
+    elif medium is not None:
+        medium.features = medium.phash = medium.experts = medium.domain_reason = medium.examined_at = None
+    folder = paths.features / media_sha256
+    if folder.is_dir():
+        shutil.rmtree(folder)
 
 
 def _job_id(session: Session, public_id: str) -> int | None:
