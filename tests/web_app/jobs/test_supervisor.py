@@ -45,11 +45,11 @@ def alive(pid: int) -> bool:
 def test_a_killed_worker_is_replaced_and_its_job_done(client: FlaskClient, parts: Services) -> None:
     public_id = upload(client, media_bytes("mp4", "sleep 0.7")).get_json()["id"]
     with supervised(parts) as supervisor:
-        wait_until(lambda: job_state(client, public_id) == "running", 20)
+        wait_until(lambda: job_state(client, public_id) == "running", 60)
         killed = supervisor.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: job_state(client, public_id) == "done", 20)
+        wait_until(lambda: job_state(client, public_id) == "done", 60)
         assert supervisor.starts == 2
     assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 2
 
@@ -61,9 +61,9 @@ def test_a_poisonous_job_is_given_up(client: FlaskClient, parts: Services) -> No
         for _ in range(3):
             pid = wait_until(
                 lambda: supervisor.pid not in killed and job_state(client, public_id) == "running" and supervisor.pid,
-                20,
+                60,
             )
-            wait_until(lambda: client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == len(killed) + 1, 20)
+            wait_until(lambda: client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == len(killed) + 1, 60)
             killed.add(pid)
             os.kill(pid, signal.SIGKILL)
     assert parts.queue.claim("last") is None
@@ -79,7 +79,7 @@ def test_a_worker_that_dies_at_once_is_tried_again_and_again(parts: Services, ca
 def test_stopping_is_clean_and_gives_the_job_back(client: FlaskClient, parts: Services) -> None:
     public_id = upload(client, media_bytes("mp4", "sleep 60")).get_json()["id"]
     with supervised(parts):
-        wait_until(lambda: job_state(client, public_id) == "running", 20)
+        wait_until(lambda: job_state(client, public_id) == "running", 60)
         started = time.monotonic()
     assert time.monotonic() - started < QUICK.grace_s
     assert job_state(client, public_id) == "queued"
@@ -100,7 +100,7 @@ def test_a_worker_ends_with_its_parent(settings: Settings, parts: Services) -> N
         child = int(parent.stdout.readline())
         assert alive(child)
         parent.kill()
-    wait_until(lambda: not alive(child), 20)
+    wait_until(lambda: not alive(child), 60)
 
 
 def test_the_worker_gets_the_same_settings(settings: Settings) -> None:
