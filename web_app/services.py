@@ -24,7 +24,6 @@ from web_app.storage.detections import delete_detection
 from web_app.storage.files import MediaStore
 
 __all__ = ["EXTENSION", "WAITING_SLOTS", "Services", "services"]
-READERS = 2  # videos that are looked through at the same time before they are handed out
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones
 
 
@@ -32,8 +31,7 @@ WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other thread
 class Services:
     """The parts of one application.
 
-    `slots` bounds the requests that wait; `stopping` is set when the server ends, so that they stop waiting. `readers`
-    bounds those that look through a video.
+    `slots` bounds the requests that wait; `stopping` is set when the server ends, so that they stop waiting.
     """
 
     settings: Settings
@@ -45,7 +43,6 @@ class Services:
     secret: bytes
     outbound: Rules
     slots: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(WAITING_SLOTS))
-    readers: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(READERS))
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @classmethod

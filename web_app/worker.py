@@ -21,12 +21,14 @@ from utils.config import Settings
 from utils.media.sandbox import sandbox_level
 from utils.types import Report
 from web_app.db.migrations import open_database
-from web_app.db.models import EXPLAIN, TRAIN
+from web_app.db.models import COPY, EXPLAIN, TRAIN
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ServedVersion
 from web_app.feedback.tasks import LearningTasks, recover_versions
 from web_app.integrations.webhooks import sending
-from web_app.jobs.explain import closeup_handler, keep_thumbnail
+from web_app.jobs.clean_copies import CleanCopies
+from web_app.jobs.explain import closeup_handler
+from web_app.jobs.previews import keep_previews
 from web_app.jobs.retry import EXIT_RECYCLED
 from web_app.jobs.runner import Duties, Progress, run_worker
 from web_app.paths import InstancePaths
@@ -65,15 +67,23 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
         learning = LearningTasks(settings, Learner(settings, served))
         protections = probing.result()
 
+    copies = CleanCopies(settings, lambda: served.analyser.decoders)
+
     def run(path: Path, progress: Progress) -> Report:
-        return analyse(path, served.analyser, progress=progress, on_media=lambda media: keep_thumbnail(path, media))
+        report = analyse(path, served.analyser, progress=progress, on_media=partial(keep_previews, path))
+        copies.keep(path, report)
+        return report
 
     def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
-        return analyse_together(
-            [Work(path, progress, partial(keep_thumbnail, path)) for path, progress in works], served.analyser
+        outcomes = analyse_together(
+            [Work(path, progress, partial(keep_previews, path)) for path, progress in works], served.analyser
         )
+        for (path, _), outcome in zip(works, outcomes, strict=True):
+            if isinstance(outcome, Report):
+                copies.keep(path, outcome)
+        return outcomes
 
-    duties = replace(worker_duties(settings, served, learning, protections), together=run_together)
+    duties = replace(worker_duties(settings, served, learning, copies, protections), together=run_together)
     with sending(settings):
         recycled = run_worker(settings, run, stop, worker_id=worker_id, duties=duties)
     learning.close()
@@ -81,12 +91,16 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
 
 
 def worker_duties(
-    settings: Settings, served: ServedVersion, learning: LearningTasks, protections: Sequence[str]
+    settings: Settings,
+    served: ServedVersion,
+    learning: LearningTasks,
+    copies: CleanCopies,
+    protections: Sequence[str],
 ) -> Duties:
     """All that the real worker does beside analyses."""
     return Duties(
         handlers={TRAIN: learning.run_training},
-        in_turn={EXPLAIN: closeup_handler(settings, lambda: served.analyser)},
+        in_turn={EXPLAIN: closeup_handler(settings, lambda: served.analyser), COPY: copies.handle},
         before_job=served.refresh,
         when_idle=learning.when_idle,
         on_delete=learning.forget,

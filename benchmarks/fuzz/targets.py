@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -23,21 +24,23 @@ from utils.errors import BadRequestError, ConfigError, MediaError, TelltaleError
 from utils.feedback.feedback_log import read_feedback_log
 from utils.media.child_protocol import (
     BrokenAnswerError,
+    CopyWriter,
     Expected,
     read_answer,
+    read_copy,
     read_level,
     write_ahead,
     write_error,
     write_frames,
 )
+from utils.media.clean_picture import strip
 from utils.media.headers import read_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.mp4 import edit_count
 from utils.media.sniff import FORMATS, sniff
 from utils.media.truncation import ends_early
+from utils.media.user_data import UserDataFilter
 from utils.types import Frame, MediaKind
-from web_app.storage.clean import bare_parts
-from web_app.storage.clean.parts import Content
 from web_app.storage.upload import display_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -81,14 +84,24 @@ def sniffing(data: bytes) -> None:
     assert edit_count(Disk(data)) >= 0
 
 
-def handing_out(data: bytes) -> None:
-    """What is handed out of a file, for every format: no longer than it, but for an orientation of our own."""
-    for name in FORMATS:
+def clean_picture(data: bytes) -> None:
+    """A picture without its metadata: no longer than it was, but for an orientation of our own."""
+    for name in ("jpeg", "png", "webp"):
         try:
-            content = Content(data, bare_parts(data, name))
+            assert len(strip(data, name)) <= len(data) + 64
         except MediaError:
             continue
-        assert content.size == sum(map(len, content)) <= len(data) + 64
+
+
+def user_data(data: bytes) -> None:
+    """A packet and a configuration of H.264 or H.265, with lengths and with start codes."""
+    for is_hevc in (False, True):
+        for configuration in (b"", data[:64]):
+            units = UserDataFilter(configuration, is_hevc=is_hevc)
+            with contextlib.suppress(ValueError, IndexError):
+                assert len(units.packet(data)) == len(data)
+            with contextlib.suppress(ValueError, IndexError):
+                assert len(units.configuration(data)) <= len(data)
 
 
 def child_protocol(data: bytes) -> None:
@@ -100,6 +113,10 @@ def child_protocol(data: bytes) -> None:
             continue
         assert 1 <= len(answered) <= frames
         assert facts.width * facts.height <= SMALL.max_pixels
+    target = io.BytesIO()
+    with contextlib.suppress(MediaError, BrokenAnswerError):
+        read_copy(io.BytesIO(data), target, 1000)
+    assert len(target.getvalue()) <= 1000
     try:
         assert all(isinstance(name, str) for name in read_level(io.BytesIO(data)))
     except (MediaError, BrokenAnswerError):
@@ -222,6 +239,11 @@ def _answers() -> list[bytes]:
     write_error(outs[2], TelltaleError("nothing"))
     write_ahead(outs[3], Frame(0, 0.0, pixels))
     write_frames(outs[3], [Frame(0, 0.0, pixels)], Facts(24, 16, 1.0, 2.0, "h264"), ahead=True)
+    copy = io.BytesIO()
+    writer = CopyWriter(copy)
+    writer.write(b"a film")
+    writer.finish()
+    outs.append(copy)
     level = json.dumps({"level": ["no_network"]}).encode()
     return [*(out.getvalue() for out in outs), b"TTMEDIA1" + len(level).to_bytes(4, "little") + level]
 
@@ -244,7 +266,8 @@ def _bodies() -> list[bytes]:
 
 TARGETS = {
     "sniff": Target(sniffing, _media_seeds),
-    "handing_out": Target(handing_out, lambda: [*seeds.pictures().values(), *seeds.clips().values()]),
+    "clean_picture": Target(clean_picture, lambda: [*seeds.pictures().values()]),
+    "user_data": Target(user_data, lambda: [*seeds.clips().values()]),
     "child_protocol": Target(child_protocol, _answers),
     "feedback_reader": Target(feedback_reader, _feedback_lines),
     "config_reader": Target(config_reader, lambda: [(ROOT / "config.ini").read_bytes()[:3000], b"[server]\nport=1\n"]),

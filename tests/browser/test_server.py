@@ -12,10 +12,14 @@ from flask import Flask
 from tests.browser.canned_reports import REPORTS
 from tests.web_app.helpers import accept_weights, make_settings, running_worker
 from utils.errors import MediaCorruptError
+from utils.media import decode_media, prepared_decoders
 from utils.media.sniff import sniff
 from utils.types import MediaKind, Report
 from web_app.app import create_app
-from web_app.jobs.runner import Progress
+from web_app.db.models import COPY
+from web_app.jobs.clean_copies import CleanCopies
+from web_app.jobs.previews import keep_previews
+from web_app.jobs.runner import Duties, Progress
 from web_app.services import EXTENSION
 
 Give = Callable[[str], dict[str, Any]]
@@ -36,9 +40,20 @@ def canned_analyse(path: Path, progress: Progress) -> Report:
 def app(tmp_path: Path) -> Iterator[Flask]:
     settings = make_settings(tmp_path)
     built = create_app(settings, verify=accept_weights)
-    with running_worker(settings, canned_analyse):
+    decoders = prepared_decoders()
+    copies = CleanCopies(settings, lambda: decoders)
+
+    def analyse(path: Path, progress: Progress) -> Report:
+        report = canned_analyse(path, progress)
+        keep_previews(path, decode_media(path, settings.media, settings.sandbox, decoders))
+        copies.keep(path, report)
+        return report
+
+    with running_worker(settings, analyse, duties=Duties(in_turn={COPY: copies.handle})):
         yield built
     built.extensions[EXTENSION].close()
+    if decoders is not None:
+        decoders.close()
 
 
 def test_flow_over_the_real_server(open_page: Callable[..., Any], photo: Give, clip: Give) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,43 +42,7 @@ PROBABILITIES = {"fake": 0.93, "real": 0.08, "inconclusive": 0.51}
 
 def media_bytes(media_format: str = "png", order: str = "fake", size: int = 300) -> bytes:
     """Content that sniffs as the format; `fake_analyse` does what `order` says."""
-    if media_format == "png":  # sound chunks: pictures are taken apart before they are handed out
-        head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0))
-        said = f"|{order}|".encode()
-        return head + _chunk(b"IDAT", said.ljust(size - len(head) - 24, b"\x07")) + _chunk(b"IEND", b"")
-    if media_format == "mp4":
-        return _film(f"|{order}|".encode(), size)
     return (HEADS[media_format] + f"|{order}|".encode()).ljust(size, b"\x07")
-
-
-def _film(said: bytes, size: int) -> bytes:
-    """A film of one sample, in sound boxes: films are taken apart before they are handed out."""
-    track = _box(b"tkhd", bytes(84)) + _box(
-        b"mdia",
-        _box(b"hdlr", bytes(8) + b"vide" + bytes(13)),
-        _box(
-            b"minf",
-            _box(
-                b"stbl",
-                _box(b"stsd", bytes(8)),
-                _box(b"stsc", struct.pack(">5I", 0, 1, 1, 1, 1)),
-                _box(b"stsz", struct.pack(">4I", 0, 0, 1, size)),
-                _box(b"stco", struct.pack(">3I", 0, 1, len(HEADS["mp4"]) + 8)),
-            ),
-        ),
-    )
-    movie = _box(b"moov", _box(b"trak", track))
-    data = said.ljust(size - len(HEADS["mp4"]) - 8 - len(movie), b"\x07")
-    return HEADS["mp4"] + _box(b"mdat", data) + movie
-
-
-def _box(kind: bytes, *content: bytes) -> bytes:
-    body = b"".join(content)
-    return struct.pack(">I4s", 8 + len(body), kind) + body
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def order_of(content: bytes) -> str:
@@ -155,12 +117,13 @@ def accept_weights(settings: Settings) -> str:
 
 
 @contextmanager
-def running_worker(settings: Settings, analyse: Analyse = fake_analyse, **facts: Any) -> Iterator[threading.Event]:
+def running_worker(
+    settings: Settings, analyse: Analyse = fake_analyse, *, duties: Duties | None = None, **facts: Any
+) -> Iterator[threading.Event]:
     """A worker in a thread; it has ended when the block ends."""
     stop = threading.Event()
-    thread = threading.Thread(
-        target=run_worker, args=(settings, analyse, stop), kwargs={"duties": Duties(facts=lambda: facts)}
-    )
+    duties = duties or Duties(facts=lambda: facts)
+    thread = threading.Thread(target=run_worker, args=(settings, analyse, stop), kwargs={"duties": duties})
     thread.start()
     try:
         yield stop

@@ -10,15 +10,18 @@ import os
 from typing import Any, BinaryIO
 
 from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError
-from utils.media import child_protocol
+from utils.media import child_protocol, clean_picture
 from utils.media.limits import MediaLimits
 from utils.media.sandbox_limits import confine
-from utils.media.sniff import FORMATS
+from utils.media.sniff import FORMATS, MediaFormat
 from utils.types import MediaKind
 
 
 def main(request_text: str) -> None:
-    """Serve one request (JSON: `format`, `frames`, `limits`, `memory_mb`, `cpu_s`); no format: report the level."""
+    """Serve one request (JSON: `format`, `copy`, `frames`, `limits`, `memory_mb`, `cpu_s`).
+
+    Without a format it reports the level of its protections; with `copy` it sends a clean copy instead of frames.
+    """
     request = json.loads(request_text)
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not write into the answer
@@ -49,6 +52,9 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
         return
     limits = MediaLimits(*request["limits"])
     with os.fdopen(0, "rb", closefd=False) as untrusted_file:
+        if request.get("copy"):
+            _copy(untrusted_file, container, limits, child_protocol.CopyWriter(out))
+            return
         if is_image:
             from utils.media import images
 
@@ -67,6 +73,18 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
     child_protocol.write_frames(out, frames, facts, ahead=not is_image)
 
 
+def _copy(
+    untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, target: child_protocol.CopyWriter
+) -> None:
+    if container.kind is MediaKind.IMAGE:
+        target.write(clean_picture.strip(untrusted_file.read(), container.name))
+    else:
+        from utils.media import clean_film
+
+        clean_film.copy_film(untrusted_file, container, limits, target)
+    target.finish()
+
+
 def load_codecs(kind: str) -> None:
     """Import all that decoding a kind of media needs, for afterwards no file can be opened any more.
 
@@ -78,6 +96,6 @@ def load_codecs(kind: str) -> None:
 
         images.load_codecs()
     else:
-        from utils.media import video
+        from utils.media import clean_film, video  # noqa: F401 - the copy is made of what is imported here
 
         video.load_codecs()

@@ -2,8 +2,8 @@
 
 Magic, length of the header, header (JSON), then the frames' pixels one after the other. The frames of a video come
 ahead of that, each as soon as it is decoded, with a small header of its own; the last header then names them again, and
-no pixels follow. The parent takes the child for hostile: it reads no more than the limits allow and checks every value
-again.
+no pixels follow. A clean copy comes in pieces with their places. The parent takes the child for hostile: it reads no
+more than the limits allow and checks every value again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import os
 import re
 import struct
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from utils.types import Frame, MediaKind, Pixels
 MAGIC = b"TTMEDIA1"
 MAX_HEADER_BYTES = 64 * 1024
 MAX_DETAIL = 300
+PIECE_BYTES = 1 << 20
 Shape = tuple[int, int, float]
 """Height and width of a frame in pixels, and its time in seconds."""
 
@@ -79,6 +81,42 @@ def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts, *, ahead:
     for frame in () if ahead else frames:
         out.write(np.ascontiguousarray(frame.pixels).data.cast("B"))
     out.flush()
+
+
+class CopyWriter:
+    """A file of the child's that lies with its parent: each piece is sent with its place (the child's side).
+
+    Args:
+        out: the answer.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._at = self._end = 0
+
+    def write(self, data: bytes) -> int:
+        """Send bytes for the present place."""
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            _write_header(self._out, {"at": self._at, "size": len(piece)})
+            self._out.write(piece)
+            self._at += len(piece)
+            self._end = max(self._end, self._at)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place; see `io.IOBase.seek`."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """The present place."""
+        return self._at
+
+    def finish(self) -> None:
+        """Tell that the copy is whole."""
+        _write_header(self._out, {"copied": self._end})
+        self._out.flush()
 
 
 def write_error(out: BinaryIO, error: TelltaleError) -> None:
@@ -154,6 +192,33 @@ def _room(size: int) -> Pixels:
         with contextlib.suppress(OSError):  # a system without them
             room.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(room, np.uint8)
+
+
+def read_copy(untrusted_pipe: BinaryIO, target: BinaryIO, most: int) -> None:
+    """Receive a copy of the medium (the parent's side).
+
+    Args:
+        untrusted_pipe: the child's output.
+        target: where it goes; seekable. After an error, what is in it is of no use.
+        most: bytes that it may have.
+
+    Raises:
+        MediaError: the one that the child reported.
+        DecoderCrashedError: a piece breaks the limits, or there is more than was announced.
+        BrokenAnswerError: there is less than was announced.
+    """
+    end = 0
+    while "at" in (untrusted := _read_header(untrusted_pipe)):
+        at, size = untrusted["at"], untrusted.get("size", 0)
+        _require(type(at) is int and type(size) is int, "a piece without place and size")
+        _require(0 < size <= PIECE_BYTES and 0 <= at <= most - size, "a piece outside the copy")
+        target.seek(at)
+        target.write(_read_exactly(untrusted_pipe, size))
+        end = max(end, at + size)
+    if "error" in untrusted:
+        raise _reported(untrusted)
+    _require(untrusted.get("copied") == end > 0, "a copy of another length")
+    _require(not untrusted_pipe.read(1), "more bytes than announced")
 
 
 def read_level(untrusted_pipe: BinaryIO) -> tuple[str, ...]:

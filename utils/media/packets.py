@@ -167,14 +167,14 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
     return scan
 
 
-def packets_of(source: Any, stream: Any) -> Iterator[Any]:
-    """The packets of a stream; those of streams that appear in the middle of a damaged file are left out.
+def packets_of(source: Any, *streams: Any) -> Iterator[Any]:
+    """The packets of some streams; those of streams that appear in the middle of a damaged file are left out.
 
     PyAV knows the streams that were there when the file was opened, and stumbles over a packet of another one.
     """
     while True:
         try:
-            yield from source.demux(stream)
+            yield from source.demux(*streams)
         except IndexError:
             continue  # that packet is gone, so this comes to an end
         return

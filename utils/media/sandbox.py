@@ -1,4 +1,4 @@
-"""Decoding in a child process: the file goes in as an open descriptor, pixels and numbers come out of a pipe.
+"""Decoding in a child process: the file goes in as an open descriptor, frames or a copy come out of a pipe.
 
 The parent never parses the medium itself. It looks at the size, the hash and the first bytes, starts the child with a
 deadline, and takes its answer apart with the distrust it deserves (`answer.py`). What the child is kept from is in
@@ -23,18 +23,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar, cast
 
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderCrashedError, DecoderLimitError, MediaError, MediaTooLargeError, NotFoundError
 from utils.log import get_logger
-from utils.media.child_protocol import BrokenAnswerError, Expected, read_answer, read_level
+from utils.media.child_protocol import BrokenAnswerError, Expected, read_answer, read_copy, read_level
 from utils.media.fork_server import PreparedDecoders
 from utils.media.headers import check_header
 from utils.media.limits import MediaLimits
 from utils.media.sandbox_limits import PROTECTIONS
-from utils.media.sniff import SNIFF_BYTES, sniff
+from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.types import Frame, Media, MediaInfo, MediaKind
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,6 +61,9 @@ PICTURE_CPU_S, PICTURE_WALL_S = 10, 12.0
 
 VIDEO_S, VIDEO_S_PER_MB = 12.0, 4.0
 """A video needs no more than this, in all and for each MB (10^6 bytes): ten times what healthy ones take."""
+
+COPY_GROWTH, COPY_HEADER_BYTES = 2, 1_000_000
+"""A copy is no larger than the file but for its index: bytes for each of the file, and in all."""
 
 T = TypeVar("T")
 Receive = Callable[[BinaryIO, Callable[[Frame], None]], T]
@@ -98,41 +102,92 @@ def decode_media(
         DecoderCrashedError: the child died or gave an answer that breaks the rules.
     """
     with _open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > media.max_file_mb * 1_000_000:
-            raise MediaTooLargeError(f"The file has {size / 1e6:.1f} MB; {media.max_file_mb} MB are allowed.")
-        fmt = sniff(file.read(SNIFF_BYTES))
-        limits = MediaLimits.of(media)
-        check_header(file, fmt.name, limits)
-        file.seek(0)
+        asked = _ask(file, media, sandbox)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        is_picture = fmt.kind is MediaKind.IMAGE
-        longest_s = VIDEO_S + VIDEO_S_PER_MB * size / 1e6
-        expected = Expected(fmt.kind, 1 if is_picture else media.frames, limits)
-        request = {
-            "format": fmt.name,
-            "frames": media.frames,
-            "limits": [limits.max_megapixels, limits.min_side_px, limits.max_duration_s],
-            "memory_mb": sandbox.memory_mb,
-            "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S if is_picture else math.ceil(longest_s)),
-        }
-        wall_s = min(sandbox.wall_s, PICTURE_WALL_S if is_picture else longest_s)
-        text = json.dumps(request)
-        child = start_child(child_command(text), file) if decoders is None else decoders.start(fmt.kind, text, file)
-        frames, facts = converse(child, wall_s, lambda pipe, tell: read_answer(pipe, expected, tell), on_frame)
+        fmt = asked.format
+        expected = Expected(fmt.kind, 1 if fmt.kind is MediaKind.IMAGE else media.frames, asked.limits)
+        child = _start(asked, file, decoders)
+        frames, facts = converse(child, asked.wall_s, lambda pipe, tell: read_answer(pipe, expected, tell), on_frame)
     info = MediaInfo(
         kind=fmt.kind,
         format=fmt.name,
         mime=fmt.mime,
         width=facts.width,
         height=facts.height,
-        size_bytes=size,
+        size_bytes=asked.size_bytes,
         sha256=digest,
         duration_s=facts.duration_s,
         fps=facts.fps,
         codec=facts.codec,
     )
     return Media(info, frames, facts.as_notices())
+
+
+def copy_media(
+    path: Path,
+    target: BinaryIO,
+    media: MediaSettings,
+    sandbox: SandboxSettings,
+    decoders: PreparedDecoders | None = None,
+) -> None:
+    """Write a file again without its metadata, made in a confined child process: the same pixels, frames and samples.
+
+    Args:
+        path: of the file; its name is not looked at.
+        target: where the copy goes, open and seekable; after an error, what is in it is of no use.
+        media: what is accepted.
+        sandbox: what the child may use.
+        decoders: as of `decode_media`.
+
+    Raises:
+        NotFoundError, MediaError: as of `decode_media`; MediaCorruptError also where content and metadata cannot be
+            told apart.
+    """
+    with _open_regular(path) as file:
+        asked = _ask(file, media, sandbox, copy=True)
+        most = COPY_GROWTH * asked.size_bytes + COPY_HEADER_BYTES
+        child = _start(asked, file, decoders)
+        converse(child, asked.wall_s, lambda pipe, tell: read_copy(pipe, target, most))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a child is asked, and how long it may take."""
+
+    format: MediaFormat
+    size_bytes: int
+    limits: MediaLimits
+    request: str
+    wall_s: float
+
+
+def _ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy: bool = False) -> _Asked:
+    """Look at a file's size, first bytes and header, and go back to its beginning."""
+    size = os.fstat(file.fileno()).st_size
+    if size > media.max_file_mb * 1_000_000:
+        raise MediaTooLargeError(f"The file has {size / 1e6:.1f} MB; {media.max_file_mb} MB are allowed.")
+    fmt = sniff(file.read(SNIFF_BYTES))
+    limits = MediaLimits.of(media)
+    check_header(file, fmt.name, limits)
+    file.seek(0)
+    is_picture = fmt.kind is MediaKind.IMAGE
+    longest_s = VIDEO_S + VIDEO_S_PER_MB * size / 1e6
+    request = {
+        "format": fmt.name,
+        "copy": copy,
+        "frames": media.frames,
+        "limits": [limits.max_megapixels, limits.min_side_px, limits.max_duration_s],
+        "memory_mb": sandbox.memory_mb,
+        "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S if is_picture else math.ceil(longest_s)),
+    }
+    wall_s = min(sandbox.wall_s, PICTURE_WALL_S if is_picture else longest_s)
+    return _Asked(fmt, size, limits, json.dumps(request), wall_s)
+
+
+def _start(asked: _Asked, file: BinaryIO, decoders: PreparedDecoders | None) -> Child:
+    if decoders is None:
+        return start_child(child_command(asked.request), file)
+    return decoders.start(asked.format.kind, asked.request, file)
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from flask import Response
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
+from web_app.api.media import serve_media
 from web_app.api.routing import MEDIA, route
 from web_app.api.schemas import Links, Problem, address
 from web_app.api.schemas.analysis import (
@@ -27,7 +28,6 @@ from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, Media
 from web_app.feedback import votes
 from web_app.services import services
 from web_app.storage.detections import find_detection
-from web_app.storage.media import hand_out
 
 MOST_VERSIONS = 50
 
@@ -113,10 +113,9 @@ def remove_detection(id: str) -> None:
 @route("GET", "/detections/<id>/media", {200: MEDIA, 206: MEDIA, 304: None}, NotFoundError)
 def get_media(id: str) -> Response:
     """The uploaded file without its metadata; ranges are served, so that a player can jump."""
-    parts = services()
-    with parts.database.read() as session:
-        media = require_detection(session, id).media
-    return hand_out(parts.store.path(media.stored_name), media, parts.readers)
+    with services().database.read() as session:
+        row = require_detection(session, id)
+    return serve_media(row.media, kept=row.expires_at is None)
 
 
 @route("GET", "/detections/<id>/versions", {200: Versions}, NotFoundError)

@@ -1,4 +1,4 @@
-"""Close-ups of one face, their heatmaps, and thumbnails; what they are made of is computed by the worker."""
+"""Close-ups of one face, their heatmaps, thumbnails and frames; what they are made of is computed by the worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueF
 from web_app.api.detections import require_detection
 from web_app.api.routing import JPEG, PNG, route
 from web_app.api.schemas import Problem, address
-from web_app.api.schemas.analysis import Closeup, CloseupResult, FaceQuery, HeatmapQuery
+from web_app.api.schemas.analysis import Closeup, CloseupResult, FaceQuery, Frames, HeatmapQuery
 from web_app.auth import identity
 from web_app.db.models import CloseupRow, JobState
 from web_app.services import services
@@ -64,6 +64,17 @@ def get_thumbnail(id: str) -> Response:
     if not path.is_file():
         raise NotFoundError("There is no thumbnail of this medium.")
     return _picture(send_file(path, mimetype=THUMBNAIL_MIME, conditional=True))
+
+
+@route("GET", "/detections/<id>/frames", {200: Frames, 304: None}, NotFoundError)
+def get_frames(id: str) -> Response:
+    """The analysed frames of a video as small JPEGs with their times, for players that cannot show the video."""
+    parts = services()
+    with parts.database.read() as session:
+        path = parts.store.frames(require_detection(session, id).media.stored_name)
+    if not path.is_file():
+        raise NotFoundError("There are no frames of this medium.")
+    return _picture(send_file(path, mimetype="application/json", conditional=True))
 
 
 def _picture(answer: Response) -> Response:

@@ -14,6 +14,7 @@ from utils.feedback.feedback_log import DecisionEntry
 from utils.feedback.versions import serving
 from utils.types import MediaKind
 from utils.weights import weights_root
+from web_app.api.media import serve_media
 from web_app.api.routing import MEDIA, json_answer, route
 from web_app.api.schemas import Problem
 from web_app.api.schemas.feedback import (
@@ -36,7 +37,6 @@ from web_app.feedback.training import request_training
 from web_app.feedback.versions import list_versions, roll_back
 from web_app.feedback.votes import decide
 from web_app.services import services
-from web_app.storage.media import hand_out
 
 PRIVATE = frozenset({"asked_by"})  # a caller's id opens what belongs to them where keys are off
 
@@ -138,7 +138,7 @@ def get_case_media(sha256: str) -> Response:
         media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == sha256))
     if spoken is None or media is None or not parts.store.path(media.stored_name).is_file():
         raise NotFoundError("There is no file that feedback was given on under this address.")
-    return hand_out(parts.store.path(media.stored_name), media, parts.readers)
+    return serve_media(media)
 
 
 def _training(session: Session, public_id: str) -> Training:

@@ -50,6 +50,7 @@ def utc_now() -> dt.datetime:
 ANALYSE = "analyse"
 TRAIN = "train"
 EXPLAIN = "explain"
+COPY = "copy"
 
 OPEN_TASK = sa.text("task NOT IN ('analyse', 'explain') AND state IN ('queued', 'running')")
 """Of each task other than analyses and close-ups, only one job may wait or run."""

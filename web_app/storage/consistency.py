@@ -69,9 +69,9 @@ def find_faults(database: Database, store: MediaStore, *, contents: bool = True)
         wrong = _wrong_content(store.path(row.stored_name), row, contents)
         if wrong is not None:
             yield Fault(*wrong)
-    for thumbnail in store.thumbnails():
-        if not thumbnail.with_suffix("").exists():
-            yield Fault("thumbnail_without_file", f"{thumbnail.parent.name}/{thumbnail.name}", "its picture is gone")
+    for derived in store.derived():
+        if not derived.with_suffix("").exists():
+            yield Fault("derived_without_file", f"{derived.parent.name}/{derived.name}", "what it was made of is gone")
 
 
 def repair(database: Database, store: MediaStore, fault: Fault) -> str:
@@ -80,7 +80,7 @@ def repair(database: Database, store: MediaStore, fault: Fault) -> str:
     Files that nobody refers to are deleted. A medium whose file is gone or changed keeps its reports, but analyses of
     it that still wait are ended, and a changed file is moved aside, because it is not what was uploaded.
     """
-    if fault.kind in ("file_without_row", "thumbnail_without_file"):
+    if fault.kind in ("file_without_row", "derived_without_file"):
         store.path(fault.name).unlink(missing_ok=True)
         return "deleted"
     if fault.kind == "row_without_analysis":

@@ -28,6 +28,9 @@ from web_app.paths import InstancePaths
 
 PART_SUFFIX = ".part"
 THUMBNAIL_SUFFIX = ".thumb"
+FRAMES_SUFFIX = ".frames"
+CLEAN_SUFFIX = ".clean"
+DERIVED_SUFFIXES = (THUMBNAIL_SUFFIX, FRAMES_SUFFIX, CLEAN_SUFFIX)
 THUMBNAIL_MIME = "image/jpeg"
 FRESH_PART_S = 10.0
 LOOK_FOR_ROOM_BYTES = 4_000_000  # how much is written between two looks at the room that is left
@@ -163,12 +166,24 @@ class MediaStore:
 
     def thumbnail(self, stored_name: str) -> Path:
         """Where the thumbnail of a stored file lies, if its worker made one."""
+        return self._beside(stored_name, THUMBNAIL_SUFFIX)
+
+    def frames(self, stored_name: str) -> Path:
+        """Where the analysed frames of a stored video lie, if its worker kept them."""
+        return self._beside(stored_name, FRAMES_SUFFIX)
+
+    def clean(self, stored_name: str) -> Path:
+        """Where the clean copy of a stored file lies, once its worker has made it; an empty one: none can be made."""
+        return self._beside(stored_name, CLEAN_SUFFIX)
+
+    def _beside(self, stored_name: str, suffix: str) -> Path:
         path = self.path(stored_name)
-        return path.with_name(path.name + THUMBNAIL_SUFFIX)
+        return path.with_name(path.name + suffix)
 
     def remove(self, stored_name: str) -> None:
-        """Delete a file and its thumbnail; one that is gone already is fine."""
-        self.thumbnail(stored_name).unlink(missing_ok=True)
+        """Delete a file and what was made of it; one that is gone already is fine."""
+        for suffix in DERIVED_SUFFIXES:
+            self._beside(stored_name, suffix).unlink(missing_ok=True)
         self.path(stored_name).unlink(missing_ok=True)
 
     def sweep_cut_off(self) -> int:
@@ -188,17 +203,17 @@ class MediaStore:
         """Files of uploads that were interrupted or are arriving now."""
         return sorted(self._parts())
 
-    def thumbnails(self) -> list[Path]:
-        """All thumbnails."""
-        return sorted(self.folder.glob(f"*/*{THUMBNAIL_SUFFIX}"))
+    def derived(self) -> list[Path]:
+        """All that was made of stored files."""
+        return sorted(path for suffix in DERIVED_SUFFIXES for path in self.folder.glob(f"*/*{suffix}"))
 
     def _parts(self) -> Iterator[Path]:
         return self.folder.rglob(f"*{PART_SUFFIX}")
 
     def files(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Stored name and status of each complete file, thumbnails left out."""
+        """Stored name and status of each complete file, what was made of it left out."""
         for path in self.folder.glob("*/*"):
-            if path.suffix not in (PART_SUFFIX, THUMBNAIL_SUFFIX):
+            if path.suffix not in (PART_SUFFIX, *DERIVED_SUFFIXES):
                 with contextlib.suppress(FileNotFoundError):
                     yield f"{path.parent.name}/{path.name}", path.stat()
 

@@ -25,6 +25,7 @@ from web_app.db.session import Database
 from web_app.worker import worker_duties
 from web_app.feedback.learner import Learner
 from web_app.feedback.tasks import LearningTasks
+from web_app.jobs.clean_copies import CleanCopies
 from web_app.db.migrations import migrate
 from web_app.paths import InstancePaths
 
@@ -33,7 +34,7 @@ InstancePaths.of(settings).create()
 migrate(Database.of(settings))
 served = SimpleNamespace(refresh=None, facts=dict, analyser=SimpleNamespace(version="none"))
 learning = LearningTasks(settings, Learner(settings, served))
-worker_duties(settings, served, learning, ())
+worker_duties(settings, served, learning, CleanCopies(settings, lambda: None), ())
 sys.exit(int("torch" in sys.modules))
 """
 

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from utils.errors import DecoderCrashedError, MediaError, MediaTooLongError, TelltaleError
 from utils.media import child_protocol
-from utils.media.child_protocol import MAGIC, MAX_HEADER_BYTES, BrokenAnswerError, Expected, read_answer, read_level
+from utils.media.child_protocol import (
+    MAGIC,
+    MAX_HEADER_BYTES,
+    BrokenAnswerError,
+    CopyWriter,
+    Expected,
+    read_answer,
+    read_copy,
+    read_level,
+)
 from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.types import Frame, MediaKind
 
@@ -223,3 +232,49 @@ def test_a_time_that_no_float_holds_is_refused() -> None:
     text = json.dumps(GOOD_VIDEO).replace("0.5]", "1" + "0" * 400 + "]")
     with pytest.raises(DecoderCrashedError):
         read_answer(sent(text.encode(), bytes(12_000)), VIDEO)
+
+
+def test_a_copy_arrives_whatever_order_its_pieces_are_written_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_protocol, "PIECE_BYTES", 7)
+    pipe, target, kept = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    writer = CopyWriter(pipe)
+    for file in (writer, kept):
+        file.write(b"head and a long rest")
+        file.seek(0)
+        file.write(b"HEAD")
+        file.seek(3, 1)
+        assert file.tell() == 7
+        file.write(b"-")
+        file.seek(0, 2)
+        file.write(b" and an end")
+    writer.finish()
+    pipe.seek(0)
+    read_copy(pipe, target, 100)
+    assert target.getvalue() == kept.getvalue()
+
+
+def piece(at: Any, content: bytes, size: Any = None) -> bytes:
+    return sent({"at": at, "size": len(content) if size is None else size}, content).getvalue()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        piece(-1, b"x"), piece(1.0, b"x"), piece(True, b"x"), piece(None, b"x"), piece(10**30, b"x"),
+        piece(95, b"123456"), piece(0, b""), piece(0, b"x", -1), piece(0, b"x", 10**9), piece(0, b"x", "1"), b"",
+        piece(0, b"xx") + sent({"copied": 3}).getvalue(), sent({"copied": 0}).getvalue(),
+        piece(0, b"xx") + sent({"copied": 2}).getvalue() + b"more",
+        sent({"at": 0}).getvalue(), sent({"level": []}).getvalue(), sent({"error": "unknown", "detail": ""}).getvalue(),
+    ],
+)  # fmt: skip
+def test_a_copy_that_breaks_the_rules_is_refused(pieces: bytes) -> None:
+    target = io.BytesIO()
+    with pytest.raises((DecoderCrashedError, BrokenAnswerError)):
+        read_copy(io.BytesIO(pieces), target, 100)
+    assert len(target.getvalue()) <= 100
+
+
+def test_a_copy_may_fail_after_its_first_pieces() -> None:
+    pipe = io.BytesIO(piece(0, b"half") + sent({"error": "media_corrupt", "detail": "A packet."}).getvalue())
+    with pytest.raises(MediaError, match="A packet"):
+        read_copy(pipe, io.BytesIO(), 100)

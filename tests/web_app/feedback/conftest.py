@@ -31,6 +31,7 @@ from utils.weights import verify_version
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ServedVersion
 from web_app.feedback.tasks import LearningTasks
+from web_app.jobs.clean_copies import CleanCopies
 from web_app.jobs.runner import Progress, run_worker
 from web_app.worker import worker_duties
 
@@ -116,7 +117,7 @@ def learning_worker(settings: Settings) -> Iterator[ServedVersion]:
         return analyse(path, served.analyser, progress=progress)
 
     stop = threading.Event()
-    duties = worker_duties(settings, served, learning, ())
+    duties = worker_duties(settings, served, learning, CleanCopies(settings, lambda: None), ())
     thread = threading.Thread(target=run_worker, args=(settings, run, stop), kwargs={"duties": duties})
     thread.start()
     try:

@@ -41,7 +41,7 @@ def damage(parts: Services, path: Path, kind: str) -> None:
         half = parts.store.folder / "rest.part"
         half.write_bytes(b"x")
         os.utime(half, (1, 1))
-    elif kind == "thumbnail_without_file":
+    elif kind == "derived_without_file":
         (path.parent / "gone-1.thumb").write_bytes(b"x")
     else:
         with parts.database.write() as session:
@@ -54,7 +54,7 @@ KINDS = (
     "row_without_file",
     "other_content",
     "half_file",
-    "thumbnail_without_file",
+    "derived_without_file",
     "row_without_analysis",
 )
 

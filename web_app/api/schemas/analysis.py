@@ -315,6 +315,17 @@ class Versions(Schema):
     items: list[VersionItem]
 
 
+class FrameModel(Schema):
+    """One frame of a video that was analysed."""
+
+    time_s: float = Field(ge=0, description="seconds from the first frame")
+    jpeg: str = Field(description="a small JPEG, base64")
+
+
+class Frames(Schema):
+    frames: list[FrameModel]
+
+
 class FaceQuery(Schema):
     face: int = Field(ge=0, le=MAX_FACE, description="id of the face in the report")
 

@@ -1,0 +1,133 @@
+"""Films without what cameras and people wrote beside pictures and sound: places, names, dates, comments, other tracks.
+
+Runs in the confined child. The packets of the best video and sound stream go into a new container of the same kind; no
+frame and no sample is decoded or encoded again. User data within the streams of H.264, H.265, AV1 and MPEG-2 go too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+from utils.errors import MediaCorruptError
+from utils.media.limits import MediaLimits
+from utils.media.packets import opened, packets_of, reason
+from utils.media.sniff import MediaFormat
+from utils.media.truncation import ends_early
+from utils.media.user_data import UserDataFilter
+
+BUFFER_BYTES = 1 << 18
+_ANONYMOUS = {"fflags": "+bitexact"}  # the writing program leaves its version out
+
+_TAGGED = ("avi", "mov")
+"""Containers in which the tag of a codec tells its form, such as the order of raw pixels."""
+
+_UNITS = {"av1": "filter_units=remove_types=5", "mpeg2video": "filter_units=remove_types=178"}
+"""FFmpeg's filter that takes out metadata units (AV1) or user data (MPEG-2)."""
+
+_LISTS = re.compile(rb"LIST....(?:INFO|hdrl|strl|odml)|strn....[ -~]{4}", re.DOTALL)
+"""Lists and names of an AVI file; within a packet, they are there because a length is damaged."""
+
+_PROGRAM_TAGS = ("encoder", "software", "major_brand", "compatible_brands", "vendor_id", "language")
+"""What an encoder may write into the stream as well."""
+
+_SHORTEST_TAG = 6
+
+
+def copy_film(untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, out: Any) -> None:
+    """Write a film again, as MP4, MOV, Matroska, WebM, AVI or FLV like the original.
+
+    Of several video or sound streams the best is kept; rotation, edit lists and times stay.
+
+    Args:
+        untrusted_file: open and seekable.
+        container: the sniffed format.
+        limits: what is accepted.
+        out: has `write`, `seek` and `tell`.
+
+    Raises:
+        MediaError: as `packets.opened` raises.
+        MediaCorruptError: the file is damaged, or its streams do not fit into a new container; what is in `out` then
+            is of no use.
+    """
+    if ends_early(untrusted_file, container.name):
+        raise MediaCorruptError("The video ends early.")
+    with opened(untrusted_file, container, limits) as (source, video):
+        sound = source.streams.best("audio")
+        streams = [video] if sound is None or sound.codec_context is None else [video, sound]  # None: nobody knows it
+        try:
+            with av.open(
+                out, "w", format=_muxer(source, container), container_options=_ANONYMOUS, buffer_size=BUFFER_BYTES
+            ) as sink:
+                tracks = {stream.index: _Track(sink, stream) for stream in streams}
+                swallowed = _swallowed(source, container)
+                if any(swallowed(track.configuration) for track in tracks.values()):
+                    raise MediaCorruptError("The video's header is damaged.")
+                for packet in packets_of(source, *streams):
+                    if not packet.size and packet.pts is None and packet.dts is None:
+                        continue  # the end of a stream
+                    tracks[packet.stream.index].write(packet, swallowed)
+        except (av.error.FFmpegError, ValueError, IndexError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            raise MediaCorruptError(f"The video cannot be written again ({reason(error)}).") from error
+
+
+def _muxer(source: Any, container: MediaFormat) -> str:
+    """FFmpeg's name of the container; that of 3GPP is an MP4 to us, but holds codecs that an MP4 does not."""
+    is_3gpp = container.name == "mp4" and source.metadata.get("major_brand", "").startswith("3g")
+    return "3gp" if is_3gpp else container.name
+
+
+def _swallowed(source: Any, container: MediaFormat) -> Callable[[bytes], bool]:
+    """Tells whether bytes of a stream hold metadata, which a damaged length or place has made part of it."""
+    tags = {
+        value.encode()
+        for holder in (source, *source.streams)
+        for name, value in holder.metadata.items()
+        if name.lower() not in _PROGRAM_TAGS and len(value) >= _SHORTEST_TAG
+    }
+
+    def look(data: bytes) -> bool:
+        return any(tag in data for tag in tags) or (container.name == "avi" and _LISTS.search(data) is not None)
+
+    return look
+
+
+class _Track:
+    """One stream on its way into the new container.
+
+    Args:
+        sink: the new container.
+        stream: of the old one.
+    """
+
+    def __init__(self, sink: Any, stream: Any) -> None:
+        self._sink = sink
+        self._target = sink.add_stream_from_template(stream, opaque=True)
+        self._target.metadata.clear()
+        context = stream.codec_context
+        codec = context.codec.canonical_name
+        if sink.format.name in _TAGGED:
+            self._target.codec_context.codec_tag = context.codec_tag
+        self._units = BitStreamFilterContext(_UNITS[codec], stream, self._target) if codec in _UNITS else None
+        self._user_data = None
+        self.configuration = bytes(context.extradata or b"")
+        if codec in ("h264", "hevc"):
+            self._user_data = UserDataFilter(self.configuration, is_hevc=codec == "hevc")
+            self.configuration = self._user_data.configuration(self.configuration)
+            self._target.codec_context.extradata = self.configuration
+
+    def write(self, packet: Any, swallowed: Callable[[bytes], bool]) -> None:
+        """Write one packet; MediaCorruptError where it is damaged."""
+        if self._user_data is not None:
+            packet.update(self._user_data.packet(bytes(packet)))
+        if packet.is_corrupt or swallowed(bytes(packet)):
+            raise MediaCorruptError("A packet of the video is damaged.")
+        for clean in (packet,) if self._units is None else self._units.filter(packet):
+            clean.stream = self._target
+            self._sink.mux(clean)

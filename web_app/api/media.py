@@ -1,0 +1,59 @@
+"""Handing uploaded files out: their clean copies, as a download with a fixed type that may run nothing."""
+
+from __future__ import annotations
+
+import contextlib
+
+import sqlalchemy as sa
+from flask import Response, send_file
+
+from utils.errors import ConflictError, NotFoundError, UnavailableError
+from web_app.auth.identity import MEDIA_POLICY
+from web_app.db.models import COPY, JobRow, JobState, MediaRow
+from web_app.services import Services, services
+
+ENDINGS = {"jpeg": "jpg", "matroska": "mkv"}  # where the format's name is not its usual ending
+RETRY_S = 2
+
+
+def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
+    """The clean copy of a medium; ranges are served, so that a player can jump.
+
+    Args:
+        media: its row.
+        kept: whether its analysis is; a copy that is missing is made for such only.
+
+    Raises:
+        NotFoundError: the file is gone, or so damaged that its metadata cannot be told from it.
+        UnavailableError: the copy is not there yet; it has been asked for now.
+    """
+    parts = services()
+    clean = parts.store.clean(media.stored_name)
+    if not parts.store.path(media.stored_name).is_file():
+        raise NotFoundError("The file of this analysis is gone.")
+    if not clean.is_file():
+        if not kept:
+            raise NotFoundError("This analysis is not kept, so its file is not handed out.")
+        _ask_for_copy(parts, media)
+        raise UnavailableError("The copy without metadata is not there yet.", retry_after_s=RETRY_S)
+    if not clean.stat().st_size:
+        raise NotFoundError(f"This {media.kind} is damaged: metadata could go with it, so it is not handed out.")
+    answer = send_file(
+        clean,
+        mimetype=media.mime,
+        as_attachment=True,
+        download_name=f"telltale-{media.sha256[:12]}.{ENDINGS.get(media.format, media.format)}",
+        conditional=True,
+    )
+    answer.headers["Content-Security-Policy"] = MEDIA_POLICY
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Cache-Control"] = "private, no-cache"
+    return answer
+
+
+def _ask_for_copy(parts: Services, media: MediaRow) -> None:
+    """Queue the making of a copy, unless another one is being made; then it is asked for again later."""
+    final = [state for state in JobState if state.final]
+    with contextlib.suppress(ConflictError), parts.database.write() as session:
+        session.execute(sa.delete(JobRow).where(JobRow.task == COPY, JobRow.state.in_(final)))
+        parts.queue.add_task(session, COPY, {"media": media.sha256})
