@@ -71,7 +71,10 @@ export const getTraining = (id) => call("GET", idPath("rl/retrain", id));
 export const rollBack = (version) => call("POST", "api/rl/rollback", version ? { version } : {});
 export const getReview = (query) => call("GET", `api/rl/review?${new URLSearchParams(query)}`);
 export const decideCase = (sha256, decision) => call("POST", idPath("rl/review", sha256), decision);
+export const getFrames = (id) => call("GET", `${idPath("detections", id)}/frames`);
 export const mediaUrl = (id) => url(`${idPath("detections", id)}/media`);
+/** The status that the medium is answered with: 503 while its copy is made, 404 where there is none. */
+export const mediaStatus = async (id) => (await fetch(mediaUrl(id), { method: "HEAD" })).status;
 /** The report to keep; HTML is shown, for printing, the others are saved. */
 export const reportUrl = (id, format) => url(`${idPath("detections", id)}/report?format=${format}${format === "html" ? "" : "&download=1"}`);
 export const csvUrl = (query) => url(`api/history.csv?${new URLSearchParams(query)}`);

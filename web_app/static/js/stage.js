@@ -2,13 +2,16 @@
 
 import { h, icon, s } from "./dom.js";
 import { faceLabel, faceTag } from "./faces.js";
-import { mediaUrl } from "./api.js";
+import { filmstrip } from "./filmstrip.js";
+import { getFrames, mediaStatus, mediaUrl } from "./api.js";
 import { T } from "./strings.js";
 
 const GLIDE_S = 2; // between frames closer than this a box moves in a straight line
 const HOLD_S = 0.75; // further apart, a box is only shown this close to its frame
 const MAP_S = 0.06; // a heatmap belongs to one frame of a video
 const LABEL_HEIGHT = 22;
+const COPY_MS = 2000; // between two looks whether the server has made the copy that it hands out
+const COPY_LOOKS = 30;
 
 /**
  * Where a face is at a time of the video.
@@ -114,6 +117,24 @@ function put(mark, found, { scale, width, height }) {
   mark.tag.setAttribute("width", label.length * 7.6 + 14);
 }
 
+/** Wait while the server makes the copy that it hands out; whether there is one. */
+async function handedOut(id) {
+  let status = await mediaStatus(id);
+  const waited = status === 503;
+  for (let look = 0; status === 503 && look < COPY_LOOKS; look += 1) {
+    await new Promise((wake) => setTimeout(wake, COPY_MS));
+    status = await mediaStatus(id);
+  }
+  return { there: status < 400, waited };
+}
+
+/** What is said below the frames of a video that cannot be played, with a way to have it. */
+function framesNote(detection, there) {
+  const text = there ? T.media.framesOf(detection.media.format.toUpperCase()) : T.media.framesOfDamaged;
+  const link = there && h("a", { class: "button", href: mediaUrl(detection.id) }, icon("download"), h("span", { text: T.media.download }));
+  return h("div", { class: "stage__note" }, h("p", { class: "fine", text }), link);
+}
+
 /**
  * The medium with its boxes.
  *
@@ -130,47 +151,73 @@ export function stage(detection, onSelect) {
   const marks = faces.filter((face) => face.frames.length).map((face) => marker(face, onSelect));
   const map = heat();
   const overlay = s("svg", { class: "stage__boxes", role: "group", "aria-label": T.face.boxes }, map.node, marks.map((mark) => mark.node));
-  const failure = h("p", { class: "stage__failure", hidden: true }, icon(media.kind), h("span", { text: T.media.unplayable }));
+  const reason = h("span");
+  const failure = h("p", { class: "stage__failure", hidden: true }, icon(media.kind), reason);
   const frame = h("div", { class: "stage__frame" }, medium, overlay, failure);
   frame.style.aspectRatio = `${media.width} / ${media.height}`;
   frame.style.maxWidth = `calc(66vh * ${media.width / media.height})`;
+  const element = h("div", { class: "stage" }, frame);
   const listeners = [];
+  let frames = null; // in place of a video that cannot be played
+  const now = () => (frames ? frames.time() : medium.currentTime);
 
   const layout = () => {
     const width = frame.clientWidth;
-    map.layout(width / media.width, isVideo ? medium.currentTime : null);
+    map.layout(width / media.width, isVideo ? now() : null);
     const geometry = { scale: width / media.width, width, height: frame.clientHeight };
     for (const mark of marks) {
-      const found = isVideo ? boxAt(mark.face.frames, medium.currentTime) : { box: mark.face.frames[0].box, exact: true };
+      const found = isVideo ? boxAt(mark.face.frames, now()) : { box: mark.face.frames[0].box, exact: true };
       put(mark, found, geometry);
     }
   };
   const tick = () => {
     layout();
-    listeners.forEach((listener) => listener(medium.currentTime));
-    if (isVideo && !medium.paused && medium.isConnected) requestAnimationFrame(tick);
+    listeners.forEach((listener) => listener(now()));
+    if (isVideo && !frames && !medium.paused && medium.isConnected) requestAnimationFrame(tick);
   };
   if (isVideo) for (const name of ["play", "seeked", "timeupdate", "loadedmetadata"]) medium.addEventListener(name, tick);
-  medium.addEventListener("error", () => {
+  const fail = (text) => {
+    reason.textContent = text;
     failure.hidden = false;
     medium.hidden = true;
     overlay.toggleAttribute("hidden", true);
-  });
+  };
+  const recover = async () => {
+    const { there, waited } = await handedOut(detection.id);
+    if (there && waited) {
+      medium.src = address;
+      return;
+    }
+    if (!isVideo) {
+      fail(there ? T.media.unplayable : T.media.damaged);
+      return;
+    }
+    const found = await getFrames(detection.id);
+    frames = filmstrip(found.frames, T.media.player(detection.name), tick);
+    medium.replaceWith(frames.picture);
+    element.append(frames.strip, framesNote(detection, there));
+    frames.seek(found.frames[0].time_s);
+  };
+  medium.addEventListener("error", () => recover().catch(() => fail(T.media.unplayable)));
   new ResizeObserver(layout).observe(frame);
 
   return {
-    element: h("div", { class: "stage" }, frame),
+    element,
     select: (id) => marks.forEach((mark) => mark.node.setAttribute("aria-pressed", String(mark.face.id === id))),
     seek: (seconds) => {
-      if (medium.readyState > 0) medium.currentTime = seconds;
+      if (frames) frames.seek(seconds);
+      else if (medium.readyState > 0) medium.currentTime = seconds;
       listeners.forEach((listener) => listener(seconds));
     },
     onTime: (listener) => listeners.push(listener),
     showMap: (chosen) => {
       map.show(chosen);
-      if (chosen && isVideo && Math.abs(medium.currentTime - chosen.time) >= MAP_S) {
-        medium.pause();
-        medium.currentTime = chosen.time;
+      if (chosen && isVideo && Math.abs(now() - chosen.time) >= MAP_S) {
+        if (frames) frames.seek(chosen.time);
+        else {
+          medium.pause();
+          medium.currentTime = chosen.time;
+        }
       }
       layout();
     },

@@ -1,0 +1,95 @@
+"""A video that no browser plays: its analysed frames under the same timeline, and a way to have the video."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from flask import Flask
+from PIL import Image
+
+from tests.browser.canned_reports import CLIP_SECONDS, CLIP_SIZE, pan
+from tests.browser.media import two_people
+from tests.browser.test_axe import violations_in_all_looks
+from tests.browser.test_flow import until
+from tests.browser.test_server import app
+from web_app.services import EXTENSION
+
+__all__ = ["app"]
+
+FPS = 12
+
+
+@pytest.fixture(scope="module")
+def old_clip() -> bytes:
+    """The two people in an AVI, as cameras of 2005 wrote it."""
+    photo, out = Image.fromarray(two_people()).resize(CLIP_SIZE), io.BytesIO()
+    with av.open(out, "w", format="avi") as sink:
+        stream: Any = sink.add_stream("mjpeg", rate=FPS)
+        stream.width, stream.height = CLIP_SIZE
+        stream.pix_fmt = "yuvj420p"
+        for index in range(int(CLIP_SECONDS * FPS)):
+            moved = np.roll(np.asarray(photo), -round(pan(index / FPS)), axis=1)
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")))
+        sink.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def analyse(page: Any, content: bytes) -> None:
+    page.set_input_files("#file", [{"name": "holiday.avi", "mimeType": "video/x-msvideo", "buffer": content}])
+    page.wait_for_selector(".verdict")
+    page.wait_for_selector(".strip__frame")
+
+
+def test_frames_stand_for_a_video_that_is_not_played(open_page: Callable[..., Any], old_clip: bytes) -> None:
+    page = open_page()
+    analyse(page, old_clip)
+    assert page.locator(".strip__frame").count() == 16
+    assert "cannot play" in page.inner_text(".stage__note")
+    until(page, "document.querySelector('.stage__frame > img').naturalWidth === 480")
+    before = page.locator(".box[data-face='0'] .box__rect").bounding_box()["x"]
+
+    page.focus(".plot")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert page.get_attribute(".plot", "aria-valuenow") == "4"
+    assert page.get_attribute(".strip__frame >> nth=3", "aria-pressed") == "true"
+    assert page.locator(".box[data-face='0'] .box__rect").bounding_box()["x"] < before - 5
+
+    page.focus(".strip__frame[aria-pressed=true]")
+    page.keyboard.press("End")
+    assert page.get_attribute(".plot", "aria-valuenow") == "16"
+    assert page.evaluate("document.activeElement === document.querySelector('.strip__frame:last-child')")
+    page.click(".strip__frame >> nth=0")
+    assert page.get_attribute(".plot", "aria-valuenow") == "1"
+
+    with page.expect_download() as saved:
+        page.click("text=Download the video")
+    assert saved.value.suggested_filename.endswith(".avi")
+
+
+def test_a_damaged_video_shows_its_frames_and_no_download(open_page: Callable[..., Any], old_clip: bytes) -> None:
+    page = open_page()
+    analyse(page, old_clip[:-6000])
+    assert "damaged" in page.inner_text(".stage__note")
+    assert page.locator("text=Download the video").count() == 0
+
+
+def test_a_copy_that_is_missing_is_waited_for(app: Flask, open_page: Callable[..., Any], photo: Any) -> None:
+    page = open_page()
+    page.set_input_files("#file", [photo("photo.jpg")])
+    page.wait_for_selector(".stage img")
+    for copy in app.extensions[EXTENSION].store.derived():
+        copy.unlink()
+    page.click("text=Permanent link")
+    until(page, "document.querySelector('.stage img')?.naturalWidth === 960")
+
+
+def test_the_strip_meets_wcag_in_all_looks(open_page: Callable[..., Any], old_clip: bytes, axe: str) -> None:
+    page = open_page()
+    analyse(page, old_clip)
+    assert violations_in_all_looks(page, axe) == {}
