@@ -15,7 +15,7 @@ import copy
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from models.ensemble_model import create_network
 from models.gating import Gate
 from models.vision_transformer import ViTExpert
 from utils.errors import TelltaleError, TrainingDataError
-from utils.evaluation.plots import plot_learning
+from utils.evaluation.plots import new_figure
 from utils.feedback.acceptance import Compared, judge_candidate
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
 from utils.feedback.fine_tune import Recipe as Tuning
@@ -225,6 +225,29 @@ def _point(scheme: str, items: int, parts: LearnedParts, split: Split, verdict: 
     golden = figures(split.golden, probabilities(parts, split.golden))
     right = (probabilities(parts, split.held_out) >= 0.5) == (split.held_out.labels > 0.5)
     return Point(scheme, items, float(right.mean()), golden.auc, golden.ece, verdict)
+
+
+def plot_learning(points: Sequence[Mapping[str, Any]], source: str, path: Path) -> None:
+    """Held-out accuracy and golden AUC of two schemes over the number of labelled items, as SVG.
+
+    Args:
+        points: each with `scheme` (`gated`, `naive`), `items`, `held_out` and `golden_auc`.
+        source: that training had not seen.
+        path: of the SVG.
+    """
+    figure = new_figure(8.0, 3.4)
+    panels = ((1, "held_out", f"accuracy on held-out {source}"), (2, "golden_auc", "AUC on the golden set"))
+    for number, key, title in panels:
+        axes = figure.add_subplot(1, 2, number)
+        for scheme, style, name in (("gated", "o-", "golden-set gate"), ("naive", "s--", "last sample only")):
+            chosen = [p for p in points if p["scheme"] == scheme]
+            axes.plot([p["items"] for p in chosen], [p[key] for p in chosen], style, label=name)
+        if key == "golden_auc":
+            base = next(p[key] for p in points if p["items"] == 0)
+            axes.axhline(base - 0.005, color="0.6", linestyle=":", label="bound of the gate")
+        axes.set(xlabel="labelled items", title=title)
+        axes.legend(fontsize="small")
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def main(arguments: list[str] | None = None) -> int:

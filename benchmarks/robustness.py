@@ -24,10 +24,11 @@ from utils.config import load_settings
 from utils.detection.calibration import Calibration
 from utils.detection.pipeline import Analyser, load_analyser
 from utils.errors import TelltaleError, TrainingDataError
-from utils.evaluation.breakdown import judged, outcome_of
 from utils.evaluation.datasets import Sample, read_samples
-from utils.evaluation.score_files import COLUMNS, claim_scores, finished_names, score_row
-from utils.evaluation.scorecard import CLIPS, PICTURES, cell, labels_and_probabilities, pseudonym, rounded
+from utils.evaluation.figures import CLIPS, PICTURES, judged, labels_and_probabilities, rounded, verdict_of
+from utils.evaluation.plots import new_figure, save_png
+from utils.evaluation.score_file import COLUMNS, claim_scores, finished_names, pseudonym, score_row
+from utils.evaluation.scorecard import cell
 from utils.metrics import Figure, auc, bootstrap, false_alarm_rate
 from utils.types import MediaKind
 
@@ -158,8 +159,8 @@ def compare_conditions(
     labels, now = labels_and_probabilities([b for _, b in scored])
     _, then = labels_and_probabilities([a for a, _ in scored])
     groups = [b["group"] for _, b in scored]
-    verdicts = [(outcome_of(a, calibration), outcome_of(b, calibration)) for a, b in pairs]
-    fake = np.array([float(outcome_of(b, calibration) == "fake") for _, b in scored])
+    verdicts = [(verdict_of(a, calibration), verdict_of(b, calibration)) for a, b in pairs]
+    fake = np.array([float(verdict_of(b, calibration) == "fake") for _, b in scored])
 
     def lost(drawn: Array, index: Array) -> float:
         chosen = index.astype(int)
@@ -208,10 +209,31 @@ def robustness_markdown(found: Mapping[str, Mapping[str, Held]], version: str, w
     return "\n".join([*lines, "", f"![AUC under each condition]({plot})"]) + "\n"
 
 
+def plot_conditions(sets: Mapping[str, Mapping[str, Figure]], path: Path) -> None:
+    """AUC with its interval under each condition, one panel per set.
+
+    Args:
+        sets: per set the figure of each condition; the first one is drawn as a line to compare with.
+        path: of the PNG.
+    """
+    figure = new_figure(7.5, 0.8 + 0.26 * sum(len(of_set) for of_set in sets.values()))
+    heights = [len(of_set) for of_set in sets.values()]
+    grid = figure.add_gridspec(len(sets), 1, height_ratios=heights)
+    for number, (name, of_set) in enumerate(sets.items()):
+        axes = figure.add_subplot(grid[number])
+        values = np.array([[f.value, f.low, f.high] for f in of_set.values()])
+        places = np.arange(len(values))[::-1]
+        errors = np.abs(values[:, 1:] - values[:, :1]).T
+        axes.errorbar(values[:, 0], places, xerr=errors, fmt="o", capsize=2)
+        axes.axvline(values[0, 0], color="0.7", linestyle=":")
+        axes.set_yticks(places, list(of_set), fontsize=8)
+        axes.set(title=name, xlim=(min(0.45, values.min() - 0.02), 1.01))
+    figure.axes[-1].set_xlabel("AUC")
+    save_png(figure, path)
+
+
 def write_robustness(scores: Path, version: str, calibration: Calibration, out: Path, what: str) -> str:
     """Write the page and its plot from a score file of conditions, and give its text."""
-    from utils.evaluation.plots import plot_conditions
-
     rows = read_conditions(scores)
     found: dict[str, dict[str, Held]] = {}
     for name, kind in ((PICTURES, "image"), (CLIPS, "video")):

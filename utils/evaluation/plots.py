@@ -5,16 +5,14 @@ Drawn without a display; each function writes one PNG from labels and probabilit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from utils.metrics import Figure as Measured
 from utils.metrics import auc, clopper_pearson
 
 Array = npt.NDArray[np.float64]
@@ -50,7 +48,7 @@ def reliability_points(
 
 def plot_roc(sets: Sets, path: Path) -> None:
     """One curve per set that has both classes."""
-    figure = _figure(5.2, 5.0)
+    figure = new_figure(5.2, 5.0)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
     for name, (labels, probabilities) in sets.items():
@@ -59,12 +57,12 @@ def plot_roc(sets: Sets, path: Path) -> None:
     axes.set(xlabel="false alarms among real ones", ylabel="fakes found", xlim=(0, 1), ylim=(0, 1.01), title="ROC")
     if len(axes.lines) > 1:
         axes.legend(loc="lower right", fontsize="small")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_reliability(sets: Sets, path: Path) -> None:
     """Stated probability against observed share of fakes, for each set that has both classes."""
-    figure = _figure(5.2, 5.0)
+    figure = new_figure(5.2, 5.0)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
     for name, (labels, probabilities) in sets.items():
@@ -76,12 +74,12 @@ def plot_reliability(sets: Sets, path: Path) -> None:
     )
     if axes.containers:
         axes.legend(loc="upper left", fontsize="small")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_histograms(sets: Sets, path: Path) -> None:
     """Probabilities of the real and of the fake ones, one panel per set."""
-    figure = _figure(6.4, 1.0 + 1.5 * len(sets))
+    figure = new_figure(6.4, 1.0 + 1.5 * len(sets))
     edges = np.linspace(0, 1, 21).tolist()
     for number, (name, (labels, probabilities)) in enumerate(sets.items()):
         axes = figure.add_subplot(len(sets), 1, number + 1)
@@ -92,7 +90,7 @@ def plot_histograms(sets: Sets, path: Path) -> None:
         axes.set(xlim=(0, 1), ylabel=name)
         axes.legend(loc="upper center", fontsize="small")
     figure.axes[-1].set_xlabel("probability of fake")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def plot_confusion(counts: Mapping[str, Mapping[str, Mapping[str, int]]], path: Path) -> None:
@@ -107,7 +105,7 @@ def plot_confusion(counts: Mapping[str, Mapping[str, Mapping[str, int]]], path: 
     ]
     columns = min(3, len(counts))
     rows = -(-len(counts) // columns)
-    figure = _figure(3.0 * columns, 0.6 + 1.5 * rows)
+    figure = new_figure(3.0 * columns, 0.6 + 1.5 * rows)
     for number, (name, labels) in enumerate(counts.items()):
         axes = figure.add_subplot(rows, columns, number + 1)
         table = np.array([[labels.get(label, {}).get(o, 0) for o in outcomes] for label in ("real", "fake")], float)
@@ -119,30 +117,7 @@ def plot_confusion(counts: Mapping[str, Mapping[str, Mapping[str, int]]], path: 
         axes.set_xticks(range(len(outcomes)), [o.replace("_", " ") for o in outcomes], fontsize=7)
         axes.set_yticks([0, 1], ["real", "fake"], fontsize=8)
         axes.set_title(name, fontsize=9)
-    _save(figure, path)
-
-
-def plot_conditions(sets: Mapping[str, Mapping[str, Measured]], path: Path) -> None:
-    """AUC with its interval under each condition, one panel per set.
-
-    Args:
-        sets: per set the figure of each condition; the first one is drawn as a line to compare with.
-        path: of the PNG.
-    """
-    figure = _figure(7.5, 0.8 + 0.26 * sum(len(of_set) for of_set in sets.values()))
-    heights = [len(of_set) for of_set in sets.values()]
-    grid = figure.add_gridspec(len(sets), 1, height_ratios=heights)
-    for number, (name, of_set) in enumerate(sets.items()):
-        axes = figure.add_subplot(grid[number])
-        values = np.array([[f.value, f.low, f.high] for f in of_set.values()])
-        places = np.arange(len(values))[::-1]
-        errors = np.abs(values[:, 1:] - values[:, :1]).T
-        axes.errorbar(values[:, 0], places, xerr=errors, fmt="o", capsize=2)
-        axes.axvline(values[0, 0], color="0.7", linestyle=":")
-        axes.set_yticks(places, list(of_set), fontsize=8)
-        axes.set(title=name, xlim=(min(0.45, values.min() - 0.02), 1.01))
-    figure.axes[-1].set_xlabel("AUC")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_all(sets: Sets, folder: Path) -> dict[str, Path]:
@@ -164,35 +139,13 @@ def draw_all(sets: Sets, folder: Path) -> dict[str, Path]:
     return drawn
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
-    # without the name of the program the same scores give the same bytes
+def save_png(figure: Figure, path: Path) -> None:
+    """Write it without the name of the program, so that the same scores give the same bytes."""
     figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
-def plot_learning(points: Sequence[Mapping[str, Any]], source: str, path: Path) -> None:
-    """Held-out accuracy and golden AUC of two schemes over the number of labelled items, as SVG.
-
-    Args:
-        points: each with `scheme` (`gated`, `naive`), `items`, `held_out` and `golden_auc`.
-        source: that training had not seen.
-        path: of the SVG.
-    """
-    figure = _figure(8.0, 3.4)
-    panels = ((1, "held_out", f"accuracy on held-out {source}"), (2, "golden_auc", "AUC on the golden set"))
-    for number, key, title in panels:
-        axes = figure.add_subplot(1, 2, number)
-        for scheme, style, name in (("gated", "o-", "golden-set gate"), ("naive", "s--", "last sample only")):
-            chosen = [p for p in points if p["scheme"] == scheme]
-            axes.plot([p["items"] for p in chosen], [p[key] for p in chosen], style, label=name)
-        if key == "golden_auc":
-            base = next(p[key] for p in points if p["items"] == 0)
-            axes.axhline(base - 0.005, color="0.6", linestyle=":", label="bound of the gate")
-        axes.set(xlabel="labelled items", title=title)
-        axes.legend(fontsize="small")
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})

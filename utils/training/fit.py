@@ -20,8 +20,7 @@ from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import Sample
-from utils.evaluation.families import is_of
+from utils.evaluation.datasets import Sample, is_of
 from utils.faces.detector import FaceDetector
 from utils.log import get_logger
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors

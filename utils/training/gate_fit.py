@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.gating import Gate
-from utils.evaluation.scores import ScoreTable
+from utils.evaluation.score_file import ScoreTable
 from utils.metrics import auc, ece
 
 Array = npt.NDArray[np.float64]

@@ -20,7 +20,7 @@ import torch
 from models.vision_transformer import ViTExpert
 from utils.detection.calibration import fit_calibration
 from utils.errors import TrainingDataError
-from utils.evaluation.families import family_of, is_of
+from utils.evaluation.datasets import family_of, is_of
 from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate
 from utils.training.crop_set import PackedCrop
 from utils.training.experts import Progress, new_network, train_vit_head

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import TrainingDataError
-from utils.evaluation.families import is_of
+from utils.evaluation.datasets import is_of
 from utils.phash import perceptual_hash
 from utils.training.crop_set import Pack, PackedCrop
 from utils.types import MediaKind

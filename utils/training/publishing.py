@@ -26,8 +26,8 @@ from utils.detection.pipeline import Analyser
 from utils.detection.selftest import record_known_pair
 from utils.detection.torch_engine import TorchEngine
 from utils.errors import TrainingDataError
-from utils.evaluation.scorecard import figures_of, write_scores
-from utils.evaluation.scores import ScoreTable, join_tables
+from utils.evaluation.figures import figures_of
+from utils.evaluation.score_file import ScoreTable, join_tables, write_scores
 from utils.faces.detector import CenterFaceDetector
 from utils.tensors import Arrays, load_into, unpack_tensors
 from utils.training.crop_set import Pack, count_table, framing_table

@@ -10,7 +10,7 @@ from torch import nn
 from models.cards import EXPERT_NAMES, MIN_SEQUENCE, expert_card
 from models.ensemble_model import Ensemble
 from models.preprocess import prepare, to_images
-from utils.evaluation.scores import ScoreTable
+from utils.evaluation.score_file import ScoreTable
 from utils.training.crop_set import Pack
 from utils.training.features import FeatureStore, Stored
 from utils.types import MediaKind

@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import Sample, check_groups, read_samples
+from utils.evaluation.datasets import (
+    BLENDS,
+    DRIVEN,
+    PORTRAITS,
+    SWAPS,
+    Sample,
+    check_groups,
+    family_of,
+    is_of,
+    read_samples,
+)
 from utils.types import MediaKind
 
 HEADER = "file,split,source,label,group,generator"
@@ -164,3 +174,26 @@ def test_sample_checks_itself():
         Sample(Path("a.png"), MediaKind.IMAGE, 2, "s", "g", "-", "train")
     with pytest.raises(ValueError, match="split"):
         Sample(Path("a.png"), MediaKind.IMAGE, 1, "s", "g", "-", "test")
+
+
+@pytest.mark.parametrize(
+    ("generator", "family"),
+    [
+        ("DFDC face swap", SWAPS), ("FF++ Deepfakes", SWAPS), ("FF++ Face2Face", DRIVEN),
+        ("SadTalker audio-driven", DRIVEN), ("StyleGAN1", PORTRAITS), ("SDXL", PORTRAITS), ("self-blend", BLENDS),
+        ("self-blend clip", BLENDS),
+    ],
+)  # fmt: skip
+def test_family_follows_from_the_name(generator, family):
+    assert family_of(generator) == family
+
+
+def test_a_name_means_a_source_with_its_parts_a_generator_or_a_family():
+    assert is_of("dfdc", "dfdc", "-")
+    assert is_of("dfdc", "video:dfdc", "-")
+    assert is_of("dfdc", "video:dfdc_facecrops", "DFDC face swap")
+    assert not is_of("dfdc", "dfdcx", "-")
+    assert is_of("SDXL", "diffusion", "SDXL")
+    assert not is_of("SDXL", "diffusion", "-")
+    assert is_of(DRIVEN, "video:x", "EDTalk audio/video-driven")
+    assert not is_of(PORTRAITS, "ffhq", "-"), "real pictures have no generator"

@@ -13,16 +13,9 @@ from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.errors import TrainingDataError
-from utils.evaluation.breakdown import breakdown_markdown, count_outcomes, generators, measures, real_sources
-from utils.evaluation.scorecard import (
-    figures_of,
-    main,
-    read_scores,
-    scorecard_markdown,
-    split_into_sets,
-    write_scores,
-)
-from utils.evaluation.scores import ScoreTable, join_tables
+from utils.evaluation.figures import count_verdicts, figures_of, generators, measures, real_sources, split_into_sets
+from utils.evaluation.score_file import ScoreTable, join_tables, read_scores, write_scores
+from utils.evaluation.scorecard import breakdown_markdown, main, scorecard_markdown
 from utils.metrics import auc
 from utils.weights import publish_version, set_current
 
@@ -240,7 +233,7 @@ def test_files_without_a_score_are_left_out_of_the_figures_and_counted(scores):
         writer.writerows(rows)
     assert len(read_scores(scores)) == len(rows) - 3
     assert len(read_scores(scores, judged=False)) == len(rows)
-    counts = count_outcomes(rows, CALIBRATION)
+    counts = count_verdicts(rows, CALIBRATION)
     assert counts["real"] == {"no_face": 2, "failed": 1, "inconclusive": sum(r["label"] == "real" for r in rows) - 3}
 
 
@@ -259,7 +252,7 @@ def test_breakdown_measures_each_generator_beside_the_real_ones_of_its_source(sc
 
 def test_verdicts_without_a_column_follow_from_the_band(scores):
     rows = read_scores(scores)
-    counts = count_outcomes(rows, CALIBRATION)
+    counts = count_verdicts(rows, CALIBRATION)
     above = sum(float(r["probability"]) >= 0.7 for r in rows if r["label"] == "fake")
     assert counts["fake"]["fake"] == above
     assert sum(sum(of_label.values()) for of_label in counts.values()) == len(rows)

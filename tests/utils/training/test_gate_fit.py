@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.evaluation.scores import ScoreTable
+from utils.evaluation.score_file import ScoreTable
 from utils.metrics import auc, ece
 from utils.training.gate_fit import (
     FOLDS,

@@ -11,10 +11,10 @@ from PIL import Image
 
 from utils.detection.pipeline import analyse, load_analyser
 from utils.errors import TrainingDataError
-from utils.evaluation import score_files as module
+from utils.evaluation import score_file as module
 from utils.evaluation.datasets import Sample
-from utils.evaluation.score_files import FAILED, score_files
-from utils.evaluation.scorecard import main, read_scores
+from utils.evaluation.score_file import FAILED, ScoreTable, join_tables, read_scores, score_files
+from utils.evaluation.scorecard import main
 from utils.types import MediaKind
 
 
@@ -103,3 +103,29 @@ def test_command_scores_a_folder(tiny_root, photo, tmp_path, monkeypatch, capsys
     assert (out.parent / "images" / "outcomes.png").is_file()
     assert len(rows_of(out.parent / "scores.csv")) == 4
     assert "4/4 files" in capsys.readouterr().err
+
+
+def table(count: int, start: int = 0) -> ScoreTable:
+    numbers = np.arange(start, start + count)
+    text = tuple(str(i) for i in numbers)
+    return ScoreTable(
+        text, ("image",) * count, numbers % 2.0, text, text, text, np.ones((count, 4)), np.ones((count, 4))
+    )
+
+
+def test_columns_of_other_lengths_are_refused():
+    with pytest.raises(ValueError, match="equally long"):
+        dataclasses.replace(table(3), names=("one",))
+
+
+def test_selection_keeps_rows_together():
+    picked = table(5).select(np.array([False, True, False, True, True]))
+    assert picked.names == picked.groups == ("1", "3", "4")
+    assert picked.labels.tolist() == [1, 1, 0]
+    assert len(picked) == 3
+
+
+def test_joined_tables_follow_each_other():
+    joined = join_tables([table(2), table(3, 2)])
+    assert joined.names == ("0", "1", "2", "3", "4")
+    assert joined.logits.shape == (5, 4)
