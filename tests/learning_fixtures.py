@@ -17,11 +17,10 @@ from utils.faces.crops import PACK_PX
 from utils.feedback.feature_set import CachedItem, FeatureSet
 from utils.feedback.retrain import LearnItem
 from utils.feedback.trainable import load_parts, probabilities
-from utils.fingerprint import frozen_fingerprint
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.golden_sets import write_lineage
 from utils.types import Floats, Pixels
-from utils.weights import Version, verify_version
+from utils.weights import Version, frozen_fingerprint, verify_version
 
 FACE_BOX = (181.5, 58.2, 269.9, 177.8)
 LANDMARKS = np.array([[203.2, 101.7], [247.0, 104.5], [223.3, 125.1], [203.4, 142.3], [241.3, 144.4]], np.float32)

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import TelltaleError, WeightsCorruptError, WeightsMissingError
+from utils.files import file_sha256
 from utils.log import configure_logging, get_logger
 
 log = get_logger(__name__)
@@ -97,12 +98,6 @@ PORTRAITIST = tuple(
 
 VIT_SHA256 = "1f25b3f1d303779fb23eb859ae8d210d65f1e92d5063b6f6b2ff2f46c930dc1f"
 """sha256 of the converted file: the same on every machine, since its bytes follow from the pinned graph alone."""
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def require_file(path: Path, sha256: str) -> Path:

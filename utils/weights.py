@@ -8,9 +8,8 @@ caller; a damaged one is refused.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.cards import EXPERT_NAMES
-from utils.base_weights import FACE_FILE, PINNED, VIT_FILE, VIT_SHA256, file_sha256, require_file
+from utils.base_weights import FACE_FILE, PINNED, VIT_FILE, VIT_SHA256, require_file
 from utils.config import Settings
 from utils.errors import WeightsCorruptError, WeightsError, WeightsMissingError
+from utils.files import file_sha256, fsync_folder, fsync_tree, replace_file
 from utils.log import get_logger
 from utils.tensors import Arrays, load_into, read_tensors
 
@@ -36,6 +36,8 @@ CURRENT = "CURRENT"
 GATE_FILE = "gate.safetensors"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "card.json"
+FROZEN = ("cnn", "resnext", "lstm")
+"""Experts that cached features stand on, beside the ViT's backbone."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Version:
         folder: where it is.
         sha256: of its checksum list, and so of everything in it.
         card: the model card.
-        experts: registry names of the experts that are in it.
+        experts: names of the experts that are in it.
     """
 
     name: str
@@ -103,27 +105,7 @@ def set_current(root: Path, name: str) -> None:
         WeightsError: the version is not there or does not verify.
     """
     verify_version(root, name)
-    partial = root / f".{CURRENT}.{os.getpid()}-{secrets.token_hex(4)}.tmp"  # two processes never share one
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(name + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(root / CURRENT)
-    finally:
-        partial.unlink(missing_ok=True)
-    fsync_folder(root)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, so that a rename in it survives a loss of power."""
-    if os.name == "nt":  # Windows opens no folders
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_file(root / CURRENT, f"{name}\n".encode())
 
 
 def list_versions(root: Path) -> tuple[str, ...]:
@@ -194,6 +176,19 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise WeightsCorruptError(f"{path.name} is not a JSON object.")
     return document
+
+
+def frozen_fingerprint(version: Version) -> str:
+    """Sha256 of everything of a version that cached features depend on; versions that share it share their caches."""
+    checksums = read_document(version.folder / CHECKSUMS)
+    facts: dict[str, Any] = {name: checksums.get(f"{name}.safetensors", "") for name in FROZEN}
+    facts["base"] = "tiny" if version.tiny else VIT_SHA256
+    backbone = hashlib.sha256()
+    if "vit" in version.experts:
+        tensors = read_tensors(version.folder / "vit.safetensors")
+        for name in sorted(n for n in tensors if not n.startswith("head.")):
+            backbone.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
+    return hashlib.sha256(json.dumps(facts | {"vit": backbone.hexdigest()}, sort_keys=True).encode()).hexdigest()
 
 
 def verify_current(settings: Settings) -> Version:
@@ -349,10 +344,8 @@ def publish_version(
     checksums = {path.name: file_sha256(path) for path in sorted(scratch.iterdir())}
     (scratch / CHECKSUMS).write_text(json.dumps(checksums, indent=2) + "\n", encoding="utf-8")
     for path in scratch.iterdir():
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
         path.chmod(0o644)
-    fsync_folder(scratch)
+    fsync_tree(scratch)
     scratch.rename(target)
     fsync_folder(root)
     return verify_version(root, name)

@@ -80,8 +80,7 @@ def _items(root: Path, name: str, folder: Path) -> list[Any]:
     from utils.feedback.feature_set import CachedItem
     from utils.feedback.replay import load_replay
     from utils.feedback.retrain import LearnItem
-    from utils.fingerprint import frozen_fingerprint
-    from utils.weights import verify_version
+    from utils.weights import frozen_fingerprint, verify_version
 
     replay, _ = load_replay(root / "learning" / name)
     made_with = frozen_fingerprint(verify_version(root, name))

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from utils.base_weights import file_sha256
 from utils.config import Settings
 from utils.detection.pipeline import load_analyser
 from utils.errors import WeightsError
+from utils.files import file_sha256
 from utils.weights import CHECKSUMS, CURRENT, set_current
 from web_app.feedback.model_handle import ServedVersion
 

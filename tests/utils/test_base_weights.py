@@ -26,10 +26,10 @@ from utils.base_weights import (
     convert_vit,
     ensure_base_weights,
     extract_member,
-    file_sha256,
     require_file,
 )
 from utils.errors import WeightsCorruptError, WeightsMissingError
+from utils.files import file_sha256
 from utils.tensors import read_tensors
 from utils.weights import load_vit_base
 

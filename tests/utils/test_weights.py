@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_taken_and_unfit_names_are_refused(tmp_path, name):
 
 def test_interrupted_publishing_leaves_no_version_and_can_be_repeated(tmp_path, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr(weights.os, "fsync", lambda number: (_ for _ in ()).throw(OSError("disk full")))
+        broken.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             publish_version(tmp_path, "v1", {"gate": GATE}, DOCUMENTS)
     assert not (tmp_path / "v1").exists()

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from models.cards import IMAGE_EXPERTS, expert_card
-from utils.base_weights import file_sha256
 from utils.detection.bf16_exclusions import mark_precise, pixel_side, running_sum
 from utils.detection.precision import read_precision
 from utils.detection.quantisation import quantise, ranges_file, read_ranges
 from utils.errors import TelltaleError
+from utils.files import file_sha256
 from utils.weights import load_ensemble, verify_version
 
 SEQUENCE = 16

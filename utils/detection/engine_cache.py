@@ -12,26 +12,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.base_weights import VIT_SHA256, file_sha256
+from utils.base_weights import VIT_SHA256
 from utils.config import Settings
 from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni, openvino_version
 from utils.detection.precision import format_precisions, read_precision
 from utils.detection.quantisation import ranges_file
 from utils.errors import WeightsError
+from utils.files import file_sha256, fsync_folder, fsync_tree, locked
 from utils.log import get_logger
-from utils.weights import Version, fsync_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; two first starts at once there convert twice, and one rename wins
-    fcntl = None  # type: ignore[assignment]
+from utils.weights import Version
 
 FORMAT = 4
 """Raised when conversion changes, so that what older releases made is not taken."""
@@ -93,7 +88,7 @@ def converted(settings: Settings, root: Path, version: Version) -> Converted:
     if found is not None:
         return found
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / f".{key}.lock"):
+    with locked(cache / f".{key}.lock"):
         found = read_folder(cache / key, version)  # somebody else may just have made it
         if found is None:
             shutil.rmtree(cache / key, ignore_errors=True)
@@ -143,10 +138,7 @@ def _make(folder: Path, settings: Settings, root: Path, version: Version) -> Non
     try:
         manifest = _convert(scratch, settings, root, version)
         (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        for path in scratch.iterdir():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-        fsync_folder(scratch)
+        fsync_tree(scratch)
         scratch.rename(folder)
         fsync_folder(folder.parent)
     finally:
@@ -189,11 +181,3 @@ def _drop_oldest(cache: Path, keep: Path) -> None:
         if folder != keep:
             shutil.rmtree(folder, ignore_errors=True)
             (cache / f".{folder.name}.lock").unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as stream:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield  # closing the file ends the lock, also when the process is killed

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from models.cards import EXPERT_NAMES, NetworkCard, expert_card
 from models.gating import Gate
-from utils.base_weights import file_sha256
 from utils.config import Settings
 from utils.detection.conversion import ExpertOutputs, example_input
 from utils.errors import ConflictError
 from utils.faces.crops import QUALITY_NAMES
+from utils.files import file_sha256
 from utils.weights import CALIBRATION_FILE, Version, load_ensemble, verify_current, weights_root
 
 OPSET = 17

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.base_weights import file_sha256
 from utils.config import Settings, load_settings
 from utils.detection.cli_files import check_readable
 from utils.detection.precision import format_precisions
 from utils.errors import ReportError, WeightsMissingError
+from utils.files import file_sha256
 from utils.types import Report
 from utils.weights import verify_version, weights_root
 

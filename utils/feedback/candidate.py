@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.feedback.trainable import LearnedParts
-from utils.fingerprint import FROZEN
 from utils.tensors import read_tensors
-from utils.weights import CALIBRATION_FILE, Version, publish_version, read_document
+from utils.weights import CALIBRATION_FILE, FROZEN, Version, publish_version, read_document
 
 
 def publish_candidate(

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from utils.errors import TrainingDataError
-from utils.weights import fsync_folder
+from utils.files import fsync_folder
 
 SCHEMA = "telltale-features-1"
 LEVELS = 254

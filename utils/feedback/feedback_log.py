@@ -11,22 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import errno
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from utils.files import DamagedLine, append_line, read_lines
 from utils.types import Outcome
-from utils.weights import fsync_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there only one process may write
-    fcntl = None  # type: ignore[assignment]
 
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, 2)
@@ -198,14 +190,6 @@ def _require_texts(values: dict[str, Any], names: set[str]) -> None:
 
 
 @dataclass(frozen=True)
-class DamagedLine:
-    """A line that could not be read: its number, from 1, and why."""
-
-    number: int
-    why: str
-
-
-@dataclass(frozen=True)
 class FeedbackLog:
     """What a log holds: the readable entries in the order of writing, and the lines that were skipped."""
 
@@ -238,25 +222,7 @@ def append_feedback(path: Path, entry: FeedbackEntry | DecisionEntry) -> None:
     Raises:
         OSError: the line could not be written; the log is then as it was.
     """
-    is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        with _locked(descriptor):
-            size = os.fstat(descriptor).st_size
-            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            line = (b"\n" if torn else b"") + entry.to_line()
-            try:
-                written = os.write(descriptor, line)
-                if written != len(line):
-                    raise OSError(errno.ENOSPC, f"only {written} of {len(line)} bytes could be written", path.name)
-                os.fsync(descriptor)
-            except OSError:
-                os.ftruncate(descriptor, size)
-                raise
-    finally:
-        os.close(descriptor)
-    if is_new:
-        fsync_folder(path.parent)
+    append_line(path, entry.to_line)
 
 
 def read_feedback_log(path: Path) -> FeedbackLog:
@@ -268,29 +234,12 @@ def read_feedback_log(path: Path) -> FeedbackLog:
     Raises:
         OSError: the file exists and cannot be read.
     """
-    entries: list[FeedbackEntry] = []
-    decisions: list[DecisionEntry] = []
-    damaged: list[DamagedLine] = []
-    if not path.exists():
-        return FeedbackLog((), ())
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                plain = json.loads(line.decode("utf-8"))
-                if isinstance(plain, dict) and plain.get("kind") == DECISION:
-                    decisions.append(DecisionEntry.from_dict(plain))
-                else:
-                    entries.append(FeedbackEntry.from_dict(plain))
-            except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
-                damaged.append(DamagedLine(number, str(error)))
-    return FeedbackLog(tuple(entries), tuple(damaged), tuple(decisions))
+    lines, damaged = read_lines(path, _parse)
+    entries = tuple(line for line in lines if isinstance(line, FeedbackEntry))
+    decisions = tuple(line for line in lines if isinstance(line, DecisionEntry))
+    return FeedbackLog(entries, tuple(damaged), decisions)
 
 
-@contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    """Keep other processes from writing; closing the file ends the lock."""
-    if fcntl is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    yield
+def _parse(plain: Any) -> FeedbackEntry | DecisionEntry:
+    of_moderator = isinstance(plain, dict) and plain.get("kind") == DECISION
+    return DecisionEntry.from_dict(plain) if of_moderator else FeedbackEntry.from_dict(plain)

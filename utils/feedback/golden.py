@@ -19,16 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from utils.base_weights import file_sha256
 from utils.config import load_settings
 from utils.errors import TelltaleError, TrainingDataError
 from utils.feedback.feature_set import FeatureSet, load_features
 from utils.feedback.replay import REPLAY_FILE, load_replay
 from utils.feedback.trainable import LearnedParts, load_parts, probabilities
 from utils.feedback.versions import lineage_of
-from utils.fingerprint import frozen_fingerprint
+from utils.files import file_sha256
 from utils.metrics import accuracy, auc, ece
-from utils.weights import Version, current_name, read_document, verify_version, weights_root
+from utils.weights import Version, current_name, frozen_fingerprint, read_document, verify_version, weights_root
 
 GOLDEN_FILE = "golden.safetensors"
 CHECKSUM_FILE = "checksums.json"

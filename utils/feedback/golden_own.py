@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.base_weights import file_sha256
 from utils.config import Settings, load_settings
 from utils.errors import TrainingDataError
 from utils.feedback.feature_set import FeatureSet, join_features, save_features
 from utils.feedback.items import prepare_item
-from utils.fingerprint import frozen_fingerprint
-from utils.weights import verify_version, weights_root
+from utils.files import file_sha256
+from utils.weights import frozen_fingerprint, verify_version, weights_root
 
 LEAST = 10
 """A set with fewer real or fake items could be passed or failed by chance."""

@@ -13,19 +13,13 @@ import argparse
 import datetime as dt
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.feedback.feedback_log import DamagedLine
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there only one process may write
-    fcntl = None  # type: ignore[assignment]
+from utils.files import DamagedLine, append_line, read_lines
 
 SCHEMA_VERSION = 1
 FIRST = "0" * 64
@@ -81,35 +75,17 @@ def append_training(path: Path, entry: Mapping[str, Any]) -> Entry:
     """
     if entry.get("event") not in EVENTS:
         raise ValueError(f"event must be one of {', '.join(EVENTS)}: {entry.get('event')}")
-    is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    whole: dict[str, Any] = {}
+
+    def make() -> bytes:
         held = read_history(path)
-        size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         time = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         facts = {"schema_version": SCHEMA_VERSION, "number": len(held.entries) + 1, "time": time}
-        whole: dict[str, Any] = {**facts, **entry, "previous": held.head}
+        whole.update({**facts, **entry, "previous": held.head})
         whole["hash"] = entry_hash(whole)
-        line = (b"\n" if torn else b"") + _canonical(whole) + b"\n"
-        try:
-            written = os.write(descriptor, line)
-            if written != len(line):
-                raise OSError(f"only {written} of {len(line)} bytes could be written to {path.name}")
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
-    finally:
-        os.close(descriptor)
-    if is_new:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        return _canonical(whole) + b"\n"
+
+    append_line(path, make)
     return whole
 
 
@@ -119,23 +95,14 @@ def read_history(path: Path) -> History:
     Raises:
         OSError: the file exists and cannot be read.
     """
-    entries: list[Entry] = []
-    damaged: list[DamagedLine] = []
-    if not path.exists():
-        return History((), ())
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                plain = json.loads(line.decode("utf-8"))
-                if not isinstance(plain, dict) or not isinstance(plain.get("hash"), str):
-                    raise ValueError("the line is no entry")
-            except (ValueError, RecursionError) as error:
-                damaged.append(DamagedLine(number, str(error)))
-            else:
-                entries.append(plain)
+    entries, damaged = read_lines(path, _parse)
     return History(tuple(entries), tuple(damaged))
+
+
+def _parse(plain: Any) -> Entry:
+    if not isinstance(plain, dict) or not isinstance(plain.get("hash"), str):
+        raise ValueError("the line is no entry")
+    return plain
 
 
 def entry_hash(entry: Entry) -> str:

@@ -19,9 +19,8 @@ from utils.detection.pipeline import Analyser, Person, examine, judge
 from utils.errors import MediaError
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.trainable import VIT_COLUMN
-from utils.fingerprint import frozen_fingerprint
 from utils.phash import perceptual_hash
-from utils.weights import verify_version, weights_root
+from utils.weights import frozen_fingerprint, verify_version, weights_root
 
 BATCH = 16
 

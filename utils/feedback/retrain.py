@@ -25,9 +25,8 @@ from utils.feedback.golden import GoldenFigures, Lineage, figures, load_lineage
 from utils.feedback.history import append_training, read_history
 from utils.feedback.trainable import LearnedParts, load_parts, probabilities
 from utils.feedback.versions import activate, learning_lock, lineage_of, next_name, pointer_lock, recover_locked
-from utils.fingerprint import frozen_fingerprint
 from utils.log import get_logger
-from utils.weights import Version, current_name, verify_version
+from utils.weights import Version, current_name, frozen_fingerprint, verify_version
 
 log = get_logger(__name__)
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.base_weights import file_sha256
 from utils.errors import ConflictError, WeightsError, WeightsMissingError
 from utils.feedback.history import append_training, read_history
+from utils.files import file_sha256, locked
 from utils.log import get_logger
 from utils.weights import (
     CARD_FILE,
@@ -29,11 +29,6 @@ from utils.weights import (
     set_current,
     verify_version,
 )
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock; there only one process may train
-    fcntl = None  # type: ignore[assignment]
 
 log = get_logger(__name__)
 LOCK_FILE = ".learning.lock"
@@ -62,22 +57,17 @@ def learning_lock(root: Path) -> Iterator[None]:
     Raises:
         ConflictError: another one is at it.
     """
-    with (root / LOCK_FILE).open("a") as stream:
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConflictError("Another training is going on.") from error
-        yield  # closing the file ends the lock, also when the process is killed
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(root / LOCK_FILE, wait=False))
+        except BlockingIOError as error:
+            raise ConflictError("Another training is going on.") from error
+        yield
 
 
-@contextmanager
-def pointer_lock(root: Path) -> Iterator[None]:
+def pointer_lock(root: Path) -> AbstractContextManager[None]:
     """Wait until nobody else moves `CURRENT`, and keep others from it; for moments only, and not within itself."""
-    with (root / POINTER_LOCK_FILE).open("a") as stream:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield  # closing the file ends the lock, also when the process is killed
+    return locked(root / POINTER_LOCK_FILE)
 
 
 def next_name(root: Path, base: str) -> str:

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from models.ensemble_model import Ensemble
-from utils.base_weights import file_sha256
 from utils.errors import TrainingDataError
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym, save_features
 from utils.feedback.golden import (
@@ -28,11 +27,11 @@ from utils.feedback.golden import (
     LEARNING_FOLDER,
 )
 from utils.feedback.replay import REPLAY_FILE
-from utils.fingerprint import frozen_fingerprint
+from utils.files import file_sha256, fsync_folder
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.features import FeatureStore, SelectedStore
 from utils.training.scoring import clip_slices, image_table, score_store
-from utils.weights import Version, fsync_folder, load_ensemble, verify_version
+from utils.weights import Version, frozen_fingerprint, load_ensemble, verify_version
 
 CLIP_FRAMES = 4
 """Frames of a clip whose tokens are kept; its other logits are those of all frames."""

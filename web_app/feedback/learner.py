@@ -69,7 +69,7 @@ class Learner:
 
     def fingerprint(self) -> str:
         """Of the networks that look; features of others are made anew while the file is there."""
-        from utils.fingerprint import frozen_fingerprint
+        from utils.weights import frozen_fingerprint
 
         name = self._served.analyser.version
         if name != self._fingerprint[0]:

@@ -12,14 +12,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.feedback.feedback_log import (
-    DamagedLine,
-    DecisionEntry,
-    FeedbackEntry,
-    append_feedback,
-    read_feedback_log,
-)
+from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_feedback, read_feedback_log
 from utils.feedback.quarantine import Status
+from utils.files import DamagedLine
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
 from web_app.paths import InstancePaths

@@ -21,9 +21,9 @@ from typing import Self
 
 from utils.config import Settings
 from utils.errors import BadRequestError, MediaTooLargeError, StorageFullError, UnavailableError
+from utils.files import fsync_folder
 from utils.log import get_logger
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
-from utils.weights import fsync_folder
 from web_app.paths import InstancePaths
 
 PART_SUFFIX = ".part"

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from utils.base_weights import file_sha256
 from utils.config import Settings
 from utils.detection import engine_cache
 from utils.detection.engine_cache import MANIFEST, cache_folder, cache_key, chosen_precisions, converted
@@ -24,6 +23,7 @@ from utils.detection.pipeline import analyse, load_analyser
 from utils.detection.precision import format_precisions, read_precision
 from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError, WeightsError
+from utils.files import file_sha256
 from utils.weights import Version, verify_version
 
 

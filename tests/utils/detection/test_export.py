@@ -15,10 +15,10 @@ import torch
 import inference
 from models.cards import EXPERT_NAMES
 from models.ensemble_model import Ensemble
-from utils.base_weights import file_sha256
 from utils.config import Settings
 from utils.detection.export import SUMS, export_version
 from utils.faces.crops import QUALITY_NAMES
+from utils.files import file_sha256
 from utils.weights import load_ensemble, verify_version
 
 

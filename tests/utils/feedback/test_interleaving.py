@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.base_weights import file_sha256
 from utils.errors import ConflictError, NothingNewError
 from utils.feedback import retrain
 from utils.feedback.feature_set import load_features, save_features
@@ -19,6 +18,7 @@ from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import pointer_lock, rollback, serving
+from utils.files import file_sha256
 from utils.training.golden_sets import media_key
 from utils.weights import current_name, remove_scratch, set_current
 

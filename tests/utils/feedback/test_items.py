@@ -11,8 +11,7 @@ from utils.errors import TrainingDataError
 from utils.feedback.golden_own import add_own
 from utils.feedback.items import prepare_item
 from utils.feedback.trainable import load_parts, probabilities
-from utils.fingerprint import frozen_fingerprint
-from utils.weights import verify_version
+from utils.weights import frozen_fingerprint, verify_version
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from utils.base_weights import file_sha256
 from utils.errors import ConflictError, NothingNewError, TrainingDataError
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, load_features, save_features
 from utils.feedback.fine_tune import Recipe, distance_between, tune
@@ -20,6 +19,7 @@ from utils.feedback.history import append_training, read_history, verify_history
 from utils.feedback.retrain import train_version
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import learning_lock, lineage_of, promote, recover, rollback
+from utils.files import file_sha256
 from utils.training.golden_sets import in_golden_half
 from utils.weights import current_name, list_versions, load_ensemble, set_current, verify_version, weights_root
 

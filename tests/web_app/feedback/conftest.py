@@ -17,7 +17,6 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from tests.web_app.helpers import make_settings
-from utils.base_weights import file_sha256
 from utils.config import DetectionSettings, LearningSettings, Settings, WeightsSettings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.detection.torch_engine import TorchEngine
@@ -25,9 +24,9 @@ from utils.faces.crops import crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector
 from utils.feedback.feature_set import FeatureSet, save_features
 from utils.feedback.items import raw_features
-from utils.fingerprint import frozen_fingerprint
+from utils.files import file_sha256
 from utils.types import Pixels, Report
-from utils.weights import verify_version
+from utils.weights import frozen_fingerprint, verify_version
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ServedVersion
 from web_app.feedback.tasks import LearningTasks

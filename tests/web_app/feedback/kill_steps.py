@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
-from utils.feedback import feedback_log
 from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, read_feedback_log
 from web_app.db.migrations import migrate
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
@@ -69,9 +68,9 @@ def arm(step: str) -> None:
     if step == "before the line":
         votes.append_feedback = die
     elif step == "half a line":
-        feedback_log.os.write = half  # type: ignore[assignment]
+        os.write = half  # type: ignore[assignment]
     elif step == "line not synced":
-        feedback_log.os.fsync = die
+        os.fsync = die
     elif step == "line on the disk":
         votes.append_feedback = append_and_die
     elif step == "row not committed":

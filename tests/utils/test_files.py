@@ -1,0 +1,67 @@
+"""Files are written whole or not at all, and locks end with their holder."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from utils.files import DamagedLine, append_line, file_sha256, locked, read_lines, replace_file
+
+
+def test_sha256_is_of_the_whole_file(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x" * 3_000_000)
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+def test_a_file_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    replace_file(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="disk full"):
+            replace_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    replace_file(path, b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("f", b"new")]
+
+
+def test_a_lock_is_one_holder_s_and_ends_with_it(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    with locked(tmp_path / "l"), pytest.raises(BlockingIOError), locked(tmp_path / "l", wait=False):
+        pass
+    killed = multiprocessing.get_context("fork").Process(target=_hold_and_die, args=(tmp_path / "l",))
+    killed.start()
+    killed.join(60)
+    with locked(tmp_path / "l", wait=False):
+        pass
+
+
+def _hold_and_die(path: Path) -> None:
+    with locked(path):
+        os._exit(1)
+
+
+def test_lines_are_read_and_what_is_none_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+
+    def number(plain: Any) -> int:
+        if not isinstance(plain, int):
+            raise ValueError("no number")
+        return plain
+
+    assert read_lines(path, number) == ([], [])
+    path.write_bytes(b'1\n\n"two"\n{"torn')
+    append_line(path, lambda: b"4\n")
+    entries, damaged = read_lines(path, number)
+    assert entries == [1, 4]
+    assert [line.number for line in damaged] == [3, 4]
+    assert damaged[0] == DamagedLine(3, "no number")
