@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.fuzz.targets import Target
-from benchmarks.hostile.mutations import EXTREMES, drop, fill, flip_bits, insert, repeat, swap
+from tests.hostile.attacks.mutations import EXTREMES, drop, fill, flip_bits, insert, repeat, swap
 
 TOKENS = (
     b"{", b"}", b"[", b"]", b'"', b":", b",", b"null", b"NaN", b"Infinity", b"-1", b"1e999", b"\\u0000", b"\\ud800",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from werkzeug.datastructures import Headers
 
-from benchmarks.hostile import seeds
+from tests.hostile.attacks import seeds
 from utils.config import load_settings
 from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
 from utils.errors import BadRequestError, ConfigError, MediaError, TelltaleError

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-from benchmarks.hostile import bombs, seeds
-from benchmarks.hostile.abuse import ABUSES, misbehaving, run_abuse
-from benchmarks.hostile.corpus import send_all
-from benchmarks.hostile.mutations import mutations
 from benchmarks.reliability.common import Figure, Server, make_settings, print_figures, wait_until, workspace
+from tests.hostile.attacks import bombs, seeds
+from tests.hostile.attacks.abuse import ABUSES, misbehaving, run_abuse
+from tests.hostile.attacks.corpus import send_all
+from tests.hostile.attacks.mutations import mutations
 from utils.config import MediaSettings, SandboxSettings, Settings
 from utils.errors import MediaError
 from utils.media import decode_media, sniff
@@ -30,7 +30,7 @@ from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT
 
 WORKERS = {
-    "decoding": (sys.executable, "-m", "benchmarks.hostile.decoding_worker"),
+    "decoding": (sys.executable, "-m", "tests.hostile.attacks.decoding_worker"),
     "real": (sys.executable, "-m", "web_app", "worker"),
 }
 """Without the networks thousands of files can be tried; with them, the whole analysis."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.hostile.abuse import ABUSES, Outcome, memory_mb, misbehaving, run_abuse
+from tests.hostile.attacks.abuse import ABUSES, Outcome, memory_mb, misbehaving, run_abuse
 from utils.config import MediaSettings, SandboxSettings
 from utils.media import decode_media
 

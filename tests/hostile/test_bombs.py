@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks.hostile.bombs import (
+from tests.hostile.attacks.bombs import (
     PICTURES,
     SLOW_PICTURES,
     VIDEOS,

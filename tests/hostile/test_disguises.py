@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile.disguises import disguises, references
+from tests.hostile.attacks.disguises import disguises, references
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import MediaError, UnsupportedMediaError
 from utils.media import decode_media

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.hostile import seeds
-from benchmarks.hostile.disguises import disguises
-from benchmarks.hostile.mutations import mutations
 from benchmarks.reliability.media import malformed
+from tests.hostile.attacks import seeds
+from tests.hostile.attacks.disguises import disguises
+from tests.hostile.attacks.mutations import mutations
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the server's worker is ended by signals")
 

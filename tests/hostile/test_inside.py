@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.hostile.inside import ATTACKS, attack_from_inside
+from tests.hostile.attacks.inside import ATTACKS, attack_from_inside
 from utils.media import sandbox_level
 from utils.media.fork_server import PreparedDecoders
 

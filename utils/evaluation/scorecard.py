@@ -1,7 +1,7 @@
 """The page of a score file: every number in the README and the model card comes out of here.
 
-    python -m utils.evaluation.scorecard [--scores FILE] [--version NAME] [--out docs/results/scorecard.md]
-    python -m utils.evaluation.scorecard --data FOLDER [--split val] [--out runs/scorecard/scorecard.md]
+python -m utils.evaluation.scorecard [--scores FILE] [--version NAME] [--out docs/results/scorecard.md]
+python -m utils.evaluation.scorecard --data FOLDER [--split val] [--out runs/scorecard/scorecard.md]
 """
 
 from __future__ import annotations

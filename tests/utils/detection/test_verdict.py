@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.detection.calibration import Calibration, ReliabilityBin
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict, sigmoid
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict
+from utils.metrics import sigmoid
 from utils.types import ExpertScore, Outcome, Verdict
 
 CALIBRATION = Calibration((ReliabilityBin(0, 0.5, 100, 10), ReliabilityBin(0.5, 1, 100, 90)), 0.2, 0.8, {})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.hostile import bombs, seeds
+from tests.hostile.attacks import bombs, seeds
 from utils.errors import DecoderLimitError, MediaDimensionsError
 from utils.media.headers import MAX_BLOCKS, MAX_FRAMES, Header, check_header, read_header
 from utils.media.limits import MediaLimits

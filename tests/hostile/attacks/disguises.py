@@ -6,7 +6,7 @@ import io
 import struct
 import zipfile
 
-from benchmarks.hostile.seeds import clip
+from tests.hostile.attacks.seeds import clip
 
 
 def disguises(secret_file: str, url: str) -> dict[str, bytes]:

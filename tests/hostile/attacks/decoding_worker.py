@@ -1,4 +1,4 @@
-"""A worker that decodes for real and detects nothing: `python -m benchmarks.hostile.decoding_worker`.
+"""A worker that decodes for real and detects nothing: `python -m tests.hostile.attacks.decoding_worker`.
 
 Queue, worker loop and the confined child are the product's; only the networks are left out, so that thousands of
 malformed files can be tried in minutes. Every decoded file is reported as one without a face.

@@ -149,7 +149,7 @@ def mutations(seeds: dict[str, bytes], count: int, seed: int = 1) -> Iterator[tu
     Yields:
         A name that says what was done, and the bytes.
     """
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    rng = random.Random(seed)
     made = 0
     for name, data in seeds.items():
         for part, short in enumerate(sixteenths(data), start=1):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import av
 from PIL import Image
 
-from benchmarks.hostile.seeds import clip, drawing, save
+from tests.hostile.attacks.seeds import clip, drawing, save
 
 Build = Callable[[], bytes]
 
