@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import run_command, tell
 from benchmarks.poisoning import Arena
 from utils.config import load_settings
 from utils.errors import TelltaleError
@@ -213,15 +214,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crash_test", description="The crash drill.")
     parser.add_argument("--times", type=int, default=100, help="number of kills")
     parser.add_argument("--version", default="", help="name of the version (default: the one in use)")
-    chosen = parser.parse_args(arguments)
-    try:
-        root = weights_root(load_settings())
-        kills, found = run_crashes(
-            root, chosen.version or current_name(root), chosen.times, lambda line: print(line, flush=True)
-        )
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
-        return 3
+    return run_command(parser, arguments, _crash)
+
+
+def _crash(chosen: argparse.Namespace) -> int:
+    root = weights_root(load_settings())
+    kills, found = run_crashes(root, chosen.version or current_name(root), chosen.times, tell)
     print("\n".join(found) or f"{kills} kills, no fault.")
     return 1 if found else 0
 

@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.common import markdown_table, run_command, tell
 from benchmarks.shortcut_features import (
     coding_features,
     file_facts,
@@ -35,7 +36,6 @@ from benchmarks.shortcut_features import (
     size_features,
 )
 from utils.config import load_settings
-from utils.errors import TelltaleError
 from utils.metrics import Figure, auc, bootstrap
 from utils.training.crop_set import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, PackedCrop
 from utils.training.face_swap import plan_swaps
@@ -301,14 +301,15 @@ def audit_markdown(findings: Sequence[Finding], what: str, notes: Sequence[str] 
         f"Matched, {len(failed)} of {sum(f.draw == MATCHED for f in findings)} probes fail, {sure} of them surely.",
     ]
     for probe_name in PROBES:
-        lines += ["", f"## {probe_name[0].upper()}{probe_name[1:]}", ""]
-        lines += ["| recipe | views | linear, plain | boosted, plain | linear, matched | boosted, matched |"]
-        lines.append("|---" * 6 + "|")
+        rows = []
         for name in names:
             found = [by_key.get((name, probe_name, draw)) for draw in (PLAIN, MATCHED)]
-            cells = [_cell(figure) for f in found for figure in ((f.linear, f.boosted) if f else (None, None))]
             views = " / ".join(str(f.views) if f else "–" for f in found)
-            lines.append(f"| {name} | {views} | " + " | ".join(cells) + " |")
+            rows.append(
+                [name, views, *(_cell(x) for f in found for x in ((f.linear, f.boosted) if f else (None, None)))]
+            )
+        heads = ("recipe", "views", "linear, plain", "boosted, plain", "linear, matched", "boosted, matched")
+        lines += ["", f"## {probe_name[0].upper()}{probe_name[1:]}", "", *markdown_table(heads, rows)]
     for note in notes:
         lines += ["", note]
     return "\n".join(lines) + "\n"
@@ -341,35 +342,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/results/leak_audit.md"), help="the report to write")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("--rounds", type=int, default=300, help="of the bootstrap")
-    chosen = parser.parse_args(arguments)
+    return run_command(parser, arguments, _audit)
+
+
+def _audit(chosen: argparse.Namespace) -> int:
     from utils.base_weights import FACE_FILE, ensure_base_weights
     from utils.evaluation.datasets import read_samples
     from utils.faces.detector import CenterFaceDetector
     from utils.training.crop_set import pack_faces
     from utils.weights import weights_root
 
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    try:
-        base = weights_root(load_settings()) / "base"
-        ensure_base_weights(base)
-        samples = read_samples(chosen.data)
-        pack = pack_faces(samples, chosen.packs, CenterFaceDetector(base / FACE_FILE))
-        pack = replace(
-            pack,
-            redrawn=stored_crops(chosen.packs / REDRAWN_FOLDER),
-            portraits=stored_portraits(chosen.packs / PORTRAITS_FOLDER),
-        )
-        notes = chosen.notes.read_text(encoding="utf-8").strip().split("\n\n") if chosen.notes else ()
-        what = f"at most {chosen.per_class} views per source and label of the training split of `{chosen.data.name}`."
-        findings: list[Finding] = []
-        kept = chosen.packs.parent / "findings.jsonl"
-        for findings in audit(pack, chosen.per_class, seed=chosen.seed, rounds=chosen.rounds, kept=kept, tell=tell):
-            chosen.out.write_text(audit_markdown(findings, what, notes), encoding="utf-8")
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
-        return 3
+    base = weights_root(load_settings()) / "base"
+    ensure_base_weights(base)
+    pack = pack_faces(read_samples(chosen.data), chosen.packs, CenterFaceDetector(base / FACE_FILE))
+    redrawn, portraits = stored_crops(chosen.packs / REDRAWN_FOLDER), stored_portraits(chosen.packs / PORTRAITS_FOLDER)
+    pack = replace(pack, redrawn=redrawn, portraits=portraits)
+    notes = chosen.notes.read_text(encoding="utf-8").strip().split("\n\n") if chosen.notes else ()
+    what = f"at most {chosen.per_class} views per source and label of the training split of `{chosen.data.name}`."
+    findings: list[Finding] = []
+    kept = chosen.packs.parent / "findings.jsonl"
+    for findings in audit(pack, chosen.per_class, seed=chosen.seed, rounds=chosen.rounds, kept=kept, tell=tell):
+        chosen.out.write_text(audit_markdown(findings, what, notes), encoding="utf-8")
     print(chosen.out.read_text(encoding="utf-8"))
     return 1 if failures(findings) else 0
 

@@ -25,11 +25,12 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from benchmarks.common import run_command, tell
 from models.cards import EXPERT_NAMES
 from models.ensemble_model import create_network
 from models.gating import Gate
 from models.vision_transformer import ViTExpert
-from utils.errors import TelltaleError, TrainingDataError
+from utils.errors import TrainingDataError
 from utils.evaluation.plots import new_figure
 from utils.feedback.acceptance import Compared, judge_candidate
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
@@ -258,19 +259,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--source", required=True, help="the source that training shall not have seen")
     parser.add_argument("--plot", type=Path, help="SVG to write")
     parser.add_argument("--json", type=Path, help="figures to write")
-    chosen = parser.parse_args(arguments)
+    return run_command(parser, arguments, _learn)
 
-    def tell(line: str) -> None:
-        print(line, flush=True)
 
-    try:
-        split = split_stores(chosen.features, load_pack(chosen.pack), chosen.source)
-        with tempfile.TemporaryDirectory() as folder:
-            fresh = train_base(split, Path(folder) / "vit", tell)
-        points = simulate(split, fresh, Tuning(), tell)
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
-        return 3
+def _learn(chosen: argparse.Namespace) -> int:
+    split = split_stores(chosen.features, load_pack(chosen.pack), chosen.source)
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = train_base(split, Path(folder) / "vit", tell)
+    points = simulate(split, fresh, Tuning(), tell)
     plain: list[dict[str, Any]] = [asdict(p) for p in points]
     if chosen.json:
         chosen.json.write_text(json.dumps({"source": chosen.source, "points": plain}, indent=2) + "\n", "utf-8")

@@ -10,18 +10,18 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from scipy.special import expit
 
+from benchmarks.common import data_parser, markdown_table, run_command, tell
 from models.cards import EXPERT_NAMES, expert_card
 from utils.config import load_settings
 from utils.detection.engine import Engine
 from utils.detection.engines import load_engine
 from utils.detection.pipeline import Analyser, examine, load_analyser
-from utils.errors import MediaError, TelltaleError, TrainingDataError
-from utils.evaluation.datasets import SPLITS, Sample, read_samples
+from utils.errors import MediaError, TrainingDataError
+from utils.evaluation.datasets import Sample, read_samples
 from utils.metrics import auc
 from utils.types import Floats, Pixels
 from utils.weights import verify_version, weights_root
@@ -119,56 +119,52 @@ def read_people(samples: Sequence[Sample], analyser: Analyser) -> Iterator[Perso
         try:
             judged = examine(sample.path, analyser).judged
         except MediaError as error:
-            print(f"{sample.path.name} is left out: {error}", file=sys.stderr)
+            tell(f"{sample.path.name} is left out: {error}")
             continue
         if judged:
             yield Person(sample.label, [crop.pixels for crop in judged[0].crops], judged[0].quality.mean(0))
         if (number + 1) % 50 == 0:
-            print(f"{number + 1} of {len(samples)} files looked at", file=sys.stderr)
+            tell(f"{number + 1} of {len(samples)} files looked at")
 
 
 def table(rows: Sequence[Compared]) -> str:
     """The comparison in Markdown."""
-    lines = [
-        "| | precision | people | probability apart (p99) | AUC | AUC of torch fp32 | AUC apart | |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        title = expert_card(row.name).title if row.name in EXPERT_NAMES else "ensemble"
-        lines.append(
-            f"| {title} | {row.precision or '—'} | {row.people} | {row.distance:.4f} | {row.auc:.4f} | "
-            f"{row.reference_auc:.4f} | {row.auc_distance:.4f} | {'holds' if row.holds else 'misses'} |"
+    heads = ("", "precision", "people", "probability apart (p99)", "AUC", "AUC of torch fp32", "AUC apart", "")
+    cells = (
+        (
+            expert_card(row.name).title if row.name in EXPERT_NAMES else "ensemble", row.precision or "—", row.people,
+            f"{row.distance:.4f}", f"{row.auc:.4f}", f"{row.reference_auc:.4f}", f"{row.auc_distance:.4f}",
+            "holds" if row.holds else "misses",
         )
-    return "\n".join(lines)
+        for row in rows
+    )  # fmt: skip
+    return "\n".join(markdown_table(heads, cells))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and print; 0 where parity holds for all, 1 where it does not, 3 where it cannot be measured."""
-    parser = argparse.ArgumentParser(prog="benchmarks.parity", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with manifests, or real/ and fake/")
-    parser.add_argument("--split", default="val", choices=("all", *SPLITS), help="which of its files")
-    parser.add_argument("--items", type=int, default=300, help="so many of them, drawn at random")
+    parser = data_parser("The served engine against torch in fp32: probabilities and AUC.")
+    parser.add_argument("--items", type=int, default=300, help="so many files, drawn at random")
     parser.add_argument("--precision", help="of the served engine, as in [detection] precision")
-    given = parser.parse_args(arguments)
+    return run_command(parser, arguments, _measure)
+
+
+def _measure(given: argparse.Namespace) -> int:
     settings = load_settings()
     if given.precision:
         settings = replace(settings, detection=replace(settings.detection, precision=given.precision))
-    try:
-        analyser = load_analyser(settings)
-        served, root = analyser.engine, weights_root(settings)
-        slow = replace(settings, detection=replace(settings.detection, engine="torch"))
-        version = verify_version(root, analyser.version)
-        reference, _ = load_engine(
-            slow, root, version, device="cpu", threads=settings.detection.threads, experts=analyser.experts
-        )
-        samples = [s for s in read_samples(given.data) if given.split in ("all", s.split)]
-        random.Random(8).shuffle(samples)  # noqa: S311 (not for secrets)
-        people = list(read_people(samples[: given.items], analyser))
-        if not people:
-            raise TrainingDataError("No face was found in these files.")
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
-        return 3
+    analyser = load_analyser(settings)
+    served, root = analyser.engine, weights_root(settings)
+    slow = replace(settings, detection=replace(settings.detection, engine="torch"))
+    version = verify_version(root, analyser.version)
+    reference, _ = load_engine(
+        slow, root, version, device="cpu", threads=settings.detection.threads, experts=analyser.experts
+    )
+    samples = [s for s in read_samples(given.data) if given.split in ("all", s.split)]
+    random.Random(8).shuffle(samples)  # noqa: S311 (not for secrets)
+    people = list(read_people(samples[: given.items], analyser))
+    if not people:
+        raise TrainingDataError("No face was found in these files.")
     rows = compare(people, served, reference)
     print(f"{served.name} against torch fp32, {len(people)} faces; allowed: {TOLERANCE} and {AUC_TOLERANCE}.\n")
     print(table(rows))

@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import datetime as dt
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -26,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import markdown_table, run_command, tell
 from benchmarks.poisoning_attacks import ATTACKS, Attack, Crowd
 from utils.config import LearningSettings, load_settings
-from utils.errors import NothingNewError, TelltaleError
+from utils.errors import NothingNewError
 from utils.feedback.acceptance import GateRules
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.fine_tune import Recipe
@@ -38,10 +38,11 @@ from utils.feedback.quarantine import Vote, accepted_votes, count_statuses, judg
 from utils.feedback.retrain import LearnItem, train_version
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import lineage_of, rollback
+from utils.files import replace_file
 from utils.training.golden_sets import write_lineage
 from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
-EXIT_FAILED = 3
+ROOT = Path(__file__).resolve().parent.parent
 SIGN_SHARE = 0.3
 """Share of accepted items that stays wrong after a training, from which the statistics show that something is odd."""
 
@@ -240,48 +241,37 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=50, help="of the slow attack")
     parser.add_argument("--version", default="", help="name of the version (default: the one in use)")
     parser.add_argument("--out", type=Path, help="where the result goes (default: poison_drill.json of the instance)")
-    chosen = parser.parse_args(arguments)
+    return run_command(parser, arguments, _drill)
+
+
+def _drill(chosen: argparse.Namespace) -> int:
     settings = load_settings()
-    instance = Path(settings.storage.instance_dir)
-    if not instance.is_absolute():
-        instance = Path(__file__).resolve().parent.parent / instance
-    out = chosen.out or instance / "poison_drill.json"
-    try:
-        root = weights_root(settings)
-        name = chosen.version or current_name(root)
-
-        def tell(line: str) -> None:
-            print(line, flush=True)
-
-        result = run_drill(root, name, rounds=chosen.rounds, rules=settings.learning, tell=tell)
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
-        return EXIT_FAILED
+    out = chosen.out or ROOT / settings.storage.instance_dir / "poison_drill.json"
+    root = weights_root(settings)
+    name = chosen.version or current_name(root)
+    result = run_drill(root, name, rounds=chosen.rounds, rules=settings.learning, tell=tell)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-    partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    partial.replace(out)
+    replace_file(out, json.dumps(result, indent=2).encode() + b"\n")
     print(markdown(result))
     return 0 if result["passed"] else 1
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as the table of docs/learning.md."""
-    lines = [
+    verdict = (
         f"Version {result['version']}: {'passed' if result['passed'] else 'FAILED'}; golden AUC of the base "
         f"{result['base_auc']:.4f}, lowest of any served version {result['lowest_auc']:.4f} "
-        f"(allowed {result['base_auc'] - result['bound']:.4f}).",
-        "",
-        "| attack | votes | accepted | trainings | promoted | lowest golden AUC | what the statistics show "
-        "| rollback bit-equal |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for a in result["attacks"]:
-        lines.append(
-            f"| ({a['key']}) {a['title']} | {a['votes']} | {a['accepted']} | {a['trainings']} | {a['promoted']} "
-            f"| {a['lowest_auc']:.4f} | {'; '.join(a['signs'])} | {'yes' if a['rollback_equal'] else 'NO'} |"
+        f"(allowed {result['base_auc'] - result['bound']:.4f})."
+    )
+    heads = ("attack", "votes", "accepted", "trainings", "promoted", "lowest golden AUC", "what the statistics show")
+    rows = (
+        (
+            f"({a['key']}) {a['title']}", a["votes"], a["accepted"], a["trainings"], a["promoted"],
+            f"{a['lowest_auc']:.4f}", "; ".join(a["signs"]), "yes" if a["rollback_equal"] else "NO",
         )
-    return "\n".join(lines)
+        for a in result["attacks"]
+    )  # fmt: skip
+    return "\n".join([verdict, "", *markdown_table((*heads, "rollback bit-equal"), rows)])
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.common import data_parser, markdown_table, run_command, tell
 from benchmarks.corruptions import CLEAN, CONDITIONS, FIRST, degraded
 from utils.config import load_settings
 from utils.detection.calibration import Calibration
 from utils.detection.pipeline import Analyser, load_analyser
-from utils.errors import TelltaleError, TrainingDataError
+from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample, read_samples
 from utils.evaluation.figures import CLIPS, PICTURES, judged, labels_and_probabilities, rounded, verdict_of
 from utils.evaluation.plots import new_figure, save_png
@@ -197,15 +198,15 @@ def robustness_markdown(found: Mapping[str, Mapping[str, Held]], version: str, w
         "whose verdict is another in any way.",
     ]
     for name, conditions in found.items():
-        lines += ["", f"## {name.capitalize()}", ""]
-        lines += [
-            "| condition | files | not judged | AUC | loss | real called fake | flips | changed |",
-            "|---" * 8 + "|",
-        ]
-        for condition, held in conditions.items():
-            cells = [condition, str(held.files), str(held.unjudged), cell(rounded(held.auc)), cell(rounded(held.loss))]
-            cells += [cell(rounded(held.alarms), percent=True), f"{held.flips:.1%}", f"{held.changed:.1%}"]
-            lines.append("| " + " | ".join(cells) + " |")
+        heads = ("condition", "files", "not judged", "AUC", "loss", "real called fake", "flips", "changed")
+        rows = (
+            (
+                condition, held.files, held.unjudged, cell(rounded(held.auc)), cell(rounded(held.loss)),
+                cell(rounded(held.alarms), percent=True), f"{held.flips:.1%}", f"{held.changed:.1%}",
+            )
+            for condition, held in conditions.items()
+        )  # fmt: skip
+        lines += ["", f"## {name.capitalize()}", "", *markdown_table(heads, rows)]
     return "\n".join([*lines, "", f"![AUC under each condition]({plot})"]) + "\n"
 
 
@@ -250,34 +251,30 @@ def write_robustness(scores: Path, version: str, calibration: Calibration, out: 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m benchmarks.robustness`; exit code 3 when files or version cannot be used."""
-    parser = argparse.ArgumentParser(description="AUC, false alarms and changed verdicts under degradation.")
-    parser.add_argument("--data", type=Path, required=True, help="manifests, or real/ and fake/")
-    parser.add_argument("--split", default="val", choices=("all", "train", "calib", "val"), help="of --data")
+    parser = data_parser("AUC, false alarms and changed verdicts under degradation.")
     parser.add_argument("--per-class", type=int, default=30, help="most pictures per source and label")
     parser.add_argument("--clips", type=int, help="most clips per label (default: all)")
     parser.add_argument("--scores", type=Path, default=Path("runs/robustness/scores.csv"), help="scores are kept here")
     parser.add_argument("--out", type=Path, default=Path("docs/results/robustness.md"), help="the page to write")
-    chosen = parser.parse_args(arguments)
+    return run_command(parser, arguments, _measure)
 
-    def tell(done: int, total: int) -> None:
+
+def _measure(chosen: argparse.Namespace) -> int:
+    def told(done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
-            print(f"{done}/{total} analyses", file=sys.stderr, flush=True)
+            tell(f"{done}/{total} analyses")
 
-    try:
-        analyser = load_analyser(load_settings())
-        wanted = [s for s in read_samples(chosen.data) if chosen.split in ("all", s.split)]
-        samples = choose(wanted, chosen.per_class, chosen.clips)
-        score_conditions(samples, analyser, chosen.scores, progress=tell)
-        sources = {s.source for s in samples if s.kind is MediaKind.IMAGE}
-        clips = sum(s.kind is MediaKind.VIDEO for s in samples)
-        what = (
-            f"{len(samples) - clips} pictures of {len(sources)} sources, at most {chosen.per_class} per source and "
-            f"label, and {clips} clips of the split `{chosen.split}`."
-        )
-        print(write_robustness(chosen.scores, analyser.version, analyser.calibration, chosen.out, what))
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
-        return 3
+    analyser = load_analyser(load_settings())
+    wanted = [s for s in read_samples(chosen.data) if chosen.split in ("all", s.split)]
+    samples = choose(wanted, chosen.per_class, chosen.clips)
+    score_conditions(samples, analyser, chosen.scores, progress=told)
+    sources = {s.source for s in samples if s.kind is MediaKind.IMAGE}
+    clips = sum(s.kind is MediaKind.VIDEO for s in samples)
+    what = (
+        f"{len(samples) - clips} pictures of {len(sources)} sources, at most {chosen.per_class} per source and "
+        f"label, and {clips} clips of the split `{chosen.split}`."
+    )
+    print(write_robustness(chosen.scores, analyser.version, analyser.calibration, chosen.out, what))
     return 0
 
 

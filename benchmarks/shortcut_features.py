@@ -1,6 +1,6 @@
 """What a probe may see that has nothing to do with the face: the rim of a view, the file, its quantisation, its sizes.
 
-Each function gives a fixed number of features of one view. `audit.py` asks whether labels can be told from them.
+Each function gives a fixed number of features of one view. `leak_audit.py` asks whether labels can be told from them.
 """
 
 from __future__ import annotations
