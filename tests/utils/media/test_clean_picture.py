@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from benchmarks.hostile import seeds
+from tests.hostile.attacks import seeds
 from utils.errors import MediaCorruptError
 from utils.media.clean_picture import orientation_only, read_orientation, strip
 from utils.media.sandbox import PICTURE_CPU_S
