@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability check-store reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
+.PHONY: chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill bench test-postgres parity score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -132,9 +132,6 @@ reliability-media: setup-dev weights ## Hostile media: abuse, bombs, 5,000 malfo
 
 fuzz: setup-dev ## Fuzz every reader of foreign bytes for 60 s, with atheris if it is installed (ARGS="--seconds 1800" for long)
 	@$(PY) -m benchmarks.fuzz $(ARGS)
-
-check-store: venv ## Compare the stored files with the database, both ways (ARGS=--repair)
-	@$(PY) -m web_app.storage.check $(ARGS)
 
 screenshots: setup-dev weights ## Pictures of every page for docs/images, with the real networks (needs Chromium)
 	@$(PY) -m benchmarks.screenshots $(ARGS)

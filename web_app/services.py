@@ -19,9 +19,9 @@ from web_app.integrations.http_client import Rules
 from web_app.jobs.queue import JobQueue
 from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
-from web_app.storage.consistency import sweep_without_row
 from web_app.storage.detections import delete_detection
 from web_app.storage.files import MediaStore
+from web_app.storage.sweep import sweep_without_row
 
 __all__ = ["EXTENSION", "WAITING_SLOTS", "Services", "services"]
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones

@@ -22,25 +22,29 @@ class MediaFormat:
         name: ours, such as `jpeg` or `matroska`.
         mime: its media type.
         kind: image or video.
+        title: for people.
+        endings: that people give to such files, the usual one first; lower case, without a dot. The content decides.
     """
 
     name: str
     mime: str
     kind: MediaKind
+    title: str
+    endings: tuple[str, ...]
 
 
 FORMATS = {
     fmt.name: fmt
     for fmt in (
-        MediaFormat("jpeg", "image/jpeg", MediaKind.IMAGE),
-        MediaFormat("png", "image/png", MediaKind.IMAGE),
-        MediaFormat("webp", "image/webp", MediaKind.IMAGE),
-        MediaFormat("mp4", "video/mp4", MediaKind.VIDEO),
-        MediaFormat("mov", "video/quicktime", MediaKind.VIDEO),
-        MediaFormat("matroska", "video/x-matroska", MediaKind.VIDEO),
-        MediaFormat("webm", "video/webm", MediaKind.VIDEO),
-        MediaFormat("avi", "video/x-msvideo", MediaKind.VIDEO),
-        MediaFormat("flv", "video/x-flv", MediaKind.VIDEO),
+        MediaFormat("jpeg", "image/jpeg", MediaKind.IMAGE, "JPEG", ("jpg", "jpeg", "jpe", "jfif")),
+        MediaFormat("png", "image/png", MediaKind.IMAGE, "PNG", ("png",)),
+        MediaFormat("webp", "image/webp", MediaKind.IMAGE, "WebP", ("webp",)),
+        MediaFormat("mp4", "video/mp4", MediaKind.VIDEO, "MP4", ("mp4", "m4v", "mov", "3gp")),
+        MediaFormat("mov", "video/quicktime", MediaKind.VIDEO, "MOV", ("mov", "qt", "mp4", "m4v")),
+        MediaFormat("matroska", "video/x-matroska", MediaKind.VIDEO, "MKV", ("mkv", "webm")),
+        MediaFormat("webm", "video/webm", MediaKind.VIDEO, "WebM", ("webm", "mkv")),
+        MediaFormat("avi", "video/x-msvideo", MediaKind.VIDEO, "AVI", ("avi",)),
+        MediaFormat("flv", "video/x-flv", MediaKind.VIDEO, "FLV", ("flv",)),
     )
 }
 

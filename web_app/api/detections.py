@@ -92,8 +92,7 @@ def clear_history() -> Cleared:
 def get_detection(id: str) -> Detection:
     """The report of a finished analysis, with its name and this client's feedback."""
     with services().database.read() as session:
-        row = require_detection(session, id)
-        require_done(row)
+        row = require_detection(session, id, done=True)
         vote = votes.find_voice(session, row.media.sha256, identity.caller().id)
         said = None if vote is None else FeedbackState.of(vote, id=id)
         created = row.job.created_at.isoformat()
@@ -137,23 +136,21 @@ def day_start(day: dt.date) -> dt.datetime:
     return dt.datetime.combine(day, dt.time(), dt.UTC)
 
 
-def require_detection(session: Session, public_id: str) -> DetectionRow:
+def require_detection(session: Session, public_id: str, *, done: bool = False) -> DetectionRow:
     """The caller's detection with this id.
+
+    Args:
+        session: any.
+        public_id: of the analysis.
+        done: refuse one without a report.
 
     Raises:
         NotFoundError: there is none, or it is somebody else's, which nobody needs to know.
+        ConflictError: it waits, runs, failed or was cancelled; the fact `state` says which.
     """
     row = find_detection(session, public_id)
     if row is None or not identity.caller().owns(row.client_id):
         raise NotFoundError("There is no analysis with this id.")
-    return row
-
-
-def require_done(row: DetectionRow) -> None:
-    """Refuse an analysis without a report.
-
-    Raises:
-        ConflictError: it waits, runs, failed or was cancelled; the fact `state` says which.
-    """
-    if row.job.state != JobState.DONE:
+    if done and row.job.state != JobState.DONE:
         raise ConflictError(f"The analysis has no report: it is {row.job.state}.", state=row.job.state)
+    return row

@@ -27,7 +27,7 @@ def ask_closeup(id: str, query: FaceQuery) -> Closeup:
     """Ask for a closer look at one face; answered at once, `GET` tells how far it is. Asking again changes nothing."""
     parts = services()
     with parts.database.write() as session:
-        row = require_detection(session, id)
+        row = require_detection(session, id, done=True)
         offered = parts.settings.page.closeups == "on"
         return _closeup(session, id, request_closeup(session, parts.queue, row, query.face, offered=offered))
 
@@ -36,7 +36,7 @@ def ask_closeup(id: str, query: FaceQuery) -> Closeup:
 def get_closeup(id: str, query: FaceQuery) -> Closeup:
     """How far the closer look at one face is, and what it gave; the state is null before somebody has asked."""
     with services().database.read() as session:
-        row = require_detection(session, id)
+        row = require_detection(session, id, done=True)
         require_face(row, query.face)
         closeup = find_closeup(session, row, query.face)
         if closeup is None:

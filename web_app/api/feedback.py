@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from utils.errors import ConflictError, FeedbackError, NotFoundError
 from utils.feedback.feedback_log import FeedbackEntry
 from utils.types import Outcome
-from web_app.api.detections import require_detection, require_done
+from web_app.api.detections import require_detection
 from web_app.api.routing import route
 from web_app.api.schemas.feedback import FeedbackRequest, FeedbackState
 from web_app.auth import identity
@@ -30,8 +30,7 @@ def give_feedback(said: FeedbackRequest) -> FeedbackState:
     parts = services()
     asking = identity.caller()
     with parts.database.read() as session:
-        row = require_detection(session, said.id)
-    require_done(row)
+        row = require_detection(session, said.id, done=True)
     prediction = Outcome(row.prediction or "")
     actual = resolve_label(prediction, said.feedback, said.actual)
     check_faces(row, actual, said.faces)

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from flask import Response, send_file
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
+from utils.media.sniff import FORMATS
 from web_app.auth.identity import MEDIA_POLICY
 from web_app.db.models import COPY, JobRow, JobState, MediaRow
 from web_app.services import Services, services
 
-ENDINGS = {"jpeg": "jpg", "matroska": "mkv"}  # where the format's name is not its usual ending
 RETRY_S = 2
 
 
@@ -42,7 +42,7 @@ def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
         clean,
         mimetype=media.mime,
         as_attachment=True,
-        download_name=f"telltale-{media.sha256[:12]}.{ENDINGS.get(media.format, media.format)}",
+        download_name=f"telltale-{media.sha256[:12]}.{FORMATS[media.format].endings[0]}",
         conditional=True,
     )
     answer.headers["Content-Security-Policy"] = MEDIA_POLICY

@@ -9,7 +9,7 @@ from flask import Response, current_app, jsonify, stream_with_context, url_for
 
 from utils.errors import ConflictError, NotFoundError
 from utils.types import MediaKind
-from web_app.api.detections import matching, require_detection, require_done
+from web_app.api.detections import matching, require_detection
 from web_app.api.routing import CSV, HTML, PDF, conditional, route
 from web_app.api.schemas.analysis import CsvQuery, ReportDocument, ReportQuery, Result
 from web_app.auth import identity
@@ -35,8 +35,7 @@ def get_report(id: str, query: ReportQuery) -> Response:
     """
     parts = services()
     with parts.database.read() as session:
-        row = require_detection(session, id)
-        require_done(row)
+        row = require_detection(session, id, done=True)
         analysed = row.job.finished_at.isoformat() if row.job.finished_at else ""
         document = build_document(Result.stored(row).plain(), row.display_name, analysed)
         has_picture = row.media.kind == MediaKind.IMAGE and parts.store.path(row.media.stored_name).is_file()

@@ -7,13 +7,13 @@ They are shells; the modules in `static/js` fill them from the REST API, so that
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, current_app, make_response, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
 from utils.config import Settings
+from utils.media.sniff import FORMATS
 from web_app.auth.identity import HEADERS
 from web_app.db.workers import living_workers
 from web_app.pages.learning import add_learning_pages
@@ -26,35 +26,6 @@ SETTINGS_KEY = "TELLTALE"
 blueprint = Blueprint("pages", __name__)
 add_learning_pages(blueprint)
 add_filters(blueprint)
-
-
-@dataclass(frozen=True)
-class UploadFormat:
-    """A format that the page names and accepts.
-
-    Args:
-        name: for people.
-        kind: `image` or `video`.
-        extensions: lower case, with the dot; for the file dialog and the check before an upload. The server decides
-            by content.
-    """
-
-    name: str
-    kind: str
-    extensions: tuple[str, ...]
-
-
-UPLOAD_FORMATS = (
-    UploadFormat("JPEG", "image", (".jpg", ".jpeg", ".jpe", ".jfif")),
-    UploadFormat("PNG", "image", (".png",)),
-    UploadFormat("WebP", "image", (".webp",)),
-    UploadFormat("MP4", "video", (".mp4", ".m4v")),
-    UploadFormat("MOV", "video", (".mov", ".qt")),
-    UploadFormat("MKV", "video", (".mkv",)),
-    UploadFormat("WebM", "video", (".webm",)),
-    UploadFormat("AVI", "video", (".avi",)),
-    UploadFormat("FLV", "video", (".flv",)),
-)
 
 
 NAVIGATION = (
@@ -96,7 +67,8 @@ def index() -> str:
         "index.html",
         media=settings.media,
         longest=format_duration(settings.media.max_duration_s),
-        formats=UPLOAD_FORMATS,
+        formats=FORMATS.values(),
+        extensions=dict.fromkeys(f".{ending}" for each in FORMATS.values() for ending in each.endings),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.errors import ConflictError, NotAvailableError, NotFoundError
+from utils.errors import NotAvailableError, NotFoundError
 from web_app.db.models import EXPLAIN, CloseupRow, DetectionRow, JobRow, JobState
 
 
@@ -28,14 +28,11 @@ def find_closeup(session: Session, row: DetectionRow, face: int) -> CloseupRow |
 
 
 def require_face(row: DetectionRow, face: int) -> None:
-    """Refuse what has no face to look at.
+    """Refuse a finished analysis without a face of this id.
 
     Raises:
-        ConflictError: the analysis is not done.
-        NotFoundError: it has no face of this id.
+        NotFoundError: it has none.
     """
-    if row.job.state != JobState.DONE:
-        raise ConflictError(f"The analysis has no report: it is {row.job.state}.", state=row.job.state)
     if face not in {found["id"] for found in (row.report or {}).get("faces", [])}:
         raise NotFoundError(f"The analysis has no face {face}.")
 
@@ -51,7 +48,7 @@ def request_closeup(session: Session, queue: Queue, row: DetectionRow, face: int
         offered: the setting `[page] closeups`.
 
     Raises:
-        ConflictError, NotFoundError: see `require_face`.
+        NotFoundError: see `require_face`.
         NotAvailableError: close-ups are switched off.
         QueueFullError: too much is waiting.
     """

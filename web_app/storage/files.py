@@ -199,10 +199,6 @@ class MediaStore:
             log.info("deleted %d files of interrupted uploads", deleted)
         return deleted
 
-    def half_files(self) -> list[Path]:
-        """Files of uploads that were interrupted or are arriving now."""
-        return sorted(self._parts())
-
     def derived(self) -> list[Path]:
         """All that was made of stored files."""
         return sorted(path for suffix in DERIVED_SUFFIXES for path in self.folder.glob(f"*/*{suffix}"))

@@ -26,18 +26,6 @@ AROUND_BYTES = 500_000  # of a part's headers, of a field, and of what stands be
 OTHER_PARTS = 7  # fields and files that nobody asked for; more is abuse
 MULTIPART_OVERHEAD = 64 * 1024  # boundaries and headers around the file
 MAX_NAME_CHARACTERS = 120
-EXTENSIONS = {
-    "jpeg": {"jpg", "jpeg", "jpe", "jfif"},
-    "png": {"png"},
-    "webp": {"webp"},
-    "mp4": {"mp4", "m4v", "mov", "3gp"},
-    "mov": {"mov", "qt", "mp4", "m4v"},
-    "matroska": {"mkv", "webm"},
-    "webm": {"webm", "mkv"},
-    "avi": {"avi"},
-    "flv": {"flv"},
-}
-"""Endings that people give to each format; another one earns a notice, because the content decides."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +180,7 @@ def _with_article(kind: str) -> str:
 def name_notices(shown: str, stored: StoredFile) -> tuple[Notice, ...]:
     """What is odd about a file's name beside its content."""
     ending = shown.rpartition(".")[2].lower() if "." in shown else ""
-    known = EXTENSIONS.get(stored.format.name, set())
-    if not ending or not known or ending in known:
+    if not ending or ending in stored.format.endings:
         return ()
     return (
         Notice("extension", f"The name ends in .{ending}, but the content is {stored.format.name}; content decides."),
