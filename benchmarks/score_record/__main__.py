@@ -103,7 +103,7 @@ def make_record(
         modules = {"learning": learning.pop("modules"), **server_modules(environ, files[0], server)}
     record["learning"] = learning
     split = {who: split_modules(held) for who, held in modules.items()}
-    record["imports"] = {who: others for who, (others, _) in split.items()}
+    record["imports"] = {who: dict.fromkeys(others, True) for who, (others, _) in split.items()}
     record["own_modules"] = {who: counts for who, (_, counts) in split.items()}
     return record
 
