@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="A stopped run goes on where it was when the same command is given again (docs/training.md).",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv files, or real/ and fake/")
+    parser.add_argument("--recipe", type=Path, help="a TOML file with a plan; what else is given here goes before it")
     parser.add_argument("--run", type=Path, default=Path("runs/train"), help="where checkpoints and features are kept")
     parser.add_argument("--name", default="", help="name of the new version (default: the run's folder)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -125,7 +126,7 @@ def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
         changes[part] = dataclasses.replace(getattr(plan, part), **wanted)
     if arguments.h264 is not None:
         changes |= {"h264": arguments.h264, "h264_clips": min(1.0, 2 * arguments.h264)}
-    changes["leave_out"] = tuple(arguments.leave_out)
+    changes["leave_out"] = (*plan.leave_out, *arguments.leave_out)
     if arguments.vit_norms:
         changes["norms"] = adjusted_norms(plan, arguments)
     return dataclasses.replace(plan, **changes)
@@ -160,19 +161,24 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
 
     from utils.base_weights import FACE_FILE, ensure_base_weights
     from utils.config import load_settings
-    from utils.errors import ConfigError, TelltaleError
+    from utils.errors import ConfigError, TelltaleError, TrainingDataError
     from utils.evaluation.datasets import read_samples
     from utils.evaluation.scorecard import scorecard_markdown
     from utils.faces.detector import CenterFaceDetector
     from utils.log import configure_logging
     from utils.training.fit import train_all
+    from utils.training.plan import read_plan
     from utils.weights import set_current, weights_root
 
     def tell(line: str) -> None:
         tqdm.write(line, file=sys.stderr)
 
     configure_logging()
-    chosen = adjusted(plan, arguments)
+    try:
+        chosen = adjusted(read_plan(arguments.recipe) if arguments.recipe else plan, arguments)
+    except TrainingDataError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = arguments.device

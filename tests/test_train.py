@@ -22,6 +22,7 @@ import quick_train
 import train
 from utils.config import load_settings
 from utils.detection.pipeline import analyse, load_analyser
+from utils.tensors import read_tensors
 from utils.training.blending import self_blend
 from utils.training.plan import TrainingPlan, quick_plan, tiny_plan
 from utils.weights import set_current
@@ -191,6 +192,49 @@ def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
     judged = {e.name: e.probability for e in report.faces[0].experts}
     assert 0 <= judged["lstm"] <= 1
     assert analyse(photo, analyser).verdict.probability is not None
+
+
+RECIPE = """
+views = 60
+beside = 20
+clean_per_class = 40
+calib_per_class = 20
+folds = 2
+redrawn = 0
+portraits = 0
+swapped = 0
+frames_per_clip = 2
+clip_blends = 1
+tiny = true
+"""
+FEW = "\n".join(f"[{name}]\nepochs = 2\nbatch = 8\nlr = 3e-3" for name in ("cnn", "resnext", "vit", "lstm"))
+
+
+def test_a_recipe_trains_a_broad_version_and_another_that_keeps_its_networks(call, mixed, root, tmp_path):
+    (tmp_path / "broad.toml").write_text(RECIPE + FEW)
+    split = ("--data", mixed, "--seed", 5)
+    run = ("--run", tmp_path / "run", "--recipe", tmp_path / "broad.toml", "--name", "broad")
+    code, _, errors = call(*split, *run)
+    assert code == 0, errors
+    card = json.loads((root / "broad" / "card.json").read_text())
+    assert card["training"]["plan"]["views"] == 60
+    assert "generator tint" in card["validation_of_unseen_sources"]
+    assert "shots" in (tmp_path / "run" / "holdout.md").read_text()
+
+    (tmp_path / "next.toml").write_text('start = "broad"\nkeep = true\n' + RECIPE + FEW)
+    run = ("--run", tmp_path / "next", "--recipe", tmp_path / "next.toml", "--name", "next")
+    code, _, errors = call(*split, *run, "--packs", tmp_path / "run" / "pack")
+    assert code == 0, errors
+    for name in ("cnn", "resnext", "lstm"):
+        first, kept = (read_tensors(root / version / f"{name}.safetensors") for version in ("broad", "next"))
+        assert all((first[key] == kept[key]).all() for key in first), name
+
+
+def test_a_recipe_that_cannot_be_used_is_said(call, mixed, tmp_path):
+    (tmp_path / "wrong.toml").write_text("viewz = 3\n")
+    code, _, errors = call("--data", mixed, "--run", tmp_path / "run", "--recipe", tmp_path / "wrong.toml")
+    assert code == 3
+    assert "viewz" in errors
 
 
 def test_run_with_other_features_is_refused(call, pictures, tmp_path):

@@ -24,6 +24,11 @@ FALSE_ALARM_PROMISE = 0.10
 """`fake` is said where at most this share of real ones of *any* calibration source is above, by the 95 % bound."""
 MISS_PROMISE = 0.15
 """`real` is said where at most this share of the fakes is below, by the 95 % bound."""
+STRANGER_ALARMS, STRANGER_WORST, STRANGER_REALS = 0.015, 0.05, 0.77
+"""Of sources that a training has not seen: share of real ones called fake, in the mean and of the worst source, and
+share called real, in the mean, that choose the band."""
+STRANGER_LEAST, WORST_LEAST = 15, 34
+"""Sources with fewer real ones do not count there, for the mean and for the worst: one item would weigh too much."""
 MISSING_STEP = 0.5
 """Each missing expert moves both ends of the band outward by this much, in logits."""
 MIN_SOURCE = 36
@@ -109,6 +114,7 @@ def fit_calibration(
     figures: Mapping[str, float],
     *,
     as_come: npt.NDArray[np.bool_] | None = None,
+    strangers: bool = False,
 ) -> Calibration:
     """Measure bins and band on held-out data.
 
@@ -119,6 +125,8 @@ def fit_calibration(
         figures: stored beside.
         as_come: (N,) items that the bins are counted of; the band, which is to hold for degraded ones too, comes from
             all. None counts all.
+        strangers: the probabilities are of sources that the training had not seen: the band then keeps the means over
+            such sources (`stranger_band`), not the bounds of known ones.
     """
     counted = np.arange(len(labels)) if as_come is None else np.flatnonzero(as_come)
     order = counted[np.argsort(probabilities[counted], kind="stable")]
@@ -132,6 +140,8 @@ def fit_calibration(
         ReliabilityBin(float(low), float(high), len(part), int(labels[part].sum()))
         for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True)
     )
+    if strangers:
+        return Calibration(bins, *stranger_band(labels, probabilities, sources), dict(figures))
     names = np.asarray(sources)
     reals = [probabilities[labels <= 0.5]]
     reals += [probabilities[(labels <= 0.5) & (names == s)] for s in np.unique(names)]
@@ -140,6 +150,28 @@ def fit_calibration(
     )
     real_below = 1 - _bounded_threshold(probabilities[labels > 0.5], MISS_PROMISE)
     return Calibration(bins, min(real_below, 0.5), max(fake_above, 0.5), dict(figures))
+
+
+def stranger_band(labels: Array, probabilities: Array, sources: Sequence[str]) -> tuple[float, float]:
+    """Where `real` and `fake` begin, by real items of sources that nothing was trained on.
+
+    Returns:
+        The smallest probability at or below which at least 77 % of the real ones lie, in the mean over sources, at
+        most .5: what is called real beyond that would be fakes. And the smallest from .5 that at most 1.5 % of the real
+        ones reach, in the mean, and at most 5 % of any one source.
+    """
+    real, names = probabilities[labels <= 0.5], np.asarray(sources)[labels <= 0.5]
+    parts = [real[names == name] for name in np.unique(names)]
+    reals = [part for part in parts if len(part) >= STRANGER_LEAST] or [real]
+    many = [part for part in parts if len(part) >= WORST_LEAST] or [real]
+    steps = np.linspace(0, 0.499, 500)
+    said = np.array([np.mean([(part <= step).mean() for part in reals]) for step in steps])
+    alarms = np.array([np.mean([(part >= 0.5 + step).mean() for part in reals]) for step in steps])
+    worst = np.array([max((part >= 0.5 + step).mean() for part in many) for step in steps])
+    enough, kept = said >= STRANGER_REALS, (alarms <= STRANGER_ALARMS) & (worst <= STRANGER_WORST)
+    real_below = steps[int(enough.argmax())] if enough.any() else 0.5
+    fake_above = 0.5 + steps[int(kept.argmax())] if kept.any() else 0.999
+    return float(real_below), float(fake_above)
 
 
 def _bounded_threshold(safe: Array, promise: float) -> float:

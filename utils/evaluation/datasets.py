@@ -28,6 +28,10 @@ _DRIVEN = (
 )  # fmt: skip
 _BLENDS = ("self-blend",)
 MANIFEST_COLUMNS = frozenset({"file", "split", "source", "label", "group", "generator"})
+SPEECH_COLUMNS = frozenset({"speaker", "system"})
+"""A manifest below the folder with both of these lists recordings of voices, which no network here hears."""
+APART = "apart"
+"""The split of files that are kept beside the data but are of neither class."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
     """
     manifests = sorted([*root.glob("manifest.csv"), *root.glob("*/manifest.csv")])
     if manifests:
-        samples = [sample for manifest in manifests for sample in _read_manifest(manifest)]
+        samples = [s for manifest in manifests if not _is_of_speech(manifest) for s in _read_manifest(manifest)]
     elif rows := read_layout(root):
         samples = [_sample_of_layout(row, val_share, seed) for row in rows]
     else:
@@ -83,6 +87,11 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
     samples = [replace(s, split=_held_out(s, calib_share, seed, _group_key(s) in with_pictures)) for s in samples]
     check_groups(samples)
     return samples
+
+
+def _is_of_speech(manifest: Path) -> bool:
+    with manifest.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
+        return set(next(csv.reader(stream), ())) >= SPEECH_COLUMNS
 
 
 def _read_manifest(manifest: Path) -> list[Sample]:
@@ -94,6 +103,8 @@ def _read_manifest(manifest: Path) -> list[Sample]:
             if missing:
                 raise TrainingDataError(f"{manifest}, line 1: the columns {', '.join(sorted(missing))} are missing.")
             for row in reader:
+                if row["split"] == APART:
+                    continue
                 samples.append(_sample_of(row, manifest.parent, f"{manifest}, line {reader.line_num}"))
     except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingDataError(f"{manifest} is not a CSV file in UTF-8: {error}.") from error

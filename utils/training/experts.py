@@ -281,6 +281,7 @@ def train_vit_head(
     folder: Path,
     *,
     expert: ViTExpert,
+    weights: npt.NDArray[np.float32] | None = None,
     progress: Progress | None = None,
 ) -> ViTExpert:
     """Train the head of the ViT on stored tokens; the backbone keeps its base weights.
@@ -291,26 +292,35 @@ def train_vit_head(
         recipe: hyper-parameters.
         folder: for checkpoints.
         expert: whose head is trained in place.
+        weights: (N,) how much each view counts; None for all alike.
         progress: for progress lines.
     """
-    tokens = torch.from_numpy(np.asarray(train.load("tokens"), np.float32))
+    tokens = torch.from_numpy(np.asarray(train.load("tokens")))
     labels = torch.from_numpy(train.labels())
+    counting = torch.ones(len(labels)) if weights is None else torch.from_numpy(weights)
     held = torch.from_numpy(np.asarray(calib.load("tokens"), np.float32))
 
     def make(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng([recipe.seed, epoch])
         for chosen in batches(len(labels), recipe.batch, rng):
-            yield tokens[chosen], labels[chosen]
+            yield tokens[chosen].float(), labels[chosen], counting[chosen]
 
     def loss_of(net: nn.Module, batch: Batch) -> Tensor:
-        return smooth_bce(net(batch[0]).logit, batch[1])
+        return smooth_bce(net(batch[0]).logit.float(), batch[1], batch[2])
 
     def score_of(net: nn.Module) -> float:
         with torch.inference_mode():
             return mean_source_auc(calib.views, net(held).logit.double().numpy())
 
     steps = max(1, len(labels) // recipe.batch)
-    fit(expert.head, Task(make, steps, loss_of, score_of), recipe, folder, progress=progress)
+    fit(
+        expert.head,
+        Task(make, steps, loss_of, score_of),
+        recipe,
+        folder,
+        bfloat16=fast_bfloat16("cpu"),
+        progress=progress,
+    )
     return expert
 
 

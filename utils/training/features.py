@@ -11,12 +11,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from models.cards import expert_card
 from models.preprocess import prepare
 from models.vision_transformer import ViTExpert
+from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.errors import TrainingDataError
 from utils.training.crop_set import Pack
+from utils.training.loop import fast_bfloat16
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
 
@@ -58,6 +61,48 @@ class TorchFeaturizer:
         with torch.inference_mode(), mixed:
             tokens = self._expert.tap(prepare(images, self._card))
         return tokens.cpu().half().numpy()
+
+
+class OpenVinoFeaturizer:
+    """The ViT in OpenVINO with bf16, as a processor that multiplies it serves it: half again as fast there as torch.
+
+    Args:
+        expert: the ViT.
+        tiny: it is the tiny variant.
+        threads: of the processor; 0 uses all cores.
+    """
+
+    def __init__(self, expert: ViTExpert, *, tiny: bool = False, threads: int = 0) -> None:
+        import openvino
+
+        self._card = expert_card("vit", tiny=tiny)
+        side = self._card.input_size
+        with torch.inference_mode():
+            graph = openvino.convert_model(_Taps(expert.eval()), example_input=torch.zeros(2, 3, side, side))
+        self._request = compile_graph(graph, hint="bf16", threads=threads)
+
+    def __call__(self, batch: Pixels) -> Halves:
+        images = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float().div(255)
+        self._request.infer({0: prepare(images, self._card).numpy()})
+        return np.asarray(self._request.get_output_tensor(0).data, np.float16)
+
+
+class _Taps(nn.Module):
+    """What of the ViT is converted: its tapped tokens without the head."""
+
+    def __init__(self, expert: ViTExpert) -> None:
+        super().__init__()
+        self.expert = expert
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.expert.tap(images)
+
+
+def quick_featurizer(expert: ViTExpert, device: str, *, tiny: bool = False) -> Featurizer:
+    """What computes features that are only learned from, in bf16 where that is faster."""
+    if device == "cpu" and not tiny and cpu_has_bf16():
+        return OpenVinoFeaturizer(expert, threads=torch.get_num_threads())
+    return TorchFeaturizer(expert, device, tiny=tiny, bfloat16=fast_bfloat16(device))
 
 
 class FeatureStore:

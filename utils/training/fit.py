@@ -14,39 +14,39 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import Sample, is_of
+from utils.evaluation.datasets import Sample
 from utils.faces.detector import FaceDetector
 from utils.log import get_logger
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
-from utils.training.clips import clean_clips, clip_sequences, why_no_sequences
-from utils.training.crop_set import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, PackedCrop, pack_faces, places
+from utils.training.broad import CLEAN, cross_fitted, head_weights, of_generator
+from utils.training.clips import clip_sequences, why_no_sequences
+from utils.training.crop_set import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, pack_faces, places
 from utils.training.experts import new_network, train_cnn, train_lstm, train_resnext, train_vit_head
-from utils.training.face_swap import plan_swaps
-from utils.training.features import FeatureStore, JoinedStore, SelectedStore, Stored, TorchFeaturizer
+from utils.training.features import (
+    FeatureStore,
+    Stored,
+)
 from utils.training.holdout import as_figures, holdout_markdown, leave_out_each
-from utils.training.loop import fast_bfloat16
 from utils.training.near_duplicates import find_twins, without_names, without_twins
-from utils.training.norms import some_frames, train_norms, trained_norms
+from utils.training.norms import train_norms, trained_norms
 from utils.training.pace import counter
 from utils.training.plan import TrainingPlan
-from utils.training.portraits import drawn_portraits, fetched_portraitist, plan_portraits
-from utils.training.publishing import Trained, assemble, finish, state_arrays
-from utils.training.super_resolution import fetched_redrawer, plan_redrawn, redrawn_crops
-from utils.training.views import SEED_STEP, View, plan_views
+from utils.training.portraits import drawn_portraits, fetched_portraitist
+from utils.training.publishing import Strangers, Trained, assemble, finish, learned_sources, state_arrays
+from utils.training.stores import head_views, make_stores, rows_to_draw, training_views
+from utils.training.super_resolution import fetched_redrawer, redrawn_crops
 from utils.types import MediaKind
 from utils.weights import load_vit_base, require_new_name, verify_version
 
 log = get_logger(__name__)
 Tell = Callable[[str], None]
 NORMS_FOLDER = "vit_norms"
-ROUND_STEP = 10
-"""Distance between the seeds of two rounds of views."""
+KEPT = ("cnn", "resnext", "lstm")
+"""Experts that a plan can take over unchanged from the version that it starts from."""
 
 
 def train_all(
@@ -92,11 +92,13 @@ def train_all(
     reference = reference_vit(pack, run, root, plan, device=device, tell=say)
     stores = make_stores(pack, run, plan, reference, device=device, tell=say)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device, tell=say)
-    unseen = measure_unseen(pack, stores, run, plan, tell=say) if plan.holdout else {}
+    strangers = score_strangers(pack, stores, run, root, plan, tell=say) if plan.views else None
+    unseen = measure_unseen(pack, stores, run, plan, tell=say) if plan.holdout and not plan.views else {}
     said = [*notes, *(f"Trained and calibrated without {name}; validation has it." for name in plan.leave_out)]
     return finish(
-        pack, stores, experts, run, root, name, plan, device=device, terms=terms, notes=said, unseen=unseen, tell=say
-    )
+        pack, stores, experts, run, root, name, plan,
+        device=device, terms=terms, notes=said, unseen=unseen, tell=say, strangers=strangers,
+    )  # fmt: skip
 
 
 def packed(
@@ -126,7 +128,7 @@ def with_redrawn(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, *, de
     """
     if not plan.redrawn:
         return pack
-    rows, net = _rows_to_draw(pack, plan), partial(fetched_redrawer, root / "base")
+    rows, net = rows_to_draw(pack, plan), partial(fetched_redrawer, root / "base")
     drawn = redrawn_crops(pack, rows, plan.redrawn, folder, net, seed=plan.vit.seed, device=device, progress=tell)
     return replace(pack, redrawn=drawn)
 
@@ -141,13 +143,9 @@ def with_portraits(
     """
     if not plan.portraits:
         return pack
-    rows, of = _rows_to_draw(pack, plan), partial(fetched_portraitist, root / "base")
+    rows, of = rows_to_draw(pack, plan), partial(fetched_portraitist, root / "base")
     drawn = drawn_portraits(rows, plan.portraits, folder, of, detector, seed=plan.vit.seed, progress=tell)
     return replace(pack, portraits=drawn)
-
-
-def _rows_to_draw(pack: Pack, plan: TrainingPlan) -> list[PackedCrop]:
-    return [*pack.select("train", MediaKind.IMAGE), *some_frames(pack, plan.frames_per_clip, plan.vit.seed)]
 
 
 def measure_unseen(
@@ -169,6 +167,20 @@ def measure_unseen(
     )
     (run / "holdout.md").write_text(holdout_markdown(rows), encoding="utf-8")
     return as_figures(rows)
+
+
+def score_strangers(
+    pack: Pack, stores: Mapping[str, FeatureStore], run: Path, root: Path, plan: TrainingPlan, *, tell: Tell
+) -> Strangers:
+    """Scores by heads that have not seen a part of the sources, and by heads without a part of the generators."""
+    train, calib, held = head_views(stores, plan), stores["calib"], (CLEAN, "calib", "calib_hard", "calib_clips", "val")
+    own = {name: stores[name] for name in held if name in stores}
+    fitted = partial(
+        cross_fitted, train, calib,
+        rows=pack.rows, recipe=plan.vit, folder=run / "strangers", folds=plan.folds, tiny=plan.tiny, progress=tell,
+        start=_begun(root, plan.start, "vit"), learned=learned_sources(root, plan.start) if plan.start else (),
+    )  # fmt: skip
+    return Strangers(fitted(own), fitted({"val": stores["val"]}, name_of=of_generator))
 
 
 def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
@@ -217,81 +229,6 @@ def _check_splits(pack: Pack) -> None:
         if labels != {0, 1}:
             found = " and ".join(("real", "fake")[label] for label in sorted(labels)) or "neither"
             raise TrainingDataError(f"The split {split} needs real and fake pictures with faces; it has {found}.")
-
-
-def make_stores(
-    pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str, tell: Tell
-) -> dict[str, FeatureStore]:
-    """Features of all splits, as `train`, `train_video`, `calib`, `calib_hard`, `val`, `calib_clips`, `val_clips`.
-
-    Further rounds of the training views are `train_2`, `train_video_2` and so on; `train_redrawn` are real crops beside
-    themselves, drawn again, `train_portraits` real crops beside people who do not exist, `train_swapped`
-    beside themselves with another's face.
-    """
-    image = MediaKind.IMAGE
-    few, everything = plan.calib_per_class, 10**9
-    coded = plan.h264
-    views: dict[str, list[View]] = {}
-    for number in range(max(plan.rounds, plan.clip_rounds)):
-        views |= _round_views(pack, plan, number)
-    if pack.redrawn:
-        views["train_redrawn"] = plan_redrawn(pack, pack.rows, seed=7 + SEED_STEP * plan.vit.seed, h264=coded)
-    if pack.portraits:
-        views["train_portraits"] = plan_portraits(pack, pack.rows, seed=8 + SEED_STEP * plan.vit.seed, h264=coded)
-    if plan.swapped:
-        rows, seed = _rows_to_draw(pack, plan), 9 + SEED_STEP * plan.vit.seed
-        views["train_swapped"] = plan_swaps(pack, rows, plan.swapped, seed=seed, h264=coded)
-    for name, own in views.items():  # what is made here belongs to families, too; the pack has lost the rest
-        views[name] = [v for v in own if not any(is_of(left, v.source, v.generator) for left in plan.leave_out)]
-    views |= {
-        "calib": plan_views(pack.select("calib", image), per_class=few, blends=0, seed=2, clean=True),
-        "calib_hard": plan_views(pack.select("calib", image), per_class=few // 3, blends=few // 15, seed=3, h264=coded),
-        "val": plan_views(pack.select("val", image), per_class=everything, blends=0, seed=4, clean=True, balance=False),
-        "calib_clips": clean_clips(pack, "calib"),
-        "val_clips": clean_clips(pack, "val"),
-    }
-    exact = TorchFeaturizer(reference, device, tiny=plan.tiny)
-    quick = TorchFeaturizer(reference, device, tiny=plan.tiny, bfloat16=fast_bfloat16(device))
-    stores = {}
-    for name, of_store in views.items():
-        if not of_store:
-            continue
-        store = FeatureStore(run / "features" / name, of_store)
-        featurizer = quick if name.startswith("train") else exact
-        store.extract(pack, featurizer, counter(tell, f"features of {name}", len(of_store)))
-        stores[name] = store
-    return stores
-
-
-def _round_views(pack: Pack, plan: TrainingPlan, number: int) -> dict[str, list[View]]:
-    """The views of one round of training, from 0, by the name of their store."""
-    own = SEED_STEP * plan.vit.seed + ROUND_STEP * number
-    suffix = f"_{number + 1}" if number else ""
-    clip_rounds = plan.clip_rounds or plan.rounds
-    parts = {
-        "train": (pack.select("train", MediaKind.IMAGE), 1, plan.h264, plan.rounds),
-        "train_video": (some_frames(pack, plan.frames_per_clip, own), 6, plan.h264_clips, clip_rounds),
-    }
-    return {
-        name + suffix: plan_views(
-            rows, per_class=plan.per_class, blends=plan.blends, seed=seed + own, h264=coded, matched=plan.matched
-        )
-        for name, (rows, seed, coded, rounds) in parts.items()
-        if number < rounds
-    }
-
-
-def training_views(stores: Mapping[str, Stored]) -> JoinedStore:
-    """All rounds of training pictures and frames as one store."""
-    return JoinedStore([store for name, store in stores.items() if name.startswith("train")])
-
-
-def head_views(stores: Mapping[str, Stored], plan: TrainingPlan) -> SelectedStore:
-    """What the ViT's head learns from: the training views with some of their self-blends."""
-    joined = training_views(stores)
-    drawn = np.random.default_rng([plan.vit.seed, 15]).random(len(joined.views))
-    blended = np.array([view.blended for view in joined.views], bool)
-    return SelectedStore(joined, ~blended | (drawn < plan.head_blends))
 
 
 def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str, tell: Tell) -> ViTExpert:
@@ -369,7 +306,14 @@ def train_experts(
     calib = stores["calib"]
     vit = reference.cpu()
     if plan.norms is None:
-        vit = train_vit_head(head_views(stores, plan), calib, plan.vit, run / "vit", expert=vit, progress=tell)
+        of_head = head_views(stores, plan)
+        weights = head_weights(of_head.views, pack.rows) if plan.views else None
+        if plan.views and plan.start:
+            load_into(vit, _begun(root, plan.start, "vit") or {}, what="vit", strict=False)
+        vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights, progress=tell)
+    if plan.keep:
+        kept = {name: pack_tensors(_begun(root, plan.start, name) or {}, int8=True) for name in KEPT}
+        return {**kept, "vit": stored_vit(vit, plan)}
     first, most = {name: _begun(root, plan.start, name) for name in ("cnn", "resnext")}, plan.student_views
     cnn = train_cnn(
         train, calib, plan.cnn, run / "cnn",

@@ -9,6 +9,7 @@ temperature for both makes it too cautious for the one and too bold for the othe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,18 +92,21 @@ def platt(logits: Array, labels: Array, weights: Array, *, ridge: float = 1e-3) 
     return 0.0, float(np.log(fakes / reals))
 
 
-def fit_gate(table: ScoreTable, *, as_come: Mask | None = None, seed: int = 0) -> GateFit:
+def fit_gate(
+    table: ScoreTable, *, as_come: Mask | None = None, together: Sequence[str] | None = None, seed: int = 0
+) -> GateFit:
     """Fit a gate on a table of held-out scores.
 
     Args:
         table: raw scores of the calibration split.
         as_come: (N,) which of them were not degraded; None for all.
+        together: N names that the folds keep together; None for the groups.
         seed: of the division into folds.
 
     Raises:
         ValueError: those that are as they come do not have both labels.
     """
-    folds = _group_folds(table.groups, seed)
+    folds = _group_folds(table.groups if together is None else together, seed)
     weights = balance_weights(table)
     plain = np.ones(len(table), bool) if as_come is None else as_come
     if len(np.unique(table.labels[plain])) < 2:
@@ -184,7 +188,7 @@ def _fit_once(table: ScoreTable, penalty: float, plain: Mask) -> Gate:
     return gate.eval()
 
 
-def _group_folds(groups: tuple[str, ...], seed: int) -> npt.NDArray[np.int64]:
+def _group_folds(groups: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     of_group = np.random.default_rng(seed).permutation(len(names)) % FOLDS
     return np.asarray(of_group[codes], np.int64)

@@ -44,10 +44,14 @@ class Limits:
     Args:
         golden: most pictures per source and label in the golden set.
         replay: most pictures per source and label in the replay buffer.
+        golden_in_all: most pictures in the golden set; with many sources each gives fewer.
+        replay_in_all: the same of the replay buffer.
     """
 
     golden: int = 80
     replay: int = 45
+    golden_in_all: int = 560
+    replay_in_all: int = 400
 
 
 def media_key(name: str) -> str:
@@ -121,12 +125,16 @@ def _row(pack: Pack, store: FeatureStore, index: int) -> PackedCrop:
     return pack.rows[store.views[index].row]
 
 
-def capped(store: FeatureStore, candidates: Sequence[int], most: int, seed: int) -> list[int]:
-    """At most `most` items per source and label, drawn at random."""
+def capped(
+    store: FeatureStore, candidates: Sequence[int], most: int, seed: int, in_all: int | None = None
+) -> list[int]:
+    """At most `most` items per source and label, drawn at random; fewer of each where all are too many."""
     cells: dict[tuple[str, int], list[int]] = defaultdict(list)
     for i in np.random.default_rng(seed).permutation(np.asarray(candidates, np.int64)):
         view = store.views[int(i)]
         cells[view.source, view.label].append(int(i))
+    while in_all is not None and most > 1 and sum(min(most, len(items)) for items in cells.values()) > in_all:
+        most -= 1
     return [i for _, items in sorted(cells.items()) for i in items[:most]]
 
 
@@ -152,8 +160,16 @@ def write_golden_sets(
     ensemble, _ = load_ensemble(root, version)
     val, calib = stores["val"], stores["calib"]
     half = [i for i in range(val.done) if in_golden_half(_row(pack, val, i).group)]
-    golden = [picture_features(ensemble, pack, val, capped(val, half, limits.golden, 1))] if half else []
-    replay = [picture_features(ensemble, pack, calib, capped(calib, range(calib.done), limits.replay, 2))]
+    golden = (
+        [picture_features(ensemble, pack, val, capped(val, half, limits.golden, 1, limits.golden_in_all))]
+        if half
+        else []
+    )
+    replay = [
+        picture_features(
+            ensemble, pack, calib, capped(calib, range(calib.done), limits.replay, 2, limits.replay_in_all)
+        )
+    ]
     for store, into, of_golden in (("val_clips", golden, True), ("calib_clips", replay, False)):
         if store in stores:
             clips = clip_features(ensemble, pack, stores[store], golden=of_golden)

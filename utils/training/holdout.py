@@ -169,8 +169,8 @@ def leave_out_each(
         both = len(np.unique(labels)) == 2
         real_below, fake_above = without.band
         fake = partial(false_alarm_rate, threshold=fake_above)
-        undecided = partial(_share_between, low=real_below, high=fake_above)
-        real = partial(_share_missed, at=real_below)
+        undecided = partial(share_between, low=real_below, high=fake_above)
+        real = partial(share_missed, at=real_below)
         out.append(
             LeftOut(
                 kind=kind,
@@ -190,13 +190,13 @@ def leave_out_each(
     return out
 
 
-def _share_between(labels: Array, probabilities: Array, low: float, high: float) -> float:
+def share_between(labels: Array, probabilities: Array, low: float, high: float) -> float:
     """Share of the real ones that lie inside the undecided band; NaN without real ones."""
     real = probabilities[labels <= 0.5]
     return float(((real > low) & (real < high)).mean()) if len(real) else float("nan")
 
 
-def _share_missed(labels: Array, probabilities: Array, at: float) -> float:
+def share_missed(labels: Array, probabilities: Array, at: float) -> float:
     """Share of the fakes at or below a probability; NaN without fakes."""
     fakes = probabilities[labels > 0.5]
     return float((fakes <= at).mean()) if len(fakes) else float("nan")

@@ -174,8 +174,9 @@ def _decaying(trained: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any
 
 
 def fast_bfloat16(device: str) -> bool:
-    """Whether mixed precision pays: on a GPU, and on processors that multiply bfloat16 matrices (AMX)."""
-    return device != "cpu" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    """Whether mixed precision pays: on a GPU, and on processors that multiply bfloat16 (AMX, or AVX-512 with it)."""
+    able = torch.cpu.get_capabilities()
+    return device != "cpu" or bool(able.get("amx_bf16", False) or able.get("avx512_bf16", False))
 
 
 def _train_epoch(run: _Run, task: Task, recipe: Recipe, tell: Callable[[str], None]) -> float:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from utils.errors import TrainingDataError
 from utils.training.loop import Recipe
 
 
@@ -44,6 +48,11 @@ class TrainingPlan:
     """What is trained how long.
 
     Args:
+        views: about how many processed views of the training pictures are drawn, each source by the root of its size,
+            see `broad`; 0 draws as `per_class`, `blends` and what follows them say.
+        beside: with `views`, about how many views of clips' frames, and how many self-blends, are drawn beside them.
+        clean_per_class: with `views`, most training pictures per source and label that are also seen as they come.
+        folds: with `views`, parts that the sources are divided into, each of them left out in turn.
         per_class: most views per source and label whose ViT features are stored; ViT head, CNN and ResNeXt-50 learn
             from these. Half a second each on one processor core, a tenth where it multiplies bfloat16 matrices.
         blends: most self-blended fakes per source among them.
@@ -64,7 +73,9 @@ class TrainingPlan:
         resnext: recipe of ResNeXt-50.
         vit: recipe of the ViT's head.
         lstm: recipe of the LSTM.
-        start: version whose CNN and ResNeXt-50 go on learning; empty to train them from scratch.
+        start: version whose CNN and ResNeXt-50, with `views` also whose ViT head, go on learning; empty to train them
+            from scratch.
+        keep: take CNN, ResNeXt-50 and LSTM of `start` as they are.
         student_views: most stored views that CNN and ResNeXt-50 see in an epoch; 0 for all.
         h264: share of the augmented crops that are coded as a video instead of as a JPEG.
         h264_clips: the same share of the augmented clips and of their frames.
@@ -75,6 +86,10 @@ class TrainingPlan:
         tiny: train the tiny test networks.
     """
 
+    views: int = 0
+    beside: int = 1500
+    clean_per_class: int = 500
+    folds: int = 12
     per_class: int = 2000
     blends: int = 500
     rounds: int = 1
@@ -93,6 +108,7 @@ class TrainingPlan:
     vit: Recipe = field(default_factory=lambda: Recipe(epochs=15, batch=64, lr=1e-3, weight_decay=0.5, patience=6))
     lstm: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch=16, lr=3e-4, weight_decay=0.1, patience=6))
     start: str = ""
+    keep: bool = False
     student_views: int = 0
     h264: float = 0.3
     h264_clips: float = 0.7
@@ -101,6 +117,23 @@ class TrainingPlan:
     leave_out: tuple[str, ...] = ()
     holdout: bool = True
     tiny: bool = False
+
+
+def read_plan(path: Path) -> TrainingPlan:
+    """The plan of a recipe: a TOML file with fields of `TrainingPlan`, and a table for each network's own recipe.
+
+    Raises:
+        TrainingDataError: it cannot be read, or names something that no plan has.
+    """
+    try:
+        with path.open("rb") as stream:
+            told = tomllib.load(stream)
+        plan = TrainingPlan()
+        for name in ("cnn", "resnext", "vit", "lstm"):
+            told[name] = dataclasses.replace(getattr(plan, name), **told.get(name, {}))
+        return dataclasses.replace(plan, **told)
+    except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
+        raise TrainingDataError(f"The recipe {path} cannot be used: {error}.") from error
 
 
 def quick_plan() -> TrainingPlan:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,20 @@ from utils.evaluation.figures import figures_of
 from utils.evaluation.score_file import ScoreTable, join_tables, write_scores
 from utils.faces.detector import CenterFaceDetector
 from utils.tensors import Arrays, load_into, unpack_tensors
+from utils.training.broad import CLEAN, Unseen, relatives
 from utils.training.crop_set import Pack, count_table, framing_table
 from utils.training.features import FeatureStore
 from utils.training.gate_fit import GateFit, expert_aucs, fit_gate, sigmoid
 from utils.training.golden_sets import write_golden_sets
+from utils.training.holdout import as_figures, holdout_markdown
 from utils.training.plan import TrainingPlan
-from utils.training.scoring import clip_table, image_table
-from utils.weights import Version, load_vit_base, publish_version
+from utils.training.scoring import clip_slices, clip_table, image_table
+from utils.training.strangers import stranger_rows, with_vit
+from utils.weights import CARD_FILE, Version, load_vit_base, publish_version, read_document, verify_version
 
 Tell = Callable[[str], None]
-HARD = "calib_hard"
-"""Store of the calibration pictures that were degraded."""
+HARD, CALIB_CLIPS = "calib_hard", "calib_clips"
+"""Stores of the calibration pictures that were degraded, and of the calibration clips."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,69 @@ def assemble(arrays: Mapping[str, Arrays], gate: Gate, root: Path, *, tiny: bool
     return Ensemble(experts=experts, gate=gate, tiny=tiny).eval()
 
 
+def strange(unseen: Unseen, store: str, sources: Sequence[str], learned: Collection[str]) -> npt.NDArray[np.float64]:
+    """(N,) logits of heads that have not seen a view's source; NaN where the start has seen it: its own count there."""
+    return np.where([source in learned for source in sources], np.nan, unseen.of_own(store))
+
+
 def calibration_table(
-    ensemble: Ensemble, pack: Pack, stores: Mapping[str, FeatureStore], device: str
+    ensemble: Ensemble,
+    pack: Pack,
+    stores: Mapping[str, FeatureStore],
+    device: str,
+    *,
+    unseen: Unseen | None = None,
+    learned: Collection[str] = (),
 ) -> tuple[ScoreTable, npt.NDArray[np.bool_]]:
-    """Scores of the calibration split: pictures as they come, degraded ones, clips; and which were not degraded."""
-    tables = {n: image_table(ensemble, pack, stores[n], device=device) for n in ("calib", HARD) if n in stores}
-    if "calib_clips" in stores:
-        tables["calib_clips"] = clip_table(ensemble, pack, stores["calib_clips"], device=device)
+    """Scores of the calibration split: pictures as they come, degraded ones, clips; and which were not degraded.
+
+    Args:
+        ensemble: of the stored weights.
+        pack: where the crops are.
+        stores: features by name.
+        device: cpu or cuda.
+        unseen: the ViT's logits by heads that have not seen a view's source, in place of its own; then also training
+            pictures as they come.
+        learned: sources that the version had seen from which training went on; of these no training pictures, and the
+            ViT's own logits.
+    """
+    names = ("calib", HARD) if unseen is None else ("calib", CLEAN, HARD)
+    tables: dict[str, ScoreTable] = {}
+    for name in names:
+        if name in stores:
+            table = image_table(ensemble, pack, stores[name], device=device)
+            tables[name] = table if unseen is None else with_vit(table, strange(unseen, name, table.sources, learned))
+    if CLEAN in tables:
+        tables[CLEAN] = tables[CLEAN].select(np.array([source not in learned for source in tables[CLEAN].sources]))
+    if CALIB_CLIPS in stores:
+        table = clip_table(ensemble, pack, stores[CALIB_CLIPS], device=device)
+        if unseen is not None:
+            frames = unseen.of_own(CALIB_CLIPS)
+            clips = np.array([frames[p].mean() for p in clip_slices(pack, stores[CALIB_CLIPS])])
+            table = with_vit(table, np.where([source in learned for source in table.sources], np.nan, clips))
+        tables[CALIB_CLIPS] = table
     as_come = np.concatenate([np.full(len(table), name != HARD) for name, table in tables.items()])
     return join_tables(list(tables.values())), as_come
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Heads of the ViT that have not seen a part of the sources, and such that have not seen some generators."""
+
+    by_source: Unseen
+    by_generator: Unseen
+
+
+def by_generator(strangers: Strangers) -> dict[str, npt.NDArray[np.float64]]:
+    """For each generator the validation pictures' (N,) logits by the head that has not seen it."""
+    found = strangers.by_generator
+    return {name: found.logits["val"][fold] for name, fold in found.fold.items()}
+
+
+def learned_sources(root: Path, version: str) -> set[str]:
+    """The sources that a version's card names as trained on."""
+    card = read_document(verify_version(root, version).folder / CARD_FILE)
+    return {name.split()[1] for name in card["data"]["crops"] if name.startswith("train ")}
 
 
 def finish(
@@ -94,15 +151,24 @@ def finish(
     notes: Sequence[str],
     unseen: Mapping[str, Any],
     tell: Tell,
+    strangers: Strangers | None = None,
 ) -> Trained:
-    """Fit gate and calibration, measure on validation data, publish with golden set and replay buffer."""
+    """Fit gate and calibration, measure on validation data, publish with golden set and replay buffer.
+
+    With `strangers`, gate, calibration and band come from pictures of sources that the ViT's head had not seen.
+    """
     ensemble = assemble(experts, Gate(experts=len(EXPERT_NAMES), quality=4), root, tiny=plan.tiny)
-    held, as_come = calibration_table(ensemble, pack, stores, device)
-    fitted = fit_gate(held, as_come=as_come)
+    by_source = strangers.by_source if strangers else None
+    learned = learned_sources(root, plan.start) if plan.start else set()
+    held, as_come = calibration_table(ensemble, pack, stores, device, unseen=by_source, learned=learned)
+    together = [relatives(source) for source in held.sources] if strangers else None
+    fitted = fit_gate(held, as_come=as_come, together=together)
     tell(f"gate: penalty {fitted.penalty:g}, cross-validated losses {fitted.losses}")
     eces = {"ece_before": fitted.ece_before, "ece_after": fitted.ece_after, "ece_degraded": fitted.ece_degraded}
     said = {name: value for name, value in eces.items() if np.isfinite(value)}
-    calibration = fit_calibration(held.labels, sigmoid(fitted.held_out), held.sources, said, as_come=as_come)
+    calibration = fit_calibration(
+        held.labels, sigmoid(fitted.held_out), held.sources, said, as_come=as_come, strangers=strangers is not None
+    )
     tables = [image_table(ensemble, pack, stores["val"], device=device)]
     if "val_clips" in stores:
         tables.append(clip_table(ensemble, pack, stores["val_clips"], device=device))
@@ -110,6 +176,12 @@ def finish(
     write_scores(scores, join_tables(tables), fitted.gate)
     figures = figures_of(scores, calibration)
     card = model_card(name, pack, tuple(experts), held, fitted, plan, figures, terms, notes)
+    if strangers:
+        rows = stranger_rows(
+            tables[0], strangers.by_source.of_own("val"), by_generator(strangers), fitted.gate, calibration
+        )
+        (run / "holdout.md").write_text(holdout_markdown(rows), encoding="utf-8")
+        unseen = as_figures(rows)
     card["validation_of_unseen_sources"] = dict(unseen)
     arrays = {**experts, "gate": state_arrays(fitted.gate)}
     known = _known_pair(assemble(experts, fitted.gate, root, tiny=plan.tiny), calibration, root, experts, name)

@@ -14,6 +14,7 @@ from utils.faces.crops import CROP_PX, measure_quality, network_view
 from utils.training.augment import augment
 from utils.training.blending import blend_mask, fitted, self_blend
 from utils.training.crop_set import Pack, PackedCrop
+from utils.training.processing import processed
 from utils.training.video_compression import draw_h264, h264
 from utils.types import Floats, MediaKind, Pixels
 
@@ -47,6 +48,7 @@ class View:
             or `swap`: all of it, or its face only, from the pack's portraits; `donated`: its face from another crop.
         donor: row of that other crop; -1 without.
         donor_redrawn: take that crop as it was redrawn.
+        processed: first goes through what phones and editors do to a photo; see `processing`.
     """
 
     row: int
@@ -61,14 +63,15 @@ class View:
     redrawn: str = ""
     donor: int = -1
     donor_redrawn: bool = False
+    processed: bool = False
 
     def __post_init__(self) -> None:
         if self.redrawn not in ("", WHOLE, FACE, PORTRAIT, SWAP, DONATED) or (self.redrawn and self.blended):
             raise ValueError(f"a view is drawn whole or within the face, and then not blended: {self}")
         if (self.redrawn == DONATED) != (self.donor >= 0):
             raise ValueError(f"a face is donated by somebody: {self}")
-        if self.clean and self.h264:
-            raise ValueError("a clean view is not coded again")
+        if self.clean and (self.h264 or self.processed):
+            raise ValueError("a clean view is neither coded again nor processed")
 
 
 def render(pack: Pack, view: View, *, size: int = CROP_PX, strength: float = 1.0) -> Pixels:
@@ -135,6 +138,8 @@ def _uncoded(pack: Pack, view: View, size: int, strength: float) -> Pixels:
         pixels = self_blend(pixels, held.marks(), *_blend_draws(view))
     if view.clean:
         return network_view(pixels, box, size=size)
+    if view.processed:
+        pixels, box = processed(pixels, box, held.marks(), held.source_px, np.random.default_rng([view.seed, 11]))
     rng = np.random.default_rng(view.seed)
     return augment(pixels, box, rng, size=size, strength=strength, as_jpeg=not view.h264)
 
@@ -230,6 +235,58 @@ def seeded(views: Sequence[View], rng: np.random.Generator, seed: int, h264: flo
     shuffled = (views[int(j)] for j in rng.permutation(len(views)))
     own = [replace(view, seed=seed * 1_000_003 + k) for k, view in enumerate(shuffled)]
     return [replace(view, h264=is_coded(view.seed, h264)) for view in own]
+
+
+def plan_balanced(
+    rows: Sequence[PackedCrop], count: int, *, seed: int, blended: bool = False, h264: float = 0.0, most: int = 6
+) -> list[View]:
+    """About `count` processed views, each source by the root of its size: neither many tiny ones nor a large one rule.
+
+    Within a source real and fake alike, where it has both; within these evenly over generators, and within a generator
+    over groups (people, clips).
+
+    Args:
+        rows: packed crops of one split.
+        count: of all views; fewer, where sources are too small.
+        seed: of the draw and, with the position, of each view.
+        blended: self-blends of the real crops instead, and nothing else.
+        h264: share of the views, drawn without regard to the label, that are coded as a video.
+        most: views of one crop.
+    """
+    rng = np.random.default_rng(seed)
+    by_source: dict[str, list[PackedCrop]] = {}
+    for row in rows:
+        if not (blended and row.label):
+            by_source.setdefault(row.source, []).append(row)
+    roots = sum(len(own) ** 0.5 for own in by_source.values())
+    views: list[View] = []
+    for source, own in sorted(by_source.items()):
+        parts = [part for label in (0, 1) if (part := [row for row in own if row.label == label])]
+        for part in parts:
+            for crop in _drawn_evenly(part, count * len(own) ** 0.5 / roots / len(parts), most, rng):
+                made, label = ("self-blend", 1) if blended else (crop.generator, crop.label)
+                views.append(View(crop.row, label, family(source), made, 0, blended=blended, processed=True))
+    return seeded(views, rng, seed, h264)
+
+
+def _drawn_evenly(crops: Sequence[PackedCrop], count: float, most: int, rng: np.random.Generator) -> list[PackedCrop]:
+    """About `count` crops, evenly over generators and within them over groups, none more than `most` times."""
+    of_generator: dict[str, dict[str, int]] = {}
+    for crop in crops:
+        groups = of_generator.setdefault(crop.generator, {})
+        groups[crop.group] = groups.get(crop.group, 0) + 1
+    shares = np.array(
+        [1 / (len(of_generator[c.generator]) * of_generator[c.generator][c.group]) for c in crops], np.float64
+    )
+    wanted = np.zeros(len(crops))
+    for _ in range(8):  # what a crop may not give, the others give
+        free = wanted < most
+        if not free.any():
+            break
+        wanted[free] += (count - wanted.sum()) * shares[free] / shares[free].sum()
+        wanted = np.minimum(wanted, most)
+    times = np.floor(wanted + rng.random(len(crops))).astype(int)
+    return [crop for crop, number in zip(crops, times, strict=True) for _ in range(min(number, most))]
 
 
 SIZE_BINS = 8

@@ -186,3 +186,15 @@ def test_intervals_are_of_what_is_as_it_comes_and_the_band_of_everything():
     assert sum(b.count for b in apart.bins) == 300
     assert (apart.real_below, apart.fake_above) == (every.real_below, every.fake_above)
     assert apart.interval(0.9)[0] > 0.85 > every.interval(0.9)[0]
+
+
+def test_band_of_strangers_keeps_the_means_over_sources():
+    rng = np.random.default_rng(0)
+    names = np.repeat([f"world {i}" for i in range(20)], 50)
+    labels = np.repeat([0.0, 1.0], 1000)
+    probabilities = np.where(labels > 0.5, rng.beta(4, 2, 2000), rng.beta(2, 4, 2000))
+    found = fit_calibration(labels, probabilities, [*names.tolist(), *["made"] * 1000], {}, strangers=True)
+    alarms = [(probabilities[:1000][names == name] >= found.fake_above).mean() for name in np.unique(names)]
+    assert np.mean(alarms) <= 0.015
+    assert max(alarms) <= 0.05
+    assert 0.77 <= (probabilities[:1000] <= found.real_below).mean() < 0.79

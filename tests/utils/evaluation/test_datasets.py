@@ -72,6 +72,12 @@ def test_damaged_rows_are_refused_by_line(tmp_path, rows, message):
         read_samples(manifest(tmp_path, *rows))
 
 
+def test_recordings_and_files_that_stand_apart_are_passed_over(tmp_path):
+    manifest(tmp_path / "pictures", "a.png,val,s,real,g,-", "a.png,apart,s,restored,h,-")
+    manifest(tmp_path / "speech", "x.flac,val,s,real,g,w", header="file,split,source,label,speaker,system")
+    assert [s.group for s in read_samples(tmp_path)] == ["g"]
+
+
 def test_missing_columns_are_named(tmp_path):
     with pytest.raises(TrainingDataError, match="line 1: the columns generator, group are missing"):
         read_samples(manifest(tmp_path, "a.png,val,s,real", header="file,split,source,label"))
