@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from utils.detection.calibration import Calibration
-from utils.evaluation.scores import ScoreTable
+from utils.evaluation.score_file import ScoreTable
 from utils.metrics import auc, bootstrap, ece, false_alarm_rate
 from utils.training.gate_fit import gate_logits, sigmoid
 from utils.training.holdout import GENERATOR, SOURCE, LeftOut, share_between, share_missed
