@@ -18,14 +18,14 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from utils.config import Settings, load_settings
+from utils.config import Settings, keys_of, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 OUR_PACKAGES = ("models", "utils", "web_app")
 OUR_SCRIPTS = tuple(sorted(path.name for path in ROOT.glob("*.py")))
 SOURCES = sorted([*(p for name in OUR_PACKAGES for p in (ROOT / name).rglob("*.py")), *(ROOT / s for s in OUR_SCRIPTS)])
 SECTIONS: dict[str, type[Any]] = get_type_hints(Settings)
-KEYS = [(section, field) for section, cls in SECTIONS.items() for field in dataclasses.fields(cls)]
+KEYS = [(section, field) for section, cls in SECTIONS.items() for field in keys_of(cls)]
 
 
 def read(name: str) -> str:

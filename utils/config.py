@@ -23,7 +23,15 @@ _LEARNING = (
     *("per_user_day", "phash_distance", "parts", "lr", "lr_scale", "kept_rejected"),
     *("clip", "steps", "batch", "replay_share", "hold", "l2sp", "max_distance"),
 )
+_CONSTANT = {
+    "storage": ("reserve_mb",),
+    "media": ("min_side_px", "min_face_px", "frames"),
+    "sandbox": ("cpu_s", "wall_s"),
+    "jobs": ("lease_s", "attempts", "batch", "poll_s", "longest_s"),
+    "api": ("batch_files", "url_timeout_s"),
+}
 RETIRED = {
+    **{(section, key): "Leave it out: its value is fixed." for section, keys in _CONSTANT.items() for key in keys},
     ("detection", "early_answer"): "Leave it out.",
     **{("learning", key): "Leave it out: the version's recipe says it." for key in _LEARNING},
     ("server", "wait_image_s"): "Clients say how long they want to wait: `wait`, or the header `Prefer`.",
@@ -48,6 +56,11 @@ def setting(
     return field(default=default, metadata={"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices})
 
 
+def constant(default: Any, *, low: float, high: float) -> Any:
+    """A value that no configuration changes; a report that is replayed may name another in this range."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": ()})
+
+
 @dataclass(frozen=True)
 class ServerSettings:
     host: str = setting("127.0.0.1", "Address the web server listens on; 0.0.0.0 opens it to the network.")
@@ -62,10 +75,7 @@ class ServerSettings:
 class StorageSettings:
     instance_dir: str = setting("instance", "Where a running server writes: uploads, results, database, logs.")
     database_url: str = setting("", "SQLAlchemy address of the database; empty means SQLite inside instance_dir.")
-    reserve_mb: int = setting(
-        200, "Uploads are refused when less room than this would be left on the disk, so that jobs and the database "
-        "can still be written.", unit="MB (10^6 bytes)", low=0, high=1000000,
-    )  # fmt: skip
+    reserve_mb: int = 200  # MB; with less room left uploads are refused, so that jobs can still be written
     retention_days: int = setting(
         0, "Uploads older than this are deleted by the worker; 0 keeps them.", unit="days", low=0, high=3650
     )
@@ -75,31 +85,17 @@ class StorageSettings:
 class MediaSettings:
     max_file_mb: int = setting(200, "Largest upload.", unit="MB (10^6 bytes)", low=1, high=4000)
     max_megapixels: float = setting(50.0, "Largest picture or video frame.", unit="megapixels", low=0.1, high=200)
-    min_side_px: int = setting(32, "Shortest allowed side of a picture or frame.", unit="pixels", low=8, high=1024)
+    min_side_px: int = 32  # shortest side of a picture or frame that is taken
     max_duration_s: float = setting(600.0, "Longest video.", unit="seconds", low=1, high=7200)
-    min_face_px: int = setting(
-        40, "Faces whose box is narrower than this are reported but not judged.", unit="pixels", low=16, high=512
-    )
-    frames: int = setting(16, "Frames taken uniformly from a video.", low=4, high=64)
+    min_face_px: int = constant(40, low=16, high=512)  # narrower faces are reported but not judged
+    frames: int = constant(16, low=4, high=64)  # taken uniformly from a video
 
 
 @dataclass(frozen=True)
 class SandboxSettings:
     memory_mb: int = setting(2048, "Address space of the decoding process.", unit="MB", low=256, high=16384)
-    cpu_s: int = setting(
-        60,
-        "Processor time of the decoding process; a picture gets 10 at most, a video 12 and 4 per MB.",
-        unit="seconds",
-        low=1,
-        high=600,
-    )
-    wall_s: float = setting(
-        90.0,
-        "Time the decoding process may take in all; a picture gets 12 at most, a video 12 and 4 per MB.",
-        unit="seconds",
-        low=1,
-        high=900,
-    )
+    cpu_s: int = 60  # processor time of the decoding process; a picture gets 10 at most, a video 12 and 4 per MB
+    wall_s: float = 90.0  # time it may take in all; a picture gets 12 at most, a video 12 and 4 per MB
 
 
 @dataclass(frozen=True)
@@ -137,23 +133,12 @@ class WeightsSettings:
 
 @dataclass(frozen=True)
 class JobSettings:
-    lease_s: float = setting(
-        60.0, "A job whose worker has not been heard of for this long is tried again.", unit="seconds", low=1, high=3600
-    )
-    attempts: int = setting(3, "A job is given up after this many attempts.", low=1, high=10)
+    lease_s: float = 60.0  # a job whose worker has not been heard of for this long is tried again
+    attempts: int = 3  # a job is given up after so many
     max_waiting: int = setting(100, "Uploads beyond this many waiting jobs are answered with 429.", low=1, high=100000)
-    batch: int = setting(8, "At most this many waiting pictures are analysed together.", low=1, high=64)
-    poll_s: float = setting(
-        0.2,
-        "How often an idle worker looks for work; one that has just worked looks more often.",
-        unit="seconds",
-        low=0.02,
-        high=10,
-    )
-    longest_s: float = setting(
-        1800.0, "A worker whose analysis takes longer than this is taken for stuck and replaced.", unit="seconds",
-        low=10, high=86400,
-    )  # fmt: skip
+    batch: int = 8  # waiting pictures that are analysed together, at most
+    poll_s: float = 0.2  # how often an idle worker looks for work; one that has just worked looks sooner
+    longest_s: float = 1800.0  # a worker whose analysis takes longer is taken for stuck and replaced
     worker_memory_mb: int = setting(
         0, "A worker that holds more memory than this after a job is replaced by a fresh one; 0 for no limit.",
         unit="MB (10^6 bytes)", low=0, high=1000000,
@@ -216,13 +201,11 @@ class PageSettings:
 
 @dataclass(frozen=True)
 class ApiSettings:
-    batch_files: int = setting(50, "At most this many files in one request to /api/batch.", low=1, high=1000)
+    batch_files: int = 50  # files in one request to /api/batch, at most
     url_input: str = setting(
         "off", "Whether /api/detect/url fetches files from the internet for callers.", choices=("off", "on")
     )
-    url_timeout_s: float = setting(
-        30.0, "How long fetching a file from an address may take in all.", unit="seconds", low=1, high=600
-    )
+    url_timeout_s: float = 30.0  # how long fetching a file from an address may take in all
     webhooks: str = setting(
         "off", "Whether callers may register addresses that are told when an analysis ends.", choices=("off", "on")
     )
@@ -300,7 +283,7 @@ def _require_every_key(file: str, given: Mapping[str, Mapping[str, str]]) -> Non
     absent = [
         (section, declared)
         for section, cls in get_type_hints(Settings).items()
-        for declared in dataclasses.fields(cls)
+        for declared in keys_of(cls)
         if declared.name not in given.get(section, {})
     ]
     if not absent:
@@ -329,8 +312,23 @@ def parse_experts(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def keys_of(cls: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    """The keys of a section that a configuration may give."""
+    return tuple(declared for declared in dataclasses.fields(cls) if "doc" in declared.metadata)
+
+
+def read_value(section: str, key: str, text: str) -> Any:
+    """A value of a section out of text, checked like one of `config.ini`.
+
+    Raises:
+        ConfigError: wrong type or range.
+    """
+    cls = get_type_hints(Settings)[section]
+    return _read_value(section, cls.__dataclass_fields__[key], get_type_hints(cls)[key], text)
+
+
 def _read_section(section: str, cls: type[Any], given: Mapping[str, str]) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = {f.name: f for f in keys_of(cls)}
     for key in given:
         if key not in fields:
             raise ConfigError(f"[{section}] {key} is unknown; known are {', '.join(fields)}.")

@@ -8,14 +8,14 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from utils.config import RETIRED, Settings, load_settings
+from utils.config import RETIRED, Settings, keys_of, load_settings
 from utils.errors import ConfigError
 
 SECTIONS: dict[str, type[Any]] = get_type_hints(Settings)
 KEYS = [
     (section, field.name, get_type_hints(cls)[field.name], field.metadata)
     for section, cls in SECTIONS.items()
-    for field in dataclasses.fields(cls)
+    for field in keys_of(cls)
 ]
 NUMBERS = [key for key in KEYS if key[2] in (int, float)]
 CHOICES = [key for key in KEYS if key[3]["choices"]]
@@ -95,7 +95,7 @@ def test_unknown_key_names_section_and_the_known_ones(tmp_path, section):
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, f"[{section}]\nspeed = 1\n")
     assert f"[{section}] speed is unknown" in caught.value.detail
-    assert all(f.name in caught.value.detail for f in dataclasses.fields(SECTIONS[section]))
+    assert all(f.name in caught.value.detail for f in keys_of(SECTIONS[section]))
 
 
 @pytest.mark.parametrize(("section", "key"), sorted(RETIRED))
@@ -104,7 +104,7 @@ def test_a_retired_key_is_ignored_with_a_warning_that_says_what_to_do(tmp_path, 
         assert read(tmp_path, f"[{section}]\n{key} = on\n") == Settings()
         assert read(tmp_path, "", **{f"TELLTALE_{section}__{key}".upper(): "on"}) == Settings()
     assert caplog.text.count(f"[{section}] {key} is no longer a setting and is ignored. {RETIRED[section, key]}") == 2
-    assert key not in {field.name for field in dataclasses.fields(SECTIONS[section])}
+    assert key not in {field.name for field in keys_of(SECTIONS[section])}
 
 
 @pytest.mark.parametrize("section", ["servers", "DEFAULT", "Server", ""])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.config import Settings, load_settings
+from utils.config import Settings, read_value
 from utils.detection.cli_files import check_readable
 from utils.detection.precision import format_precisions
 from utils.errors import ReportError, WeightsMissingError
@@ -119,20 +119,13 @@ def settings_of(claim: Claim, own: Settings) -> Settings:
     Raises:
         ConfigError: a value in the report is out of range.
     """
-    given = {
-        f"TELLTALE_{section}__{name}".upper(): claim.settings[name]
-        for section, names in REPLAYED.items()
-        for name in names
-        if name in claim.settings and name != "device"
-    }
-    if "fp16" in given.get("TELLTALE_DETECTION__PRECISION", ""):  # of a GPU
-        del given["TELLTALE_DETECTION__PRECISION"]
-    checked = load_settings(environ=given)
     changed: dict[str, Any] = {"weights": dataclasses.replace(own.weights, version=claim.model_version)}
     for section, names in REPLAYED.items():
-        values = getattr(checked, section)
-        chosen = {name: getattr(values, name) for name in names if f"TELLTALE_{section}__{name}".upper() in given}
-        changed[section] = dataclasses.replace(getattr(own, section), **chosen)
+        given = {name: claim.settings[name] for name in names if name in claim.settings and name != "device"}
+        if "fp16" in given.get("precision", ""):  # of a GPU
+            del given["precision"]
+        values = {name: read_value(section, name, text) for name, text in given.items()}
+        changed[section] = dataclasses.replace(getattr(own, section), **values)
     return dataclasses.replace(own, **changed)
 
 

@@ -104,5 +104,5 @@ class CleanCopies:
         free = shutil.disk_usage(path.parent).free
         if free - path.stat().st_size >= self._settings.storage.reserve_mb * 1_000_000:
             return True
-        log.warning("no clean copy was stored: less room than [storage] reserve_mb would be left")
+        log.warning("no clean copy was stored: too little room would be left")
         return False

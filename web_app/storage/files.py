@@ -94,7 +94,7 @@ class IncomingFile:
         if self._reserve_bytes and self._size >= self._look_at:
             self._look_at = self._size + LOOK_FOR_ROOM_BYTES
             if shutil.disk_usage(self._folder).free < self._reserve_bytes + LOOK_FOR_ROOM_BYTES:
-                raise StorageFullError("Less room than [storage] reserve_mb would be left on the server's disk.")
+                raise StorageFullError("Too little room would be left on the server's disk.")
         self._hash.update(untrusted_chunk)
         self._file.write(untrusted_chunk)
         if self._format is None:
