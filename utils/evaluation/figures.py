@@ -27,20 +27,34 @@ Row = Mapping[str, str]
 Counts = dict[str, dict[str, int]]
 CLIPS, PICTURES = "clips", "pictures"
 """Sets that join several sources: all clips, and all pictures where they have more than one source."""
+MOST_ALONE = 12
+"""Sources of pictures, and generators, that stand alone: the largest; the others come together."""
 MIN_REAL = 5
 """Sources with fewer real media cannot have a rate of their own."""
 
 
 def split_into_sets(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
-    """Rows per set: each source of pictures, `clips`, and `pictures` for all of them where there are several."""
+    """Rows per set: the largest sources of pictures, the others together, `clips`, and `pictures` for all of them where
+    there are several.
+    """
     sets: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         own = f"{row['source']} (source)" if row["source"] in (CLIPS, PICTURES) else row["source"]
         sets.setdefault(own if row["kind"] == "image" else CLIPS, []).append(row)
+    clips = {CLIPS: sets.pop(CLIPS)} if CLIPS in sets else {}
+    sets = _largest(sets, "sources") | clips
     pictures = [row for row in rows if row["kind"] == "image"]
     if len({row["source"] for row in pictures}) > 1:
         sets[PICTURES] = pictures
     return sets
+
+
+def _largest(sets: dict[str, list[dict[str, str]]], what: str) -> dict[str, list[dict[str, str]]]:
+    """The largest sets in their order, and the others as one."""
+    small = sorted(sets, key=lambda name: -len(sets[name]))[MOST_ALONE:]
+    together = [row for name, rows in sets.items() if name in small for row in rows]
+    alone = {name: rows for name, rows in sets.items() if name not in small}
+    return alone | ({f"{len(small)} smaller {what}": together} if small else {})
 
 
 def figures_of(path: Path, calibration: Calibration | None = None, *, rounds: int = 1000) -> dict[str, Any]:
@@ -171,7 +185,10 @@ def generators(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
         for generator in sorted({key(row) for row in scored if row["label"] == "fake"}):
             fakes = [row for row in scored if row["label"] == "fake" and key(row) == generator]
             out.setdefault(generator, []).extend([*real, *fakes])
-    return out
+    count = {name: sum(row["label"] == "fake" for row in rows) for name, rows in out.items()}
+    small = sorted(out, key=lambda name: -count[name])[2 * MOST_ALONE :]
+    together = {id(row): row for name in small for row in out.pop(name)}  # real ones stand beside many, and count once
+    return out | ({f"{len(small)} smaller generators": list(together.values())} if small else {})
 
 
 def real_sources(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
