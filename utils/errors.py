@@ -149,6 +149,11 @@ class UnsupportedMediaError(MediaError):
     remedy = "Send JPEG, PNG or WebP pictures, or MP4, MOV, MKV, WebM, AVI or FLV videos."
 
 
+class ContentEncodingError(TelltaleError):
+    code, status, title = "content_encoding", 415, "The body of the request is compressed"
+    remedy = "Send it as it is, without Content-Encoding; media are compressed already."
+
+
 class MediaTooLargeError(MediaError):
     code, status, title = "media_too_large", 413, "The file is larger than allowed"
     remedy = "Send a smaller file, or raise the limit in config.ini, section [media]."

@@ -26,7 +26,6 @@ MIME = "application/problem+json"
 API_PREFIX = "/api/"
 DATABASE_RETRY_S = 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_KNOWN = {400: BadRequestError, 404: NotFoundError, 413: MediaTooLargeError}
 
 log = get_logger(__name__)
 
@@ -80,7 +79,7 @@ def error_of(code: str, detail: str) -> TelltaleError:
 class HttpError(TelltaleError):
     """An error of HTTP itself that has no class of its own here (405, 414, ...)."""
 
-    remedy = "docs/api.md lists the routes with their methods."
+    remedy = "Files to analyse go by POST to /api/detect; /api/docs lists every route with its method."
 
     def __init__(self, error: HTTPException) -> None:
         self.status = error.code or 500
@@ -89,9 +88,14 @@ class HttpError(TelltaleError):
         super().__init__(error.description or error.name)
 
 
-def _http_error(error: HTTPException) -> HTTPException | Response:
-    if not (request.path.startswith(API_PREFIX) or _wants_page()):
-        return error
+class NoRouteError(NotFoundError):
+    remedy = HttpError.remedy
+
+
+_KNOWN = {400: BadRequestError, 404: NoRouteError, 413: MediaTooLargeError}
+
+
+def _http_error(error: HTTPException) -> Response:
     known = _KNOWN.get(error.code or 500)
     response = problem_response(known(error.description or "") if known else HttpError(error))
     for name, value in error.get_headers(request.environ):

@@ -11,7 +11,7 @@ from flask import Blueprint, Request, Response, current_app, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from utils.errors import BadRequestError, InvalidFieldError, MediaTooLargeError, TelltaleError
+from utils.errors import BadRequestError, ContentEncodingError, InvalidFieldError, MediaTooLargeError, TelltaleError
 from web_app.api.schemas import Schema
 from web_app.auth.identity import require_scope
 
@@ -81,6 +81,8 @@ def route(
     """
     if query is not None:
         failures = (*failures, InvalidFieldError)
+    if body is not None:
+        failures = (*failures, ContentEncodingError)
     if isinstance(body, type):
         failures = (*failures, BadRequestError, InvalidFieldError, MediaTooLargeError)
 
@@ -91,6 +93,8 @@ def route(
                 require_scope(scope)
             if query is not None:
                 values["query"] = _validate(query, dict(request.args))
+            if body is not None:
+                _refuse_coded(request)
             if isinstance(body, type):
                 values["said"] = _parse_json(body, request)
             given = view(**values)
@@ -129,6 +133,12 @@ def conditional(answer: Response) -> Response:
     answer.headers["Vary"] = DEPENDS_ON
     answer.make_conditional(request)
     return answer
+
+
+def _refuse_coded(asked: Request) -> None:
+    coding = asked.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() not in ("", "identity"):
+        raise ContentEncodingError(f"The body comes with Content-Encoding: {coding[:40]}; none is decoded here.")
 
 
 def _parse_json(model: type[Model], asked: Request) -> Model:

@@ -120,8 +120,8 @@ def receive_files(request: Request, store: MediaStore, max_files: int) -> list[U
     """Read the files of a request's body into the store; all together they may be as large as one upload.
 
     Args:
-        request: with a body of type multipart/form-data; its parts named `file` that have a file name count, further
-            ones are ignored.
+        request: with a body of type multipart/form-data; its parts named `file` that have a file name count, or where
+            there is none those named `image` and `video`; further ones are ignored.
         store: where the bytes go.
         max_files: most files.
 
@@ -146,17 +146,22 @@ def receive_files(request: Request, store: MediaStore, max_files: int) -> list[U
 
     parser = FormDataParser(open_part, AROUND_BYTES, limit, silent=False, max_form_parts=max_files + OTHER_PARTS)
     try:
-        _, _, files = parser.parse(request.stream, request.mimetype, request.content_length, request.mimetype_params)
-        found = files.getlist("file")
+        _, fields, files = parser.parse(
+            request.stream, request.mimetype, request.content_length, request.mimetype_params
+        )
+        found = files.getlist("file") or [each for kind in MediaKind for each in files.getlist(kind)]
         if not 1 <= len(found) <= max_files:
-            allowed = "exactly one part" if max_files == 1 else f"1 to {max_files} parts"
-            raise BadRequestError(f"There must be {allowed} named `file` with a file name, not {len(found)}.")
+            sent = [*files, *(f"{name} (text)" for name in fields)]
+            raise BadRequestError(_wrong_count(len(found), max_files, sent))
         wanted = found
         return [_received(each) for each in wanted]
     except RequestEntityTooLarge as error:
         if request.content_length is not None and request.content_length <= limit:
             raise BadRequestError(f"There are too many parts, or over {AROUND_BYTES} bytes around a file.") from error
         raise too_large(store.max_bytes) from error
+    except UnicodeDecodeError as error:
+        head = display_name(error.object.decode("latin-1"))
+        raise BadRequestError(f"The head of a part, with its file name, must be in UTF-8: {head}") from error
     except ValueError as error:  # the parser's word for a body that breaks the format
         raise BadRequestError("The multipart body is cut off or broken.") from error
     finally:
@@ -164,6 +169,24 @@ def receive_files(request: Request, store: MediaStore, max_files: int) -> list[U
         for part in parts:
             if part not in kept:
                 part.clear()
+
+
+def _wrong_count(count: int, max_files: int, sent: list[str]) -> str:
+    """The sentence for a body with too few files or too many; `sent` are the names of its parts."""
+    allowed = "exactly one part" if max_files == 1 else f"1 to {max_files} parts"
+    sentence = f"There must be {allowed} named `file` with a file name, not {count}."
+    if count > 1 and max_files == 1:
+        return f"{sentence} Several files go to /api/batch."
+    if count == 0 and sent:
+        return (
+            f"{sentence} There came {', '.join(_quoted(name) for name in sent)}; curl sends a file with -F file=@NAME."
+        )
+    return sentence
+
+
+def _quoted(untrusted_name: str) -> str:
+    name, text, _ = display_name(untrusted_name).partition(" (text)")
+    return f"`{name}`{text}"
 
 
 def _received(file: FileStorage) -> Upload | Refused:
