@@ -38,7 +38,7 @@ from utils.media.headers import read_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.mp4 import edit_count
 from utils.media.sniff import FORMATS, sniff
-from utils.media.truncation import ends_early
+from utils.media.truncation import is_truncated
 from utils.media.user_data import UserDataFilter
 from utils.types import Frame, MediaKind
 from web_app.storage.upload import display_name
@@ -80,7 +80,7 @@ def sniffing(data: bytes) -> None:
     for name in FORMATS:
         header = read_header(Disk(data), name)
         assert header.frames >= 1
-        assert isinstance(ends_early(Disk(data), name), bool)
+        assert isinstance(is_truncated(Disk(data), name), bool)
     assert edit_count(Disk(data)) >= 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError
 from utils.media import child_protocol, clean_picture
+from utils.media.headers import check_header
 from utils.media.limits import MediaLimits
 from utils.media.sandbox_limits import confine
 from utils.media.sniff import FORMATS, MediaFormat
@@ -52,6 +53,8 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
         return
     limits = MediaLimits(*request["limits"])
     with os.fdopen(0, "rb", closefd=False) as untrusted_file:
+        check_header(untrusted_file, container.name, limits)
+        untrusted_file.seek(0)
         if request.get("copy"):
             _copy(untrusted_file, container, limits, child_protocol.CopyWriter(out))
             return

@@ -17,7 +17,7 @@ from utils.errors import MediaCorruptError
 from utils.media.limits import MediaLimits
 from utils.media.packets import opened, packets_of, reason
 from utils.media.sniff import MediaFormat
-from utils.media.truncation import ends_early
+from utils.media.truncation import is_truncated
 from utils.media.user_data import UserDataFilter
 
 BUFFER_BYTES = 1 << 18
@@ -54,7 +54,7 @@ def copy_film(untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLim
         MediaCorruptError: the file is damaged, or its streams do not fit into a new container; what is in `out` then
             is of no use.
     """
-    if ends_early(untrusted_file, container.name):
+    if is_truncated(untrusted_file, container.name):
         raise MediaCorruptError("The video ends early.")
     with opened(untrusted_file, container, limits) as (source, video):
         sound = source.streams.best("audio")

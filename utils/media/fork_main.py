@@ -1,7 +1,7 @@
 """The process that decoding children are forked from: it has imported the decoders, and sees no untrusted byte.
 
-Started by `prepared.py`, never imported by anything else. Starting Python and the libraries takes ten times as long as
-decoding a photo, so it is done once. Each request brings an open file, a pipe for the answer and a leash; each is
+Started by `fork_server.py`, never imported by anything else. Starting Python and the libraries takes ten times as long
+as decoding a photo, so it is done once. Each request brings an open file, a pipe for the answer and a leash; each is
 served by a fresh fork of this process that confines itself like any other decoding child, decodes one file, and ends.
 """
 

@@ -2,7 +2,7 @@
 
 `sandbox.py` takes its children from here where the caller hands it a `PreparedDecoders`, and starts them anew where
 not. There is one such process for pictures and one for videos, each started at the first file of its kind; between
-them and their children stands what `forking.py` describes. Only Linux has what it needs (`pidfd_open`).
+them and their children stands what `fork_main.py` describes. Only Linux has what it needs (`pidfd_open`).
 
 All children of one such process share the places of the libraries in memory, which a new program would have drawn by
 lot; so it is replaced after `CHILDREN` of them.

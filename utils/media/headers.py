@@ -1,7 +1,7 @@
-"""What a header declares, read by the parent without any decoder: a picture's size, frames and metadata; edits.
+"""What a header declares, read without any decoder: a picture's size, frames and metadata; edits of a video.
 
-`sandbox.py` asks before it starts a child, so that a decompression bomb costs nothing: a bounded number of small reads
-and some arithmetic. Whatever cannot be read here goes on to the child, which judges again with the decoder's eyes.
+The confined child asks before it decodes, so that a decompression bomb costs nothing: a bounded number of small reads
+and some arithmetic. Whatever cannot be read here goes on to the decoder, whose answer is judged again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_BLOCKS = 512
 """Blocks of metadata before the pixels; an ICC profile in a JPEG may take 255, a depth map a hundred."""
 
 MAX_EDITS = 1000
-"""Entries of a video's edit list; see `boxes.py`."""
+"""Entries of a video's edit list; see `mp4.py`."""
 
 MAX_METADATA_BYTES = 40_000_000
 """All blocks of metadata before the pixels together; the largest profiles and depth maps have some MB."""

@@ -1,4 +1,4 @@
-"""How many edits an MP4 or MOV asks for, read by the parent without a demuxer.
+"""How many edits an MP4 or MOV asks for, read without a demuxer.
 
 FFmpeg's time for an edit list grows with the square of its length: half a million edits in 6 MB keep it busy for
 minutes. `headers.py` asks here and refuses; real clips have one to three.

@@ -1,8 +1,8 @@
 """Decoding in a child process: the file goes in as an open descriptor, frames or a copy come out of a pipe.
 
 The parent never parses the medium itself. It looks at the size, the hash and the first bytes, starts the child with a
-deadline, and takes its answer apart with the distrust it deserves (`answer.py`). What the child is kept from is in
-`confine.py`.
+deadline, and takes its answer apart with the distrust it deserves (`child_protocol.py`). What the child is kept
+from is in `sandbox_limits.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from utils.errors import DecoderCrashedError, DecoderLimitError, MediaError, Med
 from utils.log import get_logger
 from utils.media.child_protocol import BrokenAnswerError, Expected, read_answer, read_copy, read_level
 from utils.media.fork_server import PreparedDecoders
-from utils.media.headers import check_header
 from utils.media.limits import MediaLimits
 from utils.media.sandbox_limits import PROTECTIONS
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
@@ -162,13 +161,12 @@ class _Asked:
 
 
 def _ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy: bool = False) -> _Asked:
-    """Look at a file's size, first bytes and header, and go back to its beginning."""
+    """Look at a file's size and first bytes, and go back to its beginning."""
     size = os.fstat(file.fileno()).st_size
     if size > media.max_file_mb * 1_000_000:
         raise MediaTooLargeError(f"The file has {size / 1e6:.1f} MB; {media.max_file_mb} MB are allowed.")
     fmt = sniff(file.read(SNIFF_BYTES))
     limits = MediaLimits.of(media)
-    check_header(file, fmt.name, limits)
     file.seek(0)
     is_picture = fmt.kind is MediaKind.IMAGE
     longest_s = VIDEO_S + VIDEO_S_PER_MB * size / 1e6
@@ -192,7 +190,7 @@ def _start(asked: _Asked, file: BinaryIO, decoders: PreparedDecoders | None) -> 
 
 @functools.lru_cache(maxsize=1)
 def sandbox_level() -> tuple[str, ...]:
-    """The names of the protections that a decoding child has on this machine (of `confine.PROTECTIONS`).
+    """The names of the protections that a decoding child has on this machine (of `sandbox_limits.PROTECTIONS`).
 
     Found out by starting a child that confines itself and reports; asked once per process.
 

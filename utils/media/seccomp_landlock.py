@@ -1,7 +1,7 @@
 """Two protections that Linux gives to ordinary processes: Landlock and a filter of system calls.
 
-Called by `confine.py`. Both are set through plain system calls, last for the life of the process, and are refused by
-kernels that do not know them; then the other protections stand alone.
+Called by `sandbox_limits.py`. Both are set through plain system calls, last for the life of the process, and are
+refused by kernels that do not know them; then the other protections stand alone.
 """
 
 from __future__ import annotations

@@ -62,52 +62,22 @@ _OTHER_BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "a HEIC picture"),
     **dict.fromkeys((b"avif", b"avis", b"miaf"), "an AVIF picture"),
     **dict.fromkeys((b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "), "an audio file"),
-    **dict.fromkeys((b"jp2 ", b"jpx ", b"jpm "), "a JPEG 2000 picture"),
     b"crx ": "a Canon raw picture",
-    b"jxl ": "a JPEG XL picture",
 }
 
+# What people are likely to bring that is none of ours; everything else is refused without a name.
 _OTHER_MAGICS = (
     (b"GIF8", "a GIF picture"),
     (b"BM", "a BMP picture"),
     (b"II*\x00", "a TIFF picture"),
     (b"MM\x00*", "a TIFF picture"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
-    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture"),
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"8BPS", "a Photoshop document"),
     (b"%PDF", "a PDF document"),
-    (b"%!PS", "a PostScript document"),
-    (b"\xc5\xd0\xd3\xc6", "an EPS document"),
     (b"PK\x03\x04", "a ZIP archive or Office document"),
-    (b"PK\x05\x06", "a ZIP archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x7fELF", "a program"),
-    (b"MZ", "a program"),
     (b"OggS", "an Ogg file"),
     (b"ID3", "an MP3 file"),
     (b"fLaC", "a FLAC file"),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file"),
     (b"\x00\x00\x01\xba", "an MPEG program stream"),
-    (b"\x00\x00\x01\xb3", "an MPEG video stream"),
-)
-
-_TEXTS = (
-    (b"ffconcat", "an FFmpeg concatenation script"),
-    (b"#extm3u", "an HLS playlist"),
-    (b"v=0", "an SDP session description"),
-    (b"<!doctype html", "an HTML page"),
-    (b"<html", "an HTML page"),
-    (b"{", "a JSON text"),
-)
-
-_XML_ROOTS = (
-    (b"<svg", "an SVG drawing"),
-    (b"<mpd", "a DASH manifest"),
-    (b"<smil", "a SMIL presentation"),
-    (b"<html", "an HTML page"),
 )
 
 
@@ -147,7 +117,7 @@ def _sniff_riff(form: bytes) -> MediaFormat:
         return FORMATS["webp"]
     if form == b"AVI ":
         return FORMATS["avi"]
-    raise _unsupported({b"WAVE": "a WAV file", b"ACON": "an animated cursor"}.get(form, "an unknown RIFF file"))
+    raise _unsupported("a WAV file" if form == b"WAVE" else "an unknown RIFF file")
 
 
 def _sniff_ftyp(brand: bytes) -> MediaFormat:
@@ -204,17 +174,6 @@ def _describe(head: bytes) -> str:
     for magic, what in _OTHER_MAGICS:
         if head.startswith(magic):
             return what
-    if head[:1] == b"\x47" and head[188:189] == b"\x47":
-        return "an MPEG transport stream"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for start, what in _TEXTS:
-        if text.startswith(start):
-            return what
-    for root, what in _XML_ROOTS:
-        if text.startswith(b"<") and root in text:
-            return what
-    if text.startswith(b"<?xml"):
-        return "an XML text"
     if b"\x00" not in head and sum(byte < 9 for byte in head) == 0:
         return "a text"
     return "no format that is known here"

@@ -13,7 +13,7 @@ MAX_BOXES = 10_000
 """Top-level boxes that are walked; a fragmented MP4 has two per fragment."""
 
 
-def ends_early(untrusted_file: BinaryIO, format_name: str) -> bool:
+def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
     """Tell whether the file is shorter than its container says.
 
     Args:

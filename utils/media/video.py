@@ -22,7 +22,7 @@ from utils.errors import MediaCorruptError, UnsupportedMediaError
 from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.media.packets import Scan, clock, opened, packets_of, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
-from utils.media.truncation import ends_early
+from utils.media.truncation import is_truncated
 from utils.types import Frame, MediaKind, Pixels
 
 OnFrame = Callable[[Frame], None]
@@ -87,7 +87,7 @@ def decode_video(
             container = sniff(file.read(SNIFF_BYTES))
         if container.kind is not MediaKind.VIDEO:
             raise UnsupportedMediaError(f"The file is no video but {container.name}.")
-        cut = ends_early(file, container.name)
+        cut = is_truncated(file, container.name)
         try:
             scan = scan_packets(file, container, limits, cut)
         except UnsupportedMediaError as error:
