@@ -54,7 +54,9 @@ class Ensemble(nn.Module):
         self.gate = gate
         self.tiny = tiny
 
-    def expert_logits(self, images: Tensor, only: Collection[str] | None = None) -> tuple[Tensor, Tensor | None]:
+    def expert_logits(
+        self, images: Tensor, only: Collection[str] | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Run the image experts; the backbone of ResNeXt-50 runs once and also serves the LSTM.
 
         Args:
@@ -62,18 +64,20 @@ class Ensemble(nn.Module):
             only: names of the experts that are asked; None asks all.
 
         Returns:
-            (T, E) raw logits, NaN for experts that are missing, not asked or judge only sequences, and the (T, D)
-            features of ResNeXt-50 (None without it).
+            (T, E) raw logits, NaN for experts that are missing, not asked or judge only sequences; the (T, D) features
+            of ResNeXt-50 and the (T, L, 2D) tokens of the ViT, each None without it.
         """
         logits = torch.full((len(images), len(EXPERT_NAMES)), float("nan"), device=images.device)
-        features = None
+        features = tokens = None
         for column, name in enumerate(EXPERT_NAMES):
             if name in IMAGE_EXPERTS and name in self.experts and (only is None or name in only):
                 output = self.experts[name](prepare(images, expert_card(name, tiny=self.tiny)))
                 logits[:, column] = output.logit
                 if name == "resnext":
                     features = output.feature
-        return logits, features
+                if name == "vit":
+                    tokens = output.tokens
+        return logits, features, tokens
 
     def sequence_logit(self, features: Tensor | None) -> Tensor:
         """The LSTM's raw logit, (), of one track's (T, D) features; NaN when it cannot judge."""

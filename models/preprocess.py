@@ -20,10 +20,12 @@ class ExpertOutput:
     Args:
         logit: (B,) raw score; above 0 leans to fake.
         feature: (B, D) the vector that the head read.
+        tokens: (B, L, 2D) what the ViT's head is given; None of the others.
     """
 
     logit: Tensor
     feature: Tensor
+    tokens: Tensor | None = None
 
 
 def to_images(pixels: npt.NDArray[np.generic]) -> Tensor:

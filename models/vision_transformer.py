@@ -6,6 +6,8 @@ last one, trained to name things, has dropped.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -84,8 +86,9 @@ class ViTExpert(nn.Module):
         Args:
             images: (B, 3, S, S) float32, prepared with the card.
         """
-        output: ExpertOutput = self.head(self.tap(images))
-        return output
+        tokens = self.tap(images)
+        output: ExpertOutput = self.head(tokens)
+        return replace(output, tokens=tokens)
 
 
 def build_vit(tiny: bool) -> ViTExpert:

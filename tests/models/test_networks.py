@@ -60,7 +60,7 @@ def run(name: str, module: nn.Module, batch: int) -> tuple[Tensor, Tensor]:
     """Logits (B,) and a second output with B rows, of any of the networks."""
     given = inputs(name, batch)
     if isinstance(module, Ensemble):
-        logits, features = module.expert_logits(given[0])
+        logits, features, _ = module.expert_logits(given[0])
         assert features is not None
         sequence = module.sequence_logit(features.repeat(MIN_SEQUENCE, 1))
         logits = torch.cat([logits[:, :3], sequence.expand(batch, 1)], dim=1)
@@ -267,11 +267,12 @@ def test_gate_without_any_expert_in_a_row_or_of_other_width_raises():
 def test_ensemble_leaves_out_the_missing(present):
     ensemble = build_ensemble(present, tiny=True).eval()
     with torch.no_grad():
-        logits, features = ensemble.expert_logits(torch.rand(5, 3, 32, 32))
+        logits, features, tokens = ensemble.expert_logits(torch.rand(5, 3, 32, 32))
         sequence = ensemble.sequence_logit(features)
     judged = [n for n in EXPERT_NAMES if torch.isfinite(logits[:, EXPERT_NAMES.index(n)]).all()]
     assert judged == [n for n in present if n != "lstm"]
     assert (features is None) == ("resnext" not in present)
+    assert (tokens is None) == ("vit" not in present)
     assert bool(torch.isfinite(sequence)) == ({"lstm", "resnext"} <= set(present))
 
 

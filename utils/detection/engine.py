@@ -33,13 +33,16 @@ class Answers:
     Args:
         logits: (N, E) raw ones, NaN for experts that are missing, not asked or judge only sequences.
         features: (N, D) of ResNeXt-50, which the LSTM reads; None without it.
+        tokens: (N, L, 2D) of the ViT, which its head reads and feedback is learned from; None without it.
     """
 
     logits: Floats
     features: Floats | None
+    tokens: Floats | None
 
     def __getitem__(self, rows: slice | list[int]) -> Answers:
-        return Answers(self.logits[rows], None if self.features is None else self.features[rows])
+        features, tokens = (None if part is None else part[rows] for part in (self.features, self.tokens))
+        return Answers(self.logits[rows], features, tokens)
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,11 @@ class Engine(ABC):
             parts.append(self.answer_batch(np.stack(unique[low : low + self.batch]), only))
             if on_batch is not None:
                 on_batch(min(1.0, (low + self.batch) / len(unique)))
+        logits = np.concatenate([part.logits for part in parts])
         features = [part.features for part in parts if part.features is not None]
-        whole = Answers(np.concatenate([part.logits for part in parts]), np.concatenate(features) if features else None)
-        return whole[places]
+        tokens = [part.tokens for part in parts if part.tokens is not None]
+        joined = (np.concatenate(kind) if kind else None for kind in (features, tokens))
+        return Answers(logits, *joined)[places]
 
     def person_logits(self, answers: Answers) -> Floats:
         """Raw logits of all experts about one person, (E,): means over the crops, and the LSTM's of the sequence."""

@@ -18,7 +18,7 @@ from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
 from utils.detection.engine import Answers, Engine
 from utils.detection.gate import NumericGate
 from utils.detection.inputs import InputMaker
-from utils.detection.openvino_runtime import compile_graph
+from utils.detection.openvino_runtime import compile_graph, core
 from utils.types import Floats, Pixels
 
 if TYPE_CHECKING:
@@ -62,7 +62,12 @@ class OpenVinoEngine(Engine):
         self._inputs = InputMaker([expert_card(name, tiny=tiny) for name in IMAGE_EXPERTS if name in files], threads)
         with ThreadPoolExecutor(2) as pool:  # compiling one graph does not keep two cores busy
             compiled = {
-                name: pool.submit(compile_graph, path, hint=HINTS[precisions[name]], threads=threads)
+                name: pool.submit(
+                    compile_graph,
+                    with_tokens(path) if name == "vit" else path,
+                    hint=HINTS[precisions[name]],
+                    threads=threads,
+                )
                 for name, path in sorted(files.items(), key=lambda entry: -entry[1].with_suffix(".bin").stat().st_size)
             }
         self._experts = {name: compiled[name].result() for name in files}
@@ -85,7 +90,7 @@ class OpenVinoEngine(Engine):
     def answer_batch(self, crops: Pixels, only: Collection[str] | None = None) -> Answers:
         """See `Engine.answer_batch`."""
         logits = np.full((len(crops), len(EXPERT_NAMES)), np.nan, np.float32)
-        features = None
+        features = tokens = None
         with self._one_at_a_time:
             inputs = self._inputs.make(crops)
             for column, name in enumerate(EXPERT_NAMES):
@@ -93,7 +98,9 @@ class OpenVinoEngine(Engine):
                     logits[:, column], feature = _run(self._experts[name], inputs[name])
                     if name == "resnext":
                         features = feature
-        return Answers(logits, features)
+                    if name == "vit":
+                        tokens = self._experts[name].get_output_tensor(2).data.copy()
+        return Answers(logits, features, tokens)
 
     def sequence_logit(self, features: Floats) -> float:
         """See `Engine.sequence_logit`."""
@@ -106,3 +113,27 @@ class OpenVinoEngine(Engine):
 def _run(request: Any, tensor: Floats) -> tuple[Floats, Floats]:
     request.infer({0: tensor}, share_inputs=True)
     return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
+
+
+def with_tokens(path: Path) -> Any:
+    """The ViT's graph that gives, as a third output, also the tokens that its head reads.
+
+    OpenVINO computes what lies between an output and the last product before it in fp32; a product with the identity
+    stands there, so that nothing is rounded otherwise than without this output.
+
+    Args:
+        path: of the graph.
+
+    Raises:
+        RuntimeError: the graph has no such tokens.
+    """
+    from openvino import opset13 as ops
+
+    graph = core().read_model(path)
+    stacked = [op for op in graph.get_ordered_ops() if op.get_friendly_name().endswith("aten::stack/Concat")]
+    if len(stacked) != 1:
+        raise RuntimeError(f"{path.name} has {len(stacked)} places where tokens are put together")
+    width = stacked[0].output(0).get_partial_shape()[2].get_length()
+    identity = ops.constant(np.eye(width, dtype=np.float32))
+    graph.add_outputs([ops.matmul(stacked[0], identity, False, False).output(0)])
+    return graph

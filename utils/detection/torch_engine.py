@@ -65,8 +65,9 @@ class TorchEngine(Engine):
         """See `Engine.answer_batch`."""
         images = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2).float().div(255)
         with torch.inference_mode(), self._arithmetic():
-            logits, features = self._ensemble.expert_logits(images, only)
-        return Answers(logits.float().cpu().numpy(), None if features is None else features.float().cpu().numpy())
+            logits, *others = self._ensemble.expert_logits(images, only)
+        arrays = (None if part is None else part.float().cpu().numpy() for part in others)
+        return Answers(logits.float().cpu().numpy(), *arrays)
 
     def sequence_logit(self, features: Floats) -> float:
         """See `Engine.sequence_logit`."""

@@ -18,7 +18,8 @@ from tests.ensembles import build_ensemble
 from utils.detection.conversion import to_graph
 from utils.detection.engine import BATCH, Engine, TrackScores
 from utils.detection.gate import NumericGate
-from utils.detection.openvino_engine import OpenVinoEngine
+from utils.detection.openvino_engine import OpenVinoEngine, with_tokens
+from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError
 from utils.faces.crops import QUALITY_NAMES
@@ -152,6 +153,26 @@ def test_backends_agree(graphs):
     people = [person(1, 1), person(2, 16), person(3, BATCH + 3)]
     for a, b in zip(score(TorchEngine(ensemble, device="cpu", threads=1), *people), score(fast, *people), strict=True):
         assert_same(a, b)
+
+
+def test_tokens_are_those_that_the_head_of_the_vit_reads(engine):
+    crops, _ = person(13, BATCH + 3)
+    answers = engine().run([*crops, crops[0]])
+    assert answers.tokens is not None
+    with torch.inference_mode():
+        logits = ensemble_of().experts["vit"].head(torch.from_numpy(answers.tokens)).logit.numpy()
+    assert np.allclose(logits, answers.logits[:, EXPERT_NAMES.index("vit")], atol=1e-4)
+    assert engine(("cnn",)).run(crops).tokens is None
+
+
+def test_tokens_cost_openvino_not_one_bit(graphs):
+    crops = np.random.default_rng(14).normal(0, 1, (3, 3, 32, 32)).astype(np.float32)
+    for hint in ("f32", "bf16") if cpu_has_bf16() else ("f32",):
+        requests = [compile_graph(g, hint=hint, threads=1) for g in (graphs["vit"], with_tokens(graphs["vit"]))]
+        for request in requests:
+            request.infer({0: crops})
+        plain, longer = (request.get_output_tensor(0).data for request in requests)
+        assert np.array_equal(plain, longer)
 
 
 def test_what_on_batch_raises_ends_the_work(engine):

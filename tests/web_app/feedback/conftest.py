@@ -23,7 +23,6 @@ from utils.detection.torch_engine import TorchEngine
 from utils.faces.crops import crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector
 from utils.feedback.feature_set import FeatureSet, save_features
-from utils.feedback.items import raw_features
 from utils.files import file_sha256
 from utils.types import Pixels, Report
 from utils.weights import frozen_fingerprint, verify_version
@@ -93,9 +92,17 @@ def _features(
         frame = np.clip(photo * rng.uniform(0.7, 1.2), 0, 255).astype(np.uint8)
         crop = crop_for_networks(frame, face)  # type: ignore[arg-type]
         pixels = crop.pixels if portrait else rng.integers(0, 256, crop.pixels.shape, dtype=np.uint8)
-        logits, tokens = raw_features(pixels[None], engine.networks)
+        answers = engine.run([pixels])
+        assert answers.tokens is not None
         quality = measure_quality(pixels, crop.source_px, crop.detector_score)
-        rows.append((tokens, logits, quality, portrait_label if portrait else 1 - portrait_label))
+        rows.append(
+            (
+                answers.tokens.astype(np.float16),
+                engine.person_logits(answers),
+                quality,
+                portrait_label if portrait else 1 - portrait_label,
+            )
+        )
     labels = np.array([row[3] for row in rows], np.float32)
     names = tuple(f"item-{i}" for i in range(GOLDEN_ITEMS))
     return FeatureSet(
