@@ -135,10 +135,3 @@ def test_frames_of_a_clip_are_coded_together_wherever_one_begins(make_pack):
     assert all(np.array_equal(renderer[i], whole[i]) for i in range(10))
     assert np.array_equal(Renderer(pack, views)[7], whole[7]), "a stopped extraction may begin within a clip"
     assert not np.array_equal(render(pack, views[7]), whole[7]), "alone it would be a key frame"
-
-
-def test_text_of_views_without_later_fields_is_what_it_always_was():
-    assert repr(View(1, 0, "s", "-", 5)) == (
-        "View(row=1, label=0, source='s', generator='-', seed=5, blended=False, clean=False, unsteady=False)"
-    )
-    assert repr(View(1, 0, "s", "-", 5, h264=True)).endswith("unsteady=False, h264=True)")
