@@ -228,7 +228,8 @@ def test_compose_runs_web_and_worker_from_one_image_without_privileges():
         assert "instance:/app/instance" in service["volumes"]
     assert services["worker"]["command"] == ["python", "-m", "web_app", "worker"]
     assert services["web"]["environment"] == {
-        "TELLTALE_SECURITY__HOSTS": "${TELLTALE_SECURITY__HOSTS:-localhost,127.0.0.1}"
+        "TELLTALE_SECURITY__HOSTS": "${TELLTALE_SECURITY__HOSTS:-localhost,127.0.0.1}",
+        "TELLTALE_SECURITY__TRUSTED_PROXIES": "${TELLTALE_SECURITY__TRUSTED_PROXIES:-}",
     }
     assert services["web"]["ports"] == ["127.0.0.1:5000:5000"]
     assert services["web"]["healthcheck"]["test"][:3] == ["CMD", "python", "-c"]
