@@ -152,9 +152,13 @@ def _is_torn(faces: tuple[Face, ...], side: int) -> bool:
     if len(faces) < 2:
         return False
     a, b = faces[0].box, faces[1].box
-    shared_w, shared_h = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-    overlap = max(shared_w, 0) * max(shared_h, 0) / (b.width * b.height)
+    overlap = shared_area(a, b) / (b.width * b.height)
     return overlap > 0.25 and max(b.width, b.height) > TORN_SHARE * side
+
+
+def shared_area(a: Box, b: Box) -> float:
+    """Area that two boxes share, pixels²."""
+    return max(min(a.x1, b.x1) - max(a.x0, b.x0), 0) * max(min(a.y1, b.y1) - max(a.y0, b.y0), 0)
 
 
 def _unframed(face: Face, border: int, stretch: Floats) -> Face:

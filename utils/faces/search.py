@@ -3,10 +3,7 @@
 Now and then a whole frame is searched, which finds newcomers; in between, faces are looked for near where they were, at
 the scale at which a whole frame is searched. Whatever is in doubt (a face that is not found again, or cut by the edge
 of the part, or taken for its neighbour) leads to a search of the whole frame. Where somebody new is found, the frames
-in between are searched as well; whoever is seen in none of the whole ones would be dropped anyway for having been there
-too shortly.
-
-Stands between `decode_media`, which hands on each frame while it decodes the next ones, and the tracks of people.
+in between are searched as well; whoever is seen in none of the whole ones was there too shortly to be kept.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from utils.faces.detector import MULTIPLE, FaceDetector, network_size
+from utils.faces.detector import MULTIPLE, FaceDetector, network_size, shared_area
 from utils.faces.tracking import MIN_SHARE, match_cost, track_faces
 from utils.types import Box, Face, FaceTrack, Floats, Frame, Pixels
 
@@ -28,8 +25,7 @@ SURROUNDINGS = 1.8
 """Side of the part that is searched, in sides of the face: it may move by two fifths of itself."""
 SIDES = (160, 224, 288, 352, 384)
 """Sides of that part as the detector sees it, pixels; few, since a size that is new to the engine costs much once."""
-WORTH_IT = 0.6
-"""Parts that make up more of the frame than this are not worth the trouble."""
+WORTH_IT = 0.6  # parts that make up more of the frame than this are not worth the trouble
 EDGE_PX = 2.0
 """A face this near to an inner edge of the part, in the detector's pixels, may go on beyond it."""
 
@@ -53,8 +49,7 @@ class FaceSearch:
         self._found: list[tuple[Face, ...]] = []
         self._last: Pixels | None = None
         self._done = 0.2
-        self.ms = 0.0
-        """Spent on searching so far."""
+        self.ms = 0.0  # spent on searching so far
 
     def add(self, frame: Frame) -> None:
         """Find the faces of the next frame; index 0 begins anew. Where it equals the one before, so do its faces."""
@@ -106,7 +101,7 @@ def redetect_near(detector: FaceDetector, rgb: Pixels, known: Sequence[Face]) ->
     found: list[Face] = []
     for face, side in zip(known, sides, strict=True):
         again = _redetect(detector, rgb, face, side or 0, extent, scale)
-        if again is None or any(_overlap(again.box, other.box) > 0 for other in found):
+        if again is None or any(shared_area(again.box, other.box) > 0 for other in found):
             return None
         found.append(again)
     return tuple(sorted(found, key=lambda f: f.box.width * f.box.height, reverse=True))
@@ -146,8 +141,3 @@ def _moved(face: Face, grow: Floats, left: int, top: int) -> Face:
     (x, y), b = (float(v) for v in grow), face.box
     box = Box(b.x0 * x + left, b.y0 * y + top, b.x1 * x + left, b.y1 * y + top)
     return Face(box, face.score, (face.landmarks * grow + [left, top]).astype(np.float32))
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Area that two boxes share, pixels²."""
-    return max(min(a.x1, b.x1) - max(a.x0, b.x0), 0) * max(min(a.y1, b.y1) - max(a.y0, b.y0), 0)
