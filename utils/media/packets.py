@@ -16,6 +16,7 @@ import av
 from utils.errors import DecoderLimitError, MediaCorruptError, UnsupportedMediaError
 from utils.media.limits import MediaLimits
 from utils.media.sniff import MediaFormat
+from utils.media.truncation import lacks_index
 
 # FFmpeg's demuxer for each of our formats: the name to open with, and the names it may answer to.
 _DEMUXERS = {
@@ -37,6 +38,10 @@ CODECS = frozenset(
 
 _DECODERS = ",".join(sorted(CODECS | {"flv", "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"}))
 
+NO_INDEX = (
+    "The video has no index (`moov`): it was broken off before its end was written. With a whole video of the same "
+    "camera, `untrunc WHOLE.mp4 THIS.mp4` makes a new index."
+)
 MAX_FRAMES = 2_000_000
 """Frames of one clip that are counted at most: two hours at 240 frames per second and some."""
 
@@ -82,6 +87,8 @@ def opened(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> Itera
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, MemoryError):
             raise
+        if lacks_index(file, container.name):
+            raise MediaCorruptError(NO_INDEX) from error
         raise MediaCorruptError(f"The {container.name} container cannot be opened ({reason(error)}).") from error
     with source:
         stream = _video_stream(source)

@@ -80,6 +80,12 @@ _OTHER_MAGICS = (
     (b"\x00\x00\x01\xba", "an MPEG program stream"),
 )
 
+# A stream without a container begins with a start code and a unit that others need (ITU-T H.264 and H.265, annex B).
+_BARE_STREAMS = {
+    **dict.fromkeys((b"\x67", b"\x27", b"\x47", b"\x09", b"\x06"), "H.264"),
+    **dict.fromkeys((b"\x40\x01", b"\x42\x01", b"\x46\x01", b"\x4e\x01"), "H.265"),
+}
+
 
 def sniff(untrusted_head: bytes) -> MediaFormat:
     """Tell the format of a file by its content.
@@ -105,7 +111,20 @@ def sniff(untrusted_head: bytes) -> MediaFormat:
         return _sniff_ftyp(head[8:12])
     if head[4:8] in _OLD_MOV_ATOMS and _plausible_atom_size(head):
         return FORMATS["mov"]
+    if codec := _bare_stream(head):
+        raise UnsupportedMediaError(
+            f"The file looks like a bare {codec} stream without a container; "
+            "`ffmpeg -framerate 25 -i FILE -c copy FILE.mp4` puts it into one.",
+            looks_like=f"a bare {codec} stream",
+        )
     raise _unsupported(_describe(head))
+
+
+def _bare_stream(head: bytes) -> str | None:
+    code, found, unit = head[:6].partition(b"\x00\x00\x01")
+    if code not in (b"", b"\x00") or not found:
+        return None
+    return _BARE_STREAMS.get(unit[:1]) or _BARE_STREAMS.get(unit[:2])
 
 
 def _unsupported(what: str) -> UnsupportedMediaError:

@@ -33,6 +33,22 @@ def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
     return not _flv_closed(untrusted_file, total)
 
 
+def lacks_index(untrusted_file: BinaryIO, format_name: str) -> bool:
+    """Whether an MP4 or MOV file has neither an index (`moov`) nor fragments, as a recording that was broken off."""
+    if format_name not in ("mp4", "mov"):
+        return False
+    total, at = untrusted_file.seek(0, os.SEEK_END), 0
+    for _ in range(MAX_BOXES):
+        head = _read(untrusted_file, at, 16)
+        if head[4:8] in (b"moov", b"moof"):
+            return False
+        size = int.from_bytes(head[8:16] if head[:4] == b"\x00\x00\x00\x01" else head[:4], "big")
+        at += size
+        if size < 8 or at >= total:
+            return True
+    return False
+
+
 def _read(file: BinaryIO, at: int, count: int) -> bytes:
     file.seek(at)
     return file.read(count)

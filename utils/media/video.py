@@ -20,7 +20,7 @@ import numpy as np
 
 from utils.errors import MediaCorruptError, UnsupportedMediaError
 from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
-from utils.media.packets import Scan, clock, opened, packets_of, reason, scan_packets
+from utils.media.packets import NO_INDEX, Scan, clock, opened, packets_of, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.media.truncation import is_truncated
 from utils.types import Frame, MediaKind, Pixels
@@ -92,7 +92,7 @@ def decode_video(
             scan = scan_packets(file, container, limits, cut)
         except UnsupportedMediaError as error:
             if cut:
-                raise MediaCorruptError("The video ends before its index; nothing can be decoded.") from error
+                raise MediaCorruptError(NO_INDEX) from error
             raise
         chosen = choose_times(scan.times, frames)
         taken, size, damaged = _decode_sparingly(file, container, scan, chosen, limits, on_frame or _ignore)

@@ -77,13 +77,14 @@ def resolve_label(prediction: Outcome, judgement: str, actual: str | None) -> Ou
         actual: the label, if the client gave one.
 
     Raises:
-        FeedbackError: an inconclusive verdict, or a medium without a face, comes without a label; or the given label
-            contradicts the judgement.
+        FeedbackError: nothing was judged; an inconclusive verdict comes without a label; or the given label contradicts
+            the judgement.
     """
+    if prediction is Outcome.NO_FACE:
+        raise FeedbackError("No face was found, so nothing was judged, and there is nothing to learn from.")
     if prediction not in OPPOSITE:
         if actual is None:
-            what = "No face was found" if prediction is Outcome.NO_FACE else "The verdict was inconclusive"
-            raise FeedbackError(f"{what}: `actual` must say real or fake.")
+            raise FeedbackError("The verdict was inconclusive: `actual` must say real or fake.")
         return Outcome(actual)
     label = prediction if judgement == "correct" else OPPOSITE[prediction]
     if actual is not None and actual != label:

@@ -26,6 +26,7 @@ from web_app.api.routing import (
     VERSIONED_PREFIX,
     Answer,
     Route,
+    needs_body,
 )
 from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, Problem
 from web_app.errors import MIME as PROBLEM_MIME
@@ -128,7 +129,10 @@ def _operation(route: Route) -> dict[str, Any]:
             "content": {"multipart/form-data": {"schema": BODIES[route.body]}},
         }
     elif route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {DOCUMENT: {"schema": _ref(route.body)}}}
+        operation["requestBody"] = {
+            "required": needs_body(route.body),
+            "content": {DOCUMENT: {"schema": _ref(route.body)}},
+        }
     by_status: dict[int, list[str]] = defaultdict(list)
     for failure in dict.fromkeys((*route.failures, *_of_every_route(route))):
         by_status[failure.status].append(f"`{failure.code}`: {failure.title}")

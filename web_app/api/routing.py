@@ -141,6 +141,11 @@ def _refuse_coded(asked: Request) -> None:
         raise ContentEncodingError(f"The body comes with Content-Encoding: {coding[:40]}; none is decoded here.")
 
 
+def needs_body(model: type[BaseModel]) -> bool:
+    """Whether a request must have a body: some field of it has no default."""
+    return any(each.is_required() for each in model.model_fields.values())
+
+
 def _parse_json(model: type[Model], asked: Request) -> Model:
     """The body as a checked value.
 
@@ -150,7 +155,7 @@ def _parse_json(model: type[Model], asked: Request) -> Model:
     """
     asked.max_content_length = MAX_JSON_BYTES
     try:
-        untrusted = asked.get_json()
+        untrusted = asked.get_json() if needs_body(model) or asked.get_data() else {}
     except (BadRequest, UnsupportedMediaType, RecursionError) as error:
         raise BadRequestError("Send a JSON object with Content-Type application/json.") from error
     if not isinstance(untrusted, dict):

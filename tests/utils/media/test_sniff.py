@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,9 @@ def test_an_atom_smaller_than_its_own_head_is_no_quicktime() -> None:
         (b"\x00\x00\x00\x18ftypmif1" + bytes(8), "HEIC picture"),
         (b"\x00\x00\x00\x18ftypavif" + bytes(8), "AVIF picture"),
         (b"\x00\x00\x00\x18ftypM4A " + bytes(8), "audio file"),
+        (b"\x00\x00\x00\x01\x67\x64\x00\x1f", "a bare H.264 stream"),
+        (b"\x00\x00\x01\x09\xf0\x00\x00\x01", "a bare H.264 stream"),
+        (b"\x00\x00\x00\x01\x40\x01\x0c\x01", "a bare H.265 stream"),
         (b"\x1a\x45\xdf\xa3\x84\x42\x82\x81x", "EBML file"),
         (bytes(64), "no format"),
     ],
@@ -63,6 +67,12 @@ def test_refused_and_named(head: bytes, looks_like: str) -> None:
         sniff(head)
     assert looks_like in caught.value.detail
     assert caught.value.status == 415
+
+
+def test_a_bare_stream_comes_with_the_command_that_wraps_it(encode_clip: Callable[..., bytes]) -> None:
+    with pytest.raises(UnsupportedMediaError, match=r"-c copy FILE\.mp4") as caught:
+        sniff(encode_clip("h264", "libx264"))
+    assert caught.value.facts["looks_like"] == "a bare H.264 stream"
 
 
 def test_doctype_is_found_behind_other_elements_and_padding() -> None:

@@ -148,6 +148,12 @@ def test_a_worker_killed_in_mid_training_leaves_it_to_the_next_one(
         assert session.scalar(sa.select(sa.func.count()).where(JobRow.task == TRAIN)) == 1
 
 
+def test_a_rollback_needs_no_body(client: FlaskClient) -> None:
+    bare, empty = client.post("/api/rl/rollback"), client.post("/api/rl/rollback", json={})
+    assert (bare.status_code, bare.get_json()) == (empty.status_code, empty.get_json())
+    assert bare.get_json()["code"] == "conflict"
+
+
 def test_rights_are_asked_for(make_app: Callable[..., Flask], settings: Settings) -> None:
     app = make_app(dataclasses.replace(settings, security=SecuritySettings(keys="on")))
     parts: Services = app.extensions[EXTENSION]
