@@ -99,6 +99,12 @@ def test_the_quota_is_per_user_and_day():
     assert [found[v.id] for v in others] == [Status.WAITING] * 2
 
 
+def test_what_a_moderator_accepts_counts_beyond_the_quota():
+    busy = [vote("ann", m, minutes=m) for m in range(STRANGERS_PER_DAY)]
+    last = vote("ann", 100, minutes=STRANGERS_PER_DAY, decision="accept")
+    assert accepted_votes(judge_votes([*busy, last], QUORUM)) == (last,)
+
+
 def test_a_trusted_user_has_no_quota():
     votes = [vote("ann", m, minutes=m, trusted=True) for m in range(2 * STRANGERS_PER_DAY)]
     assert statuses(votes, LearningSettings()) == [Status.ACCEPTED] * len(votes)

@@ -64,6 +64,14 @@ def test_pixels_and_orientation_stay_and_the_rest_goes(media_format: str, orient
     assert strip(found, media_format) == found
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_webp_header_announces_no_more_than_there_is(orientation: int) -> None:
+    found = strip(told("webp", orientation), "webp")
+    exif, xmp = 0x08, 0x04
+    assert found[12:16] == b"VP8X"
+    assert found[20] & (exif | xmp) == (exif if orientation != 1 else 0)
+
+
 def test_segments_between_scans_and_foreign_ones_go_and_colours_stay() -> None:
     profile = b"ICC_PROFILE\0\x01\x01" + b"p" * 40
 

@@ -43,7 +43,7 @@ def test_a_report_fits_the_published_schema(served: FlaskClient, order: str, med
     published = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(published).validate(document)
     assert document["sha256"] == document["analysis"]["media"]["sha256"]
-    assert document["model"]["version"] == "v-test"
+    assert document["model"] == {"version": "v-test", "sha256": "0" * 64}
     assert document["limits"] == list(LIMITS)
 
 
@@ -126,6 +126,10 @@ def test_many_are_a_table(served: FlaskClient) -> None:
     assert rows[0]["error_code"] == "media_corrupt"
     assert all(len(row["sha256"]) == 64 and row["limits"] for row in rows)
     assert rows[3]["model_sha256"] == "0" * 64
+    verdict = json.loads(report(served, ids[0]))["analysis"]["verdict"]
+    numbers = ("fake_probability", "interval_low", "interval_high", "faces", "width", "height")
+    expected = [verdict["probability"], *verdict["interval"], 1, 640, 480]
+    assert [float(rows[3][name]) for name in numbers] == expected
     assert [row["id"] for row in table(served, "?prediction=real")] == [ids[1]]
     assert [row["id"] for row in table(served, f"?ids={ids[0]},{ids[2]},nix")] == [ids[2], ids[0]]
 
