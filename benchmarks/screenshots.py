@@ -2,8 +2,8 @@
 
     python -m benchmarks.screenshots [--out docs/images] [--only light dark phone]
 
-The server runs on a free port over a temporary instance folder; the media are made from scikit-image's astronaut. The
-pictures are WebP files, of 150 kB at most where a page is not too long for that. Look at each before you commit it.
+The server runs on a free port over a temporary instance folder; the media are the self-test's portrait and a clip.
+The pictures are WebP files, of 150 kB at most where a page is not too long for that. Look at each before you commit it.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import argparse
 import io
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-START_S, STEP_MS = 180.0, 600_000  # a busy machine is slow
+from benchmarks.bench.media import PORTRAIT, write_clip
+from benchmarks.bench.serving import server_settings
+from benchmarks.reliability.common import Server
+from utils.config import load_settings
+from web_app.jobs.supervisor import worker_command
+from web_app.paths import ROOT
+
+STEP_MS = 600_000  # a busy machine is slow
 QUALITIES = (90, 80, 70, 60, 50)
 MOST_BYTES = 150_000
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -60,63 +61,12 @@ def main() -> int:
     looks = [look for look in LOOKS if not given.only or look.name in given.only]
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        media = make_media(Path(folder))
-        port = free_port()
-        environment = {
-            **os.environ,
-            "TELLTALE_STORAGE__INSTANCE_DIR": f"{folder}/instance",
-            "TELLTALE_SERVER__PORT": str(port),
-        }
-        server = subprocess.Popen([sys.executable, "-m", "web_app", "serve"], cwd=ROOT, env=environment)
-        try:
-            base = f"http://127.0.0.1:{port}/"
-            wait_for(base)
+        media = [PORTRAIT, write_clip(Path(folder) / "clip.mp4", seconds=3.0)]
+        with Server(server_settings(Path(folder), load_settings()), worker_command()) as server:
+            server.wait_ready()
+            base = f"http://127.0.0.1:{server.settings.server.port}/"
             take_all(base, media, browser, looks, lambda name: given.out / f"page-{name}.webp")
-        finally:
-            server.terminate()
-            server.wait(60)
     return 0
-
-
-def make_media(folder: Path) -> list[Path]:
-    """A photo and a clip of one person."""
-    import av
-    import numpy as np
-    from PIL import Image
-    from skimage.data import astronaut
-
-    photo, clip = folder / "portrait.jpg", folder / "clip.mp4"
-    person = np.ascontiguousarray(astronaut(), dtype=np.uint8)
-    Image.fromarray(person).save(photo, quality=92)
-    with av.open(str(clip), "w") as container:
-        stream: Any = container.add_stream("h264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 512, 384, "yuv420p"
-        for index in range(75):
-            moved = np.roll(person, round(18 * np.sin(index / 14)), axis=1)[:384]
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return [photo, clip]
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(base: str) -> None:
-    """Until the server can analyse."""
-    until = time.monotonic() + START_S
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(f"{base}api/ready", timeout=5):  # noqa: S310 (our own address)
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    raise TimeoutError("the server did not become ready")
 
 
 def take_all(base: str, media: list[Path], browser: str, looks: list[Look], target: Callable[[str], Path]) -> None:
@@ -149,8 +99,8 @@ def analyse(page: Any, base: str, media: list[Path]) -> dict[str, str]:
         page.goto(base)
         page.set_input_files("#file", [path])
         page.wait_for_selector(".verdict")
-        addresses[path.stem] = page.locator("a:has-text('Permanent link')").get_attribute("href")
-        if path.stem == "portrait":
+        addresses[path.suffix] = page.locator("a:has-text('Permanent link')").get_attribute("href")
+        if path == PORTRAIT:
             page.click("text=Look closer")
             page.wait_for_selector(".closeup__maps")
     return addresses
@@ -165,12 +115,12 @@ def visit(page: Any, base: str, addresses: dict[str, str], target: Callable[[str
 
     page.goto(base)
     shoot("start")
-    page.goto(base.rstrip("/") + addresses["portrait"])
+    page.goto(base.rstrip("/") + addresses[".png"])
     page.wait_for_selector(".closeup__maps")
     faithful = page.locator(".choice:not([data-off]) >> nth=-1")
     faithful.click()
     shoot("photo")
-    page.goto(base.rstrip("/") + addresses["clip"])
+    page.goto(base.rstrip("/") + addresses[".mp4"])
     page.wait_for_selector(".plot__dot")
     page.locator(".plot").press("End")
     shoot("video")

@@ -10,65 +10,33 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
-import torch
 from skimage.data import astronaut
 
-from models.cards import EXPERT_NAMES
-from models.ensemble_model import create_network
-from models.gating import Gate
+from tests import ensembles
 from utils.base_weights import FACE_FILE
 from utils.config import DetectionSettings, MediaSettings, Settings, WeightsSettings
-from utils.detection.calibration import Calibration, ReliabilityBin
-from utils.faces.crops import QUALITY_NAMES
 from utils.faces.detector import CenterFaceDetector
-from utils.tensors import Arrays
 from utils.types import Pixels
-from utils.weights import publish_version, set_current
 
 hypothesis.settings.register_profile("telltale", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("telltale")  # a busy machine is slow, and a failure must come back on the next run
 
-EAGER = {"rate": 0.02, "steps": 40, "batch": 8, "replay_share": 0.5, "distillation_weight": 0.0, "l2sp_weight": 0.0,
-         "max_weight_change": 2.0}  # fmt: skip
-"""How the tiny version learns from feedback: so that a few corrections move it."""
 pytest_plugins = ["tests.learning_fixtures"]
-
-BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
 
 
 @pytest.fixture(scope="session")
 def base_folder() -> Path:
     """The verified base weights of this checkout."""
-    if not (BASE / FACE_FILE).is_file():
+    if not (ensembles.BASE / FACE_FILE).is_file():
         pytest.skip("the base weights are not set up (make setup)")
-    return BASE
+    return ensembles.BASE
 
 
 @pytest.fixture(scope="session")
 def publish_tiny(base_folder: Path) -> Callable[..., Path]:
     """Publishes a version `tiny` of the named experts under a root that it makes current, and gives the root back."""
 
-    def publish(root: Path, experts: tuple[str, ...] = EXPERT_NAMES) -> Path:
-        root.mkdir(parents=True, exist_ok=True)
-        (root / "base").symlink_to(base_folder)
-        torch.manual_seed(7)
-        networks = {name: create_network(name, tiny=True) for name in EXPERT_NAMES}
-        gate = Gate(experts=len(EXPERT_NAMES), quality=len(QUALITY_NAMES))
-        gate.scale.fill_(25.0)  # untrained networks hardly tell faces apart; so their differences show
-        networks["gate"] = gate
-        tensors: dict[str, Arrays] = {
-            name: {k: v.numpy() for k, v in network.state_dict().items()}
-            for name, network in networks.items()
-            if name in (*experts, "gate")
-        }
-        calibration = Calibration((ReliabilityBin(0.0, 1.0, 100, 50),), 0.2, 0.8, {}).to_dict()
-        publish_version(
-            root, "tiny", tensors, {"calibration": calibration, "card": {"tiny": True, "feedback_recipe": EAGER}}
-        )
-        set_current(root, "tiny")
-        return root
-
-    return publish
+    return ensembles.publish_tiny
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.bench.machine import describe
-from benchmarks.bench.page import document, write_page
+from benchmarks.bench.page import describe, document, write_page
 from benchmarks.bench.timing import Row, print_rows
 
 SECTIONS = ("experts", "detection", "decoding", "image", "video", "photos", "server")
@@ -84,7 +83,7 @@ def main() -> int:
 
     names = given.sections or SECTIONS
     if given.short:
-        from benchmarks.reliability.tiny import publish_tiny
+        from tests.ensembles import publish_tiny
 
         with tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
             measure(names, rounds=2, short=True, root=publish_tiny(Path(place) / "weights"), finished=finished)

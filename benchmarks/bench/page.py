@@ -1,20 +1,44 @@
-"""The results as JSON and as tables and a plot in docs/results/performance.md."""
+"""Results and the machine that they were measured on, as JSON and as tables and a plot in docs/results."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench.timing import Row
+from benchmarks.common import markdown_table
 from web_app.paths import ROOT
 
 PAGE = ROOT / "docs" / "results" / "performance.md"
 BEGIN, END = "<!-- figures: written by make bench ARGS=--write -->", "<!-- end of figures -->"
 PLOTTED = ("image, end to end", "video, end to end")
+_SHOWN = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "neon", "asimd")
+_PACKAGES = ("torch", "openvino", "av", "opencv-python-headless", "pillow", "numpy")
+
+
+def describe() -> dict[str, str]:
+    """Processor, cores, instruction sets, memory and versions of this machine, without its name."""
+    facts = {"processor": platform.machine(), "system": f"{platform.system()} {platform.release().split('-')[0]}"}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line]
+        known = {key.strip(): value.strip() for key, value in lines}
+        facts["processor"] = known.get("model name", facts["processor"])
+        flags = set(known.get("flags", known.get("Features", "")).split())
+        facts["instruction sets"] = " ".join(name for name in _SHOWN if name in flags)
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        facts["memory"] = f"{int(meminfo.read_text().split()[1]) / 1e6:.0f} GB"
+    facts["cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    facts["Python"] = platform.python_version()
+    return facts | {name: version(name) for name in _PACKAGES}
 
 
 def document(rows: Sequence[Row], machine: Mapping[str, str]) -> dict[str, Any]:
@@ -23,12 +47,9 @@ def document(rows: Sequence[Row], machine: Mapping[str, str]) -> dict[str, Any]:
 
 
 def write_page(rows: Sequence[Row], machine: Mapping[str, str], page: Path = PAGE) -> None:
-    """Put results into the page, over those of the same sections; figures of other sections stay.
+    """Put results into the page between its two markers, over those of the same sections; other sections stay.
 
-    Args:
-        rows: what was measured now.
-        machine: from `machine.describe`.
-        page: holds the two markers; the JSON and the plot lie beside it.
+    The JSON and the plot lie beside the page.
     """
     data = page.with_suffix(".json")
     if data.exists():
@@ -48,17 +69,15 @@ def _tables(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
     lines = ["![Image and video from file to report](images/performance.svg)", ""] if _plotted(rows) else []
     lines += ["Machine: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + ".", ""]
     for section, of_section in groupby(sorted(rows, key=lambda row: row.section), key=lambda row: row.section):
-        lines += [
-            f"### {section[0].upper()}{section[1:]}",
-            "",
-            "| what | median | quartiles | ratio | |",
-            "|---|---|---|---|---|",
-        ]
-        for row in of_section:
-            spread = "" if row.low is None else f"{row.low:g} to {row.high:g}"
-            ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-            lines.append(f"| {row.variant} | {row.value:g} {row.unit} | {spread} | {ratio} | {row.note} |")
-        lines.append("")
+        heads = ("what", "median", "quartiles", "ratio", "")
+        cells = (
+            (
+                row.variant, f"{row.value:g} {row.unit}", "" if row.low is None else f"{row.low:g} to {row.high:g}",
+                "" if row.ratio is None else f"{row.ratio:.2f}", row.note,
+            )
+            for row in of_section
+        )  # fmt: skip
+        lines += [f"### {section[0].upper()}{section[1:]}", "", *markdown_table(heads, cells), ""]
     return "\n".join(lines)
 
 

@@ -7,13 +7,12 @@ import dataclasses
 import http.client
 import json
 import sys
-import threading
 import time
 from pathlib import Path
 
 from benchmarks.bench.media import photo
 from benchmarks.bench.timing import Row, percentile
-from benchmarks.reliability.common import CONTENT_TYPE, Server, make_settings, multipart, wait_until
+from benchmarks.reliability.common import CONTENT_TYPE, Server, at_once, make_settings, memory_kb, multipart, query
 from utils.config import Settings
 from web_app.jobs.supervisor import worker_command
 
@@ -39,7 +38,7 @@ def serve(folder: Path, base: Settings, short: bool = False) -> list[Row]:
         started = time.perf_counter()
         with Server(settings, worker_command()) as server:
             web_s = time.perf_counter() - started
-            wait_until(lambda s=server: _ready(s), START_LIMIT_S)  # type: ignore[misc]
+            server.wait_ready(START_LIMIT_S)
             rows.append(Row("start", f"{name}, page answers", round(web_s, 2), "s"))
             rows.append(Row("start", f"{name}, networks ready", round(time.perf_counter() - started, 2), "s"))
             if name == "second start":
@@ -48,17 +47,6 @@ def serve(folder: Path, base: Settings, short: bool = False) -> list[Row]:
                 rows += _memory(server, "after the load")
             server.terminate()
     return rows
-
-
-def _ready(server: Server) -> bool:
-    connection = server.connect()
-    try:
-        connection.request("GET", "/api/ready")
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status == 200
-    finally:
-        connection.close()
 
 
 def _throughput(server: Server, short: bool) -> list[Row]:
@@ -98,12 +86,9 @@ def _load(server: Server, clients: int, count: int, first: int) -> tuple[float, 
         else:
             failures.append(f"{answer.status} {json.loads(said)}")
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
     started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with at_once([client] * clients):
+        pass
     if failures:
         raise RuntimeError(f"{len(failures)} uploads failed, such as {failures[0]}")
     return time.perf_counter() - started, times
@@ -112,22 +97,9 @@ def _load(server: Server, clients: int, count: int, first: int) -> tuple[float, 
 def _memory(server: Server, when: str) -> list[Row]:
     if sys.platform != "linux":
         return []
-    worker = _worker_pid(server)
-    rows = []
-    for name, pid in (("web process", server.pid), ("worker", worker)):
-        status = dict(
-            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-        )
-        for label, key in (("", "VmRSS"), (", peak", "VmHWM")):
-            rows.append(Row(f"memory {when}", name + label, round(int(status[key].split()[0]) / 1024, 0), "MiB"))
-    return rows
-
-
-def _worker_pid(server: Server) -> int:
-    children = Path(f"/proc/{server.pid}/task").glob("*/children")
-    return next(
-        int(pid)
-        for listing in children
-        for pid in listing.read_text().split()
-        if b"web_app\0worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
+    ((worker,),) = query(server.settings, "SELECT pid FROM workers")
+    return [
+        Row(f"memory {when}", name + label, round(memory_kb(pid, key) / 1024, 0), "MiB")
+        for name, pid in (("web process", server.pid), ("worker", worker))
+        for label, key in (("", "VmRSS"), (", peak", "VmHWM"))
+    ]

@@ -18,6 +18,7 @@ from benchmarks.reliability.common import (
     STAND_IN,
     Figure,
     Server,
+    at_once,
     make_settings,
     multipart,
     percentile,
@@ -96,14 +97,10 @@ def upload_kills(short: bool) -> list[Figure]:
                 while not ending.is_set():
                     _upload_slowly(server, photo("fake", PHOTO_BYTES, next(numbers)), accepted)
 
-            threads = [threading.Thread(target=keep_uploading) for _ in range(CLIENTS)]
-            for thread in threads:
-                thread.start()
-            time.sleep(random.uniform(0.2, 1.2))  # noqa: S311
-            ending.set()
-            server.kill()
-            for thread in threads:
-                thread.join(60)
+            with at_once([keep_uploading] * CLIENTS, 60):
+                time.sleep(random.uniform(0.2, 1.2))  # noqa: S311
+                ending.set()
+                server.kill()
             cut += len(list(InstancePaths.of(settings).uploads.glob("*.part")))
             truncated.update(_truncated(settings))
             faults.update(store_faults(settings))

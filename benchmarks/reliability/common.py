@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import http.client
@@ -14,9 +15,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def make_settings(folder: Path, **jobs: Any) -> Settings:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def workspace() -> Iterator[Path]:
     """A temporary folder for one run; on the disk that TMPDIR names."""
     with tempfile.TemporaryDirectory(prefix="telltale-reliability-") as name:
@@ -138,6 +139,16 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
+    def wait_ready(self, seconds: float = 300.0) -> None:
+        """Until it can analyse."""
+
+        def is_ready() -> bool:
+            with contextlib.closing(self.connect()) as connection:
+                connection.request("GET", "/api/ready")
+                return connection.getresponse().status == 200
+
+        wait_until(is_ready, seconds)
+
     def connect(self, timeout_s: float = 30.0) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.settings.server.port, timeout=timeout_s)
 
@@ -188,6 +199,24 @@ def wait_until(condition: Callable[[], Any], seconds: float) -> Any:
             return value
         time.sleep(0.05)
     raise TimeoutError("it did not happen in time")
+
+
+@contextlib.contextmanager
+def at_once(tasks: Iterable[Callable[[], object]], patience_s: float | None = None) -> Iterator[list[threading.Thread]]:
+    """Each task in a thread of its own from the start of the block; its end waits for all."""
+    threads = [threading.Thread(target=task) for task in tasks]
+    for thread in threads:
+        thread.start()
+    try:
+        yield threads
+    finally:
+        for thread in threads:
+            thread.join(patience_s)
+
+
+def memory_kb(pid: int, key: str = "VmRSS") -> int:
+    """Memory of a process as Linux tells it; `VmHWM` is the most that it ever had."""
+    return int(Path(f"/proc/{pid}/status").read_text(encoding="ascii").split(f"{key}:")[1].split()[0])
 
 
 def query(settings: Settings, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import http.client
 import json
 import shutil
 import sqlite3
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +27,7 @@ from benchmarks.reliability.common import (
     STAND_IN,
     Figure,
     Server,
+    at_once,
     get_json,
     make_settings,
     photo,
@@ -176,17 +177,13 @@ def locked_database(seconds: float) -> list[Figure]:
                 statuses.append(send_upload(connection, photo("fake", 1000, number))[0])
                 connection.close()
 
-            threads = [threading.Thread(target=upload, args=(number,)) for number in range(1, 5)]
-            for thread in threads:
-                thread.start()
-            asked = time.monotonic()
-            read_status, _ = get_json(first, f"/api/jobs/{answer['id']}")
-            read_s = time.monotonic() - asked
-            time.sleep(seconds)
-            blocker.execute("ROLLBACK")
-            blocker.close()
-            for thread in threads:
-                thread.join(90)
+            with at_once((functools.partial(upload, number) for number in range(1, 5)), 90):
+                asked = time.monotonic()
+                read_status, _ = get_json(first, f"/api/jobs/{answer['id']}")
+                read_s = time.monotonic() - asked
+                time.sleep(seconds)
+                blocker.execute("ROLLBACK")
+                blocker.close()
             wait_until(lambda: not query(settings, "SELECT 1 FROM jobs WHERE state IN ('queued', 'running')"), 120)
             first.close()
         done = query(settings, "SELECT count(*) FROM jobs WHERE state = 'done'")[0][0]

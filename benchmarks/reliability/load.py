@@ -13,6 +13,7 @@ from benchmarks.reliability.common import (
     STAND_IN,
     Figure,
     Server,
+    at_once,
     make_settings,
     percentile,
     photo,
@@ -60,16 +61,12 @@ def uploads(short: bool) -> list[Figure]:
                 finally:
                     connection.close()
 
-            threads = [threading.Thread(target=upload_on) for _ in range(UPLOADERS)]
             started = time.monotonic()
-            for thread in threads:
-                thread.start()
-            time.sleep(seconds)
-            rate = len(accepted) / (time.monotonic() - started)
-            server.kill()
-            ending.set()
-            for thread in threads:
-                thread.join(60)
+            with at_once([upload_on] * UPLOADERS, 60):
+                time.sleep(seconds)
+                rate = len(accepted) / (time.monotonic() - started)
+                server.kill()
+                ending.set()
         known = {row[0] for row in query(settings, "SELECT public_id FROM jobs JOIN detections ON job_id = jobs.id")}
         lost = [public_id for public_id in accepted if public_id not in known]
         faults = store_faults(settings)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-from benchmarks.reliability.common import Figure, Server, make_settings, print_figures, wait_until, workspace
+from benchmarks.reliability.common import Figure, Server, make_settings, print_figures, workspace
 from tests.hostile.attacks import bombs, seeds
 from tests.hostile.attacks.abuse import ABUSES, misbehaving, run_abuse
 from tests.hostile.attacks.corpus import send_all
@@ -104,30 +104,18 @@ def slow_files() -> list[Figure]:
     return [Figure("slowest of the files that are slow to read", value, f"{limit:.0f} s", slowest[0] < limit)]
 
 
-def malformed(
-    files: Iterable[tuple[str, bytes]], settings: Settings | None = None, worker: str = "decoding", helpers: int = 0
-) -> list[Figure]:
+def malformed(files: Iterable[tuple[str, bytes]], worker: str = "decoding", helpers: int = 0) -> list[Figure]:
     """Malformed files through a real server, its queue, a worker of `WORKERS` and the confined child.
 
     Args:
         files: names and contents.
-        settings: of the server; None makes some.
         worker: which of `WORKERS`.
         helpers: further workers of the same kind.
     """
     with workspace() as folder:
-        chosen = settings or make_settings(folder)
+        chosen = make_settings(folder)
         with Server(chosen, WORKERS[worker]) as server, more_workers(chosen, WORKERS[worker], helpers):
-            connection = server.connect()
-
-            def worker_is_there() -> bool:
-                connection.request("GET", "/api/ready")
-                answer = connection.getresponse()
-                answer.read()
-                return answer.status == 200
-
-            wait_until(worker_is_there, 300)
-            connection.close()
+            server.wait_ready()
             started = time.monotonic()
             tally = send_all(server, files, 2 + 2 * helpers)
             seconds = time.monotonic() - started

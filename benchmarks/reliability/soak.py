@@ -7,31 +7,31 @@ Memory and open files of the web process and of the worker are noted every few s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import http.client
-import io
 import json
-import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from skimage.data import astronaut
 
+from benchmarks.bench.media import photo
 from benchmarks.reliability.common import (
     CONTENT_TYPE,
     Figure,
     Server,
+    at_once,
     make_settings,
+    memory_kb,
     multipart,
     query,
     wait_until,
     workspace,
 )
-from benchmarks.reliability.tiny import publish_tiny
+from tests.ensembles import publish_tiny
 from utils.config import DetectionSettings, Settings, WeightsSettings
+from web_app.jobs.supervisor import worker_command
 
 MINUTES = 30
 USERS = 2
@@ -41,7 +41,6 @@ SAMPLE_S = 5.0
 WARM_UP = 0.4  # share of the run before memory is judged: caches and pools fill first
 GOAL_MB_PER_MIN = 1.0
 GOAL_DESCRIPTORS = 8
-WORKER = (sys.executable, "-m", "web_app", "worker")
 
 
 @dataclasses.dataclass
@@ -62,24 +61,8 @@ class Sample:
     descriptors: int
 
 
-def some_photo(number: int) -> bytes:
-    """A portrait that differs from all others in its noise and its place, as JPEG."""
-    noise = np.random.default_rng(number)
-    pixels = np.roll(astronaut(), int(noise.integers(0, 24)), axis=1).astype(np.int16)
-    pixels = np.clip(pixels + noise.integers(-6, 7, size=pixels.shape), 0, 255).astype(np.uint8)
-    packed = io.BytesIO()
-    Image.fromarray(pixels).save(packed, "JPEG", quality=85)
-    return packed.getvalue()
-
-
 class User:
-    """One person's session; the cookie-less client of a program.
-
-    Args:
-        server: to use.
-        number: tells the users' photos apart.
-        diary: where everything is noted.
-    """
+    """One person's session; `number` tells the users' photos apart."""
 
     def __init__(self, server: Server, number: int, diary: Diary) -> None:
         self._connection = server.connect(120)
@@ -91,7 +74,7 @@ class User:
         """One analysis from upload to feedback, and a look around."""
         self._number += 1
         headers = {"Content-Type": CONTENT_TYPE, "Prefer": "respond-async"}
-        status, answer = self._ask("POST", "/api/detect", multipart(some_photo(self._number)), headers)
+        status, answer = self._ask("POST", "/api/detect", multipart(photo(512, 512, self._number)), headers)
         if status != 202:
             self._diary.unexpected.append(f"upload: {status}")
             return
@@ -129,9 +112,7 @@ class User:
 
 def look_at(pid: int, minute: float) -> Sample:
     """Memory and descriptors of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    memory_kb = int(status.split("VmRSS:")[1].split()[0])
-    return Sample(minute, memory_kb / 1e3, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()))
+    return Sample(minute, memory_kb(pid) / 1e3, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def slope_mb_per_min(samples: list[Sample]) -> float:
@@ -153,7 +134,7 @@ def growth_of_descriptors(samples: list[Sample]) -> int:
 def soak(settings: Settings, seconds: float) -> tuple[Diary, dict[str, list[Sample]], list[str]]:
     """Run the users for so long; the diary, the samples per process, and what they kept but the server has not."""
     diary = Diary()
-    with Server(settings, WORKER) as server:
+    with Server(settings, worker_command()) as server:
         ((worker_pid,),) = wait_until(lambda: query(settings, "SELECT pid FROM workers"), 300)
         samples: dict[str, list[Sample]] = {"web": [], "worker": []}
         users = [User(server, number, diary) for number in range(1, USERS + 1)]
@@ -168,16 +149,12 @@ def soak(settings: Settings, seconds: float) -> tuple[Diary, dict[str, list[Samp
                     return
                 time.sleep(PAUSE_S)
 
-        threads = [threading.Thread(target=go_on, args=(user,)) for user in users]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            minute = (time.monotonic() - begun) / 60
-            samples["web"].append(look_at(server.pid, minute))
-            samples["worker"].append(look_at(worker_pid, minute))
-            time.sleep(min(SAMPLE_S, seconds / 10))
-        for thread in threads:
-            thread.join()
+        with at_once(functools.partial(go_on, user) for user in users) as threads:
+            while any(thread.is_alive() for thread in threads):
+                minute = (time.monotonic() - begun) / 60
+                samples["web"].append(look_at(server.pid, minute))
+                samples["worker"].append(look_at(worker_pid, minute))
+                time.sleep(min(SAMPLE_S, seconds / 10))
         kept = [public_id for user in users for public_id in user.leave()]
         known = {row[0] for row in query(settings, "SELECT public_id FROM jobs WHERE state = 'done'")}
         if query(settings, "SELECT pid FROM workers") != [(worker_pid,)]:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench.__main__ import SECTIONS, measure
-from benchmarks.bench.machine import describe
-from benchmarks.bench.page import BEGIN, END, write_page
+from benchmarks.bench.page import BEGIN, END, describe, write_page
 from benchmarks.bench.reference import ReferencePipeline
 from benchmarks.bench.timing import Row, interleave, rows_of
 from utils.config import Settings
