@@ -58,16 +58,7 @@ FRAMES = 4
 
 @dataclass(frozen=True)
 class Finding:
-    """What one probe can tell of one recipe.
-
-    Args:
-        recipe: which views.
-        draw: `plain` or `matched`.
-        probe: what it sees.
-        views: how many.
-        linear: AUC of the logistic regression.
-        boosted: AUC of the boosted trees.
-    """
+    """What one probe can tell of one recipe."""
 
     recipe: str
     draw: str
@@ -257,15 +248,7 @@ def _read_findings(path: Path, settings: Mapping[str, int]) -> list[Finding]:
 
 
 def audit_views(pack: Pack, views: Sequence[View], recipe: str, draw: str, *, rounds: int = 300) -> list[Finding]:
-    """Every probe on some views; nothing where all are of one group.
-
-    Args:
-        pack: where the crops are.
-        views: with both labels.
-        recipe: for the findings.
-        draw: for the findings.
-        rounds: of the bootstrap.
-    """
+    """Every probe on some views; nothing where all are of one group."""
     labels = np.array([view.label for view in views], np.float64)
     groups = [pack.rows[view.row].group for view in views]
     if len({fold_of(group) for group in groups}) < 2:
@@ -277,13 +260,7 @@ def audit_views(pack: Pack, views: Sequence[View], recipe: str, draw: str, *, ro
 
 
 def audit_markdown(findings: Sequence[Finding], what: str, notes: Sequence[str] = ()) -> str:
-    """The report: a table per probe with both draws side by side, and what fails.
-
-    Args:
-        findings: from `audit`.
-        what: a sentence about the data.
-        notes: paragraphs about what was changed and what cannot be mended.
-    """
+    """The report: a table per probe with both draws side by side, and what fails."""
     by_key = {(f.recipe, f.probe, f.draw): f for f in findings}
     names = list(dict.fromkeys(f.recipe for f in findings))
     failed = [f for f in findings if f.draw == MATCHED and not f.passes]

@@ -166,14 +166,7 @@ def train_base(split: Split, folder: Path, tell: Tell) -> Callable[[], LearnedPa
 
 
 def simulate(split: Split, fresh: Callable[[], LearnedParts], recipe: Tuning, tell: Tell) -> list[Point]:
-    """Stream the source in rounds through our scheme and through the naive one.
-
-    Args:
-        split: from `split_stores`.
-        fresh: makes copies of the base.
-        recipe: of our trainings.
-        tell: receives a line per round.
-    """
+    """Stream the source in rounds through our scheme and through the naive one."""
     order = np.random.default_rng(7).permutation(len(split.stream))
     base, served, naive = fresh(), fresh(), fresh()
     points = [_point(scheme, 0, base, split, "base") for scheme in ("gated", "naive")]

@@ -179,14 +179,7 @@ def compare_conditions(
 
 
 def robustness_markdown(found: Mapping[str, Mapping[str, Held]], version: str, what: str, plot: str) -> str:
-    """The page: one table per set, and the plot.
-
-    Args:
-        found: per set (`pictures`, `clips`) and condition.
-        version: its name.
-        what: a sentence about the files.
-        plot: address of the picture.
-    """
+    """The page: one table per set, and the plot."""
     lines = [
         f"# Robustness of {version}",
         "",

@@ -30,14 +30,7 @@ from utils.types import Pixels
 
 @dataclass(frozen=True)
 class Bench:
-    """What the sections share.
-
-    Args:
-        analyser: of the product.
-        folder: for the media.
-        rounds: of everything that takes less than a second; slower things get a third of them.
-        short: tiny media and few rounds, for the tests.
-    """
+    """What the sections share; `rounds` is of what takes less than a second, slower things get a third of them."""
 
     analyser: Analyser
     folder: Path

@@ -20,11 +20,7 @@ from utils.weights import load_ensemble, verify_current, weights_root
 
 
 class ReferencePipeline:
-    """Loads the networks once more, as plain torch modules.
-
-    Args:
-        analyser: the product's, for its settings and its face detector.
-    """
+    """Loads the networks once more, as plain torch modules."""
 
     def __init__(self, analyser: Analyser) -> None:
         version = verify_current(analyser.settings)

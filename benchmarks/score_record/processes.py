@@ -39,11 +39,7 @@ atexit.register(tell)
 
 
 def split_modules(names: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-    """Roots of other people's modules, and how many there are of each of our rooms.
-
-    Args:
-        names: keys of `sys.modules`.
-    """
+    """Roots of other people's modules, and how many there are of each of our rooms."""
     roots = {name.partition(".")[0] for name in names}
     known = {*sys.stdlib_module_names, *OURS, "sitecustomize"}
     others = sorted(root for root in roots - known if not root.startswith("_"))
