@@ -28,7 +28,8 @@ from utils.errors import TelltaleError
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import read_history, verify_history
-from utils.feedback.retrain import LearnItem, train_version
+from utils.feedback.quarantine import LearningItem
+from utils.feedback.retrain import train_version
 from utils.feedback.versions import recover, rollback
 from utils.weights import current_name, list_versions, verify_version, weights_root
 
@@ -80,7 +81,7 @@ class Counter:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def work(arena: Arena, items: list[LearnItem]) -> None:
+def work(arena: Arena, items: list[LearningItem]) -> None:
     """What a worker does after it was started again."""
     recover(arena.root, arena.history)
     if current_name(arena.root) != arena.base.name:
@@ -195,7 +196,7 @@ def run_crashes(
     return kills, found
 
 
-def easy_items(arena: Arena) -> list[LearnItem]:
+def easy_items(arena: Arena) -> list[LearningItem]:
     """The base's nearest mistakes, so that a short training corrects one and the candidate is promoted."""
     wrong = arena.crowd.mistakes()
     nearest = wrong[np.argsort(np.abs(arena.crowd.scores[wrong] - 0.5))][:ITEMS]
@@ -205,7 +206,7 @@ def easy_items(arena: Arena) -> list[LearnItem]:
         path = arena.features / f"{sha256}.npz"
         CachedItem(*arena.crowd.features(sha256), arena.lineage.golden[0].experts).save(path)
         label: Any = int(arena.crowd.pool.labels[i])
-        items.append(LearnItem(sha256, sha256, None, label, "feedback", path))
+        items.append(LearningItem(sha256, label, path, "feedback"))
     return items
 
 

@@ -34,8 +34,8 @@ from utils.feedback.feature_set import CachedItem
 from utils.feedback.fine_tune import Recipe
 from utils.feedback.golden import Lineage, load_lineage, score_golden
 from utils.feedback.history import read_history, verify_history
-from utils.feedback.quarantine import Vote, accepted_votes, count_statuses, judge_votes
-from utils.feedback.retrain import LearnItem, train_version
+from utils.feedback.quarantine import LearningItem, Vote, accepted_votes, count_statuses, judge_votes
+from utils.feedback.retrain import train_version
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import lineage_of, rollback
 from utils.files import replace_file
@@ -136,7 +136,7 @@ class Arena:
                 tokens, logits, quality = self.crowd.features(vote.media_sha256)
                 CachedItem(tokens, logits, quality, self.lineage.golden[0].experts).save(path)
             label: Any = vote.label
-            items.append(LearnItem(vote.id, vote.media_sha256, None, label, "feedback", path))
+            items.append(LearningItem(vote.media_sha256, label, path, "feedback"))
         train_version(items, self.root, self.history, recipe=self.recipe)
         return accepted
 

@@ -15,7 +15,7 @@ from skimage.data import astronaut
 
 from utils.faces.crops import PACK_PX
 from utils.feedback.feature_set import CachedItem, FeatureSet
-from utils.feedback.retrain import LearnItem
+from utils.feedback.quarantine import LearningItem
 from utils.feedback.trainable import load_parts, probabilities
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.golden_sets import write_lineage
@@ -127,7 +127,7 @@ class TinyLineage:
     def base(self) -> Version:
         return verify_version(self.root, "tiny")
 
-    def item(self, number: int, label: int, *, strange: bool = True, source: str = "feedback") -> LearnItem:
+    def item(self, number: int, label: int, *, strange: bool = True, source: str = "feedback") -> LearningItem:
         """An accepted medium; strange ones share something that no training item has."""
         rng = np.random.default_rng([number, 5])
         tokens = rng.normal(0, 1, (1, TAPS, WIDTH)) * (0.3 if strange else 1) + (2 * STRANGE if strange else 0)
@@ -135,9 +135,9 @@ class TinyLineage:
         logits = np.array([0, 0, 0, np.nan], np.float32)
         quality = np.zeros(QUALITY, np.float32)
         CachedItem(tokens.astype(np.float16), logits, quality, frozen_fingerprint(self.base)).save(path)
-        return LearnItem(f"d{number}", f"{number:064d}", None, label, source, path)  # type: ignore[arg-type]
+        return LearningItem(f"{number:064d}", label, path, source)  # type: ignore[arg-type]
 
-    def corrections(self, count: int = 12) -> list[LearnItem]:
+    def corrections(self, count: int = 12) -> list[LearningItem]:
         """Strange media with the label that the base does not give them."""
         items = [self.item(i, 0) for i in range(count)]
         sets = [CachedItem.load(i.features).as_features(label=0, source="x", key=i.media_sha256) for i in items]

@@ -41,7 +41,7 @@ def learn(root: Path, cache: Path, files: list[Path]) -> dict[str, Any]:
 
     from utils.config import load_settings
     from utils.detection.pipeline import load_analyser
-    from utils.feedback.items import prepare_item
+    from utils.feedback.items import prepare_faces
     from utils.feedback.retrain import train_version
     from utils.tensors import read_tensors
     from utils.weights import current_name
@@ -53,14 +53,15 @@ def learn(root: Path, cache: Path, files: list[Path]) -> dict[str, Any]:
     analyser = load_analyser(settings)
     features = {}
     for file in files:
-        found = prepare_item(file, analyser)
-        item = found.item
-        held = None if item is None else {"tokens": item.tokens, "logits": item.logits, "quality": item.quality}
+        found = prepare_faces(file, analyser)
+        item = found.faces[None]
+        reason = item if isinstance(item, str) else ""
+        held = None if isinstance(item, str) else {k: getattr(item, k) for k in ("tokens", "logits", "quality")}
         features[file.name] = {
             "features": held and array_hash(held),
-            "reason": found.reason,
+            "reason": reason,
             "phash": found.phash,
-            "face": found.face,
+            "face": None if reason else found.deciding,
         }
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "versions"
@@ -77,12 +78,12 @@ def learn(root: Path, cache: Path, files: list[Path]) -> dict[str, Any]:
 
 def _items(root: Path, name: str, folder: Path) -> list[Any]:
     """Four items out of the replay buffer, as a server would have made them of uploads."""
-    from utils.feedback.feature_set import CachedItem
-    from utils.feedback.replay import load_replay
-    from utils.feedback.retrain import LearnItem
+    from utils.feedback.feature_set import CachedItem, load_features
+    from utils.feedback.golden import REPLAY_FILE
+    from utils.feedback.quarantine import LearningItem
     from utils.weights import frozen_fingerprint, verify_version
 
-    replay, _ = load_replay(root / "learning" / name)
+    replay, _ = load_features(root / "learning" / name / REPLAY_FILE)
     made_with = frozen_fingerprint(verify_version(root, name))
     items = []
     for number, (kind, nth) in enumerate(FEEDBACK):
@@ -90,7 +91,7 @@ def _items(root: Path, name: str, folder: Path) -> list[Any]:
         path = folder / f"{number}.npz"
         CachedItem(chosen.tokens.astype(np.float16), chosen.logits[0], chosen.quality[0], made_with).save(path)
         label = 1 if kind == "real" else 0
-        items.append(LearnItem(f"d{number}", f"{number:064d}", None, label, f"user-{number % 2}", path))  # type: ignore[arg-type]
+        items.append(LearningItem(f"{number:064d}", label, path, f"user-{number % 2}"))  # type: ignore[arg-type]
     return items
 
 

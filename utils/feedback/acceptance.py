@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from utils.feedback.golden import GoldenFigures
 
+HELP = "Labels of more media, real ones and fakes, may help, and so may rejecting doubtful labels."
+
 
 @dataclass(frozen=True)
 class GateRules:
@@ -65,9 +67,10 @@ def judge_candidate(compared: Sequence[Compared], corrected: int, rules: GateRul
             broken = _broken(entry.new, reference, rules)
             if broken is not None:
                 code, sentence = broken
-                return GateVerdict(False, code, f"On the golden set {entry.name} {sentence} against {what}.")
+                reason = f"On the golden set {entry.name} {sentence} against {what}. {HELP}"
+                return GateVerdict(False, code, reason)
     if corrected < 1:
-        return GateVerdict(False, "no_correction", "None of the accepted corrections became right.")
+        return GateVerdict(False, "no_correction", f"None of the accepted corrections became right. {HELP}")
     plural = "correction is" if corrected == 1 else "corrections are"
     return GateVerdict(
         True, "promoted", f"{corrected} accepted {plural} now right, and the golden set kept its bounds."

@@ -12,7 +12,9 @@ is forgotten, and the same votes in another order give the same candidate.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,6 @@ from torch.nn import functional
 
 from utils.errors import TrainingDataError
 from utils.feedback.feature_set import FeatureSet, join_features
-from utils.feedback.replay import balanced_draws
 from utils.feedback.trainable import LearnedParts, tensors_of
 
 Progress = Callable[[str, float], None]
@@ -94,6 +95,17 @@ class Tuned:
     steps: int
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread in here: the layers are small, so more of them wait more than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def tune(
     parts: LearnedParts,
     feedback: FeatureSet,
@@ -150,6 +162,32 @@ def tune(
         tensor.requires_grad_(False)
     recent = losses[-max(1, recipe.steps // 10) :]
     return Tuned(float(np.mean(recent)), distance_between(learned, base), recipe.steps)
+
+
+def balanced_draws(features: FeatureSet, count: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    """Endless draws in which real and fake come equally often, and within each label every source equally often.
+
+    However many items one label or one source has, it cannot crowd out the others.
+
+    Args:
+        features: to draw from; at least one item.
+        count: of items per draw; some come more than once where there are few.
+        rng: of the draws.
+
+    Yields:
+        (count,) indices.
+    """
+    cells: dict[float, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, (label, source) in enumerate(zip(features.labels, features.sources, strict=True)):
+        cells[float(label)][source].append(i)
+    labels = [[np.array(items) for items in sources.values()] for _, sources in sorted(cells.items())]
+    while True:
+        picked = np.empty(count, np.int64)
+        for k in range(count):
+            sources = labels[k % len(labels)]
+            items = sources[int(rng.integers(len(sources)))]
+            picked[k] = items[int(rng.integers(len(items)))]
+        yield picked
 
 
 def _rows(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from utils.config import load_settings
+from utils.config import Settings, load_settings
 from utils.errors import TelltaleError, TrainingDataError
-from utils.feedback.feature_set import FeatureSet, load_features
-from utils.feedback.replay import REPLAY_FILE, load_replay
+from utils.feedback.feature_set import FeatureSet, join_features, load_features, save_features
 from utils.feedback.trainable import LearnedParts, load_parts, probabilities
 from utils.feedback.versions import lineage_of
 from utils.files import file_sha256
@@ -30,9 +29,13 @@ from utils.metrics import accuracy, auc, ece
 from utils.weights import Version, current_name, frozen_fingerprint, read_document, verify_version, weights_root
 
 GOLDEN_FILE = "golden.safetensors"
+REPLAY_FILE = "replay.safetensors"
+"""Features of training data that are learned again beside feedback, so that nothing is forgotten."""
 CHECKSUM_FILE = "checksums.json"
 LEARNING_FOLDER = "learning"
 EXIT_FAILED = 3
+LEAST = 10
+"""An own set with fewer real or fake items could be passed or failed by chance."""
 MIN_SLICE = 8
 """A slice with fewer items of its own says nothing that could be told from chance, so it is left out."""
 
@@ -125,7 +128,7 @@ def load_lineage(base: Version, own: Path | None = None) -> Lineage:
     sets = [read_golden(folder / GOLDEN_FILE, fingerprint)]
     for path in sorted(own.glob("*.safetensors")) if own is not None and own.is_dir() else []:
         sets.append(read_golden(path, fingerprint))
-    replay, facts = load_replay(folder)
+    replay, facts = load_features(folder / REPLAY_FILE)
     _check_experts(facts, fingerprint, REPLAY_FILE)
     return Lineage(base, tuple(sets), replay)
 
@@ -188,6 +191,51 @@ def _slices(features: FeatureSet, labels: Array, scores: Array) -> dict[str, flo
     return {name: auc(labels[mask], scores[mask]) for name, mask in masks.items()}
 
 
+def add_own(
+    folder: Path, name: str, real: Sequence[Path], fake: Sequence[Path], settings: Settings | None = None
+) -> str:
+    """Write `<name>.safetensors` into the folder of own golden sets.
+
+    Args:
+        folder: of own golden sets; `[learning]` names it to the server.
+        name: letters, digits, hyphens and underscores.
+        real: files that are real.
+        fake: files that are fake.
+        settings: None reads `config.ini`.
+
+    Returns:
+        What was done, one line per file that was left out.
+
+    Raises:
+        TrainingDataError: the name is not allowed, or fewer than ten files of a label can be used.
+    """
+    from utils.detection.pipeline import load_analyser
+    from utils.feedback.items import prepare_faces
+
+    if not name or not all(c.isalnum() or c in "-_" for c in name):
+        raise TrainingDataError(f"The name {name!r} is not allowed; take letters, digits, hyphens and underscores.")
+    settings = settings or load_settings()
+    analyser = load_analyser(settings)
+    version = verify_version(weights_root(settings), analyser.version)
+    lines: list[str] = []
+    items: list[FeatureSet] = []
+    for label, paths in ((0, real), (1, fake)):
+        for path in paths:
+            found = prepare_faces(path, analyser).faces[None]
+            if isinstance(found, str):
+                lines.append(f"{path.name} is left out: {found}")
+            else:
+                items.append(found.as_features(label=label, source=f"own {name}", key=file_sha256(path)))
+    for label, what in ((0, "real"), (1, "fake")):
+        count = sum(int(item.labels[0]) == label for item in items)
+        if count < LEAST:
+            raise TrainingDataError(f"Only {count} {what} files can be used; a golden set needs {LEAST} of each label.")
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"name": f"own-{name}", "version": version.name, "experts": frozen_fingerprint(version)}
+    save_features(folder / f"{name}.safetensors", join_features(items), facts)
+    return "\n".join([*lines, f"wrote {folder / name}.safetensors with {len(items)} items"])
+
+
 def show(root: Path, name: str) -> str:
     """The golden figures of a version as text."""
     version = verify_version(root, name)
@@ -219,8 +267,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         root = weights_root(load_settings())
         if chosen.command == "add":
-            from utils.feedback.golden_own import add_own
-
             print(add_own(chosen.out, chosen.name, chosen.real, chosen.fake))
             return 0
         print(show(root, chosen.version or current_name(root)))

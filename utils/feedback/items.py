@@ -1,17 +1,17 @@
 """From an uploaded file to cached features that can be learned from, or to a sentence why not.
 
-The steps are those of the analysis (`utils.detection.pipeline`); of the face that counts, the ViT's tokens are
-kept, as the engine that serves computes them.
+The steps are those of the analysis (`utils.detection.pipeline`); of the faces that count, the ViT's tokens are kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from utils.detection.pipeline import Analyser, examine, judge
+from utils.detection.pipeline import Analyser, Person, examine, judge
 from utils.errors import MediaError
 from utils.feedback.feature_set import CachedItem
 from utils.phash import perceptual_hash
@@ -23,48 +23,49 @@ class Prepared:
     """What a file gives to learn from.
 
     Args:
-        item: its features; None when it is outside the domain.
-        reason: then one sentence why; empty otherwise.
+        faces: per face that was asked for its features, or one sentence why there are none.
         phash: perceptual hash of its first frame; None when it could not be decoded.
-        face: number of the face that the features are of.
+        deciding: number of the most suspicious face that is large enough, whose verdict is that of the file.
     """
 
-    item: CachedItem | None
-    reason: str
+    faces: Mapping[int | None, CachedItem | str]
     phash: int | None
-    face: int | None = None
+    deciding: int | None = None
 
 
-def prepare_item(path: Path, analyser: Analyser, *, face: int | None = None) -> Prepared:
-    """Make the features of the face that decides about a file.
+def prepare_faces(path: Path, analyser: Analyser, faces: Sequence[int | None] = (None,)) -> Prepared:
+    """Make the features of faces of a file, which is decoded once.
 
     Args:
         path: the file; its name is never trusted.
         analyser: from `load_analyser`.
-        face: number of the face that the user's label is about; None takes the most suspicious one that is large
-            enough, whose verdict was that of the file.
-
-    Returns:
-        Features, or the reason why there are none.
+        faces: numbers of the faces that users' labels are about; None stands for the deciding one.
     """
     try:
         people = examine(path, analyser, keep_pixels=True)
     except MediaError as error:
-        return Prepared(None, f"The file could not be decoded: {error.detail}", None)
+        return Prepared(dict.fromkeys(faces, f"The file could not be decoded: {error.detail}"), None)
     phash = perceptual_hash(people.media.frames[0].pixels)
     report = judge(people, analyser)
     if report.deciding is None:
-        return Prepared(None, "No face was found.", phash)
-    chosen = report.deciding if face is None else next((f for f in report.faces if f.id == face), None)
-    if chosen is None:
-        return Prepared(None, f"There is no face number {face}.", phash)
-    if not chosen.large_enough:
-        return Prepared(None, f"The face is less than {analyser.settings.media.min_face_px} pixels wide.", phash)
-    person = next(person for person in people.judged if person.track.id == chosen.id)
-    version = verify_version(weights_root(analyser.settings), analyser.version)
+        return Prepared(dict.fromkeys(faces, "No face was found."), phash)
+    fingerprint = frozen_fingerprint(verify_version(weights_root(analyser.settings), analyser.version))
+    found: dict[int, CachedItem | str] = {}
+    numbers = {face: report.deciding.id if face is None else face for face in faces}
+    for wanted in set(numbers.values()):
+        chosen = next((f for f in report.faces if f.id == wanted), None)
+        if chosen is None:
+            found[wanted] = f"There is no face number {wanted}."
+        elif not chosen.large_enough:
+            found[wanted] = f"The face is less than {analyser.settings.media.min_face_px} pixels wide."
+        else:
+            person = next(person for person in people.judged if person.track.id == wanted)
+            found[wanted] = _features(person, analyser, fingerprint)
+    return Prepared({face: found[number] for face, number in numbers.items()}, phash, report.deciding.id)
+
+
+def _features(person: Person, analyser: Analyser, fingerprint: str) -> CachedItem:
     answers = analyser.engine.run([crop.pixels for crop in person.crops])
     tokens = np.zeros((len(person.crops), 1, 1)) if answers.tokens is None else answers.tokens
     quality = person.quality.mean(0).astype(np.float32)
-    logits = analyser.engine.person_logits(answers)
-    item = CachedItem(tokens.astype(np.float16), logits, quality, frozen_fingerprint(version))
-    return Prepared(item, "", phash, chosen.id)
+    return CachedItem(tokens.astype(np.float16), analyser.engine.person_logits(answers), quality, fingerprint)

@@ -10,8 +10,9 @@ import datetime as dt
 import enum
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -53,6 +54,8 @@ class Vote:
         anonymous: the user is known by a cookie or an address only, of which one person can have many.
         out_of_domain: why the medium cannot be learned from (no face, too small); empty when it can.
         decision: a moderator's word, or None.
+        status: what became of it; None until it is judged.
+        reason: one sentence for people why.
     """
 
     id: str
@@ -65,6 +68,8 @@ class Vote:
     anonymous: bool = False
     out_of_domain: str = ""
     decision: Literal["accept", "reject"] | None = None
+    status: Status | None = None
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if self.label not in (0, 1):
@@ -76,23 +81,25 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class Ruling:
-    """What becomes of one vote.
+class LearningItem:
+    """One face of an accepted medium, ready to be learned from.
 
     Args:
-        vote: it.
-        status: see `Status`.
-        reason: one sentence for people.
-        cluster: number of the cluster of media that look the same, in order of their first vote.
+        media_sha256: of the file.
+        label: 1 fake, 0 real: the actual one.
+        features: path of its cached features.
+        source: whose vote it is; draws are balanced over sources, so that no one crowds out others.
+        row_id: of the vote that stands for it, for whoever keeps votes in rows.
     """
 
-    vote: Vote
-    status: Status
-    reason: str
-    cluster: int
+    media_sha256: str
+    label: Literal[0, 1]
+    features: Path
+    source: str
+    row_id: int = 0
 
 
-def judge_votes(votes: Iterable[Vote], rules: LearningSettings) -> tuple[Ruling, ...]:
+def judge_votes(votes: Iterable[Vote], rules: LearningSettings) -> tuple[Vote, ...]:
     """Decide about all votes at once; the answer depends on the set of votes and not on how it is ordered.
 
     Args:
@@ -101,7 +108,7 @@ def judge_votes(votes: Iterable[Vote], rules: LearningSettings) -> tuple[Ruling,
         rules: what is enough; the section [learning].
 
     Returns:
-        One ruling per vote, by time. Of each cluster at most one vote is `ACCEPTED`.
+        The votes by time, each with its status and reason. Of each cluster at most one is `ACCEPTED`.
     """
     ordered = sorted(votes, key=lambda v: (v.time, v.id))
     clusters = cluster_media(ordered)
@@ -112,17 +119,17 @@ def judge_votes(votes: Iterable[Vote], rules: LearningSettings) -> tuple[Ruling,
     rulings: dict[str, tuple[Status, str]] = {}
     for of_cluster in members.values():
         rulings |= _judge_cluster(of_cluster, over_quota, rules)
-    return tuple(Ruling(v, *rulings[v.id], cluster) for v, cluster in zip(ordered, clusters, strict=True))
+    return tuple(replace(v, status=rulings[v.id][0], reason=rulings[v.id][1]) for v in ordered)
 
 
-def accepted_votes(rulings: Iterable[Ruling]) -> tuple[Vote, ...]:
+def accepted_votes(judged: Iterable[Vote]) -> tuple[Vote, ...]:
     """The votes to learn from, one per cluster."""
-    return tuple(r.vote for r in rulings if r.status is Status.ACCEPTED)
+    return tuple(v for v in judged if v.status is Status.ACCEPTED)
 
 
-def count_statuses(rulings: Iterable[Ruling]) -> dict[str, int]:
+def count_statuses(judged: Iterable[Vote]) -> dict[str, int]:
     """Votes per status, every status named, for statistics."""
-    counts = Counter(r.status for r in rulings)
+    counts = Counter(v.status for v in judged)
     return {status.value: counts[status] for status in Status}
 
 

@@ -2,7 +2,7 @@
 
     items -> fine-tune from the base -> golden-set gate -> immutable version -> history -> CURRENT
 
-`prepare_item` (of `rl_items`) made the items' features beforehand; pictures are not needed here.
+`utils.feedback.items` made the items' features beforehand; pictures are not needed here.
 """
 
 from __future__ import annotations
@@ -12,44 +12,31 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from utils.errors import NothingNewError, TrainingDataError
 from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
-from utils.feedback.candidate import publish_candidate
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, pseudonym
-from utils.feedback.fine_tune import Progress, Recipe, Tuned, tune
+from utils.feedback.fine_tune import Progress, Recipe, Tuned, one_thread, tune
 from utils.feedback.golden import GoldenFigures, Lineage, figures, load_lineage
 from utils.feedback.history import append_training, read_history
+from utils.feedback.quarantine import LearningItem
 from utils.feedback.trainable import LearnedParts, load_parts, probabilities
-from utils.feedback.versions import activate, learning_lock, lineage_of, next_name, pointer_lock, recover_locked
+from utils.feedback.versions import (
+    activate,
+    learning_lock,
+    lineage_of,
+    next_name,
+    pointer_lock,
+    publish_candidate,
+    recover_locked,
+)
 from utils.log import get_logger
 from utils.weights import Version, current_name, frozen_fingerprint, verify_version
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class LearnItem:
-    """One accepted medium.
-
-    Args:
-        detection_id: public id of its analysis.
-        media_sha256: of its file.
-        path: of its file, None when it is gone (its features are enough).
-        label: 1 fake, 0 real: the actual one.
-        source: where it came from, such as the user; the draw is balanced over sources, so no one can crowd out others.
-        features: path of its cached features.
-    """
-
-    detection_id: str
-    media_sha256: str
-    path: Path | None
-    label: Literal[0, 1]
-    source: str
-    features: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +150,7 @@ def fine_tune(
 
 
 def train_version(
-    items: Sequence[LearnItem],
+    items: Sequence[LearningItem],
     root: Path,
     history: Path,
     *,
@@ -206,7 +193,8 @@ def train_version(
         how = recipe or Recipe.of_card(base.card)
         lineage = load_lineage(base, own_golden)
         feedback, left_out = gather(items, lineage)
-        done = fine_tune(feedback, lineage, parent, how, progress)
+        with one_thread():
+            done = fine_tune(feedback, lineage, parent, how, progress)
         name, shipped = next_name(root, base.name), done.compared[0]
         outcome = TrainingOutcome(
             version=name,
@@ -259,7 +247,7 @@ def _publish(
             )
             outcome = dataclasses.replace(outcome, promoted=False, code="moved", reason=reason)
         entry = {"event": "training", **outcome.to_dict(), "settings": dataclasses.asdict(recipe)}
-        publish_candidate(root, outcome.version, base, parts, entry)
+        publish_candidate(root, outcome.version, base, parts.arrays(), entry)
         append_training(history, entry)
         if outcome.promoted:
             activate(root, outcome.version, history, "promotion")
@@ -281,7 +269,7 @@ class LeftOut:
     damaged: int
 
 
-def gather(items: Sequence[LearnItem], lineage: Lineage) -> tuple[FeatureSet, LeftOut]:
+def gather(items: Sequence[LearningItem], lineage: Lineage) -> tuple[FeatureSet, LeftOut]:
     """The features of items that can be learned from, and how many cannot.
 
     Raises:

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from utils.errors import ConflictError, WeightsError, WeightsMissingError
 from utils.feedback.history import append_training, read_history
 from utils.files import file_sha256, locked
 from utils.log import get_logger
+from utils.tensors import Arrays, read_tensors
 from utils.weights import (
+    CALIBRATION_FILE,
     CARD_FILE,
     CHECKSUMS,
+    FROZEN,
     Version,
     current_name,
     list_versions,
+    publish_version,
     read_document,
     remove_scratch,
     set_current,
@@ -106,6 +111,29 @@ def serving(root: Path) -> Serving:
     if not listing.is_file():
         raise WeightsMissingError(f"{root.name}/{base}/{CHECKSUMS} is missing.")
     return Serving(current, base, file_sha256(listing))
+
+
+def publish_candidate(
+    root: Path, name: str, base: Version, learned: Mapping[str, Arrays], training: Mapping[str, Any]
+) -> Version:
+    """Write a candidate as an immutable version: the learned parts anew, everything else as in the base.
+
+    Args:
+        root: the folder with the versions.
+        name: from `next_name`.
+        base: the trained version that it learned from.
+        learned: the tensors of the files `gate` and `vit`, as far as they learned.
+        training: its entry for the history; it goes into the card too, so that the line can be written again.
+    """
+    tensors = dict(learned)
+    if "vit" in tensors:  # what a tiny version or trained LayerNorms store beside the head stays
+        tensors["vit"] = read_tensors(base.folder / "vit.safetensors") | tensors["vit"]
+    kept = {f"{e}.safetensors": base.folder / f"{e}.safetensors" for e in FROZEN if e in base.experts}
+    card = {k: v for k, v in base.card.items() if k not in ("validation", "selftest")}
+    # the figures of the base's scorecard are not the candidate's; its own ones are those of the golden set
+    card |= {"name": name, "learning": {"base": base.name, "training": dict(training)}}
+    calibration = read_document(base.folder / CALIBRATION_FILE)
+    return publish_version(root, name, tensors, {"calibration": calibration, "card": card}, kept, link=True)
 
 
 def promote(root: Path, name: str, history: Path) -> Version:

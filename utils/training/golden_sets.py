@@ -25,8 +25,8 @@ from utils.feedback.golden import (
     CHECKSUM_FILE,
     GOLDEN_FILE,
     LEARNING_FOLDER,
+    REPLAY_FILE,
 )
-from utils.feedback.replay import REPLAY_FILE
 from utils.files import file_sha256, fsync_folder
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.features import FeatureStore, SelectedStore

@@ -73,26 +73,23 @@ def examine_next(database: Database, store: MediaStore, paths: InstancePaths, le
 
 def _look(path: Path, media_sha256: str, faces: Sequence[str], paths: InstancePaths, learner: Learner) -> Found:
     (paths.features / media_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
+    numbers = {None if face == DECIDING else int(face): face for face in faces}
+    try:
+        prepared = learner.look(path, list(numbers))
+    except TelltaleError as error:
+        return Found(None, dict.fromkeys(faces, error.detail))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise  # nothing is wrong with the medium; it is looked at when there is room again
+        log.exception("looking at %s: an error that nobody foresaw", media_sha256[:12])
+        return Found(None, dict.fromkeys(faces, UNFORESEEN))  # trying again would stop the worker again and again
     features: dict[str, str] = {}
-    phash: str | None = None
-    for face in faces:
-        try:
-            prepared = learner.look(path, None if face == DECIDING else int(face))
-        except TelltaleError as error:
-            features[face] = error.detail
-            continue
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise  # nothing is wrong with the medium; it is looked at when there is room again
-            log.exception("looking at %s: an error that nobody foresaw", media_sha256[:12])
-            features[face] = UNFORESEEN  # once; trying again would stop the worker again and again
-            continue
-        if prepared.item is not None:
-            prepared.item.save(feature_path(paths, media_sha256, face))
-        features[face] = "" if prepared.item is not None else prepared.reason
-        if face == DECIDING and prepared.phash is not None:
-            phash = f"{prepared.phash:016x}"
-    return Found(phash, features)
+    for number, face in numbers.items():
+        item = prepared.faces[number]
+        if not isinstance(item, str):
+            item.save(feature_path(paths, media_sha256, face))
+        features[face] = item if isinstance(item, str) else ""
+    return Found(None if prepared.phash is None else f"{prepared.phash:016x}", features)
 
 
 def _known(row: ReviewedMediumRow, folder: Path) -> Found:

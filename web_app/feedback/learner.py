@@ -6,12 +6,12 @@ Imports of torch stand inside the methods: most workers never learn, and torch t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
 from utils.errors import TrainingDataError
+from utils.feedback.quarantine import LearningItem
 from utils.feedback.versions import prune_rejected
 from utils.log import get_logger
 from utils.weights import verify_version, weights_root
@@ -29,25 +29,6 @@ log = get_logger(__name__)
 Progress = Callable[[str, float], None]
 
 
-@dataclass(frozen=True)
-class TrainingItem:
-    """One face to learn from.
-
-    Args:
-        row_id: of the vote that stands for it.
-        media_sha256: of the file.
-        label: 1 fake, 0 real.
-        features: file of derived features.
-        source: whose vote it is; draws are balanced over sources, so that no one crowds out others.
-    """
-
-    row_id: int
-    media_sha256: str
-    label: Literal[0, 1]
-    features: Path
-    source: str
-
-
 class Learner:
     """Looks at media and trains.
 
@@ -61,11 +42,11 @@ class Learner:
         self._root, self._paths = weights_root(settings), InstancePaths.of(settings)
         self._fingerprint = ("", "")
 
-    def look(self, path: Path, face: int | None) -> Prepared:
-        """Look at one face of a file: its number in the report, or None for the deciding one."""
-        from utils.feedback.items import prepare_item
+    def look(self, path: Path, faces: Sequence[int | None]) -> Prepared:
+        """Look at faces of a file: by their numbers in the report, None for the deciding one."""
+        from utils.feedback.items import prepare_faces
 
-        return prepare_item(path, self._served.analyser, face=face)
+        return prepare_faces(path, self._served.analyser, faces)
 
     def fingerprint(self) -> str:
         """Of the networks that look; features of others are made anew while the file is there."""
@@ -86,7 +67,7 @@ class Learner:
             return False
         return True
 
-    def train(self, items: Sequence[TrainingItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
+    def train(self, items: Sequence[LearningItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
         """Train a candidate and put it to the golden sets.
 
         Args:
@@ -98,22 +79,11 @@ class Learner:
         Returns:
             The line of the history, which names job and digest; `version` and `promoted` at least.
         """
-        from utils.feedback.retrain import LearnItem, train_version
+        from utils.feedback.retrain import train_version
 
-        learned = [
-            LearnItem(
-                detection_id=str(item.row_id),
-                media_sha256=item.media_sha256,
-                path=None,
-                label=item.label,
-                source=item.source,
-                features=item.features,
-            )
-            for item in items
-        ]
         history, golden = self._paths.training_history, self._paths.golden
         outcome = train_version(
-            learned, self._root, history, own_golden=golden, progress=progress, job=job, digest=digest
+            items, self._root, history, own_golden=golden, progress=progress, job=job, digest=digest
         )
         for name in prune_rejected(self._root, KEPT_REJECTED):
             log.info("the rejected candidate %s is deleted", name)

@@ -62,7 +62,7 @@ def judge_rows(session: Session, rules: LearningSettings) -> list[Change]:
         )
     ).all()  # fmt: skip
     votes = [vote_of(row, medium) for row, medium in pairs if medium is not None and medium.examined_at is not None]
-    fates = {ruling.vote.id: (ruling.status.value, ruling.reason) for ruling in judge_votes(votes, rules)}
+    fates = {vote.id: (str(vote.status), vote.reason) for vote in judge_votes(votes, rules)}
     waiting = (Status.WAITING.value, NOT_LOOKED_AT)
     return [
         Change(row.id, row.actual, row.created_at, *fate)

@@ -17,14 +17,14 @@ from sqlalchemy.orm import Session
 
 from utils.config import LearningSettings, Settings
 from utils.errors import ConflictError, NothingNewError
-from utils.feedback.quarantine import Status
+from utils.feedback.quarantine import LearningItem, Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
 from utils.weights import weights_root
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
 from web_app.feedback.features import DECIDING, feature_path
-from web_app.feedback.learner import Learner, Progress, TrainingItem
+from web_app.feedback.learner import Learner, Progress
 from web_app.feedback.quarantine import LABEL_NUMBERS
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.paths import InstancePaths
@@ -36,7 +36,7 @@ BY_ITSELF = "automatic"
 log = get_logger(__name__)
 
 
-def accepted_items(session: Session, paths: InstancePaths) -> list[TrainingItem]:
+def accepted_items(session: Session, paths: InstancePaths) -> list[LearningItem]:
     """Everything that may be learned from, in the order of the media; the deciding face, or those that have labels."""
     pairs = session.execute(
         sa.select(FeedbackRow, ReviewedMediumRow)
@@ -44,7 +44,7 @@ def accepted_items(session: Session, paths: InstancePaths) -> list[TrainingItem]
         .where(FeedbackRow.state == Status.ACCEPTED.value)
         .order_by(FeedbackRow.media_sha256)
     ).all()
-    items: list[TrainingItem] = []
+    items: list[LearningItem] = []
     for row, medium in pairs:
         labels = row.face_labels or {DECIDING: row.actual}
         for face in sorted(labels):
@@ -52,11 +52,11 @@ def accepted_items(session: Session, paths: InstancePaths) -> list[TrainingItem]
             if (medium.features or {}).get(face) == "" and path.is_file():
                 label = LABEL_NUMBERS[labels[face]]
                 source = f"user {hashlib.sha256(row.client_id.encode()).hexdigest()[:12]}"
-                items.append(TrainingItem(row.id, row.media_sha256, label, path, source))
+                items.append(LearningItem(row.media_sha256, label, path, source, row.id))
     return items
 
 
-def digest(items: Sequence[TrainingItem], settings: LearningSettings, base_sha256: str) -> str:
+def digest(items: Sequence[LearningItem], settings: LearningSettings, base_sha256: str) -> str:
     """A fingerprint of what a training would do: the same one again could give the same candidate only."""
     plain = [f"{item.media_sha256} {item.features.name} {item.label}" for item in items]
     return hashlib.sha256(repr([base_sha256, *plain, settings]).encode()).hexdigest()

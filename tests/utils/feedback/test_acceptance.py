@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from utils.feedback.acceptance import Compared, judge_candidate
+from utils.feedback.acceptance import HELP, Compared, judge_candidate
 from utils.feedback.golden import GoldenFigures
 
 BASE = GoldenFigures(auc=0.9, ece=0.04, accuracy=0.8, slices={"source a": 0.85, "real b": 0.8}, count=300)
@@ -37,6 +37,7 @@ def test_each_bound_rejects_and_says_why(changes, code):
     verdict = judged(**changes)
     assert (verdict.promoted, verdict.code) == (False, code)
     assert "golden" in verdict.reason
+    assert verdict.reason.endswith(HELP)
 
 
 @pytest.mark.parametrize("changes", [{"auc": 0.8951}, {"ece": 0.0499}, {"slices": {"source a": 0.8301, "real b": 0.8}}])

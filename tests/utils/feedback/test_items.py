@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.detection.pipeline import analyse, load_analyser
+from utils.detection.pipeline import analyse, examine, load_analyser
 from utils.errors import TrainingDataError
-from utils.feedback.golden_own import add_own
-from utils.feedback.items import prepare_item
+from utils.feedback import items
+from utils.feedback.golden import add_own
+from utils.feedback.items import prepare_faces
 from utils.feedback.trainable import load_parts, probabilities
 from utils.weights import frozen_fingerprint, verify_version
 
@@ -24,12 +25,13 @@ def portrait(tmp_path, photo):
 def test_cached_features_give_the_probability_of_the_analysis(portrait, tiny_root, settings_for):
     analyser = load_analyser(settings_for(tiny_root))
     report = analyse(portrait, analyser)
-    prepared = prepare_item(portrait, analyser)
+    prepared = prepare_faces(portrait, analyser)
     version = verify_version(tiny_root, "tiny")
-    assert prepared.item is not None
-    assert prepared.item.experts == frozen_fingerprint(version)
-    assert prepared.face == report.deciding_face
-    score = probabilities(load_parts(version), prepared.item.as_features(label=1, source="x", key="k"))[0]
+    item = prepared.faces[None]
+    assert not isinstance(item, str)
+    assert item.experts == frozen_fingerprint(version)
+    assert prepared.deciding == report.deciding_face
+    score = probabilities(load_parts(version), item.as_features(label=1, source="x", key="k"))[0]
     assert score == pytest.approx(report.verdict.probability, abs=0.02)  # tokens are kept with 16 bits
 
 
@@ -43,24 +45,34 @@ def test_cached_features_give_the_probability_of_the_analysis(portrait, tiny_roo
 def test_media_outside_the_domain_give_a_reason(tmp_path, photo, tiny_root, settings_for, make, reason):
     path = tmp_path / "other.png"
     Image.fromarray(np.ascontiguousarray(make(photo))).save(path)
-    prepared = prepare_item(path, load_analyser(settings_for(tiny_root)))
-    assert prepared.item is None
-    assert any(part in prepared.reason for part in reason.split("|"))
+    prepared = prepare_faces(path, load_analyser(settings_for(tiny_root)))
+    assert any(part in prepared.faces[None] for part in reason.split("|"))
     assert prepared.phash is not None
 
 
 def test_a_small_face_and_an_unknown_number_are_named(portrait, tiny_root, settings_for):
     analyser = load_analyser(settings_for(tiny_root, min_face_px=300))
-    assert "less than 300 pixels" in prepare_item(portrait, analyser).reason
-    assert "no face number 7" in prepare_item(portrait, load_analyser(settings_for(tiny_root)), face=7).reason
+    assert "less than 300 pixels" in prepare_faces(portrait, analyser).faces[None]
+    assert "no face number 7" in prepare_faces(portrait, load_analyser(settings_for(tiny_root)), [7]).faces[7]
+
+
+def test_a_file_is_decoded_once_for_all_its_faces(portrait, tiny_root, settings_for, monkeypatch):
+    analyser = load_analyser(settings_for(tiny_root))
+    number = prepare_faces(portrait, analyser).deciding
+    decoded = []
+    monkeypatch.setattr(items, "examine", lambda *a, **k: decoded.append(a) or examine(*a, **k))
+    prepared = prepare_faces(portrait, analyser, [None, number, 7])
+    assert len(decoded) == 1
+    assert prepared.faces[None] is prepared.faces[number]
+    assert "no face number 7" in prepared.faces[7]
 
 
 def test_a_file_that_is_no_picture_is_no_item(tmp_path, tiny_root, settings_for):
     path = tmp_path / "broken.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    prepared = prepare_item(path, load_analyser(settings_for(tiny_root)))
-    assert (prepared.item, prepared.phash) == (None, None)
-    assert "decoded" in prepared.reason
+    prepared = prepare_faces(path, load_analyser(settings_for(tiny_root)))
+    assert prepared.phash is None
+    assert "decoded" in prepared.faces[None]
 
 
 def test_an_own_golden_set_needs_enough_files_of_both_labels(tmp_path, portrait, tiny_root, settings_for):

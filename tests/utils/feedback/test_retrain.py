@@ -46,6 +46,17 @@ def test_corrections_are_learned_and_the_candidate_is_served(lineage):
     load_ensemble(lineage.root, verify_version(lineage.root, outcome.version))
 
 
+def test_a_training_uses_one_thread_and_gives_the_others_back(lineage):
+    seen = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        learn(lineage, lineage.corrections(), progress=lambda *_: seen.append(torch.get_num_threads()))
+        assert (seen[0], torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_networks_that_do_not_learn_keep_every_byte(lineage):
     """So neither their weights nor their batch-norm statistics can have moved."""
     outcome = learn(lineage, lineage.corrections())

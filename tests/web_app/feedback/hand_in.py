@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,10 @@ from werkzeug.test import TestResponse
 from tests.web_app.helpers import fake_analyse, media_bytes, order_of, upload, wait_until
 from utils.config import Settings
 from utils.feedback.history import append_training
+from utils.feedback.quarantine import LearningItem
 from utils.weights import current_version
 from web_app.db.models import TRAIN
-from web_app.feedback.learner import Learner, Progress, TrainingItem
+from web_app.feedback.learner import Learner, Progress
 from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.runner import Duties, run_worker
 from web_app.paths import InstancePaths
@@ -36,18 +37,18 @@ class Features:
 
 @dataclass(frozen=True)
 class Look:
-    item: Features | None
-    reason: str
+    faces: Mapping[int | None, Features | str]
     phash: int | None
 
 
-def look(path: Path, face: int | None) -> Look:
+def look(path: Path, faces: Sequence[int | None]) -> Look:
     """Files whose order has the same word after `like` look the same; `small` ones are outside the domain."""
     order = order_of(path.read_bytes())
     if "small" in order or order == "no_face":
-        return Look(None, "The face is too small.", None)
+        return Look(dict.fromkeys(faces, "The face is too small."), None)
     alike = order.partition("like ")[2] or order
-    return Look(Features(f"{face}"), "", int(hashlib.sha256(alike.encode()).hexdigest()[:16], 16))
+    held = {face: Features(f"{face}") for face in faces}
+    return Look(held, int(hashlib.sha256(alike.encode()).hexdigest()[:16], 16))
 
 
 class Trainer:
@@ -56,12 +57,12 @@ class Trainer:
     def __init__(self, history: Path, promoted: bool = True) -> None:
         self.history = history
         self.promoted = promoted
-        self.rounds: list[list[TrainingItem]] = []
+        self.rounds: list[list[LearningItem]] = []
         self.go_on = threading.Event()
         self.go_on.set()
         self.stop = threading.Event()
 
-    def __call__(self, items: Sequence[TrainingItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
+    def __call__(self, items: Sequence[LearningItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
         self.rounds.append(list(items))
         while not self.go_on.wait(0.02):
             progress("learn", 0.5)
@@ -79,8 +80,8 @@ class FakeLearner(Learner):
 
     def __init__(
         self,
-        look: Callable[[Path, int | None], Any],
-        train: Callable[[Sequence[TrainingItem], Progress, str, str], dict[str, Any]],
+        look: Callable[[Path, Sequence[int | None]], Any],
+        train: Callable[[Sequence[LearningItem], Progress, str, str], dict[str, Any]],
         fingerprint: Callable[[], str] = lambda: "networks",
     ) -> None:
         self.look = look

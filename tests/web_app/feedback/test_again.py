@@ -17,9 +17,10 @@ from tests.web_app.feedback.hand_in import FIGURES, FakeLearner, hand_in_worker,
 from tests.web_app.helpers import media_bytes, upload
 from utils.config import LearningSettings, Settings
 from utils.errors import NothingNewError, TrainingDataError
+from utils.feedback.quarantine import LearningItem
 from utils.feedback.versions import Serving
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, utc_now
-from web_app.feedback.learner import Progress, TrainingItem
+from web_app.feedback.learner import Progress
 from web_app.feedback.quarantine import judge, judge_rows
 from web_app.feedback.tasks import LearningTasks
 from web_app.feedback.training import request_training, training_is_due
@@ -39,7 +40,7 @@ def quiet(stage: str, done: float) -> None:
     return None
 
 
-def outcome(items: Sequence[TrainingItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
+def outcome(items: Sequence[LearningItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
     return {"version": "v1-r0001", "promoted": True, "code": "promoted", "digest": digest, "new": FIGURES}
 
 
@@ -151,7 +152,7 @@ def test_a_retried_job_marks_the_voices_of_its_first_attempt(
     assert claim is not None
     done: list[dict[str, Any]] = []
 
-    def killed_once(items: Sequence[TrainingItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
+    def killed_once(items: Sequence[LearningItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
         assert job == claim.public_id
         if done:
             return done[0]

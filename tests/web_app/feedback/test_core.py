@@ -17,7 +17,7 @@ from web_app.feedback.tasks import LearningTasks
 def test_a_fault_in_looking_stops_nothing(
     client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def faulty(path: Path, face: int | None) -> object:
+    def faulty(path: Path, faces: object) -> object:
         raise RuntimeError("a fault that the tests put here")
 
     monkeypatch.setattr("tests.web_app.feedback.hand_in.look", faulty)

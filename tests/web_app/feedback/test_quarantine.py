@@ -169,7 +169,7 @@ def test_what_lies_on_the_disk_outlives_rows_and_file(
 def test_a_file_that_cannot_be_decoded_is_kept_and_not_learned_from(
     client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path, face: int | None) -> object:
+    def broken(path: Path, faces: object) -> object:
         raise MediaError("It is broken.")
 
     monkeypatch.setattr("tests.web_app.feedback.hand_in.look", broken)
