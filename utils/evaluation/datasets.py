@@ -1,5 +1,6 @@
 """Which files there are to learn from, as one list of samples: manifests (CSV), well-known data sets as they come
-(`layouts.py`), or folders named `real/` and `fake/`.
+or folders
+named by their label (`layouts.py`).
 
 The first stage of training; `packing.py` turns the samples into face crops.
 """
@@ -8,14 +9,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.errors import TrainingDataError
-from utils.evaluation.layouts import IMAGE_SUFFIXES, VIDEO_SUFFIXES, LayoutRow, read_layout
+from utils.evaluation.layouts import IMAGE_SUFFIXES, VIDEO_SUFFIXES, LayoutRow, read_labelled, read_layout
 from utils.types import MediaKind
 
+SHOWN = 12  # names of what lies in a folder where nothing usable was found
 SPLITS = ("train", "calib", "val")
 """`train` fits weights, `calib` stops early and fits gate and calibration, `val` only ever gives figures."""
 CLIPS_PREFIX = "video:"
@@ -68,13 +71,14 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
 
     Args:
         root: a folder with `manifest.csv` (here or one level below), with FaceForensics++, Celeb-DF or DFDC, or with
-            `real/` and `fake/`.
+            folders named by their label.
         calib_share: share of the training groups set aside for calibration; twice as much of groups of clips alone.
         val_share: share of all groups that validate, where no manifest names a split.
         seed: of the division into splits.
 
     Raises:
-        TrainingDataError: nothing usable is there, a manifest lacks columns, or a listed file is missing.
+        TrainingDataError: nothing usable is there, a manifest lacks columns, a listed file is missing, or a file is
+            called both real and fake.
     """
     manifests = sorted([*root.glob("manifest.csv"), *root.glob("*/manifest.csv")])
     if manifests:
@@ -86,6 +90,7 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
     with_pictures = {_group_key(s) for s in samples if s.kind is MediaKind.IMAGE}
     samples = [replace(s, split=_held_out(s, calib_share, seed, _group_key(s) in with_pictures)) for s in samples]
     check_groups(samples)
+    check_labels(samples)
     return samples
 
 
@@ -138,22 +143,52 @@ def _sample_of_layout(row: LayoutRow, val_share: float, seed: int) -> Sample:
 
 
 def _read_folders(root: Path, val_share: float, seed: int) -> list[Sample]:
-    samples = []
-    for label, name in enumerate(("real", "fake")):
-        known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-        files = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in known and p.is_file())
-        if len(files) < 2:
-            raise TrainingDataError(f"{root / name} holds {len(files)} pictures or videos; at least 2 are needed.")
-        for path in files:
-            relative = path.relative_to(root / name)
-            # a sub-folder is a person or a family of files; loose files stand for themselves
-            group = str(relative.parent) if relative.parent != Path() else f"{name}/{path.stem}"
-            split = "val" if _share_of(group, seed) < val_share else "train"
-            kind = _kind(path, str(root / name))
-            source = root.resolve().name or "folder"
-            source = source if kind is MediaKind.IMAGE else CLIPS_PREFIX + source
-            samples.append(Sample(path, kind, label, source, group, "unknown" if label else "-", split))
-    return samples
+    rows = list(read_labelled(root))
+    for fake, name in enumerate(("real", "fake")):
+        count = sum(row.fake == bool(fake) for row in rows)
+        if count < 2:
+            there = ", ".join(sorted(path.name for path in root.glob("*"))[:SHOWN]) or "nothing"
+            raise TrainingDataError(
+                f"{root / name} holds {count} pictures or videos; at least 2 are needed. {root} holds: {there}."
+            )
+    return [_sample_of_layout(row, val_share, seed) for row in rows]
+
+
+def check_labels(samples: Sequence[Sample]) -> None:
+    """Refuse samples of which the same bytes are called real and fake.
+
+    Files are told apart by their length first, then by their beginning, and read in full only where those agree.
+
+    Raises:
+        TrainingDataError: with the two files.
+    """
+    alike: list[list[Sample]] = [list(samples)]
+    for key in (_length, _beginning, _content):
+        alike = [part for group in alike for part in _parts_of_both_labels(group, key)]
+    if alike:
+        real, fake = (next(s.path for s in alike[0] if s.label == label) for label in (0, 1))
+        raise TrainingDataError(f"{real} and {fake} are the same file; it cannot be both real and fake.")
+
+
+def _parts_of_both_labels(samples: list[Sample], key: Callable[[Path], object]) -> list[list[Sample]]:
+    parts: dict[object, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        parts[key(sample.path)].append(sample)
+    return [part for at, part in parts.items() if at and len({s.label for s in part}) == 2]
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096)
+
+
+def _content(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _kind(path: Path, where: str) -> MediaKind:

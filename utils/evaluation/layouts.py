@@ -7,6 +7,7 @@ never divided between splits; what it means for each data set is said at its rea
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,12 @@ class LayoutRow:
     generator: str
     split: str | None
 
+
+_LABEL_NAMES = {"real": "real", "reals": "real", "fake": "fake", "fakes": "fake"}
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "test", "testing"), "val"),
+}
 
 Reader = Callable[[Path], Iterator[LayoutRow]]
 
@@ -143,6 +150,45 @@ def read_dfdc(root: Path) -> Iterator[LayoutRow]:
             split = None if facts.get("split") in (None, "", "train") else "val"
             fake = label == "FAKE"
             yield LayoutRow(path, fake, "dfdc", Path(str(original)).stem, "dfdc" if fake else "-", split)
+
+
+def read_labelled(root: Path) -> Iterator[LayoutRow]:
+    """Folders named by their label, in any case and with more words, such as `Real` and `training_fake`.
+
+    They lie below the root, or below folders named by their split: `train`, or `valid`, `val`, `test`, which validate.
+
+    A sub-folder of a label's folder is a group, a loose file one of its own; a group belongs to its split.
+    """
+    for folder, fake, split in _labelled_folders(root):
+        name = "fake" if fake else "real"
+        prefix = "" if folder.parent == root else f"{folder.parent.name}/"
+        for path in _media(folder):
+            inside = path.relative_to(folder).parent
+            # a sub-folder is a person or a family of files; loose files stand for themselves
+            group = prefix + (str(inside) if inside != Path() else f"{name}/{path.stem}")
+            yield LayoutRow(path, fake, root.resolve().name or "folder", group, "unknown" if fake else "-", split)
+
+
+def _labelled_folders(root: Path) -> list[tuple[Path, bool, str | None]]:
+    """The folders named by a label, whether that is fake, and the split that the folder above says."""
+    if (root / "real").is_dir() and (root / "fake").is_dir():
+        return [(root / "real", False, None), (root / "fake", True, None)]
+    found = []
+    for above in (root, *_folders(root)):
+        split = _SPLIT_NAMES.get(above.name.lower())
+        if above != root and split is None:
+            continue
+        for folder in _folders(above):
+            labels = {_LABEL_NAMES.get(word) for word in re.split(r"[^a-z]+", folder.name.lower())} - {None}
+            if len(labels) == 1:
+                found.append((folder, labels == {"fake"}, None if above == root else split))
+    if {split for _, _, split in found} == {"train"}:  # nothing validates, so it is drawn
+        return [(folder, fake, None) for folder, fake, _ in found]
+    return found
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(each for each in root.iterdir() if each.is_dir()) if root.is_dir() else []
 
 
 def is_faceforensics(root: Path) -> bool:

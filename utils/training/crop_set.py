@@ -23,13 +23,10 @@ from utils.evaluation.datasets import Sample
 from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import FaceDetector
 from utils.faces.tracking import track_faces
-from utils.log import get_logger
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.video import decode_video
 from utils.types import Box, Floats, MediaKind, Pixels
-
-log = get_logger(__name__)
 
 REDRAWN_FOLDER = "redrawn"
 """Inside a pack's folder: its redrawn crops; see `redrawing`."""
@@ -93,7 +90,7 @@ class Pack:
     """Packed crops: `pixels` (N, 256, 256, 3) uint8, memory-mapped, and one `PackedCrop` per row.
 
     `redrawn` has, by row, those that a generator has drawn again, see `redrawing`; `portraits`, by row, people who do
-    not exist, drawn to stand beside that crop, see `portraits`.
+    not exist, drawn to stand beside that crop, see `portraits`. `unreadable` has the reason by file.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -101,6 +98,7 @@ class Pack:
     without_face: tuple[str, ...]
     redrawn: Mapping[int, Pixels] = field(default_factory=dict)
     portraits: Mapping[int, Portrait] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, split: str, kind: MediaKind) -> list[PackedCrop]:
         """The rows of one split and kind, in order."""
@@ -171,7 +169,7 @@ def _with_facts_of(samples: Sequence[Sample], pack: Pack) -> Pack:
         )
         for row, sample in held
     )  # fmt: skip
-    return Pack(pack.pixels, rows, pack.without_face)
+    return dataclasses.replace(pack, rows=rows)
 
 
 def load_pack(folder: Path) -> Pack:
@@ -182,7 +180,7 @@ def load_pack(folder: Path) -> Pack:
         PackedCrop(**row | {"box": tuple(row["box"]), "landmarks": tuple(tuple(mark) for mark in row["landmarks"])})
         for row in index["rows"]
     )
-    return Pack(pixels, rows, tuple(index["without_face"]))
+    return Pack(pixels, rows, tuple(index["without_face"]), unreadable=index.get("unreadable", {}))
 
 
 def _pack_chunk(
@@ -197,13 +195,14 @@ def _pack_chunk(
     pixels: list[Pixels] = []
     rows: list[dict[str, object]] = []
     without: list[str] = []
+    unreadable: dict[str, str] = {}
     for number, sample in enumerate(samples):
         tell(before + number)
         try:
             found = _crops_of(sample, detector, frames)
         except MediaError as error:
-            log.warning("%s is left out: %s", sample.path.name, error)
-            found = []
+            unreadable[str(sample.path)] = error.detail
+            continue
         if not found:
             without.append(str(sample.path))
         for crop_pixels, row in found:
@@ -212,7 +211,8 @@ def _pack_chunk(
     scratch = part.with_suffix(".tmp")
     with scratch.open("wb") as stream:
         packed = np.stack(pixels) if pixels else np.zeros((0, PACK_PX, PACK_PX, 3), np.uint8)
-        np.savez(stream, pixels=packed, index=np.array(json.dumps({"rows": rows, "without_face": without})))
+        index = {"rows": rows, "without_face": without, "unreadable": unreadable}
+        np.savez(stream, pixels=packed, index=np.array(json.dumps(index)))
     scratch.replace(part)
 
 
@@ -271,7 +271,9 @@ def _join(folder: Path) -> None:
     joined.flush()
     without = [name for index in indexes for name in index["without_face"]]
     scratch = folder / "index.tmp"
-    scratch.write_text(json.dumps({"rows": rows, "without_face": without}), encoding="utf-8")
+    unreadable = {name: reason for index in indexes for name, reason in index.get("unreadable", {}).items()}
+    index = {"rows": rows, "without_face": without, "unreadable": unreadable}
+    scratch.write_text(json.dumps(index), encoding="utf-8")
     scratch.replace(folder / "index.json")
     for part in parts:
         part.unlink()

@@ -113,6 +113,8 @@ def packed(
     pack = pack_faces(samples, folder, detector, progress=counter(tell, "files searched for faces", len(samples)))
     for left_out in pack.without_face:
         tell(f"no face was found in {left_out}")
+    for left_out, reason in pack.unreadable.items():
+        tell(f"{left_out} cannot be read: {reason}")
     pack = _without_leaks(pack, tell)
     if plan.leave_out:
         pack = without_names(pack, plan.leave_out)

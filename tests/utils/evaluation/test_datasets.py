@@ -112,8 +112,52 @@ def test_folders_give_labels_groups_and_kinds(tmp_path):
     assert (found["y.mov"].label, found["y.mov"].kind, found["y.mov"].generator) == (1, MediaKind.VIDEO, "unknown")
 
 
-def test_folder_without_files_says_which(tmp_path):
-    with pytest.raises(TrainingDataError, match="real holds 0 pictures or videos"):
+def test_folder_without_files_says_which_and_what_lies_there(tmp_path):
+    (tmp_path / "people").mkdir()
+    with pytest.raises(TrainingDataError, match=r"real holds 0 pictures or videos.*holds: people\."):
+        read_samples(tmp_path)
+
+
+def place(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(("real", "fake"), [("Real", "Fake"), ("training_real", "training_fake"), ("REAL", "fake-jpg")])
+def test_folders_may_spell_their_label_as_people_do(tmp_path, real, fake):
+    place(tmp_path, f"{real}/1.jpg", f"{real}/anna/2.jpg", f"{fake}/1.jpg", f"{fake}/anna/2.jpg", "real_and_fake/3.jpg")
+    found = {str(s.path.relative_to(tmp_path)): (s.label, s.group) for s in read_samples(tmp_path)}
+    assert found == {
+        f"{real}/1.jpg": (0, "real/1"),
+        f"{real}/anna/2.jpg": (0, "anna"),
+        f"{fake}/1.jpg": (1, "fake/1"),
+        f"{fake}/anna/2.jpg": (1, "anna"),
+    }
+
+
+@pytest.mark.parametrize("valid", ["valid", "val", "Validation"])
+def test_folders_may_say_the_split(tmp_path, valid):
+    for split in ("train", valid, "test"):
+        place(tmp_path, *(f"{split}/{label}/{number}.jpg" for label in ("real", "Fake") for number in range(9)))
+    samples = read_samples(tmp_path)
+    assert len(samples) == 54
+    for sample in samples:
+        splits = ("train", "calib") if sample.path.parent.parent.name == "train" else ("val",)
+        assert sample.split in splits
+        assert sample.label == int(sample.path.parent.name == "Fake")
+
+
+def test_training_folders_alone_are_divided(tmp_path):
+    place(tmp_path, *(f"train/{label}/{number}.jpg" for label in ("real", "fake") for number in range(60)))
+    assert {s.split for s in read_samples(tmp_path)} == {"train", "calib", "val"}
+
+
+def test_a_file_under_both_labels_is_refused_by_name(tmp_path):
+    place(tmp_path, "real/a.png", "real/b.png", "fake/c.png", "fake/d.png")
+    for name, data in (("real/a", b"one"), ("real/b", b"two"), ("fake/c", b"six"), ("fake/d", b"two")):
+        (tmp_path / f"{name}.png").write_bytes(data)
+    with pytest.raises(TrainingDataError, match=r"real/b\.png and .*fake/d\.png are the same file"):
         read_samples(tmp_path)
 
 

@@ -118,7 +118,8 @@ def test_files_without_a_face_and_broken_files_are_listed(samples, tmp_path):
     dark = sample(picture(tmp_path / "dark.png", 1))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     pack = pack_faces([*samples, dark, sample(tmp_path / "broken.png")], tmp_path / "pack", BrightIsFace())
-    assert [Path(name).name for name in pack.without_face] == ["dark.png", "broken.png"]
+    assert [Path(name).name for name in pack.without_face] == ["dark.png"]
+    assert [Path(name).name for name in pack.unreadable] == ["broken.png"]
     assert len(pack.rows) == 7
 
 
@@ -165,7 +166,7 @@ def test_framing_and_count_tables(samples, tmp_path):
 
 def test_index_is_plain_json(samples, tmp_path):
     pack_faces(samples, tmp_path / "pack", BrightIsFace())
-    assert set(json.loads((tmp_path / "pack" / "index.json").read_text())) == {"rows", "without_face"}
+    assert set(json.loads((tmp_path / "pack" / "index.json").read_text())) == {"rows", "without_face", "unreadable"}
 
 
 def test_training_and_product_see_the_same_crop(tmp_path, face_detector):
