@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.cards import EXPERT_NAMES
+
 if TYPE_CHECKING:
     from utils.training.plan import NormsPlan, TrainingPlan
 
-EXPERTS = ("cnn", "resnext", "vit", "lstm")
 EXIT_FAILED = 3
 EXIT_STOPPED = 130
 
@@ -42,8 +43,8 @@ def count(text: str) -> int:
 def epochs(text: str) -> tuple[str, int]:
     """`N` or `EXPERT=N`, for argparse; without a name for every expert."""
     name, _, number = text.rpartition("=")
-    if name not in ("", *EXPERTS):
-        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(EXPERTS)}")
+    if name not in ("", *EXPERT_NAMES):
+        raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(EXPERT_NAMES)}")
     return name, positive(number)
 
 
@@ -119,7 +120,7 @@ def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     for name in ("redrawn", "portraits", "swapped"):
         if (number := getattr(arguments, name)) is not None:
             changes[name] = number
-    for part in EXPERTS:
+    for part in EXPERT_NAMES:
         wanted: dict[str, Any] = {"seed": arguments.seed, **wanted_epochs(arguments, part)}
         if part in ("cnn", "resnext"):
             wanted |= {k: v for k, v in (("batch", arguments.batch), ("lr", arguments.lr)) if v}

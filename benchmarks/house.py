@@ -3,8 +3,8 @@ commands and words, each beside its budget.
 
     make house
 
-It reads the tree alone and imports nothing of the product. A budget that is broken ends it with 1, so that a room
-grows only on purpose: with a line here that says so.
+It reads the tree alone and imports nothing of the product. A broken budget ends it with 1. Where a room is larger than it
+should be, `OVER` says how large it may be until it shrinks, and why; so it grows only on purpose, with a line here.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ REACH = {  # modules of ours that are loaded sooner or later by the module that 
     "the web process": ("web_app.app", 80),
 }
 SETTINGS, TARGETS, PAGES, WORDS, README_LINES = 35, 38, 13, 17000, 120
+OVER: dict[str, tuple[int, str]] = {}
 
 
 def main() -> int:
@@ -55,9 +56,11 @@ def main() -> int:
         rows.append((f"modules behind {name}", len(reachable(graph, start)), most))
     rows += _words()
     broken = 0
-    for name, found, most in rows:
-        broken += found > most
-        print(f"{name:34} {found:7,} of {most:7,}{'   too much' if found > most else ''}")
+    for name, found, budget in rows:
+        allowed, why = OVER.get(name, (budget, ""))
+        broken += found > allowed
+        said = "" if found <= budget else f"   allowed {allowed:,}: {why}" if found <= allowed else "   TOO MUCH"
+        print(f"{name:30} {found:7,} of {budget:7,}{said}")
     for circle in circles(graph):
         print("circle:", " -> ".join(circle))
     return int(broken > 0)

@@ -1,4 +1,4 @@
-"""The whole analysis of one file, in one readable function: start here to understand Telltale.
+"""The whole analysis of one file, in one readable function, `analyse`: start here to understand Telltale.
 
 path -decode-> media -find_faces-> tracks -cut-> people -score-> what experts and gate say -make_report-> report.
 The web page, REST, the worker, the command line, the live camera, close-ups and evaluation take these steps; where many

@@ -2,7 +2,7 @@
 or folders
 named by their label (`layouts.py`).
 
-The first stage of training; `packing.py` turns the samples into face crops.
+The first stage of training; `utils/training/crop_set.py` turns the samples into face crops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How each expert is trained: its batches, its loss, its score. `train.py` calls these in turn.
+"""How each expert is trained: its batches, its loss, its score. `fit.train_experts` calls these in turn.
 
 CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's tapped tokens as a second target
 (distillation); the ViT's head from the stored tokens; the LSTM from sequences of ResNeXt-50 features.

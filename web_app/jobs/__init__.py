@@ -1,1 +1,2 @@
-"""Jobs: the queue on the database, the worker that runs them, and the supervisor that keeps the worker alive."""
+"""Jobs: the queue on the database, the loop that runs them with its heartbeat, the supervisor of the worker, and what is done
+beside analyses: clean copies, previews, close-ups, maintenance."""

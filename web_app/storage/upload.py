@@ -1,4 +1,4 @@
-"""From a multipart body to a stored file and a queued job: read as a stream, counted, hashed and judged on the way.
+"""From a multipart body to a stored file: read as a stream, counted, hashed and judged on the way.
 
 The body is never held in memory and never parsed into a temporary file of the framework: werkzeug's parser writes the
 bytes of a file straight into the store.
