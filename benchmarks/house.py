@@ -3,8 +3,8 @@ commands and words, each beside its budget.
 
     make house
 
-It reads the tree alone and imports nothing of the product. A broken budget ends it with 1. Where a room is larger than it
-should be, `OVER` says how large it may be until it shrinks, and why; so it grows only on purpose, with a line here.
+It reads the tree alone and imports nothing of the product. A broken budget ends it with 1. Where a room is too large,
+`OVER` says how large it may be until it shrinks, and why; so it grows only on purpose, with a line here.
 """
 
 from __future__ import annotations

@@ -75,6 +75,6 @@ def test_the_example_is_well_formed_and_fits() -> None:
     headers = {each.words[1] for each in found if each.words[0] == "proxy_set_header"}
     known = {"HTTP_" + header.upper().replace("-", "_") for header in headers - {"Host"}}
     assert known <= set(FORWARDING_HEADERS)
-    assert headers >= {"Host", "X-Forwarded-For", "X-Forwarded-Proto"}
+    assert headers >= {"Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Prefix"}
     zone = given["limit_conn_zone"][1].removeprefix("zone=").partition(":")[0]
     assert given["limit_conn"][0] == zone

@@ -10,7 +10,7 @@ import configparser
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -238,7 +238,8 @@ def load_settings(
 
     Args:
         path: an ini file; None reads `config.ini` in the repository's root, defaults where there is none.
-        environ: variables to look for overrides in; None takes those of the process.
+        environ: variables that override the file; None takes those of the process. They may give constants too, so that the
+            worker of a server runs with what the server does.
         complete: refuse a file that leaves out a key which no variable gives either, as a server does: a default that
             nobody chose must not decide who gets in.
 
@@ -261,13 +262,12 @@ def load_settings(
     except (configparser.Error, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{chosen.name} cannot be read: {error}.") from error
     given = {section: dict(parser.items(section)) for section in parser.sections()}
+    _leave_out_retired(given, RETIRED)
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX) and "__" in name:
             section, _, key = name[len(ENV_PREFIX) :].lower().partition("__")
             given.setdefault(section, {})[key] = value
-    for (section, key), remedy in RETIRED.items():
-        if given.get(section, {}).pop(key, None) is not None:
-            log.warning("[%s] %s is no longer a setting and is ignored. %s", section, key, remedy)
+    _leave_out_retired(given, [(section, key) for section, key in RETIRED if key not in _CONSTANT.get(section, ())])
     section_types = get_type_hints(Settings)
     for section in given:
         if section not in section_types:
@@ -277,6 +277,12 @@ def load_settings(
     if complete:
         _require_every_key(chosen.name, given)
     return read
+
+
+def _leave_out_retired(given: Mapping[str, dict[str, str]], retired: Iterable[tuple[str, str]]) -> None:
+    for section, key in retired:
+        if given.get(section, {}).pop(key, None) is not None:
+            log.warning("[%s] %s is no longer a setting and is ignored. %s", section, key, RETIRED[section, key])
 
 
 def _require_every_key(file: str, given: Mapping[str, Mapping[str, str]]) -> None:
@@ -328,17 +334,17 @@ def read_value(section: str, key: str, text: str) -> Any:
 
 
 def _read_section(section: str, cls: type[Any], given: Mapping[str, str]) -> Any:
-    fields = {f.name: f for f in keys_of(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in given:
         if key not in fields:
-            raise ConfigError(f"[{section}] {key} is unknown; known are {', '.join(fields)}.")
+            raise ConfigError(f"[{section}] {key} is unknown; known are {', '.join(f.name for f in keys_of(cls))}.")
     types = get_type_hints(cls)
     return cls(**{key: _read_value(section, fields[key], types[key], text) for key, text in given.items()})
 
 
 def _read_value(section: str, declared: dataclasses.Field[Any], kind: type, text: str) -> Any:
     where = f"[{section}] {declared.name}"
-    low, high, choices = (declared.metadata[k] for k in ("low", "high", "choices"))
+    low, high, choices = (declared.metadata.get(k) for k in ("low", "high", "choices"))
     try:
         value = kind(text.strip())
     except ValueError as error:

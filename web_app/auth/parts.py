@@ -14,7 +14,7 @@ EXTENSION = "telltale"
 
 
 class AuthParts(Protocol):
-    """Settings, the database of keys and sessions, and the key that signs anonymous ids."""
+    """Settings, the database of keys, and the secret that signs sessions and anonymous ids."""
 
     @property
     def settings(self) -> Settings: ...

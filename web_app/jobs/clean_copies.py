@@ -69,8 +69,10 @@ class CleanCopies:
             if media is None:
                 raise NotFoundError("The medium was deleted.")
             reports = session.scalars(sa.select(DetectionRow.report).where(DetectionRow.media_id == media.id)).all()
-        notices = {notice["code"] for report in reports if report for notice in report.get("notices", [])}
-        self._make(self._store.path(media.stored_name), damaged=media.kind == MediaKind.VIDEO and DAMAGED in notices)
+        known = [report for report in reports if report]
+        notices = {notice["code"] for report in known for notice in report.get("notices", [])}
+        doubtful = not known or DAMAGED in notices  # what no analysis has read to its end may be damaged
+        self._make(self._store.path(media.stored_name), damaged=media.kind == MediaKind.VIDEO and doubtful)
         return {}
 
     def _make(self, path: Path, *, damaged: bool) -> None:

@@ -31,6 +31,7 @@ from web_app.jobs.retry import EXIT_RECYCLED, log_and_continue
 from web_app.paths import ROOT
 
 MOST_DOUBLINGS = 20
+START_S = 1800.0  # until a worker's first sign of life: networks are converted and loaded before
 LOOKS = 8  # at a worker's signs of life, within the silence that it may keep
 
 log = get_logger(__name__)
@@ -151,7 +152,7 @@ class Supervisor:
                 if self._stopping.wait(0.1):
                     self._end(process)
                 elif silence.is_too_long():
-                    log.error("the worker has given no sign of life for %.0f s; it is killed", self._policy.silence_s)
+                    log.error("the worker has given no sign of life for too long; it is killed")
                     _kill_group(process.pid)
                     process.wait()
         _kill_group(process.pid)  # decoders of a worker that was killed
@@ -177,8 +178,8 @@ class Supervisor:
 class _Silence:
     """How long a worker has given no sign, by our own clock, so that a clock that jumps kills nobody.
 
-    It counts from the first sign, because loading the networks takes its time, and anew when the database takes no
-    write, not even this look: on a full or locked one there can be no sign.
+    Until the first sign it may be `START_S`, because converting and loading the networks takes its time. It counts anew
+    when the database takes no write, not even this look: on a full or locked one there can be no sign.
     """
 
     def __init__(self, database: Database, worker_id: str, longest_s: float) -> None:
@@ -195,12 +196,12 @@ class _Silence:
         if now < self._look_at:
             return False
         self._look_at = now + self._longest_s / LOOKS
-        seen = None
+        seen, looked = None, False
         with log_and_continue("be heard of"), self._database.write() as session:
-            seen = session.scalar(self._look)
-        if seen is None or seen != self._last:
+            seen, looked = session.scalar(self._look), True
+        if not looked or seen != self._last:
             self._last, self._heard_at = seen, now
-        return now - self._heard_at > self._longest_s
+        return now - self._heard_at > (START_S if seen is None else self._longest_s)
 
 
 def _kill_group(pid: int) -> None:
