@@ -238,8 +238,8 @@ def load_settings(
 
     Args:
         path: an ini file; None reads `config.ini` in the repository's root, defaults where there is none.
-        environ: variables that override the file; None takes those of the process. They may give constants too, so that the
-            worker of a server runs with what the server does.
+        environ: variables that override the file; None takes those of the process. They may give constants too, so that
+            the worker of a server runs with what it does.
         complete: refuse a file that leaves out a key which no variable gives either, as a server does: a default that
             nobody chose must not decide who gets in.
 

@@ -39,7 +39,7 @@ CLIP_FRAMES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How many items are taken, so that both files together stay below six megabytes.
+    """How many items are taken, so that both files together stay below nine megabytes.
 
     Args:
         golden: most pictures per source and label in the golden set.

@@ -151,7 +151,7 @@ def receive_files(request: Request, store: MediaStore, max_files: int) -> list[U
         )
         found = files.getlist("file") or [each for kind in MediaKind for each in files.getlist(kind)]
         if not 1 <= len(found) <= max_files:
-            sent = [*files, *(f"{name} (text)" for name in fields)]
+            sent = [*(name or "" for name in files), *(f"{name} (text)" for name in fields)]
             raise BadRequestError(_wrong_count(len(found), max_files, sent))
         wanted = found
         return [_received(each) for each in wanted]

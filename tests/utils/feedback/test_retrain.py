@@ -310,7 +310,7 @@ def test_the_version_in_use_comes_with_its_golden_set():
     text = show(root, name)
     assert "AUC" in text
     folder = root / "learning" / name
-    assert sum(p.stat().st_size for p in folder.iterdir()) <= 6_300_000
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= 9_000_000
     lineage = load_lineage(verify_version(root, name))
     for features in (lineage.golden[0].features, lineage.replay):
         assert all(len(key) == 16 and set(key) <= set("0123456789abcdef") for key in (*features.keys, *features.groups))

@@ -160,11 +160,6 @@ def test_a_view_is_not_redrawn_and_blended():
         View(0, 1, "shots", "-", 0, redrawn="half")
 
 
-def test_older_stores_of_views_are_still_known():
-    assert "redrawn" not in repr(View(0, 0, "shots", "-", 0))
-    assert "redrawn='face'" in repr(View(0, 1, "shots", "-", 0, redrawn=FACE))
-
-
 def test_without_the_network_training_says_how_to_go_on(tmp_path, monkeypatch):
     def offline(pinned, folder):
         raise WeightsMissingError("pip could not download it.")

@@ -92,7 +92,7 @@ def test_room_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             for _ in range(20):
                 incoming.write(media_bytes(size=1_000_000))
 
-    with pytest.raises(StorageFullError, match="reserve_mb"):
+    with pytest.raises(StorageFullError, match="Too little room"):
         receive()
     assert free == []  # it was looked at again and again while the bytes came
     assert files(tmp_path) == []
