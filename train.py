@@ -158,7 +158,6 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
         0; 3 when data or weights cannot be used; 130 when it was stopped from the keyboard.
     """
     import torch
-    from tqdm import tqdm
 
     from utils.base_weights import FACE_FILE, ensure_base_weights
     from utils.config import load_settings
@@ -170,9 +169,6 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     from utils.training.fit import train_all
     from utils.training.plan import read_plan
     from utils.weights import set_current, weights_root
-
-    def tell(line: str) -> None:
-        tqdm.write(line, file=sys.stderr)
 
     configure_logging()
     try:
@@ -205,7 +201,6 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
             terms=arguments.terms,
             notes=arguments.note,
             packs=arguments.packs,
-            tell=tell,
         )
         if arguments.activate:
             set_current(root, done.version.name)

@@ -144,14 +144,14 @@ def split_stores(features: Path, pack: Pack, source: str) -> Split:
     )
 
 
-def train_base(split: Split, folder: Path, tell: Tell) -> Callable[[], LearnedParts]:
+def train_base(split: Split, folder: Path) -> Callable[[], LearnedParts]:
     """Train head and gate without the source; gives a function that makes fresh copies."""
     torch.manual_seed(0)
     expert = create_network("vit")
     if not isinstance(expert, ViTExpert):
         raise TypeError("the network `vit` must be a ViTExpert")
     recipe = Recipe(epochs=12, batch=64, lr=1e-3, weight_decay=0.5, patience=6)
-    train_vit_head(_Held(split.train), _Held(split.calib), recipe, folder, expert=expert, progress=tell)
+    train_vit_head(_Held(split.train), _Held(split.calib), recipe, folder, expert=expert)
     head = expert.head.eval()
     with torch.inference_mode():
         raw = head(tensors_of(split.calib)[0]).logit.double().numpy()
@@ -258,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _learn(chosen: argparse.Namespace) -> int:
     split = split_stores(chosen.features, load_pack(chosen.pack), chosen.source)
     with tempfile.TemporaryDirectory() as folder:
-        fresh = train_base(split, Path(folder) / "vit", tell)
+        fresh = train_base(split, Path(folder) / "vit")
     points = simulate(split, fresh, Tuning(), tell)
     plain: list[dict[str, Any]] = [asdict(p) for p in points]
     if chosen.json:

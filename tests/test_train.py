@@ -131,7 +131,7 @@ def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tm
     code, said, errors = call(*arguments)
     assert code == 0, errors
     assert said == {"version": "tinyrun", "scores": str(run / "scores.csv"), "active": False}
-    assert "files searched for faces: 80/80" in errors
+    assert "vit epoch 1: loss" in errors
     assert "The LSTM is not trained. The split train has no clip" in errors
 
     card = json.loads((root / "tinyrun" / "card.json").read_text())

@@ -20,8 +20,8 @@ from utils.evaluation.datasets import CLIPS_PREFIX
 from utils.tensors import Arrays, load_into
 from utils.training.clips import clean_clips
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.experts import Progress, new_network, train_vit_head
-from utils.training.features import SelectedStore, Stored
+from utils.training.experts import new_vit, train_vit_head
+from utils.training.features import Features, Stored
 from utils.training.loop import Recipe
 from utils.training.norms import some_frames
 from utils.training.plan import TrainingPlan
@@ -141,7 +141,6 @@ def cross_fitted(
     start: Arrays | None = None,
     learned: Collection[str] = (),
     tiny: bool = False,
-    progress: Progress | None = None,
 ) -> Unseen:
     """Train a head without each part of the sources, or of the generators, and score everything with it.
 
@@ -159,7 +158,6 @@ def cross_fitted(
         start: weights of a head to go on from; None starts from scratch.
         learned: sources that the start has seen.
         tiny: train the tiny variant.
-        progress: for progress lines.
     """
     views = [view for store in (train, calib, *held.values()) for view in store.views]
     seen = {name_of(view, rows) for view in views if rows[view.row].source in learned} - {""}
@@ -174,17 +172,15 @@ def cross_fitted(
 
     logits = {name: np.full((folds, len(store.views)), np.nan) for name, store in held.items()}
     for number in range(folds):
-        kept, chooses = (SelectedStore(store, numbers(store) != number) for store in (train, calib))
+        kept, chooses = (Features([store], numbers(store) != number) for store in (train, calib))
         if number not in fold.values() or any(len(np.unique(store.labels())) < 2 for store in (kept, chooses)):
             continue  # nothing to leave out, or all there is of a class
-        expert = new_network("vit", tiny=tiny, seed=recipe.seed)
-        if not isinstance(expert, ViTExpert):
-            raise TypeError("the network `vit` must be a ViTExpert")
+        expert = new_vit(tiny=tiny, seed=recipe.seed)
         if start is not None and number >= scratch:
             load_into(expert, start, what="vit", strict=False)
         weights = head_weights(kept.views, rows)
         own = folder / f"{name_of.__name__}-{number}"
-        train_vit_head(kept, chooses, recipe, own, expert=expert, weights=weights, progress=progress)
+        train_vit_head(kept, chooses, recipe, own, expert=expert, weights=weights)
         for name, store in held.items():
             logits[name][number] = head_logits(expert, store)
     return Unseen(fold, logits, {name: numbers(store) for name, store in held.items()})

@@ -26,6 +26,7 @@ from utils.faces.tracking import track_faces
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.video import decode_video
+from utils.training.progress import bar
 from utils.types import Box, Floats, MediaKind, Pixels
 
 REDRAWN_FOLDER = "redrawn"
@@ -118,7 +119,6 @@ def pack_faces(
     detector: FaceDetector,
     *,
     frames: int = 16,
-    progress: Callable[[int], None] | None = None,
 ) -> Pack:
     """Detect, track and crop every sample into `folder`, or load what is already there.
 
@@ -128,13 +128,11 @@ def pack_faces(
         folder: the cache; one per list of samples.
         detector: the product's detector.
         frames: taken uniformly from each video.
-        progress: called with the number of samples done.
 
     Raises:
         TrainingDataError: no sample has a face, or the folder holds a finished pack of other files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tell = progress or (lambda done: None)
     names = places(s.path for s in samples)
     listing = folder / "samples.json"
     if not listing.is_file() or places(json.loads(listing.read_text(encoding="utf-8"))) != names:
@@ -144,11 +142,13 @@ def pack_faces(
             old.unlink()
         listing.write_text(json.dumps(names), encoding="utf-8")
     if not (folder / "index.json").is_file():
-        for start in range(0, len(samples), CHUNK):
-            part = folder / f"part-{start:06d}.npz"
-            if not part.is_file():
-                _pack_chunk(samples[start : start + CHUNK], part, detector, frames, start, tell)
-            tell(min(start + CHUNK, len(samples)))
+        with bar("files searched for faces", len(samples)) as shown:
+            for start in range(0, len(samples), CHUNK):
+                part, chunk = folder / f"part-{start:06d}.npz", samples[start : start + CHUNK]
+                if part.is_file():
+                    shown.update(len(chunk))
+                else:
+                    _pack_chunk(chunk, part, detector, frames, shown.update)
         _join(folder)
     return _with_facts_of(samples, load_pack(folder))
 
@@ -188,16 +188,14 @@ def _pack_chunk(
     part: Path,
     detector: FaceDetector,
     frames: int,
-    before: int,
-    tell: Callable[[int], None],
+    done: Callable[[], object],
 ) -> None:
-    """Pack some samples into one file; `before` samples were packed earlier."""
+    """Pack some samples into one file; `done` is called after each."""
     pixels: list[Pixels] = []
     rows: list[dict[str, object]] = []
     without: list[str] = []
     unreadable: dict[str, str] = {}
-    for number, sample in enumerate(samples):
-        tell(before + number)
+    for sample in samples:
         try:
             found = _crops_of(sample, detector, frames)
         except MediaError as error:
@@ -208,6 +206,7 @@ def _pack_chunk(
         for crop_pixels, row in found:
             rows.append(dataclasses.asdict(row))
             pixels.append(crop_pixels)
+        done()
     scratch = part.with_suffix(".tmp")
     with scratch.open("wb") as stream:
         packed = np.stack(pixels) if pixels else np.zeros((0, PACK_PX, PACK_PX, 3), np.uint8)

@@ -6,7 +6,7 @@ CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's tap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from models.cards import expert_card
 from models.ensemble_model import create_network
 from models.lstm_model import TemporalLSTM
 from models.preprocess import prepare, to_images
-from models.resnext_model import ResNeXtExpert
 from models.vision_transformer import ViTExpert
 from utils.metrics import auc
 from utils.tensors import Arrays, load_into
@@ -29,7 +28,6 @@ from utils.training.features import Stored, batches
 from utils.training.loop import Batch, Recipe, Task, fast_bfloat16, fit
 from utils.training.views import View
 
-Progress = Callable[[str], None]
 SMOOTHING = 0.05
 """Labels are 0.05 and 0.95: a data set's labels are not certain, and neither should the network be."""
 SMALL_PX, SMALL_SHARE = 64, 0.6
@@ -41,6 +39,14 @@ def new_network(name: str, *, tiny: bool, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return create_network(name, tiny=tiny)
+
+
+def new_vit(*, tiny: bool, seed: int) -> ViTExpert:
+    """`new_network` of the ViT."""
+    expert = new_network("vit", tiny=tiny, seed=seed)
+    if not isinstance(expert, ViTExpert):
+        raise TypeError("the network `vit` must be a ViTExpert")
+    return expert
 
 
 def smooth_bce(logit: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -68,77 +74,6 @@ def score_images(
             images = prepare(to_images(pixels[low : low + 32]).to(device), card)
             out.append(model(images).logit.float().cpu().numpy())
     return np.concatenate(out).astype(np.float64)
-
-
-Framing = Callable[[int, npt.NDArray[np.uint8], np.random.Generator], Tensor]
-"""Epoch, (B, S, S, 3) uint8 and a generator to the (B, 3, s, s) float32 pictures, 0..1, that a step learns from."""
-
-
-def train_cnn(
-    train: Stored,
-    calib: Stored,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    start: Arrays | None = None,
-    most: int = 0,
-    device: str = "cpu",
-    tiny: bool = False,
-    progress: Progress | None = None,
-) -> nn.Module:
-    """Train the compact CNN on stored views: see `train_student`.
-
-    Args:
-        train: pixels and tokens to learn from.
-        calib: pixels for early stopping.
-        recipe: hyper-parameters.
-        folder: for checkpoints.
-        start: weights to go on from; None starts from scratch.
-        most: views that one epoch sees; 0 for all.
-        device: cpu or cuda.
-        tiny: train the tiny variant.
-        progress: for progress lines.
-    """
-    side = expert_card("cnn", tiny=tiny).input_size
-
-    def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
-        return reframed(pixels, rng, side)
-
-    return train_student(
-        "cnn", train, calib, recipe, folder, frame,
-        start=start, most=most, device=device, tiny=tiny, progress=progress,
-    )  # fmt: skip
-
-
-def train_resnext(
-    train: Stored,
-    calib: Stored,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    start: Arrays | None = None,
-    most: int = 0,
-    device: str = "cpu",
-    tiny: bool = False,
-    progress: Progress | None = None,
-) -> ResNeXtExpert:
-    """Train ResNeXt-50 on stored views, from scratch the first epochs on small ones: see `train_student`.
-
-    A step on small pictures costs a third (progressive resizing). The arguments are those of `train_cnn`.
-    """
-    card = expert_card("resnext", tiny=tiny)
-
-    def frame(epoch: int, pixels: npt.NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
-        small = start is None and epoch < SMALL_SHARE * recipe.epochs
-        return reframed(pixels, rng, min(SMALL_PX, card.input_size) if small else card.input_size)
-
-    expert = train_student(
-        "resnext", train, calib, recipe, folder, frame,
-        start=start, most=most, device=device, tiny=tiny, progress=progress,
-    )  # fmt: skip
-    if not isinstance(expert, ResNeXtExpert):
-        raise TypeError("the network `resnext` must be a ResNeXtExpert")
-    return expert
 
 
 def reframed(pixels: npt.NDArray[np.uint8], rng: np.random.Generator, side: int) -> Tensor:
@@ -199,32 +134,29 @@ def train_student(
     calib: Stored,
     recipe: Recipe,
     folder: Path,
-    frame: Framing,
     *,
     distill: float = 2.0,
     start: Arrays | None = None,
     most: int = 0,
     device: str = "cpu",
     tiny: bool = False,
-    progress: Progress | None = None,
 ) -> nn.Module:
-    """Train an image expert on stored views: labels, and what the ViT's tokens say of each face.
+    """Train the CNN or ResNeXt-50 on stored views: labels, and what the ViT's tokens say of each face.
 
-    Labels alone teach a fresh network little from some thousands of faces; see `token_directions`.
+    Labels alone teach a fresh network little from some thousands of faces; see `token_directions`. ResNeXt-50 from
+    scratch sees small pictures in its first epochs, where a step costs a third (progressive resizing).
 
     Args:
-        name: of the expert.
+        name: `cnn` or `resnext`.
         train: pixels and tokens to learn from.
         calib: pixels for early stopping, by the mean AUC per source.
         recipe: hyper-parameters.
         folder: for checkpoints.
-        frame: what of the pixels a step sees.
         distill: weight of the distillation beside the labels.
         start: weights to go on from; None starts from scratch.
         most: views that one epoch sees, drawn anew for each; 0 for all.
         device: cpu or cuda.
         tiny: train the tiny variant.
-        progress: for progress lines.
     """
     card = expert_card(name, tiny=tiny)
     expert = new_network(name, tiny=tiny, seed=recipe.seed)
@@ -233,6 +165,7 @@ def train_student(
     targets = token_directions(train.load("tokens"))
     student = Student(expert, card.feature_size, targets.shape[1]).to(memory_format=torch.channels_last)
     labels = train.labels()
+    small = SMALL_SHARE * recipe.epochs if name == "resnext" and start is None else 0
 
     def make(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng([recipe.seed, epoch])
@@ -241,7 +174,7 @@ def train_student(
             part = np.array(train.take("pixels", order), np.uint8)
             flips = rng.random(len(part)) < 0.5
             part[flips] = part[flips][:, :, ::-1]
-            images = frame(epoch, part, rng)
+            images = reframed(part, rng, min(SMALL_PX, card.input_size) if epoch < small else card.input_size)
             light = torch.from_numpy(rng.uniform(0.8, 1.2, (len(part), 1, 1, 1)).astype(np.float32))
             images = (images * light).clamp(0, 1)
             yield (
@@ -264,7 +197,7 @@ def train_student(
 
     steps = max(1, min(most or len(labels), len(labels)) // recipe.batch)
     task = Task(make, steps, loss_of, score_of)
-    fit(student, task, recipe, folder, device=device, bfloat16=fast_bfloat16(device), progress=progress)
+    fit(student, task, recipe, folder, device=device, bfloat16=fast_bfloat16(device))
     return expert
 
 
@@ -282,7 +215,6 @@ def train_vit_head(
     *,
     expert: ViTExpert,
     weights: npt.NDArray[np.float32] | None = None,
-    progress: Progress | None = None,
 ) -> ViTExpert:
     """Train the head of the ViT on stored tokens; the backbone keeps its base weights.
 
@@ -293,7 +225,6 @@ def train_vit_head(
         folder: for checkpoints.
         expert: whose head is trained in place.
         weights: (N,) how much each view counts; None for all alike.
-        progress: for progress lines.
     """
     tokens = torch.from_numpy(np.asarray(train.load("tokens")))
     labels = torch.from_numpy(train.labels())
@@ -313,14 +244,8 @@ def train_vit_head(
             return mean_source_auc(calib.views, net(held).logit.double().numpy())
 
     steps = max(1, len(labels) // recipe.batch)
-    fit(
-        expert.head,
-        Task(make, steps, loss_of, score_of),
-        recipe,
-        folder,
-        bfloat16=fast_bfloat16("cpu"),
-        progress=progress,
-    )
+    task = Task(make, steps, loss_of, score_of)
+    fit(expert.head, task, recipe, folder, bfloat16=fast_bfloat16("cpu"))
     return expert
 
 
@@ -333,7 +258,6 @@ def train_lstm(
     folder: Path,
     *,
     tiny: bool = False,
-    progress: Progress | None = None,
 ) -> TemporalLSTM:
     """Train the LSTM on feature sequences, some of them reversed in time or cut to a shorter window.
 
@@ -345,7 +269,6 @@ def train_lstm(
         recipe: hyper-parameters.
         folder: for checkpoints.
         tiny: train the tiny variant.
-        progress: for progress lines.
     """
     model = new_network("lstm", tiny=tiny, seed=recipe.seed)
     if not isinstance(model, TemporalLSTM):
@@ -374,5 +297,5 @@ def train_lstm(
         return auc(held_labels.astype(np.float64), logits)
 
     steps = max(1, len(data) // recipe.batch)
-    fit(model, Task(make, steps, loss_of, score_of), recipe, folder, progress=progress)
+    fit(model, Task(make, steps, loss_of, score_of), recipe, folder)
     return model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.errors import TrainingDataError
 from utils.training.crop_set import Pack
 from utils.training.loop import fast_bfloat16
+from utils.training.progress import bar
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
 
@@ -153,16 +154,16 @@ class FeatureStore:
             return np.load(path, mmap_mode="r+")  # type: ignore[no-any-return]
         return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
-    def extract(self, pack: Pack, featurizer: Featurizer, progress: Callable[[int], None] | None = None) -> None:
+    def extract(self, pack: Pack, featurizer: Featurizer) -> None:
         """Render and featurize every view that is not done yet.
 
         Args:
             pack: where the views' crops are.
             featurizer: what computes the features.
-            progress: called with the number of views done.
         """
         start, count = self.done, len(self.views)
         renderer = Renderer(pack, self.views)
+        shown = bar(f"features of {self.folder.name}", count, start)
         for batch_number, low in enumerate(range(start, count, BATCH)):
             part = self.views[low : low + BATCH]
             pixels = np.stack([renderer[i] for i in range(low, low + len(part))])
@@ -181,8 +182,8 @@ class FeatureStore:
                 scratch = self.folder / "done.tmp"
                 scratch.write_text(str(high), encoding="utf-8")
                 scratch.replace(self.folder / "done.txt")
-            if progress:
-                progress(high)
+            shown.update(len(part))
+        shown.close()
 
     def load(self, name: str) -> npt.NDArray[np.generic]:
         """The finished rows of `pixels`, `tokens` or `quality`, memory-mapped."""
@@ -197,62 +198,47 @@ class FeatureStore:
         return np.array([view.label for view in self.views[: self.done]], np.float32)
 
 
-class JoinedStore:
-    """Several finished stores as one, for training."""
-
-    def __init__(self, stores: Sequence[Stored]) -> None:
-        self._stores = tuple(stores)
-        self.views = tuple(view for store in stores for view in store.views[: len(store.labels())])
-
-    def load(self, name: str) -> npt.NDArray[np.generic]:
-        """As `FeatureStore.load`, in memory when there is more than one store."""
-        parts = [store.load(name) for store in self._stores]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
-        """As `FeatureStore.take`; reads only these rows, so that the whole need not fit into memory."""
-        ends = np.cumsum([len(store.labels()) for store in self._stores])
-        held_by = np.searchsorted(ends, rows, side="right")
-        parts = [
-            store.take(name, rows[held_by == number] - (ends[number - 1] if number else 0))
-            for number, store in enumerate(self._stores)
-        ]
-        order = np.argsort(np.argsort(held_by, kind="stable"), kind="stable")  # where each row lies in the parts
-        return np.concatenate(parts)[order]
-
-    def labels(self) -> npt.NDArray[np.float32]:
-        """(N,) float32 labels."""
-        return np.concatenate([store.labels() for store in self._stores])
-
-
-class SelectedStore:
-    """Some rows of a store.
+class Features:
+    """Some rows of finished stores that stand one after another, for training.
 
     Args:
-        store: joined or not.
-        keep: (N,) which of its views, as a mask or as indices.
+        stores: what they are of; such rows again, too.
+        keep: (N,) which of all their views, as a mask or as indices; None for all.
     """
 
-    def __init__(self, store: Stored, keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> None:
-        self._store = store
+    def __init__(
+        self, stores: Sequence[Stored], keep: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | None = None
+    ) -> None:
+        self._stores = tuple(stores)
+        self._ends = np.cumsum([len(store.labels()) for store in stores])
+        views = [view for store in stores for view in store.views[: len(store.labels())]]
+        keep = np.ones(len(views), bool) if keep is None else keep
         self._rows = np.flatnonzero(keep) if keep.dtype == bool else np.asarray(keep, np.int64)
-        self.views = tuple(store.views[int(i)] for i in self._rows)
+        self.views = tuple(views[int(i)] for i in self._rows)
 
     def load(self, name: str) -> npt.NDArray[np.generic]:
         """As `FeatureStore.load`, in memory."""
-        return np.asarray(self._store.load(name)[self._rows])
+        return self.take(name, np.arange(len(self._rows)))
 
     def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
-        """As `FeatureStore.take`."""
-        return self._store.take(name, self._rows[rows])
+        """As `FeatureStore.take`; reads only these rows, so that the whole need not fit into memory."""
+        wanted = self._rows[rows]
+        held_by = np.searchsorted(self._ends, wanted, side="right")
+        out: npt.NDArray[np.generic] | None = None
+        for number, store in enumerate(self._stores):
+            here = held_by == number
+            part = store.take(name, wanted[here] - (self._ends[number - 1] if number else 0))
+            out = np.empty((len(wanted), *part.shape[1:]), part.dtype) if out is None else out
+            out[here] = part
+        return np.empty(0) if out is None else out
 
     def labels(self) -> npt.NDArray[np.float32]:
         """(N,) float32 labels."""
-        return self._store.labels()[self._rows]
+        return np.array([view.label for view in self.views], np.float32)
 
 
 class Stored(Protocol):
-    """What training reads of a store, joined or not."""
+    """What training reads of a store, or of rows of several."""
 
     views: tuple[View, ...]
 

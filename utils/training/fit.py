@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,30 +20,24 @@ from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample
 from utils.faces.detector import FaceDetector
-from utils.log import get_logger
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
 from utils.training.broad import CLEAN, cross_fitted, head_weights, of_generator
 from utils.training.clips import clip_sequences, why_no_sequences
 from utils.training.crop_set import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, pack_faces, places
-from utils.training.experts import new_network, train_cnn, train_lstm, train_resnext, train_vit_head
-from utils.training.features import (
-    FeatureStore,
-    Stored,
-)
+from utils.training.experts import new_vit, train_lstm, train_student, train_vit_head
+from utils.training.features import FeatureStore, Stored
 from utils.training.holdout import as_figures, holdout_markdown, leave_out_each
 from utils.training.near_duplicates import find_twins, without_names, without_twins
 from utils.training.norms import train_norms, trained_norms
-from utils.training.pace import counter
 from utils.training.plan import TrainingPlan
 from utils.training.portraits import drawn_portraits, fetched_portraitist
+from utils.training.progress import tell
 from utils.training.publishing import Strangers, Trained, assemble, finish, learned_sources, state_arrays
 from utils.training.stores import head_views, make_stores, rows_to_draw, training_views
 from utils.training.super_resolution import fetched_redrawer, redrawn_crops
 from utils.types import MediaKind
 from utils.weights import load_vit_base, require_new_name, verify_version
 
-log = get_logger(__name__)
-Tell = Callable[[str], None]
 NORMS_FOLDER = "vit_norms"
 KEPT = ("cnn", "resnext", "lstm")
 """Experts that a plan can take over unchanged from the version that it starts from."""
@@ -61,7 +55,6 @@ def train_all(
     terms: Sequence[str] = (),
     notes: Sequence[str] = (),
     packs: Path | None = None,
-    tell: Tell | None = None,
 ) -> Trained:
     """Train the four experts, the gate and the calibration, and publish them as a version.
 
@@ -76,53 +69,49 @@ def train_all(
         terms: of the training data, for the model card.
         notes: what else the model card should say.
         packs: folder of the packed crops, so that several runs on the same files share them; None keeps them in `run`.
-        tell: receives progress lines.
 
     Raises:
         TrainingDataError: a split has no pictures of one class, or `run` holds the work of another training.
         WeightsError: the name is taken, which is said before any work is done.
     """
-    say: Tell = tell or log.info
     require_new_name(root, name)
     require_start(root, plan)
     folder = packs or run / "pack"
-    pack = packed(samples, run, plan, detector, folder, say)
-    pack = with_redrawn(pack, plan, folder / REDRAWN_FOLDER, root, device=device, tell=say)
-    pack = with_portraits(pack, plan, folder / PORTRAITS_FOLDER, root, detector, tell=say)
-    reference = reference_vit(pack, run, root, plan, device=device, tell=say)
-    stores = make_stores(pack, run, plan, reference, device=device, tell=say)
-    experts = train_experts(pack, stores, run, root, plan, reference, device=device, tell=say)
-    strangers = score_strangers(pack, stores, run, root, plan, tell=say) if plan.views else None
-    unseen = measure_unseen(pack, stores, run, plan, tell=say) if plan.holdout and not plan.views else {}
+    pack = packed(samples, run, plan, detector, folder)
+    pack = with_redrawn(pack, plan, folder / REDRAWN_FOLDER, root, device=device)
+    pack = with_portraits(pack, plan, folder / PORTRAITS_FOLDER, root, detector)
+    reference = reference_vit(pack, run, root, plan, device=device)
+    stores = make_stores(pack, run, plan, reference, device=device)
+    experts = train_experts(pack, stores, run, root, plan, reference, device=device)
+    strangers = score_strangers(pack, stores, run, root, plan) if plan.views else None
+    unseen = measure_unseen(pack, stores, run, plan) if plan.holdout and not plan.views else {}
     said = [*notes, *(f"Trained and calibrated without {name}; validation has it." for name in plan.leave_out)]
     return finish(
         pack, stores, experts, run, root, name, plan,
-        device=device, terms=terms, notes=said, unseen=unseen, tell=say, strangers=strangers,
+        device=device, terms=terms, notes=said, unseen=unseen, strangers=strangers,
     )  # fmt: skip
 
 
-def packed(
-    samples: Sequence[Sample], run: Path, plan: TrainingPlan, detector: FaceDetector, folder: Path, tell: Tell
-) -> Pack:
+def packed(samples: Sequence[Sample], run: Path, plan: TrainingPlan, detector: FaceDetector, folder: Path) -> Pack:
     """The faces of all samples, without leaks between the splits and without what is to be left out.
 
     Raises:
         TrainingDataError: a split has no pictures of one class, or `run` holds the work of another training.
     """
     claim_run(run, samples, plan)
-    pack = pack_faces(samples, folder, detector, progress=counter(tell, "files searched for faces", len(samples)))
+    pack = pack_faces(samples, folder, detector)
     for left_out in pack.without_face:
         tell(f"no face was found in {left_out}")
     for left_out, reason in pack.unreadable.items():
         tell(f"{left_out} cannot be read: {reason}")
-    pack = _without_leaks(pack, tell)
+    pack = _without_leaks(pack)
     if plan.leave_out:
         pack = without_names(pack, plan.leave_out)
     _check_splits(pack)
     return pack
 
 
-def with_redrawn(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, *, device: str, tell: Tell) -> Pack:
+def with_redrawn(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, *, device: str) -> Pack:
     """The pack with its redrawn crops: of training pictures and of some frames of training clips.
 
     Raises:
@@ -131,13 +120,11 @@ def with_redrawn(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, *, de
     if not plan.redrawn:
         return pack
     rows, net = rows_to_draw(pack, plan), partial(fetched_redrawer, root / "base")
-    drawn = redrawn_crops(pack, rows, plan.redrawn, folder, net, seed=plan.vit.seed, device=device, progress=tell)
+    drawn = redrawn_crops(pack, rows, plan.redrawn, folder, net, seed=plan.vit.seed, device=device)
     return replace(pack, redrawn=drawn)
 
 
-def with_portraits(
-    pack: Pack, plan: TrainingPlan, folder: Path, root: Path, detector: FaceDetector, *, tell: Tell
-) -> Pack:
+def with_portraits(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, detector: FaceDetector) -> Pack:
     """The pack with portraits of people who do not exist, beside training pictures and some frames of training clips.
 
     Raises:
@@ -146,13 +133,11 @@ def with_portraits(
     if not plan.portraits:
         return pack
     rows, of = rows_to_draw(pack, plan), partial(fetched_portraitist, root / "base")
-    drawn = drawn_portraits(rows, plan.portraits, folder, of, detector, seed=plan.vit.seed, progress=tell)
+    drawn = drawn_portraits(rows, plan.portraits, folder, of, detector, seed=plan.vit.seed)
     return replace(pack, portraits=drawn)
 
 
-def measure_unseen(
-    pack: Pack, stores: Mapping[str, Stored], run: Path, plan: TrainingPlan, *, tell: Tell
-) -> Mapping[str, Any]:
+def measure_unseen(pack: Pack, stores: Mapping[str, Stored], run: Path, plan: TrainingPlan) -> Mapping[str, Any]:
     """Figures of `holdout` for the card, and tables in `holdout.md`; empty with one source, and with trained norms.
 
     The features of a ViT whose LayerNorms were trained have seen every source; a run with `leave_out` measures those.
@@ -164,22 +149,20 @@ def measure_unseen(
         return {}
     train = head_views(stores, plan)
     clips = stores.get("val_clips")
-    rows = leave_out_each(
-        train, stores["calib"], val, clips, pack.rows, plan.vit, run / "holdout", tiny=plan.tiny, progress=tell
-    )
+    rows = leave_out_each(train, stores["calib"], val, clips, pack.rows, plan.vit, run / "holdout", tiny=plan.tiny)
     (run / "holdout.md").write_text(holdout_markdown(rows), encoding="utf-8")
     return as_figures(rows)
 
 
 def score_strangers(
-    pack: Pack, stores: Mapping[str, FeatureStore], run: Path, root: Path, plan: TrainingPlan, *, tell: Tell
+    pack: Pack, stores: Mapping[str, FeatureStore], run: Path, root: Path, plan: TrainingPlan
 ) -> Strangers:
     """Scores by heads that have not seen a part of the sources, and by heads without a part of the generators."""
     train, calib, held = head_views(stores, plan), stores["calib"], (CLEAN, "calib", "calib_hard", "calib_clips", "val")
     own = {name: stores[name] for name in held if name in stores}
     fitted = partial(
         cross_fitted, train, calib,
-        rows=pack.rows, recipe=plan.vit, folder=run / "strangers", folds=plan.folds, tiny=plan.tiny, progress=tell,
+        rows=pack.rows, recipe=plan.vit, folder=run / "strangers", folds=plan.folds, tiny=plan.tiny,
         start=_begun(root, plan.start, "vit"), learned=learned_sources(root, plan.start) if plan.start else (),
     )  # fmt: skip
     return Strangers(fitted(own), fitted({"val": stores["val"]}, name_of=of_generator))
@@ -216,7 +199,7 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
     claim.write_text(json.dumps({"tiny": plan.tiny, "samples": facts, **own}) + "\n", encoding="utf-8")
 
 
-def _without_leaks(pack: Pack, tell: Tell) -> Pack:
+def _without_leaks(pack: Pack) -> Pack:
     """Leave out of training and calibration what is also, nearly the same, in a more protected split; and say so."""
     files = {row.row: row.file for row in pack.rows}
     twins = find_twins(pack)
@@ -233,7 +216,7 @@ def _check_splits(pack: Pack) -> None:
             raise TrainingDataError(f"The split {split} needs real and fake pictures with faces; it has {found}.")
 
 
-def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str, tell: Tell) -> ViTExpert:
+def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str) -> ViTExpert:
     """The ViT that features are made with: on base weights, or with trained LayerNorms as they will be stored."""
     expert = _base_vit(root, plan)
     if plan.norms is None:
@@ -243,7 +226,7 @@ def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, devi
         load_into(expert, read_tensors(version.folder / "vit.safetensors"), what="vit", strict=False)
     train_norms(
         pack, expert, plan.norms, run / NORMS_FOLDER, h264=plan.h264, h264_clips=plan.h264_clips,
-        frames_per_clip=plan.frames_per_clip, matched=plan.matched, device=device, tiny=plan.tiny, progress=tell,
+        frames_per_clip=plan.frames_per_clip, matched=plan.matched, device=device, tiny=plan.tiny,
     )  # fmt: skip
     return expert
 
@@ -258,9 +241,7 @@ def stored_vit(expert: ViTExpert, plan: TrainingPlan) -> Arrays:
 
 def _base_vit(root: Path, plan: TrainingPlan) -> ViTExpert:
     # the same each time: features are made with one of them, and a head is trained in another
-    expert = new_network("vit", tiny=plan.tiny, seed=plan.vit.seed)
-    if not isinstance(expert, ViTExpert):
-        raise TypeError("the network `vit` must be a ViTExpert")
+    expert = new_vit(tiny=plan.tiny, seed=plan.vit.seed)
     if not plan.tiny:
         load_vit_base(expert, root / "base")
     return expert
@@ -301,7 +282,6 @@ def train_experts(
     reference: ViTExpert,
     *,
     device: str,
-    tell: Tell,
 ) -> dict[str, Arrays]:
     """Train the experts and give their weights as they will be stored; the ViT is trained unless its norms were."""
     train = training_views(stores)
@@ -312,21 +292,17 @@ def train_experts(
         weights = head_weights(of_head.views, pack.rows) if plan.views else None
         if plan.views and plan.start:
             load_into(vit, _begun(root, plan.start, "vit") or {}, what="vit", strict=False)
-        vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights, progress=tell)
+        vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights)
     if plan.keep:
         kept = {name: pack_tensors(_begun(root, plan.start, name) or {}, int8=True) for name in KEPT}
         return {**kept, "vit": stored_vit(vit, plan)}
-    first, most = {name: _begun(root, plan.start, name) for name in ("cnn", "resnext")}, plan.student_views
-    cnn = train_cnn(
-        train, calib, plan.cnn, run / "cnn",
-        start=first["cnn"], most=most, device=device, tiny=plan.tiny, progress=tell,
-    )  # fmt: skip
-    resnext = train_resnext(
-        train, calib, plan.resnext, run / "resnext",
-        start=first["resnext"], most=most, device=device, tiny=plan.tiny, progress=tell,
-    )  # fmt: skip
-    arrays = {"cnn": pack_tensors(state_arrays(cnn), int8=True)}
-    arrays["resnext"] = pack_tensors(state_arrays(resnext), int8=True)
+    arrays = {}
+    for name, recipe in (("cnn", plan.cnn), ("resnext", plan.resnext)):
+        start, most = _begun(root, plan.start, name), plan.student_views
+        student = train_student(
+            name, train, calib, recipe, run / name, start=start, most=most, device=device, tiny=plan.tiny
+        )
+        arrays[name] = pack_tensors(state_arrays(student), int8=True)
     arrays["vit"] = stored_vit(vit, plan)
     if why := why_no_sequences(pack):
         tell(f"The LSTM is not trained. {why}")
@@ -335,6 +311,6 @@ def train_experts(
         blends, coded = plan.clip_blends, plan.h264_clips
         data = clip_sequences(stored, pack, run / "clips", blends, device=device, seed=plan.lstm.seed, h264=coded)
         held = clip_sequences(stored, pack, run / "clips_calib", blends, split="calib", device=device, h264=coded)
-        lstm = train_lstm(*data, *held, plan.lstm, run / "lstm", tiny=plan.tiny, progress=tell)
+        lstm = train_lstm(*data, *held, plan.lstm, run / "lstm", tiny=plan.tiny)
         arrays["lstm"] = pack_tensors(state_arrays(lstm), int8=True)
     return arrays

@@ -1,16 +1,21 @@
-"""What a generator drew, by row of a pack: kept in parts on disk, so that a stopped run loses at most one of them."""
+"""What a generator draws of some crops of a pack: kept in parts on disk, so that a stopped run loses at most one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from utils.training.crop_set import PackedCrop
+from utils.training.progress import bar
+from utils.training.views import shuffled_sources
+
 Drawn = Mapping[str, npt.NDArray[Any]]
 """The arrays of one row by name; of the same shapes for all rows."""
+Draw = Callable[[PackedCrop], Drawn]
 
 SAVE_EVERY = 50
 PARTS = "part-*.npz"
@@ -28,26 +33,51 @@ def stored_parts(folder: Path) -> dict[int, Drawn]:
     return held
 
 
-def draw_parts(
-    folder: Path, rows: Sequence[int], draw: Callable[[int], Drawn], told: Callable[[int], None]
-) -> dict[int, Drawn]:
-    """Draw rows that are not there yet, and keep them in new parts.
+def choose_rows(rows: Iterable[PackedCrop], per_source: int, held: Collection[int], seed: int) -> list[int]:
+    """Numbers of at most `per_source` real crops of each source, in rising order; what is held already comes first.
 
     Args:
-        folder: one per pack and generator.
-        rows: of the pack.
-        draw: the arrays of one row.
-        told: called with the number of rows done.
+        rows: packed crops of the training split; fakes are passed over.
+        per_source: the many small sources of clips count as one.
+        held: rows that have been drawn before.
+        seed: of the draw.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    first = max((int(part.stem.removeprefix("part-")) for part in folder.glob(PARTS)), default=-1) + 1
-    out: dict[int, Drawn] = {}
-    for low in range(0, len(rows), SAVE_EVERY):
-        drawn = {row: draw(row) for row in rows[low : low + SAVE_EVERY]}
-        _write_part(folder / f"part-{first + low // SAVE_EVERY:05d}.npz", drawn)
-        out |= drawn
-        told(len(out))
-    return out
+    rng = np.random.default_rng([seed, 77])
+    chosen: list[int] = []
+    for drawn in shuffled_sources((row for row in rows if not row.label), rng):
+        chosen += sorted((row.row for row in drawn), key=lambda number: number not in held)[:per_source]
+    return sorted(chosen)
+
+
+def drawn_rows(
+    rows: Sequence[PackedCrop], per_source: int, folder: Path, ready: Callable[[], Draw], what: str, *, seed: int
+) -> dict[int, Drawn]:
+    """What is drawn of some crops, by row; kept in `folder`, where a stopped run goes on.
+
+    Args:
+        rows: those to choose from.
+        per_source: see `choose_rows`.
+        folder: one per pack and generator.
+        ready: gives what draws, which is only asked for when something is to be drawn.
+        what: is drawn; names the bar.
+        seed: of the choice.
+    """
+    held = stored_parts(folder)
+    chosen = choose_rows(rows, per_source, held, seed)
+    missing = [number for number in chosen if number not in held]
+    if missing:
+        draw, by_row = ready(), {row.row: row for row in rows}
+        folder.mkdir(parents=True, exist_ok=True)
+        first = max((int(part.stem.removeprefix("part-")) for part in folder.glob(PARTS)), default=-1) + 1
+        with bar(what, len(missing)) as shown:
+            for low in range(0, len(missing), SAVE_EVERY):
+                drawn = {}
+                for number in missing[low : low + SAVE_EVERY]:
+                    drawn[number] = draw(by_row[number])
+                    shown.update()
+                _write_part(folder / f"part-{first + low // SAVE_EVERY:05d}.npz", drawn)
+                held |= drawn
+    return {number: held[number] for number in chosen}
 
 
 def _write_part(path: Path, drawn: Mapping[int, Drawn]) -> None:

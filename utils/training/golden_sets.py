@@ -21,15 +21,10 @@ import numpy.typing as npt
 from models.ensemble_model import Ensemble
 from utils.errors import TrainingDataError
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym, save_features
-from utils.feedback.golden import (
-    CHECKSUM_FILE,
-    GOLDEN_FILE,
-    LEARNING_FOLDER,
-    REPLAY_FILE,
-)
+from utils.feedback.golden import CHECKSUM_FILE, GOLDEN_FILE, LEARNING_FOLDER, REPLAY_FILE
 from utils.files import file_sha256, fsync_folder
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.features import FeatureStore, SelectedStore
+from utils.training.features import Features, FeatureStore
 from utils.training.scoring import clip_slices, image_table, score_store
 from utils.weights import Version, frozen_fingerprint, load_ensemble, verify_version
 
@@ -71,7 +66,7 @@ def in_golden_half(group: str) -> bool:
 def picture_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, chosen: Sequence[int]) -> FeatureSet:
     """The chosen pictures of a store with the raw logits of a version's networks."""
     picked = np.sort(np.asarray(chosen, np.int64))
-    part = SelectedStore(store, picked)
+    part = Features([store], picked)
     table = image_table(ensemble, pack, part)
     return FeatureSet(
         tokens=np.asarray(part.load("tokens"), np.float16),
@@ -93,7 +88,7 @@ def clip_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, *, golden
     parts = [p for p in clip_slices(pack, store) if not golden or in_golden_half(_row(pack, store, p.start).group)]
     for p in parts:
         index = np.arange(p.start, p.stop)
-        logits, features = score_store(ensemble, SelectedStore(store, index))
+        logits, features = score_store(ensemble, Features([store], index))
         row, view = _row(pack, store, p.start), store.views[p.start]
         whole = logits.mean(0)
         whole[3] = _sequence(ensemble, features)

@@ -17,15 +17,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.vision_transformer import ViTExpert
-from utils.detection.calibration import fit_calibration
+from models.cards import EXPERT_NAMES
+from models.gating import Gate
+from utils.detection.calibration import Calibration, fit_calibration
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import family_of, is_of
+from utils.evaluation.score_file import ScoreTable
 from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate
+from utils.training.broad import head_logits
 from utils.training.crop_set import PackedCrop
-from utils.training.experts import Progress, new_network, train_vit_head
-from utils.training.features import SelectedStore, Stored
-from utils.training.gate_fit import platt, sigmoid
+from utils.training.experts import new_vit, train_vit_head
+from utils.training.features import Features, Stored
+from utils.training.gate_fit import gate_logits, platt, sigmoid
 from utils.training.loop import Recipe
 from utils.training.views import View
 
@@ -33,6 +36,9 @@ Array = npt.NDArray[np.float64]
 SOURCE, GENERATOR, FAMILY = "source", "generator", "family"
 MIN_FAKES = 5
 """Generators and families with fewer validation fakes are not left out: the figure would say nothing."""
+LEAST = 8
+"""Sources with fewer real or fake validation pictures, and generators with fewer, have no row in `stranger_rows`."""
+ROUNDS = 300
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,6 @@ def leave_out_each(
     *,
     tiny: bool = False,
     rounds: int = 1000,
-    progress: Progress | None = None,
 ) -> list[LeftOut]:
     """Train the head once with everything and once without each source, generator and family, and measure.
 
@@ -126,7 +131,6 @@ def leave_out_each(
         folder: for checkpoints.
         tiny: train the tiny variant.
         rounds: of the bootstrap.
-        progress: for progress lines.
 
     Raises:
         TrainingDataError: there are not two sources, or not two classes.
@@ -138,18 +142,15 @@ def leave_out_each(
 
     def trained_without(name: str) -> _Scorer | None:
         kept, held = (
-            SelectedStore(store, np.array([not (name and _is_of(name, view, rows)) for view in store.views]))
+            Features([store], np.array([not (name and _is_of(name, view, rows)) for view in store.views]))
             for store in (train, calib)
         )
         if any(len(np.unique(store.labels())) < 2 for store in (kept, held)):
             return None
-        expert = new_network("vit", tiny=tiny, seed=recipe.seed)
-        if not isinstance(expert, ViTExpert):
-            raise TypeError("the network `vit` must be a ViTExpert")
+        expert = new_vit(tiny=tiny, seed=recipe.seed)
         folder_name = f"without-{name.replace('/', '-')}" if name else "all"
-        train_vit_head(kept, held, recipe, folder / folder_name, expert=expert, progress=progress)
-        with torch.inference_mode():
-            own = expert.head(torch.from_numpy(np.asarray(held.load("tokens"), np.float32))).logit.double().numpy()
+        train_vit_head(kept, held, recipe, folder / folder_name, expert=expert)
+        own = head_logits(expert, held)
         wanted = np.asarray(held.labels(), np.float64)
         scale, shift = platt(own, wanted, _balanced(wanted))
         said = [rows[view.row].source for view in held.views]
@@ -165,29 +166,33 @@ def leave_out_each(
         if without is None:  # it is all there is of one class
             continue
         groups = [row.group for row in items.rows]
-        labels, seen, unseen = items.labels, known(items), without(items)
-        both = len(np.unique(labels)) == 2
-        real_below, fake_above = without.band
-        fake = partial(false_alarm_rate, threshold=fake_above)
-        undecided = partial(share_between, low=real_below, high=fake_above)
-        real = partial(share_missed, at=real_below)
-        out.append(
-            LeftOut(
-                kind=kind,
-                name=name,
-                real=int((labels == 0).sum()),
-                fake=int((labels == 1).sum()),
-                auc_known=bootstrap(auc, labels, seen, groups, rounds=rounds) if both else None,
-                auc_unseen=bootstrap(auc, labels, unseen, groups, rounds=rounds) if both else None,
-                ece_unseen=bootstrap(ece, labels, unseen, groups, rounds=rounds) if both else None,
-                alarms_known=bootstrap(false_alarm_rate, labels, seen, groups, rounds=rounds),
-                alarms_unseen=bootstrap(false_alarm_rate, labels, unseen, groups, rounds=rounds),
-                called_fake=bootstrap(fake, labels, unseen, groups, rounds=rounds),
-                undecided=bootstrap(undecided, labels, unseen, groups, rounds=rounds),
-                called_real=bootstrap(real, labels, unseen, groups, rounds=rounds) if both else None,
-            )
-        )
+        seen, unseen = known(items), without(items)
+        out.append(_measured(kind, name, items.labels, seen, unseen, groups, without.band, rounds))
     return out
+
+
+def _measured(
+    kind: str, name: str, labels: Array, known: Array, unseen: Array, groups: Sequence[str], band: tuple[float, float],
+    rounds: int,
+) -> LeftOut:  # fmt: skip
+    """The row of something, from probabilities with and without it; `band`: what is called neither."""
+    real_below, fake_above = band
+    measure = partial(bootstrap, labels=labels, groups=groups, rounds=rounds)
+    both = len(np.unique(labels)) == 2
+    return LeftOut(
+        kind=kind,
+        name=name,
+        real=int((labels == 0).sum()),
+        fake=int((labels == 1).sum()),
+        auc_known=measure(auc, scores=known) if both else None,
+        auc_unseen=measure(auc, scores=unseen) if both else None,
+        ece_unseen=measure(ece, scores=unseen) if both else None,
+        alarms_known=measure(false_alarm_rate, scores=known),
+        alarms_unseen=measure(false_alarm_rate, scores=unseen),
+        called_fake=measure(partial(false_alarm_rate, threshold=fake_above), scores=unseen),
+        undecided=measure(partial(share_between, low=real_below, high=fake_above), scores=unseen),
+        called_real=measure(partial(share_missed, at=real_below), scores=unseen) if both else None,
+    )
 
 
 def share_between(labels: Array, probabilities: Array, low: float, high: float) -> float:
@@ -235,6 +240,71 @@ def _items(store: Stored, rows: Sequence[PackedCrop]) -> _Items:
         numbers.setdefault(rows[view.row].file, []).append(number)
     firsts = tuple(rows[store.views[own[0]].row] for own in numbers.values())
     return _Items(tuple(tokens[own] for own in numbers.values()), firsts)
+
+
+def with_vit(table: ScoreTable, logits: Array) -> ScoreTable:
+    """The table with other logits of the ViT, where they are known."""
+    raw, column = table.logits.copy(), EXPERT_NAMES.index("vit")
+    raw[:, column] = np.where(np.isnan(logits), raw[:, column], logits)
+    return ScoreTable(
+        table.names, table.kinds, table.labels, table.sources, table.generators, table.groups, raw, table.quality
+    )
+
+
+def stranger_rows(
+    val: ScoreTable, by_source: Array, by_generator: Mapping[str, Array], gate: Gate, calibration: Calibration
+) -> list[LeftOut]:
+    """What users get of sources and generators that no training has seen: one row per source, and per generator.
+
+    Each validation picture is scored by a ViT head that has not seen its source, or its generator; gate, calibration
+    and band are those of the version, which come from such scores of other pictures.
+    Sources of fakes alone are measured beside all real pictures.
+
+    Args:
+        val: scores of the validation pictures by the version.
+        by_source: (N,) the ViT's logits by heads that have not seen the picture's source.
+        by_generator: for each generator (N,) logits of a head that has not seen it.
+        gate: of the version.
+        calibration: of the version.
+    """
+
+    def probabilities(logits: Array) -> Array:
+        return sigmoid(gate_logits(gate, with_vit(val, logits)))
+
+    known, unseen = sigmoid(gate_logits(gate, val)), probabilities(by_source)
+    sources, generators, real = np.asarray(val.sources), np.asarray(val.generators), val.labels <= 0.5
+    cases: list[tuple[str, str, npt.NDArray[np.bool_], Array]] = []
+    for source in np.unique(sources):
+        fakes, reals = (sources == source) & ~real, (sources == source) & real
+        if reals.sum() < LEAST:
+            reals = real if fakes.sum() >= LEAST else np.zeros(len(real), bool)
+        cases.append((SOURCE, str(source), reals | fakes, unseen))
+    for generator, logits in sorted(by_generator.items()):
+        fakes = generators == generator
+        beside = real & np.isin(sources, np.unique(sources[fakes]))
+        cases.append(
+            (
+                GENERATOR,
+                generator,
+                fakes | (beside if beside.sum() >= LEAST else real),
+                probabilities(logits),
+            )
+        )
+    groups, band = np.asarray(val.groups), calibration.band(0.5, missing=0)
+    return [
+        _measured(
+            kind,
+            name,
+            val.labels[chosen],
+            known[chosen],
+            scores[chosen],
+            groups[chosen].tolist(),
+            band,
+            ROUNDS,
+        )
+        for kind, name, chosen, scores in cases
+        if max((chosen & ~real).sum(), (kind == SOURCE) * (chosen & real).sum()) >= LEAST
+    ]
 
 
 def holdout_markdown(rows: Sequence[LeftOut]) -> str:

@@ -17,15 +17,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from utils.errors import TrainingDataError
 from utils.log import get_logger
+from utils.training.progress import bar, tell
 
 log = get_logger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
-LINE_EVERY_S = 20
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,6 @@ def fit(
     *,
     device: str = "cpu",
     bfloat16: bool | None = None,
-    progress: Callable[[str], None] | None = None,
 ) -> None:
     """Train `model` with AdamW and load its best averaged state; resume from `folder` when a run was stopped.
 
@@ -132,7 +130,6 @@ def fit(
         folder: for the checkpoint and `metrics.jsonl`.
         device: cpu or cuda.
         bfloat16: mixed precision; None for all but the CPU.
-        progress: called with one line about every 20 seconds.
 
     Raises:
         TrainingDataError: the loss or the score is not finite, or the checkpoint in `folder` is of another network.
@@ -145,10 +142,10 @@ def fit(
     mixed = device != "cpu" if bfloat16 is None else bfloat16
     run = _Run(model, optimizer, averaged, {}, _Position(), folder, device, mixed)
     run.resume()
-    at, tell = run.at, progress or (lambda line: None)
+    at = run.at
     while at.epoch < recipe.epochs and at.epoch - at.best_epoch <= recipe.patience:
         started = time.monotonic()
-        loss = _train_epoch(run, task, recipe, tell)
+        loss = _train_epoch(run, task, recipe)
         score = run.score(task)
         if not math.isfinite(score):
             raise TrainingDataError(f"{folder.name} cannot be validated: the held-out data need real and fake items.")
@@ -179,13 +176,12 @@ def fast_bfloat16(device: str) -> bool:
     return device != "cpu" or bool(able.get("amx_bf16", False) or able.get("avx512_bf16", False))
 
 
-def _train_epoch(run: _Run, task: Task, recipe: Recipe, tell: Callable[[str], None]) -> float:
+def _train_epoch(run: _Run, task: Task, recipe: Recipe) -> float:
     """One pass over the batches, from where it was stopped; gives the mean loss."""
     losses, trained = _Mean(), [p for g in run.optimizer.param_groups for p in g["params"]]
-    last_save = last_line = time.monotonic()
-    epoch = f"{run.folder.name} epoch {run.at.epoch}"
-    steps = tqdm(task.batches(run.at.epoch), total=task.steps, desc=epoch, disable=None, leave=False)
-    for number, batch in enumerate(steps):
+    last_save = time.monotonic()
+    shown = bar(f"{run.folder.name} epoch {run.at.epoch}", task.steps, run.at.done)
+    for number, batch in enumerate(task.batches(run.at.epoch)):
         if number < run.at.done:
             continue
         step = run.at.epoch * task.steps + number
@@ -205,12 +201,12 @@ def _train_epoch(run: _Run, task: Task, recipe: Recipe, tell: Callable[[str], No
         _average(run.averaged, run.model, decay)
         losses.add(loss.item())
         run.at.done, now = number + 1, time.monotonic()
-        if now - last_line > LINE_EVERY_S:
-            last_line = now
-            tell(f"{run.folder.name} epoch {run.at.epoch} step {number + 1}/{task.steps} loss {losses.value:.4f}")
+        shown.set_postfix(loss=f"{losses.value:.4f}", refresh=False)
+        shown.update()
         if now - last_save > recipe.save_every_s:
             last_save = now
             run.save()
+    shown.close()
     return losses.value
 
 

@@ -9,7 +9,7 @@ Benchmarks"); patch dropout after Liu et al. 2022, "PatchDropout: Economizing Vi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +26,7 @@ from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
 from utils.cores import usable_cores
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.experts import Progress, mean_source_auc, smooth_bce
+from utils.training.experts import mean_source_auc, smooth_bce
 from utils.training.features import batches
 from utils.training.loop import Batch, Task, fast_bfloat16, fit
 from utils.training.plan import NormsPlan
@@ -96,7 +96,6 @@ def train_norms(
     matched: bool = True,
     device: str = "cpu",
     tiny: bool = False,
-    progress: Progress | None = None,
 ) -> ViTExpert:
     """Train LayerNorms and head on rendered views; a stopped training goes on where it was.
 
@@ -111,7 +110,6 @@ def train_norms(
         matched: see `plan_views`.
         device: cpu or cuda. Mixed precision where it is faster.
         tiny: the expert is the tiny variant.
-        progress: for progress lines.
     """
     recipe = plan.recipe
     freeze_before(expert, plan.first_block)
@@ -151,7 +149,7 @@ def train_norms(
     steps = max(1, len(views_of(0)) // recipe.batch)
     task = Task(make, steps, loss_of, score_of)
     with explicit_attention(expert, on=device == "cpu"):
-        fit(tuner, task, recipe, folder, device=device, bfloat16=mixed, progress=progress)
+        fit(tuner, task, recipe, folder, device=device, bfloat16=mixed)
     expert.backbone.patch_drop = nn.Identity()
     return expert.to("cpu").eval()
 
@@ -213,7 +211,6 @@ def score_views(
     tiny: bool = False,
     device: str = "cpu",
     bfloat16: bool = False,
-    progress: Callable[[int], None] | None = None,
 ) -> Array:
     """(N,) raw logits of views; the expert stays in the mode it is in.
 
@@ -224,15 +221,11 @@ def score_views(
         tiny: the expert is the tiny variant.
         device: cpu or cuda.
         bfloat16: mixed precision, for choosing an epoch; figures that are told are computed without.
-        progress: called with the number of views done.
     """
     card = expert_card("vit", tiny=tiny)
     parts = [views[low : low + SCORE_BATCH] for low in range(0, len(views), SCORE_BATCH)]
-    out, done = [], 0
+    out = []
     with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16):
-        for part, pixels in rendered(pack, parts):
+        for _, pixels in rendered(pack, parts):
             out.append(expert(prepare(to_images(pixels).to(device), card)).logit.float().cpu().numpy())
-            done += len(part)
-            if progress:
-                progress(done)
     return np.concatenate(out).astype(np.float64)

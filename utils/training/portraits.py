@@ -30,9 +30,7 @@ from utils.faces.detector import FaceDetector
 from utils.training.augment import jpeg
 from utils.training.blending import face_hull
 from utils.training.crop_set import Pack, PackedCrop, Portrait
-from utils.training.generated_cache import Drawn, draw_parts, stored_parts
-from utils.training.pace import counter
-from utils.training.super_resolution import choose_rows
+from utils.training.generated_cache import Draw, Drawn, drawn_rows, stored_parts
 from utils.training.views import PORTRAIT, SWAP, View, family, seeded
 from utils.types import Box, Face, Floats, MediaKind, Pixels
 
@@ -179,30 +177,24 @@ def drawn_portraits(
     detector: FaceDetector,
     *,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
 ) -> dict[int, Portrait]:
-    """Portraits by the row of the real crop that each stands beside; kept in `folder`, where a stopped run goes on.
+    """Portraits by the row of the real crop that each stands beside; see `drawn_rows`.
 
     Args:
         rows: those to choose from; fakes are passed over.
-        per_source: see `redrawing.choose_rows`.
+        per_source: see `generated_cache.choose_rows`.
         folder: one per pack.
-        portraitist_of: gives the generator, which is only asked for when something is to be drawn.
+        portraitist_of: gives the generator.
         detector: the product's.
         seed: of the choice.
-        progress: for progress lines.
     """
-    held = stored_portraits(folder)
-    chosen = choose_rows(rows, per_source, frozenset(held), seed)
-    missing = [number for number in chosen if number not in held]
-    if missing:
-        portraitist, by_row = portraitist_of(), {row.row: row for row in rows}
-        told = counter(progress or (lambda line: None), "portraits drawn", len(missing))
-        drawn = draw_parts(
-            folder, missing, lambda number: _arrays(draw_beside(by_row[number], portraitist, detector)), told
-        )
-        held |= {number: _portrait(arrays) for number, arrays in drawn.items()}
-    return {number: held[number] for number in chosen}
+
+    def ready() -> Draw:
+        portraitist = portraitist_of()
+        return lambda row: _arrays(draw_beside(row, portraitist, detector))
+
+    found = drawn_rows(rows, per_source, folder, ready, "portraits drawn", seed=seed)
+    return {number: _portrait(arrays) for number, arrays in found.items()}
 
 
 def stored_portraits(folder: Path) -> dict[int, Portrait]:

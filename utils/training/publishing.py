@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,12 @@ from utils.training.crop_set import Pack, count_table, framing_table
 from utils.training.features import FeatureStore
 from utils.training.gate_fit import GateFit, expert_aucs, fit_gate, sigmoid
 from utils.training.golden_sets import write_golden_sets
-from utils.training.holdout import as_figures, holdout_markdown
+from utils.training.holdout import as_figures, holdout_markdown, stranger_rows, with_vit
 from utils.training.plan import TrainingPlan
+from utils.training.progress import tell
 from utils.training.scoring import clip_slices, clip_table, image_table
-from utils.training.strangers import stranger_rows, with_vit
 from utils.weights import CARD_FILE, Version, load_vit_base, publish_version, read_document, verify_version
 
-Tell = Callable[[str], None]
 HARD, CALIB_CLIPS = "calib_hard", "calib_clips"
 """Stores of the calibration pictures that were degraded, and of the calibration clips."""
 
@@ -150,7 +149,6 @@ def finish(
     terms: Sequence[str],
     notes: Sequence[str],
     unseen: Mapping[str, Any],
-    tell: Tell,
     strangers: Strangers | None = None,
 ) -> Trained:
     """Fit gate and calibration, measure on validation data, publish with golden set and replay buffer.

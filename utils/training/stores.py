@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +13,14 @@ from utils.training.broad import CLEAN, broad_views
 from utils.training.clips import clean_clips
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.face_swap import plan_swaps
-from utils.training.features import (
-    FeatureStore,
-    JoinedStore,
-    SelectedStore,
-    Stored,
-    TorchFeaturizer,
-    quick_featurizer,
-)
+from utils.training.features import Features, FeatureStore, Stored, TorchFeaturizer, quick_featurizer
 from utils.training.norms import some_frames
-from utils.training.pace import counter
 from utils.training.plan import TrainingPlan
 from utils.training.portraits import plan_portraits
 from utils.training.super_resolution import plan_redrawn
 from utils.training.views import SEED_STEP, View, plan_views
 from utils.types import MediaKind
 
-Tell = Callable[[str], None]
 ROUND_STEP = 10
 """Distance between the seeds of two rounds of views."""
 
@@ -40,7 +31,7 @@ def rows_to_draw(pack: Pack, plan: TrainingPlan) -> list[PackedCrop]:
 
 
 def make_stores(
-    pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str, tell: Tell
+    pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str
 ) -> dict[str, FeatureStore]:
     """Features of all splits, as `train`, `train_video`, `calib`, `calib_hard`, `val`, `calib_clips`, `val_clips`.
 
@@ -57,7 +48,7 @@ def make_stores(
             continue
         store = FeatureStore(run / "features" / name, of_store)
         featurizer = quick if plan.views or name.startswith("train") else exact
-        store.extract(pack, featurizer, counter(tell, f"features of {name}", len(of_store)))
+        store.extract(pack, featurizer)
         stores[name] = store
     return stores
 
@@ -106,20 +97,16 @@ def _round_views(pack: Pack, plan: TrainingPlan, number: int) -> dict[str, list[
     }
 
 
-def training_views(stores: Mapping[str, Stored]) -> JoinedStore:
+def training_views(stores: Mapping[str, Stored]) -> Features:
     """All rounds of training pictures and frames as one store, without those that only the ViT's head learns from."""
-    return JoinedStore([store for name, store in stores.items() if name.startswith("train") and name != CLEAN])
+    return Features([store for name, store in stores.items() if name.startswith("train") and name != CLEAN])
 
 
-def _all_training(stores: Mapping[str, Stored]) -> JoinedStore:
-    return JoinedStore([store for name, store in stores.items() if name.startswith("train")])
-
-
-def head_views(stores: Mapping[str, Stored], plan: TrainingPlan) -> SelectedStore:
+def head_views(stores: Mapping[str, Stored], plan: TrainingPlan) -> Features:
     """What the ViT's head learns from: the training views with some of their self-blends."""
     if plan.views:
-        return SelectedStore(joined := _all_training(stores), np.ones(len(joined.views), bool))
+        return Features([store for name, store in stores.items() if name.startswith("train")])
     joined = training_views(stores)
     drawn = np.random.default_rng([plan.vit.seed, 15]).random(len(joined.views))
     blended = np.array([view.blended for view in joined.views], bool)
-    return SelectedStore(joined, ~blended | (drawn < plan.head_blends))
+    return Features([joined], ~blended | (drawn < plan.head_blends))

@@ -24,10 +24,9 @@ from torch.nn import functional
 from utils.base_weights import REDRAWER, ensure_file
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.generated_cache import Drawn, draw_parts, stored_parts
+from utils.training.generated_cache import Draw, Drawn, drawn_rows, stored_parts
 from utils.training.loop import fast_bfloat16
-from utils.training.pace import counter
-from utils.training.views import FACE, WHOLE, View, family, seeded, shuffled_sources
+from utils.training.views import FACE, WHOLE, View, family, seeded
 from utils.types import Pixels
 
 SIDES = (56, 72, 96)
@@ -158,22 +157,6 @@ def redraw(net: nn.Module, pixels: Pixels, side: int, device: str = "cpu") -> Pi
     return np.asarray(cv2.resize(out, (wanted, wanted), interpolation=kind), np.uint8)
 
 
-def choose_rows(rows: Iterable[PackedCrop], per_source: int, held: frozenset[int], seed: int) -> list[int]:
-    """Numbers of at most `per_source` real crops of each source, in rising order; what is held already comes first.
-
-    Args:
-        rows: packed crops of the training split; fakes are passed over.
-        per_source: the many small sources of clips count as one.
-        held: rows that have been redrawn before.
-        seed: of the draw.
-    """
-    rng = np.random.default_rng([seed, 77])
-    chosen: list[int] = []
-    for drawn in shuffled_sources((row for row in rows if not row.label), rng):
-        chosen += sorted((row.row for row in drawn), key=lambda number: number not in held)[:per_source]
-    return sorted(chosen)
-
-
 def redrawn_crops(
     pack: Pack,
     rows: Sequence[PackedCrop],
@@ -183,32 +166,30 @@ def redrawn_crops(
     *,
     seed: int = 0,
     device: str = "cpu",
-    progress: Callable[[str], None] | None = None,
 ) -> dict[int, Pixels]:
-    """Redrawn crops by row of the pack; kept in `folder`, where a stopped run goes on.
+    """Redrawn crops by row of the pack; see `drawn_rows`.
 
     Args:
         pack: where the crops are.
         rows: those to choose from.
         per_source: see `choose_rows`.
         folder: one per pack.
-        net_of: gives the network, which is only asked for when something is to be drawn.
+        net_of: gives the network.
         seed: of the choice.
         device: cpu or cuda.
-        progress: for progress lines.
     """
-    held = stored_crops(folder)
-    chosen = choose_rows(rows, per_source, frozenset(held), seed)
-    missing = [number for number in chosen if number not in held]
-    net = net_of().to(device) if missing else nn.Identity()
-    told = counter(progress or (lambda line: None), "real crops drawn again", len(missing))
 
-    def draw(number: int) -> Drawn:
-        side = int(np.random.default_rng([number, 5]).choice(SIDES))
-        return {"pixels": redraw(net, pack.pixels[number], side, device)}
+    def ready() -> Draw:
+        net = net_of().to(device)
 
-    held |= {number: drawn["pixels"] for number, drawn in draw_parts(folder, missing, draw, told).items()}
-    return {number: held[number] for number in chosen}
+        def draw(row: PackedCrop) -> Drawn:
+            side = int(np.random.default_rng([row.row, 5]).choice(SIDES))
+            return {"pixels": redraw(net, pack.pixels[row.row], side, device)}
+
+        return draw
+
+    found = drawn_rows(rows, per_source, folder, ready, "real crops drawn again", seed=seed)
+    return {number: drawn["pixels"] for number, drawn in found.items()}
 
 
 def stored_crops(folder: Path) -> dict[int, Pixels]:

@@ -128,14 +128,6 @@ def test_no_face_at_all_is_refused(tmp_path):
         pack_faces([sample(picture(tmp_path / "dark.png", 1))], tmp_path / "pack", BrightIsFace())
 
 
-def test_progress_counts_up_to_all_samples(samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(crop_set, "CHUNK", 3)
-    told: list[int] = []
-    pack_faces(samples, tmp_path / "pack", BrightIsFace(), progress=told.append)
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == (0, 7)
-
-
 def test_clip_gives_one_row_per_frame_in_time_order(tmp_path):
     with av.open(str(tmp_path / "clip.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=Fraction(10))

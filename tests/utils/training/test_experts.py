@@ -14,9 +14,8 @@ from utils.training.experts import (
     new_network,
     smooth_bce,
     token_directions,
-    train_cnn,
     train_lstm,
-    train_resnext,
+    train_student,
 )
 from utils.training.features import FeatureStore
 from utils.training.loop import Recipe
@@ -77,30 +76,27 @@ def stored_views(make_pack, folder):
     return stores
 
 
-@pytest.mark.parametrize("train", [train_cnn, train_resnext])
-def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack, tmp_path, train):
+@pytest.mark.parametrize("name", ["cnn", "resnext"])
+def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack, tmp_path, name):
     stores = stored_views(make_pack, tmp_path)
     recipe = Recipe(epochs=12, batch=4, lr=0.01, average=0.5, patience=12)
-    model = train(*stores, recipe, tmp_path / "student", tiny=True)
+    model = train_student(name, *stores, recipe, tmp_path / "student", tiny=True)
     assert not model.training
     assert all(torch.isfinite(p).all() for p in model.parameters())
     lines = [json.loads(line) for line in (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()]
     assert min(line["loss"] for line in lines[6:]) < lines[0]["loss"]
 
 
-@pytest.mark.parametrize(("train", "name"), [(train_cnn, "cnn"), (train_resnext, "resnext")])
-def test_student_goes_on_from_given_weights_and_sees_as_many_views_as_it_is_told(make_pack, tmp_path, train, name):
+@pytest.mark.parametrize("name", ["cnn", "resnext"])
+def test_student_goes_on_from_given_weights_and_sees_as_many_views_as_it_is_told(make_pack, tmp_path, name):
     stores = stored_views(make_pack, tmp_path)
     recipe = Recipe(epochs=1, batch=4, lr=1e-9, warmup=0.5, average=0.0, weight_decay=0.0)
     start = {k: v.numpy() for k, v in new_network(name, tiny=True, seed=5).state_dict().items()}
-    lines: list[str] = []
 
     def seen(number):
-        return train(
-            *stores, recipe, tmp_path / f"from-{number}", tiny=True, start=start, most=number, progress=lines.append
-        )
+        return train_student(name, *stores, recipe, tmp_path / f"from-{number}", tiny=True, start=start, most=number)
 
-    begun, fresh = seen(8), train(*stores, recipe, tmp_path / "fresh", tiny=True)
+    begun, fresh = seen(8), train_student(name, *stores, recipe, tmp_path / "fresh", tiny=True)
     for key, value in begun.named_parameters():
         assert torch.allclose(value, torch.from_numpy(start[key]), atol=1e-6), key
     assert any(not torch.allclose(v, torch.from_numpy(start[k]), atol=1e-6) for k, v in fresh.named_parameters())

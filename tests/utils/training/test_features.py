@@ -10,7 +10,7 @@ from models.ensemble_model import create_network
 from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
 from utils.training import features
-from utils.training.features import FeatureStore, JoinedStore, SelectedStore, TorchFeaturizer, batches
+from utils.training.features import Features, FeatureStore, TorchFeaturizer, batches
 from utils.training.views import plan_views, render
 from utils.types import MediaKind
 
@@ -71,9 +71,8 @@ def test_a_finished_store_is_opened_by_its_folder(small, tmp_path):
 def test_rows_belong_to_their_views(small, tmp_path):
     pack, views = small
     store = FeatureStore(tmp_path / "s", views)
-    told: list[int] = []
-    store.extract(pack, Countdown(), told.append)
-    assert told[-1] == len(views) == store.done
+    store.extract(pack, Countdown())
+    assert len(views) == store.done
     assert np.array_equal(store.load("pixels")[5], render(pack, views[5]))
 
 
@@ -90,12 +89,12 @@ def test_other_views_start_anew(small, tmp_path):
     assert list((tmp_path / "s").glob("*.npy")) == []
 
 
-def test_joined_stores_lie_one_after_another(small, tmp_path):
+def test_rows_of_several_stores_lie_one_after_another(small, tmp_path):
     pack, views = small
     parts = [FeatureStore(tmp_path / "a", views[:4]), FeatureStore(tmp_path / "b", views[4:])]
     for part in parts:
         part.extract(pack, Countdown())
-    joined = JoinedStore(parts)
+    joined = Features(parts)
     assert joined.views == tuple(views)
     assert len(joined.load("tokens")) == len(joined.labels()) == len(views)
 
@@ -105,11 +104,11 @@ def test_rows_are_taken_from_whichever_part_holds_them(small, tmp_path):
     parts = [FeatureStore(tmp_path / f"{i}", views[low : low + 4]) for i, low in enumerate((0, 4, 8))]
     for part in parts:
         part.extract(pack, Countdown())
-    joined = JoinedStore(parts)
+    joined = Features(parts)
     wanted = np.array([9, 0, 4, 3, 8, 4])
     for name in ("pixels", "quality"):
         assert np.array_equal(joined.take(name, wanted), joined.load(name)[wanted])
-    some = SelectedStore(joined, np.arange(len(joined.views)) % 2 == 0)
+    some = Features([joined], np.arange(len(joined.views)) % 2 == 0)
     assert np.array_equal(some.take("tokens", np.array([4, 1])), joined.load("tokens")[[8, 2]])
 
 

@@ -29,11 +29,11 @@ def test_redrawn_crops_are_made_of_training_crops_only(make_pack, tmp_path, monk
     monkeypatch.setattr(fit, "fetched_redrawer", lambda folder: Same())
     monkeypatch.setattr("utils.training.super_resolution.redraw", lambda net, pixels, side, device: pixels)
     plan = TrainingPlan(redrawn=4, frames_per_clip=2)
-    drawn = fit.with_redrawn(pack, plan, tmp_path, tmp_path, device="cpu", tell=print)
+    drawn = fit.with_redrawn(pack, plan, tmp_path, tmp_path, device="cpu")
     assert {(pack.rows[n].split, pack.rows[n].label) for n in drawn.redrawn} == {("train", 0)}
     assert {pack.rows[n].kind for n in drawn.redrawn} == {"image", "video"}
     none = dataclasses.replace(plan, redrawn=0)
-    assert fit.with_redrawn(pack, none, tmp_path, tmp_path, device="cpu", tell=print) is pack
+    assert fit.with_redrawn(pack, none, tmp_path, tmp_path, device="cpu") is pack
 
 
 def test_portraits_stand_beside_training_crops_only(make_pack, tmp_path, monkeypatch):
@@ -49,11 +49,11 @@ def test_portraits_stand_beside_training_crops_only(make_pack, tmp_path, monkeyp
 
     monkeypatch.setattr(fit, "fetched_portraitist", lambda folder: Grey())
     plan = TrainingPlan(portraits=4, frames_per_clip=2)
-    drawn = fit.with_portraits(pack, plan, tmp_path, tmp_path, Grey(), tell=print)
+    drawn = fit.with_portraits(pack, plan, tmp_path, tmp_path, Grey())
     assert {(pack.rows[n].split, pack.rows[n].label) for n in drawn.portraits} == {("train", 0)}
     assert {pack.rows[n].kind for n in drawn.portraits} == {"image", "video"}
     none = dataclasses.replace(plan, portraits=0)
-    assert fit.with_portraits(pack, none, tmp_path, tmp_path, Grey(), tell=print) is pack
+    assert fit.with_portraits(pack, none, tmp_path, tmp_path, Grey()) is pack
 
 
 def test_a_start_is_refused_before_any_work_where_it_may_have_seen_what_is_left_out(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.errors import TrainingDataError
 from utils.training.crop_set import PackedCrop
-from utils.training.features import SelectedStore
+from utils.training.features import Features
 from utils.training.holdout import as_figures, holdout_markdown, leave_out_each
 from utils.training.loop import Recipe
 from utils.training.views import View
@@ -48,6 +48,9 @@ class Tokens:
         assert name == "tokens"
         return self.tokens
 
+    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
+        return self.load(name)[rows]
+
     def labels(self) -> np.ndarray:
         return np.array([v.label for v in self.views], np.float32)
 
@@ -84,7 +87,7 @@ def test_without_a_generator_its_fakes_are_gone_and_the_others_stay(tmp_path, mo
     stores, pack_rows = made({"one": (80, 1.0, ("a", "b")), "two": (80, 1.0, ("self-blend", "b"))})
     seen: dict[str, set[str]] = {}
 
-    def watched(train, calib, recipe, folder, *, expert, progress):
+    def watched(train, calib, recipe, folder, *, expert):
         seen[folder.name] = {v.generator for s in (train, calib) for v in s.views}
         return expert
 
@@ -101,7 +104,7 @@ def test_families_of_clips_are_measured_clip_by_clip(tmp_path):
     stores, pack_rows = made({**sources, "video:talk": (40, 1.0, ("audio-driven",))}, 4)
     clips = stores.pop()
     assert len(clips.views) == 168
-    stores[2] = SelectedStore(stores[2], np.array([not v.source.startswith("video") for v in stores[2].views]))
+    stores[2] = Features([stores[2]], np.array([not v.source.startswith("video") for v in stores[2].views]))
     rows = leave_out_each(*stores, clips, pack_rows, RECIPE, tmp_path, tiny=True, rounds=50)
     by_name = {r.name: r for r in rows if r.kind == "family"}
     assert set(by_name) == {"driven heads", "swaps", "portraits"}
@@ -146,7 +149,7 @@ def test_one_source_cannot_be_left_out(tmp_path):
 def test_selected_rows_are_those_that_were_asked_for():
     (store,), _ = made({"one": (6, 1.0, ("a",)), "two": (4, 1.0, ("a",))}, 1)
     keep = np.array([v.source == "two" for v in store.views])
-    selected = SelectedStore(store, keep)
+    selected = Features([store], keep)
     assert [v.source for v in selected.views] == ["two"] * 4
     assert np.array_equal(selected.load("tokens"), store.load("tokens")[6:])
     assert np.array_equal(selected.labels(), store.labels()[6:])

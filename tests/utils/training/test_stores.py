@@ -47,7 +47,7 @@ def test_frames_of_clips_can_be_gone_through_more_often_than_pictures(
     monkeypatch.setattr(stores, "quick_featurizer", lambda *_, **__: tokens_of)
     pack = make_pack(pictures=24, clips=8)
     plan = TrainingPlan(per_class=4, blends=2, rounds=rounds, clip_rounds=clip_rounds, frames_per_clip=2, swapped=0)
-    found = stores.make_stores(pack, tmp_path, plan, None, device="cpu", tell=lambda line: None)
+    found = stores.make_stores(pack, tmp_path, plan, None, device="cpu")
     assert {name for name in found if name.startswith("train")} == names
     assert len({found[name].views for name in names}) == len(names), "other views each time"
 
@@ -61,12 +61,12 @@ def test_portraits_and_swaps_are_stores_of_training_crops_alone(make_pack, tmp_p
     real = [row for row in pack.rows if not row.label and row.split == "train"]
     pack = dataclasses.replace(pack, portraits={row.row: nobody for row in real if row.kind == MediaKind.IMAGE.value})
     plan = TrainingPlan(per_class=4, blends=2, frames_per_clip=2, swapped=3)
-    found = stores.make_stores(pack, tmp_path, plan, None, device="cpu", tell=lambda line: None)
+    found = stores.make_stores(pack, tmp_path, plan, None, device="cpu")
     for name in ("train_portraits", "train_swapped"):
         rows = {n for view in found[name].views for n in (view.row, view.donor) if n >= 0}
         assert rows
         assert {(pack.rows[n].split, pack.rows[n].label) for n in rows} == {("train", 0)}
     without = dataclasses.replace(plan, leave_out=("swaps",))
-    found = stores.make_stores(pack, tmp_path / "without", without, None, device="cpu", tell=lambda line: None)
+    found = stores.make_stores(pack, tmp_path / "without", without, None, device="cpu")
     kinds = {view.redrawn for name in ("train_portraits", "train_swapped") for view in found[name].views}
     assert kinds == {"", "portrait"}, "a family is left out with those of it that training makes"

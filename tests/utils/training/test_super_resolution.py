@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from utils.errors import WeightsCorruptError, WeightsMissingError
+from utils.training.generated_cache import choose_rows
 from utils.training.super_resolution import (
     FLAG_FLOATS,
     FLAG_HALVES,
     Redrawer,
-    choose_rows,
     fetched_redrawer,
     plan_redrawn,
     read_redrawer,
