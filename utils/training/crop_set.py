@@ -190,12 +190,13 @@ def _pack_chunk(
     frames: int,
     done: Callable[[], object],
 ) -> None:
-    """Pack some samples into one file; `done` is called after each."""
+    """Pack some samples into one file; `done` is called for each."""
     pixels: list[Pixels] = []
     rows: list[dict[str, object]] = []
     without: list[str] = []
     unreadable: dict[str, str] = {}
     for sample in samples:
+        done()
         try:
             found = _crops_of(sample, detector, frames)
         except MediaError as error:
@@ -206,7 +207,6 @@ def _pack_chunk(
         for crop_pixels, row in found:
             rows.append(dataclasses.asdict(row))
             pixels.append(crop_pixels)
-        done()
     scratch = part.with_suffix(".tmp")
     with scratch.open("wb") as stream:
         packed = np.stack(pixels) if pixels else np.zeros((0, PACK_PX, PACK_PX, 3), np.uint8)

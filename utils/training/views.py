@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from utils.faces.crops import CROP_PX, measure_quality, network_view
-from utils.training.augment import augment
+from utils.training.augment import augment, draw_h264, h264
 from utils.training.blending import blend_mask, fitted, self_blend
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.processing import processed
-from utils.training.video_compression import draw_h264, h264
 from utils.types import Floats, MediaKind, Pixels
 
 SEED_STEP = 100_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.training.video_compression import MAX_CRF, MIN_CRF, PRESETS, draw_h264, h264
+from utils.training.augment import MAX_CRF, MIN_CRF, PRESETS, draw_h264, h264
 
 
 @pytest.fixture(scope="module")

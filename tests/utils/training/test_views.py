@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from utils.faces.crops import QUALITY_NAMES
+from utils.training.augment import draw_h264
 from utils.training.crop_set import PackedCrop
-from utils.training.video_compression import draw_h264
 from utils.training.views import Renderer, View, plan_clip, plan_views, render, render_clip, view_quality
 from utils.types import MediaKind
 
