@@ -60,12 +60,13 @@ test: setup-dev weights ## Set up where needed, then run all tests (ARGS="-k nam
 	@echo "==> Tests"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: setup-dev ## Style, types and the borders between the rooms
-	@echo "==> ruff, mypy, import-linter"
+lint: setup-dev ## Style, types, the borders between the rooms and their budgets
+	@echo "==> ruff, mypy, import-linter, budgets"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(PY) -m benchmarks.house
 
 house: venv ## Lines, files, circles, settings and words of every room beside their budgets
 	@$(PY) -m benchmarks.house
