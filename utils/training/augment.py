@@ -115,8 +115,9 @@ def h264(frames: Sequence[Pixels], crf: int, preset: str = "veryfast") -> list[P
     coder = av.CodecContext.create("libx264", "w")
     coder.width, coder.height, coder.pix_fmt = width, height, "yuv420p"
     coder.time_base, coder.framerate = Fraction(1, RATE), Fraction(RATE)
-    coder.options = {"crf": str(crf), "preset": preset}
-    coder.thread_count = 1  # the same bytes on every machine
+    # one thread and plain C give the same bytes on every machine; x264's AVX-512 code does not even from call to call
+    coder.options = {"crf": str(crf), "preset": preset, "x264-params": "asm=0"}
+    coder.thread_count = 1
     packets = []
     for number, pixels in enumerate(frames):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
