@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,8 +13,9 @@ from models.cards import EXPERT_NAMES, MIN_SEQUENCE, expert_card
 from models.ensemble_model import Ensemble
 from models.preprocess import prepare, to_images
 from utils.evaluation.score_file import ScoreTable
-from utils.training.crop_set import Pack
+from utils.training.crop_set import Pack, PackedCrop
 from utils.training.features import FeatureStore, Stored
+from utils.training.views import View
 from utils.types import MediaKind
 
 Array = npt.NDArray[np.float64]
@@ -48,15 +51,23 @@ def image_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = 
     logits, _ = score_store(ensemble, store, device=device)
     views = store.views[: len(store.labels())]
     rows = [pack.rows[v.row] for v in views]
+    quality = np.asarray(store.load("quality"), np.float64)
+    return _table(MediaKind.IMAGE, rows, views, logits, quality)
+
+
+def _table(
+    kind: MediaKind, rows: Sequence[PackedCrop], views: Sequence[View], logits: Array, quality: Array
+) -> ScoreTable:
+    """Scores with what is known of their media: the crop and the view of each row."""
     return ScoreTable(
         names=tuple(r.file for r in rows),
-        kinds=(MediaKind.IMAGE.value,) * len(rows),
+        kinds=(kind.value,) * len(rows),
         labels=np.array([v.label for v in views], np.float64),
         sources=tuple(v.source for v in views),
         generators=tuple(v.generator for v in views),
         groups=tuple(r.group for r in rows),
         logits=logits,
-        quality=np.asarray(store.load("quality"), np.float64),
+        quality=quality,
     )
 
 
@@ -82,13 +93,4 @@ def clip_table(ensemble: Ensemble, pack: Pack, store: FeatureStore, *, device: s
                 if p.stop - p.start >= MIN_SEQUENCE:
                     logit = ensemble.sequence_logit(torch.from_numpy(features[p]))
                     out[i, EXPERT_NAMES.index("lstm")] = float(logit)
-    return ScoreTable(
-        names=tuple(r.file for r in rows),
-        kinds=(MediaKind.VIDEO.value,) * len(rows),
-        labels=np.array([v.label for v in views], np.float64),
-        sources=tuple(v.source for v in views),
-        generators=tuple(v.generator for v in views),
-        groups=tuple(r.group for r in rows),
-        logits=out,
-        quality=np.stack([quality[p].mean(0) for p in parts]),
-    )
+    return _table(MediaKind.VIDEO, rows, views, out, np.stack([quality[p].mean(0) for p in parts]))

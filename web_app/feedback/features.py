@@ -96,12 +96,12 @@ def _known(row: ReviewedMediumRow, folder: Path) -> Found:
     """What was found earlier, for a medium whose file is gone: the row says it, or what lies on the disk."""
     if row.features is not None:
         return Found(row.phash, row.features)
+    facts = folder / FACTS
     try:
-        plain = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        return Found(plain["phash"], dict(plain["features"]))
-    except FileNotFoundError:
-        pass
-    except (ValueError, KeyError, TypeError) as error:
+        if facts.exists():
+            plain = json.loads(facts.read_text(encoding="utf-8"))
+            return Found(plain["phash"], dict(plain["features"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s of a deleted file cannot be read: %s", FACTS, error)
     kept = {path.stem.removeprefix("face-"): "" for path in sorted(folder.glob("*.npz"))}
     return Found(None, {DECIDING: GONE, **kept})

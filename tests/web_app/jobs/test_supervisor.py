@@ -105,3 +105,16 @@ def test_a_worker_ends_with_its_parent(settings: Settings, parts: Services) -> N
 
 def test_the_worker_gets_the_same_settings(settings: Settings) -> None:
     assert load_settings(environ=settings_environ(settings)) == settings
+
+
+def test_a_worker_that_never_gives_a_sign_is_killed(parts: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs while it loads has no row yet, so its silence is counted from its birth."""
+    monkeypatch.setattr("web_app.jobs.supervisor.START_S", 0.5)
+    policy = RestartPolicy(first_s=0.05, longest_s=0.2, grace_s=5.0, silence_s=0.4)
+    dumb = (sys.executable, "-c", "import time; time.sleep(300)")
+    supervisor = Supervisor(parts.settings, parts.queue, dumb, policy)
+    supervisor.start()
+    try:
+        wait_until(lambda: supervisor.starts >= 2, 60)
+    finally:
+        supervisor.stop()
