@@ -98,9 +98,9 @@ def many_users(crowd: Crowd, rounds: int) -> Iterator[list[Vote]]:
     chosen = np.flatnonzero(sources == target)
     for day, part in enumerate(np.array_split(chosen, 2)):
         yield [
-            crowd.vote(f"sybil-{voice}-{n // 15}", crowd.medium(int(i)), flip=True, day=day)
+            crowd.vote(f"sybil-{vote}-{n // 15}", crowd.medium(int(i)), flip=True, day=day)
             for n, i in enumerate(part)
-            for voice in range(3)
+            for vote in range(3)
         ]
 
 
@@ -116,9 +116,9 @@ def slowly(crowd: Crowd, rounds: int) -> Iterator[list[Vote]]:
             lies = flipped[(day * SLOW_FLIPPED) % len(flipped) :][:SLOW_FLIPPED]
         chosen = [(i, True) for i in lies] + [(int(i), False) for i in truths]
         yield [
-            crowd.vote(f"patient-{voice}", crowd.medium(i, f"day {day}" if flip else ""), flip=flip, day=day)
+            crowd.vote(f"patient-{vote}", crowd.medium(i, f"day {day}" if flip else ""), flip=flip, day=day)
             for i, flip in chosen
-            for voice in range(3)
+            for vote in range(3)
         ]
 
 
@@ -137,15 +137,15 @@ def out_of_domain(crowd: Crowd, rounds: int) -> Iterator[list[Vote]]:
     reasons = ("No face was found.", "The face is less than 40 pixels wide.")
     faceless = [crowd.medium(i % len(crowd.pool), f"faceless {i}") for i in range(60)]
     yield [
-        crowd.vote(f"stranger-{voice}", m, flip=True, day=n // 15, out_of_domain=reasons[n % 2])
+        crowd.vote(f"stranger-{vote}", m, flip=True, day=n // 15, out_of_domain=reasons[n % 2])
         for n, m in enumerate(faceless)
-        for voice in range(3)
+        for vote in range(3)
     ]
     aliens = [crowd.medium(i % len(crowd.pool), f"alien {i}") for i in range(40)]
     yield [
-        crowd.vote(f"stranger-{voice}", m, flip=bool(n % 2), day=10 + n // 15)
+        crowd.vote(f"stranger-{vote}", m, flip=bool(n % 2), day=10 + n // 15)
         for n, m in enumerate(aliens)
-        for voice in range(3)
+        for vote in range(3)
     ]
 
 

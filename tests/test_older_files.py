@@ -86,7 +86,7 @@ def test_the_log_and_the_rows_agree(
 ) -> None:
     monkeypatch.setenv("TELLTALE_STORAGE__INSTANCE_DIR", settings.storage.instance_dir)
     assert main(["rebuild"]) == 0
-    assert capsys.readouterr().out.startswith("2 voices stand; 0 rows written, 0 removed")
+    assert capsys.readouterr().out.startswith("2 votes stand; 0 rows written, 0 removed")
 
 
 @pytest.mark.parametrize("schema", [1, 2])

@@ -126,7 +126,7 @@ def _rebuild(given: argparse.Namespace) -> int:
     for line in done.damaged:
         print(f"line {line.number} is skipped: {line.why}", file=sys.stderr)
     print(
-        f"{done.standing} voices stand; {done.written} rows written, {done.removed} removed, "
+        f"{done.standing} votes stand; {done.written} rows written, {done.removed} removed, "
         f"{len(done.damaged)} damaged lines skipped"
     )
     if done.unlogged:

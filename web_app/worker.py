@@ -23,7 +23,7 @@ from utils.types import Report
 from web_app.db.migrations import open_database
 from web_app.db.models import COPY, EXPLAIN, TRAIN
 from web_app.feedback.learner import Learner
-from web_app.feedback.model_handle import ServedVersion
+from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.tasks import LearningTasks, recover_versions
 from web_app.integrations.webhooks import sending
 from web_app.jobs.clean_copies import CleanCopies
@@ -63,7 +63,7 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
         recover_versions(settings)
     with ThreadPoolExecutor(1) as beside:
         probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
-        served = ServedVersion(settings, load_analyser, prepare_version)
+        served = ModelHandle(settings, load_analyser, prepare_version)
         learning = LearningTasks(settings, Learner(settings, served))
         protections = probing.result()
 
@@ -92,7 +92,7 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
 
 def worker_duties(
     settings: Settings,
-    served: ServedVersion,
+    served: ModelHandle,
     learning: LearningTasks,
     copies: CleanCopies,
     protections: Sequence[str],

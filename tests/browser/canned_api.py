@@ -208,7 +208,8 @@ def heatmap(entry_id: str) -> Response:
 @api.post("/feedback")
 def feedback() -> Any:
     given = request.get_json()
-    said = {"note": None, "faces": {}, "reason": "It waits for a second voice.", "state": "waiting"}
+    said = {"note": None, "faces": {}, "reason": "It waits for its first check.", "state": "waiting"}
+    said |= {"outlook": "waits_for_users", "missing_users": 2}
     said |= {key: value for key, value in given.items() if key != "id"}
     _desk().find(given["id"]).feedback = said
     return {"id": given["id"], **said}, 201

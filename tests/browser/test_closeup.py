@@ -84,7 +84,7 @@ def test_feedback_is_taken_back_and_says_what_becomes_of_it(open_page: Open, pho
     page.select_option("select[name=face-1]", "real")
     page.click("text=The verdict is correct")
     page.wait_for_selector(".feedback__thanks")
-    assert "It waits for a second voice." in page.inner_text(".feedback")
+    assert "It waits for 2 more users who say the same" in page.inner_text(".feedback")
     page.click("text=Permanent link")
     page.wait_for_selector(".feedback__thanks")
     assert "Your note: Known from the agency." in page.inner_text(".feedback")

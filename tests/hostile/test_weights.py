@@ -19,7 +19,7 @@ from utils.detection.pipeline import load_analyser
 from utils.errors import WeightsError
 from utils.files import file_sha256
 from utils.weights import CHECKSUMS, CURRENT, set_current
-from web_app.feedback.model_handle import ServedVersion
+from web_app.feedback.model_handle import ModelHandle
 
 FILE = "cnn.safetensors"
 
@@ -104,7 +104,7 @@ def test_the_running_version_keeps_serving(
 ) -> None:
     mark = tmp_path / "the pickle ran"
     settings = settings_for(own_root, experts="cnn")
-    served = ServedVersion(settings, load_analyser)
+    served = ModelHandle(settings, load_analyser)
     running = served.analyser
     shutil.copytree(own_root / "tiny", own_root / "next")
     damage(own_root / "next", mark)
@@ -121,7 +121,7 @@ def test_the_running_version_keeps_serving(
 
 
 def test_a_healthy_version_is_taken(own_root: Path, settings_for: Callable[..., Settings]) -> None:
-    served = ServedVersion(settings_for(own_root, experts="cnn"), load_analyser)
+    served = ModelHandle(settings_for(own_root, experts="cnn"), load_analyser)
     shutil.copytree(own_root / "tiny", own_root / "next")
     set_current(own_root, "next")
     assert served.refresh() is True

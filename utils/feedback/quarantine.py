@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,17 @@ PHASH_DISTANCE = 4
 """Media whose perceptual hashes differ in at most this many bits look the same."""
 STRANGERS_PER_DAY = 20
 """Clusters per UTC day for which an untrusted user's votes count; further ones are kept and do not."""
+
+
+class Outlook(enum.StrEnum):
+    """What a user may expect of a vote, told at once and again after each training."""
+
+    WILL_BE_LEARNED = "will_be_learned"
+    WAITS_FOR_USERS = "waits_for_users"
+    WAITS_FOR_MODERATOR = "waits_for_moderator"
+    NOT_LEARNED = "not_learned"
+    TRIED = "tried"
+    LEARNED = "learned"
 
 
 class Status(enum.StrEnum):
@@ -44,8 +55,8 @@ class Vote:
     """One user's label for one medium.
 
     Args:
-        id: of the vote (the detection's id will do where a user has one voice per detection).
-        user: who votes; voices of one user count once per cluster, the latest.
+        id: of the vote (the detection's id will do where a user has one vote per detection).
+        user: who votes; votes of one user count once per cluster, the latest.
         media_sha256: of the file.
         phash: perceptual hash, 64 bits, of `utils.phash`; None where it is not known.
         label: 1 fake, 0 real.
@@ -56,6 +67,7 @@ class Vote:
         decision: a moderator's word, or None.
         status: what became of it; None until it is judged.
         reason: one sentence for people why.
+        missing: how many more users must agree; 0 where others cannot help.
     """
 
     id: str
@@ -70,6 +82,7 @@ class Vote:
     decision: Literal["accept", "reject"] | None = None
     status: Status | None = None
     reason: str = ""
+    missing: int = 0
 
     def __post_init__(self) -> None:
         if self.label not in (0, 1):
@@ -78,6 +91,14 @@ class Vote:
             raise ValueError("time must have a zone")
         if self.phash is not None and not 0 <= self.phash < 1 << HASH_BITS:
             raise ValueError(f"phash must have {HASH_BITS} bits: {self.phash}")
+
+
+class Ruling(NamedTuple):
+    """What becomes of a vote, why, and how many more users must agree."""
+
+    status: Status
+    reason: str
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,10 +137,10 @@ def judge_votes(votes: Iterable[Vote], rules: LearningSettings) -> tuple[Vote, .
     members: dict[int, list[Vote]] = defaultdict(list)
     for vote, cluster in zip(ordered, clusters, strict=True):
         members[cluster].append(vote)
-    rulings: dict[str, tuple[Status, str]] = {}
+    rulings: dict[str, Ruling] = {}
     for of_cluster in members.values():
         rulings |= _judge_cluster(of_cluster, over_quota, rules)
-    return tuple(replace(v, status=rulings[v.id][0], reason=rulings[v.id][1]) for v in ordered)
+    return tuple(replace(v, **rulings[v.id]._asdict()) for v in ordered)
 
 
 def accepted_votes(judged: Iterable[Vote]) -> tuple[Vote, ...]:
@@ -195,36 +216,35 @@ def _over_quota(ordered: Sequence[Vote], clusters: Sequence[int]) -> set[str]:
     return over
 
 
-def _judge_cluster(
-    votes: Sequence[Vote], over_quota: set[str], rules: LearningSettings
-) -> dict[str, tuple[Status, str]]:
+def _judge_cluster(votes: Sequence[Vote], over_quota: set[str], rules: LearningSettings) -> dict[str, Ruling]:
     latest = {v.user: v for v in votes}  # in order of time, so the last one stays
     decisions = {v.label: v.decision for v in votes if v.decision is not None}
-    out: dict[str, tuple[Status, str]] = {}
+    out: dict[str, Ruling] = {}
     standing: list[Vote] = []
     for vote in votes:
         if decisions.get(vote.label) == "reject":
-            out[vote.id] = Status.REJECTED, "A moderator rejected this label."
+            out[vote.id] = Ruling(Status.REJECTED, "A moderator rejected this label.")
         elif vote.out_of_domain:
-            out[vote.id] = Status.OUT_OF_DOMAIN, vote.out_of_domain
+            out[vote.id] = Ruling(Status.OUT_OF_DOMAIN, vote.out_of_domain)
         elif latest[vote.user].id != vote.id:
-            out[vote.id] = Status.REPLACED, "The same user gave another label later."
+            out[vote.id] = Ruling(Status.REPLACED, "The same user gave another label later.")
         elif vote.id in over_quota and decisions.get(vote.label) != "accept":
-            out[vote.id] = Status.QUOTA, f"More than {STRANGERS_PER_DAY} media of one user on one day do not count."
+            why = f"More than {STRANGERS_PER_DAY} media of one user on one day do not count."
+            out[vote.id] = Ruling(Status.QUOTA, why)
         else:
             standing.append(vote)
     approved = {label for label, decision in decisions.items() if decision == "accept"}
     if len(approved) == 1:  # a moderator's word ends a contradiction
         for vote in [v for v in standing if v.label not in approved]:
-            out[vote.id] = Status.REJECTED, "A moderator accepted the other label."
+            out[vote.id] = Ruling(Status.REJECTED, "A moderator accepted the other label.")
         standing = [v for v in standing if v.label in approved]
     if len({v.label for v in standing}) == 2:
         why = "The same or a very similar medium is called real by one and fake by another."
-        return out | {v.id: (Status.CONTRADICTION, why) for v in standing}
+        return out | {v.id: Ruling(Status.CONTRADICTION, why) for v in standing}
     return out | _judge_agreeing(standing, bool(approved), rules)
 
 
-def _judge_agreeing(votes: Sequence[Vote], approved: bool, rules: LearningSettings) -> dict[str, tuple[Status, str]]:
+def _judge_agreeing(votes: Sequence[Vote], approved: bool, rules: LearningSettings) -> dict[str, Ruling]:
     """Votes of one cluster that all say the same, one per user."""
     if not votes:
         return {}
@@ -243,7 +263,25 @@ def _judge_agreeing(votes: Sequence[Vote], approved: bool, rules: LearningSettin
         }[rules.enough]
         if rules.enough != "moderator" and agreeing < len(votes):
             missing += " Users without a key do not count."
-        return {v.id: (Status.WAITING, missing) for v in votes}
+        more = 0 if rules.enough == "moderator" else rules.quorum - agreeing
+        return {v.id: Ruling(Status.WAITING, missing, more) for v in votes}
     repeated = "The same or a very similar medium is learned from already."
-    rulings = {v.id: (Status.DUPLICATE, repeated) for v in votes[1:]}
-    return {votes[0].id: (Status.ACCEPTED, why), **rulings}
+    rulings = {v.id: Ruling(Status.DUPLICATE, repeated) for v in votes[1:]}
+    return {votes[0].id: Ruling(Status.ACCEPTED, why), **rulings}
+
+
+def outlook_of(status: Status, missing: int = 0, *, tried: bool = False, learned: bool = False) -> Outlook:
+    """What a user may expect of a vote.
+
+    Args:
+        status: what became of it, or will by what is known so far.
+        missing: how many more users must agree, where it waits.
+        tried: a candidate has learned from it.
+        learned: a version that was promoted has.
+    """
+    if status in (Status.ACCEPTED, Status.DUPLICATE):
+        return Outlook.LEARNED if learned else Outlook.TRIED if tried else Outlook.WILL_BE_LEARNED
+    if status is Status.WAITING and missing:
+        return Outlook.WAITS_FOR_USERS
+    waits = (Status.WAITING, Status.CONTRADICTION)
+    return Outlook.WAITS_FOR_MODERATOR if status in waits else Outlook.NOT_LEARNED

@@ -9,6 +9,7 @@ from flask import Response
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
+from utils.feedback.quarantine import Outlook
 from web_app.api.media import serve_media
 from web_app.api.routing import MEDIA, route
 from web_app.api.schemas import Links, Problem, address
@@ -26,6 +27,7 @@ from web_app.api.schemas.feedback import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow
 from web_app.feedback import votes
+from web_app.feedback.quarantine import foresee
 from web_app.services import services
 from web_app.storage.detections import find_detection
 
@@ -41,19 +43,21 @@ def get_history(query: HistoryQuery) -> History:
     with services().database.read() as session:
         total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
         rows = session.scalars(page).all()
-        own = votes.find_voices(session, {row.media.sha256 for row in rows}, asking.id)
-        items = [_history_item(row, own.get(row.media.sha256)) for row in rows]
+        own = votes.find_votes(session, {row.media.sha256 for row in rows}, asking.id)
+        rules = services().settings.learning
+        outlooks = {sha256: foresee(session, vote, rules)[0] for sha256, vote in own.items()}
+        items = [_history_item(row, own.get(row.media.sha256), outlooks.get(row.media.sha256)) for row in rows]
     return History(items=items, page=query.page, per_page=query.per_page, total=total)
 
 
-def _history_item(row: DetectionRow, vote: FeedbackRow | None) -> HistoryItem:
+def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook | None) -> HistoryItem:
     job, media, p = row.job, row.media, row.fake_probability
     has_thumbnail = services().store.thumbnail(media.stored_name).is_file()
     return HistoryItem.of(
         row, id=job.public_id, name=row.display_name, kind=media.kind, format=media.format,
         size_bytes=media.size_bytes, sha256=media.sha256, state=job.state,
         confidence=None if p is None else max(p, 1.0 - p), created=job.created_at, finished=job.finished_at,
-        error=Problem.of_job(job), feedback=None if vote is None else vote.judgement,
+        error=Problem.of_job(job), feedback=None if vote is None else vote.judgement, outlook=outlook,
         thumbnail=address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
         links=Links.to(job.public_id),
     )  # fmt: skip
@@ -93,8 +97,8 @@ def get_detection(id: str) -> Detection:
     """The report of a finished analysis, with its name and this client's feedback."""
     with services().database.read() as session:
         row = require_detection(session, id, done=True)
-        vote = votes.find_voice(session, row.media.sha256, identity.caller().id)
-        said = None if vote is None else FeedbackState.of(vote, id=id)
+        vote = votes.find_vote(session, row.media.sha256, identity.caller().id)
+        said = None if vote is None else FeedbackState.told(session, vote, services().settings.learning, id, row.report)
         created = row.job.created_at.isoformat()
         return Detection.stored(row, name=row.display_name, created=created, feedback=said, links=Links.to(id))
 

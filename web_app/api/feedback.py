@@ -1,4 +1,4 @@
-"""Feedback: one voice per user and medium, on the disk before the answer, changeable and withdrawable."""
+"""Feedback: one vote per user and medium, on the disk before the answer, changeable and withdrawable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from web_app.api.routing import route
 from web_app.api.schemas.feedback import FeedbackRequest, FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, utc_now
-from web_app.feedback.votes import save_voice, withdraw_voice
+from web_app.feedback.votes import save_vote, withdraw_vote
 from web_app.services import services
 
 OPPOSITE = {Outcome.REAL: Outcome.FAKE, Outcome.FAKE: Outcome.REAL}
@@ -26,7 +26,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")  # an id has half as many digits
     scope="feedback",
 )  # fmt: skip
 def give_feedback(said: FeedbackRequest) -> FeedbackState:
-    """Say whether a verdict was right. A second voice of the same user on the same medium replaces the first."""
+    """Say whether a verdict was right. A second vote of the same user on the same medium replaces the first."""
     parts = services()
     asking = identity.caller()
     with parts.database.read() as session:
@@ -34,26 +34,24 @@ def give_feedback(said: FeedbackRequest) -> FeedbackState:
     prediction = Outcome(row.prediction or "")
     actual = resolve_label(prediction, said.feedback, said.actual)
     check_faces(row, actual, said.faces)
-    voice = save_voice(
-        parts.database,
-        parts.paths,
-        FeedbackEntry(
-            time=utc_now(),
-            detection_id=said.id,
-            client_id=asking.id,
-            media_sha256=row.media.sha256,
-            model_version=row.model_version or "",
-            prediction=prediction.value,
-            fake_probability=row.fake_probability,
-            judgement=said.feedback,
-            actual=actual.value,
-            category=said.category or default_category(prediction, actual),
-            note=said.note,
-            face_labels=said.faces,
-            trusted=TRUSTED_SCOPE in asking.scopes,
-        ),
+    entry = FeedbackEntry(
+        time=utc_now(),
+        detection_id=said.id,
+        client_id=asking.id,
+        media_sha256=row.media.sha256,
+        model_version=row.model_version or "",
+        prediction=prediction.value,
+        fake_probability=row.fake_probability,
+        judgement=said.feedback,
+        actual=actual.value,
+        category=said.category or default_category(prediction, actual),
+        note=said.note,
+        face_labels=said.faces,
+        trusted=TRUSTED_SCOPE in asking.scopes,
     )
-    return FeedbackState.of(voice, id=said.id)
+    vote = save_vote(parts.database, parts.paths, entry)
+    with parts.database.read() as session:
+        return FeedbackState.told(session, vote, parts.settings.learning, said.id, row.report)
 
 
 @route("DELETE", "/feedback/<id>", {204: None}, NotFoundError, scope="feedback")
@@ -64,7 +62,7 @@ def withdraw_feedback(id: str) -> None:
     if not SHA256.fullmatch(id):
         with parts.database.read() as session:
             media_sha256 = require_detection(session, id).media.sha256
-    if not withdraw_voice(parts.database, parts.paths, media_sha256, identity.caller().id):
+    if not withdraw_vote(parts.database, parts.paths, media_sha256, identity.caller().id):
         raise NotFoundError("You have given no feedback on this medium.")
 
 

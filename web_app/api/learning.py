@@ -85,7 +85,7 @@ def rollback(said: RollbackRequest) -> Response:
 
 @route("GET", "/rl/review", {200: Review}, query=ReviewQuery, scope="moderate")
 def get_review(query: ReviewQuery) -> Review:
-    """Media that users gave feedback on, the latest voice first; `state` chooses those with such a voice."""
+    """Media that users gave feedback on, the latest vote first; `state` chooses those with such a vote."""
     wanted = sa.select(FeedbackRow.media_sha256).group_by(FeedbackRow.media_sha256)
     if query.state != "all":
         wanted = wanted.where(FeedbackRow.state == query.state)

@@ -145,8 +145,8 @@ class DetectionRow(Base):
 class FeedbackRow(Base):
     """What one user last said about one medium, and where it stands under review; the log keeps every line.
 
-    The analysis that was judged may be gone (`retention_days` ends) while its voice still waits to be learned from;
-    who deletes an analysis deletes the voice with it. `state` is a `utils.feedback.quarantine.Status`;
+    The analysis that was judged may be gone (`retention_days` ends) while its vote still waits to be learned from;
+    who deletes an analysis deletes the vote with it. `state` is a `utils.feedback.quarantine.Status`;
     `tried_version` is the last candidate trained with it, `learned_version` the last one that was promoted.
     """
 

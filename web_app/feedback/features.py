@@ -109,8 +109,8 @@ def _known(row: ReviewedMediumRow, folder: Path) -> Found:
 
 def _note(session: Session, media_sha256: str, found: Found, experts: str, paths: InstancePaths) -> None:
     row = session.get(ReviewedMediumRow, media_sha256)
-    voice = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == media_sha256).limit(1))
-    if row is None or voice is None:  # withdrawn meanwhile: nothing of it may stay
+    vote = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == media_sha256).limit(1))
+    if row is None or vote is None:  # withdrawn meanwhile: nothing of it may stay
         if (paths.features / media_sha256).is_dir():
             shutil.rmtree(paths.features / media_sha256)
         return
@@ -120,7 +120,7 @@ def _note(session: Session, media_sha256: str, found: Found, experts: str, paths
 
 
 def _unexamined(experts: str) -> sa.Select[ReviewedMediumRow]:
-    """A medium with a voice that was not looked at, or by other networks while its file is still there."""
+    """A medium with a vote that was not looked at, or by other networks while its file is still there."""
     spoken = sa.exists().where(FeedbackRow.media_sha256 == ReviewedMediumRow.media_sha256)
     stored = sa.exists().where(MediaRow.sha256 == ReviewedMediumRow.media_sha256)
     outdated = sa.and_(ReviewedMediumRow.experts != experts, stored)

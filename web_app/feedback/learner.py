@@ -19,7 +19,7 @@ from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
     from utils.feedback.items import Prepared
-    from web_app.feedback.model_handle import ServedVersion
+    from web_app.feedback.model_handle import ModelHandle
 
 KEPT_REJECTED = 5
 """Candidates that the golden sets rejected are deleted beyond so many, the oldest first."""
@@ -37,7 +37,7 @@ class Learner:
         served: what the worker has loaded.
     """
 
-    def __init__(self, settings: Settings, served: ServedVersion) -> None:
+    def __init__(self, settings: Settings, served: ModelHandle) -> None:
         self._served = served
         self._root, self._paths = weights_root(settings), InstancePaths.of(settings)
         self._fingerprint = ("", "")

@@ -25,7 +25,7 @@ RETRY_S = 30.0  # a refused version is tried again this much later; it may have 
 log = get_logger(__name__)
 
 
-class ServedVersion:
+class ModelHandle:
     """An analyser and its replacement.
 
     Args:

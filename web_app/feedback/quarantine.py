@@ -1,20 +1,21 @@
 """The quarantine over the database: rows become votes, the pure rules of `utils.feedback.quarantine` judge them.
 
-The worker judges, because one voice can change what becomes of others, and because a medium must have been looked at
+The worker judges, because one vote can change what becomes of others, and because a medium must have been looked at
 first. Judging is a pure function of the rows, so that several workers may do it, and one that is killed loses nothing.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from utils.config import LearningSettings
-from utils.feedback.quarantine import Status, Vote, judge_votes
+from utils.feedback.quarantine import Outlook, Status, Vote, judge_votes, outlook_of
 from web_app.auth.keys import KEY_OWNER
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.db.session import Database
@@ -36,7 +37,7 @@ def judge(database: Database, rules: LearningSettings) -> int:
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one voice, told by its row and by when and how it was given."""
+    """What becomes of one vote, told by its row and by when and how it was given."""
 
     row_id: int
     actual: str
@@ -45,22 +46,18 @@ class Change:
     reason: str
 
     def write(self, session: Session) -> None:
-        """Store it, unless the voice has changed or gone meanwhile."""
-        voice = FeedbackRow
+        """Store it, unless the vote has changed or gone meanwhile."""
+        row = FeedbackRow
         session.execute(
-            sa.update(voice)
-            .where(voice.id == self.row_id, voice.actual == self.actual, voice.created_at == self.created_at)
+            sa.update(row)
+            .where(row.id == self.row_id, row.actual == self.actual, row.created_at == self.created_at)
             .values(state=self.state, reason=self.reason)
         )
 
 
 def judge_rows(session: Session, rules: LearningSettings) -> list[Change]:
-    """Judge every voice and give those of which something else becomes than is stored; nothing is written."""
-    pairs = session.execute(
-        sa.select(FeedbackRow, ReviewedMediumRow).outerjoin(
-            ReviewedMediumRow, ReviewedMediumRow.media_sha256 == FeedbackRow.media_sha256
-        )
-    ).all()  # fmt: skip
+    """Judge every vote and give those of which something else becomes than is stored; nothing is written."""
+    pairs = session.execute(_with_media()).all()
     votes = [vote_of(row, medium) for row, medium in pairs if medium is not None and medium.examined_at is not None]
     fates = {vote.id: (str(vote.status), vote.reason) for vote in judge_votes(votes, rules)}
     waiting = (Status.WAITING.value, NOT_LOOKED_AT)
@@ -71,8 +68,46 @@ def judge_rows(session: Session, rules: LearningSettings) -> list[Change]:
     ]
 
 
+def _with_media() -> sa.Select[FeedbackRow, ReviewedMediumRow]:
+    medium = ReviewedMediumRow
+    return sa.select(FeedbackRow, medium).outerjoin(medium, medium.media_sha256 == FeedbackRow.media_sha256)
+
+
+def foresee(
+    session: Session, row: FeedbackRow, rules: LearningSettings, report: Mapping[str, Any] | None = None
+) -> tuple[Outlook, int]:
+    """What the user may expect of a vote, also before the medium was looked at, and how many users it waits for.
+
+    Until then it is judged with the votes on the same file and with this user's of that day, and by the size of the
+    faces in the `report` that it is about; files that only look the same are found when the worker looks.
+    """
+    status, missing = Status(row.state), 0
+    if row.reason == NOT_LOOKED_AT and _all_small(row, report or {}):
+        status = Status.OUT_OF_DOMAIN
+    elif status is Status.WAITING:
+        day = row.created_at.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        same = FeedbackRow.media_sha256 == row.media_sha256
+        own = sa.and_(FeedbackRow.client_id == row.client_id, FeedbackRow.created_at >= day)
+        pairs = session.execute(_with_media().where(same if row.trusted else sa.or_(same, own))).all()
+        votes = judge_votes([vote_of(each, medium or ReviewedMediumRow()) for each, medium in pairs], rules)
+        for judged in votes:
+            if judged.id == str(row.id):  # else it was withdrawn this moment
+                missing = judged.missing
+                status = judged.status if row.reason == NOT_LOOKED_AT and judged.status is not None else status
+    learned, tried = row.learned_version is not None, row.tried_version is not None
+    return outlook_of(status, missing, tried=tried, learned=learned), missing
+
+
+def _all_small(row: FeedbackRow, report: Mapping[str, Any]) -> bool:
+    """Whether every face that a vote is about is too small to be judged."""
+    faces = [face for face in report.get("faces", []) if not row.face_labels or str(face["id"]) in row.face_labels]
+    return bool(faces) and all(
+        any(reason["code"] == "small_face" for reason in face["verdict"]["reasons"]) for face in faces
+    )
+
+
 def vote_of(row: FeedbackRow, medium: ReviewedMediumRow) -> Vote:
-    """A voice about a medium that was looked at, as the rules see it."""
+    """A vote about a medium that was looked at, as the rules see it."""
     return Vote(
         id=str(row.id),
         user=row.client_id,
@@ -88,7 +123,7 @@ def vote_of(row: FeedbackRow, medium: ReviewedMediumRow) -> Vote:
 
 
 def unlearnable(row: FeedbackRow, medium: ReviewedMediumRow) -> str:
-    """Why nothing can be learned from a voice: the medium as a whole, or all the faces that it is about; else empty."""
+    """Why nothing can be learned from a vote: the medium as a whole, or all the faces that it is about; else empty."""
     looked_at = medium.features or {}
     if row.face_labels:
         reasons = [looked_at.get(face, "There is no such face.") for face in row.face_labels]

@@ -43,7 +43,7 @@ def learning_stats(settings: Settings, database: Database) -> dict[str, Any]:
 
 
 def count_states(session: Session) -> dict[str, int]:
-    """Voices by what became of them, every state named."""
+    """Votes by what became of them, every state named."""
     counted = session.execute(sa.select(FeedbackRow.state, sa.func.count()).group_by(FeedbackRow.state)).all()
     return {**{status.value: 0 for status in Status}, **dict(counted)}
 

@@ -1,8 +1,8 @@
 """Trainings: what is learned from, whether there is anything new, and the job that does it.
 
 The request for a training (by hand or by itself) is a row of `jobs` with the task `train`; the worker runs it in a lane
-beside the analyses. Every training learns *all* accepted voices from the base again, so that nothing adds up unseen and
-a withdrawn voice is really unlearned.
+beside the analyses. Every training learns *all* accepted votes from the base again, so that nothing adds up unseen and
+a withdrawn vote is really unlearned.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def request_training(
     """
     items = accepted_items(session, paths)
     waits = session.scalar(sa.select(sa.func.count()).where(FeedbackRow.state == Status.WAITING.value)) or 0
-    beside = f" {waits} voices wait to be accepted." if waits else ""
+    beside = f" {waits} votes wait to be accepted." if waits else ""
     opened = session.scalar(
         sa.select(JobRow).where(JobRow.task == TRAIN, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
     )
@@ -111,7 +111,7 @@ def last_training(session: Session) -> JobRow | None:
 def training_is_due(session: Session, settings: LearningSettings, served: Serving, now: dt.datetime) -> bool:
     """Whether a training shall start by itself: enough has changed since the last one, or something has and it is time.
 
-    What changes is voices that are newly accepted, and voices that the last training learned from and that count no
+    What changes is votes that are newly accepted, and votes that the last training learned from and that count no
     more: withdrawn, contradicted, or rejected since. With another base than that of the last training nothing was tried
     yet. A rollback alone starts none: whoever went back would get the same version again at once. After a training that
     failed, none starts for an hour.

@@ -1,7 +1,7 @@
-"""Voices: what users say about media. The line of the log is written in the transaction of the row.
+"""Votes: what users say about media. The line of the log is written in the transaction of the row.
 
-One user has one voice per medium. It can be changed and withdrawn; deleting the analysis that it was given on withdraws
-it too. Features that were derived from a medium live as long as a voice about it stands.
+One user has one vote per medium. It can be changed and withdrawn; deleting the analysis that it was given on withdraws
+it too. Features that were derived from a medium live as long as a vote about it stands.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ SAID = (
 CHUNK = 500  # ids per statement; databases bound the number of parameters
 
 
-def find_voice(session: Session, media_sha256: str, client_id: str) -> FeedbackRow | None:
+def find_vote(session: Session, media_sha256: str, client_id: str) -> FeedbackRow | None:
     """What this user last said about a medium."""
     return session.scalar(
         sa.select(FeedbackRow).where(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id)
     )
 
 
-def find_voices(session: Session, media: set[str], client_id: str) -> dict[str, FeedbackRow]:
+def find_votes(session: Session, media: set[str], client_id: str) -> dict[str, FeedbackRow]:
     """What this user last said about each of some media, by sha256."""
     wanted = sa.select(FeedbackRow).where(FeedbackRow.media_sha256.in_(media), FeedbackRow.client_id == client_id)
-    return {voice.media_sha256: voice for voice in session.scalars(wanted)}
+    return {vote.media_sha256: vote for vote in session.scalars(wanted)}
 
 
-def save_voice(database: Database, paths: InstancePaths, entry: FeedbackEntry) -> FeedbackRow:
-    """Bring a voice to the disk and then into the database, where it waits to be looked at.
+def save_vote(database: Database, paths: InstancePaths, entry: FeedbackEntry) -> FeedbackRow:
+    """Bring a vote to the disk and then into the database, where it waits to be looked at.
 
     Raises:
         OSError: the line could not be written; nothing has changed then.
@@ -51,14 +51,14 @@ def save_voice(database: Database, paths: InstancePaths, entry: FeedbackEntry) -
         return _store(session, entry, _job_id(session, entry.detection_id))
 
 
-def withdraw_voice(database: Database, paths: InstancePaths, media_sha256: str, client_id: str) -> bool:
-    """Take a voice back; False when there is none. The next training does without it."""
+def withdraw_vote(database: Database, paths: InstancePaths, media_sha256: str, client_id: str) -> bool:
+    """Take a vote back; False when there is none. The next training does without it."""
     own = sa.and_(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id)
     return _withdraw(database, paths, own) > 0
 
 
 def forget_analysis(database: Database, paths: InstancePaths, job_id: int) -> int:
-    """Withdraw the voices that were given on an analysis, before it is deleted; returns how many."""
+    """Withdraw the votes that were given on an analysis, before it is deleted; returns how many."""
     return _withdraw(database, paths, FeedbackRow.detection_id == job_id)
 
 
@@ -79,8 +79,8 @@ class Reconciled:
 
     Args:
         written: rows added or changed.
-        removed: rows of voices that were withdrawn.
-        standing: voices that stand in the log.
+        removed: rows of votes that were withdrawn.
+        standing: votes that stand in the log.
         unlogged: rows that the log knows nothing of, because somebody has lost lines of it; they are kept.
         damaged: lines that were skipped.
     """
@@ -126,7 +126,7 @@ def _differs(row: FeedbackRow, entry: FeedbackEntry) -> bool:
 
 
 def _store(session: Session, entry: FeedbackEntry, job_id: int | None) -> FeedbackRow:
-    row = find_voice(session, entry.media_sha256, entry.client_id)
+    row = find_vote(session, entry.media_sha256, entry.client_id)
     if row is None:
         row = FeedbackRow(media_sha256=entry.media_sha256, client_id=entry.client_id)
         session.add(row)
@@ -161,7 +161,7 @@ def _store_decision(session: Session, entry: DecisionEntry) -> bool:
 
 
 def _withdraw(database: Database, paths: InstancePaths, wanted: sa.ColumnElement[bool]) -> int:
-    """Take voices back, with a line for each; returns how many."""
+    """Take votes back, with a line for each; returns how many."""
     with database.write() as session:
         rows = session.scalars(sa.select(FeedbackRow).where(wanted)).all()
         for row in rows:
@@ -183,9 +183,9 @@ def _withdraw(database: Database, paths: InstancePaths, wanted: sa.ColumnElement
 
 
 def _drop_features(session: Session, paths: InstancePaths, media_sha256: str) -> None:
-    """Delete what was derived from a medium once no voice about it stands; a moderator's decision stays.
+    """Delete what was derived from a medium once no vote about it stands; a moderator's decision stays.
 
-    This is under the write lock, so that the worker cannot write new ones for a voice of this moment in between.
+    This is under the write lock, so that the worker cannot write new ones for a vote of this moment in between.
     """
     if session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == media_sha256).limit(1)):
         return

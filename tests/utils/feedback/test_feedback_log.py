@@ -201,7 +201,7 @@ def test_the_last_word_stands_and_a_withdrawn_one_does_not(tmp_path: Path) -> No
     assert {key: each.actual for key, each in standing.items()} == {("0" * 64, "c1"): "fake"}
 
 
-def test_decisions_stand_beside_the_voices(tmp_path: Path) -> None:
+def test_decisions_stand_beside_the_votes(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     for each in (decision(), entry(), decision(decision="reject", label=None, note="a painting")):
         append_feedback(log, each)

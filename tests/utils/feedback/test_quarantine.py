@@ -11,12 +11,14 @@ import pytest
 from utils.config import LearningSettings
 from utils.feedback.quarantine import (
     STRANGERS_PER_DAY,
+    Outlook,
     Status,
     Vote,
     accepted_votes,
     cluster_media,
     count_statuses,
     judge_votes,
+    outlook_of,
 )
 
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
@@ -43,7 +45,18 @@ def test_a_quorum_accepts_once_and_the_others_are_duplicates():
     assert [v.id for v in accepted_votes(judge_votes(votes, QUORUM))] == [votes[0].id]
 
 
-def test_one_user_is_one_voice_whatever_the_number_of_files():
+def test_a_waiting_vote_says_how_many_users_are_missing():
+    votes = [vote(user, minutes=i) for i, user in enumerate("ab")]
+    assert [v.missing for v in judge_votes(votes[:1], QUORUM)] == [2]
+    assert [v.missing for v in judge_votes(votes, QUORUM)] == [1, 1]
+    assert [v.missing for v in judge_votes(votes, LearningSettings(enough="moderator"))] == [0, 0]
+    assert outlook_of(Status.WAITING, 1) is Outlook.WAITS_FOR_USERS
+    assert outlook_of(Status.WAITING) is Outlook.WAITS_FOR_MODERATOR
+    assert outlook_of(Status.ACCEPTED, tried=True) is Outlook.TRIED
+    assert outlook_of(Status.REJECTED, learned=True) is Outlook.NOT_LEARNED
+
+
+def test_one_user_is_one_vote_whatever_the_number_of_files():
     votes = [vote("ann", medium=m, phash=7 ^ (1 << m), minutes=m) for m in range(4)]
     assert statuses(votes) == [*[Status.REPLACED] * 3, Status.WAITING]
 
@@ -80,7 +93,7 @@ def test_a_rejected_label_is_not_learned_from():
     assert set(statuses(votes)) == {Status.REJECTED}
 
 
-def test_a_changed_mind_replaces_the_earlier_voice():
+def test_a_changed_mind_replaces_the_earlier_vote():
     votes = [
         vote("a", label=1),
         vote("a", label=0, minutes=1),

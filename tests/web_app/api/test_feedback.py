@@ -1,4 +1,4 @@
-"""Feedback over HTTP: labels, the log before the answer, one voice per client, and the figures."""
+"""Feedback over HTTP: labels, the log before the answer, one vote per client, and the figures."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_nothing_is_thanked_for_that_was_not_written(served: FlaskClient, monkey
     assert served.get("/api/rl/stats").get_json()["feedback"]["total"] == 0
 
 
-def test_a_client_has_one_voice(served: FlaskClient, parts: Services) -> None:
+def test_a_client_has_one_vote(served: FlaskClient, parts: Services) -> None:
     public_id = analysed(served, "fake")
     say(served, public_id, "correct")
     say(served, public_id, "incorrect")
@@ -143,7 +143,7 @@ def test_a_client_has_one_voice(served: FlaskClient, parts: Services) -> None:
     ]  # fmt: skip
 
 
-def test_two_browsers_have_two_voices(app: Flask, served: FlaskClient) -> None:
+def test_two_browsers_have_two_votes(app: Flask, served: FlaskClient) -> None:
     public_id = analysed(served, "fake")
     for judgement in ("correct", "incorrect"):
         browser = app.test_client()
@@ -185,7 +185,7 @@ def test_the_figures_are_counted(served: FlaskClient) -> None:
     assert stats["accuracy_on_feedback"] == pytest.approx(2 / 3)
 
 
-def test_a_voice_outlives_its_analysis_and_can_still_be_withdrawn(served: FlaskClient, parts: Services) -> None:
+def test_a_vote_outlives_its_analysis_and_can_still_be_withdrawn(served: FlaskClient, parts: Services) -> None:
     public_id = analysed(served, "fake")
     say(served, public_id)
     sha256 = hashlib.sha256(media_bytes(order="fake")).hexdigest()
@@ -198,7 +198,7 @@ def test_a_voice_outlives_its_analysis_and_can_still_be_withdrawn(served: FlaskC
     assert read_feedback_log(parts.paths.feedback_log).entries[-1].withdrawn
 
 
-def test_a_voice_belongs_to_the_medium_and_can_be_withdrawn(served: FlaskClient, parts: Services) -> None:
+def test_a_vote_belongs_to_the_medium_and_can_be_withdrawn(served: FlaskClient, parts: Services) -> None:
     first = analysed(served, "fake")
     second = upload(served, media_bytes(order="fake"), "/api/detect?again=1&wait=1").get_json()["id"]
     assert first != second

@@ -27,7 +27,7 @@ from utils.files import file_sha256
 from utils.types import Pixels, Report
 from utils.weights import frozen_fingerprint, verify_version
 from web_app.feedback.learner import Learner
-from web_app.feedback.model_handle import ServedVersion
+from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.clean_copies import CleanCopies
 from web_app.jobs.runner import Progress, run_worker
@@ -114,9 +114,9 @@ def _features(
 
 
 @contextmanager
-def learning_worker(settings: Settings) -> Iterator[ServedVersion]:
+def learning_worker(settings: Settings) -> Iterator[ModelHandle]:
     """The real worker, its networks and its learning, in a thread; it has ended when the block ends."""
-    served = ServedVersion(settings, load_analyser)
+    served = ModelHandle(settings, load_analyser)
     learning = LearningTasks(settings, Learner(settings, served))
 
     def run(path: Path, progress: Progress) -> Report:

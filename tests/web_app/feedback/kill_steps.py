@@ -81,7 +81,7 @@ def act(action: str, number: int, moment: int, folder: Path) -> None:
     """Do one thing as the server does it."""
     paths, database = InstancePaths(folder), open_database(folder)
     if action == "withdraw":
-        votes.withdraw_voice(database, paths, sha256_of(number), "user")
+        votes.withdraw_vote(database, paths, sha256_of(number), "user")
     elif action == "decide":
         when = START + dt.timedelta(seconds=moment)
         decision = DecisionEntry(
@@ -89,7 +89,7 @@ def act(action: str, number: int, moment: int, folder: Path) -> None:
         )
         votes.decide(database, paths, decision)
     else:
-        votes.save_voice(database, paths, entry(number, "fake" if action == "change" else "real", moment))
+        votes.save_vote(database, paths, entry(number, "fake" if action == "change" else "real", moment))
 
 
 def open_database(folder: Path) -> Database:
@@ -119,7 +119,7 @@ def check(folder: Path, promised: dict[int, set[str | None]]) -> list[str]:
 
     Args:
         folder: the instance.
-        promised: per medium the labels that may stand now, None for no voice.
+        promised: per medium the labels that may stand now, None for no vote.
     """
     database, paths = open_database(folder), InstancePaths(folder)
     with database.read() as session:

@@ -121,7 +121,7 @@ def test_a_candidate_that_was_overtaken_is_tried_again(
         assert training_is_due(session, LearningSettings(auto_after=1), SERVED, utc_now())
 
 
-def test_a_judgement_does_not_touch_a_voice_that_has_changed_meanwhile(
+def test_a_judgement_does_not_touch_a_vote_that_has_changed_meanwhile(
     client: FlaskClient, settings: Settings, parts: Services
 ) -> None:
     accepted(client, settings)
@@ -142,7 +142,7 @@ def test_a_judgement_does_not_touch_a_voice_that_has_changed_meanwhile(
         assert judge_rows(session, LearningSettings()) == []
 
 
-def test_a_retried_job_marks_the_voices_of_its_first_attempt(
+def test_a_retried_job_marks_the_votes_of_its_first_attempt(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
@@ -161,7 +161,7 @@ def test_a_retried_job_marks_the_voices_of_its_first_attempt(
 
     with pytest.raises(KeyboardInterrupt):
         train(parts, claim, killed_once)
-    with hand_in_worker(dataclasses.replace(settings)):  # a voice that the killed training knew nothing of
+    with hand_in_worker(dataclasses.replace(settings)):  # a vote that the killed training knew nothing of
         later, _ = say(client, "real", "fake")
         wait_for_state(client, later, "accepted")
     result = train(parts, claim, killed_once)

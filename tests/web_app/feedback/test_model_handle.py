@@ -15,7 +15,7 @@ from tests.web_app.helpers import wait_until
 from utils.config import Settings, WeightsSettings
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from web_app.feedback import model_handle as module
-from web_app.feedback.model_handle import ServedVersion
+from web_app.feedback.model_handle import ModelHandle
 
 
 @dataclass
@@ -42,9 +42,9 @@ def load(settings: Settings) -> Loaded:
     return Loaded(name)
 
 
-def serve(root: Path, pinned: str = "") -> ServedVersion:
+def serve(root: Path, pinned: str = "") -> ModelHandle:
     settings = dataclasses.replace(Settings(), weights=WeightsSettings(dir=str(root), version=pinned))
-    return ServedVersion(settings, load)  # type: ignore[arg-type]
+    return ModelHandle(settings, load)  # type: ignore[arg-type]
 
 
 def test_the_pointer_is_followed(root: Path) -> None:
@@ -94,7 +94,7 @@ def test_without_a_first_version_there_is_nothing_to_serve(root: Path) -> None:
         raise WeightsMissingError("None.")
 
     with pytest.raises(WeightsMissingError):
-        ServedVersion(Settings(), missing)  # type: ignore[arg-type]
+        ModelHandle(Settings(), missing)  # type: ignore[arg-type]
 
 
 def test_a_version_is_made_ready_while_the_old_one_serves(root: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_version_is_made_ready_while_the_old_one_serves(root: Path) -> None:
         assert go.wait(60)
 
     settings = dataclasses.replace(Settings(), weights=WeightsSettings(dir=str(root)))
-    served = ServedVersion(settings, load, prepare)  # type: ignore[arg-type]
+    served = ModelHandle(settings, load, prepare)  # type: ignore[arg-type]
     (root / "CURRENT").write_text("v2\n")
     assert not served.refresh()
     assert begun.wait(60)
@@ -123,7 +123,7 @@ def test_a_version_that_cannot_be_made_ready_is_refused_by_loading_it(root: Path
         raise WeightsCorruptError("It cannot be converted.")
 
     settings = dataclasses.replace(Settings(), weights=WeightsSettings(dir=str(root)))
-    served = ServedVersion(settings, load, prepare)  # type: ignore[arg-type]
+    served = ModelHandle(settings, load, prepare)  # type: ignore[arg-type]
     (root / "CURRENT").write_text("bad\n")
     wait_until(lambda: not served.refresh() and served.facts()["refused"] is not None)
     assert served.analyser.version == "v1"

@@ -1,4 +1,4 @@
-"""What becomes of voices on a server: judged by the worker, decided by moderators, gone when they are deleted."""
+"""What becomes of votes on a server: judged by the worker, decided by moderators, gone when they are deleted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from tests.web_app.feedback.hand_in import hand_in_worker, say, state_of, wait_f
 from tests.web_app.helpers import make_settings, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
-from web_app.api.schemas.feedback import Review, ReviewCase
+from web_app.api.schemas.feedback import FeedbackState, Review, ReviewCase
 from web_app.auth.keys import create_key
-from web_app.db.models import ReviewedMediumRow, utc_now
+from web_app.db.models import FeedbackRow, ReviewedMediumRow, utc_now
 from web_app.feedback.features import GONE
+from web_app.feedback.quarantine import foresee
+from web_app.feedback.votes import NOT_LOOKED_AT
 from web_app.jobs.maintenance import Maintenance
 from web_app.services import EXTENSION, Services
 
@@ -41,7 +43,7 @@ def header(app: Flask, name: str, *scopes: str) -> dict[str, Any]:
     return {"headers": {"Authorization": f"Bearer {key}"}}
 
 
-def test_voices_are_judged(make_app: Callable[..., Flask], keyed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_votes_are_judged(make_app: Callable[..., Flask], keyed: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("utils.feedback.quarantine.STRANGERS_PER_DAY", 2)
     app = make_app(keyed)
     client = app.test_client()
@@ -71,6 +73,49 @@ def test_voices_are_judged(make_app: Callable[..., Flask], keyed: Settings, monk
     assert {state: n for state, n in counts["quarantined"].items() if n} == {
         "duplicate": 2, "out_of_domain": 1, "quota": 1,
     }  # fmt: skip
+
+
+def test_what_will_become_of_an_answer_is_told_at_once(
+    make_app: Callable[..., Flask], keyed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utils.feedback.quarantine.STRANGERS_PER_DAY", 2)
+    rules = dataclasses.replace(keyed, learning=LearningSettings(quorum=3))
+    app = make_app(rules)
+    client = app.test_client()
+    ann, bob, cal = (header(app, name) for name in ("ann", "bob", "cal"))
+    eve = header(app, "eve", "analyse", "feedback", "moderate")
+
+    def told(order: str, label: str, who: dict[str, Any]) -> tuple[str, int]:
+        _, answer = say(client, order, label, **who)
+        FeedbackState.model_validate(answer.get_json())
+        return answer.get_json()["outlook"], answer.get_json()["missing_users"]
+
+    with hand_in_worker(rules):
+        assert told("real 1", "fake", eve) == ("will_be_learned", 0)
+        assert told("real 2", "fake", ann) == ("waits_for_users", 2)
+        assert told("real 2", "fake", bob) == ("waits_for_users", 1)
+        assert told("real 2", "fake", cal) == ("will_be_learned", 0)
+        assert told("real 1", "real", bob)[0] == "waits_for_moderator"
+        assert told("real 3", "fake", bob)[0] == "not_learned", "a stranger's quota of this day is used up"
+        history = "/api/history"
+        wait_until(lambda: client.get(history, **eve).get_json()["items"][0]["outlook"] == "waits_for_moderator", 30)
+
+
+def test_nothing_is_promised_of_a_small_face_or_where_moderators_decide(client: FlaskClient, parts: Services) -> None:
+    vote = FeedbackRow(
+        id=1, media_sha256="0" * 64, client_id="key:a", actual="fake", prediction="real", fake_probability=0.1,
+        model_version="v", judgement="incorrect", category="miss", trusted=True, state="waiting",
+        reason=NOT_LOOKED_AT, created_at=utc_now(), face_labels={},
+    )  # fmt: skip
+    with parts.database.write() as session:
+        session.add(vote)
+    faces = [{"id": n, "verdict": {"reasons": [{"code": code}]}} for n, code in enumerate(("small_face", "below_band"))]
+    with parts.database.read() as session:
+        assert foresee(session, vote, LearningSettings(), {"faces": faces})[0] == "will_be_learned"
+        assert foresee(session, vote, LearningSettings(), {"faces": faces[:1]})[0] == "not_learned"
+        vote.face_labels = {"0": "fake"}
+        assert foresee(session, vote, LearningSettings(), {"faces": faces})[0] == "not_learned"
+        assert foresee(session, vote, LearningSettings(enough="moderator"))[0] == "waits_for_moderator"
 
 
 def wait_until_reason(client: FlaskClient, public_id: str, part: str, keywords: dict[str, Any]) -> None:
@@ -107,7 +152,7 @@ def test_a_moderator_decides(make_app: Callable[..., Flask], keyed: Settings) ->
         wait_for_state(client, second, "rejected", **bob)
 
 
-def test_features_live_as_long_as_a_voice(client: FlaskClient, settings: Settings, parts: Services) -> None:
+def test_features_live_as_long_as_a_vote(client: FlaskClient, settings: Settings, parts: Services) -> None:
     with hand_in_worker(settings):
         kept, _ = say(client, "real", "fake")
         gone, _ = say(client, "fake", "real")

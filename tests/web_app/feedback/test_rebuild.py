@@ -42,7 +42,7 @@ def test_lost_rows_come_back(
     with parts.paths.feedback_log.open("ab") as log:
         log.write(b'{"schema_version": 2, "time": "20')
     out, err = run(parts, monkeypatch, capsys)
-    assert out.startswith("2 voices stand; 3 rows written, 0 removed, 1 damaged lines skipped")
+    assert out.startswith("2 votes stand; 3 rows written, 0 removed, 1 damaged lines skipped")
     assert "line 6 is skipped" in err
     with parts.database.read() as session:
         after = {row.media_sha256: (row.actual, row.detection_id) for row in session.scalars(sa.select(FeedbackRow))}
@@ -51,7 +51,7 @@ def test_lost_rows_come_back(
             sa.select(ReviewedMediumRow.decision).where(ReviewedMediumRow.decision.is_not(None))
         ).all()
     again, _ = run(parts, monkeypatch, capsys)
-    assert again.startswith("2 voices stand; 0 rows written, 0 removed")
+    assert again.startswith("2 votes stand; 0 rows written, 0 removed")
     with hand_in_worker(settings):
         accepted = first if case["votes"][0]["prediction"] == "real" else second
         wait_for_state(client, accepted, "accepted")

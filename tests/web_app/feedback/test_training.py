@@ -56,7 +56,7 @@ def test_one_training_at_a_time_and_analyses_go_on(client: FlaskClient, settings
         Training.model_validate(ended)
         assert (ended["state"], ended["result"]["version"]) == ("done", "cand-1")
         feedback = client.get(f"/api/detections/{public_id}").get_json()["feedback"]
-        assert feedback["learned_version"] == "cand-1"
+        assert (feedback["learned_version"], feedback["outlook"]) == ("cand-1", "learned")
         nothing = client.post("/api/rl/retrain")
         assert (nothing.status_code, nothing.get_json()["code"]) == (422, "nothing_new")
         other, _ = say(client, "real", "fake")
@@ -72,6 +72,8 @@ def test_the_stats_tell_the_trainings(client: FlaskClient, settings: Settings, p
         public_id, _ = say(client, "fake", "real")
         wait_for_state(client, public_id, "accepted")
         ended_training(client, client.post("/api/rl/retrain").headers["Location"])
+    feedback = client.get(f"/api/detections/{public_id}").get_json()["feedback"]
+    assert (feedback["outlook"], feedback["tried_version"], feedback["learned_version"]) == ("tried", "cand-1", None)
     stats = client.get("/api/rl/stats").get_json()
     Stats.model_validate(stats)
     told = stats["trainings"]

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict, JsonValue
 
 from utils.feedback.feedback_log import Judgement
+from utils.feedback.quarantine import Outlook
 from web_app.api.schemas import (
     EXAMPLE_ID,
     EXAMPLE_SHA256,
@@ -282,6 +283,7 @@ class HistoryItem(Schema):
     finished: Moment | None
     error: Problem | None
     feedback: Judgement | None
+    outlook: Outlook | None = Field(default=None, description="what will happen to your feedback or has; null without")
     thumbnail: str | None = Field(description="address of a small JPEG; null where there is none")
     links: Links
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field
+from sqlalchemy.orm import Session
 
+from utils.config import LearningSettings
 from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, Decision, Judgement, Label
-from utils.feedback.quarantine import Status
+from utils.feedback.quarantine import Outlook, Status
 from web_app.api.schemas import (
     EXAMPLE_ID,
     KindName,
@@ -18,6 +20,8 @@ from web_app.api.schemas import (
     Schema,
     StateName,
 )
+from web_app.db.models import FeedbackRow
+from web_app.feedback.quarantine import foresee
 
 StatusName = Literal[
     "accepted", "duplicate", "replaced", "waiting", "contradiction", "quota", "out_of_domain", "rejected"
@@ -53,8 +57,17 @@ class FeedbackState(Schema):
     faces: dict[int, Label] = Field(description="labels of single faces, by their number")
     state: str = Field(description="what becomes of it: waiting, accepted, or why it is not learned from")
     reason: str | None = Field(description="the state in a sentence")
+    outlook: Outlook = Field(description="what will happen to it or has: at once, and again after each training")
+    missing_users: int = Field(description="how many more users must agree, where it waits for them")
+    tried_version: str | None = Field(description="the last candidate that learned from it, promoted or not")
     learned_version: str | None = Field(description="the promoted version that learned from it")
     created: Moment
+
+    @classmethod
+    def told(cls, session: Session, vote: FeedbackRow, rules: LearningSettings, id: str, report: Any) -> Self:
+        """A vote on an analysis, its id and report, with what will become of it by what is known now."""
+        outlook, missing = foresee(session, vote, rules, report)
+        return cls.of(vote, id=id, outlook=outlook, missing_users=missing)
 
 
 class LabelCounts(Schema):
@@ -63,7 +76,7 @@ class LabelCounts(Schema):
 
 
 class FeedbackFigures(Schema):
-    """Voices that stand, by what became of them."""
+    """Votes that stand, by what became of them."""
 
     total: int
     correct: int
@@ -219,7 +232,7 @@ class Review(Schema):
     page: int
     per_page: int
     total: int
-    counts: dict[str, int] = Field(description="voices by state")
+    counts: dict[str, int] = Field(description="votes by state")
 
 
 class DecisionRequest(Schema):
@@ -230,5 +243,5 @@ class DecisionRequest(Schema):
     )
 
     decision: Decision
-    label: Label | None = Field(default=None, description="of the voices it is about; only `reject` may leave it out")
+    label: Label | None = Field(default=None, description="of the votes it is about; only `reject` may leave it out")
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)

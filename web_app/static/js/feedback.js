@@ -22,6 +22,13 @@ function choices(outcome) {
   ];
 }
 
+// What will become of an answer, at once, and after a training what has.
+function outlook(given) {
+  const says = T.feedback.outlook[given.outlook];
+  const of = { waits_for_users: given.missing_users, tried: given.tried_version, learned: given.learned_version }[given.outlook];
+  return of === undefined ? says : says(of);
+}
+
 // With several people in the medium, what is true of each may be said too.
 function faceChoices(faces) {
   if (faces.length < 2) return { element: null, labels: () => ({}) };
@@ -64,7 +71,8 @@ export function feedback(detection) {
     };
     show(
       h("div", { class: "feedback__thanks" }, icon("check"), h("div", {}, h("p", {}, h("strong", { text: T.feedback.thanks }), " ", words), given.note && h("p", { class: "fine", text: T.feedback.note(given.note) }))),
-      h("p", { class: "fine", text: [given.state === "accepted" && T.feedback.accepted, given.reason || T.feedback.next].filter(Boolean).join(" ") }),
+      h("p", {}, h("strong", { class: "feedback__outlook", text: outlook(given) })),
+      given.reason && h("p", { class: "fine", text: given.reason }),
       h(
         "div",
         { class: "row" },

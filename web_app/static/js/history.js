@@ -86,7 +86,7 @@ function row(item) {
     "tr",
     {},
     h("td", { class: "entries__name" }, h("div", {}, preview(item), h("a", { class: "filename", href: permalink(item.id), title: item.name, text: item.name }))),
-    h("td", { class: "entries__verdict" }, state(item)),
+    h("td", { class: "entries__verdict" }, state(item), item.outlook && h("span", { class: "entries__answer fine", text: T.history.outlook[item.outlook] })),
     h("td", { class: "entries__number", text: p === null || p === undefined ? "–" : percent(p) }),
     h("td", { class: "entries__date" }, h("time", { datetime: item.created, text: date(item.created) })),
     h("td", { class: "entries__model" }, item.model_version && h("code", { text: item.model_version })),
