@@ -32,14 +32,6 @@ def positive(text: str) -> int:
     return value
 
 
-def count(text: str) -> int:
-    """A whole number from 0, for argparse."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
 def epochs(text: str) -> tuple[str, int]:
     """`N` or `EXPERT=N`, for argparse; without a name for every expert."""
     name, _, number = text.rpartition("=")
@@ -76,13 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="", help="name of the new version (default: the run's folder)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=positive, default=0, help="processor threads (default: all)")
-    parser.add_argument("--per-class", type=positive, help="most pictures per source and label")
-    parser.add_argument("--blends", type=positive, help="most self-blended fakes per source")
-    parser.add_argument("--rounds", type=positive, help="times that the pictures are gone through with other views")
-    parser.add_argument("--clip-rounds", type=positive, help="the same for the frames of clips (default: as --rounds)")
-    parser.add_argument("--portraits", type=count, help="real crops per source beside which a portrait is drawn")
-    parser.add_argument("--redrawn", type=count, help="real crops per source that are also drawn again as fakes")
-    parser.add_argument("--swapped", type=count, help="real crops per source that also get another person's face")
+    parser.add_argument("--views", type=positive, help="about how many views of the training pictures are drawn")
+    parser.add_argument("--beside", type=positive, help="views of clips' frames, and self-blends, beside them")
     parser.add_argument(
         "--epochs", type=epochs, action="append", default=[], metavar="[EXPERT=]N",
         help="most epochs of every expert, or of the named one; repeatable",
@@ -90,9 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=positive, help="batch size of CNN and ResNeXt-50")
     parser.add_argument("--lr", type=positive_rate, help="highest learning rate of CNN and ResNeXt-50")
     parser.add_argument("--vit-norms", action="store_true", help="also train the LayerNorms of the ViT")
-    parser.add_argument("--patch-dropout", type=share, help="of the patches in a step of --vit-norms, 0..1")
-    parser.add_argument("--vit-start", help="version whose ViT --vit-norms starts from (default: the base weights)")
-    parser.add_argument("--start", help="version whose CNN and ResNeXt-50 go on learning (default: from scratch)")
+    parser.add_argument("--start", help="version whose networks of pictures go on learning (default: from scratch)")
     parser.add_argument("--student-views", type=positive, help="most views that CNN and ResNeXt-50 see in an epoch")
     parser.add_argument(
         "--h264", type=share, help="share of crops coded as a video; clips and their frames: twice that"
@@ -114,12 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
 def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     """The plan with what the command line overrides."""
     changes: dict[str, Any] = {}
-    for name in ("per_class", "blends", "rounds", "clip_rounds", "start", "student_views"):
+    for name in ("views", "beside", "start", "student_views"):
         if value := getattr(arguments, name):
             changes[name] = value
-    for name in ("redrawn", "portraits", "swapped"):
-        if (number := getattr(arguments, name)) is not None:
-            changes[name] = number
     for part in EXPERT_NAMES:
         wanted: dict[str, Any] = {"seed": arguments.seed, **wanted_epochs(arguments, part)}
         if part in ("cnn", "resnext"):
@@ -128,7 +110,7 @@ def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     if arguments.h264 is not None:
         changes |= {"h264": arguments.h264, "h264_clips": min(1.0, 2 * arguments.h264)}
     changes["leave_out"] = (*plan.leave_out, *arguments.leave_out)
-    if arguments.vit_norms:
+    if arguments.vit_norms or plan.norms:
         changes["norms"] = adjusted_norms(plan, arguments)
     return dataclasses.replace(plan, **changes)
 
@@ -146,8 +128,7 @@ def adjusted_norms(plan: TrainingPlan, arguments: argparse.Namespace) -> NormsPl
 
     norms = plan.norms or NormsPlan()
     wanted: dict[str, Any] = {"seed": arguments.seed, **wanted_epochs(arguments, "vit")}
-    chosen = {"per_class": arguments.per_class, "patch_dropout": arguments.patch_dropout, "start": arguments.vit_start}
-    changes = {name: value for name, value in chosen.items() if value is not None}
+    changes = {name: value for name in ("views", "beside") if (value := getattr(arguments, name))}
     return dataclasses.replace(norms, recipe=dataclasses.replace(norms.recipe, **wanted), **changes)
 
 

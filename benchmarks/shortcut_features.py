@@ -1,75 +1,26 @@
-"""What a probe may see that has nothing to do with the face: the rim of a view, the file, its quantisation, its sizes.
+"""What a probe may see that has nothing to do with the face: the rim of a view, its coding, sizes.
 
 Each function gives a fixed number of features of one view. `leak_audit.py` asks whether labels can be told from them.
 """
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
-from pathlib import Path
-
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from utils.faces.crops import CROP_PX, CROP_SCALE, reframe_window
 from utils.training.augment import draw_framing
 from utils.training.blending import face_hull
 from utils.training.crop_set import Pack
 from utils.training.views import View
-from utils.types import Floats, MediaKind, Pixels
+from utils.types import Floats, Pixels
 
 Vector = npt.NDArray[np.float64]
 RIM = 1.35
 """The rim is what lies outside the outline of the face, so many times enlarged: beyond most of a blend's soft edge."""
 THUMB = 12
 """Side of the small picture of the rim that a probe sees."""
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """What a file tells without its pixels.
-
-    Args:
-        size: bytes.
-        width: pixels.
-        height: pixels.
-        tables: means of the eight diagonals of the luminance and of the chrominance table of a JPEG; zeros otherwise.
-        bits_per_pixel: of the file.
-        codec: of a clip, else the format of a picture.
-    """
-
-    size: int
-    width: int
-    height: int
-    tables: tuple[float, ...]
-    bits_per_pixel: float
-    codec: str
-
-
-@functools.cache
-def file_facts(path: str, kind: str) -> FileFacts:
-    """Facts of a picture's or clip's file."""
-    size = Path(path).stat().st_size
-    tables = [0.0] * 16
-    if kind == MediaKind.IMAGE.value:
-        with Image.open(path) as image:
-            (width, height), codec = image.size, str(image.format)
-            for number, table in sorted(getattr(image, "quantization", {}).items())[:2]:
-                square = np.array(table, np.float64).reshape(8, 8)
-                diagonals = [np.mean([square[i, d - i] for i in range(d + 1)]) for d in range(8)]
-                tables[8 * number : 8 * number + 8] = diagonals
-        pixels = width * height
-    else:
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            width, height, codec = stream.width, stream.height, stream.codec_context.name
-            seconds = float(container.duration or av.time_base) / av.time_base
-            pixels = int(width * height * max(seconds, 0.1) * float(stream.average_rate or 25))
-    return FileFacts(size, width, height, tuple(tables), 8 * size / max(pixels, 1), codec)
 
 
 def face_outline(pack: Pack, view: View, size: int = CROP_PX) -> Floats:
@@ -121,21 +72,10 @@ def rim_features(pixels: Pixels, rim: npt.NDArray[np.bool_]) -> Vector:
     return np.concatenate([thumb.ravel(), statistics]).astype(np.float64)
 
 
-def size_features(facts: FileFacts) -> Vector:
-    """The file's size alone."""
-    return np.array([np.log(facts.size)])
-
-
-def picture_features(facts: FileFacts, source_px: float, picture_px: int) -> Vector:
-    """Width and height of the medium, the face in pixels, and their ratio."""
-    sides = np.log([facts.width, facts.height, max(source_px, 1.0), max(picture_px, 1)])
+def size_features(source_px: float, picture_px: int) -> Vector:
+    """The face and the shorter side of its picture in pixels, and their ratio."""
+    sides = np.log([max(source_px, 1.0), max(picture_px, 1)])
     return np.concatenate([sides, [source_px / max(picture_px, 1)]])
-
-
-def quantisation_features(facts: FileFacts) -> Vector:
-    """Tables of a JPEG, bits per pixel, and the codec as a number that trees can split."""
-    codec = sum(ord(letter) * 31**i for i, letter in enumerate(facts.codec[:6])) % 997
-    return np.array([*facts.tables, np.log(max(facts.bits_per_pixel, 1e-6)), codec])
 
 
 def coding_features(pixels: Pixels, rim: npt.NDArray[np.bool_]) -> Vector:

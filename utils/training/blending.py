@@ -26,27 +26,15 @@ BLEND_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
 
 
 def face_hull(landmarks: Floats) -> Floats:
-    """The outline of the face, (12, 2) pixels, from five landmarks by the similarity transform to a template."""
-    matrix = _similarity(TEMPLATE_MARKS, landmarks)
-    return np.asarray(TEMPLATE_HULL @ matrix[:, :2].T + matrix[:, 2], np.float32)
-
-
-def aligned(landmarks: Floats, to: Floats) -> Floats:
-    """Landmarks (5, 2) moved, turned and scaled to lie as near as they can to others.
+    """The outline of the face, (12, 2) pixels, from five landmarks by the similarity transform to a template.
 
     Raises:
-        ValueError: they do not span a plane.
+        ValueError: the landmarks do not span a plane.
     """
-    matrix = _similarity(landmarks, to)
-    return np.asarray(landmarks @ matrix[:, :2].T + matrix[:, 2], np.float32)
-
-
-def _similarity(landmarks: Floats, to: Floats) -> npt.NDArray[np.float64]:
-    """The (2, 3) matrix that moves, turns and scales the one to the other."""
-    matrix, _ = cv2.estimateAffinePartial2D(landmarks, to, method=cv2.LMEDS)
+    matrix, _ = cv2.estimateAffinePartial2D(TEMPLATE_MARKS, landmarks, method=cv2.LMEDS)
     if matrix is None or not abs(np.linalg.det(matrix[:, :2])) > 1e-6:
         raise ValueError("the landmarks do not span a plane")
-    return np.asarray(matrix, np.float64)
+    return np.asarray(TEMPLATE_HULL @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
 def blend_mask(shape: tuple[int, int], landmarks: Floats, rng: np.random.Generator) -> Floats:
@@ -91,37 +79,6 @@ def self_blend(
     inside = _small_affine(_mismatch(pixels.astype(np.float32), rng), shape)
     blended = mask * inside + (1 - mask) * pixels
     return np.where(mask > 0, np.rint(np.clip(blended, 0, 255)), pixels).astype(np.uint8)
-
-
-def fitted(donor: Pixels, donor_marks: Floats, target: Pixels, marks: Floats, mask: Floats) -> Floats:
-    """A donor's face laid over a target's, with the target's mean and spread of colour within the mask.
-
-    Args:
-        donor: (S, S, 3) uint8.
-        donor_marks: its (5, 2) landmarks, pixels.
-        target: (S, S, 3) uint8.
-        marks: the target's (5, 2) landmarks, pixels.
-        mask: (S, S, 1) 0..1, where the donor will be seen.
-
-    Returns:
-        (S, S, 3) float32 0..255, the size of the target.
-
-    Raises:
-        ValueError: the landmarks do not span a plane.
-    """
-    matrix = _similarity(donor_marks, marks)
-    size = (target.shape[1], target.shape[0])
-    laid = cv2.warpAffine(donor, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
-    weight = mask / max(float(mask.sum()), 1e-6)
-    (own, own_spread), (its, its_spread) = (_colour(image.astype(np.float32), weight) for image in (laid, target))
-    gain = np.clip(its_spread / np.maximum(own_spread, 1e-3), 0.5, 2.0)
-    return np.asarray(np.clip((laid - own) * gain + its, 0, 255), np.float32)
-
-
-def _colour(image: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each channel, (3,) each, where the weights, which sum to 1, lie."""
-    mean = (image * weight).sum((0, 1))
-    return mean, np.sqrt((np.square(image - mean) * weight).sum((0, 1)))
 
 
 def _mismatch(image: Floats, rng: np.random.Generator) -> Floats:

@@ -29,10 +29,6 @@ from utils.media.video import decode_video
 from utils.training.progress import bar
 from utils.types import Box, Floats, MediaKind, Pixels
 
-REDRAWN_FOLDER = "redrawn"
-"""Inside a pack's folder: its redrawn crops; see `redrawing`."""
-PORTRAITS_FOLDER = "portraits"
-"""Inside a pack's folder: portraits beside its crops; see `portraits`."""
 CHUNK = 512
 """Samples per file on disk while packing; a stopped run loses at most one chunk."""
 
@@ -78,27 +74,15 @@ class PackedCrop:
 
 
 @dataclass(frozen=True)
-class Portrait:
-    """A drawn portrait beside a real crop: (256, 256, 3) uint8, its (5, 2) landmarks and its face box, crop pixels."""
-
-    pixels: Pixels
-    landmarks: Floats
-    box: Box
-
-
-@dataclass(frozen=True)
 class Pack:
     """Packed crops: `pixels` (N, 256, 256, 3) uint8, memory-mapped, and one `PackedCrop` per row.
 
-    `redrawn` has, by row, those that a generator has drawn again, see `redrawing`; `portraits`, by row, people who do
-    not exist, drawn to stand beside that crop, see `portraits`. `unreadable` has the reason by file.
+    `without_face` are the files in which no face was found, `unreadable` has the reason by file.
     """
 
     pixels: npt.NDArray[np.uint8]
     rows: tuple[PackedCrop, ...]
     without_face: tuple[str, ...]
-    redrawn: Mapping[int, Pixels] = field(default_factory=dict)
-    portraits: Mapping[int, Portrait] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def select(self, split: str, kind: MediaKind) -> list[PackedCrop]:
@@ -136,7 +120,7 @@ def pack_faces(
     names = places(s.path for s in samples)
     listing = folder / "samples.json"
     if not listing.is_file() or places(json.loads(listing.read_text(encoding="utf-8"))) != names:
-        if (folder / "index.json").is_file():  # hours of work, with what was drawn beside it
+        if (folder / "index.json").is_file():  # hours of work
             raise TrainingDataError(f"{folder} holds the faces of other files; name another folder, or delete it.")
         for old in folder.glob("part-*"):
             old.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,8 @@ from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.errors import TrainingDataError
 from utils.training.crop_set import Pack
 from utils.training.loop import fast_bfloat16
+from utils.training.plan import TrainingPlan
+from utils.training.planning import CLEAN, planned
 from utils.training.progress import bar
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
@@ -198,6 +200,10 @@ class FeatureStore:
         return np.array([view.label for view in self.views[: self.done]], np.float32)
 
 
+Stores = dict[str, FeatureStore]
+"""The feature stores of a training by their names."""
+
+
 class Features:
     """Some rows of finished stores that stand one after another, for training.
 
@@ -255,3 +261,24 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDA
     full = max(1, count // size)
     for i in range(full):
         yield order[i * size : (i + 1) * size]
+
+
+def make_stores(pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str) -> Stores:
+    """Features of all planned views that there are, by the names of `planning.planned`."""
+    featurizer = quick_featurizer(reference, device, tiny=plan.tiny)
+    stores = {}
+    for name, views in planned(pack, plan).items():
+        if views:
+            stores[name] = FeatureStore(run / "features" / name, views)
+            stores[name].extract(pack, featurizer)
+    return stores
+
+
+def student_views(stores: Mapping[str, Stored]) -> Features:
+    """What CNN and ResNeXt-50 learn from: all training views but those as they come."""
+    return Features([store for name, store in stores.items() if name.startswith("train") and name != CLEAN])
+
+
+def head_views(stores: Mapping[str, Stored]) -> Features:
+    """What the ViT's head learns from: all training views."""
+    return Features([store for name, store in stores.items() if name.startswith("train")])

@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
@@ -21,20 +19,17 @@ from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample
 from utils.faces.detector import FaceDetector
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
-from utils.training.broad import CLEAN, cross_fitted, head_weights, of_generator
-from utils.training.clips import clip_sequences, why_no_sequences
-from utils.training.crop_set import PORTRAITS_FOLDER, REDRAWN_FOLDER, Pack, pack_faces, places
+from utils.training.crop_set import Pack, pack_faces, places
 from utils.training.experts import new_vit, train_lstm, train_student, train_vit_head
-from utils.training.features import FeatureStore, Stored
-from utils.training.holdout import as_figures, holdout_markdown, leave_out_each
+from utils.training.features import FeatureStore, head_views, make_stores, student_views
 from utils.training.near_duplicates import find_twins, without_names, without_twins
 from utils.training.norms import train_norms, trained_norms
 from utils.training.plan import TrainingPlan
-from utils.training.portraits import drawn_portraits, fetched_portraitist
+from utils.training.planning import CLEAN, head_weights
 from utils.training.progress import tell
-from utils.training.publishing import Strangers, Trained, assemble, finish, learned_sources, state_arrays
-from utils.training.stores import head_views, make_stores, rows_to_draw, training_views
-from utils.training.super_resolution import fetched_redrawer, redrawn_crops
+from utils.training.publishing import Trained, assemble, finish, learned_sources, state_arrays
+from utils.training.scoring import clip_sequences, why_no_sequences
+from utils.training.strangers import Strangers, cross_fitted, of_generator, of_source
 from utils.types import MediaKind
 from utils.weights import load_vit_base, require_new_name, verify_version
 
@@ -78,17 +73,14 @@ def train_all(
     require_start(root, plan)
     folder = packs or run / "pack"
     pack = packed(samples, run, plan, detector, folder)
-    pack = with_redrawn(pack, plan, folder / REDRAWN_FOLDER, root, device=device)
-    pack = with_portraits(pack, plan, folder / PORTRAITS_FOLDER, root, detector)
     reference = reference_vit(pack, run, root, plan, device=device)
     stores = make_stores(pack, run, plan, reference, device=device)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device)
-    strangers = score_strangers(pack, stores, run, root, plan) if plan.views else None
-    unseen = measure_unseen(pack, stores, run, plan) if plan.holdout and not plan.views else {}
+    strangers = score_strangers(pack, stores, run, root, plan)
     said = [*notes, *(f"Trained and calibrated without {name}; validation has it." for name in plan.leave_out)]
     return finish(
         pack, stores, experts, run, root, name, plan,
-        device=device, terms=terms, notes=said, unseen=unseen, strangers=strangers,
+        device=device, terms=terms, notes=said, strangers=strangers,
     )  # fmt: skip
 
 
@@ -111,54 +103,17 @@ def packed(samples: Sequence[Sample], run: Path, plan: TrainingPlan, detector: F
     return pack
 
 
-def with_redrawn(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, *, device: str) -> Pack:
-    """The pack with its redrawn crops: of training pictures and of some frames of training clips.
-
-    Raises:
-        WeightsError: the network that redraws could not be fetched.
-    """
-    if not plan.redrawn:
-        return pack
-    rows, net = rows_to_draw(pack, plan), partial(fetched_redrawer, root / "base")
-    drawn = redrawn_crops(pack, rows, plan.redrawn, folder, net, seed=plan.vit.seed, device=device)
-    return replace(pack, redrawn=drawn)
-
-
-def with_portraits(pack: Pack, plan: TrainingPlan, folder: Path, root: Path, detector: FaceDetector) -> Pack:
-    """The pack with portraits of people who do not exist, beside training pictures and some frames of training clips.
-
-    Raises:
-        WeightsError: the generator could not be fetched.
-    """
-    if not plan.portraits:
-        return pack
-    rows, of = rows_to_draw(pack, plan), partial(fetched_portraitist, root / "base")
-    drawn = drawn_portraits(rows, plan.portraits, folder, of, detector, seed=plan.vit.seed)
-    return replace(pack, portraits=drawn)
-
-
-def measure_unseen(pack: Pack, stores: Mapping[str, Stored], run: Path, plan: TrainingPlan) -> Mapping[str, Any]:
-    """Figures of `holdout` for the card, and tables in `holdout.md`; empty with one source, and with trained norms.
-
-    The features of a ViT whose LayerNorms were trained have seen every source; a run with `leave_out` measures those.
-    """
-    val = stores["val"]
-    if plan.norms is not None:
-        return {}
-    if len({view.source for view in val.views}) < 2:
-        return {}
-    train = head_views(stores, plan)
-    clips = stores.get("val_clips")
-    rows = leave_out_each(train, stores["calib"], val, clips, pack.rows, plan.vit, run / "holdout", tiny=plan.tiny)
-    (run / "holdout.md").write_text(holdout_markdown(rows), encoding="utf-8")
-    return as_figures(rows)
-
-
 def score_strangers(
     pack: Pack, stores: Mapping[str, FeatureStore], run: Path, root: Path, plan: TrainingPlan
-) -> Strangers:
-    """Scores by heads that have not seen a part of the sources, and by heads without a part of the generators."""
-    train, calib, held = head_views(stores, plan), stores["calib"], (CLEAN, "calib", "calib_hard", "calib_clips", "val")
+) -> Strangers | None:
+    """Scores by heads that have not seen a part of the sources, and by heads without a part of the generators.
+
+    None where nothing can be left out: there is one source alone, the plan has no folds, or the ViT's LayerNorms were
+    trained, whose features have seen every source; a run with `leave_out` measures those.
+    """
+    train, calib, held = head_views(stores), stores["calib"], (CLEAN, "calib", "calib_hard", "calib_clips", "val")
+    if not plan.folds or plan.norms is not None or len({of_source(view, pack.rows) for view in train.views}) < 2:
+        return None
     own = {name: stores[name] for name in held if name in stores}
     fitted = partial(
         cross_fitted, train, calib,
@@ -224,11 +179,7 @@ def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, devi
     if plan.norms.start:
         version = verify_version(root, plan.norms.start)
         load_into(expert, read_tensors(version.folder / "vit.safetensors"), what="vit", strict=False)
-    train_norms(
-        pack, expert, plan.norms, run / NORMS_FOLDER, h264=plan.h264, h264_clips=plan.h264_clips,
-        frames_per_clip=plan.frames_per_clip, matched=plan.matched, device=device, tiny=plan.tiny,
-    )  # fmt: skip
-    return expert
+    return train_norms(pack, expert, plan, plan.norms, run / NORMS_FOLDER, device=device)
 
 
 def stored_vit(expert: ViTExpert, plan: TrainingPlan) -> Arrays:
@@ -284,13 +235,13 @@ def train_experts(
     device: str,
 ) -> dict[str, Arrays]:
     """Train the experts and give their weights as they will be stored; the ViT is trained unless its norms were."""
-    train = training_views(stores)
+    train = student_views(stores)
     calib = stores["calib"]
     vit = reference.cpu()
     if plan.norms is None:
-        of_head = head_views(stores, plan)
-        weights = head_weights(of_head.views, pack.rows) if plan.views else None
-        if plan.views and plan.start:
+        of_head = head_views(stores)
+        weights = head_weights(of_head.views, pack.rows)
+        if plan.start:
             load_into(vit, _begun(root, plan.start, "vit") or {}, what="vit", strict=False)
         vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights)
     if plan.keep:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +24,13 @@ from models.cards import expert_card
 from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
 from utils.cores import usable_cores
-from utils.training.crop_set import Pack, PackedCrop
+from utils.training.crop_set import Pack
 from utils.training.experts import mean_source_auc, smooth_bce
 from utils.training.features import batches
 from utils.training.loop import Batch, Task, fast_bfloat16, fit
-from utils.training.plan import NormsPlan
-from utils.training.views import SEED_STEP, View, plan_views, render
+from utils.training.plan import NormsPlan, TrainingPlan
+from utils.training.planning import SEED_STEP, drawn_views, plan_clean
+from utils.training.views import View, render
 from utils.types import MediaKind, Pixels
 
 AHEAD = 2
@@ -85,51 +85,32 @@ def trained_norms(expert: ViTExpert) -> list[str]:
 
 
 def train_norms(
-    pack: Pack,
-    expert: ViTExpert,
-    plan: NormsPlan,
-    folder: Path,
-    *,
-    h264: float = 0.0,
-    h264_clips: float = 0.0,
-    frames_per_clip: int = 6,
-    matched: bool = True,
-    device: str = "cpu",
-    tiny: bool = False,
+    pack: Pack, expert: ViTExpert, plan: TrainingPlan, norms: NormsPlan, folder: Path, *, device: str = "cpu"
 ) -> ViTExpert:
     """Train LayerNorms and head on rendered views; a stopped training goes on where it was.
 
     Args:
         pack: crops of the splits train and calib; clips give some of their frames.
         expert: with base weights or those of an earlier version; trained in place.
-        plan: recipe and counts.
+        plan: of the whole training: shares of views that are coded as a video, frames of a clip, size of the network.
+        norms: recipe and counts.
         folder: for checkpoints.
-        h264: share of the views coded as a video.
-        h264_clips: the same for frames of clips.
-        frames_per_clip: of each clip and epoch.
-        matched: see `plan_views`.
         device: cpu or cuda. Mixed precision where it is faster.
-        tiny: the expert is the tiny variant.
     """
-    recipe = plan.recipe
-    freeze_before(expert, plan.first_block)
+    recipe = norms.recipe
+    freeze_before(expert, norms.first_block)
     expert.to(device)
-    card = expert_card("vit", tiny=tiny)
-    counts: dict[str, Any] = {"per_class": plan.per_class, "blends": plan.blends, "matched": matched}
+    card = expert_card("vit", tiny=plan.tiny)
 
     def views_of(epoch: int) -> list[View]:
-        seed = SEED_STEP * recipe.seed + 500 + 2 * epoch
-        pictures = pack.select("train", MediaKind.IMAGE)
-        frames = some_frames(pack, frames_per_clip, seed)
-        return [
-            *plan_views(pictures, **counts, seed=seed, h264=h264),
-            *plan_views(frames, **counts, seed=seed + 1, h264=h264_clips),
-        ]
+        seed = SEED_STEP * recipe.seed + 500 + 10 * epoch
+        drawn = drawn_views(pack, plan, norms.views, norms.beside, seed=seed)
+        return [view for part in drawn.values() for view in part]
 
     def make(epoch: int) -> Iterator[Batch]:
         views = views_of(epoch)
         order = batches(len(views), recipe.batch, np.random.default_rng([recipe.seed, epoch]))
-        # matched draws may differ by a few views from epoch to epoch
+        # draws differ by a few views from epoch to epoch
         chosen = [[views[int(i)] for i in part] for part in order][:steps]
         for part, pixels in rendered(pack, chosen):
             labels = torch.tensor([view.label for view in part], dtype=torch.float32)
@@ -138,14 +119,13 @@ def train_norms(
     def loss_of(net: nn.Module, batch: Batch) -> Tensor:
         return smooth_bce(net(batch[0]), batch[1])
 
-    few = plan.calib_per_class
-    held = plan_views(pack.select("calib", MediaKind.IMAGE), per_class=few, blends=0, seed=2, clean=True)
+    held = plan_clean(pack.select("calib", MediaKind.IMAGE), per_class=norms.calib_per_class, seed=2)
     mixed = fast_bfloat16(device)
 
     def score_of(net: nn.Module) -> float:
-        return mean_source_auc(held, score_views(expert, pack, held, tiny=tiny, device=device, bfloat16=mixed))
+        return mean_source_auc(held, score_views(expert, pack, held, tiny=plan.tiny, device=device, bfloat16=mixed))
 
-    tuner = NormTuner(expert, plan.patch_dropout)
+    tuner = NormTuner(expert, norms.patch_dropout)
     steps = max(1, len(views_of(0)) // recipe.batch)
     task = Task(make, steps, loss_of, score_of)
     with explicit_attention(expert, on=device == "cpu"):
@@ -166,12 +146,6 @@ def explicit_attention(expert: ViTExpert, *, on: bool) -> Iterator[None]:
     finally:
         for layer, fused in zip(layers, before, strict=True):
             layer.fused_attn = fused
-
-
-def some_frames(pack: Pack, count: int, seed: int) -> list[PackedCrop]:
-    """At most `count` crops of each training clip, drawn at random."""
-    rng = np.random.default_rng(5 + seed)
-    return [clip[int(i)] for clip in pack.videos("train").values() for i in rng.permutation(len(clip))[:count]]
 
 
 def rendered(

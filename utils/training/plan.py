@@ -1,4 +1,4 @@
-"""How much is trained, and how long: the plan of a whole training, and two smaller ones."""
+"""How much is trained, and how long: the plan of a whole training, two smaller ones, and plans from files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from utils.errors import TrainingDataError
 from utils.training.loop import Recipe
@@ -16,9 +17,9 @@ class NormsPlan:
     """How the LayerNorms of the ViT are trained, together with its head; see `norms.py`.
 
     Args:
-        recipe: hyper-parameters; an epoch has `per_class` and `blends` new views.
-        per_class: most views per source and label in one epoch; each epoch draws others.
-        blends: most self-blended fakes per source in one epoch.
+        recipe: hyper-parameters; an epoch has `views` and `beside` new views.
+        views: about how many views of training pictures an epoch has; each epoch draws others.
+        beside: about how many views of clips' frames, and how many self-blends, an epoch has beside them.
         calib_per_class: most calibration pictures per source and label that choose the epoch.
         patch_dropout: share of the patches that a step leaves out, 0..1; half of them halves the cost.
         first_block: LayerNorms of earlier blocks keep their base weights, and no gradient goes there.
@@ -31,8 +32,8 @@ class NormsPlan:
             decay_vectors=False,
         )
     )  # fmt: skip
-    per_class: int = 1000
-    blends: int = 500
+    views: int = 4000
+    beside: int = 500
     calib_per_class: int = 60
     patch_dropout: float = 0.0
     first_block: int = 0
@@ -49,23 +50,11 @@ class TrainingPlan:
 
     Args:
         views: about how many processed views of the training pictures are drawn, each source by the root of its size,
-            see `broad`; 0 draws as `per_class`, `blends` and what follows them say.
-        beside: with `views`, about how many views of clips' frames, and how many self-blends, are drawn beside them.
-        clean_per_class: with `views`, most training pictures per source and label that are also seen as they come.
-        folds: with `views`, parts that the sources are divided into, each of them left out in turn.
-        per_class: most views per source and label whose ViT features are stored; ViT head, CNN and ResNeXt-50 learn
-            from these. Half a second each on one processor core, a tenth where it multiplies bfloat16 matrices.
-        blends: most self-blended fakes per source among them.
-        rounds: how often the training pictures are gone through, each time as `per_class` and `blends` other views.
-        clip_rounds: the same for the frames of clips, which are few and of many generators; 0 is as often as pictures.
-        redrawn: most real crops per source that a generator draws again, for two views each; see `redrawing`. A third
-            of a second each on one core that multiplies bfloat16 matrices.
-        portraits: most real crops per source beside which a portrait is drawn, for two views or four; see `portraits`.
-            A third to half of a second each.
-        swapped: most real crops per source that also get another real person's face, for two views each; see
-            `swapping`.
-        head_blends: share of the stored self-blends that the ViT's head learns from; students learn from all. More of
-            them find more unknown swaps and lose what is known (docs/results/accuracy.md).
+            see `planning`. Half a second each on one processor core, a tenth where it multiplies bfloat16 matrices.
+        beside: about how many views of clips' frames, and how many self-blends, are drawn beside them.
+        clean_per_class: most training pictures per source and label that are also seen as they come.
+        folds: parts that the sources, and the generators, are divided into, each of them left out in turn; see
+            `strangers`. 0 leaves nothing out.
         calib_per_class: most calibration pictures per source and label.
         frames_per_clip: frames of a training clip that the image experts learn from.
         clip_blends: self-blended fakes made of each real training clip for the LSTM.
@@ -73,32 +62,21 @@ class TrainingPlan:
         resnext: recipe of ResNeXt-50.
         vit: recipe of the ViT's head.
         lstm: recipe of the LSTM.
-        start: version whose CNN and ResNeXt-50, with `views` also whose ViT head, go on learning; empty to train them
-            from scratch.
+        start: version whose CNN, ResNeXt-50 and ViT head go on learning; empty to train them from scratch.
         keep: take CNN, ResNeXt-50 and LSTM of `start` as they are.
         student_views: most stored views that CNN and ResNeXt-50 see in an epoch; 0 for all.
         h264: share of the augmented crops that are coded as a video instead of as a JPEG.
         h264_clips: the same share of the augmented clips and of their frames.
-        matched: draw views so that labels cannot be told from sizes and counts; see `views.plan_views`.
         norms: train the LayerNorms of the ViT first, and all features with them; None leaves the base weights.
         leave_out: sources and generators that nothing is trained or calibrated on; validation keeps them.
-        holdout: also train the ViT's head without each source of pictures, to see what it does on a stranger's.
         tiny: train the tiny test networks.
     """
 
-    views: int = 0
+    views: int = 14000
     beside: int = 1500
     clean_per_class: int = 500
     folds: int = 12
-    per_class: int = 2000
-    blends: int = 500
-    rounds: int = 1
-    clip_rounds: int = 0
-    redrawn: int = 1000
-    portraits: int = 600
-    swapped: int = 800
-    head_blends: float = 0.15
-    calib_per_class: int = 300
+    calib_per_class: int = 100
     frames_per_clip: int = 6
     clip_blends: int = 2
     cnn: Recipe = field(
@@ -112,15 +90,13 @@ class TrainingPlan:
     student_views: int = 0
     h264: float = 0.3
     h264_clips: float = 0.7
-    matched: bool = True
     norms: NormsPlan | None = None
     leave_out: tuple[str, ...] = ()
-    holdout: bool = True
     tiny: bool = False
 
 
 def read_plan(path: Path) -> TrainingPlan:
-    """The plan of a recipe: a TOML file with fields of `TrainingPlan`, and a table for each network's own recipe.
+    """The plan of a recipe: a TOML file with fields of `TrainingPlan`, and tables for `norms` and each network.
 
     Raises:
         TrainingDataError: it cannot be read, or names something that no plan has.
@@ -131,6 +107,10 @@ def read_plan(path: Path) -> TrainingPlan:
         plan = TrainingPlan()
         for name in ("cnn", "resnext", "vit", "lstm"):
             told[name] = dataclasses.replace(getattr(plan, name), **told.get(name, {}))
+        if "norms" in told:
+            norms: dict[str, Any] = told["norms"]
+            norms["recipe"] = dataclasses.replace(NormsPlan().recipe, **norms.get("recipe", {}))
+            told["norms"] = NormsPlan(**norms)
         return dataclasses.replace(plan, **told)
     except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise TrainingDataError(f"The recipe {path} cannot be used: {error}.") from error
@@ -139,11 +119,10 @@ def read_plan(path: Path) -> TrainingPlan:
 def quick_plan() -> TrainingPlan:
     """Minutes on a CPU: five epochs on a subset."""
     return TrainingPlan(
-        per_class=150,
-        blends=40,
-        redrawn=0,
-        portraits=0,
-        swapped=0,
+        views=1200,
+        beside=120,
+        clean_per_class=60,
+        folds=4,
         calib_per_class=60,
         frames_per_clip=2,
         clip_blends=1,
@@ -158,11 +137,10 @@ def tiny_plan() -> TrainingPlan:
     """Seconds, with the tiny networks: for trying the way through, not for use."""
     few = Recipe(epochs=2, batch=8, lr=3e-3, average=0.5)
     return TrainingPlan(
-        per_class=40,
-        blends=10,
-        redrawn=0,
-        portraits=0,
-        swapped=0,
+        views=80,
+        beside=20,
+        clean_per_class=20,
+        folds=0,
         calib_per_class=20,
         frames_per_clip=2,
         clip_blends=1,
@@ -170,6 +148,5 @@ def tiny_plan() -> TrainingPlan:
         resnext=few,
         vit=few,
         lstm=few,
-        holdout=False,
         tiny=True,
     )

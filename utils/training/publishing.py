@@ -30,15 +30,15 @@ from utils.evaluation.figures import figures_of
 from utils.evaluation.score_file import ScoreTable, join_tables, write_scores
 from utils.faces.detector import CenterFaceDetector
 from utils.tensors import Arrays, load_into, unpack_tensors
-from utils.training.broad import CLEAN, Unseen, relatives
 from utils.training.crop_set import Pack, count_table, framing_table
 from utils.training.features import FeatureStore
 from utils.training.gate_fit import GateFit, expert_aucs, fit_gate, sigmoid
 from utils.training.golden_sets import write_golden_sets
-from utils.training.holdout import as_figures, holdout_markdown, stranger_rows, with_vit
 from utils.training.plan import TrainingPlan
+from utils.training.planning import CLEAN
 from utils.training.progress import tell
 from utils.training.scoring import clip_slices, clip_table, image_table
+from utils.training.strangers import Strangers, Unseen, as_figures, holdout_markdown, relatives, stranger_rows, with_vit
 from utils.weights import CARD_FILE, Version, load_vit_base, publish_version, read_document, verify_version
 
 HARD, CALIB_CLIPS = "calib_hard", "calib_clips"
@@ -116,20 +116,6 @@ def calibration_table(
     return join_tables(list(tables.values())), as_come
 
 
-@dataclass(frozen=True)
-class Strangers:
-    """Heads of the ViT that have not seen a part of the sources, and such that have not seen some generators."""
-
-    by_source: Unseen
-    by_generator: Unseen
-
-
-def by_generator(strangers: Strangers) -> dict[str, npt.NDArray[np.float64]]:
-    """For each generator the validation pictures' (N,) logits by the head that has not seen it."""
-    found = strangers.by_generator
-    return {name: found.logits["val"][fold] for name, fold in found.fold.items()}
-
-
 def learned_sources(root: Path, version: str) -> set[str]:
     """The sources that a version's card names as trained on."""
     card = read_document(verify_version(root, version).folder / CARD_FILE)
@@ -148,7 +134,6 @@ def finish(
     device: str,
     terms: Sequence[str],
     notes: Sequence[str],
-    unseen: Mapping[str, Any],
     strangers: Strangers | None = None,
 ) -> Trained:
     """Fit gate and calibration, measure on validation data, publish with golden set and replay buffer.
@@ -174,13 +159,12 @@ def finish(
     write_scores(scores, join_tables(tables), fitted.gate)
     figures = figures_of(scores, calibration)
     card = model_card(name, pack, tuple(experts), held, fitted, plan, figures, terms, notes)
+    unseen: Mapping[str, Any] = {}
     if strangers:
-        rows = stranger_rows(
-            tables[0], strangers.by_source.of_own("val"), by_generator(strangers), fitted.gate, calibration
-        )
+        rows = stranger_rows(tables[0], strangers, fitted.gate, calibration)
         (run / "holdout.md").write_text(holdout_markdown(rows), encoding="utf-8")
         unseen = as_figures(rows)
-    card["validation_of_unseen_sources"] = dict(unseen)
+    card["validation_of_unseen_sources"] = unseen
     arrays = {**experts, "gate": state_arrays(fitted.gate)}
     known = _known_pair(assemble(experts, fitted.gate, root, tiny=plan.tiny), calibration, root, experts, name)
     documents = {"calibration": calibration.to_dict(), "card": card, "selftest": known}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from utils.training.experts import (
 )
 from utils.training.features import FeatureStore
 from utils.training.loop import Recipe
-from utils.training.views import View, plan_views
+from utils.training.planning import plan_balanced, plan_clean
+from utils.training.views import View
 from utils.types import MediaKind
 
 
@@ -69,9 +71,13 @@ def stored_views(make_pack, folder):
         return np.repeat(means[:, None], 2, axis=2)  # one layer of 6
 
     stores = []
-    for split, clean in (("train", False), ("calib", True)):
-        rows = pack.select(split, MediaKind.IMAGE)
-        stores.append(FeatureStore(folder / split, plan_views(rows, per_class=9, blends=0, seed=2, clean=clean)))
+    rows = {split: pack.select(split, MediaKind.IMAGE) for split in ("train", "calib")}
+    views = {
+        "train": [replace(view, processed=False) for view in plan_balanced(rows["train"], 18, seed=2)],
+        "calib": plan_clean(rows["calib"], per_class=9, seed=2),
+    }
+    for split, of_split in views.items():
+        stores.append(FeatureStore(folder / split, of_split))
         stores[-1].extract(pack, colours)
     return stores
 

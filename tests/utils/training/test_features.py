@@ -11,7 +11,8 @@ from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
 from utils.training import features
 from utils.training.features import Features, FeatureStore, TorchFeaturizer, batches
-from utils.training.views import plan_views, render
+from utils.training.planning import plan_balanced
+from utils.training.views import render
 from utils.types import MediaKind
 
 
@@ -36,7 +37,7 @@ def small(monkeypatch, make_pack):
     monkeypatch.setattr(features, "BATCH", 3)
     monkeypatch.setattr(features, "SAVE_EVERY", 2)
     pack = make_pack(pictures=16)
-    return pack, plan_views(pack.select("train", MediaKind.IMAGE), per_class=10, blends=4, seed=1)
+    return pack, plan_balanced(pack.select("train", MediaKind.IMAGE), 14, seed=1)
 
 
 def test_stopped_extraction_goes_on_and_gives_what_one_go_gives(small, tmp_path):
@@ -47,7 +48,7 @@ def test_stopped_extraction_goes_on_and_gives_what_one_go_gives(small, tmp_path)
     with pytest.raises(InterruptedError):
         FeatureStore(tmp_path / "parts", views).extract(pack, Countdown(3))
     resumed = FeatureStore(tmp_path / "parts", views)
-    assert resumed.done == 6
+    assert resumed.done == 6 < len(views)
     rest = Countdown()
     resumed.extract(pack, rest)
     assert rest.seen == len(views) - 6

@@ -1,59 +1,16 @@
-"""What is made ready for training: which self-blends the head sees, where redrawn crops come in."""
+"""What a training refuses before any work is done: a start that has seen too much, a run of others."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from utils.errors import TrainingDataError, WeightsError
 from utils.evaluation.datasets import Sample
 from utils.training import fit
 from utils.training.plan import TrainingPlan
-from utils.types import Box, Face, MediaKind
-
-
-def tokens_of(batch):
-    return np.zeros((len(batch), 1, 2), np.float16)
-
-
-def test_redrawn_crops_are_made_of_training_crops_only(make_pack, tmp_path, monkeypatch):
-    pack = make_pack(pictures=24, clips=8)
-
-    class Same:
-        def to(self, device):
-            return self
-
-    monkeypatch.setattr(fit, "fetched_redrawer", lambda folder: Same())
-    monkeypatch.setattr("utils.training.super_resolution.redraw", lambda net, pixels, side, device: pixels)
-    plan = TrainingPlan(redrawn=4, frames_per_clip=2)
-    drawn = fit.with_redrawn(pack, plan, tmp_path, tmp_path, device="cpu")
-    assert {(pack.rows[n].split, pack.rows[n].label) for n in drawn.redrawn} == {("train", 0)}
-    assert {pack.rows[n].kind for n in drawn.redrawn} == {"image", "video"}
-    none = dataclasses.replace(plan, redrawn=0)
-    assert fit.with_redrawn(pack, none, tmp_path, tmp_path, device="cpu") is pack
-
-
-def test_portraits_stand_beside_training_crops_only(make_pack, tmp_path, monkeypatch):
-    pack = make_pack(pictures=24, clips=8)
-    face = Face(Box(100, 80, 420, 460), 0.9, np.array([[180, 220], [330, 220], [256, 300], [196, 370], [316, 370]]))
-
-    class Grey:
-        def draw(self, rng):
-            return np.full((512, 512, 3), 128, np.uint8)
-
-        def detect(self, rgb):
-            return (face,)
-
-    monkeypatch.setattr(fit, "fetched_portraitist", lambda folder: Grey())
-    plan = TrainingPlan(portraits=4, frames_per_clip=2)
-    drawn = fit.with_portraits(pack, plan, tmp_path, tmp_path, Grey())
-    assert {(pack.rows[n].split, pack.rows[n].label) for n in drawn.portraits} == {("train", 0)}
-    assert {pack.rows[n].kind for n in drawn.portraits} == {"image", "video"}
-    none = dataclasses.replace(plan, portraits=0)
-    assert fit.with_portraits(pack, none, tmp_path, tmp_path, Grey()) is pack
+from utils.types import MediaKind
 
 
 def test_a_start_is_refused_before_any_work_where_it_may_have_seen_what_is_left_out(tmp_path):

@@ -16,7 +16,8 @@ from utils.training.fit import stored_vit
 from utils.training.loop import Recipe
 from utils.training.norms import NormTuner, rendered, score_views, train_norms, trained_norms
 from utils.training.plan import NormsPlan, TrainingPlan
-from utils.training.views import View, plan_views, render
+from utils.training.planning import plan_clean
+from utils.training.views import View, render
 from utils.types import MediaKind
 from utils.weights import load_ensemble, publish_version
 
@@ -25,10 +26,11 @@ PLAN = NormsPlan(
     recipe=Recipe(
         epochs=2, batch=4, lr=0.01, average=0.5, patience=9, save_every_s=0.0, floor=1 / 300, decay_vectors=False
     ),
-    per_class=12,
-    blends=4,
+    views=24,
+    beside=6,
     calib_per_class=6,
 )  # fmt: skip
+TINY = TrainingPlan(tiny=True, frames_per_clip=2, h264=0.3, h264_clips=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def state(module) -> dict[str, torch.Tensor]:
 def test_norms_and_head_move_and_nothing_else(pack, tmp_path):
     vit = expert()
     before = state(vit)
-    trained = train_norms(pack, vit, PLAN, tmp_path, h264=0.3, h264_clips=0.5, tiny=True)
+    trained = train_norms(pack, vit, TINY, PLAN, tmp_path)
     moved = {k for k, v in trained.state_dict().items() if not torch.equal(v, before[k])}
     names = trained_norms(trained)
     assert "backbone.blocks.0.norm1.weight" in names
@@ -70,7 +72,7 @@ def test_what_is_stored_and_averaged_is_what_learns():
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_stopped_training_ends_with_the_same_bits(pack, tmp_path, monkeypatch, dropout):
     plan = dataclasses.replace(PLAN, patch_dropout=dropout)
-    whole = state(train_norms(pack, expert(), plan, tmp_path / "whole", tiny=True))
+    whole = state(train_norms(pack, expert(), TINY, plan, tmp_path / "whole"))
     real, left = norms.smooth_bce, [5]
 
     def cut(*arguments):
@@ -81,16 +83,16 @@ def test_stopped_training_ends_with_the_same_bits(pack, tmp_path, monkeypatch, d
 
     monkeypatch.setattr(norms, "smooth_bce", cut)
     with pytest.raises(InterruptedError):
-        train_norms(pack, expert(), plan, tmp_path / "parts", tiny=True)
+        train_norms(pack, expert(), TINY, plan, tmp_path / "parts")
     monkeypatch.setattr(norms, "smooth_bce", real)
-    resumed = state(train_norms(pack, expert(), plan, tmp_path / "parts", tiny=True))
+    resumed = state(train_norms(pack, expert(), TINY, plan, tmp_path / "parts"))
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
 def test_early_blocks_can_be_left_alone(pack, tmp_path):
     vit = expert()
     before = state(vit)
-    trained = train_norms(pack, vit, dataclasses.replace(PLAN, first_block=2), tmp_path, tiny=True)
+    trained = train_norms(pack, vit, TINY, dataclasses.replace(PLAN, first_block=2), tmp_path)
     moved = {k for k, v in trained.state_dict().items() if not torch.equal(v, before[k]) and "backbone" in k}
     assert moved
     assert all(k.startswith(("backbone.blocks.2.", "backbone.blocks.3.")) for k in moved)
@@ -130,7 +132,7 @@ def test_training_uses_it(pack, tmp_path, monkeypatch):
         return real(*arguments)
 
     monkeypatch.setattr(norms, "smooth_bce", watched)
-    train_norms(pack, vit, PLAN, tmp_path, tiny=True)
+    train_norms(pack, vit, TINY, PLAN, tmp_path)
     assert seen
     assert not any(fused for step in seen for fused in step)
     assert all(block.attn.fused_attn for block in vit.backbone.blocks)
@@ -138,8 +140,8 @@ def test_training_uses_it(pack, tmp_path, monkeypatch):
 
 def test_it_learns_what_there_is_to_learn(pack, tmp_path):
     recipe = dataclasses.replace(PLAN.recipe, epochs=10, lr=0.02)
-    trained = train_norms(pack, expert(), dataclasses.replace(PLAN, recipe=recipe), tmp_path, tiny=True)
-    views = plan_views(pack.select("train", MediaKind.IMAGE), per_class=8, blends=0, seed=7, clean=True)
+    trained = train_norms(pack, expert(), TINY, dataclasses.replace(PLAN, recipe=recipe), tmp_path)
+    views = plan_clean(pack.select("train", MediaKind.IMAGE), per_class=8, seed=7)
     logits = score_views(trained, pack, views, tiny=True)
     labels = np.array([v.label for v in views])
     assert logits[labels == 1].mean() > logits[labels == 0].mean()

@@ -11,11 +11,17 @@ import torch
 from models.cards import EXPERT_NAMES
 from tests.ensembles import build_ensemble
 from utils.errors import TrainingDataError
-from utils.training.clips import clean_clips, clip_sequences, why_no_sequences
 from utils.training.crop_set import Pack
 from utils.training.features import FeatureStore, TorchFeaturizer
-from utils.training.scoring import clip_slices, clip_table, image_table, score_store
-from utils.training.views import plan_views
+from utils.training.planning import clean_clips, plan_balanced
+from utils.training.scoring import (
+    clip_sequences,
+    clip_slices,
+    clip_table,
+    image_table,
+    score_store,
+    why_no_sequences,
+)
 from utils.types import MediaKind
 
 
@@ -89,7 +95,7 @@ def test_scores_of_clips_are_means_over_their_frames(make_pack, ensemble, tmp_pa
 
 def test_scores_of_pictures_are_those_that_the_ensemble_gives(make_pack, ensemble, tmp_path):
     pack = make_pack(pictures=8)
-    views = plan_views(pack.select("train", MediaKind.IMAGE), per_class=4, blends=2, seed=1)
+    views = plan_balanced(pack.select("train", MediaKind.IMAGE), 10, seed=1)
     store = FeatureStore(tmp_path / "s", views)
     store.extract(pack, TorchFeaturizer(ensemble.experts["vit"], tiny=True))
     table = image_table(ensemble, pack, store)

@@ -1,0 +1,125 @@
+"""Which views are planned: sources by the root of their size, classes alike, clips with one seed; what they weigh."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from utils.training.crop_set import PackedCrop
+from utils.training.features import FeatureStore, head_views, student_views
+from utils.training.plan import TrainingPlan
+from utils.training.planning import CLEAN, drawn_views, head_weights, plan_balanced, plan_clean, plan_clip, planned
+from utils.training.views import View
+
+
+def row(number: int, label: int, source: str = "s") -> PackedCrop:
+    return PackedCrop(
+        row=number, file=f"{number}.png", frame=0, kind="image", label=label, source=source, group=str(number),
+        generator="gan" if label else "-", split="train", box=(40.0, 30.0, 210.0, 230.0), landmarks=((0.0, 0.0),) * 5,
+        source_px=200.0, detector_score=0.9, picture_px=256,
+    )  # fmt: skip
+
+
+def rows(real: int, fake: int, source: str = "s", start: int = 0) -> list[PackedCrop]:
+    return [row(start + i, int(i >= real), source) for i in range(real + fake)]
+
+
+def test_sources_are_drawn_by_the_root_of_their_size_and_labels_alike():
+    crops = [*rows(200, 200, "large"), *rows(8, 17, "small", start=400)]
+    views = plan_balanced(crops, 200, seed=1)
+    counts = Counter((view.source, view.label) for view in views)
+    assert 140 < counts["large", 0] + counts["large", 1] < 180
+    assert abs(counts["large", 0] - counts["large", 1]) < 12
+    assert abs(counts["small", 0] - counts["small", 1]) < 6
+    assert max(Counter(view.row for view in views).values()) <= 6
+    assert all(view.processed and not view.clean for view in views)
+
+
+def test_a_tiny_source_gives_no_crop_more_often_than_allowed():
+    views = plan_balanced([*rows(2, 0, "tiny"), *rows(100, 100, "large", start=2)], 400, seed=2, most=3)
+    assert sum(view.source == "tiny" for view in views) == 6
+
+
+def test_blends_are_made_of_real_crops_alone():
+    views = plan_balanced(rows(20, 20), 30, seed=3, blended=True)
+    assert {(view.label, view.generator, view.blended, view.row < 20) for view in views} == {
+        (1, "self-blend", True, True)
+    }
+
+
+def test_real_and_fake_count_alike_and_clean_pictures_by_the_root_of_their_source():
+    crops = [*rows(40, 10, "a"), *rows(10, 0, "b", start=50)]
+    views = [View(crop.row, crop.label, crop.source, crop.generator, 0, clean=True) for crop in crops]
+    views += [View(crop.row, crop.label, crop.source, crop.generator, 9, processed=True) for crop in crops]
+    weights = head_weights(views, crops)
+    labels = np.array([view.label for view in views])
+    assert weights.sum() == pytest.approx(len(views), rel=1e-4)
+    assert weights[labels == 0].sum() == pytest.approx(weights[labels == 1].sum(), rel=1e-4)
+    clean = {s: weights[[v.clean and v.source == s and not v.label for v in views]].sum() for s in "ab"}
+    assert clean["a"] / clean["b"] == pytest.approx(2, rel=1e-3)
+
+
+def test_clean_views_are_at_most_so_many_per_source_and_label_and_never_repeated():
+    crops = [*rows(8, 20), *rows(3, 0, "t", start=28)]
+    views = plan_clean(crops, per_class=10, seed=1)
+    assert Counter((v.source, v.label) for v in views) == {("s", 0): 8, ("s", 1): 10, ("t", 0): 3}
+    assert max(Counter(v.row for v in views).values()) == 1
+    assert all(v.clean and not v.processed for v in views)
+
+
+def test_sources_of_clips_count_as_one_where_views_are_clean():
+    mixed = [*rows(6, 0, "video:a"), *rows(0, 6, "video:b", start=6)]
+    assert {v.source for v in plan_clean(mixed, per_class=4, seed=1)} == {"video"}
+
+
+def test_plan_follows_from_its_seed_and_seeds_are_unique():
+    one, two, other = (plan_balanced(rows(9, 9), 20, seed=s) for s in (1, 1, 2))
+    assert one == two != other
+    assert len({v.seed for v in [*one, *other]}) == len(one) + len(other)
+
+
+def test_coding_as_a_video_is_drawn_without_regard_to_the_label():
+    views = plan_balanced(rows(600, 600), 1200, seed=3, h264=0.4)
+    shares = [np.mean([v.h264 for v in views if v.label == label]) for label in (0, 1)]
+    assert shares == [pytest.approx(0.4, abs=0.06)] * 2
+
+
+@pytest.mark.parametrize("blended", [False, True])
+def test_clip_views_share_their_seed_and_keep_time_order(blended):
+    frames = rows(5, 0)
+    views = plan_clip(frames, seed=77, clean=False, blended=blended, unsteady=blended)
+    assert [v.row for v in views] == [f.row for f in frames]
+    assert {v.seed for v in views} == {77}
+    assert {v.label for v in views} == {int(blended)}
+
+
+def test_every_store_is_of_its_own_split_and_another_seed_draws_other_training_views(make_pack):
+    pack = make_pack(pictures=32, clips=8)
+    plan = TrainingPlan(views=20, beside=8, frames_per_clip=2)
+    views = planned(pack, plan)
+    for name, own in views.items():
+        assert {pack.rows[v.row].split for v in own} == {name.split("_")[0]}, name
+        assert {pack.rows[v.row].kind for v in own} == {
+            "video" if name.split("_")[-1] in ("video", "clips") else "image"
+        }
+    assert all(v.blended for v in views["train_blends"])
+    again, other = (drawn_views(pack, plan, 20, 8, seed=seed) for seed in (0, 7))
+    assert again == {name: views[name] for name in again}
+    assert all(other[name] != views[name] for name in other)
+
+
+def test_students_do_not_learn_from_pictures_as_they_come_and_the_head_does(make_pack, tmp_path):
+    pack = make_pack(pictures=32)
+    stores = {
+        name: FeatureStore(tmp_path / name, own)
+        for name, own in planned(pack, TrainingPlan(views=20, beside=8)).items()
+        if own
+    }
+    for store in stores.values():
+        store.extract(pack, lambda batch: np.zeros((len(batch), 1, 2), np.float16))
+    of_student, of_head = student_views(stores).views, head_views(stores).views
+    assert not any(view.clean for view in of_student)
+    assert set(of_head) - set(of_student) == set(stores[CLEAN].views)
+    assert {pack.rows[view.row].split for view in of_head} == {"train"}

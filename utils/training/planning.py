@@ -1,0 +1,187 @@
+"""Which views a training sees, and how much each counts: drawn from a seed alone, so that they can be drawn again.
+
+Many sources, most of them small: each counts by the root of its size, so that neither many tiny ones nor a large one
+rule; real and fake alike. Every view of training goes through ordinary processing first (`processing`), so that sizes,
+filters and coding say nothing of the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.training.crop_set import Pack, PackedCrop
+from utils.training.plan import TrainingPlan
+from utils.training.views import View, is_coded
+from utils.types import MediaKind
+
+SEED_STEP = 100_000
+"""Distance between the seeds of two runs: what is added for each unit of `--seed`."""
+CLEAN = "train_clean"
+"""Store of training pictures as they come; the ViT's head learns from them, students do not."""
+CLEAN_SHARE, BLENDS_SHARE = 0.35, 0.08
+"""How much pictures as they come, and self-blends, count of all that the ViT's head learns from."""
+ALL = 10**9
+
+
+def planned(pack: Pack, plan: TrainingPlan) -> dict[str, list[View]]:
+    """The views of all stores, by the store's name."""
+    train, calib, val = (pack.select(split, MediaKind.IMAGE) for split in ("train", "calib", "val"))
+    own = SEED_STEP * plan.vit.seed
+    return {
+        **drawn_views(pack, plan, plan.views, plan.beside, seed=own),
+        CLEAN: plan_clean(train, per_class=plan.clean_per_class, seed=5 + own),
+        "calib": plan_clean(calib, per_class=plan.calib_per_class, seed=2),
+        "calib_hard": plan_balanced(calib, 6 * plan.calib_per_class, seed=3, h264=plan.h264),
+        "val": plan_clean(val, per_class=ALL, seed=4),
+        "calib_clips": clean_clips(pack, "calib"),
+        "val_clips": clean_clips(pack, "val"),
+    }
+
+
+def drawn_views(pack: Pack, plan: TrainingPlan, count: int, beside: int, *, seed: int) -> dict[str, list[View]]:
+    """About `count` processed views of training pictures, and `beside` each of clips' frames and of self-blends."""
+    train, frames = pack.select("train", MediaKind.IMAGE), some_frames(pack, plan.frames_per_clip, seed)
+    return {
+        "train": plan_balanced(train, count, seed=1 + seed, h264=plan.h264),
+        "train_video": plan_balanced(frames, beside, seed=6 + seed, h264=plan.h264_clips, most=2),
+        "train_blends": plan_balanced(train, beside, seed=7 + seed, h264=plan.h264, blended=True),
+    }
+
+
+def some_frames(pack: Pack, count: int, seed: int) -> list[PackedCrop]:
+    """At most `count` crops of each training clip, drawn at random."""
+    rng = np.random.default_rng(5 + seed)
+    return [clip[int(i)] for clip in pack.videos("train").values() for i in rng.permutation(len(clip))[:count]]
+
+
+def plan_balanced(
+    rows: Sequence[PackedCrop], count: int, *, seed: int, blended: bool = False, h264: float = 0.0, most: int = 6
+) -> list[View]:
+    """About `count` processed views, each source by the root of its size: neither many tiny ones nor a large one rule.
+
+    Within a source real and fake alike, where it has both; within these evenly over generators, and within a generator
+    over groups (people, clips).
+
+    Args:
+        rows: packed crops of one split.
+        count: of all views; fewer, where sources are too small.
+        seed: of the draw and, with the position, of each view.
+        blended: self-blends of the real crops instead, and nothing else.
+        h264: share of the views, drawn without regard to the label, that are coded as a video.
+        most: views of one crop.
+    """
+    rng = np.random.default_rng(seed)
+    by_source: dict[str, list[PackedCrop]] = {}
+    for row in rows:
+        if not (blended and row.label):
+            by_source.setdefault(row.source, []).append(row)
+    roots = sum(len(own) ** 0.5 for own in by_source.values())
+    views: list[View] = []
+    for source, own in sorted(by_source.items()):
+        parts = [part for label in (0, 1) if (part := [row for row in own if row.label == label])]
+        for part in parts:
+            for crop in _drawn_evenly(part, count * len(own) ** 0.5 / roots / len(parts), most, rng):
+                made, label = ("self-blend", 1) if blended else (crop.generator, crop.label)
+                views.append(View(crop.row, label, family(source), made, 0, blended=blended, processed=True))
+    return _seeded(views, rng, seed, h264)
+
+
+def _drawn_evenly(crops: Sequence[PackedCrop], count: float, most: int, rng: np.random.Generator) -> list[PackedCrop]:
+    """About `count` crops, evenly over generators and within them over groups, none more than `most` times."""
+    of_generator: dict[str, dict[str, int]] = {}
+    for crop in crops:
+        groups = of_generator.setdefault(crop.generator, {})
+        groups[crop.group] = groups.get(crop.group, 0) + 1
+    shares = np.array(
+        [1 / (len(of_generator[c.generator]) * of_generator[c.generator][c.group]) for c in crops], np.float64
+    )
+    wanted = np.zeros(len(crops))
+    for _ in range(8):  # what a crop may not give, the others give
+        free = wanted < most
+        if not free.any():
+            break
+        wanted[free] += (count - wanted.sum()) * shares[free] / shares[free].sum()
+        wanted = np.minimum(wanted, most)
+    times = np.floor(wanted + rng.random(len(crops))).astype(int)
+    return [crop for crop, number in zip(crops, times, strict=True) for _ in range(min(number, most))]
+
+
+def plan_clean(rows: Sequence[PackedCrop], *, per_class: int, seed: int) -> list[View]:
+    """At most `per_class` crops per source and label as they come, none of them twice."""
+    rng = np.random.default_rng(seed)
+    by_source: dict[str, tuple[list[PackedCrop], list[PackedCrop]]] = {}
+    for row in rows:
+        by_source.setdefault(family(row.source), ([], []))[row.label].append(row)
+    views = [
+        View(crops[int(i)].row, label, source, crops[int(i)].generator, 0, clean=True)
+        for source, both in sorted(by_source.items())
+        for label, crops in enumerate(both)
+        if crops
+        for i in rng.permutation(len(crops))[:per_class]
+    ]
+    return _seeded(views, rng, seed, 0.0)
+
+
+def plan_clip(
+    frames: Sequence[PackedCrop], *, seed: int, clean: bool, blended: bool, unsteady: bool, h264: bool = False
+) -> list[View]:
+    """Views of one clip's frames in time order, all with the same seed.
+
+    Args:
+        frames: packed crops of one clip.
+        seed: of augmentation and blend.
+        clean: no augmentation.
+        blended: make a self-blended fake clip of it; the clip must be real.
+        unsteady: see `View`.
+        h264: see `View`.
+    """
+    made = "self-blend clip" if blended else frames[0].generator
+    label = 1 if blended else frames[0].label
+    return [View(f.row, label, f.source, made, seed, blended, clean, unsteady, h264) for f in frames]
+
+
+def clean_clips(pack: Pack, split: str) -> list[View]:
+    """Views of all clips of a split, without augmentation, one clip after another."""
+    return [
+        view
+        for i, (_, frames) in enumerate(sorted(pack.videos(split).items()))
+        for view in plan_clip(frames, seed=i, clean=True, blended=False, unsteady=False)
+    ]
+
+
+def _seeded(views: Sequence[View], rng: np.random.Generator, seed: int, h264: float) -> list[View]:
+    """Views in an order drawn at random, each with a seed of its own, and a share of them coded as a video."""
+    shuffled = (views[int(j)] for j in rng.permutation(len(views)))
+    own = [replace(view, seed=seed * 1_000_003 + k) for k, view in enumerate(shuffled)]
+    return [replace(view, h264=is_coded(view.seed, h264)) for view in own]
+
+
+def family(source: str) -> str:
+    """The many small sources of clips count as one: most hold one class only."""
+    return "video" if source.startswith("video:") else source
+
+
+def head_weights(views: Sequence[View], rows: Sequence[PackedCrop]) -> npt.NDArray[np.float32]:
+    """(N,) weights with mean 1: real and fake alike, pictures as they come by the root of their source's size.
+
+    Processed views are drawn by that root already. Args: the views, and the rows of the pack that they are of.
+    """
+    clean, blended = (np.array([getattr(view, name) for view in views], bool) for name in ("clean", "blended"))
+    labels = np.array([view.label for view in views])
+    cells = np.array([f"{rows[view.row].source}|{view.label}" for view in views])
+    weights = np.ones(len(views))
+    if clean.any():
+        _, codes, counts = np.unique(cells[clean], return_inverse=True, return_counts=True)
+        weights[clean] = 1 / np.sqrt(counts[codes])
+    rest = ~clean & ~blended
+    for chosen, share in ((clean, CLEAN_SHARE), (blended, BLENDS_SHARE), (rest, 1 - CLEAN_SHARE - BLENDS_SHARE)):
+        if chosen.any():
+            weights[chosen] *= share / weights[chosen].sum()
+    for label in (0, 1):
+        if (labels == label).any():
+            weights[labels == label] /= weights[labels == label].sum()
+    return np.asarray(weights * len(weights) / weights.sum(), np.float32)
