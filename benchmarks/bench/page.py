@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +67,13 @@ def write_page(rows: Sequence[Row], machine: Mapping[str, str], page: Path = PAG
 def _tables(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
     lines = ["![Image and video from file to report](images/performance.svg)", ""] if _plotted(rows) else []
     lines += ["Machine: " + "; ".join(f"{name} {value}" for name, value in machine.items()) + ".", ""]
-    for section, of_section in groupby(sorted(rows, key=lambda row: row.section), key=lambda row: row.section):
-        heads = ("what", "median", "quartiles", "ratio", "")
-        cells = (
-            (
-                row.variant, f"{row.value:g} {row.unit}", "" if row.low is None else f"{row.low:g} to {row.high:g}",
-                "" if row.ratio is None else f"{row.ratio:.2f}", row.note,
-            )
-            for row in of_section
-        )  # fmt: skip
-        lines += [f"### {section[0].upper()}{section[1:]}", "", *markdown_table(heads, cells), ""]
-    return "\n".join(lines)
+    shown: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row.section):
+        ratio = "" if row.ratio in (None, 1.0) else f" ({row.ratio:.2f})"
+        note = f" {row.note}" if row.note else ""
+        shown.setdefault(row.section, []).append(f"{row.variant} {row.value:.4g} {row.unit}{ratio}{note}")
+    cells = ((section, "; ".join(of_section)) for section, of_section in shown.items())
+    return "\n".join([*lines, *markdown_table(("what", "medians (ratio to the first)"), cells), ""])
 
 
 def _plotted(rows: Sequence[Row]) -> list[Row]:

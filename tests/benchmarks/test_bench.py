@@ -75,8 +75,8 @@ def test_the_page_keeps_what_was_not_measured(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n")  # noqa: PT018
     assert "old" not in text
-    assert "| product | 10 ms | 9 to 12 | 0.50 |" in text
-    assert "| photos per second | 3 per s |" in text
+    assert "| image, end to end | product 10 ms (0.50) |" in text
+    assert "| server | photos per second 3 per s |" in text
     assert len(json.loads(page.with_suffix(".json").read_text())["rows"]) == 2
     write_page([Row("server", "photos per second", 7.0, "per s")], {"cores": "4"}, page)  # another machine
     assert "product" not in page.read_text()

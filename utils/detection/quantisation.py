@@ -68,7 +68,7 @@ def quantise(graph: Any, ranges: Ranges) -> bool:
 
     Args:
         graph: an expert in fp32, which is changed.
-        ranges: from `utils.training.ranges`, of a graph with the same layers.
+        ranges: from `utils.detection.ranges`, of a graph with the same layers.
 
     Returns:
         False, with the graph as it was, where the layers are others.

@@ -15,8 +15,8 @@ from models.ensemble_model import create_network
 from utils.detection.conversion import to_graph
 from utils.detection.openvino_runtime import compile_graph
 from utils.detection.quantisation import FOLDER, layers_with_weights, quantise, ranges_file, read_ranges
+from utils.detection.ranges import observe
 from utils.errors import WeightsCorruptError
-from utils.training.ranges import observe
 from utils.types import Floats
 from utils.weights import Version
 

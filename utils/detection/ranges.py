@@ -1,6 +1,6 @@
 """Measure where activations lie, once per version, so that its networks can be converted to int8 without pictures.
 
-`python -m utils.training.ranges PICTURES` writes `quantisation/NAME.json` into the folder of weights. It holds two
+`python -m utils.detection.ranges PICTURES` writes `quantisation/NAME.json` into the folder of weights. It holds two
 numbers per layer over all crops, nothing of a single one.
 """
 
@@ -97,7 +97,7 @@ def observe(graph: Any, batches: Iterable[Floats], *, threads: int = 0) -> Range
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the ranges of the version in use; 0, or 1 with a sentence why not."""
-    parser = argparse.ArgumentParser(prog="utils.training.ranges", description=__doc__)
+    parser = argparse.ArgumentParser(prog="utils.detection.ranges", description=__doc__)
     parser.add_argument("pictures", type=Path, help="folder with pictures of faces, as many kinds as there are")
     parser.add_argument("--crops", type=int, default=256)
     given = parser.parse_args(arguments)

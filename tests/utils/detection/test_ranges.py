@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from utils.config import Settings
+from utils.detection import ranges
 from utils.detection.conversion import to_graph
 from utils.detection.quantisation import layers_with_weights, quantise, ranges_file, read_ranges
 from utils.errors import TrainingDataError
 from utils.faces.detector import CenterFaceDetector
-from utils.training import ranges
 from utils.types import Pixels
 from utils.weights import load_ensemble, verify_current
 
