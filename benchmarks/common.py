@@ -1,10 +1,10 @@
-"""What drills and studies share: a command line that says what cannot be used, progress lines, and tables."""
+"""What drills and studies share: a command line that says what cannot be used, and progress lines."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.errors import TelltaleError
@@ -37,9 +37,3 @@ def run_command(
 def tell(line: str) -> None:
     """A line of progress."""
     print(line, file=sys.stderr, flush=True)
-
-
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Lines of a table; an empty head is a column without a name."""
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]

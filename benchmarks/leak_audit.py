@@ -25,9 +25,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.common import markdown_table, run_command, tell
+from benchmarks.common import run_command, tell
 from benchmarks.shortcut_features import coding_features, rim_features, rim_mask, size_features
 from utils.config import load_settings
+from utils.evaluation.scorecard import markdown_table
 from utils.metrics import Figure, auc, bootstrap
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.norms import rendered

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
-from benchmarks.common import data_parser, markdown_table, run_command, tell
+from benchmarks.common import data_parser, run_command, tell
 from models.cards import EXPERT_NAMES, expert_card
 from utils.config import load_settings
 from utils.detection.engine import Engine
@@ -22,6 +22,7 @@ from utils.detection.engines import load_engine
 from utils.detection.pipeline import Analyser, examine, load_analyser
 from utils.errors import MediaError, TrainingDataError
 from utils.evaluation.datasets import Sample, read_samples
+from utils.evaluation.scorecard import markdown_table
 from utils.metrics import auc
 from utils.types import Floats, Pixels
 from utils.weights import verify_version, weights_root

@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import markdown_table, run_command, tell
+from benchmarks.common import run_command, tell
 from benchmarks.poisoning_attacks import ATTACKS, Attack, Crowd
 from utils.config import LearningSettings, load_settings
 from utils.errors import NothingNewError
+from utils.evaluation.scorecard import markdown_table
 from utils.feedback.acceptance import GateRules
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.fine_tune import Recipe

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.common import data_parser, markdown_table, run_command, tell
+from benchmarks.common import data_parser, run_command, tell
 from benchmarks.corruptions import CLEAN, CONDITIONS, FIRST, degraded
 from utils.config import load_settings
 from utils.detection.calibration import Calibration
@@ -29,7 +29,7 @@ from utils.evaluation.datasets import Sample, read_samples
 from utils.evaluation.figures import CLIPS, PICTURES, judged, labels_and_probabilities, rounded, verdict_of
 from utils.evaluation.plots import new_figure, save_png
 from utils.evaluation.score_file import COLUMNS, claim_scores, finished_names, pseudonym, score_row
-from utils.evaluation.scorecard import cell
+from utils.evaluation.scorecard import cell, markdown_table
 from utils.metrics import Figure, auc, bootstrap, false_alarm_rate
 from utils.types import MediaKind
 

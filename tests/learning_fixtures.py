@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -112,7 +112,7 @@ def made_up(version: Version, count: int, seed: int, sources: tuple[str, ...], *
     labels[order[count // 2 :]] = True
     labels ^= rng.random(count) < wrong
     sure = np.sort(np.concatenate([order[: wanted // 2], order[-(wanted // 2) :]]))
-    return features.with_labels(labels.astype(np.float32)).select(sure)
+    return replace(features, labels=labels.astype(np.float32)).select(sure)
 
 
 @dataclass(frozen=True)

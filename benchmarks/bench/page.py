@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench.timing import Row
-from benchmarks.common import markdown_table
+from utils.evaluation.scorecard import markdown_table
 from web_app.paths import ROOT
 
 PAGE = ROOT / "docs" / "results" / "performance.md"

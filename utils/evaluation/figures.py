@@ -25,6 +25,8 @@ from utils.metrics import Figure, accuracy, auc, bootstrap, ece, ece_by_chance, 
 Array = npt.NDArray[np.float64]
 Row = Mapping[str, str]
 Counts = dict[str, dict[str, int]]
+MEASURED = ("accuracy", "false_alarms", "misses", "auc", "eer", "ece")
+"""Figures of probabilities, cut at 50 % where they are cut."""
 CLIPS, PICTURES = "clips", "pictures"
 """Sets that join several sources: all clips, and all pictures where they have more than one source."""
 MOST_ALONE = 12
@@ -73,38 +75,31 @@ def figures_of(path: Path, calibration: Calibration | None = None, *, rounds: in
     return {name: _figures(part, calibration, rounds) for name, part in sets.items()}
 
 
-def _figures(rows: Sequence[Mapping[str, str]], calibration: Calibration | None, rounds: int) -> dict[str, Any]:
+def _figures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) -> dict[str, Any]:
     labels, probabilities = labels_and_probabilities(rows)
-    groups = [row["group"] for row in rows]
+    groups = np.array([row["group"] for row in rows])
     raw = np.array([[float(row[c]) if row[c] else np.nan for c in LOGIT_COLUMNS] for row in rows])
+    measured = measures(rows, calibration, rounds)
     out: dict[str, Any] = {"real": int((labels < 0.5).sum()), "fake": int((labels > 0.5).sum())}
-    measured: dict[str, Callable[[Array, Array], float]] = {"accuracy": accuracy}
-    if out["real"]:
-        measured["false_alarms"] = false_alarm_rate
-    if out["fake"]:
-        measured["misses"] = miss_rate
-    if out["real"] and out["fake"]:
-        measured |= {"auc": auc, "eer": eer, "ece": ece}
-    for name, statistic in measured.items():
-        out[name] = rounded(bootstrap(statistic, labels, probabilities, groups, rounds=rounds))
-    if "ece" in measured:
-        out["ece_before"] = round(ece(labels, expit(np.nanmean(raw, axis=1))), 4)
-        out["ece_by_chance"] = round(ece_by_chance(probabilities), 4)
-    if calibration is not None:
-        band = calibration.band(0.5, 0)
-        decided = (probabilities <= band[0]) | (probabilities >= band[1])
-        out["coverage"] = round(float(decided.mean()), 4)
-        if out["real"]:
-            alarm = partial(false_alarm_rate, threshold=band[1])
-            out["false_alarms_decided"] = rounded(bootstrap(alarm, labels, probabilities, groups, rounds=rounds))
-    out["experts"] = {}
-    for e, name in enumerate(EXPERT_NAMES):
-        known = ~np.isnan(raw[:, e])
-        if known.any() and 0 < labels[known].mean() < 1:
-            names = [g for g, k in zip(groups, known, strict=True) if k]
-            out["experts"][name] = rounded(bootstrap(auc, labels[known], raw[known, e], names, rounds=rounds))
+    out |= {name: measured[name] for name in MEASURED if name in measured}
+    if "decided" in measured:
+        out["coverage"] = measured["decided"][0]
+    if "called_fake" in measured:
+        out["false_alarms_decided"] = measured["called_fake"]
+
+    def auc_of(scores: Array) -> list[float] | None:
+        known = ~np.isnan(scores)
+        if not known.any() or not 0 < labels[known].mean() < 1:
+            return None
+        return rounded(bootstrap(auc, labels[known], scores[known], groups[known].tolist(), rounds=rounds))
+
+    found = {name: auc_of(raw[:, e]) for e, name in enumerate(EXPERT_NAMES)}
+    out["experts"] = {name: figure for name, figure in found.items() if figure is not None}
     if "auc" in out:
-        out["plain_mean"] = rounded(bootstrap(auc, labels, np.nanmean(raw, axis=1), groups, rounds=rounds))
+        mean = np.nanmean(raw, axis=1)
+        out["plain_mean"] = auc_of(mean)
+        out["ece_before"] = round(ece(labels, expit(mean)), 4)
+        out["ece_by_chance"] = round(ece_by_chance(probabilities), 4)
     return out
 
 
@@ -138,23 +133,28 @@ def judged(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.get("outcome") not in NOT_JUDGED]
 
 
-def measures(rows: Sequence[Row], calibration: Calibration, rounds: int) -> dict[str, list[float]]:
-    """Figures `[value, low, high]` of rows: `auc` and `eer` with both labels, else what one label allows.
+def measures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) -> dict[str, list[float]]:
+    """Figures `[value, low, high]` of rows: those of `MEASURED`, as far as their labels allow, and of verdicts.
 
     `decided` is the share with a verdict other than inconclusive, `called_fake` the share of the real ones with the
-    verdict fake, `called_real` that of the fakes with the verdict real.
+    verdict fake, `called_real` that of the fakes with the verdict real; none of them without a calibration.
     """
     labels, probabilities = labels_and_probabilities(rows)
     groups = [row["group"] for row in rows]
-    verdicts = np.array([{"fake": 1.0, "real": 0.0}.get(verdict_of(r, calibration), 0.5) for r in rows])
-    wanted: dict[str, tuple[Callable[[Array, Array], float], Array]] = {"decided": (_decided, verdicts)}
+    wanted: dict[str, tuple[Callable[[Array, Array], float], Array]] = {"accuracy": (accuracy, probabilities)}
     if (labels < 0.5).any():
-        wanted |= {"false_alarms": (false_alarm_rate, probabilities)}
-        wanted |= {"called_fake": (partial(false_alarm_rate, threshold=1.0), verdicts)}
+        wanted["false_alarms"] = (false_alarm_rate, probabilities)
     if (labels > 0.5).any():
-        wanted |= {"misses": (miss_rate, probabilities), "called_real": (_called_real, verdicts)}
+        wanted["misses"] = (miss_rate, probabilities)
     if 0 < labels.mean() < 1:
-        wanted |= {"auc": (auc, probabilities), "eer": (eer, probabilities), "accuracy": (accuracy, probabilities)}
+        wanted |= {"auc": (auc, probabilities), "eer": (eer, probabilities), "ece": (ece, probabilities)}
+    if calibration is not None:
+        verdicts = np.array([{"fake": 1.0, "real": 0.0}.get(verdict_of(r, calibration), 0.5) for r in rows])
+        wanted["decided"] = (_decided, verdicts)
+        if "false_alarms" in wanted:
+            wanted["called_fake"] = (partial(false_alarm_rate, threshold=1.0), verdicts)
+        if "misses" in wanted:
+            wanted["called_real"] = (_called_real, verdicts)
     return {
         name: rounded(bootstrap(statistic, labels, values, groups, rounds=rounds))
         for name, (statistic, values) in wanted.items()

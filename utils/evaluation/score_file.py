@@ -10,10 +10,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, compress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,29 +80,23 @@ class ScoreTable:
 
     def select(self, keep: npt.NDArray[np.bool_]) -> ScoreTable:
         """The rows where `keep` (N,) is true."""
-        picked = [i for i, chosen in enumerate(keep) if chosen]
-
-        def of(values: Sequence[str]) -> tuple[str, ...]:
-            return tuple(values[i] for i in picked)
-
-        return ScoreTable(
-            of(self.names), of(self.kinds), self.labels[keep], of(self.sources), of(self.generators),
-            of(self.groups), self.logits[keep], self.quality[keep],
-        )  # fmt: skip
+        return _table_of(
+            (name, column[keep] if isinstance(column, np.ndarray) else tuple(compress(column, keep)))
+            for name, column in vars(self).items()
+        )
 
 
 def join_tables(tables: Sequence[ScoreTable]) -> ScoreTable:
     """Several tables under each other."""
-    return ScoreTable(
-        tuple(v for t in tables for v in t.names),
-        tuple(v for t in tables for v in t.kinds),
-        np.concatenate([t.labels for t in tables]),
-        tuple(v for t in tables for v in t.sources),
-        tuple(v for t in tables for v in t.generators),
-        tuple(v for t in tables for v in t.groups),
-        np.concatenate([t.logits for t in tables]),
-        np.concatenate([t.quality for t in tables]),
+    columns = ((name, [getattr(table, name) for table in tables]) for name in vars(tables[0]))
+    return _table_of(
+        (name, np.concatenate(parts) if isinstance(parts[0], np.ndarray) else tuple(chain.from_iterable(parts)))
+        for name, parts in columns
     )
+
+
+def _table_of(columns: Iterable[tuple[str, Any]]) -> ScoreTable:
+    return ScoreTable(**dict(columns))
 
 
 def write_scores(path: Path, table: ScoreTable, gate: Gate) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,6 @@ INTRO = (
 )
 
 
-def _calibration_cell(figures: Mapping[str, Any]) -> str:
-    if "ece" not in figures:
-        return "—"
-    return f"{figures['ece_before']:.3f} → {figures['ece'][0]:.3f} ({figures['ece_by_chance']:.3f})"
-
-
 def scorecard_markdown(
     figures: Mapping[str, Any],
     version: str,
@@ -61,34 +55,44 @@ def scorecard_markdown(
         further: lines of more tables.
         intro: lines that say what was measured.
     """
+    heads = ("set", "real / fake", "AUC", "ECE before → after (by chance)", "false alarms", "misses", "decided",
+             "real called fake")  # fmt: skip
+    rows = [
+        [
+            name, f"{f['real']} / {f['fake']}", cell(f.get("auc")),
+            f"{f['ece_before']:.3f} → {f['ece'][0]:.3f} ({f['ece_by_chance']:.3f})" if "ece" in f else "—",
+            cell(f.get("false_alarms"), percent=True), cell(f.get("misses"), percent=True),
+            f"{f['coverage']:.0%}" if "coverage" in f else "—", cell(f.get("false_alarms_decided"), percent=True),
+        ]
+        for name, f in figures.items()
+    ]  # fmt: skip
+    titles = [expert_card(name).title for name in EXPERT_NAMES]
+    single = [
+        [
+            name,
+            *(plain(f["experts"].get(expert)) for expert in EXPERT_NAMES),
+            plain(f.get("plain_mean")),
+            plain(f["auc"]),
+        ]
+        for name, f in figures.items()
+        if "auc" in f
+    ]
     lines = [
         f"# Scorecard of {version}",
         "",
         *intro,
-        "Accuracy, false alarms and misses are those of a plain cut at 50 %; *decided* is the share that gets a",
+        "False alarms and misses are those of a plain cut at 50 %; *decided* is the share that gets a",
         "verdict other than inconclusive, and *real called fake* the share of all real ones that get the verdict fake.",
         "In brackets beside the ECE: what perfectly calibrated probabilities would show on as few items by chance.",
         "",
-        "| set | real | fake | AUC | EER | accuracy | false alarms on real | misses | ECE before → after (by chance) "
-        "| decided | real called fake |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *markdown_table(heads, rows),
+        "",
+        "AUC of the single experts, of the plain mean of their logits, and of the ensemble:",
+        "",
+        *markdown_table(("set", *titles, "plain mean", "ensemble"), single),
+        "",
+        *(further or []),
     ]
-    for name, f in figures.items():
-        cells = [name, str(f["real"]), str(f["fake"])]
-        cells += [cell(f.get(k), percent=k != "auc") for k in ("auc", "eer", "accuracy", "false_alarms", "misses")]
-        cells.append(_calibration_cell(f))
-        cells.append(f"{f['coverage']:.0%}" if "coverage" in f else "—")
-        cells.append(cell(f.get("false_alarms_decided"), percent=True))
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "AUC of the single experts, of the plain mean of their logits, and of the ensemble:", ""]
-    lines += ["| set | " + " | ".join(expert_card(name).title for name in EXPERT_NAMES) + " | plain mean | ensemble |"]
-    lines.append("|---" * (len(EXPERT_NAMES) + 3) + "|")
-    for name, f in figures.items():
-        if "auc" in f:
-            cells = [cell(f["experts"].get(e)) for e in EXPERT_NAMES]
-            cells += [cell(f.get("plain_mean")), cell(f["auc"])]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", *(further or [])]
     for title, address in (pictures or {}).items():
         lines += ["", f"![{title}]({address})"]
     return "\n".join(lines) + "\n"
@@ -102,53 +106,61 @@ def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibrati
         calibration: whose band decides where a row has no verdict.
         rounds: of the bootstrap.
     """
-    lines = ["Verdicts; files without a face and unreadable ones get none:", ""]
-    lines += [
-        "| set | truth | files | real | inconclusive | fake | no face | unreadable |",
-        "|---|---|---|---|---|---|---|---|",
+    counted = [
+        (name, label, counts)
+        for name, of_set in sets.items()
+        for label, counts in count_verdicts(of_set, calibration).items()
+        if counts
     ]
-    for name, rows in sets.items():
-        for label, counts in count_verdicts(rows, calibration).items():
-            total = sum(counts.values())
-            if total:
-                cells = [
-                    f"{counts.get(o, 0)} ({counts.get(o, 0) / total:.0%})" for o in ("real", "inconclusive", "fake")
-                ]
-                cells += [str(counts.get(o, 0)) for o in NOT_JUDGED]
-                lines.append(f"| {name} | {label} | {total} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "Each generator beside the real ones of the same source, and of clips each family beside all real clips:",
-        "",
-    ]
-    lines += [
-        "| generator | real | fake | AUC | EER | accuracy | misses at 50 % | called real | decided |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    without = [outcome for outcome in NOT_JUDGED if any(outcome in counts for _, _, counts in counted)]
+    outcomes = ("real", "inconclusive", "fake", *without)
+    verdicts = [[name, label, *(counts.get(o, 0) for o in outcomes)] for name, label, counts in counted]
+    made, real = [], []
     for name, beside in generators(sets).items():
         found = measures(beside, calibration, rounds)
         of_fakes = measures([row for row in beside if row["label"] == "fake"], calibration, rounds)
-        cells = [cell(found.get("auc"))]
-        cells += [cell(found.get(k), percent=True) for k in ("eer", "accuracy", "misses", "called_real")]
-        cells.append(cell(of_fakes["decided"], percent=True))
-        real = sum(row["label"] == "real" for row in beside)
-        lines.append(f"| {name} | {real} | {len(beside) - real} | " + " | ".join(cells) + " |")
-    lines += ["", "Each source of real media by itself:", ""]
-    lines += ["| source | real | false alarms at 50 % | called fake | decided |", "|---|---|---|---|---|"]
+        count = sum(row["label"] == "real" for row in beside)
+        shown = (found["misses"], found["called_real"], of_fakes["decided"])
+        shares = (plain(figure, percent=True) for figure in shown)
+        made.append([name, f"{count} / {len(beside) - count}", cell(found.get("auc")), *shares])
     for name, rows in real_sources(sets).items():
         found = measures(rows, calibration, rounds)
-        cells = [cell(found[k], percent=True) for k in ("false_alarms", "called_fake", "decided")]
-        lines.append(f"| {name} | {len(rows)} | " + " | ".join(cells) + " |")
-    return lines
+        shares = (plain(found[what], percent=True) for what in ("false_alarms", "called_fake", "decided"))
+        real.append([name, len(rows), *shares])
+    return [
+        "Verdicts; files without a face and unreadable ones get none:",
+        "",
+        *markdown_table(("set", "truth", *(outcome.replace("_", " ") for outcome in outcomes)), verdicts),
+        "",
+        "Each generator beside the real ones of the same source, and of clips each family beside all real clips:",
+        "",
+        *markdown_table(("generator", "real / fake", "AUC", "misses at 50 %", "called real", "decided"), made),
+        "",
+        "Each source of real media by itself:",
+        "",
+        *markdown_table(("source", "real", "false alarms at 50 %", "called fake", "decided"), real),
+    ]
 
 
 def cell(figure: Sequence[float] | None, *, percent: bool = False) -> str:
+    """A figure with its interval."""
     if figure is None:
         return "—"
     value, low, high = figure
     if percent:
         return f"{value:.1%} [{low:.1%}, {high:.1%}]"
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def plain(figure: Sequence[float] | None, *, percent: bool = False) -> str:
+    """A figure alone."""
+    return "—" if figure is None else f"{figure[0]:.1%}" if percent else f"{figure[0]:.3f}"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Lines of a table; an empty head is a column without a name."""
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
 
 
 def write_scorecard(

@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,6 @@ class FeatureSet:
             groups=tuple(self.groups[i] for i in picked),
             keys=tuple(self.keys[i] for i in picked),
         )
-
-    def with_labels(self, labels: npt.NDArray[np.float32]) -> FeatureSet:
-        """The same items with other labels."""
-        return replace(self, labels=np.asarray(labels, np.float32))
 
 
 def pseudonym(name: str) -> str:

@@ -22,6 +22,7 @@ from models.vision_transformer import ViTExpert
 from utils.detection.calibration import Calibration
 from utils.evaluation.datasets import CLIPS_PREFIX
 from utils.evaluation.score_file import ScoreTable
+from utils.evaluation.scorecard import markdown_table
 from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate
 from utils.tensors import Arrays, load_into
 from utils.training.crop_set import PackedCrop
@@ -290,11 +291,11 @@ def holdout_markdown(rows: Sequence[LeftOut]) -> str:
             return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
         return f"{figure.value:.1%} [{figure.low:.1%}, {figure.high:.1%}]"
 
-    lines = [f"| left out | real / fake | {' | '.join(COLUMNS.values())} |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for row in rows:
-        cells = " | ".join(cell(what, row.figures[what]) for what in COLUMNS)
-        lines.append(f"| {row.kind} {row.name} | {row.real} / {row.fake} | {cells} |")
-    return "\n".join(lines) + "\n"
+    cells = (
+        [f"{row.kind} {row.name}", f"{row.real} / {row.fake}", *(cell(what, row.figures[what]) for what in COLUMNS)]
+        for row in rows
+    )
+    return "\n".join(markdown_table(("left out", "real / fake", *COLUMNS.values()), cells)) + "\n"
 
 
 def as_figures(rows: Sequence[LeftOut]) -> Mapping[str, Mapping[str, list[float] | None]]:

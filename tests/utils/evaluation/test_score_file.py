@@ -99,7 +99,7 @@ def test_command_scores_a_folder(tiny_root, photo, tmp_path, monkeypatch, capsys
     assert main(["--data", str(tmp_path / "data"), "--out", str(out), "--rounds", "20"]) == 0
     text = out.read_text(encoding="utf-8")
     assert "all files of `data` (4)" in text
-    assert "| data | real | 2 |" in text
+    assert "| data | 2 / 2 |" in text
     assert (out.parent / "images" / "outcomes.png").is_file()
     assert len(rows_of(out.parent / "scores.csv")) == 4
     assert "4/4 files" in capsys.readouterr().err

@@ -234,6 +234,7 @@ def test_files_without_a_score_are_left_out_of_the_figures_and_counted(scores):
     assert len(read_scores(scores)) == len(rows) - 3
     assert len(read_scores(scores, judged=False)) == len(rows)
     counts = count_verdicts(rows, CALIBRATION)
+    assert "| no face | failed |" in "\n".join(breakdown_markdown({"mixed": rows}, CALIBRATION, rounds=5))
     assert counts["real"] == {"no_face": 2, "failed": 1, "inconclusive": sum(r["label"] == "real" for r in rows) - 3}
 
 
@@ -246,8 +247,9 @@ def test_breakdown_measures_each_generator_beside_the_real_ones_of_its_source(sc
     assert {name: len(rows) for name, rows in real_sources(sets).items()} == {"mixed": 40, "reals": 30, "video:x": 10}
     text = "\n".join(breakdown_markdown(sets, CALIBRATION, rounds=20))
     expected = measures(found["gan, v2"], CALIBRATION, 20)
-    assert f"| gan, v2 | 40 | 40 | {expected['auc'][0]:.3f}" in text
+    assert f"| gan, v2 | 40 / 40 | {expected['auc'][0]:.3f}" in text
     assert "nan" not in text
+    assert "no face" not in text.split("\n", 3)[2], "a column where there are some"
 
 
 def test_verdicts_without_a_column_follow_from_the_band(scores):
@@ -257,7 +259,7 @@ def test_verdicts_without_a_column_follow_from_the_band(scores):
     assert counts["fake"]["fake"] == above
     assert sum(sum(of_label.values()) for of_label in counts.values()) == len(rows)
     found = measures([r for r in rows if r["label"] == "real"], CALIBRATION, 20)
-    assert set(found) == {"decided", "false_alarms", "called_fake"}
+    assert set(found) == {"accuracy", "decided", "false_alarms", "called_fake"}
     assert found["called_fake"][0] == pytest.approx(
         counts["real"].get("fake", 0) / sum(counts["real"].values()), abs=1e-4
     )

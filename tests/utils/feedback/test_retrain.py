@@ -290,7 +290,7 @@ def test_damaged_files_are_refused(tmp_path, content):
 def test_feature_sets_check_themselves(lineage):
     whole, _ = load_features(lineage.root / "learning" / "tiny" / "golden.safetensors")
     with pytest.raises(ValueError, match="labels"):
-        whole.with_labels(np.full(len(whole), 0.5, np.float32))
+        dataclasses.replace(whole, labels=np.full(len(whole), 0.5, np.float32))
     with pytest.raises(ValueError, match="as many items"):
         dataclasses.replace(whole, sources=whole.sources[1:])
     assert isinstance(whole.select(whole.labels > 0.5), FeatureSet)
