@@ -1,4 +1,7 @@
-"""A Chromium over the pages with canned answers; without browser or Playwright these tests are skipped and say why."""
+"""A Chromium over the real application and its worker; only the networks are replaced, by what `reports` says.
+
+Without browser or Playwright these tests are skipped and say why.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,29 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
-from tests.browser.canned_api import create_canned_app
 from tests.browser.media import make_clip, make_photo
+from tests.browser.reports import FOUND, make_closeup, make_report
+from tests.web_app.conftest import _impatient_disk, make_app, template_database
+from tests.web_app.helpers import make_settings, running_worker
+from utils.config import Settings
+from utils.media import decode_media, prepared_decoders
+from utils.media.fork_server import PreparedDecoders
+from utils.types import MediaKind, Report
+from web_app.db.models import COPY, EXPLAIN
+from web_app.jobs.clean_copies import CleanCopies
+from web_app.jobs.previews import keep_previews
+from web_app.jobs.queue import Claim
+from web_app.jobs.runner import Duties, Progress
+from web_app.services import EXTENSION, Services
+from web_app.storage.detections import find_detection
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+__all__ = ["_impatient_disk", "make_app", "template_database"]
+
+HELD = b"|held|"
+DEFAULTS = {MediaKind.IMAGE: "portrait", MediaKind.VIDEO: "clip"}
 PREFIX = "/desk"  # everything runs below a path prefix, as behind a proxy
 TIMEOUT_MS = 60_000  # a condition that is waited for; a loaded machine is slow
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -44,10 +64,64 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+@pytest.fixture(scope="session")
+def decoders() -> Iterator[PreparedDecoders | None]:
+    """Where the confined children come from that decode and copy."""
+    prepared = prepared_decoders()
+    yield prepared
+    if prepared is not None:
+        prepared.close()
+
+
 @pytest.fixture
-def app() -> Flask:
-    """What is served: the pages with canned answers, fresh for each test; a test module may serve another one."""
-    return create_canned_app()
+def settings(tmp_path: Path) -> Settings:
+    """Of the application; a test module may have its own."""
+    return make_settings(tmp_path)
+
+
+@pytest.fixture
+def release() -> threading.Event:
+    """Until it is set, analyses of files with `held` in their name do not end."""
+    return threading.Event()
+
+
+@pytest.fixture
+def app(
+    make_app: Callable[..., Flask], settings: Settings, release: threading.Event, decoders: PreparedDecoders | None
+) -> Iterator[Flask]:
+    """The server with a worker, fresh for each test."""
+    built = make_app(settings)
+    copies = CleanCopies(settings, lambda: decoders)
+
+    def analyse(path: Path, progress: Progress) -> Report:
+        for index, stage in enumerate(("decode", "detect", "experts", "decide")):
+            progress(stage, index / 4)
+        media = decode_media(path, settings.media, settings.sandbox, decoders)
+        keep_previews(path, media)
+        content = path.read_bytes()
+        while HELD in content and not release.wait(0.02):
+            progress("experts", 0.6)
+        scenario = next((name for name in FOUND if f"|{name}|".encode() in content), None)
+        report = make_report(content, scenario or DEFAULTS[media.info.kind], media.notices)
+        copies.keep(path, report)
+        return report
+
+    def look_closer(claim: Claim, progress: Progress) -> dict[str, Any]:
+        progress("explain", 0.5)
+        with built.extensions[EXTENSION].database.read() as session:
+            row = find_detection(session, claim.payload["detection"])
+            assert row is not None
+            return make_closeup(row.report or {}, claim.payload["face"])
+
+    with running_worker(settings, analyse, duties=Duties(in_turn={COPY: copies.handle, EXPLAIN: look_closer})):
+        yield built
+
+
+@pytest.fixture
+def parts(app: Flask) -> Services:
+    found = app.extensions[EXTENSION]
+    assert isinstance(found, Services)
+    return found
 
 
 @pytest.fixture
@@ -100,15 +174,26 @@ def _expect_ours(url: str, address: str, complaints: list[str]) -> None:
 
 @pytest.fixture(scope="session")
 def photo() -> Callable[[str], dict[str, Any]]:
-    """A function that gives the photo under a name, which decides the canned answer."""
+    """A function that gives the photo under a name; its words, behind the picture's end, decide what is found on it."""
     content = make_photo()
-    return lambda name: {"name": name, "mimeType": "image/jpeg", "buffer": content}
+
+    def build(name: str) -> dict[str, Any]:
+        words = "".join(f"|{word}|" for word in name.rpartition(".")[0].split("-"))
+        return {"name": name, "mimeType": "image/jpeg", "buffer": content + words.encode()}
+
+    return build
 
 
 @pytest.fixture(scope="session")
 def clip() -> Callable[[str], dict[str, Any]]:
     content = make_clip()
     return lambda name: {"name": name, "mimeType": "video/webm", "buffer": content}
+
+
+@pytest.fixture(scope="session")
+def broken() -> dict[str, Any]:
+    """A file that begins like a JPEG and goes on like none."""
+    return {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": b"\xff\xd8\xff\xe0 nothing follows"}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import av
@@ -10,14 +11,21 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from tests.browser.canned_reports import CLIP_SECONDS, CLIP_SIZE, PICTURE_SIZE, pan
 from utils.types import Pixels
 
+PICTURE_SIZE = (960, 512)
+CLIP_SIZE = (480, 256)
+CLIP_SECONDS = 4.0
 FPS = 12
 
 
+def pan(time_s: float) -> float:
+    """How far the clip's picture has moved to the left at a time, pixels."""
+    return 16.0 * math.sin(time_s * math.pi / 2)
+
+
 def two_people() -> Pixels:
-    """The astronaut beside her mirror image, (512, 960, 3); the faces are where the canned reports say."""
+    """The astronaut beside her mirror image, (512, 960, 3); the faces are where `reports` says."""
     left = skimage.data.astronaut()
     right = left[:, ::-1][:, 64:]
     return np.hstack([left, right]).astype(np.uint8)
@@ -39,19 +47,18 @@ def make_heatmap() -> bytes:
     return buffer.getvalue()
 
 
-def make_clip() -> bytes:
-    """A WebM clip of two people, panned as the canned report's boxes are."""
+def make_clip(container: str = "webm") -> bytes:
+    """A clip of two people, panned as the boxes of `reports` are: WebM, or an AVI as cameras of 2005 wrote it."""
+    codec, pixel_format = {"webm": ("libvpx", "yuv420p"), "avi": ("mjpeg", "yuvj420p")}[container]
     photo = Image.fromarray(two_people()).resize(CLIP_SIZE)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="webm") as container:
-        stream: Any = container.add_stream("libvpx", rate=FPS)
+    with av.open(buffer, "w", format=container) as sink:
+        stream: Any = sink.add_stream(codec, rate=FPS)
         stream.width, stream.height = CLIP_SIZE
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixel_format
         stream.bit_rate = 600_000
         for index in range(int(CLIP_SECONDS * FPS)):
             moved = np.roll(np.asarray(photo), -round(pan(index / FPS)), axis=1)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")))
+        sink.mux(stream.encode(None))
     return buffer.getvalue()

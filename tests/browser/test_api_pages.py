@@ -1,40 +1,19 @@
-"""The API's page, the printed report and the live camera in a browser, over the real server with canned reports."""
+"""The API's page, the printed report and the live camera in a browser, over the real server."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from tests.browser.canned_reports import REPORTS
 from tests.browser.conftest import ARGUMENTS, NAMES, TIMEOUT_MS
 from tests.browser.test_axe import violations_in_all_looks
-from tests.web_app.helpers import accept_weights, make_settings, running_worker
-from utils.types import Report
-from web_app.app import create_app
-from web_app.jobs.runner import Progress
-from web_app.services import EXTENSION
 
 Give = Callable[[str], dict[str, Any]]
-
-
-def portrait(path: Path, progress: Progress) -> Report:
-    progress("decode", 0.5)
-    return REPORTS["portrait"]
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[Flask]:
-    settings = make_settings(tmp_path)
-    built = create_app(settings, verify=accept_weights)
-    with running_worker(settings, portrait):
-        yield built
-    built.extensions[EXTENSION].close()
 
 
 def test_the_api_can_be_read_by_everybody(open_page: Callable[..., Any], axe: str) -> None:

@@ -64,9 +64,11 @@ def test_pages_without_a_result(open_page: Open, axe: str, look: str) -> None:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_pages_with_results(open_page: Open, axe: str, look: str, photo: Give, clip: Give) -> None:
+def test_pages_with_results(
+    open_page: Open, axe: str, look: str, photo: Give, broken: dict[str, Any], clip: Give
+) -> None:
     page = open_page(**LOOKS[look])
-    look_closer(page, photo("portrait.jpg"), photo("broken.jpg"))
+    look_closer(page, photo("portrait.jpg"), broken)
     page.wait_for_selector(".item[data-state=failed]")
     page.check(".face:visible .choice:has-text('ViT') input")
     page.click(".details summary")

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
-import av
-import numpy as np
 import pytest
-from flask import Flask
-from PIL import Image
 
-from tests.browser.canned_reports import CLIP_SECONDS, CLIP_SIZE, pan
-from tests.browser.media import two_people
+from tests.browser.media import make_clip
 from tests.browser.test_axe import violations_in_all_looks
 from tests.browser.test_flow import until
-from tests.browser.test_server import app
-from web_app.services import EXTENSION
-
-__all__ = ["app"]
-
-FPS = 12
+from web_app.services import Services
 
 
 @pytest.fixture(scope="module")
 def old_clip() -> bytes:
-    """The two people in an AVI, as cameras of 2005 wrote it."""
-    photo, out = Image.fromarray(two_people()).resize(CLIP_SIZE), io.BytesIO()
-    with av.open(out, "w", format="avi") as sink:
-        stream: Any = sink.add_stream("mjpeg", rate=FPS)
-        stream.width, stream.height = CLIP_SIZE
-        stream.pix_fmt = "yuvj420p"
-        for index in range(int(CLIP_SECONDS * FPS)):
-            moved = np.roll(np.asarray(photo), -round(pan(index / FPS)), axis=1)
-            sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")))
-        sink.mux(stream.encode(None))
-    return out.getvalue()
+    return make_clip("avi")
 
 
 def analyse(page: Any, content: bytes) -> None:
@@ -79,11 +58,11 @@ def test_a_damaged_video_shows_its_frames_and_no_download(open_page: Callable[..
     assert page.locator("text=Download the video").count() == 0
 
 
-def test_a_copy_that_is_missing_is_waited_for(app: Flask, open_page: Callable[..., Any], photo: Any) -> None:
+def test_a_copy_that_is_missing_is_waited_for(parts: Services, open_page: Callable[..., Any], photo: Any) -> None:
     page = open_page()
     page.set_input_files("#file", [photo("photo.jpg")])
     page.wait_for_selector(".stage img")
-    for copy in app.extensions[EXTENSION].store.derived():
+    for copy in parts.store.derived():
         copy.unlink()
     page.click("text=Permanent link")
     until(page, "document.querySelector('.stage img')?.naturalWidth === 960")

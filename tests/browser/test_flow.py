@@ -1,4 +1,4 @@
-"""The pages in a real browser: from choosing a file to verdict, feedback, history and deletion."""
+"""The pages in a real browser over the real server: from choosing a file to verdict, feedback, history and deletion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
 
 from tests.browser.media import make_photo
 
@@ -38,7 +37,7 @@ def sideways(page: Any) -> int:
 
 def test_photo_of_two_people_from_upload_to_feedback(open_page: Open, photo: Give) -> None:
     page = open_page()
-    assert "up to 2 MB" in page.inner_text("#limits")
+    assert "up to 1 MB" in page.inner_text("#limits")
     analyse(page, photo("portrait.jpg"))
     assert page.inner_text(".verdict__title") == FAKE
     assert page.inner_text(".verdict__number strong") == "93\u00a0%"
@@ -119,14 +118,14 @@ def test_open_verdict_asks_for_the_truth_and_no_face_asks_nothing(open_page: Ope
     assert page.locator(".feedback, .gauge, .verdict__number").count() == 0
 
 
-def test_refused_files_say_which_rule_and_what_to_do(open_page: Open, photo: Give) -> None:
+def test_refused_files_say_which_rule_and_what_to_do(open_page: Open, broken: dict[str, Any]) -> None:
     page = open_page()
     files = [
         {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"},
         {"name": "empty.png", "mimeType": "image/png", "buffer": b""},
         {"name": "huge.mp4", "mimeType": "video/mp4", "buffer": bytes(2_000_001)},
         {"name": "small.jpg", "mimeType": "image/jpeg", "buffer": make_photo((40, 20))},
-        photo("broken.jpg"),
+        broken,
     ]
     page.set_input_files("#file", files)
     until(page, "document.querySelectorAll('.item[data-state=failed]').length === 5")
@@ -134,98 +133,12 @@ def test_refused_files_say_which_rule_and_what_to_do(open_page: Open, photo: Giv
     for text, code, words in zip(
         texts,
         ("unsupported_media", "empty", "media_too_large", "media_dimensions", "media_corrupt"),
-        ("JPEG, PNG, WebP", "another copy", "at most 2.0 MB", "40 × 20", "Open it in a viewer"),
+        ("JPEG, PNG, WebP", "another copy", "at most 1.0 MB", "40 × 20", "Open it in a viewer"),
         strict=True,
     ):
         assert f"Code {code}" in text
         assert words in text
     assert page.locator(".item >> text=Try again").count() == 1  # only what the server refused can succeed next time
-
-
-def test_several_files_one_is_cancelled_and_events_fall_back_to_polling(open_page: Open, photo: Give) -> None:
-    page = open_page()
-    analyse(page, photo("slow.jpg"), photo("polled-portrait.jpg"), photo("at-once-landscape.jpg"))
-    slow = page.locator(".item", has_text="slow.jpg")
-    assert "2 files ahead in the queue" in slow.inner_text()
-    slow.locator("text=Cancel").click()
-    page.wait_for_selector(".item[data-state=cancelled]")
-    until(page, "document.querySelectorAll('.item[data-state=done]').length === 2")
-    assert page.inner_text(".verdict__title") == FAKE  # the first result stays until another one is asked for
-    page.locator(".item", has_text="at-once").locator("text=Show result").click()
-    assert page.inner_text(".verdict__title") == "No face found"
-    assert page.evaluate("document.activeElement.className") == "verdict__title"
-
-
-def test_upload_and_running_analysis_are_cancelled(app: Flask, open_page: Open, photo: Give) -> None:
-    page = open_page()
-    page.wait_for_load_state()
-    held: list[Any] = []
-    page.route("**/api/detect", lambda route: held.append(route))  # the upload never ends
-    page.set_input_files("#file", [photo("portrait.jpg")])
-    page.wait_for_selector(".item[data-state=active]")
-    while not held:
-        page.wait_for_timeout(20)
-    page.click("text=Cancel")
-    page.wait_for_selector(".item[data-state=cancelled]")
-    page.unroute("**/api/detect")
-    page.click("text=Try again")
-    page.wait_for_selector(".verdict")
-
-    page.set_input_files("#file", [photo("endless.jpg")])
-    endless = page.locator(".item", has_text="endless.jpg")
-    endless.locator("text=The networks examine the faces, 60").wait_for()
-    assert endless.locator(".progress").get_attribute("aria-valuenow") == "60"
-    endless.locator("text=Cancel").click()
-    page.wait_for_selector(".item[data-state=cancelled]:has-text('endless')")
-    assert [entry.name for entry in app.config["DESK"].entries.values() if entry.cancelled] == ["endless.jpg"]
-
-
-def test_analysis_that_ends_before_it_is_cancelled_is_shown(open_page: Open, photo: Give) -> None:
-    page = open_page()
-    page.wait_for_load_state()
-
-    def refuse(route: Any) -> None:
-        if route.request.method == "DELETE":
-            route.fulfill(status=409, content_type="application/json", body='{"code": "conflict", "detail": "ended"}')
-        else:
-            route.continue_()
-
-    page.route("**/api/jobs/*", refuse)
-    page.set_input_files("#file", [photo("endless.jpg")])
-    page.click(".item:has-text('The networks examine') >> text=Cancel")
-    page.wait_for_selector(".verdict")
-
-
-def test_a_refusal_by_length_in_the_words_of_a_server_is_understood(open_page: Open, photo: Give) -> None:
-    page = open_page()
-    page.wait_for_load_state()
-    refusal = {"status": 413, "content_type": "text/plain", "body": "Request Entity Too Large"}
-    page.route("**/api/detect", lambda route: route.fulfill(**refusal))
-    page.set_input_files("#file", [photo("portrait.jpg")])
-    page.wait_for_selector(".item[data-state=failed] >> text=The server does not take a file of this size.")
-
-
-def test_busy_server_is_asked_again_when_it_says(app: Flask, open_page: Open, photo: Give) -> None:
-    page = open_page()
-    page.wait_for_load_state()
-    page.set_input_files("#file", [photo("busy-portrait.jpg")])
-    page.wait_for_selector("text=The server is busy; trying again in 1 second")
-    page.wait_for_selector(".verdict")
-    assert app.config["DESK"].refused
-
-
-def test_dropped_and_pasted_pictures_are_taken(open_page: Open) -> None:
-    page = open_page()
-    carry = """(kind) => {
-        const data = new DataTransfer();
-        data.items.add(new File([new Uint8Array(9)], `${kind}.exe`));
-        const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
-            : new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true });
-        document.body.dispatchEvent(event);
-    }"""
-    for kind in ("drop", "paste"):
-        page.evaluate(carry, kind)
-        page.wait_for_selector(f".item:has-text('{kind}.exe')")
 
 
 def test_history_filters_and_deletes(open_page: Open, photo: Give, clip: Give) -> None:
@@ -251,6 +164,52 @@ def test_history_filters_and_deletes(open_page: Open, photo: Give, clip: Give) -
     page.click("dialog >> text=Delete >> nth=-1")
     until(page, "document.querySelectorAll('.entries tbody tr').length === 2")
     assert page.inner_text("#live") == "portrait.jpg was deleted."
+
+
+def test_what_can_be_saved_and_what_deleting_leaves(
+    open_page: Open, photo: Give, clip: Give, broken: dict[str, Any]
+) -> None:
+    page = open_page()
+    analyse(page, photo("portrait.jpg"), clip("clip.webm"), broken)
+    until(page, "document.querySelectorAll('.item[data-state=done]').length === 2")
+    page.wait_for_selector(".item[data-state=failed]")
+    table = page.request.get(str(page.locator("#queue-csv:visible").evaluate("a => a.href"))).text()
+    assert ("portrait.jpg" in table, "clip.webm" in table, "broken.jpg" in table) == (True, True, False)
+    page.click(".item:has-text('portrait.jpg') >> text=Show result")
+    until(page, "document.querySelector('.stage img')?.naturalWidth === 960")
+    page.click("text=The verdict is correct")
+    page.wait_for_selector(".feedback__thanks")
+    page.click("text=Permanent link")
+    page.wait_for_selector(".feedback__thanks")
+    assert "You marked this verdict as correct." in page.inner_text(".feedback__thanks")
+
+    saved = {}
+    for name in ("to print", "PDF", "JSON"):
+        answer = page.request.get(str(page.locator(f".actions a:has-text('Report ({name})')").evaluate("a => a.href")))
+        disposition = answer.headers["content-disposition"].split(";")[0]
+        saved[name] = (answer.status, answer.headers["content-type"], disposition)
+    assert saved == {
+        "to print": (200, "text/html; charset=utf-8", "inline"),
+        "PDF": (200, "application/pdf", "attachment"),
+        "JSON": (200, "application/json", "attachment"),
+    }
+
+    page.click("text=Delete")
+    page.click("dialog >> text=Delete >> nth=-1")
+    page.wait_for_selector("text=This analysis was deleted.")
+    page.reload()
+    page.wait_for_selector("text=Code not_found")
+    page.click("nav >> text=History")
+    page.wait_for_selector(".entries tbody tr")
+    assert page.locator(".entries tbody tr").count() == 2
+    page.select_option("select[name=kind]", "video")
+    page.wait_for_selector("#csv[href*='kind=video']")
+    table = page.request.get(str(page.locator("#csv").evaluate("a => a.href"))).text()
+    assert ("clip.webm" in table, "broken.jpg" in table) == (True, False)
+    page.select_option("select[name=kind]", "")
+    page.click("text=broken.jpg")
+    page.wait_for_selector("text=Code media_corrupt")
+    assert page.inner_text(".dead-end h2") == "This file could not be analysed"
 
 
 def test_unknown_detection_is_told(open_page: Open) -> None:
@@ -306,10 +265,10 @@ OVERLAPPING = """[...document.querySelectorAll(".entries tbody tr")].filter((row
 
 
 @pytest.mark.parametrize("width", [320, 390])
-def test_narrow_pages_do_not_scroll_sideways(open_page: Open, photo: Give, clip: Give, width: int) -> None:
+def test_narrow_pages_do_not_scroll_sideways(open_page: Open, broken: dict[str, Any], clip: Give, width: int) -> None:
     page = open_page(viewport={"width": width, "height": 640})
     assert sideways(page) == 0
-    analyse(page, clip("clip-with-a-very-long-name-" + "x" * 80 + ".webm"), photo("broken.jpg"))
+    analyse(page, clip("clip-with-a-very-long-name-" + "x" * 80 + ".webm"), broken)
     page.wait_for_selector(".item[data-state=failed]")
     page.click("summary")
     assert sideways(page) == 0

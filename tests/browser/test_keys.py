@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
 
 from tests.browser.test_axe import violations_in_all_looks
-from tests.browser.test_server import canned_analyse
-from tests.web_app.helpers import accept_weights, make_settings, running_worker
-from utils.config import SecuritySettings
-from web_app.app import create_app
+from tests.web_app.helpers import make_settings
+from utils.config import SecuritySettings, Settings
 from web_app.auth.keys import create_key
-from web_app.services import EXTENSION, Services
+from web_app.services import Services
 
 Open = Callable[..., Any]
 Give = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Flask]:
-    settings = dataclasses.replace(make_settings(tmp_path), security=SecuritySettings(keys="on"))
-    built = create_app(settings, verify=accept_weights)
-    with running_worker(settings, canned_analyse):
-        yield built
-    built.extensions[EXTENSION].close()
-
-
-@pytest.fixture
-def parts(app: Flask) -> Services:
-    found = app.extensions[EXTENSION]
-    assert isinstance(found, Services)
-    return found
+def settings(tmp_path: Path) -> Settings:
+    return dataclasses.replace(make_settings(tmp_path), security=SecuritySettings(keys="on"))
 
 
 def open_signed_in(open_page: Open, parts: Services, *scopes: str) -> Any:
@@ -73,6 +60,7 @@ def test_signing_in_analysing_and_signing_out(
     page.wait_for_selector(".verdict")
     page.click("text=The verdict is correct")
     page.wait_for_selector(".feedback__thanks")
+    assert re.search(r"waits for \d more users? who says? the same, or for a moderator", page.inner_text(".feedback"))
     page.click("text=Permanent link")
     page.wait_for_selector(".feedback__thanks")
     result = page.url
