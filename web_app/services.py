@@ -10,8 +10,8 @@ from functools import partial
 from flask import current_app
 
 from utils.config import Settings
-from web_app.auth.parts import EXTENSION
-from web_app.auth.secret import load_secret
+from web_app.auth.identity import EXTENSION
+from web_app.auth.keys import load_secret
 from web_app.db.migrations import migrate
 from web_app.db.session import Database
 from web_app.feedback.votes import forget_analysis
@@ -19,9 +19,8 @@ from web_app.integrations.http_client import Rules
 from web_app.jobs.queue import JobQueue
 from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
-from web_app.storage.detections import delete_detection
+from web_app.storage.detections import delete_detection, sweep_without_row
 from web_app.storage.files import MediaStore
-from web_app.storage.sweep import sweep_without_row
 
 __all__ = ["EXTENSION", "WAITING_SLOTS", "Services", "services"]
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones

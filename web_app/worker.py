@@ -10,28 +10,34 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from utils.config import Settings
+from utils.errors import NotFoundError
 from utils.media.sandbox import sandbox_level
 from utils.types import Report
 from web_app.db.migrations import open_database
 from web_app.db.models import COPY, EXPLAIN, TRAIN
+from web_app.db.session import Database
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.tasks import LearningTasks, recover_versions
 from web_app.integrations.webhooks import sending
-from web_app.jobs.clean_copies import CleanCopies
-from web_app.jobs.explain import closeup_handler
-from web_app.jobs.previews import keep_previews
-from web_app.jobs.retry import EXIT_RECYCLED
-from web_app.jobs.runner import Duties, Progress, run_worker
+from web_app.jobs.derived import CleanCopies, keep_previews
+from web_app.jobs.heartbeat import EXIT_RECYCLED
+from web_app.jobs.queue import Claim
+from web_app.jobs.runner import Duties, Handler, Progress, run_worker
 from web_app.paths import InstancePaths
+from web_app.storage.detections import find_detection
+from web_app.storage.files import MediaStore
+
+if TYPE_CHECKING:
+    from utils.detection.pipeline import Analyser
 
 ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing
 
@@ -106,6 +112,23 @@ def worker_duties(
         on_delete=learning.forget,
         facts=lambda: {**served.facts(), "sandbox": list(protections)},
     )
+
+
+def closeup_handler(settings: Settings, analyser: Callable[[], Analyser]) -> Handler:
+    """The handler of the task `explain`; `analyser` gives the one in use when the job runs."""
+    database, store = Database.of(settings), MediaStore.of(settings)
+
+    def handle(claim: Claim, progress: Progress) -> dict[str, Any]:
+        from utils.detection.closeup import look_closer  # brings torch, 500 MB, to workers that need it
+
+        with database.read() as session:
+            row = find_detection(session, claim.payload["detection"])
+        if row is None:
+            raise NotFoundError("The analysis was deleted.")
+        face = int(claim.payload["face"])
+        return look_closer(store.path(row.media.stored_name), analyser(), face, progress=progress).to_dict()
+
+    return handle
 
 
 def stop_on_signals() -> threading.Event:

@@ -164,7 +164,7 @@ def _app() -> Any:
 
 def report_renderer(data: bytes) -> None:
     """A report whose texts come from the bytes, in every form that people get: HTML, CSV, JSON, table."""
-    from web_app.reports.html import render_html
+    from web_app.reports.printed import render_html
 
     text = data.decode("utf-8", "surrogateescape")
     texts = [part[:200] for part in (text.split("|") + [""] * 6)[:6]]

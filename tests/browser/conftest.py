@@ -29,8 +29,7 @@ from utils.media import decode_media, prepared_decoders
 from utils.media.fork_server import PreparedDecoders
 from utils.types import MediaKind, Report
 from web_app.db.models import COPY, EXPLAIN
-from web_app.jobs.clean_copies import CleanCopies
-from web_app.jobs.previews import keep_previews
+from web_app.jobs.derived import CleanCopies, keep_previews
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Duties, Progress
 from web_app.services import EXTENSION, Services

@@ -10,7 +10,7 @@ import sys
 
 from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
-from web_app.jobs.retry import EXIT_RECYCLED
+from web_app.jobs.heartbeat import EXIT_RECYCLED
 from web_app.jobs.runner import Duties, run_worker
 from web_app.worker import end_with_parent, stop_on_signals
 

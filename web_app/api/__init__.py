@@ -12,20 +12,19 @@ from web_app.api import (
     batch,
     detect,
     detections,
-    docs,
     explanations,
     feedback,
-    health,
     jobs,
     learning,
     reports,
+    server,
     webhooks,
 )
 from web_app.api.routing import VERSIONED_PREFIX, blueprint
 
 __all__ = [
-    "batch", "detect", "detections", "docs", "explanations", "feedback", "health", "jobs", "learning", "register",
-    "reports", "webhooks",
+    "batch", "detect", "detections", "explanations", "feedback", "jobs", "learning", "register",
+    "reports", "server", "webhooks",
 ]  # fmt: skip
 
 

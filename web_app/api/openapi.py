@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from utils import errors
+from web_app import VERSION
 from web_app.api.routing import (
     DOCUMENT,
     EVENTS,
@@ -30,7 +31,6 @@ from web_app.api.routing import (
 )
 from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, Problem
 from web_app.errors import MIME as PROBLEM_MIME
-from web_app.version import VERSION
 
 REFERENCE = "#/components/schemas/{model}"
 PLACE_HOLDER = re.compile(r"<(\w+)>")

@@ -15,9 +15,8 @@ from web_app.api.schemas.analysis import CsvQuery, ReportDocument, ReportQuery, 
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobRow
 from web_app.reports.document import build_document
-from web_app.reports.html import render_html
 from web_app.reports.listing import csv_lines
-from web_app.reports.pdf import render_pdf
+from web_app.reports.printed import render_html, render_pdf
 from web_app.services import Services, services
 
 ROWS_AT_A_TIME = 500

@@ -12,16 +12,19 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from flask import Response, g, request, session
+from flask import Response, current_app, g, request, session
 
 from utils.config import Settings
 from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
 from web_app.auth.keys import KEY_OWNER, SCOPES, find_key, find_public
 from web_app.auth.network import FORWARDED, allowed_hosts, host_name, is_loopback
-from web_app.auth.parts import AuthParts, auth_parts
+from web_app.db.session import Database
 
+EXTENSION = "telltale"
+"""Under this name an application keeps its services."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLIENT_COOKIE = "telltale_client"
 CLIENT_COOKIE_AGE_S = 365 * 24 * 3600
@@ -67,6 +70,24 @@ class Caller:
     def owns(self, client_id: str) -> bool:
         """Whether something of this owner is the caller's to see and to delete."""
         return client_id == self.id or "admin" in self.scopes
+
+
+class AuthParts(Protocol):
+    """Settings, the database of keys, and the secret that signs sessions and anonymous ids."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def database(self) -> Database: ...
+
+    @property
+    def secret(self) -> bytes: ...
+
+
+def auth_parts() -> AuthParts:
+    """Of the application that handles the present request."""
+    return cast(AuthParts, current_app.extensions[EXTENSION])
 
 
 def host_check(settings: Settings) -> Callable[[], None]:

@@ -6,6 +6,8 @@ part is 192 random bits, so that one round of SHA-256 is enough and no password 
     python -m web_app keys create desk-1 --scopes analyse,feedback
     python -m web_app keys list
     python -m web_app keys revoke PUBLIC
+
+The instance's own random key, which signs sessions and turns addresses into anonymous ids, is made here too.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -29,6 +33,7 @@ DEFAULT_SCOPES = "analyse,feedback"
 KEY_OWNER = "key:"
 """What the id of a caller with a key begins with; its public part follows."""
 PUBLIC_BYTES, SECRET_BYTES = 6, 24
+INSTANCE_BYTES = 32
 MAX_NAME_CHARACTERS = 64
 _KEY = re.compile(rf"tt_([0-9a-f]{{{PUBLIC_BYTES * 2}}})_([0-9a-f]{{{SECRET_BYTES * 2}}})")
 _NOBODY = "0" * 64  # compared with when no row has the public part, so that both cases cost the same
@@ -129,3 +134,22 @@ def _valid(row: ApiKeyRow | None) -> ApiKey | None:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def load_secret(path: Path) -> bytes:
+    """The instance's random key, made at the first start; processes that start together get the same one."""
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    if not path.exists():
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, secrets.token_bytes(INSTANCE_BYTES))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            os.link(fresh, path)  # fails if another process was first, where rename would replace its key
+        except FileExistsError:
+            return path.read_bytes()
+        finally:
+            fresh.unlink()
+    return path.read_bytes()

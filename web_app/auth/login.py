@@ -15,9 +15,8 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
 from utils.errors import UnauthorizedError
-from web_app.auth.identity import SESSION_KEY, caller, is_api
+from web_app.auth.identity import SESSION_KEY, auth_parts, caller, is_api
 from web_app.auth.keys import find_key
-from web_app.auth.parts import auth_parts
 from web_app.auth.rate_limit import note_wrong_key
 
 MAX_FORM_BYTES = 4096

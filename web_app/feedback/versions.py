@@ -12,7 +12,7 @@ from utils.feedback.history import read_history
 from utils.feedback.versions import rollback
 from utils.weights import CARD_FILE, CHECKSUMS, current_version, weights_root
 from web_app.db.session import Database
-from web_app.db.workers import living_workers
+from web_app.observability.health import living_workers
 from web_app.paths import InstancePaths
 
 Entry = dict[str, Any]

@@ -24,8 +24,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from utils.config import ApiSettings
 from utils.errors import AddressRefusedError, ConfigError, FetchError
+from web_app import VERSION
 from web_app.auth.network import Network, entries
-from web_app.version import VERSION
 
 PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS = 2000

@@ -11,9 +11,8 @@ import sqlalchemy as sa
 from utils.log import get_logger
 from web_app.db.models import DetectionRow, JobRow, JobState, WorkerRow, utc_now
 from web_app.db.session import Database
-from web_app.storage.detections import OnDelete, delete_detection, forget_nothing
+from web_app.storage.detections import OnDelete, delete_detection, forget_nothing, forget_old_batches
 from web_app.storage.files import MediaStore
-from web_app.storage.forgetting import forget_old_batches
 
 INTERVAL_S = 600.0
 FORGET_WORKERS = dt.timedelta(days=1)

@@ -25,11 +25,10 @@ from utils.log import get_logger
 from utils.types import Report
 from web_app.db.models import ANALYSE, TRAIN
 from web_app.db.session import Database
-from web_app.db.workers import beat_s
-from web_app.jobs.heartbeat import Heartbeat, Held
+from web_app.jobs.heartbeat import Heartbeat, Held, database_reason, has_grown, log_and_continue
 from web_app.jobs.maintenance import Maintenance
 from web_app.jobs.queue import Claim, JobQueue
-from web_app.jobs.retry import database_reason, has_grown, log_and_continue
+from web_app.observability.health import beat_s
 from web_app.storage.detections import OnDelete, forget_nothing
 from web_app.storage.files import MediaStore
 

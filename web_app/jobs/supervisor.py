@@ -26,8 +26,8 @@ from utils.config import ENV_PREFIX, Settings
 from utils.log import get_logger
 from web_app.db.models import WorkerRow
 from web_app.db.session import Database
+from web_app.jobs.heartbeat import EXIT_RECYCLED, log_and_continue
 from web_app.jobs.queue import JobQueue
-from web_app.jobs.retry import EXIT_RECYCLED, log_and_continue
 from web_app.paths import ROOT
 
 MOST_DOUBLINGS = 20

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from utils.config import Settings
 from web_app.db.models import JobRow, JobState, MediaRow, utc_now
 from web_app.db.session import Database
-from web_app.db.workers import living_workers
+from web_app.observability.health import living_workers
 from web_app.paths import InstancePaths
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 from utils.config import Settings
 from utils.media.sniff import FORMATS
 from web_app.auth.identity import HEADERS
-from web_app.db.workers import living_workers
+from web_app.observability.health import living_workers
 from web_app.pages.learning import add_learning_pages
 from web_app.pages.model import add_filters, engine_sentence, read_card
 from web_app.services import EXTENSION, services

@@ -1,15 +1,17 @@
 """The report of one analysis as a document that stands by itself; docs/report.schema.json is its JSON Schema.
 
 It holds what is needed to check it later: the sha256 of the input, the version of the networks with its checksum, the
-settings, and the limits of the method. `inference.py --verify report.json file` replays it.
+settings, and the limits of the method. `inference.py --verify report.json file` replays it. The rows of facts,
+percentages and times that HTML and PDF say alike are made here too.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from utils.detection.verify import DOCUMENT, DOCUMENT_VERSION
-from web_app.version import VERSION
+from web_app import VERSION
 
 LIMITS = (
     "Only faces were examined. Sound, text and everything else in the file were not.",
@@ -19,6 +21,9 @@ LIMITS = (
     "The result is evidence and no proof. Never decide about a person on it alone.",
 )
 SHORT_LIMITS = "Faces only; holds for material like the validation data; evidence, no proof."
+TONES = {"fake": "red", "real": "green", "inconclusive": "amber", "no_face": "slate"}
+Fact = tuple[str, str]
+"""One line of a table of facts: its name and value."""
 
 
 def build_document(analysis: dict[str, Any], name: str, analysed: str) -> dict[str, Any]:
@@ -46,3 +51,66 @@ def build_document(analysis: dict[str, Any], name: str, analysed: str) -> dict[s
         "analysis": analysis,
         "reproduce": "python inference.py --verify report.json FILE",
     }
+
+
+def percent(value: float | None) -> str:
+    """`93.4 %`, or a dash."""
+    return "—" if value is None else f"{100 * value:.1f} %"
+
+
+def moment(stamp: str) -> str:
+    """An ISO 8601 time for people: `2026-01-02 03:04:05 UTC`."""
+    return datetime.fromisoformat(stamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def input_facts(document: dict[str, Any]) -> list[Fact]:
+    """What was analysed."""
+    media = document["analysis"]["media"]
+    facts = [
+        ("File", document["name"]),
+        ("SHA-256", document["sha256"]),
+        ("Kind", f"{media['kind']}, {media['format']}" + (f" ({media['codec']})" if media["codec"] else "")),
+        ("Size", f"{media['width']} × {media['height']} pixels, {media['size_bytes']:,} bytes"),
+    ]
+    if media["duration_s"] is not None:
+        facts.append(("Duration", f"{media['duration_s']:.2f} s"))
+    return facts
+
+
+def method_facts(document: dict[str, Any]) -> list[Fact]:
+    """How it was analysed: versions, times and settings."""
+    analysis, model = document["analysis"], document["model"]
+    facts = [
+        ("Analysed", moment(document["analysed"])),
+        ("Report", document["id"]),
+        ("Telltale", document["telltale_version"]),
+        ("Networks", model["version"]),
+        ("Networks, SHA-256", model["sha256"]),
+        ("Time taken", f"{analysis['times_ms'].get('total', 0.0) / 1000:.2f} s"),
+    ]
+    settings = document["settings"] or {"threshold": analysis["threshold"]}
+    return [*facts, ("Settings", ", ".join(f"{name} = {value}" for name, value in settings.items()))]
+
+
+def verdict_sentence(verdict: dict[str, Any]) -> str:
+    """Probability and interval of a verdict in one sentence."""
+    if verdict["probability"] is None:
+        return "Nothing was judged, so there is no probability."
+    low, high = verdict["interval"]
+    return (
+        f"Calibrated probability of manipulation {percent(verdict['probability'])}, "
+        f"95 % interval {percent(low)} to {percent(high)}."
+    )
+
+
+def expert_rows(experts: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Name, what it looks at, probability and weight of each expert."""
+    return [
+        (
+            expert["title"],
+            expert["looks_at"] if expert["available"] else expert["missing_because"] or "missing",
+            percent(expert["probability"]),
+            percent(expert["weight"]) if expert["available"] else "—",
+        )
+        for expert in experts
+    ]

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from utils.detection.cli_output import printable, safe_cell
+from web_app import VERSION
 from web_app.db.models import DetectionRow
 from web_app.reports.document import SHORT_LIMITS
-from web_app.version import VERSION
 
 COLUMNS = (
     "id", "name", "state", "outcome", "fake_probability", "interval_low", "interval_high", "faces", "kind", "format",

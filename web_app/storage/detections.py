@@ -1,11 +1,13 @@
 """Making and deleting analyses: the two places where the store and the database must agree.
 
 A file is complete on the disk before its row is written, and its row is gone before the file is deleted. A crash in
-between leaves a file without a row at worst, never a row without a file.
+between leaves a file without a row at worst, never a row without a file; a start sweeps those away.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,18 +17,22 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from utils.errors import UnavailableError
+from utils.log import get_logger
 from utils.types import Notice
-from web_app.db.models import DetectionRow, JobRow, MediaRow
+from web_app.db.models import BatchRow, DeliveryRow, DetectionRow, JobRow, MediaRow
 from web_app.db.session import Database
 from web_app.storage.explanations import delete_closeups
 from web_app.storage.files import MediaStore
-from web_app.storage.forgetting import forget_names
 from web_app.storage.idempotency import Wish, find_earlier
 from web_app.storage.upload import Upload
 
 OnDelete = Callable[[int], object]
 """Called with the number of an analysis before it is deleted: by it others forget what they know of it."""
+NAMED = ("name", "sha256")  # of a message's data: what tells which file it was
+YOUNG_S = 600.0  # a file this young may be an upload whose row is being written
 TRIES = 3  # the same bytes may be uploaded or deleted by somebody else at this very moment
+
+log = get_logger(__name__)
 
 
 class Queue(Protocol):
@@ -142,3 +148,53 @@ def delete_detection(database: Database, store: MediaStore, public_id: str, on_d
     if removed is not None:
         store.remove(removed)
     return True
+
+
+def forget_names(session: Session, public_id: str, owner: str) -> None:
+    """Take the names of a deleted analysis out of its owner's batches and messages; a batch goes with its last one.
+
+    Args:
+        session: a writing session, in which the analysis is gone already.
+        public_id: of the analysis.
+        owner: its client id.
+    """
+    for message in session.scalars(sa.select(DeliveryRow).where(DeliveryRow.job_public_id == public_id)):
+        kept = {key: None if key in NAMED else value for key, value in message.payload["data"].items()}
+        message.payload = {**message.payload, "data": kept}
+    batches = sa.select(BatchRow).where(
+        BatchRow.client_id == owner, sa.cast(BatchRow.items, sa.Text).contains(public_id, autoescape=True)
+    )
+    for batch in session.scalars(batches):
+        if _anything_left(session, batch.items):
+            batch.items = [{**item, "name": ""} if item["id"] == public_id else item for item in batch.items]
+        else:
+            session.delete(batch)
+
+
+def forget_old_batches(session: Session, before: dt.datetime) -> None:
+    """Delete batches from before a moment, also those whose files were all refused."""
+    session.execute(sa.delete(BatchRow).where(BatchRow.created_at < before))
+
+
+def _anything_left(session: Session, items: list[dict[str, Any]]) -> bool:
+    ids = [item["id"] for item in items if item["id"] is not None]
+    return session.scalar(sa.select(JobRow.id).where(JobRow.public_id.in_(ids)).limit(1)) is not None
+
+
+def sweep_without_row(database: Database, store: MediaStore) -> int:
+    """Delete files that no row knows, except young ones, and what was made of files that are gone.
+
+    Returns:
+        How many files had no row.
+    """
+    old = {name for name, status in store.files() if abs(time.time() - status.st_mtime) > YOUNG_S}
+    with database.read() as session:  # after the names, so that a new file is not taken for one without a row
+        unknown = old - set(session.scalars(sa.select(MediaRow.stored_name)))
+    for name in unknown:
+        store.remove(name)
+    for derived in store.derived():
+        if not derived.with_suffix("").exists():
+            derived.unlink(missing_ok=True)
+    if unknown:
+        log.info("deleted %d files that no analysis refers to", len(unknown))
+    return len(unknown)

@@ -13,11 +13,11 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from utils.config import Settings
 from utils.errors import BadRequestError, MediaTooLargeError, StorageFullError, UnavailableError
@@ -212,6 +212,32 @@ class MediaStore:
             if path.suffix not in (PART_SUFFIX, *DERIVED_SUFFIXES):
                 with contextlib.suppress(FileNotFoundError):
                     yield f"{path.parent.name}/{path.name}", path.stat()
+
+
+def write_beside(path: Path, suffix: str, fill: Callable[[BinaryIO], object]) -> None:
+    """Write what is made of a stored file beside it, whole or not at all.
+
+    A disk that refuses costs what was to be written and nothing else; a file that was deleted meanwhile leaves none
+    behind.
+
+    Args:
+        path: of the stored file.
+        suffix: of what is made, one of `DERIVED_SUFFIXES`.
+        fill: writes it.
+    """
+    target = path.with_name(path.name + suffix)
+    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
+    try:
+        with part.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # so that no sweep takes it for a rest
+            fill(file)
+        part.rename(target)
+        if not path.exists():
+            target.unlink()
+    except OSError as error:
+        log.warning("%s was not stored: %s", suffix, error)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _remove_if_left(path: Path) -> bool:

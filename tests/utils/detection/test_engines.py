@@ -25,7 +25,7 @@ from web_app.db.session import Database
 from web_app.worker import worker_duties
 from web_app.feedback.learner import Learner
 from web_app.feedback.tasks import LearningTasks
-from web_app.jobs.clean_copies import CleanCopies
+from web_app.jobs.derived import CleanCopies
 from web_app.db.migrations import migrate
 from web_app.paths import InstancePaths
 

@@ -19,10 +19,10 @@ from utils.errors import MediaCorruptError, NotFoundError
 from utils.types import Report
 from web_app.api.schemas.analysis import Closeup, Versions
 from web_app.db.models import EXPLAIN, CloseupRow, JobRow
-from web_app.jobs.explain import closeup_handler
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Duties, Progress, run_worker
 from web_app.services import Services
+from web_app.worker import closeup_handler
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 

@@ -22,7 +22,7 @@ from utils.media.fork_server import PreparedDecoders
 from utils.media.sniff import sniff
 from utils.types import Notice, Report
 from web_app.db.models import COPY
-from web_app.jobs.clean_copies import CleanCopies
+from web_app.jobs.derived import CleanCopies
 from web_app.jobs.runner import Duties, Progress
 from web_app.services import Services
 
@@ -215,7 +215,7 @@ def test_a_disk_that_refuses_costs_the_copy_until_it_has_room(
         monkeypatch.setattr(os, "fsync", full)
     else:
         usage = type("Usage", (), {"free": 200_000_000})
-        monkeypatch.setattr("web_app.jobs.clean_copies.shutil.disk_usage", lambda _: usage)
+        monkeypatch.setattr("web_app.jobs.derived.shutil.disk_usage", lambda _: usage)
     copies._make(path, damaged=False)
     assert names(parts) == [""]
     assert status(client, place) == 503

@@ -16,13 +16,13 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings, running_worker, wait_until
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
+from web_app import VERSION
 from web_app.api.schemas.admin import Ready
 from web_app.app import create_app
 from web_app.db.models import WorkerRow, utc_now
 from web_app.observability import health
 from web_app.paths import ROOT
 from web_app.services import Services
-from web_app.version import VERSION
 
 
 def failing(client: FlaskClient) -> list[str]:

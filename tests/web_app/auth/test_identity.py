@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload
 from web_app.auth.identity import SAFE_METHODS
-from web_app.auth.secret import load_secret
+from web_app.auth.keys import load_secret
 from web_app.services import Services
 
 OTHER_SITES = (

@@ -29,7 +29,7 @@ from utils.weights import frozen_fingerprint, verify_version
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.tasks import LearningTasks
-from web_app.jobs.clean_copies import CleanCopies
+from web_app.jobs.derived import CleanCopies
 from web_app.jobs.runner import Progress, run_worker
 from web_app.worker import worker_duties
 

@@ -1,6 +1,7 @@
-"""The report as a PDF: text and tables only, a font with wide coverage embedded, the same bytes each time.
+"""The report for people: as an HTML page that prints well, without script, and as a PDF.
 
-reportlab is imported when the first PDF is made. No picture is put in, so nothing of the upload is decoded here.
+The PDF has text and tables only, a font with wide coverage embedded, and the same bytes each time. reportlab is
+imported when the first one is made. No picture is put in, so nothing of the upload is decoded here.
 """
 
 from __future__ import annotations
@@ -12,13 +13,41 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from web_app.reports import words
+from flask import render_template
+
+from web_app.reports import document as words
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 INK = {"red": "#a3231b", "green": "#1a6437", "amber": "#7a5200", "slate": "#3f4c5a"}
 COLUMNS, FACT_COLUMNS = (84, 234, 90, 85), (100, 393)  # points; the text is 493 wide
 MISSING = "\N{WHITE SQUARE}"
+TIMELINE_WIDTH, TIMELINE_HEIGHT = 640.0, 120.0
 _LOCK = threading.Lock()  # reportlab keeps its fonts in one table of the process
+
+
+def render_html(document: dict[str, Any], media_url: str | None) -> str:
+    """The page.
+
+    Args:
+        document: see `web_app.reports.document.build_document`.
+        media_url: of the picture, which is then shown with the faces' boxes; None for videos and deleted files.
+    """
+    analysis = document["analysis"]
+    points = _timeline(analysis["timeline"])
+    return render_template(
+        "report.html", document=document, analysis=analysis, words=words, media_url=media_url, points=points
+    )
+
+
+def _timeline(timeline: list[dict[str, Any]]) -> str:
+    """The scores over time as points of an SVG polyline; empty for fewer than two."""
+    if len(timeline) < 2:
+        return ""
+    longest = max(point["time_s"] for point in timeline) or 1.0
+    return " ".join(
+        f"{TIMELINE_WIDTH * point['time_s'] / longest:.1f},{TIMELINE_HEIGHT * (1 - point['probability']):.1f}"
+        for point in timeline
+    )
 
 
 def render_pdf(document: dict[str, Any]) -> bytes:

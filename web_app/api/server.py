@@ -1,4 +1,4 @@
-"""The description of the API: as a document for programs, and as a page to read, without script."""
+"""What the server says of itself: health, readiness, and the description of the API for programs and for readers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,27 @@ from typing import Any
 
 from flask import Response, current_app, jsonify, render_template, request
 
+from web_app import VERSION
 from web_app.api.openapi import SERVERS, openapi_document
-from web_app.api.routing import DOCUMENT, HTML, ROUTES, conditional, route
+from web_app.api.routing import DOCUMENT, HTML, ROUTES, conditional, json_answer, route
+from web_app.api.schemas.admin import CheckModel, Health, Ready
+from web_app.observability.health import readiness
+from web_app.services import services
+
+
+@route("GET", "/health", {200: Health}, scope=None)
+def get_health() -> Health:
+    """This process answers; says nothing about anything else."""
+    return Health(status="ok")
+
+
+@route("GET", "/ready", {200: Ready, 503: Ready}, scope=None)
+def get_ready() -> Response:
+    """Whether analyses can be made: database, weights, worker and disk; 503 while one of them fails."""
+    parts = services()
+    found = readiness(parts.settings, parts.database, parts.queue, parts.weights)
+    checks = [CheckModel.of(check) for check in found.checks]
+    return json_answer(Ready.of(found, checks=checks, version=VERSION), 200 if found.ready else 503)
 
 
 @route("GET", "/openapi.json", {200: DOCUMENT, 304: None}, scope=None)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from utils.types import Frame, Media, MediaInfo, MediaKind
-from web_app.jobs.previews import FRAME_PX, MOST_FRAMES, THUMBNAIL_PX, keep_previews
+from web_app.jobs.derived import FRAME_PX, MOST_FRAMES, THUMBNAIL_PX, keep_previews
 from web_app.storage.files import MediaStore
 
 
@@ -77,4 +77,4 @@ def test_file_that_was_deleted_meanwhile_leaves_no_previews(tmp_path: Path) -> N
 
 def test_disk_that_refuses_costs_the_previews_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keep_previews(tmp_path / "no folder" / "one", medium(64, 64))
-    assert "no preview was stored" in caplog.text
+    assert ".thumb was not stored" in caplog.text

@@ -1,20 +1,20 @@
-"""Clean copies: what is handed out instead of an upload, made by the worker right after the analysis.
+"""What the worker keeps beside an upload, right after its analysis: previews, and the clean copy that is handed out.
 
-A copy has the same pixels, frames and samples, and nothing else that the upload said; it is made in the confined child
-that decodes (`utils.media.copy_media`). An empty copy means that none can be made. Files from before there were copies,
-and those whose copy met a full disk, get theirs by a job when somebody asks for them.
+Previews are small pictures made of decoded pixels, so nothing else of the upload is in them: a thumbnail, and the
+analysed frames of a video. A clean copy has the same pixels, frames and samples, and nothing else that the upload said;
+it is made in the confined child that decodes (`utils.media.copy_media`), and an empty one means that none can be made.
+Files from before there were copies, and those whose copy met a full disk, get theirs by a job when somebody asks.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
+import base64
+import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import sqlalchemy as sa
 
@@ -22,15 +22,53 @@ from utils.config import Settings
 from utils.errors import MediaError, NotFoundError
 from utils.log import get_logger
 from utils.media import PreparedDecoders, copy_media
-from utils.types import MediaKind, Report
+from utils.types import Media, MediaKind, Pixels, Report
 from web_app.db.models import DetectionRow, MediaRow
 from web_app.db.session import Database
 from web_app.jobs.queue import Claim
-from web_app.storage.files import CLEAN_SUFFIX, PART_SUFFIX, MediaStore
+from web_app.storage.files import CLEAN_SUFFIX, FRAMES_SUFFIX, THUMBNAIL_SUFFIX, MediaStore, write_beside
 
+THUMBNAIL_PX, THUMBNAIL_QUALITY = 160, 78
+FRAME_PX, FRAME_QUALITY = 640, 70
+MOST_FRAMES = 32
 DAMAGED = "truncated"  # the decoder's notice
 
 log = get_logger(__name__)
+
+
+def keep_previews(path: Path, media: Media) -> None:
+    """Store the frame in the middle as the thumbnail, and all frames of a video as the page shows them.
+
+    Args:
+        path: of the stored file.
+        media: decoded.
+    """
+    middle = media.frames[len(media.frames) // 2]
+    thumbnail = _jpeg(middle.pixels, THUMBNAIL_PX, THUMBNAIL_QUALITY)
+    write_beside(path, THUMBNAIL_SUFFIX, lambda file: file.write(thumbnail))
+    if media.info.kind is MediaKind.VIDEO:
+        step = -(-len(media.frames) // MOST_FRAMES)
+        frames = [
+            {
+                "time_s": round(frame.time_s, 6),
+                "jpeg": base64.b64encode(_jpeg(frame.pixels, FRAME_PX, FRAME_QUALITY)).decode(),
+            }
+            for frame in media.frames[::step]
+        ]
+        write_beside(path, FRAMES_SUFFIX, lambda file: file.write(json.dumps({"frames": frames}).encode()))
+
+
+def _jpeg(pixels: Pixels, most_px: int, quality: int) -> bytes:
+    """A picture of no more than `most_px` pixels on its longer side."""
+    import cv2
+
+    factor = min(1.0, most_px / max(pixels.shape[:2]))
+    size = (max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor)))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    done, packed = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError("a preview could not be encoded as JPEG")
+    return packed.tobytes()
 
 
 class CleanCopies:
@@ -76,26 +114,16 @@ class CleanCopies:
         return {}
 
     def _make(self, path: Path, *, damaged: bool) -> None:
-        target = path.with_name(path.name + CLEAN_SUFFIX)
-        part = target.with_name(f"{target.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
-        try:
-            if target.exists() or not self._has_room(path):
-                return
-            with part.open("wb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # so that no sweep takes it for a rest
-                if not damaged:
-                    self._write(path, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.rename(target)
-            if not path.exists():
-                target.unlink()
-        except OSError as error:
-            log.warning("no clean copy was stored: %s", error)
-            with contextlib.suppress(OSError):
-                part.unlink()
+        def fill(file: BinaryIO) -> None:
+            if not damaged:
+                self._write(path, file)
+            file.flush()
+            os.fsync(file.fileno())
 
-    def _write(self, path: Path, file: Any) -> None:
+        if not self._store.clean(f"{path.parent.name}/{path.name}").exists() and self._has_room(path):
+            write_beside(path, CLEAN_SUFFIX, fill)
+
+    def _write(self, path: Path, file: BinaryIO) -> None:
         try:
             copy_media(path, file, self._settings.media, self._settings.sandbox, self._decoders())
         except (MediaError, NotFoundError) as error:
@@ -103,8 +131,11 @@ class CleanCopies:
             file.truncate(0)
 
     def _has_room(self, path: Path) -> bool:
-        free = shutil.disk_usage(path.parent).free
-        if free - path.stat().st_size >= self._settings.storage.reserve_mb * 1_000_000:
+        try:
+            left = shutil.disk_usage(path.parent).free - path.stat().st_size
+        except FileNotFoundError:  # deleted meanwhile
+            return False
+        if left >= self._settings.storage.reserve_mb * 1_000_000:
             return True
         log.warning("no clean copy was stored: too little room would be left")
         return False

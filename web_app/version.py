@@ -1,3 +1,0 @@
-"""Telltale's own version; pyproject.toml says the same, which a test checks."""
-
-VERSION = "0.1.0"
