@@ -31,7 +31,7 @@ from web_app.integrations.webhooks import sending
 from web_app.jobs.derived import CleanCopies, keep_previews
 from web_app.jobs.heartbeat import EXIT_RECYCLED
 from web_app.jobs.queue import Claim
-from web_app.jobs.runner import Duties, Handler, Progress, run_worker
+from web_app.jobs.runner import Handler, Progress, WorkerTasks, run_worker
 from web_app.paths import InstancePaths
 from web_app.storage.detections import find_detection
 from web_app.storage.files import MediaStore
@@ -89,24 +89,24 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
                 copies.keep(path, outcome)
         return outcomes
 
-    duties = replace(worker_duties(settings, served, learning, copies, protections), together=run_together)
+    tasks = replace(worker_tasks(settings, served, learning, copies, protections), together=run_together)
     with sending(settings):
-        recycled = run_worker(settings, run, stop, worker_id=worker_id, duties=duties)
+        recycled = run_worker(settings, run, stop, worker_id=worker_id, tasks=tasks)
     learning.close()
     return EXIT_RECYCLED if recycled else 0
 
 
-def worker_duties(
+def worker_tasks(
     settings: Settings,
     served: ModelHandle,
     learning: LearningTasks,
     copies: CleanCopies,
     protections: Sequence[str],
-) -> Duties:
+) -> WorkerTasks:
     """All that the real worker does beside analyses."""
-    return Duties(
-        handlers={TRAIN: learning.run_training},
-        in_turn={EXPLAIN: closeup_handler(settings, lambda: served.analyser), COPY: copies.handle},
+    return WorkerTasks(
+        background={TRAIN: learning.run_training},
+        foreground={EXPLAIN: closeup_handler(settings, lambda: served.analyser), COPY: copies.handle},
         before_job=served.refresh,
         when_idle=learning.when_idle,
         on_delete=learning.forget,

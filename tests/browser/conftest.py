@@ -25,13 +25,13 @@ from tests.browser.reports import FOUND, make_closeup, make_report
 from tests.web_app.conftest import _impatient_disk, make_app, template_database
 from tests.web_app.helpers import make_settings, running_worker
 from utils.config import Settings
-from utils.media import decode_media, prepared_decoders
-from utils.media.fork_server import PreparedDecoders
+from utils.media import decode_media, start_fork_server
+from utils.media.fork_server import ForkServer
 from utils.types import MediaKind, Report
 from web_app.db.models import COPY, EXPLAIN
 from web_app.jobs.derived import CleanCopies, keep_previews
 from web_app.jobs.queue import Claim
-from web_app.jobs.runner import Duties, Progress
+from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import EXTENSION, Services
 from web_app.storage.detections import find_detection
 
@@ -64,9 +64,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def decoders() -> Iterator[PreparedDecoders | None]:
+def decoders() -> Iterator[ForkServer | None]:
     """Where the confined children come from that decode and copy."""
-    prepared = prepared_decoders()
+    prepared = start_fork_server()
     yield prepared
     if prepared is not None:
         prepared.close()
@@ -86,7 +86,7 @@ def release() -> threading.Event:
 
 @pytest.fixture
 def app(
-    make_app: Callable[..., Flask], settings: Settings, release: threading.Event, decoders: PreparedDecoders | None
+    make_app: Callable[..., Flask], settings: Settings, release: threading.Event, decoders: ForkServer | None
 ) -> Iterator[Flask]:
     """The server with a worker, fresh for each test."""
     built = make_app(settings)
@@ -112,7 +112,7 @@ def app(
             assert row is not None
             return make_closeup(row.report or {}, claim.payload["face"])
 
-    with running_worker(settings, analyse, duties=Duties(in_turn={COPY: copies.handle, EXPLAIN: look_closer})):
+    with running_worker(settings, analyse, tasks=WorkerTasks(foreground={COPY: copies.handle, EXPLAIN: look_closer})):
         yield built
 
 

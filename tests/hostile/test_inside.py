@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.hostile.attacks.inside import ATTACKS, attack_from_inside
 from utils.media import sandbox_level
-from utils.media.fork_server import PreparedDecoders
+from utils.media.fork_server import ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux confines the decoder this far")
 
@@ -43,7 +43,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["spawned", "forked"])
 def outcome(place: Path, request: pytest.FixtureRequest) -> dict[str, str]:
-    if request.param and not PreparedDecoders.available():
+    if request.param and not ForkServer.available():
         pytest.skip("this system forks no children")
     told = attack_from_inside(place / "picture.png", place, place / "victim", forked=request.param)
     assert (place / "victim").read_text() == "precious"

@@ -11,7 +11,7 @@ import sys
 from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
 from web_app.jobs.heartbeat import EXIT_RECYCLED
-from web_app.jobs.runner import Duties, run_worker
+from web_app.jobs.runner import WorkerTasks, run_worker
 from web_app.worker import end_with_parent, stop_on_signals
 
 parser = argparse.ArgumentParser()
@@ -24,6 +24,6 @@ if given.die:
 stop = stop_on_signals()
 if given.supervised:
     end_with_parent(stop)
-duties = Duties(facts=lambda: {"model_version": "v-test"})
-recycled = run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, duties=duties)
+tasks = WorkerTasks(facts=lambda: {"model_version": "v-test"})
+recycled = run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, tasks=tasks)
 sys.exit(EXIT_RECYCLED if recycled else 0)

@@ -29,7 +29,7 @@ from utils.types import (
     Report,
     Verdict,
 )
-from web_app.jobs.runner import Analyse, Duties, Progress, run_worker
+from web_app.jobs.runner import Analyse, Progress, WorkerTasks, run_worker
 
 HEADS = {
     "png": b"\x89PNG\r\n\x1a\n",
@@ -118,12 +118,12 @@ def accept_weights(settings: Settings) -> str:
 
 @contextmanager
 def running_worker(
-    settings: Settings, analyse: Analyse = fake_analyse, *, duties: Duties | None = None, **facts: Any
+    settings: Settings, analyse: Analyse = fake_analyse, *, tasks: WorkerTasks | None = None, **facts: Any
 ) -> Iterator[threading.Event]:
     """A worker in a thread; it has ended when the block ends."""
     stop = threading.Event()
-    duties = duties or Duties(facts=lambda: facts)
-    thread = threading.Thread(target=run_worker, args=(settings, analyse, stop), kwargs={"duties": duties})
+    tasks = tasks or WorkerTasks(facts=lambda: facts)
+    thread = threading.Thread(target=run_worker, args=(settings, analyse, stop), kwargs={"tasks": tasks})
     thread.start()
     try:
         yield stop

@@ -28,7 +28,7 @@ from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.faces.search import FaceSearch, Progress
-from utils.media import PreparedDecoders, decode_media, prepared_decoders
+from utils.media import ForkServer, decode_media, start_fork_server
 from utils.metrics import sigmoid
 from utils.types import (
     Box,
@@ -64,7 +64,7 @@ class Analyser:
     experts: tuple[str, ...]
     missing: Mapping[str, str]
     tiny: bool = False
-    decoders: PreparedDecoders | None = None
+    decoders: ForkServer | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         ConfigError: an expert's name is unknown, or the device is not there.
     """
     wanted = parse_experts(",".join(experts) if experts else settings.detection.experts)
-    decoders = prepared_decoders()
+    decoders = start_fork_server()
     if decoders is not None:
         decoders.warm(MediaKind.IMAGE)  # ready when the networks are
     version = verify_current(settings)

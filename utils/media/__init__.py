@@ -5,16 +5,16 @@ writes it again there without its metadata. Headers are read there too. The deco
 imported by that child and by the training code, never by a web process.
 """
 
-from utils.media.fork_server import PreparedDecoders
-from utils.media.sandbox import copy_media, decode_media, prepared_decoders, sandbox_level
+from utils.media.fork_server import ForkServer
+from utils.media.sandbox import copy_media, decode_media, sandbox_level, start_fork_server
 from utils.media.sniff import MediaFormat, sniff
 
 __all__ = [
+    "ForkServer",
     "MediaFormat",
-    "PreparedDecoders",
     "copy_media",
     "decode_media",
-    "prepared_decoders",
     "sandbox_level",
     "sniff",
+    "start_fork_server",
 ]

@@ -1,7 +1,7 @@
 """The process that decoding children are forked from: it has imported the decoders, and sees no untrusted byte.
 
 Started by `fork_server.py`, never imported by anything else. Starting Python and the libraries takes ten times as long
-as decoding a photo, so it is done once. Each request brings an open file, a pipe for the answer and a leash; each is
+as decoding a photo, so it is done once. Each request brings an open file, a pipe for the answer and a lifeline; each is
 served by a fresh fork of this process that confines itself like any other decoding child, decodes one file, and ends.
 """
 
@@ -25,11 +25,11 @@ HIGHEST_DESCRIPTOR = 4096
 
 @dataclass(eq=False)
 class _Fork:
-    """A child that runs: its number, what tells its end, and its leash."""
+    """A child that runs: its number, what tells its end, and its lifeline."""
 
     pid: int
     ended: int
-    leash: socket.socket
+    lifeline: socket.socket
 
 
 def main(kind: str) -> None:
@@ -43,7 +43,7 @@ def main(kind: str) -> None:
     waiting.register(control, selectors.EVENT_READ)
     forks: set[_Fork] = set()
     open_for_more = True
-    while open_for_more or forks:  # without its parent the leashes of all children have ended too
+    while open_for_more or forks:  # without its parent the lifelines of all children have ended too
         for key, _ in waiting.select():
             if key.fileobj is control:
                 open_for_more = _take_request(control, waiting, forks)
@@ -51,8 +51,8 @@ def main(kind: str) -> None:
                     waiting.unregister(control)
             elif key.data not in forks:
                 continue  # its end was dealt with a moment ago
-            elif key.fileobj is key.data.leash:
-                waiting.unregister(key.data.leash)  # the parent has let go, or is gone
+            elif key.fileobj is key.data.lifeline:
+                waiting.unregister(key.data.lifeline)  # the parent has let go, or is gone
                 _kill(key.data.pid)
             else:
                 _reap(key.data, waiting)
@@ -64,10 +64,10 @@ def _take_request(control: socket.socket, waiting: selectors.BaseSelector, forks
     request, descriptors, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, 3)
     if not request or len(descriptors) != 3:
         return False
-    file, answer, leash = descriptors
+    file, answer, lifeline = descriptors
     try:
         pid = os.fork()
-    except OSError:  # too many processes; the parent sees its leash end
+    except OSError:  # too many processes; the parent sees its lifeline end
         for descriptor in descriptors:
             os.close(descriptor)
         return True
@@ -75,10 +75,10 @@ def _take_request(control: socket.socket, waiting: selectors.BaseSelector, forks
         _become_child(file, answer, request.decode())
     os.close(file)
     os.close(answer)
-    fork = _Fork(pid, os.pidfd_open(pid), socket.socket(fileno=leash))
+    fork = _Fork(pid, os.pidfd_open(pid), socket.socket(fileno=lifeline))
     forks.add(fork)
     waiting.register(fork.ended, selectors.EVENT_READ, fork)
-    waiting.register(fork.leash, selectors.EVENT_READ, fork)
+    waiting.register(fork.lifeline, selectors.EVENT_READ, fork)
     return True
 
 
@@ -101,10 +101,10 @@ def _reap(fork: _Fork, waiting: selectors.BaseSelector) -> None:
     waiting.unregister(fork.ended)
     os.close(fork.ended)
     with contextlib.suppress(KeyError):  # let go before
-        waiting.unregister(fork.leash)
+        waiting.unregister(fork.lifeline)
     with contextlib.suppress(OSError):
-        fork.leash.send(struct.pack("<i", os.waitstatus_to_exitcode(status)))
-    fork.leash.close()
+        fork.lifeline.send(struct.pack("<i", os.waitstatus_to_exitcode(status)))
+    fork.lifeline.close()
 
 
 def _kill(pid: int) -> None:

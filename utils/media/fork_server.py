@@ -1,6 +1,6 @@
 """Decoding children that are ready at once: forked from a process that has imported the decoders already.
 
-`sandbox.py` takes its children from here where the caller hands it a `PreparedDecoders`, and starts them anew where
+`sandbox.py` takes its children from here where the caller hands it a `ForkServer`, and starts them anew where
 not. There is one such process for pictures and one for videos, each started at the first file of its kind; between
 them and their children stands what `fork_main.py` describes. Only Linux has what it needs (`pidfd_open`).
 
@@ -34,17 +34,17 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from utils.media.fork_mai
 
 
 class ForkedChild:
-    """A running child, seen through its answer and its leash; see `sandbox.Child`."""
+    """A running child, seen through its answer and its lifeline; see `sandbox.Child`."""
 
-    def __init__(self, answer: BinaryIO, leash: socket.socket) -> None:
+    def __init__(self, answer: BinaryIO, lifeline: socket.socket) -> None:
         self.answer = answer
-        self._leash = leash
+        self._lifeline = lifeline
 
     def status(self, timeout_s: float) -> int | None:
         """How it ended (negative: by that signal); None when nothing is known after `timeout_s`."""
-        self._leash.settimeout(timeout_s)
+        self._lifeline.settimeout(timeout_s)
         try:
-            told = self._leash.recv(4)
+            told = self._lifeline.recv(4)
         except OSError:
             return None
         return int(struct.unpack("<i", told)[0]) if len(told) == 4 else None
@@ -52,11 +52,11 @@ class ForkedChild:
     def end(self) -> None:
         """End it and everything that it started, and wait until that is done."""
         with contextlib.suppress(OSError):
-            self._leash.shutdown(socket.SHUT_WR)
-            self._leash.settimeout(_END_S)
-            while self._leash.recv(16):
+            self._lifeline.shutdown(socket.SHUT_WR)
+            self._lifeline.settimeout(_END_S)
+            while self._lifeline.recv(16):
                 continue
-        self._leash.close()
+        self._lifeline.close()
 
 
 def source_command(kind: MediaKind) -> list[str]:
@@ -65,7 +65,7 @@ def source_command(kind: MediaKind) -> list[str]:
     return [sys.executable, "-I", "-c", _START, str(root), kind.value]
 
 
-class PreparedDecoders:
+class ForkServer:
     """Starts decoding children by forking; may be used from several threads.
 
     Args:
@@ -172,18 +172,18 @@ class _Source:
 
         with contextlib.suppress(OSError):  # this user's pipes hold too much already
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        leash, theirs = socket.socketpair()
+        lifeline, theirs = socket.socketpair()
         try:
             socket.send_fds(self._control, [request.encode()], [file.fileno(), writing, theirs.fileno()])
         except OSError:
             os.close(reading)
-            leash.close()
+            lifeline.close()
             raise
         finally:
             os.close(writing)
             theirs.close()
         self.forks += 1
-        return ForkedChild(os.fdopen(reading, "rb"), leash)
+        return ForkedChild(os.fdopen(reading, "rb"), lifeline)
 
 
 def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:

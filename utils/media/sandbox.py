@@ -31,7 +31,7 @@ from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderCrashedError, DecoderLimitError, MediaError, MediaTooLargeError, NotFoundError
 from utils.log import get_logger
 from utils.media.child_protocol import BrokenAnswerError, Expected, read_answer, read_copy, read_level
-from utils.media.fork_server import PreparedDecoders
+from utils.media.fork_server import ForkServer
 from utils.media.limits import MediaLimits
 from utils.media.sandbox_limits import PROTECTIONS
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
@@ -74,7 +74,7 @@ def decode_media(
     path: Path,
     media: MediaSettings,
     sandbox: SandboxSettings,
-    decoders: PreparedDecoders | None = None,
+    decoders: ForkServer | None = None,
     on_frame: Callable[[Frame], None] | None = None,
 ) -> Media:
     """Decode one file in a confined child process.
@@ -127,7 +127,7 @@ def copy_media(
     target: BinaryIO,
     media: MediaSettings,
     sandbox: SandboxSettings,
-    decoders: PreparedDecoders | None = None,
+    decoders: ForkServer | None = None,
 ) -> None:
     """Write a file again without its metadata, made in a confined child process: the same pixels, frames and samples.
 
@@ -182,7 +182,7 @@ def _ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy
     return _Asked(fmt, size, limits, json.dumps(request), wall_s)
 
 
-def _start(asked: _Asked, file: BinaryIO, decoders: PreparedDecoders | None) -> Child:
+def _start(asked: _Asked, file: BinaryIO, decoders: ForkServer | None) -> Child:
     if decoders is None:
         return start_child(child_command(asked.request), file)
     return decoders.start(asked.format.kind, asked.request, file)
@@ -261,9 +261,9 @@ def clean_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _ONE_THREAD | _LARGE_PAGES
 
 
-def prepared_decoders() -> PreparedDecoders | None:
+def start_fork_server() -> ForkServer | None:
     """Where children come from that are ready at once; None on systems that have no such thing."""
-    return PreparedDecoders(clean_environment()) if PreparedDecoders.available() else None
+    return ForkServer(clean_environment()) if ForkServer.available() else None
 
 
 def start_child(command: list[str], file: BinaryIO) -> Child:

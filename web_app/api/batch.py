@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flask import Response, request
 
 from utils.errors import NotFoundError, TelltaleError
-from web_app.api.detect import UPLOAD_FAILURES, wish_of
+from web_app.api.detect import UPLOAD_FAILURES, upload_options
 from web_app.api.routing import UPLOADS, json_answer, route
 from web_app.api.schemas import Links, Problem, address
 from web_app.api.schemas.analysis import Batch, BatchItem
@@ -27,7 +27,7 @@ def create_batch() -> Response:
     """Analyse several files: 202 with one entry per part `file`, in their order; a refused one stops no other."""
     parts = services()
     owner = identity.caller().id
-    wish = wish_of(request, parts, with_key=False)
+    options = upload_options(request, parts, with_key=False)
     with parts.database.read() as session:
         parts.queue.require_room(session)
     items: list[dict[str, Any]] = []
@@ -42,7 +42,7 @@ def create_batch() -> Response:
             if counted:
                 count_upload()
             counted = True
-            item["id"] = queue_upload(parts.queue, parts.store, received, owner, wish).public_id
+            item["id"] = queue_upload(parts.queue, parts.store, received, owner, options).public_id
         except TelltaleError as error:
             parts.store.remove(received.file.name)
             item["error"] = error.to_problem()

@@ -36,7 +36,7 @@ from web_app.integrations.http_client import open_url
 from web_app.services import Services, services
 from web_app.storage.detections import Queued, find_detection, queue_upload
 from web_app.storage.files import too_large
-from web_app.storage.idempotency import Wish, check_key, conditions_of
+from web_app.storage.idempotency import UploadOptions, check_key, conditions_of
 from web_app.storage.upload import Upload, display_name, name_notices, receive_upload
 
 WAIT_IMAGE_S = 30.0  # for a picture, when the client does not say how long it wants to wait
@@ -85,23 +85,23 @@ def detect_url(said: UrlRequest) -> Response:
     if parts.settings.api.url_input != "on":
         raise NotAvailableError("URL input is switched off ([api] url_input).")
     asked_s = asked_wait_s()
-    wish = wish_of(request, parts)
+    options = upload_options(request, parts)
     with parts.database.read() as session:
         parts.queue.require_room(session)
     with waiting_slot(parts) as free:
         if not free:
             raise UnavailableError("Too many requests are waiting.", retry_after_s=5)
         upload = fetch(said.url, parts)
-    return _answer_upload(parts, upload, wish, asked_s)
+    return _answer_upload(parts, upload, options, asked_s)
 
 
 def _detect(accepted: MediaKind | None) -> Response:
     parts = services()
     asked_s = asked_wait_s()
-    wish = wish_of(request, parts)
+    options = upload_options(request, parts)
     with parts.database.read() as session:
         parts.queue.require_room(session)  # before the body is read; asked again when the row is written
-    return _answer_upload(parts, receive_upload(request, parts.store, accepted), wish, asked_s)
+    return _answer_upload(parts, receive_upload(request, parts.store, accepted), options, asked_s)
 
 
 def fetch(untrusted_url: str, parts: Services) -> Upload:
@@ -135,7 +135,7 @@ def fetch(untrusted_url: str, parts: Services) -> Upload:
     return Upload(stored, shown, name_notices(shown, stored))
 
 
-def wish_of(request: Request, parts: Services, *, with_key: bool = True) -> Wish:
+def upload_options(request: Request, parts: Services, *, with_key: bool = True) -> UploadOptions:
     """How the client wants its upload to be treated: `again`, `keep`, and the header Idempotency-Key.
 
     Raises:
@@ -145,8 +145,8 @@ def wish_of(request: Request, parts: Services, *, with_key: bool = True) -> Wish
     key = check_key(request.headers.get("Idempotency-Key")) if with_key else None
     again = flag(request, "again") or False
     if flag(request, "keep") is False:
-        return Wish(key=None, again=True, expires_at=utc_now() + FORGOTTEN_AFTER)
-    return Wish(conditions, key, again)
+        return UploadOptions(key=None, again=True, expires_at=utc_now() + FORGOTTEN_AFTER)
+    return UploadOptions(conditions, key, again)
 
 
 def flag(request: Request, name: str) -> bool | None:
@@ -161,20 +161,20 @@ def flag(request: Request, name: str) -> bool | None:
     return None if value is None else value == "1"
 
 
-def _answer_upload(parts: Services, upload: Upload, wish: Wish, asked_s: float | None) -> Response:
+def _answer_upload(parts: Services, upload: Upload, options: UploadOptions, asked_s: float | None) -> Response:
     """Queue a stored upload and answer with its verdict, or with its job when that is not there in time.
 
     Args:
         parts: of the application.
         upload: in the store.
-        wish: see `wish_of`.
+        options: see `upload_options`.
         asked_s: see `asked_wait_s`.
 
     Raises:
         TelltaleError: the analysis failed, or the upload is refused.
     """
-    queued = queue_upload(parts.queue, parts.store, upload, identity.caller().id, wish)
-    if wish.expires_at is not None:
+    queued = queue_upload(parts.queue, parts.store, upload, identity.caller().id, options)
+    if options.expires_at is not None:
         return _answer_and_forget(parts, queued)
     default_s = WAIT_IMAGE_S if upload.file.format.kind is MediaKind.IMAGE else 0.0
     wait_s = default_s if asked_s is None else asked_s

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from utils.config import Settings
 from utils.errors import MediaError, NotFoundError
 from utils.log import get_logger
-from utils.media import PreparedDecoders, copy_media
+from utils.media import ForkServer, copy_media
 from utils.types import Media, MediaKind, Pixels, Report
 from web_app.db.models import DetectionRow, MediaRow
 from web_app.db.session import Database
@@ -79,7 +79,7 @@ class CleanCopies:
         decoders: where the confined children come from at present.
     """
 
-    def __init__(self, settings: Settings, decoders: Callable[[], PreparedDecoders | None]) -> None:
+    def __init__(self, settings: Settings, decoders: Callable[[], ForkServer | None]) -> None:
         self._settings = settings
         self._database = Database.of(settings)
         self._store = MediaStore.of(settings)

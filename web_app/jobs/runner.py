@@ -53,16 +53,17 @@ class StoppingError(JobCancelledError):
 
 
 def _nothing() -> None:
-    """The duty of a worker without one."""
+    """For a worker with nothing to do there."""
 
 
 @dataclass(frozen=True)
-class Duties:
+class WorkerTasks:
     """What a worker does beside analyses.
 
     Args:
-        handlers: by task; each gets the claim and a progress callback and returns the job's result as plain JSON.
-        in_turn: the same for tasks that use the networks of the analyses; they take turns with them.
+        background: handlers by task; each gets the claim and a progress callback and returns the job's result as plain
+            JSON. They run beside the analyses.
+        foreground: the same for tasks that use the networks of the analyses; they take turns with them.
         before_job: called before each look for an analysis, such as to change to another version of the weights.
         when_idle: called when no analysis waits.
         facts: what the worker says of itself at present (model version, sandbox); shown with its signs of life.
@@ -70,8 +71,8 @@ class Duties:
         on_delete: called with the number of an analysis that was never to be kept, before it is deleted.
     """
 
-    handlers: Mapping[str, Handler] = field(default_factory=dict)
-    in_turn: Mapping[str, Handler] = field(default_factory=dict)
+    background: Mapping[str, Handler] = field(default_factory=dict)
+    foreground: Mapping[str, Handler] = field(default_factory=dict)
     before_job: Callable[[], object] = _nothing
     when_idle: Callable[[], object] = _nothing
     facts: Callable[[], dict[str, Any]] = dict
@@ -85,7 +86,7 @@ def run_worker(
     stop: threading.Event,
     *,
     worker_id: str | None = None,
-    duties: Duties | None = None,
+    tasks: WorkerTasks | None = None,
 ) -> bool:
     """Run jobs until `stop` is set; an analysis under way is then interrupted at its next progress call.
 
@@ -94,25 +95,25 @@ def run_worker(
         analyse: path and progress callback to report; raises TelltaleError for a medium that cannot be analysed.
         stop: set by a signal handler or a test.
         worker_id: name in the database, unique among living workers; None makes one.
-        duties: further tasks and what happens between jobs; None for analyses only.
+        tasks: further ones and what happens between jobs; None for analyses only.
 
     Returns:
         Whether the worker ended by itself, because it has grown beyond `worker_memory_mb`.
     """
-    duties = duties or Duties()
+    tasks = tasks or WorkerTasks()
     worker_id = worker_id or f"worker-{os.getpid()}-{time.time_ns():x}"
     database = Database.of(settings)
     store = MediaStore.of(settings)
     queue = JobQueue(database, settings.jobs)
-    maintenance = Maintenance(database, store, settings.storage.retention_days, duties.on_delete)
-    heartbeat = Heartbeat(queue, worker_id, duties.facts, beat_s(settings))
+    maintenance = Maintenance(database, store, settings.storage.retention_days, tasks.on_delete)
+    heartbeat = Heartbeat(queue, worker_id, tasks.facts, beat_s(settings))
 
     def run_networks(claims: Sequence[Claim], progress: Sequence[Progress]) -> list[Outcome]:
         first = claims[0]
         if first.task != ANALYSE:
-            return [partial(queue.finish_task, first, duties.in_turn[first.task](first, progress[0]))]
+            return [partial(queue.finish_task, first, tasks.foreground[first.task](first, progress[0]))]
         works = [(store.path(claim.stored_name), tell) for claim, tell in zip(claims, progress, strict=True)]
-        reports = duties.together(works) if duties.together and len(works) > 1 else [analyse(*works[0])]
+        reports = tasks.together(works) if tasks.together and len(works) > 1 else [analyse(*works[0])]
         return [
             report if isinstance(report, Exception) else partial(queue.finish, claim, report)
             for claim, report in zip(claims, reports, strict=True)
@@ -122,20 +123,20 @@ def run_worker(
         with log_and_continue(what), heartbeat.hold(f"what was to {what}", settings.jobs.longest_s):
             do()
 
-    most = settings.jobs.batch if duties.together else 1
-    foreground = Lane(queue, heartbeat, stop, worker_id, (ANALYSE, *duties.in_turn), run_networks, most)
+    most = settings.jobs.batch if tasks.together else 1
+    lane = Lane(queue, heartbeat, stop, worker_id, (ANALYSE, *tasks.foreground), run_networks, most)
     recycled = False
     try:
-        with heartbeat, _background(queue, heartbeat, duties.handlers, stop, worker_id) as busy:
+        with heartbeat, _background(queue, heartbeat, tasks.background, stop, worker_id) as busy:
             log.info("worker %s is ready", worker_id)
             idle_at = worked_at = time.monotonic()
             while not (stop.is_set() or recycled):
-                between("change the version", duties.before_job)
-                worked = foreground.work_once()
+                between("change the version", tasks.before_job)
+                worked = lane.work_once()
                 if not worked:
                     between("clean up", maintenance.run_if_due)
                 if not worked or time.monotonic() - idle_at > STARVED_S:
-                    between("do its other duties", duties.when_idle)
+                    between("do its other tasks", tasks.when_idle)
                     idle_at = time.monotonic()
                 if worked:
                     worked_at = time.monotonic()

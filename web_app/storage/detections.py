@@ -23,7 +23,7 @@ from web_app.db.models import BatchRow, DeliveryRow, DetectionRow, JobRow, Media
 from web_app.db.session import Database
 from web_app.storage.explanations import delete_closeups
 from web_app.storage.files import MediaStore
-from web_app.storage.idempotency import Wish, find_earlier
+from web_app.storage.idempotency import UploadOptions, find_earlier
 from web_app.storage.upload import Upload
 
 OnDelete = Callable[[int], object]
@@ -52,7 +52,7 @@ class Queued:
     kept_name: str
 
 
-def queue_upload(queue: Queue, store: MediaStore, upload: Upload, client_id: str, wish: Wish) -> Queued:
+def queue_upload(queue: Queue, store: MediaStore, upload: Upload, client_id: str, options: UploadOptions) -> Queued:
     """Queue the analysis of a stored upload, or find the earlier one; bytes that are known already are kept once.
 
     Raises:
@@ -63,7 +63,7 @@ def queue_upload(queue: Queue, store: MediaStore, upload: Upload, client_id: str
     try:
         for _ in range(TRIES):
             try:
-                queued = _insert(queue, store, upload, client_id, wish)
+                queued = _insert(queue, store, upload, client_id, options)
             except IntegrityError:
                 continue
             if queued.kept_name != upload.file.name:
@@ -75,9 +75,9 @@ def queue_upload(queue: Queue, store: MediaStore, upload: Upload, client_id: str
         raise
 
 
-def _insert(queue: Queue, store: MediaStore, upload: Upload, client_id: str, wish: Wish) -> Queued:
+def _insert(queue: Queue, store: MediaStore, upload: Upload, client_id: str, options: UploadOptions) -> Queued:
     with queue.database.write() as session:
-        earlier = find_earlier(session, client_id, upload.file.sha256, wish)
+        earlier = find_earlier(session, client_id, upload.file.sha256, options)
         media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == upload.file.sha256))
         if media is None:
             media = MediaRow(
@@ -101,9 +101,9 @@ def _insert(queue: Queue, store: MediaStore, upload: Upload, client_id: str, wis
                 "client_id": client_id,
                 "display_name": upload.display_name,
                 "notices": [_notice(notice) for notice in upload.notices],
-                "reuse_key": wish.reuse_key(client_id, upload.file.sha256),
-                "idempotency_key": wish.idempotency_key(),
-                "expires_at": wish.expires_at,
+                "reuse_key": options.reuse_key(client_id, upload.file.sha256),
+                "idempotency_key": options.idempotency_key(),
+                "expires_at": options.expires_at,
             },
         )
         return Queued(job.public_id, False, media.stored_name)

@@ -25,7 +25,7 @@ MAX_KEY_CHARACTERS = 255
 
 
 @dataclass(frozen=True)
-class Wish:
+class UploadOptions:
     """How an upload is to be treated.
 
     Args:
@@ -70,22 +70,22 @@ def check_key(untrusted_key: str | None) -> str | None:
     return untrusted_key
 
 
-def find_earlier(session: Session, client_id: str, sha256: str, wish: Wish) -> DetectionRow | None:
+def find_earlier(session: Session, client_id: str, sha256: str, options: UploadOptions) -> DetectionRow | None:
     """The analysis that answers this upload already.
 
     Raises:
         IdempotencyError: the key belongs to an upload of another file.
     """
     own = sa.select(DetectionRow).join(DetectionRow.job).where(DetectionRow.client_id == client_id)
-    stored_key = wish.idempotency_key()
+    stored_key = options.idempotency_key()
     if stored_key is not None:
         earlier = session.scalar(own.where(DetectionRow.idempotency_key == stored_key))
         if earlier is not None and earlier.media.sha256 != sha256:
             raise IdempotencyError("The key came with another file before.", id=earlier.job.public_id)
         if earlier is not None:
             return earlier
-    reuse_key = wish.reuse_key(client_id, sha256)
-    if wish.again or reuse_key is None:
+    reuse_key = options.reuse_key(client_id, sha256)
+    if options.again or reuse_key is None:
         return None
     alive = JobRow.state.in_((JobState.QUEUED, JobState.RUNNING, JobState.DONE))
     return session.scalar(own.where(DetectionRow.reuse_key == reuse_key, alive).order_by(JobRow.id.desc()).limit(1))

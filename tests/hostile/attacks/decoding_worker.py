@@ -12,7 +12,7 @@ from pathlib import Path
 from utils.config import Settings, load_settings
 from utils.media import decode_media, sandbox_level
 from utils.types import Outcome, Report, Verdict
-from web_app.jobs.runner import Duties, Progress, run_worker
+from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.worker import end_with_parent, stop_on_signals
 
 
@@ -48,7 +48,7 @@ def main() -> None:
         lambda path, progress: decode_only(settings, path, progress),
         stop,
         worker_id=given.worker_id,
-        duties=Duties(facts=lambda: {"model_version": "none", "sandbox": level}),
+        tasks=WorkerTasks(facts=lambda: {"model_version": "none", "sandbox": level}),
     )
 
 

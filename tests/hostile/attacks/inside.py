@@ -15,7 +15,7 @@ import numpy as np
 
 from utils.config import MediaSettings, SandboxSettings
 from utils.media import sandbox
-from utils.media.fork_server import PreparedDecoders
+from utils.media.fork_server import ForkServer
 from utils.media.sandbox_limits import PROTECTIONS
 
 FILES = frozenset(("landlock", "no_new_files", "syscall_filter"))
@@ -130,7 +130,7 @@ def attack_from_inside(
         victim: a file that everybody may change.
         names: of the attacks.
         protections: that the child shall put on itself; all unless a test wants to see what fewer hold.
-        forked: take a child of `PreparedDecoders` instead of one that is a program of its own.
+        forked: take a child of `ForkServer` instead of one that is a program of its own.
 
     Returns:
         For each attack the name of the error that stopped it, or `done`.
@@ -142,7 +142,7 @@ def attack_from_inside(
     head = [sys.executable, "-I", "-c"]
     original = sandbox.child_command
     sandbox.child_command = lambda request: [*head, _SPAWNED, str(sandbox.ROOT), request, asked]
-    decoders = PreparedDecoders(
+    decoders = ForkServer(
         sandbox.clean_environment(), lambda kind: [*head, _FORKED, str(sandbox.ROOT), kind.value, asked]
     )
     try:

@@ -22,7 +22,7 @@ import sys
 from types import SimpleNamespace
 from utils.config import Settings, StorageSettings
 from web_app.db.session import Database
-from web_app.worker import worker_duties
+from web_app.worker import worker_tasks
 from web_app.feedback.learner import Learner
 from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.derived import CleanCopies
@@ -34,7 +34,7 @@ InstancePaths.of(settings).create()
 migrate(Database.of(settings))
 served = SimpleNamespace(refresh=None, facts=dict, analyser=SimpleNamespace(version="none"))
 learning = LearningTasks(settings, Learner(settings, served))
-worker_duties(settings, served, learning, CleanCopies(settings, lambda: None), ())
+worker_tasks(settings, served, learning, CleanCopies(settings, lambda: None), ())
 sys.exit(int("torch" in sys.modules))
 """
 

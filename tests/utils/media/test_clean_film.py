@@ -15,7 +15,7 @@ import pytest
 from tests.utils.media.films import KINDS, SECRET, decoded, film, remuxed, tags, told, with_text_track
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderLimitError, MediaCorruptError, MediaError
-from utils.media import copy_media, prepared_decoders
+from utils.media import copy_media, start_fork_server
 from utils.media.clean_film import copy_film
 from utils.media.limits import MediaLimits
 from utils.media.sniff import FORMATS, sniff
@@ -26,7 +26,7 @@ Copy = Callable[[bytes], bytes]
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
     """A function that makes a copy in the confined child."""
-    decoders = prepared_decoders()
+    decoders = start_fork_server()
     source, target = (tmp_path_factory.mktemp("films") / name for name in ("source", "target"))
 
     def make(data: bytes) -> bytes:

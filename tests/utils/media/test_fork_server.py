@@ -21,13 +21,13 @@ from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderCrashedError, DecoderLimitError, MediaCorruptError, MediaError
 from utils.media import decode_media, fork_server, sandbox, sandbox_level
 from utils.media.child_protocol import read_level
-from utils.media.fork_server import PreparedDecoders
+from utils.media.fork_server import ForkServer
 from utils.types import MediaKind
 
-pytestmark = pytest.mark.skipif(not PreparedDecoders.available(), reason="this system forks no children")
+pytestmark = pytest.mark.skipif(not ForkServer.available(), reason="this system forks no children")
 
 MEDIA, SANDBOX = MediaSettings(), SandboxSettings()
-Misbehave = Callable[..., PreparedDecoders]
+Misbehave = Callable[..., ForkServer]
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def picture(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def decoders() -> Iterator[PreparedDecoders]:
-    made = sandbox.prepared_decoders()
+def decoders() -> Iterator[ForkServer]:
+    made = sandbox.start_fork_server()
     assert made is not None
     yield made
     made.close()
@@ -48,9 +48,9 @@ def decoders() -> Iterator[PreparedDecoders]:
 @pytest.fixture
 def misbehave() -> Iterator[Misbehave]:
     """Decoders whose children run a piece of code where they would decode a picture."""
-    made: list[PreparedDecoders] = []
+    made: list[ForkServer] = []
 
-    def build(code: str) -> PreparedDecoders:
+    def build(code: str) -> ForkServer:
         lines = "\n    ".join(code.splitlines())
         program = (
             "import os, signal, sys, time\nsys.path.insert(0, sys.argv[1])\nfrom utils.media import child\n"
@@ -58,7 +58,7 @@ def misbehave() -> Iterator[Misbehave]:
             "child.main = main\nfrom utils.media import fork_main\nfork_main.main(sys.argv[2])"
         )
         head = [sys.executable, "-I", "-c", program, str(sandbox.ROOT)]
-        made.append(PreparedDecoders(sandbox.clean_environment(), lambda kind: [*head, kind.value]))
+        made.append(ForkServer(sandbox.clean_environment(), lambda kind: [*head, kind.value]))
         return made[-1]
 
     yield build
@@ -86,7 +86,7 @@ def is_gone(pid: int) -> bool:
 
 
 def test_pictures_and_videos_decode_alike(
-    picture: Path, tmp_path: Path, clips: dict[str, bytes], decoders: PreparedDecoders
+    picture: Path, tmp_path: Path, clips: dict[str, bytes], decoders: ForkServer
 ) -> None:
     (tmp_path / "clip").write_bytes(clips["mp4"])
     for path in (picture, tmp_path / "clip", picture):
@@ -97,14 +97,14 @@ def test_pictures_and_videos_decode_alike(
             assert one.time_s == other.time_s
 
 
-def test_coded_errors_cross(tmp_path: Path, picture: Path, decoders: PreparedDecoders) -> None:
+def test_coded_errors_cross(tmp_path: Path, picture: Path, decoders: ForkServer) -> None:
     (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:60])
     with pytest.raises(MediaCorruptError):
         decode_media(tmp_path / "cut.png", MEDIA, SANDBOX, decoders)
     assert decode_media(picture, MEDIA, SANDBOX, decoders).info.width == 120
 
 
-def test_a_forked_child_has_every_protection_of_a_spawned_one(decoders: PreparedDecoders) -> None:
+def test_a_forked_child_has_every_protection_of_a_spawned_one(decoders: ForkServer) -> None:
     request = json.dumps({"format": None, "memory_mb": 2048, "cpu_s": 20})
     for kind in MediaKind:
         with Path(os.devnull).open("rb") as nothing:
@@ -168,7 +168,7 @@ def test_each_file_has_a_child_of_its_own(tmp_path: Path, picture: Path, misbeha
     assert len({parent for _, parent in lines}) == 1
 
 
-def test_a_killed_source_is_replaced(picture: Path, decoders: PreparedDecoders) -> None:
+def test_a_killed_source_is_replaced(picture: Path, decoders: ForkServer) -> None:
     before = set(children_of())
     assert decode_media(picture, MEDIA, SANDBOX, decoders).info.width == 120
     (source,) = set(children_of()) - before
@@ -179,13 +179,13 @@ def test_a_killed_source_is_replaced(picture: Path, decoders: PreparedDecoders) 
 
 def test_a_source_that_cannot_start(picture: Path, tmp_path: Path) -> None:
     for command in ([str(tmp_path / "nothing")], [sys.executable, "-c", "raise SystemExit(4)"]):
-        broken = PreparedDecoders(sandbox.clean_environment(), lambda kind, c=command: c)  # type: ignore[misc]
+        broken = ForkServer(sandbox.clean_environment(), lambda kind, c=command: c)  # type: ignore[misc]
         with pytest.raises(DecoderCrashedError):
             decode_media(picture, MEDIA, SANDBOX, broken)
         broken.close()
 
 
-def test_a_source_retires(picture: Path, decoders: PreparedDecoders, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_retires(picture: Path, decoders: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork_server, "CHILDREN", 2)
     before = set(children_of())
     seen = set()
@@ -197,7 +197,7 @@ def test_a_source_retires(picture: Path, decoders: PreparedDecoders, monkeypatch
 
 def test_what_is_forgotten_ends(picture: Path) -> None:
     before = set(children_of())
-    made = sandbox.prepared_decoders()
+    made = sandbox.start_fork_server()
     assert made is not None
     made.warm(MediaKind.IMAGE)
     (source,) = set(children_of()) - before
@@ -214,7 +214,7 @@ sys.path.insert(0, {str(sandbox.ROOT)!r})
 from pathlib import Path
 from utils.config import MediaSettings, SandboxSettings
 from utils.media import decode_media, sandbox
-from utils.media.fork_server import PreparedDecoders
+from utils.media.fork_server import ForkServer
 code = '''
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -228,7 +228,7 @@ fork_main.main(sys.argv[2])
 '''
 command = [sys.executable, "-I", "-c", code, str(sandbox.ROOT), "image"]
 decode_media(Path({str(picture)!r}), MediaSettings(), SandboxSettings(),
-             PreparedDecoders(sandbox.clean_environment(), lambda kind: command))
+             ForkServer(sandbox.clean_environment(), lambda kind: command))
 """
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
         wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
@@ -236,7 +236,7 @@ decode_media(Path({str(picture)!r}), MediaSettings(), SandboxSettings(),
     wait_until(lambda: all(is_gone(int(pid)) for pid in pids.read_text().split()))
 
 
-def test_many_threads_share_a_source(tmp_path: Path, decoders: PreparedDecoders) -> None:
+def test_many_threads_share_a_source(tmp_path: Path, decoders: ForkServer) -> None:
     widths: list[tuple[int, int]] = []
 
     def work(first: int) -> None:

@@ -20,7 +20,7 @@ from utils.types import Report
 from web_app.api.schemas.analysis import Closeup, Versions
 from web_app.db.models import EXPLAIN, CloseupRow, JobRow
 from web_app.jobs.queue import Claim
-from web_app.jobs.runner import Duties, Progress, run_worker
+from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.services import Services
 from web_app.worker import closeup_handler
 
@@ -46,9 +46,9 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.fail = False
         self._stop = threading.Event()
-        duties = Duties(in_turn={EXPLAIN: self.look})
+        tasks = WorkerTasks(foreground={EXPLAIN: self.look})
         self._thread = threading.Thread(
-            target=run_worker, args=(settings, self.analyse, self._stop), kwargs={"duties": duties}
+            target=run_worker, args=(settings, self.analyse, self._stop), kwargs={"tasks": tasks}
         )
         self._thread.start()
 

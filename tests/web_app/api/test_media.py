@@ -17,28 +17,28 @@ from PIL import Image
 from tests.utils.media.films import decoded
 from tests.web_app.helpers import make_report, media_bytes, running_worker, upload, wait_until
 from utils.config import Settings
-from utils.media import prepared_decoders
-from utils.media.fork_server import PreparedDecoders
+from utils.media import start_fork_server
+from utils.media.fork_server import ForkServer
 from utils.media.sniff import sniff
 from utils.types import Notice, Report
 from web_app.db.models import COPY
 from web_app.jobs.derived import CleanCopies
-from web_app.jobs.runner import Duties, Progress
+from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import Services
 
 HOME = "where we live"
 
 
 @pytest.fixture(scope="module")
-def decoders() -> Iterator[PreparedDecoders | None]:
-    found = prepared_decoders()
+def decoders() -> Iterator[ForkServer | None]:
+    found = start_fork_server()
     yield found
     if found is not None:
         found.close()
 
 
 @pytest.fixture
-def copies(settings: Settings, decoders: PreparedDecoders | None) -> CleanCopies:
+def copies(settings: Settings, decoders: ForkServer | None) -> CleanCopies:
     return CleanCopies(settings, lambda: decoders)
 
 
@@ -56,7 +56,7 @@ def served(client: FlaskClient, settings: Settings, copies: CleanCopies) -> Iter
         copies.keep(path, report)
         return report
 
-    with running_worker(settings, analyse, duties=Duties(in_turn={COPY: copies.handle})):
+    with running_worker(settings, analyse, tasks=WorkerTasks(foreground={COPY: copies.handle})):
         yield client
 
 
@@ -136,7 +136,7 @@ def test_before_its_copy_is_there_nothing_is_served(
     answer = client.get(place)
     assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) > 0
-    with running_worker(settings, lambda path, _: report_of(path), duties=Duties(in_turn={COPY: copies.handle})):
+    with running_worker(settings, lambda path, _: report_of(path), tasks=WorkerTasks(foreground={COPY: copies.handle})):
         wait_until(lambda: status(client, place) == 200)
 
 
@@ -168,7 +168,7 @@ def test_a_film_that_ended_early_has_no_copy(
         copies.keep(path, report)
         return report
 
-    with running_worker(settings, analyse, duties=Duties(in_turn={COPY: copies.handle})):
+    with running_worker(settings, analyse, tasks=WorkerTasks(foreground={COPY: copies.handle})):
         place = place_of(client, film())
         assert status(client, place) == 404
         parts.store.derived()[0].unlink()

@@ -31,7 +31,7 @@ from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.derived import CleanCopies
 from web_app.jobs.runner import Progress, run_worker
-from web_app.worker import worker_duties
+from web_app.worker import worker_tasks
 
 GOLDEN_ITEMS = 24
 
@@ -123,8 +123,8 @@ def learning_worker(settings: Settings) -> Iterator[ModelHandle]:
         return analyse(path, served.analyser, progress=progress)
 
     stop = threading.Event()
-    duties = worker_duties(settings, served, learning, CleanCopies(settings, lambda: None), ())
-    thread = threading.Thread(target=run_worker, args=(settings, run, stop), kwargs={"duties": duties})
+    tasks = worker_tasks(settings, served, learning, CleanCopies(settings, lambda: None), ())
+    thread = threading.Thread(target=run_worker, args=(settings, run, stop), kwargs={"tasks": tasks})
     thread.start()
     try:
         yield served

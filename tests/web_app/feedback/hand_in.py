@@ -21,7 +21,7 @@ from utils.weights import current_version
 from web_app.db.models import TRAIN
 from web_app.feedback.learner import Learner, Progress
 from web_app.feedback.tasks import LearningTasks
-from web_app.jobs.runner import Duties, run_worker
+from web_app.jobs.runner import WorkerTasks, run_worker
 from web_app.paths import InstancePaths
 
 FIGURES = {"auc": 0.9, "ece": 0.05, "accuracy": 0.8, "slices": {"source a": 0.85}, "count": 20}
@@ -97,13 +97,13 @@ def hand_in_worker(settings: Settings, promoted: bool = True) -> Iterator[Traine
     """A worker in a thread with the fake analysis and the functions above."""
     trainer = Trainer(InstancePaths.of(settings).training_history, promoted)
     learning = LearningTasks(settings, FakeLearner(look, trainer))
-    duties = Duties(
-        handlers={TRAIN: learning.run_training},
+    tasks = WorkerTasks(
+        background={TRAIN: learning.run_training},
         when_idle=learning.when_idle,
         facts=lambda: {"model_version": current_version(settings)},
     )
     stop = trainer.stop
-    thread = threading.Thread(target=run_worker, args=(settings, fake_analyse, stop), kwargs={"duties": duties})
+    thread = threading.Thread(target=run_worker, args=(settings, fake_analyse, stop), kwargs={"tasks": tasks})
     thread.start()
     try:
         yield trainer

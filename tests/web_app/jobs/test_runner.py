@@ -30,7 +30,7 @@ from web_app.db.models import TRAIN, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.jobs.heartbeat import EXIT_STUCK
 from web_app.jobs.maintenance import Maintenance
 from web_app.jobs.queue import Claim, JobQueue
-from web_app.jobs.runner import Duties, Progress, run_worker
+from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.services import Services
 from web_app.storage.files import MediaStore
 
@@ -172,8 +172,8 @@ def test_an_idle_look_that_hangs_ends_the_process(parts: Services, tmp_path: Pat
         stop.set()
         wait_until(lambda: exits)
 
-    duties = Duties(when_idle=hang)
-    run_worker(make_settings(tmp_path, lease_s=0.3, longest_s=0.2), fake_analyse, stop, duties=duties)
+    tasks = WorkerTasks(when_idle=hang)
+    run_worker(make_settings(tmp_path, lease_s=0.3, longest_s=0.2), fake_analyse, stop, tasks=tasks)
     assert set(exits) == {EXIT_STUCK}
 
 
@@ -187,8 +187,8 @@ def test_a_training_may_take_as_long_as_it_likes(parts: Services, tmp_path: Path
         stop.set()
         return {"loss": 0.5}
 
-    duties = Duties(handlers={TRAIN: train})
-    run_worker(make_settings(tmp_path, lease_s=1.5, longest_s=0.4), fake_analyse, stop, duties=duties)
+    tasks = WorkerTasks(background={TRAIN: train})
+    run_worker(make_settings(tmp_path, lease_s=1.5, longest_s=0.4), fake_analyse, stop, tasks=tasks)
     with parts.database.read() as session:
         assert session.scalars(sa.select(JobRow.result)).one() == {"loss": 0.5}
     assert exits == []
@@ -201,7 +201,7 @@ def test_facts_that_cannot_be_told_cost_no_lease(client: FlaskClient, tmp_path: 
     public_id, stop = queue_one(client, "deaf 2.5"), threading.Event()
     short = make_settings(tmp_path, lease_s=1.5)
     worker = threading.Thread(
-        target=run_worker, args=(short, fake_analyse, stop), kwargs={"duties": Duties(facts=facts)}
+        target=run_worker, args=(short, fake_analyse, stop), kwargs={"tasks": WorkerTasks(facts=facts)}
     )
     worker.start()
     with running_worker(short):

@@ -17,7 +17,7 @@ from web_app.storage import detections
 from web_app.storage import files as files_module
 from web_app.storage.detections import queue_upload
 from web_app.storage.files import MediaStore
-from web_app.storage.idempotency import Wish
+from web_app.storage.idempotency import UploadOptions
 from web_app.storage.upload import MAX_NAME_CHARACTERS, Upload, display_name
 
 
@@ -129,15 +129,15 @@ def test_a_refused_job_leaves_no_file(parts: Services, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(parts.queue, "add", refuse)
     with pytest.raises(QueueFullError):
-        queue_upload(parts.queue, parts.store, stored_upload(parts), "client", Wish())
+        queue_upload(parts.queue, parts.store, stored_upload(parts), "client", UploadOptions())
     assert files(parts.paths.uploads) == []
 
 
 def test_a_deletion_between_two_uploads_keeps_the_second(parts: Services) -> None:
-    first = queue_upload(parts.queue, parts.store, stored_upload(parts), "client", Wish()).public_id
+    first = queue_upload(parts.queue, parts.store, stored_upload(parts), "client", UploadOptions()).public_id
     second = stored_upload(parts)  # on the disk, its row not written yet
     assert parts.delete_detection(first)
-    public_id = queue_upload(parts.queue, parts.store, second, "client", Wish()).public_id
+    public_id = queue_upload(parts.queue, parts.store, second, "client", UploadOptions()).public_id
     with parts.database.read() as session:
         row = detections.find_detection(session, public_id)
     assert row is not None

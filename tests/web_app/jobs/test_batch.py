@@ -12,7 +12,7 @@ from tests.web_app.helpers import fake_analyse, job_state, make_settings, media_
 from utils.config import Settings
 from utils.errors import MediaCorruptError
 from utils.types import Report
-from web_app.jobs.runner import Duties, Progress, run_worker
+from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.services import Services
 
 Works = Sequence[tuple[Path, Progress]]
@@ -45,7 +45,7 @@ class Running:
             return together(works)
 
         self._thread = threading.Thread(
-            target=run_worker, args=(settings, fake_analyse, self.stop), kwargs={"duties": Duties(together=counted)}
+            target=run_worker, args=(settings, fake_analyse, self.stop), kwargs={"tasks": WorkerTasks(together=counted)}
         )
 
     def __enter__(self) -> Running:
