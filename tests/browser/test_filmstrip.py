@@ -58,6 +58,18 @@ def test_a_damaged_video_shows_its_frames_and_no_download(open_page: Callable[..
     assert page.locator("text=Download the video").count() == 0
 
 
+def test_a_copy_that_cannot_be_made_now_is_no_damage(
+    open_page: Callable[..., Any], photo: Any, old_clip: bytes
+) -> None:
+    page = open_page()
+    page.wait_for_load_state()
+    page.route("**/media", lambda route: route.fulfill(status=507))
+    page.set_input_files("#file", [photo("photo.jpg")])
+    page.wait_for_selector(".stage__failure:has-text('No copy of this file can be handed out at the moment')")
+    analyse(page, old_clip)
+    assert "damaged" not in page.inner_text(".stage__note")
+
+
 def test_a_copy_that_is_missing_is_waited_for(parts: Services, open_page: Callable[..., Any], photo: Any) -> None:
     page = open_page()
     page.set_input_files("#file", [photo("photo.jpg")])

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueFullError
 from web_app.api.detections import require_detection
-from web_app.api.routing import JPEG, PNG, route
+from web_app.api.routing import JPEG, PNG, conditional, route
 from web_app.api.schemas import Problem, address
 from web_app.api.schemas.analysis import Closeup, CloseupResult, FaceQuery, Frames, HeatmapQuery
 from web_app.auth import identity
@@ -16,7 +16,7 @@ from web_app.services import services
 from web_app.storage.explanations import find_closeup, heatmap_png, request_closeup, require_face
 from web_app.storage.files import THUMBNAIL_MIME
 
-CACHE = "private, max-age=31536000, immutable"  # a heatmap never changes; with its analysis its address is gone
+CACHE = "private, max-age=300"  # then asked for again by its ETag: a file that is analysed anew gets new ones
 
 
 @route(
@@ -46,13 +46,13 @@ def get_closeup(id: str, query: FaceQuery) -> Closeup:
         return _closeup(session, id, closeup)
 
 
-@route("GET", "/detections/<id>/heatmap", {200: PNG}, NotFoundError, query=HeatmapQuery)
+@route("GET", "/detections/<id>/heatmap", {200: PNG, 304: None}, NotFoundError, query=HeatmapQuery)
 def get_heatmap(id: str, query: HeatmapQuery) -> Response:
     """Where one expert sees signs of manipulation: a small grey-level PNG over the square that the close-up names."""
     with services().database.read() as session:
         row = require_detection(session, id)
         png = heatmap_png(find_closeup(session, row, query.face), query.expert)
-    return _picture(current_app.response_class(png, mimetype=PNG))
+    return _picture(conditional(current_app.response_class(png, mimetype=PNG)))
 
 
 @route("GET", "/detections/<id>/thumbnail", {200: JPEG, 304: None}, NotFoundError)

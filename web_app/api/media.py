@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 
 import sqlalchemy as sa
 from flask import Response, send_file
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
 from utils.media.sniff import FORMATS
+from web_app.api.schemas import job_error
 from web_app.auth.identity import MEDIA_POLICY
-from web_app.db.models import COPY, JobRow, JobState, MediaRow
+from web_app.db.models import COPY, JobRow, JobState, MediaRow, utc_now
 from web_app.services import Services, services
 
 RETRY_S = 2
+FAILED_FOR = dt.timedelta(minutes=1)
 
 
 def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
@@ -26,6 +29,7 @@ def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
     Raises:
         NotFoundError: the file is gone, or so damaged that its metadata cannot be told from it.
         UnavailableError: the copy is not there yet; it has been asked for now.
+        StorageFullError: the disk had no room for it a moment ago.
     """
     parts = services()
     clean = parts.store.clean(media.stored_name)
@@ -52,8 +56,17 @@ def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
 
 
 def _ask_for_copy(parts: Services, media: MediaRow) -> None:
-    """Queue the making of a copy, unless another one is being made; then it is asked for again later."""
-    final = [state for state in JobState if state.final]
+    """Queue the making of a copy, unless another one is being made; then it is asked for again later.
+
+    Raises:
+        TelltaleError: what the last try failed with, for a while; each further one would fail as well.
+    """
+    payload, lately = {"media": media.sha256}, utc_now() - FAILED_FOR
     with contextlib.suppress(ConflictError), parts.database.write() as session:
-        session.execute(sa.delete(JobRow).where(JobRow.task == COPY, JobRow.state.in_(final)))
-        parts.queue.add_task(session, COPY, {"media": media.sha256})
+        for job in session.scalars(sa.select(JobRow).where(JobRow.task == COPY)).all():
+            failed = job.state == JobState.FAILED and job.finished_at is not None and job.finished_at > lately
+            if failed and job.payload == payload:
+                raise job_error(job)
+            if JobState(job.state).final and not failed:
+                session.delete(job)
+        parts.queue.add_task(session, COPY, payload)

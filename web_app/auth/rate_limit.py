@@ -89,7 +89,10 @@ class Limits:
             RateLimitError: that is one too many.
         """
         of_caller, of_address = self._buckets[what]
-        _refuse(max(of_caller.take(asking.id) if asking else 0.0, of_address.take(address)), what)
+        pairs = [(of_address, address), *([(of_caller, asking.id)] if asking else [])]
+        _refuse(max(bucket.peek(key) for bucket, key in pairs), what)  # before: a refusal costs neither of them a token
+        for bucket, key in pairs:
+            bucket.take(key)
 
 
 def install(app: Flask, settings: Settings) -> None:

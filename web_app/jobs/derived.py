@@ -9,6 +9,7 @@ Files from before there were copies, and those whose copy met a full disk, get t
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 
 from utils.config import Settings
-from utils.errors import MediaError, NotFoundError
+from utils.errors import MediaError, NotFoundError, StorageFullError
 from utils.log import get_logger
 from utils.media import ForkServer, copy_media
 from utils.types import Media, MediaKind, Pixels, Report
@@ -101,6 +102,7 @@ class CleanCopies:
 
         Raises:
             NotFoundError: the medium was deleted.
+            StorageFullError: the disk has no room for the copy.
         """
         with self._database.read() as session:
             media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == claim.payload["media"]))
@@ -110,18 +112,22 @@ class CleanCopies:
         known = [report for report in reports if report]
         notices = {notice["code"] for report in known for notice in report.get("notices", [])}
         doubtful = not known or DAMAGED in notices  # what no analysis has read to its end may be damaged
-        self._make(self._store.path(media.stored_name), damaged=media.kind == MediaKind.VIDEO and doubtful)
+        if not self._make(self._store.path(media.stored_name), damaged=media.kind == MediaKind.VIDEO and doubtful):
+            raise StorageFullError("There is no room for the copy without metadata.")
         return {}
 
-    def _make(self, path: Path, *, damaged: bool) -> None:
+    def _make(self, path: Path, *, damaged: bool) -> bool:
+        """Make a copy that is not there yet; False when the disk does not take it."""
+
         def fill(file: BinaryIO) -> None:
             if not damaged:
                 self._write(path, file)
             file.flush()
             os.fsync(file.fileno())
 
-        if not self._store.clean(f"{path.parent.name}/{path.name}").exists() and self._has_room(path):
-            write_beside(path, CLEAN_SUFFIX, fill)
+        if self._store.clean(f"{path.parent.name}/{path.name}").exists() or not path.exists():
+            return True
+        return self._has_room(path) and write_beside(path, CLEAN_SUFFIX, fill)
 
     def _write(self, path: Path, file: BinaryIO) -> None:
         try:
@@ -131,11 +137,11 @@ class CleanCopies:
             file.truncate(0)
 
     def _has_room(self, path: Path) -> bool:
-        try:
-            left = shutil.disk_usage(path.parent).free - path.stat().st_size
-        except FileNotFoundError:  # deleted meanwhile
-            return False
-        if left >= self._settings.storage.reserve_mb * 1_000_000:
-            return True
-        log.warning("no clean copy was stored: too little room would be left")
-        return False
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            if (
+                shutil.disk_usage(path.parent).free - path.stat().st_size
+                < self._settings.storage.reserve_mb * 1_000_000
+            ):
+                log.warning("no clean copy was stored: too little room would be left")
+                return False
+        return True

@@ -214,8 +214,8 @@ class MediaStore:
                     yield f"{path.parent.name}/{path.name}", path.stat()
 
 
-def write_beside(path: Path, suffix: str, fill: Callable[[BinaryIO], object]) -> None:
-    """Write what is made of a stored file beside it, whole or not at all.
+def write_beside(path: Path, suffix: str, fill: Callable[[BinaryIO], object]) -> bool:
+    """Write what is made of a stored file beside it, whole or not at all; whether that is done.
 
     A disk that refuses costs what was to be written and nothing else; a file that was deleted meanwhile leaves none
     behind.
@@ -238,6 +238,8 @@ def write_beside(path: Path, suffix: str, fill: Callable[[BinaryIO], object]) ->
         log.warning("%s was not stored: %s", suffix, error)
         with contextlib.suppress(OSError):
             part.unlink()
+        return False
+    return True
 
 
 def _remove_if_left(path: Path) -> bool:

@@ -17,6 +17,7 @@ from tests.web_app.helpers import fake_analyse, make_settings, media_bytes, uplo
 from utils.config import PageSettings, Settings
 from utils.errors import MediaCorruptError, NotFoundError
 from utils.types import Report
+from web_app.api.explanations import CACHE
 from web_app.api.schemas.analysis import Closeup, Versions
 from web_app.db.models import EXPLAIN, CloseupRow, JobRow
 from web_app.jobs.queue import Claim
@@ -102,6 +103,9 @@ def test_closeup_is_asked_for_followed_and_kept(client: FlaskClient, analysed: s
         assert (picture.data, picture.mimetype) == (PNG, "image/png")
         assert "sandbox" in picture.headers["Content-Security-Policy"]
         assert picture.headers["X-Content-Type-Options"] == "nosniff"
+        assert picture.headers["Cache-Control"] == CACHE
+    with client.get(cnn["heatmap"], headers={"If-None-Match": picture.headers["ETag"]}) as same:
+        assert (same.status_code, same.data) == (304, b"")
     again = client.post(f"/api/detections/{analysed}/closeup?face=0").get_json()
     assert again == found, "asking again changes nothing"
 

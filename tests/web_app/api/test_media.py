@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 from PIL import Image
 
@@ -21,7 +22,8 @@ from utils.media import start_fork_server
 from utils.media.fork_server import ForkServer
 from utils.media.sniff import sniff
 from utils.types import Notice, Report
-from web_app.db.models import COPY
+from web_app.api.media import FAILED_FOR
+from web_app.db.models import COPY, JobRow, utc_now
 from web_app.jobs.derived import CleanCopies
 from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import Services
@@ -196,6 +198,28 @@ def test_a_file_deleted_meanwhile_leaves_no_copy(tmp_path: Path, copies: CleanCo
     assert [path for path in tmp_path.iterdir() if path.name.startswith("gone")] == []
 
 
+def test_a_copy_that_finds_no_room_is_told_and_tried_again_later(
+    client: FlaskClient, settings: Settings, copies: CleanCopies, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = place_of(client, photo(), "?wait=0")
+
+    def tries() -> list[tuple[int, str]]:
+        with parts.database.read() as session:
+            return [(job.id, job.state) for job in session.scalars(sa.select(JobRow).where(JobRow.task == COPY))]
+
+    monkeypatch.setattr(copies, "_has_room", lambda _: False)
+    with running_worker(settings, lambda path, _: report_of(path), tasks=WorkerTasks(foreground={COPY: copies.handle})):
+        wait_until(lambda: status(client, place) == 507)
+        failed = tries()
+        assert [state for _, state in failed] == ["failed"]
+        assert client.get(place).get_json()["code"] == "storage_full"
+        assert tries() == failed, "asking did not try again"
+        monkeypatch.undo()
+        with parts.database.write() as session:
+            session.execute(sa.update(JobRow).where(JobRow.task == COPY).values(finished_at=utc_now() - FAILED_FOR))
+        wait_until(lambda: status(client, place) == 200)
+
+
 @pytest.mark.parametrize("step", ["fsync", "room"])
 def test_a_disk_that_refuses_costs_the_copy_until_it_has_room(
     client: FlaskClient,
@@ -216,9 +240,9 @@ def test_a_disk_that_refuses_costs_the_copy_until_it_has_room(
     else:
         usage = type("Usage", (), {"free": 200_000_000})
         monkeypatch.setattr("web_app.jobs.derived.shutil.disk_usage", lambda _: usage)
-    copies._make(path, damaged=False)
+    assert not copies._make(path, damaged=False)
     assert names(parts) == [""]
     assert status(client, place) == 503
     monkeypatch.undo()
-    copies._make(path, damaged=False)
+    assert copies._make(path, damaged=False)
     assert status(client, place) == 200

@@ -101,7 +101,7 @@ def test_an_id_that_we_have_not_signed_is_replaced(client: FlaskClient) -> None:
 
 
 def test_no_route_serves_the_instance_folder(app: Flask, client: FlaskClient, parts: Services) -> None:
-    assert upload(client, media_bytes()).status_code == 202
+    assert upload(client, media_bytes(), "/api/detect?wait=0").status_code == 202
     found = [path for path in parts.paths.instance.rglob("*") if path.is_file()]
     assert {"secret", "telltale.sqlite3"} <= {path.name for path in found}
     asked = 0
@@ -119,7 +119,7 @@ def test_no_route_serves_the_instance_folder(app: Flask, client: FlaskClient, pa
 
 
 def test_the_instance_folder_is_private(client: FlaskClient, parts: Services) -> None:
-    assert upload(client, media_bytes()).status_code == 202
+    assert upload(client, media_bytes(), "/api/detect?wait=0").status_code == 202
     inside = [parts.paths.instance, *parts.paths.instance.rglob("*")]
     assert {path.stat().st_mode & 0o777 for path in inside if path.is_dir()} == {0o700}
     stored = [path for path in parts.paths.uploads.rglob("*") if path.is_file()]

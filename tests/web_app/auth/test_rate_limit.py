@@ -12,7 +12,9 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import make_settings, media_bytes, upload
 from utils.config import SecuritySettings, ServerSettings
-from web_app.auth.rate_limit import ADDRESS_FACTOR, REMEMBERED, WRONG_KEYS_PER_MINUTE, TokenBuckets, address_key
+from utils.errors import RateLimitError
+from web_app.auth.identity import Caller
+from web_app.auth.rate_limit import ADDRESS_FACTOR, REMEMBERED, WRONG_KEYS_PER_MINUTE, Limits, TokenBuckets, address_key
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +73,16 @@ def test_a_forged_header_and_new_cookies_do_not_move_the_limit(limited: FlaskCli
         statuses.append(limited.get("/api/history", environ_overrides=THERE, headers=headers).status_code)
     assert statuses[: 3 * ADDRESS_FACTOR] == [200] * 3 * ADDRESS_FACTOR
     assert statuses[-2:] == [429, 429]
+
+
+def test_a_refusal_costs_no_token() -> None:
+    limits = Limits(SecuritySettings(requests_per_minute=1))
+    for number in range(ADDRESS_FACTOR):
+        limits.take("requests", Caller(f"other-{number}", frozenset()), "office")
+    late = Caller("late", frozenset())
+    with pytest.raises(RateLimitError):
+        limits.take("requests", late, "office")
+    limits.take("requests", late, "home")
 
 
 def test_uploads_have_a_limit_of_their_own(limited: FlaskClient) -> None:

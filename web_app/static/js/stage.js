@@ -125,12 +125,13 @@ async function handedOut(id) {
     await new Promise((wake) => setTimeout(wake, COPY_MS));
     status = await mediaStatus(id);
   }
-  return { there: status < 400, waited };
+  return { there: status < 400, damaged: status === 404, waited };
 }
 
 /** What is said below the frames of a video that cannot be played, with a way to have it. */
-function framesNote(detection, there) {
-  const text = there ? T.media.framesOf(detection.media.format.toUpperCase()) : T.media.framesOfDamaged;
+function framesNote(detection, { there, damaged }) {
+  const missing = damaged ? T.media.framesOfDamaged : T.media.framesLater;
+  const text = there ? T.media.framesOf(detection.media.format.toUpperCase()) : missing;
   const link = there && h("a", { class: "button", href: mediaUrl(detection.id) }, icon("download"), h("span", { text: T.media.download }));
   return h("div", { class: "stage__note" }, h("p", { class: "fine", text }), link);
 }
@@ -183,19 +184,19 @@ export function stage(detection, onSelect) {
     overlay.toggleAttribute("hidden", true);
   };
   const recover = async () => {
-    const { there, waited } = await handedOut(detection.id);
-    if (there && waited) {
+    const copy = await handedOut(detection.id);
+    if (copy.there && copy.waited) {
       medium.src = address;
       return;
     }
     if (!isVideo) {
-      fail(there ? T.media.unplayable : T.media.damaged);
+      fail(copy.there ? T.media.unplayable : copy.damaged ? T.media.damaged : T.media.later);
       return;
     }
     const found = await getFrames(detection.id);
     frames = filmstrip(found.frames, T.media.player(detection.name), tick);
     medium.replaceWith(frames.picture);
-    element.append(frames.strip, framesNote(detection, there));
+    element.append(frames.strip, framesNote(detection, copy));
     frames.seek(found.frames[0].time_s);
   };
   medium.addEventListener("error", () => recover().catch(() => fail(T.media.unplayable)));
