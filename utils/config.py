@@ -19,6 +19,11 @@ from utils.errors import ConfigError
 
 ENV_PREFIX = "TELLTALE_"
 EXPERTS = ("cnn", "resnext", "vit", "lstm")
+REPLAYED = {
+    "detection": ("threshold", "experts", "max_faces", "device", "engine", "precision"),
+    "media": ("frames", "min_face_px"),
+}
+"""Settings that a score depends on, by section; a report carries them, and they are taken from it to replay it."""
 _LEARNING = (
     *("per_user_day", "phash_distance", "parts", "lr", "lr_scale", "kept_rejected"),
     *("clip", "steps", "batch", "replay_share", "hold", "l2sp", "max_distance"),

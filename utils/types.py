@@ -22,6 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 REPORT_SCHEMA_VERSION = 1
+DOCUMENT, DOCUMENT_VERSION = "telltale-report", 1  # a report that stands by itself says so
 
 
 class MediaKind(enum.StrEnum):

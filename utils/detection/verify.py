@@ -14,26 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.config import Settings, read_value
+from utils.config import REPLAYED, Settings, read_value
 from utils.detection.cli_files import check_readable
 from utils.detection.precision import format_precisions
 from utils.errors import ReportError, WeightsMissingError
 from utils.files import file_sha256
-from utils.types import Report
+from utils.types import DOCUMENT, DOCUMENT_VERSION, Report
 from utils.weights import verify_version, weights_root
 
-DOCUMENT = "telltale-report"
-DOCUMENT_VERSION = 1
 TOLERANCE = 1e-3
 """Probabilities that differ by less count as equal: other processors and thread counts round differently."""
 OTHER_ARITHMETIC_TOLERANCE = 0.04
 """The same for a replay by another engine or in another precision: each may be `parity.TOLERANCE` away from torch."""
 MAX_REPORT_BYTES = 20_000_000
-REPLAYED = {
-    "detection": ("threshold", "experts", "max_faces", "device", "engine", "precision"),
-    "media": ("frames", "min_face_px"),
-}
-"""Settings that are taken from the report, by section."""
 
 
 @dataclass(frozen=True)
@@ -209,9 +202,3 @@ def missing_settings(claim: Claim) -> tuple[str, ...]:
     """Settings that a report made by an older version does not name; one's own are taken instead."""
     names = [name for of_section in REPLAYED.values() for name in of_section]
     return tuple(name for name in names if name not in claim.settings)
-
-
-__all__ = [
-    "DOCUMENT", "DOCUMENT_VERSION", "REPLAYED", "TOLERANCE", "Claim", "Verification", "missing_settings",
-    "read_claim", "settings_of", "verify_report",
-]  # fmt: skip

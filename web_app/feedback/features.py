@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -20,9 +21,11 @@ from utils.errors import TelltaleError
 from utils.log import get_logger
 from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
-from web_app.feedback.learner import Learner
 from web_app.paths import InstancePaths
 from web_app.storage.files import MediaStore
+
+if TYPE_CHECKING:
+    from web_app.feedback.learner import Learner
 
 DECIDING = "deciding"
 FACTS = "facts.json"  # beside the features in folders of before the row held it all

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -24,10 +24,12 @@ from utils.weights import weights_root
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
 from web_app.feedback.features import DECIDING, feature_path
-from web_app.feedback.learner import Learner, Progress
 from web_app.feedback.quarantine import LABEL_NUMBERS
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.paths import InstancePaths
+
+if TYPE_CHECKING:
+    from web_app.feedback.learner import Learner, Progress
 
 MARKED_AT_ONCE = 500
 AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once

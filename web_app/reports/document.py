@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from utils.detection.verify import DOCUMENT, DOCUMENT_VERSION
+from utils.types import DOCUMENT, DOCUMENT_VERSION
 from web_app import VERSION
 
 LIMITS = (

@@ -10,7 +10,7 @@ import datetime as dt
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -24,7 +24,9 @@ from web_app.db.session import Database
 from web_app.storage.explanations import delete_closeups
 from web_app.storage.files import MediaStore
 from web_app.storage.idempotency import UploadOptions, find_earlier
-from web_app.storage.upload import Upload
+
+if TYPE_CHECKING:
+    from web_app.storage.upload import Upload
 
 OnDelete = Callable[[int], object]
 """Called with the number of an analysis before it is deleted: by it others forget what they know of it."""

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.config import Settings
-from utils.detection.verify import REPLAYED
+from utils.config import REPLAYED, Settings
 from utils.errors import BadRequestError, IdempotencyError
 from web_app.db.models import DetectionRow, JobRow, JobState
 

@@ -16,7 +16,7 @@ from utils.config import Settings
 from utils.detection import verify
 from utils.detection.pipeline import analyse, load_analyser
 from utils.errors import ConfigError, ReportError
-from utils.types import Pixels
+from utils.types import DOCUMENT, DOCUMENT_VERSION, Pixels
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def document(file: Path, tiny_root: Path, settings_for: Callable[..., Settings])
     found = analyse(file, load_analyser(settings_for(tiny_root, max_faces=3, frames=9)))
     values = found.to_dict()
     return {
-        "document": verify.DOCUMENT, "document_version": verify.DOCUMENT_VERSION, "sha256": found.media.sha256,
+        "document": DOCUMENT, "document_version": DOCUMENT_VERSION, "sha256": found.media.sha256,
         "model": {"version": found.model_version, "sha256": found.model_sha256}, "settings": values["settings"],
         "analysis": values,
     }  # fmt: skip
