@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
-import hashlib
 import io
 import json
 import subprocess
@@ -16,20 +16,11 @@ import pytest
 
 import inference
 from inference import DeepfakeDetector
+from tests.web_app import helpers
 from utils.detection.cli_files import check_readable
 from utils.detection.cli_output import FileResult
 from utils.errors import ConfigError, MediaCorruptError, TelltaleError, UnsupportedMediaError, WeightsMissingError
-from utils.types import (
-    Box,
-    ExpertScore,
-    FaceReport,
-    FrameScore,
-    MediaInfo,
-    MediaKind,
-    Outcome,
-    Report,
-    Verdict,
-)
+from utils.types import MediaKind, Outcome, Report
 
 ROOT = Path(__file__).resolve().parent.parent
 JPEG = b"\xff\xd8\xff\xe0" + bytes(60)
@@ -38,40 +29,14 @@ WEBM = b"\x1a\x45\xdf\xa3\x8b\x42\x82\x84webm" + bytes(60)
 
 def make_report(path: Path, probability: float | None, threshold: float) -> Report:
     """What the pipeline would answer for this probability; None is a picture without a face."""
-    is_video = path.suffix == ".webm"
-    info = MediaInfo(
-        kind=MediaKind.VIDEO if is_video else MediaKind.IMAGE,
-        format="webm" if is_video else "jpeg",
-        mime="video/webm" if is_video else "image/jpeg",
-        width=640,
-        height=480,
-        size_bytes=path.stat().st_size,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        duration_s=2.5 if is_video else None,
-    )
-    if probability is None:
-        verdict, faces = Verdict(Outcome.NO_FACE, "There is no face to judge.", None, None), ()
-    else:
+    kind = MediaKind.VIDEO if path.suffix == ".webm" else MediaKind.IMAGE
+    outcome = Outcome.NO_FACE
+    if probability is not None:
         outcome = Outcome.FAKE if probability >= threshold else Outcome.REAL
-        interval = (max(0.0, probability - 0.1), min(1.0, probability + 0.1))
-        verdict = Verdict(outcome, f"Looks {outcome.value}.", probability, interval)
-        expert = ExpertScore(
-            name="cnn", title="CNN", looks_at="noise", available=True, probability=probability, weight=1.0
-        )
-        score = FrameScore(0, 0.0, probability, Box(1, 2, 30, 40))
-        # a quality figure that JSON cannot hold, as a flat picture may give
-        quality = {"blur": float("-inf")}
-        faces = (FaceReport(id=0, verdict=verdict, experts=(expert,), frames=(score,), quality=quality),)
-    return Report(
-        media=info,
-        verdict=verdict,
-        faces=faces,
-        deciding_face=0 if faces else None,
-        model_version="test-1",
-        model_sha256="0" * 64,
-        threshold=threshold,
-        times_ms={"total": 1.0},
-    )
+    report = helpers.make_report(path.read_bytes(), outcome, kind, probability=probability, spread=0.1)
+    # a quality figure that JSON cannot hold, as a flat picture may give
+    faces = tuple(dataclasses.replace(face, quality={"blur": float("-inf")}) for face in report.faces)
+    return dataclasses.replace(report, faces=faces, threshold=threshold)
 
 
 class FakePipeline(types.ModuleType):
@@ -224,7 +189,7 @@ def test_csv_reads_back(pipeline, folder, capsys):
     assert run("--csv", folder / "real_3.webm", folder / "none_1.jpg", folder / "gone.jpg") == 1
     missing, video, wall = list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
     assert (missing["outcome"], missing["error_code"]) == ("error", "media_unreadable")
-    assert (video["outcome"], video["kind"], float(video["duration_s"])) == ("real", "video", 2.5)
+    assert (video["outcome"], video["kind"], float(video["duration_s"])) == ("real", "video", 4.0)
     assert float(video["interval_low"]) == pytest.approx(0.02)
     assert (wall["outcome"], wall["fake_probability"], wall["faces"]) == ("no_face", "", "0")
 

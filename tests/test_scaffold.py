@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import configparser
-import dataclasses
 import importlib.metadata
 import os
 import re
@@ -13,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import pytest
 import yaml
@@ -97,10 +96,6 @@ def test_run_sets_up_and_then_serves():
     assert places == sorted(places)
 
 
-def test_test_target_ends_with_pytest():
-    assert dry_run("test", "VENV=/nonexistent/venv").strip().splitlines()[-1].endswith("-m pytest -n 2 --dist loadfile")
-
-
 def test_lint_target_runs_all_four_tools():
     text = dry_run("lint", "VENV=/nonexistent/venv")
     for tool in ("ruff check .", "ruff format --check .", "mypy", "lint-imports"):
@@ -156,8 +151,7 @@ def test_ci_lints_and_ends_with_the_tests():
 # Container
 
 
-@dataclasses.dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     word: str
     rest: str
 
@@ -290,17 +284,8 @@ def test_each_key_is_explained_with_unit_range_and_meaning(section, field):
 # Rules for every source file
 
 FORBIDDEN_MODULES = {
-    "pickle",
-    "cPickle",
-    "_pickle",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "shelve",
-    "marshal",
-    "pty",
-    "commands",
-}
+    "pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pty", "commands"
+}  # fmt: skip
 FORBIDDEN_CALLS = {
     "eval", "exec", "compile", "builtins.eval", "builtins.exec", "builtins.compile", "os.system", "os.popen",
     "subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell",
@@ -407,15 +392,6 @@ def test_web_processes_load_nothing_heavy():
 def test_only_the_server_knows_flask():
     others = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "web_app"]
     assert [path.name for path in others if imported_packages(path) & {"flask", "werkzeug", "web_app"}] == []
-
-
-def test_licence_is_mit_everywhere():
-    assert read("LICENSE").startswith("MIT License\n\nCopyright (c) 2026 Telltale contributors\n")
-    assert 'license = "MIT"' in read("pyproject.toml")
-
-
-def test_changelog_has_a_place_for_new_entries():
-    assert re.search(r"^## \[Unreleased\]$", read("CHANGELOG.md"), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["data/real", "data/fake"])

@@ -49,9 +49,16 @@ def order_of(content: bytes) -> str:
     return content.split(b"|")[1].decode()
 
 
-def make_report(content: bytes = b"x", outcome: Outcome = Outcome.FAKE, kind: MediaKind = MediaKind.IMAGE) -> Report:
-    """A report as the pipeline makes it, with one face and four experts, or with none."""
-    p = PROBABILITIES.get(outcome.value)
+def make_report(
+    content: bytes = b"x",
+    outcome: Outcome = Outcome.FAKE,
+    kind: MediaKind = MediaKind.IMAGE,
+    *,
+    probability: float | None = None,
+    spread: float = 0.05,
+) -> Report:
+    """A report as the pipeline makes it, with one face and two experts, or with none."""
+    p = PROBABILITIES.get(outcome.value) if probability is None else probability
     video = kind is MediaKind.VIDEO
     info = MediaInfo(
         kind=kind, format="mp4" if video else "png", mime="video/mp4" if video else "image/png", width=640, height=480,
@@ -59,7 +66,7 @@ def make_report(content: bytes = b"x", outcome: Outcome = Outcome.FAKE, kind: Me
         fps=25.0 if video else None, codec="h264" if video else None,
     )  # fmt: skip
     verdict = Verdict(
-        outcome, "A headline.", p, None if p is None else (max(0.0, p - 0.05), min(1.0, p + 0.05)),
+        outcome, "A headline.", p, None if p is None else (max(0.0, p - spread), min(1.0, p + spread)),
         (Notice("agreement", "The experts agree."),),
     )  # fmt: skip
     faces: tuple[FaceReport, ...] = ()
