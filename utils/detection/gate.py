@@ -17,9 +17,6 @@ from utils.errors import WeightsCorruptError
 from utils.types import Floats
 
 Array = npt.NDArray[np.float64]
-NAMES = (
-    "scale", "shift", "temperature", "offset", "quality_mean", "quality_std", "mix.weight", "mix.bias",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -46,32 +46,31 @@ BODIES = {
     },
 }
 FLAG = {"type": "integer", "enum": [0, 1]}
-AGAIN = {
-    "name": "again", "in": "query", "required": False, "schema": FLAG,
-    "description": "1 analyses although you sent the same file before",
-}  # fmt: skip
-KEEP = {
-    "name": "keep", "in": "query", "required": False, "schema": FLAG,
-    "description": "0 waits for the verdict and keeps nothing: file and analysis are deleted before the answer leaves",
-}  # fmt: skip
+
+
+def _parameter(name: str, place: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": False, "schema": schema, "description": description}
+
+
+AGAIN = _parameter("again", "query", FLAG, "1 analyses although you sent the same file before")
+KEEP = _parameter(
+    "keep", "query", FLAG,
+    "0 waits for the verdict and keeps nothing: file and analysis are deleted before the answer leaves",
+)  # fmt: skip
 WAIT_PARAMETERS = [
-    {
-        "name": "wait", "in": "query", "required": False, "schema": FLAG,
-        "description": "1 waits for the verdict, at most two minutes; 0 does not wait",
-    },
+    _parameter("wait", "query", FLAG, "1 waits for the verdict, at most two minutes; 0 does not wait"),
     AGAIN,
     KEEP,
-    {
-        "name": "Prefer", "in": "header", "required": False, "schema": {"type": "string"},
-        "description": "RFC 7240: `respond-async`, or `wait=` and seconds",
-    },
-    {
-        "name": "Idempotency-Key", "in": "header", "required": False,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
-        "description": "one value per request: sending it again gives the same analysis, also after a failure",
-    },
+    _parameter("Prefer", "header", {"type": "string"}, "RFC 7240: `respond-async`, or `wait=` and seconds"),
+    _parameter(
+        "Idempotency-Key", "header",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+        "one value per request: sending it again gives the same analysis, also after a failure",
+    ),
 ]  # fmt: skip
-BINARY = (PNG, JPEG, PDF)
+BINARY = {"type": "string", "format": "binary"}
+CONTENTS = {DOCUMENT: {"type": "object"}, PNG: BINARY, JPEG: BINARY, PDF: BINARY, MEDIA: BINARY}
+"""Schema of each media type that is no text."""
 
 
 def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[str, Any]:
@@ -205,17 +204,10 @@ def _answer(status: int, answer: Answer | tuple[Answer, ...]) -> dict[str, Any]:
     for each in answer if isinstance(answer, tuple) else (answer,):
         if isinstance(each, type):
             content[DOCUMENT] = {"schema": _ref(each)}
-        elif each == MEDIA:
-            content["*/*"] = {"schema": {"type": "string", "format": "binary"}}
-        elif each == EVENTS:
-            described["description"] = "A stream whose `data` lines are Job objects"
-            content[EVENTS] = {"schema": {"type": "string"}}
-        elif each in BINARY:
-            content[each] = {"schema": {"type": "string", "format": "binary"}}
-        elif each == DOCUMENT:
-            content[each] = {"schema": {"type": "object"}}
         elif each is not None:
-            content[each] = {"schema": {"type": "string"}}
+            content["*/*" if each == MEDIA else each] = {"schema": CONTENTS.get(each, {"type": "string"})}
+    if EVENTS in content:
+        described["description"] = "A stream whose `data` lines are Job objects"
     if content:
         described["content"] = content
     return described

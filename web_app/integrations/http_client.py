@@ -134,15 +134,6 @@ def check_url(untrusted_url: str, rules: Rules) -> Target:
     return Target(url, host, port, addresses[0])
 
 
-def check_form(untrusted_url: str) -> None:
-    """Judge what can be judged without a look-up.
-
-    Raises:
-        AddressRefusedError: see `check_url`.
-    """
-    _split(untrusted_url)
-
-
 def _split(untrusted_url: str) -> tuple[SplitResult, str, int]:
     if len(untrusted_url) > MAX_URL_CHARACTERS or not untrusted_url.isascii() or not untrusted_url.isprintable():
         raise AddressRefusedError("A URL holds printable ASCII characters only, 2,000 at most; encode others.")
