@@ -27,7 +27,7 @@ from web_app.api.schemas.feedback import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow
 from web_app.feedback import votes
-from web_app.feedback.quarantine import foresee
+from web_app.feedback.rulings import foresee
 from web_app.services import services
 from web_app.storage.detections import find_detection
 

@@ -13,7 +13,7 @@ from utils.weights import weights_root
 from web_app.db.session import Database
 from web_app.feedback.features import examine_next
 from web_app.feedback.learner import Learner, Progress
-from web_app.feedback.quarantine import judge
+from web_app.feedback.rulings import judge
 from web_app.feedback.training import run_training, start_if_due
 from web_app.feedback.votes import forget_analysis
 from web_app.jobs.queue import Claim, JobQueue

@@ -24,7 +24,7 @@ from utils.weights import weights_root
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
 from web_app.feedback.features import DECIDING, feature_path
-from web_app.feedback.quarantine import LABEL_NUMBERS
+from web_app.feedback.rulings import LABEL_NUMBERS
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.paths import InstancePaths
 

@@ -21,7 +21,7 @@ from web_app.api.schemas import (
     StateName,
 )
 from web_app.db.models import FeedbackRow
-from web_app.feedback.quarantine import foresee
+from web_app.feedback.rulings import foresee
 
 StatusName = Literal[
     "accepted", "duplicate", "replaced", "waiting", "contradiction", "quota", "out_of_domain", "rejected"

@@ -1,4 +1,4 @@
-"""The quarantine over the database: rows become votes, the pure rules of `utils.feedback.quarantine` judge them.
+"""What becomes of votes: rows become votes, the pure rules of `utils.feedback.quarantine` judge them, rows are changed.
 
 The worker judges, because one vote can change what becomes of others, and because a medium must have been looked at
 first. Judging is a pure function of the rows, so that several workers may do it, and one that is killed loses nothing.

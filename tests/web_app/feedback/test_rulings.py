@@ -21,7 +21,7 @@ from web_app.api.schemas.feedback import FeedbackState, Review, ReviewCase
 from web_app.auth.keys import create_key
 from web_app.db.models import FeedbackRow, ReviewedMediumRow, utc_now
 from web_app.feedback.features import GONE
-from web_app.feedback.quarantine import foresee
+from web_app.feedback.rulings import foresee
 from web_app.feedback.votes import NOT_LOOKED_AT
 from web_app.jobs.maintenance import Maintenance
 from web_app.services import EXTENSION, Services
