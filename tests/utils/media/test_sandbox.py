@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +20,6 @@ from utils.config import MediaSettings, SandboxSettings
 from utils.errors import (
     DecoderCrashedError,
     DecoderLimitError,
-    JobCancelledError,
     MediaCorruptError,
     MediaDimensionsError,
     MediaError,
@@ -31,12 +28,11 @@ from utils.errors import (
     NotFoundError,
     UnsupportedMediaError,
 )
-from utils.media import child_protocol, decode_media, sandbox
-from utils.media.child_protocol import Expected
+from utils.media import decode_media, sandbox
 from utils.media.images import decode_image
-from utils.media.limits import Facts, MediaLimits
+from utils.media.limits import MediaLimits
 from utils.media.video import decode_video
-from utils.types import Frame, Media, MediaKind
+from utils.types import Media, MediaKind
 
 MEDIA, SANDBOX = MediaSettings(), SandboxSettings()
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
@@ -338,92 +334,3 @@ def test_a_picture_gets_less_time_than_a_video(
     monkeypatch.setattr(sandbox, "PICTURE_WALL_S", 1.5)
     with pytest.raises(DecoderLimitError, match=r"longer than 1\.5 seconds"):
         misbehave(python("time.sleep(300)"), wall_s=90.0)
-
-
-class PipeChild:
-    """A child that is a thread here: `write` gets the end of its pipe."""
-
-    def __init__(self, write: Callable[[Any], None]) -> None:
-        reading, writing = os.pipe()
-        self.answer = os.fdopen(reading, "rb")
-        self.ended = False
-
-        def work() -> None:
-            with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as out:
-                write(out)
-
-        self.thread = threading.Thread(target=work, daemon=True)
-        self.thread.start()
-
-    def status(self, timeout_s: float) -> int | None:
-        return 0
-
-    def end(self) -> None:
-        self.ended = True
-
-
-VIDEO = Expected(MediaKind.VIDEO, 16, MediaLimits())
-STILL = np.zeros((40, 40, 3), np.uint8)
-
-
-def frames_of(count: int) -> list[Frame]:
-    return [Frame(i, float(i), STILL) for i in range(count)]
-
-
-def test_frames_are_told_while_the_child_still_decodes() -> None:
-    seen_first = threading.Event()
-
-    def write(out: Any) -> None:
-        first, second = frames_of(2)
-        child_protocol.write_ahead(out, first)
-        assert seen_first.wait(60), "the parent waited for the whole answer"
-        child_protocol.write_ahead(out, second)
-        child_protocol.write_frames(out, [first, second], Facts(40, 40, 2.0, 1.0, "h264"), ahead=True)
-
-    told: list[tuple[int, threading.Thread]] = []
-
-    def on_frame(frame: Frame) -> None:
-        told.append((frame.index, threading.current_thread()))
-        seen_first.set()
-
-    child = PipeChild(write)
-    frames, _ = sandbox.converse(
-        child, 90.0, lambda pipe, tell: child_protocol.read_answer(pipe, VIDEO, tell), on_frame
-    )
-    assert [frame.index for frame in frames] == [0, 1]
-    assert told == [(0, threading.current_thread()), (1, threading.current_thread())]
-    assert child.ended
-
-
-def test_what_is_raised_over_a_frame_ends_the_child() -> None:
-    def on_frame(frame: Frame) -> None:
-        raise JobCancelledError
-
-    child = PipeChild(lambda out: child_protocol.write_frames(out, frames_of(2), Facts(40, 40, 2.0, 1.0, "h264")))
-    with pytest.raises(JobCancelledError):
-        sandbox.converse(child, 90.0, lambda pipe, tell: child_protocol.read_answer(pipe, VIDEO, tell), on_frame)
-    assert child.ended
-
-
-def test_time_spent_on_frames_is_not_the_childs() -> None:
-    child = PipeChild(lambda out: child_protocol.write_frames(out, frames_of(3), Facts(40, 40, 3.0, 1.0, "h264")))
-    child.thread.join(60)  # all of it is in the pipe
-    wall_s = 5.0
-    looked: list[int] = []
-
-    def on_frame(frame: Frame) -> None:
-        if not looked:
-            time.sleep(wall_s + 0.5)
-        looked.append(frame.index)
-
-    frames, _ = sandbox.converse(
-        child, wall_s, lambda pipe, tell: child_protocol.read_answer(pipe, VIDEO, tell), on_frame
-    )
-    assert (len(frames), looked) == (3, [0, 1, 2])
-
-
-def test_frames_of_a_clip_are_told_in_order(clips: dict[str, bytes], tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(clips["mp4"])
-    told: list[Frame] = []
-    media = decode_media(tmp_path / "x", MEDIA, SANDBOX, on_frame=told.append)
-    assert [id(frame) for frame in told] == [id(frame) for frame in media.frames]
