@@ -124,6 +124,8 @@ def vote_of(row: FeedbackRow, medium: ReviewedMediumRow) -> Vote:
 
 def unlearnable(row: FeedbackRow, medium: ReviewedMediumRow) -> str:
     """Why nothing can be learned from a vote: the medium as a whole, or all the faces that it is about; else empty."""
+    if medium.examined_at is None:
+        return ""  # nobody knows yet
     looked_at = medium.features or {}
     if row.face_labels:
         reasons = [looked_at.get(face, "There is no such face.") for face in row.face_labels]
