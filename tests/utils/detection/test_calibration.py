@@ -108,6 +108,7 @@ def test_interval_is_that_of_the_bin():
     assert fitted.interval(0.9) == clopper_pearson(70, 80)
     low, high = fitted.interval(0.01)
     assert (low, high) == (0.01, clopper_pearson(5, 50)[1])
+    assert fitted.interval(0.4) == (clopper_pearson(5, 50)[0], 0.4), "an edge belongs to the bin below"
 
 
 @pytest.mark.parametrize(
