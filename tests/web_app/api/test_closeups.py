@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-import threading
+import dataclasses
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import fake_analyse, make_settings, media_bytes, upload, wait_until
+from tests.web_app.helpers import fake_analyse, make_settings, media_bytes, running_worker, upload, wait_until
 from utils.config import PageSettings, Settings
 from utils.errors import MediaCorruptError, NotFoundError
 from utils.types import Report
@@ -21,7 +22,7 @@ from web_app.api.explanations import CACHE
 from web_app.api.schemas.analysis import Closeup, Versions
 from web_app.db.models import EXPLAIN, CloseupRow, JobRow
 from web_app.jobs.queue import Claim
-from web_app.jobs.runner import Progress, WorkerTasks, run_worker
+from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import Services
 from web_app.worker import closeup_handler
 
@@ -41,17 +42,10 @@ def canned_look(claim: Claim, progress: Progress) -> dict[str, Any]:
     return {**place, "maps": maps, "trials": [trial]}
 
 
-class Worker:
-    """A worker in a thread; the next look fails if told to."""
+class Looking:
+    """What the worker of these tests does; the next look fails if told to."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.fail = False
-        self._stop = threading.Event()
-        tasks = WorkerTasks(foreground={EXPLAIN: self.look})
-        self._thread = threading.Thread(
-            target=run_worker, args=(settings, self.analyse, self._stop), kwargs={"tasks": tasks}
-        )
-        self._thread.start()
+    fail = False
 
     def analyse(self, path: Path, progress: Progress) -> Report:
         path.with_name(path.name + ".thumb").write_bytes(b"\xff\xd8 small")
@@ -62,21 +56,19 @@ class Worker:
             raise MediaCorruptError("Nothing could be decoded.")
         return canned_look(claim, progress)
 
-    def end(self) -> None:
-        self._stop.set()
-        self._thread.join(20)
-        assert not self._thread.is_alive()
+    def working(self, settings: Settings) -> AbstractContextManager[object]:
+        return running_worker(settings, self.analyse, tasks=WorkerTasks(foreground={EXPLAIN: self.look}))
 
 
 @pytest.fixture
-def worker(parts: Services, settings: Settings) -> Iterator[Worker]:
-    running = Worker(settings)
-    yield running
-    running.end()
+def worker(parts: Services, settings: Settings) -> Iterator[Looking]:
+    looking = Looking()
+    with looking.working(settings):
+        yield looking
 
 
 @pytest.fixture
-def analysed(client: FlaskClient, worker: Worker) -> str:
+def analysed(client: FlaskClient, worker: Looking) -> str:
     return str(upload(client, media_bytes(), "/api/detect?wait=1").get_json()["id"])
 
 
@@ -110,7 +102,7 @@ def test_closeup_is_asked_for_followed_and_kept(client: FlaskClient, analysed: s
     assert again == found, "asking again changes nothing"
 
 
-def test_failed_closeup_says_why_and_may_be_tried_again(client: FlaskClient, analysed: str, worker: Worker) -> None:
+def test_failed_closeup_says_why_and_may_be_tried_again(client: FlaskClient, analysed: str, worker: Looking) -> None:
     worker.fail = True
     found = look(client, analysed)
     assert (found["state"], found["error"]["code"]) == ("failed", "media_corrupt")
@@ -142,9 +134,8 @@ def test_unfinished_analysis_has_no_closeup(client: FlaskClient) -> None:
 
 
 def test_several_closeups_may_wait_at_once(client: FlaskClient, parts: Services, settings: Settings) -> None:
-    worker = Worker(settings)
-    ids = [upload(client, media_bytes(size=400 + i), "/api/detect?wait=1").get_json()["id"] for i in range(2)]
-    worker.end()
+    with Looking().working(settings):
+        ids = [upload(client, media_bytes(size=400 + i), "/api/detect?wait=1").get_json()["id"] for i in range(2)]
     states = [client.post(f"/api/detections/{public_id}/closeup?face=0").get_json() for public_id in ids]
     assert [(found["state"], found["position"]) for found in states] == [("queued", 0), ("queued", 1)]
 
@@ -178,13 +169,10 @@ def test_worker_is_told_what_to_look_at(
 
 
 def test_closeups_can_be_switched_off(make_app: Any, tmp_path: Path) -> None:
-    import dataclasses
-
     settings = dataclasses.replace(make_settings(tmp_path), page=PageSettings(closeups="off"))
     client = make_app(settings).test_client()
-    worker = Worker(settings)
-    public_id = upload(client, media_bytes(), "/api/detect?wait=1").get_json()["id"]
-    worker.end()
+    with Looking().working(settings):
+        public_id = upload(client, media_bytes(), "/api/detect?wait=1").get_json()["id"]
     answer = client.post(f"/api/detections/{public_id}/closeup?face=0")
     assert (answer.status_code, answer.get_json()["code"]) == (501, "not_available")
 
@@ -196,7 +184,7 @@ def test_thumbnail_is_listed_and_served(client: FlaskClient, analysed: str) -> N
         assert "sandbox" in picture.headers["Content-Security-Policy"]
 
 
-def test_history_is_searched_by_name_and_day(client: FlaskClient, worker: Worker) -> None:
+def test_history_is_searched_by_name_and_day(client: FlaskClient, worker: Looking) -> None:
     for name, size in (("Holiday 100%.png", 500), ("portrait.png", 600)):
         upload(client, media_bytes(size=size), "/api/detect?wait=1", name=name)
 

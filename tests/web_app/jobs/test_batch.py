@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import fake_analyse, job_state, make_settings, media_bytes, upload, wait_until
+from tests.web_app.helpers import (
+    fake_analyse,
+    job_state,
+    make_settings,
+    media_bytes,
+    running_worker,
+    upload,
+    wait_until,
+)
 from utils.config import Settings
 from utils.errors import MediaCorruptError
 from utils.types import Report
-from web_app.jobs.runner import Progress, WorkerTasks, run_worker
+from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import Services
 
 Works = Sequence[tuple[Path, Progress]]
@@ -33,29 +41,17 @@ def one_by_one(works: Works) -> list[Report | Exception]:
     return outcomes
 
 
-class Running:
-    """A worker in a thread whose analysis of several pictures is a test's own."""
+@contextmanager
+def together(settings: Settings, analyse: Callable[[Works], list[Report | Exception]]) -> Iterator[list[int]]:
+    """A worker whose analysis of several pictures is a test's own; yields how many it was given each time."""
+    sizes: list[int] = []
 
-    def __init__(self, settings: Settings, together: Callable[[Works], list[Report | Exception]]) -> None:
-        self.sizes: list[int] = []
-        self.stop = threading.Event()
+    def counted(works: Works) -> list[Report | Exception]:
+        sizes.append(len(works))
+        return analyse(works)
 
-        def counted(works: Works) -> list[Report | Exception]:
-            self.sizes.append(len(works))
-            return together(works)
-
-        self._thread = threading.Thread(
-            target=run_worker, args=(settings, fake_analyse, self.stop), kwargs={"tasks": WorkerTasks(together=counted)}
-        )
-
-    def __enter__(self) -> Running:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self._thread.join(30)
-        assert not self._thread.is_alive()
+    with running_worker(settings, tasks=WorkerTasks(together=counted)):
+        yield sizes
 
 
 def all_in(client: FlaskClient, ids: Sequence[str], state: str) -> Callable[[], bool]:
@@ -64,9 +60,9 @@ def all_in(client: FlaskClient, ids: Sequence[str], state: str) -> Callable[[], 
 
 def test_waiting_pictures_are_taken_together(client: FlaskClient, tmp_path: Path) -> None:
     ids = queue_pictures(client, *(f"fake {n}" for n in range(7)))
-    with Running(make_settings(tmp_path, batch=4), one_by_one) as worker:
+    with together(make_settings(tmp_path, batch=4), one_by_one) as sizes:
         wait_until(all_in(client, ids, "done"), 30)
-    assert worker.sizes == [4, 3]
+    assert sizes == [4, 3]
     for public_id in ids:
         assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
 
@@ -75,19 +71,19 @@ def test_videos_come_alone_and_in_their_turn(client: FlaskClient, tmp_path: Path
     first = queue_pictures(client, "fake 1")
     video = str(upload(client, media_bytes("mp4", "fake 2")).get_json()["id"])
     rest = queue_pictures(client, "fake 3", "fake 4")
-    with Running(make_settings(tmp_path), one_by_one) as worker:
+    with together(make_settings(tmp_path), one_by_one) as sizes:
         wait_until(all_in(client, [*first, video, *rest], "done"), 30)
-    assert worker.sizes == [3]
+    assert sizes == [3]
 
 
 def test_one_that_fails_fails_alone(client: FlaskClient, tmp_path: Path) -> None:
     ids = queue_pictures(client, "fake 1", "fake 2", "fake 3")
 
-    def together(works: Works) -> list[Report | Exception]:
+    def analyse(works: Works) -> list[Report | Exception]:
         outcomes = one_by_one(works)
         return [outcomes[0], MediaCorruptError("cut"), outcomes[2]]
 
-    with Running(make_settings(tmp_path), together):
+    with together(make_settings(tmp_path), analyse):
         wait_until(lambda: job_state(client, ids[1]) == "failed")
         wait_until(all_in(client, [ids[0], ids[2]], "done"))
     assert client.get(f"/api/jobs/{ids[1]}").get_json()["error"]["code"] == "media_corrupt"
@@ -96,17 +92,17 @@ def test_one_that_fails_fails_alone(client: FlaskClient, tmp_path: Path) -> None
 def test_an_error_nobody_foresaw_ends_all_of_them_with_a_code(client: FlaskClient, tmp_path: Path) -> None:
     ids = queue_pictures(client, "fake 1", "fake 2")
 
-    def together(works: Works) -> list[Report | Exception]:
+    def analyse(works: Works) -> list[Report | Exception]:
         raise ZeroDivisionError
 
-    with Running(make_settings(tmp_path), together):
+    with together(make_settings(tmp_path), analyse):
         wait_until(all_in(client, ids, "failed"))
     assert client.get(f"/api/jobs/{ids[0]}").get_json()["error"]["code"] == "internal"
 
 
 def test_cancelling_one_of_several(client: FlaskClient, tmp_path: Path) -> None:
     ids = queue_pictures(client, "fake 1", "sleep 30", "fake 3")
-    with Running(make_settings(tmp_path), one_by_one):
+    with together(make_settings(tmp_path), one_by_one):
         wait_until(all_in(client, ids, "running"))
         assert client.delete(f"/api/jobs/{ids[1]}").get_json()["state"] == "cancelled"
         wait_until(all_in(client, [ids[0], ids[2]], "done"), 20)
@@ -115,7 +111,7 @@ def test_cancelling_one_of_several(client: FlaskClient, tmp_path: Path) -> None:
 
 def test_a_stopping_worker_gives_all_back(client: FlaskClient, tmp_path: Path) -> None:
     ids = queue_pictures(client, "sleep 30", "sleep 31", "sleep 32")
-    with Running(make_settings(tmp_path), one_by_one):
+    with together(make_settings(tmp_path), one_by_one):
         wait_until(all_in(client, ids, "running"))
     for public_id in ids:
         job = client.get(f"/api/jobs/{public_id}").get_json()
@@ -125,7 +121,7 @@ def test_a_stopping_worker_gives_all_back(client: FlaskClient, tmp_path: Path) -
 def test_leases_of_all_are_kept(client: FlaskClient, tmp_path: Path) -> None:
     short = make_settings(tmp_path, lease_s=1.0)
     ids = queue_pictures(client, "deaf 1.5", "deaf 1.6")
-    with Running(short, one_by_one), Running(short, one_by_one):
+    with together(short, one_by_one), together(short, one_by_one):
         wait_until(all_in(client, ids, "done"), 30)
     assert [client.get(f"/api/jobs/{public_id}").get_json()["attempts"] for public_id in ids] == [1, 1]
 
@@ -136,7 +132,7 @@ def test_what_was_tried_before_comes_alone(client: FlaskClient, tmp_path: Path, 
     assert lost is not None
     assert len(parts.queue.claim_batch(lost, 2)) == 2
     parts.queue.release_lost("dead")
-    with Running(make_settings(tmp_path), one_by_one) as worker:
+    with together(make_settings(tmp_path), one_by_one) as sizes:
         wait_until(all_in(client, ids, "done"))
-    assert worker.sizes == []
+    assert sizes == []
     assert [client.get(f"/api/jobs/{public_id}").get_json()["attempts"] for public_id in ids] == [2, 2, 2]
