@@ -14,16 +14,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from werkzeug.serving import make_server
 
-from tests.web_app.helpers import accept_weights, make_report, make_settings, running_worker
+from tests.web_app.helpers import accept_weights, listening, make_report, make_settings, running_worker
 from utils.media.sniff import sniff
 from utils.types import Outcome, Pixels, Report
 from web_app.app import create_app
@@ -116,14 +114,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a live server, with canned reports in place of the networks."""
     settings = make_settings(tmp_path_factory.mktemp("server"))
     app = create_app(settings, verify=accept_weights)
-    listening = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=listening.serve_forever, daemon=True)
-    thread.start()
-    with running_worker(settings, canned):
-        yield f"http://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    with listening(app) as port, running_worker(settings, canned):
+        yield f"http://127.0.0.1:{port}"
     app.extensions[EXTENSION].close()
 
 

@@ -18,12 +18,11 @@ import pytest
 from flask import Flask
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.serving import make_server
 
 from tests.browser.media import make_clip, make_photo
 from tests.browser.reports import FOUND, make_closeup, make_report
 from tests.web_app.conftest import _impatient_disk, make_app, template_database
-from tests.web_app.helpers import make_settings, running_worker
+from tests.web_app.helpers import listening, make_settings, running_worker
 from utils.config import Settings
 from utils.media import decode_media, start_fork_server
 from utils.media.fork_server import ForkServer
@@ -127,13 +126,8 @@ def parts(app: Flask) -> Services:
 def address(app: Flask) -> Iterator[str]:
     """Where the application is served, below a prefix."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, DispatcherMiddleware(NotFound(), {PREFIX: app}), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}{PREFIX}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(DispatcherMiddleware(NotFound(), {PREFIX: app})) as port:
+        yield f"http://127.0.0.1:{port}{PREFIX}/"
 
 
 @pytest.fixture

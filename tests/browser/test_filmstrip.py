@@ -61,12 +61,14 @@ def test_a_damaged_video_shows_its_frames_and_no_download(open_page: Callable[..
 def test_a_copy_that_cannot_be_made_now_is_no_damage(
     open_page: Callable[..., Any], photo: Any, old_clip: bytes
 ) -> None:
-    page = open_page()
-    page.wait_for_load_state()
-    page.route("**/media", lambda route: route.fulfill(status=507))
-    page.set_input_files("#file", [photo("photo.jpg")])
-    page.wait_for_selector(".stage__failure:has-text('No copy of this file can be handed out at the moment')")
+    page, other = open_page(), open_page()
+    for each in (page, other):
+        each.wait_for_load_state()
+        each.route("**/media", lambda route: route.fulfill(status=507))
+    other.set_input_files("#file", [photo("photo.jpg")])
+    other.wait_for_selector(".stage__failure:has-text('No copy of this file can be handed out at the moment')")
     analyse(page, old_clip)
+    assert "No copy of this video" in page.inner_text(".stage__note")
     assert "damaged" not in page.inner_text(".stage__note")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from tests.web_app.db.postgres import database_url
@@ -138,6 +139,20 @@ def running_worker(
         stop.set()
         thread.join(20)
         assert not thread.is_alive()
+
+
+@contextmanager
+def listening(application: Any) -> Iterator[int]:
+    """The port of this machine where a WSGI application answers while the block runs."""
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def multipart(content: bytes, name: str = "photo.png") -> bytes:

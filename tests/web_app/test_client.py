@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
-from tests.web_app.helpers import make_settings, media_bytes, running_worker
+from tests.web_app.helpers import listening, make_settings, media_bytes, running_worker
 from tests.web_app.integrations.test_http_client import serving
 from utils.config import Settings
 from web_app.client import ApiError, DeepfakeClient
@@ -28,14 +26,8 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def address(app: Flask, settings: Settings) -> Iterator[str]:
     """Where a server with a worker listens."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    with running_worker(settings):
-        yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(app) as port, running_worker(settings):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
