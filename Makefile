@@ -96,7 +96,7 @@ scorecard: venv ## Figures and plots from the score file of the version in use (
 robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and H.264: make robustness DATA=data (ARGS="--per-class 60")
 	@$(PY) -m benchmarks.robustness --data "$(DATA)" $(ARGS)
 
-leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--per-class 300")
+leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--views 2400")
 	@$(PY) -m benchmarks.leak_audit --data "$(DATA)" --notes benchmarks/leak_audit_notes.md $(ARGS)
 
 feedback-rebuild: venv ## Make the database's feedback again from instance/feedback_log.jsonl
@@ -129,7 +129,7 @@ chaos: setup-dev weights ## The short form of every reliability run, some minute
 	@$(PY) -m benchmarks.reliability --short $(ARGS)
 
 reliability-media: setup-dev weights ## Hostile media: abuse, bombs, 5,000 malformed files over HTTP
-	@$(PY) -m benchmarks.reliability.media $(ARGS)
+	@$(PY) -m benchmarks.reliability media $(ARGS)
 
 fuzz: setup-dev ## Fuzz every reader of foreign bytes for 60 s, with atheris if it is installed (ARGS="--seconds 1800" for long)
 	@$(PY) -m benchmarks.fuzz $(ARGS)

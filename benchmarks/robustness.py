@@ -29,7 +29,7 @@ from utils.evaluation.datasets import Sample, read_samples
 from utils.evaluation.figures import CLIPS, PICTURES, judged, labels_and_probabilities, rounded, verdict_of
 from utils.evaluation.plots import new_figure, save_png
 from utils.evaluation.score_file import COLUMNS, claim_scores, finished_names, pseudonym, score_row
-from utils.evaluation.scorecard import cell, markdown_table
+from utils.evaluation.scorecard import cell, markdown_table, plain
 from utils.metrics import Figure, auc, bootstrap, false_alarm_rate
 from utils.types import MediaKind
 
@@ -191,15 +191,17 @@ def robustness_markdown(found: Mapping[str, Mapping[str, Held]], version: str, w
         "whose verdict is another in any way.",
     ]
     for name, conditions in found.items():
-        heads = ("condition", "files", "not judged", "AUC", "loss", "real called fake", "flips", "changed")
+        heads = ("condition", "AUC", "loss", "real called fake", "flips", "changed")
         rows = (
             (
-                condition, held.files, held.unjudged, cell(rounded(held.auc)), cell(rounded(held.loss)),
-                cell(rounded(held.alarms), percent=True), f"{held.flips:.1%}", f"{held.changed:.1%}",
+                f"{condition} ({held.unjudged} not judged)" if held.unjudged else condition, plain(rounded(held.auc)),
+                cell(rounded(held.loss)), plain(rounded(held.alarms), percent=True), f"{held.flips:.1%}",
+                f"{held.changed:.1%}",
             )
             for condition, held in conditions.items()
         )  # fmt: skip
-        lines += ["", f"## {name.capitalize()}", "", *markdown_table(heads, rows)]
+        files = max(held.files for held in conditions.values())
+        lines += ["", f"## {name.capitalize()} ({files})", "", *markdown_table(heads, rows)]
     return "\n".join([*lines, "", f"![AUC under each condition]({plot})"]) + "\n"
 
 

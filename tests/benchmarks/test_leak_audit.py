@@ -8,8 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.leak_audit import PROBES, Finding, audit, audit_markdown, failures, probe, recipes
-from benchmarks.shortcut_features import face_outline, rim_features, rim_mask
+from benchmarks.leak_audit import (
+    PROBES,
+    Finding,
+    audit,
+    audit_markdown,
+    face_outline,
+    failures,
+    probe,
+    recipes,
+    rim_features,
+    rim_mask,
+)
 from utils.metrics import Figure
 from utils.training.crop_set import Pack
 from utils.training.views import View, render
