@@ -33,26 +33,26 @@ def jpeg(pixels: Pixels, quality: int) -> Pixels:
     return np.ascontiguousarray(decoded[:, :, ::-1], np.uint8)
 
 
-def degrade(pixels: Pixels, rng: np.random.Generator, strength: float = 1.0, *, as_jpeg: bool = True) -> Pixels:
+def degrade(pixels: Pixels, rng: np.random.Generator, *, as_jpeg: bool = True) -> Pixels:
     """What happens to pictures on their way: rescaling, blur, noise, light and JPEG 40 to 100, each at random.
 
-    `strength` (0..1) scales how often each of them happens; without `as_jpeg` the last is left out.
+    Without `as_jpeg` the last is left out.
     """
     side = pixels.shape[0]
-    if rng.random() < 0.3 * strength:
+    if rng.random() < 0.3:
         smaller = int(side * rng.uniform(0.4, 0.95))
         method = int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC]))
         pixels = resize(np.asarray(cv2.resize(pixels, (smaller, smaller), interpolation=method), np.uint8), side)
-    if rng.random() < 0.2 * strength:
+    if rng.random() < 0.2:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(0.4, 1.5))), np.uint8)
-    if rng.random() < 0.3 * strength:
+    if rng.random() < 0.3:
         gain, bias = rng.uniform(0.8, 1.25), rng.uniform(-20, 20)
         tint = rng.uniform(0.95, 1.05, 3)
         pixels = np.clip(pixels * (gain * tint) + bias, 0, 255).astype(np.uint8)
-    if rng.random() < 0.2 * strength:
+    if rng.random() < 0.2:
         noise = rng.normal(0, rng.uniform(1, 6), pixels.shape)
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
-    if as_jpeg and rng.random() < 0.6 * strength:
+    if as_jpeg and rng.random() < 0.6:
         pixels = jpeg(pixels, int(rng.integers(40, 101)))
     return pixels
 
@@ -68,7 +68,6 @@ def augment(
     rng: np.random.Generator,
     *,
     size: int = CROP_PX,
-    strength: float = 1.0,
     as_jpeg: bool = True,
 ) -> Pixels:
     """One training view of a packed crop.
@@ -78,7 +77,6 @@ def augment(
         box: the face box in it, pixels.
         rng: the caller's generator.
         size: side of the answer, pixels.
-        strength: of `degrade`.
         as_jpeg: see `degrade`.
 
     Returns:
@@ -88,7 +86,7 @@ def augment(
     view = resize(reframe(pixels, box, scale), size)
     if flipped:
         view = np.ascontiguousarray(view[:, ::-1])
-    return degrade(view, rng, strength, as_jpeg=as_jpeg)
+    return degrade(view, rng, as_jpeg=as_jpeg)
 
 
 def h264(frames: Sequence[Pixels], crf: int, preset: str = "veryfast") -> list[Pixels]:

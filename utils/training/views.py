@@ -53,15 +53,15 @@ class View:
             raise ValueError("a clean view is neither coded again nor processed")
 
 
-def render(pack: Pack, view: View, *, size: int = CROP_PX, strength: float = 1.0) -> Pixels:
-    """The pixels of a view, (size, size, 3) uint8; the same on every call. `strength`: see `augment.degrade`."""
-    pixels = _uncoded(pack, view, size, strength)
+def render(pack: Pack, view: View, *, size: int = CROP_PX) -> Pixels:
+    """The pixels of a view, (size, size, 3) uint8; the same on every call."""
+    pixels = _uncoded(pack, view, size)
     return h264([pixels], *_coding(view))[0] if view.h264 else pixels
 
 
 def render_clip(pack: Pack, views: Sequence[View], *, size: int = CROP_PX) -> list[Pixels]:
     """The pixels of the views of one clip in time order: as `render` gives them, but coded as one video."""
-    frames = [_uncoded(pack, view, size, 1.0) for view in views]
+    frames = [_uncoded(pack, view, size) for view in views]
     return h264(frames, *_coding(views[0])) if views and views[0].h264 else frames
 
 
@@ -105,7 +105,7 @@ class Renderer:
         return self._pack.rows[view.row].file, view.seed
 
 
-def _uncoded(pack: Pack, view: View, size: int, strength: float) -> Pixels:
+def _uncoded(pack: Pack, view: View, size: int) -> Pixels:
     held: PackedCrop = pack.rows[view.row]
     pixels = np.ascontiguousarray(pack.pixels[view.row])
     box = held.face_box()
@@ -116,7 +116,7 @@ def _uncoded(pack: Pack, view: View, size: int, strength: float) -> Pixels:
     if view.processed:
         pixels, box = processed(pixels, box, held.marks(), held.source_px, np.random.default_rng([view.seed, 11]))
     rng = np.random.default_rng(view.seed)
-    return augment(pixels, box, rng, size=size, strength=strength, as_jpeg=not view.h264)
+    return augment(pixels, box, rng, size=size, as_jpeg=not view.h264)
 
 
 def _blend_draws(view: View) -> tuple[np.random.Generator, np.random.Generator | None]:

@@ -44,10 +44,6 @@ def test_no_function_is_told_a_label():
         assert not {"label", "fake", "view", "labels"} & set(inspect.signature(function).parameters)
 
 
-def test_strength_nought_changes_no_pixel(crop):
-    assert np.array_equal(degrade(crop[0], np.random.default_rng(3), 0.0), crop[0])
-
-
 def test_jpeg_quality_lies_between_40_and_100_and_happens_in_60_of_100(crop, monkeypatch):
     seen = []
     monkeypatch.setattr(room, "jpeg", lambda pixels, quality: seen.append(quality) or pixels)
