@@ -19,10 +19,11 @@ class NetworkCard:
     """What must be known of a network to use its weights rightly.
 
     Args:
-        name: of the expert, one of `EXPERT_NAMES`.
+        name: of the expert, one of `EXPERT_NAMES`, or `speech`.
         title: for people.
         looks_at: what it examines, a short phrase.
-        input_size: side of the square input, pixels; for the LSTM the length of its sequence.
+        input_size: side of the square input, pixels; for the LSTM the length of its sequence, for speech the frames of
+            10 ms in a window.
         mean: subtracted per colour channel from 0..1 pixels.
         std: divided by per colour channel.
         feature_size: D of `ExpertOutput.feature`.
@@ -85,17 +86,29 @@ LSTM = NetworkCard(
     licence="MIT",
     source="Hochreiter and Schmidhuber 1997; Schuster and Paliwal 1997; on ResNeXt features after Güera and Delp 2018.",
 )
-CARDS = {card.name: card for card in (CNN, RESNEXT, VIT, LSTM)}
+SPEECH = NetworkCard(
+    name="speech",
+    title="Speech network",
+    looks_at="the spectrogram of a voice",
+    input_size=200,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    feature_size=512,
+    licence="MIT",
+    source="Own design; attentive statistics pooling after Okabe et al. 2018; trained by us from scratch.",
+)
+CARDS = {card.name: card for card in (CNN, RESNEXT, VIT, LSTM, SPEECH)}
 TINY_CARDS = {
     "cnn": replace(CNN, input_size=32, feature_size=16),
     "resnext": replace(RESNEXT, input_size=32, feature_size=64),
     "vit": replace(VIT, input_size=32, feature_size=32),
     "lstm": replace(LSTM, feature_size=16),
+    "speech": replace(SPEECH, feature_size=32),
 }
 
 
 def expert_card(name: str, *, tiny: bool = False) -> NetworkCard:
-    """The card of one of our experts (of its tiny variant).
+    """The card of one of our experts or of the network of speech (of its tiny variant).
 
     Raises:
         KeyError: no expert has this name.

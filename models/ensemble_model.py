@@ -13,6 +13,7 @@ from models.gating import Gate
 from models.lstm_model import build_lstm
 from models.preprocess import prepare
 from models.resnext_model import build_resnext
+from models.speech_model import build_speech
 from models.vision_transformer import build_vit
 
 BUILDERS: Mapping[str, Callable[[bool], nn.Module]] = {
@@ -20,8 +21,9 @@ BUILDERS: Mapping[str, Callable[[bool], nn.Module]] = {
     "resnext": build_resnext,
     "vit": build_vit,
     "lstm": build_lstm,
+    "speech": build_speech,
 }
-"""`build(tiny)` of each expert of `EXPERT_NAMES`."""
+"""`build(tiny)` of each expert of `EXPERT_NAMES`, and of the network of speech."""
 
 
 def create_network(name: str, *, tiny: bool = False) -> nn.Module:

@@ -35,13 +35,20 @@ class MediaKind(enum.StrEnum):
 class Outcome(enum.StrEnum):
     """What we say about a face or a whole medium.
 
-    `NO_FACE` stands beside the three verdicts: there was nothing to judge, so there is no probability.
+    `NO_FACE` and, of a recording, `NO_SPEECH` stand beside the three verdicts: there was nothing to judge, so there is
+    no probability.
     """
 
     FAKE = "fake"
     REAL = "real"
     INCONCLUSIVE = "inconclusive"
     NO_FACE = "no_face"
+    NO_SPEECH = "no_speech"
+
+    @property
+    def judged(self) -> bool:
+        """Whether there was something to judge."""
+        return self not in (Outcome.NO_FACE, Outcome.NO_SPEECH)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -232,10 +239,10 @@ class Verdict:
     """The decision about a face or a medium, with everything needed to explain it.
 
     Args:
-        outcome: fake, real, inconclusive or no_face.
+        outcome: fake, real, inconclusive, no_face or no_speech.
         headline: one sentence for people.
-        probability: calibrated probability of fake, 0..1; None for no_face.
-        interval: 95 % interval of the probability (low, high); None for no_face.
+        probability: calibrated probability of fake, 0..1; None where nothing was judged.
+        interval: 95 % interval of the probability (low, high); None where nothing was judged.
         reasons: why this outcome, the most important first.
     """
 
@@ -247,11 +254,52 @@ class Verdict:
 
     def __post_init__(self) -> None:
         _check_probability(self.probability, "probability")
-        _require((self.outcome is Outcome.NO_FACE) == (self.probability is None), "only no_face has no probability")
+        _require(self.outcome.judged != (self.probability is None), "exactly what was judged has a probability")
         _require((self.probability is None) == (self.interval is None), "probability and interval come together")
         if self.interval is not None:
             low, high = self.interval
             _require(0.0 <= low <= high <= 1.0, f"interval must be ordered within 0..1: {self.interval}")
+
+
+@dataclass(frozen=True)
+class SpeechWindow:
+    """The calibrated probability of fake of one window of a recording, seconds from its start."""
+
+    start_s: float
+    end_s: float
+    probability: float
+
+    def __post_init__(self) -> None:
+        _check_probability(self.probability, "probability")
+        _require(0.0 <= self.start_s < self.end_s, f"a window must have a length: {self.start_s} to {self.end_s}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechReport:
+    """The answer of `utils.speech.judge`: one recording, its windows, one verdict.
+
+    Args:
+        verdict: about the whole recording; `no_speech` where there is too little of it.
+        windows: those with speech in them, in time order; they overlap.
+        speech_s: seconds in which the detector of voices hears one.
+        duration_s: of the recording, seconds.
+        model_version: of the weights.
+        model_sha256: of that version's checksum list.
+        threshold: the user's, 0..1.
+    """
+
+    verdict: Verdict
+    windows: tuple[SpeechWindow, ...]
+    speech_s: float
+    duration_s: float
+    model_version: str
+    model_sha256: str
+    threshold: float
+
+    def __post_init__(self) -> None:
+        _check_probability(self.threshold, "threshold")
+        _require(self.verdict.outcome.judged == bool(self.windows), "exactly a recording with speech has windows")
+        _require(0.0 <= self.speech_s <= self.duration_s, "no more speech than sound")
 
 
 @dataclass(frozen=True)

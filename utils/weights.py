@@ -1,7 +1,8 @@
 """Versions of weights on disk: safetensors, a card, checksums, and the pointer `CURRENT`.
 
 A version is a folder that is never changed: a safetensors file per expert and one of the gate, `calibration.json`,
-`card.json`, and `checksums.json` with the sha256 of each.
+`card.json`, and `checksums.json` with the sha256 of each. A version of speech, below `speech/`, holds its network as
+ONNX and its head instead of experts and gate.
 Nothing is used before its checksum was compared, and nothing is ever unpickled. A missing expert is named to the
 caller; a damaged one is refused.
 """
@@ -34,6 +35,9 @@ log = get_logger(__name__)
 CHECKSUMS = "checksums.json"
 CURRENT = "CURRENT"
 GATE_FILE = "gate.safetensors"
+SPEECH_FOLDER = "speech"
+"""Of the versions of the network of speech, inside the folder with those of faces, and of the same layout."""
+SPEECH_FILE, SPEECH_HEAD_FILE = "speech.onnx", "head.safetensors"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "card.json"
 FROZEN = ("cnn", "resnext", "lstm")
@@ -155,7 +159,8 @@ def verify_version(root: Path, name: str) -> Version:
             require_file(folder / Path(file_name).name, sha256)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise WeightsCorruptError(f"{root.name}/{name}/{CHECKSUMS} is damaged: {error}.") from error
-    for needed in (GATE_FILE, CALIBRATION_FILE, CARD_FILE):
+    parts = (SPEECH_FILE, SPEECH_HEAD_FILE) if SPEECH_FILE in checksums else (GATE_FILE,)
+    for needed in (*parts, CALIBRATION_FILE, CARD_FILE):
         if needed not in checksums:
             raise WeightsCorruptError(f"{root.name}/{name}/{CHECKSUMS} does not list {needed}.")
     card = read_document(folder / CARD_FILE)

@@ -21,7 +21,7 @@ from utils.base_weights import SCALE_SUFFIX
 from utils.errors import WeightsCorruptError
 from utils.tensors import INT8_MIN_ELEMENTS, load_into, pack_tensors, unpack_tensors
 
-NETWORKS = (*EXPERT_NAMES, "gate", "ensemble")
+NETWORKS = (*EXPERT_NAMES, "speech", "gate", "ensemble")
 QUALITY = 4
 SUBSETS = [s for n in range(1, 5) for s in itertools.combinations(EXPERT_NAMES, n)]
 
@@ -50,6 +50,8 @@ def inputs(name: str, batch: int) -> tuple[Tensor, ...]:
         shapes: list[tuple[int, ...]] = [(batch, len(EXPERT_NAMES)), (batch, QUALITY)]
     elif name == "lstm":
         shapes = [(batch, 6, 64)]
+    elif name == "speech":
+        shapes = [(batch, expert_card(name, tiny=True).input_size, 80)]
     else:
         side = 40 if name == "ensemble" else expert_card(name, tiny=True).input_size
         shapes = [(batch, 3, side, side)]
@@ -121,7 +123,7 @@ def test_saved_and_loaded_it_answers_bit_for_bit_the_same(name, tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(run(name, second, 3), wanted, strict=True))
 
 
-@pytest.mark.parametrize("name", [*EXPERT_NAMES, "gate"])
+@pytest.mark.parametrize("name", [*EXPERT_NAMES, "speech", "gate"])
 def test_batch_composition_does_not_matter(name):
     module, given = network(name), inputs(name, 3)
     with torch.no_grad():
@@ -202,7 +204,7 @@ def test_prepare_resizes_and_normalises_per_channel():
 
 
 def test_every_expert_has_a_builder_and_nothing_else():
-    assert tuple(BUILDERS) == EXPERT_NAMES
+    assert tuple(BUILDERS) == (*EXPERT_NAMES, "speech")
 
 
 # Gate: every subset of experts

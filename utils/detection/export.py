@@ -100,7 +100,7 @@ def write_expert(name: str, expert: nn.Module, path: Path, *, tiny: bool) -> Non
     example, _ = example_input(name, expert, tiny=tiny)
     free = {0: "batch", 1: "frames"} if name == "lstm" else {0: "batch"}
     axes = {"input": free, "logit": {0: "batch"}, "feature": {0: "batch"}}
-    _export(ExpertOutputs(expert), (example,), path, ["input"], ["logit", "feature"], axes)
+    export_onnx(ExpertOutputs(expert), (example,), path, ["input"], ["logit", "feature"], axes)
 
 
 def write_gate(gate: Gate, path: Path) -> None:
@@ -108,10 +108,10 @@ def write_gate(gate: Gate, path: Path) -> None:
     count, quality = len(EXPERT_NAMES), len(gate.quality_mean)
     names, answers = ["logits", "quality"], ["logit", "weights", "calibrated"]
     example = (torch.zeros(2, count), torch.zeros(2, quality))
-    _export(_GateOutputs(gate), example, path, names, answers, {name: {0: "batch"} for name in (*names, *answers)})
+    export_onnx(_GateOutputs(gate), example, path, names, answers, {name: {0: "batch"} for name in (*names, *answers)})
 
 
-def _export(
+def export_onnx(
     module: nn.Module,
     example: tuple[Tensor, ...],
     path: Path,
@@ -119,6 +119,7 @@ def _export(
     outputs: list[str],
     axes: dict[str, dict[int, str]],
 ) -> None:
+    """A module as ONNX, with names for its inputs and outputs and for the axes that may vary."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's remarks about checks of shapes, which do not change here
         torch.onnx.export(

@@ -16,6 +16,7 @@ HEADLINES = {
     Outcome.REAL: "Little evidence of manipulation",
     Outcome.INCONCLUSIVE: "Inconclusive",
     Outcome.NO_FACE: "No face found",
+    Outcome.NO_SPEECH: "No speech found",
 }
 
 

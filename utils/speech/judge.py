@@ -1,0 +1,187 @@
+"""Is this voice a recording or made? Samples go in, a verdict with its windows comes out. Loads no torch.
+
+`load_speech` verifies a version below `trained_models/speech` as those of faces are verified. Of each window of two
+seconds the network makes features; their mean over the windows with speech is what the head, and feedback, judges by:
+the head is linear, so the logit of the mean is the mean of the logits.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from utils.detection.calibration import Calibration, calibration_from_dict
+from utils.detection.openvino_runtime import compile_graph
+from utils.detection.verdict import HEADLINES, outcome_of, per_cent
+from utils.errors import WeightsCorruptError
+from utils.metrics import sigmoid
+from utils.speech.spectrogram import HOP, RATE, WINDOW, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
+from utils.speech.voice_activity import CHUNK, SPOKEN, VoiceDetector
+from utils.tensors import read_tensors
+from utils.types import Floats, Notice, Outcome, SpeechReport, SpeechWindow, Verdict
+from utils.weights import (
+    CALIBRATION_FILE,
+    SPEECH_FILE,
+    SPEECH_HEAD_FILE,
+    Version,
+    current_name,
+    read_document,
+    verify_version,
+)
+
+WINDOW_STEP = 100
+"""Frames from window to window: one second, so that each moment is heard twice."""
+BATCH = 16
+LEAST_SPEECH_S = 0.5
+"""Of a recording: with less there is nothing to judge."""
+DECIDED_SPEECH_S = 1.0
+"""Of a recording: with less it is never decided."""
+LEAST_SHARE = 0.25
+"""Of a window that must be speech for it to count."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the network makes of one recording.
+
+    Args:
+        starts: (W,) first sample of each window with speech.
+        features: (W, D) of these windows, float32.
+        speech_s: seconds of speech in the recording.
+    """
+
+    starts: tuple[int, ...]
+    features: Floats
+    speech_s: float
+
+
+class SpeechJudge:
+    """One version of the network of speech, ready to judge.
+
+    Args:
+        version: verified, from a folder `speech`.
+        threads: of the processor; 0 uses all cores.
+
+    Raises:
+        WeightsError: the version's files or the detector of voices cannot be used.
+    """
+
+    def __init__(self, version: Version, *, threads: int = 0) -> None:
+        self.version = version
+        self.calibration: Calibration = calibration_from_dict(read_document(version.folder / CALIBRATION_FILE))
+        head = read_tensors(version.folder / SPEECH_HEAD_FILE)
+        if {name: array.ndim for name, array in head.items()} != {"weight": 1, "bias": 1}:
+            raise WeightsCorruptError(f"The head of the speech network {version.name} is not of the expected form.")
+        self.weight, self.bias = head["weight"].astype(np.float32), float(head["bias"][0])
+        self._voices = VoiceDetector(threads=threads)
+        try:
+            self._network = compile_graph(version.folder / SPEECH_FILE, hint="f32", threads=threads)
+        except RuntimeError as error:
+            raise WeightsCorruptError(f"The speech network {version.name} cannot be read: {error}") from error
+        self._one_at_a_time = threading.Lock()
+
+    def listen(self, samples: Floats) -> Heard:
+        """Find the speech and compute the features of its windows.
+
+        Args:
+            samples: (N,) float32 at 16 kHz, one channel, -1..1.
+
+        Raises:
+            ValueError: they are not of this form.
+        """
+        if samples.ndim != 1 or samples.dtype != np.float32 or not np.isfinite(samples).all():
+            raise ValueError("samples must be a row of finite float32 numbers")
+        spoken = self._voices.probabilities(samples) >= SPOKEN
+        speech_s = min(float(spoken.sum()) * CHUNK / RATE, len(samples) / RATE)
+        if speech_s < LEAST_SPEECH_S:
+            return Heard((), np.zeros((0, len(self.weight)), np.float32), speech_s)
+        mel = log_mel(fill_window(samples))
+        starts = window_starts(len(mel), WINDOW_STEP)
+        before = np.concatenate([[0], np.cumsum(np.repeat(spoken, CHUNK))])
+        ends = np.minimum(starts * HOP + WINDOW, len(before) - 1)
+        share = (before[ends] - before[starts * HOP]) / np.maximum(ends - starts * HOP, 1)
+        starts = starts[share >= min(LEAST_SHARE, share.max())]
+        return Heard(tuple(int(s) * HOP for s in starts), self.features(mel, starts), speech_s)
+
+    def features(self, mel: Floats, starts: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Floats:
+        """(W, D) features of the windows of a spectrogram that begin at these frames."""
+        out = []
+        for first in range(0, len(starts), BATCH):
+            windows = np.stack([mel[s : s + WINDOW_FRAMES] for s in starts[first : first + BATCH]])
+            with self._one_at_a_time:
+                out.append(np.array(self._network.infer({"input": prepare(windows)})["feature"], np.float32))
+        return np.concatenate(out)
+
+    def judge(self, samples: Floats, *, threshold: float = 0.5) -> SpeechReport:
+        """Judge a recording.
+
+        Args:
+            samples: (N,) float32 at 16 kHz, one channel, -1..1.
+            threshold: the user's, 0..1; the undecided band reaches at least to it.
+
+        Raises:
+            ValueError: the samples are not of this form.
+        """
+        heard = self.listen(samples)
+        duration_s = len(samples) / RATE
+        scores = [sigmoid(float(feature @ self.weight) + self.bias) for feature in heard.features]
+        windows = tuple(
+            SpeechWindow(start / RATE, min((start + WINDOW) / RATE, duration_s), score)
+            for start, score in zip(heard.starts, scores, strict=True)
+        )
+        return SpeechReport(
+            verdict=self.decide(heard, scores, threshold) if windows else no_speech_verdict(),
+            windows=windows,
+            speech_s=heard.speech_s,
+            duration_s=duration_s,
+            model_version=self.version.name,
+            model_sha256=self.version.sha256,
+            threshold=threshold,
+        )
+
+    def decide(self, heard: Heard, scores: list[float], threshold: float) -> Verdict:
+        """The verdict of a recording whose windows have these scores."""
+        probability = sigmoid(float(heard.features.mean(0) @ self.weight) + self.bias)
+        real_below, fake_above = band = self.calibration.band(threshold, 0)
+        outcome = outcome_of(probability, band)
+        if heard.speech_s < DECIDED_SPEECH_S:
+            text = f"Only {heard.speech_s:.1f} s of speech were found; at least {DECIDED_SPEECH_S:.0f} s are needed."
+            outcome, reasons = Outcome.INCONCLUSIVE, [Notice("short_speech", text)]
+        elif outcome is Outcome.FAKE:
+            reasons = [Notice("above_band", f"The probability of a made voice lies above {per_cent(fake_above)}.")]
+        elif outcome is Outcome.REAL:
+            reasons = [Notice("below_band", f"The probability of a made voice lies below {per_cent(real_below)}.")]
+        else:
+            text = f"Between {per_cent(real_below)} and {per_cent(fake_above)} recorded and made voices were confused "
+            reasons = [Notice("within_band", text + "too often on validation data to decide.")]
+        suspicious = sum(score >= fake_above for score in scores)
+        if outcome is not Outcome.FAKE and suspicious:
+            text = f"{suspicious} of {len(scores)} windows alone lie above {per_cent(fake_above)}."
+            reasons.append(Notice("suspicious_windows", text))
+        return Verdict(outcome, HEADLINES[outcome], probability, self.calibration.interval(probability), tuple(reasons))
+
+
+def no_speech_verdict() -> Verdict:
+    """The outcome of a recording without speech: nothing was judged, so there is no probability."""
+    text = f"Less than {LEAST_SPEECH_S} s of speech were found. Telltale judges voices only, so it says nothing."
+    return Verdict(Outcome.NO_SPEECH, HEADLINES[Outcome.NO_SPEECH], None, None, (Notice("no_speech", text),))
+
+
+def load_speech(root: Path, name: str | None = None, *, threads: int = 0) -> SpeechJudge:
+    """The network of speech of a version, verified.
+
+    Args:
+        root: the folder with the versions of speech, `SPEECH_FOLDER` inside that of faces.
+        name: of the version; None for what `CURRENT` names.
+        threads: of the processor; 0 uses all cores.
+
+    Raises:
+        WeightsError: nothing is there, or something has other bytes than its checksum says.
+    """
+    version = verify_version(root, name or current_name(root))
+    if not (version.folder / SPEECH_FILE).is_file():
+        raise WeightsCorruptError(f"{root.name}/{version.name} holds no network of speech.")
+    return SpeechJudge(version, threads=threads)
