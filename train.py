@@ -196,9 +196,56 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     return 0
 
 
+def run_speech(arguments: argparse.Namespace) -> int:
+    """Train the network of speech; results as those of `run`."""
+    import torch
+
+    from utils.config import load_settings
+    from utils.errors import TelltaleError
+    from utils.log import configure_logging
+    from utils.training.speech import SpeechPlan
+    from utils.training.speech_version import train_speech
+    from utils.weights import SPEECH_FOLDER, set_current, weights_root
+
+    configure_logging()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    changes = {"seed": arguments.seed}
+    for name in ("steps", "batch", "lr"):
+        if value := getattr(arguments, name):
+            changes[name] = value
+    try:
+        root = weights_root(load_settings()) / SPEECH_FOLDER
+        root.mkdir(parents=True, exist_ok=True)
+        version, text = train_speech(
+            arguments.data,
+            arguments.run,
+            root,
+            arguments.name or arguments.run.name,
+            dataclasses.replace(SpeechPlan(), **changes),
+            terms=arguments.terms,
+            notes=arguments.note,
+        )
+        if arguments.activate:
+            set_current(root, version.name)
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        return EXIT_STOPPED
+    print(text)
+    return 0
+
+
 def main() -> int:
     """Entry point of the command."""
-    arguments = build_parser().parse_args()
+    parser = build_parser()
+    parser.add_argument("--speech", action="store_true", help="train the network of voices on recordings instead")
+    parser.add_argument("--steps", type=positive, help="of --speech (default: what its plan says)")
+    arguments = parser.parse_args()
+    if arguments.speech:
+        return run_speech(arguments)
     from utils.training.plan import TrainingPlan
 
     return run(arguments, TrainingPlan())

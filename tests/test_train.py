@@ -353,3 +353,10 @@ def test_command_line_overrides_the_plan():
     assert untouched == quick_plan()
     assert tiny_plan().tiny
     assert not quick_plan().tiny
+
+
+def test_speech_without_recordings_ends_with_a_sentence(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", str(tmp_path / "weights"))
+    monkeypatch.setattr(sys, "argv", ["train.py", "--speech", "--data", str(tmp_path), "--run", str(tmp_path / "run")])
+    assert train.main() == 3
+    assert "no manifest of recordings" in capsys.readouterr().err

@@ -1,0 +1,319 @@
+"""`train.py --speech`: from recordings to a version of the network of speech, in one command that can be stopped.
+
+Manifests with `speaker` and `system` name the recordings. Of each real one that is trained on, fakes are made as its
+pairs; everything goes through the same random chains (`speech_sounds.py`) into spectrograms, which are kept in the
+run's folder. Families and worlds of recordings that only the validation part has are strangers to the network.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from models.speech_model import SpeechNetwork, build_speech
+from utils.detection.openvino_runtime import cpu_has_bf16
+from utils.errors import TrainingDataError
+from utils.evaluation.datasets import SPEECH_COLUMNS
+from utils.evaluation.speech_figures import STRESSES, Scores
+from utils.speech.spectrogram import BANDS, RATE, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
+from utils.training.progress import bar, tell
+from utils.training.speech_sounds import TELEPHONE_HZ, band, coded, makers, processed
+from utils.types import Floats
+
+CLIP = int(2.4 * RATE)
+"""Samples of a recording that are learned from."""
+PART = 128
+"""Recordings in a file of spectrograms."""
+CHECKPOINT_S = 120.0
+WINDOW_STEP = 100
+MEAN_OF = 0.995
+"""What stays of the mean of the weights in each step."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One row of a manifest; `maker` names the fake that is made of the file, empty for the file as it is."""
+
+    path: Path
+    label: int
+    split: str
+    source: str
+    system: str
+    family: str
+    world: str
+    speaker: str
+    maker: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What it is drawn by: the family of a fake, the world of a real one."""
+        return self.family if self.label else self.world or self.source
+
+
+@dataclass(frozen=True)
+class SpeechPlan:
+    """How long and how the network of speech learns.
+
+    Args:
+        steps: of the optimiser.
+        batch: windows in a step, half of them real.
+        lr: highest learning rate.
+        copies: fakes made of each real recording.
+        views: of each recording that is trained on.
+        workers: processes that make views.
+        seed: of everything drawn.
+    """
+
+    steps: int = 2000
+    batch: int = 48
+    lr: float = 1.5e-3
+    copies: int = 2
+    views: int = 3
+    workers: int = 2
+    seed: int = 0
+
+
+def strange(recordings: Sequence[Recording]) -> list[bool]:
+    """Of each recording, whether nothing of its family or world is trained on."""
+    known = {(r.label, r.kind) for r in recordings if r.split == "train"}
+    return [(r.label, r.kind) not in known for r in recordings]
+
+
+def read_recordings(root: Path) -> list[Recording]:
+    """All recordings of the manifests below `root`.
+
+    Raises:
+        TrainingDataError: there is no manifest of recordings, a file is missing, or a class is.
+    """
+    found = []
+    for manifest in sorted([*root.glob("manifest.csv"), *root.glob("*/manifest.csv")]):
+        with manifest.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if not set(reader.fieldnames or ()) >= SPEECH_COLUMNS:
+                continue
+            for row in reader:
+                path = manifest.parent / row["file"]
+                if not path.is_file():
+                    raise TrainingDataError(f"{manifest}, line {reader.line_num}: {row['file']} is not there.")
+                names = [row.get(n) or "" for n in ("source", "system", "family", "world", "speaker")]
+                found.append(Recording(path, int(row["label"] == "fake"), row["split"], *names))
+    for split in ("train", "val"):
+        if {r.label for r in found if r.split == split} != {0, 1}:
+            raise TrainingDataError(f"Below {root} no manifest of recordings has both classes in the split {split}.")
+    return found
+
+
+def with_copies(recordings: Sequence[Recording], plan: SpeechPlan) -> list[Recording]:
+    """The recordings, and for each real one of the training part fakes that are to be made of it."""
+    names, missing = makers()
+    if missing:
+        tell(missing)
+    rng = np.random.default_rng(plan.seed)
+    made = [
+        dataclasses.replace(r, label=1, source=f"made: {name}", system=name, family=name, maker=name)
+        for r in recordings
+        if r.split == "train" and not r.label
+        for name in rng.choice(list(names), min(plan.copies, len(names)), replace=False)
+    ]
+    return [*recordings, *made]
+
+
+def read_sound(path: Path) -> Floats:
+    """A recording as float32 at 16 kHz, one channel.
+
+    Raises:
+        TrainingDataError: it cannot be decoded.
+    """
+    import av
+
+    resampler = av.AudioResampler("fltp", "mono", RATE)
+    try:
+        with av.open(str(path)) as container:
+            parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
+        parts += [p.to_ndarray()[0] for p in resampler.resample(None)]
+    except (av.FFmpegError, IndexError) as error:
+        raise TrainingDataError(f"{path} cannot be decoded: {error}.") from error
+    return np.concatenate(parts).astype(np.float32)
+
+
+def make_views(recording: Recording, plan: SpeechPlan, seed: int) -> list[Floats]:
+    """Log-mel spectrograms (T, 80) of one recording: random chains, or the stresses where it validates."""
+    rng = np.random.default_rng(seed)
+    sound = read_sound(recording.path)
+    start = int(rng.integers(max(1, len(sound) - CLIP))) if recording.split == "train" else 0
+    sound = sound[start : start + CLIP] if recording.split == "train" else sound
+    if recording.maker:
+        sound = makers()[0][recording.maker](sound, rng)
+    if recording.split == "train":
+        sounds = [processed(sound, rng) for _ in range(plan.views)]
+    else:
+        opus, mp3 = coded(sound, "ogg", "libopus", 16), coded(sound, "mp3", "libmp3lame", 64)
+        sounds = [sound, opus, mp3, coded(band(sound, *TELEPHONE_HZ), "wav", "pcm_mulaw", 64, 8000)]
+    return [log_mel(fill_window(s)).astype(np.float16) for s in sounds]
+
+
+def _make_part(recordings: Sequence[Recording], plan: SpeechPlan, first: int, path: Path) -> None:
+    """Views of some recordings into a file, in one array with their lengths."""
+    torch.set_num_threads(1)
+    made = [view for i, r in enumerate(recordings) for view in make_views(r, plan, plan.seed * 1_000_000 + first + i)]
+    scratch = path.with_suffix(".tmp.npz")
+    np.savez(scratch, frames=np.concatenate(made), lengths=np.array([len(v) for v in made]))
+    scratch.rename(path)
+
+
+def all_views(recordings: Sequence[Recording], plan: SpeechPlan, folder: Path) -> list[list[Floats]]:
+    """Views of each recording, from the run's folder or made now; parts that are there are not made again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    firsts = range(0, len(recordings), PART)
+    paths = [folder / f"views-{first:06d}.npz" for first in firsts]
+    with ProcessPoolExecutor(plan.workers, mp_context=get_context("spawn")) as pool:
+        jobs = [
+            pool.submit(_make_part, recordings[first : first + PART], plan, first, path)
+            for first, path in zip(firsts, paths, strict=True)
+            if not path.is_file()
+        ]
+        progress = bar("spectrograms", len(paths), len(paths) - len(jobs))
+        for job in jobs:
+            job.result()
+            progress.update()
+        progress.close()
+    views: list[list[Floats]] = []
+    for first, path in zip(firsts, paths, strict=True):
+        with np.load(path) as stored:
+            split = np.split(stored["frames"], np.cumsum(stored["lengths"])[:-1])
+        for recording in recordings[first : first + PART]:
+            count = plan.views if recording.split == "train" else len(STRESSES)
+            views.append(split[:count])
+            split = split[count:]
+    return views
+
+
+def disturbed(window: Floats, rng: np.random.Generator) -> Floats:
+    """A (T, 80) window under a random tone curve, noise and band limit, without a stripe of time and one of bands."""
+    window = window.astype(np.float32)
+    places = np.linspace(0, 4, BANDS)
+    if rng.random() < 0.5:
+        window = window + np.interp(places, np.arange(5), rng.normal(0, 1.2, 5)).astype(np.float32)
+    if rng.random() < 0.3:
+        level = window.max() - rng.uniform(4, 13) + np.interp(places, np.arange(5), rng.normal(0, 1, 5))
+        window = np.logaddexp(window, level + np.log(rng.exponential(size=window.shape) + 1e-6)).astype(np.float32)
+    low = window.min()
+    if rng.random() < 0.15:
+        window[:, rng.integers(45, BANDS) :] = low
+    for axis, most in ((0, 30), (1, 10)):
+        width = int(rng.integers(1, most))
+        start = int(rng.integers(window.shape[axis] - width))
+        window[(slice(None),) * axis + (slice(start, start + width),)] = window.mean()
+    return window
+
+
+def batches(
+    recordings: Sequence[Recording], views: Sequence[Sequence[Floats]], plan: SpeechPlan, rng: np.random.Generator
+) -> Iterator[tuple[Floats, Floats]]:
+    """Endless batches, half real: families and worlds by the root of their size, recordings evenly within."""
+    kinds: dict[int, dict[str, list[int]]] = {0: {}, 1: {}}
+    for i, recording in enumerate(recordings):
+        if recording.split == "train":
+            kinds[recording.label].setdefault(recording.kind, []).append(i)
+    chances = {label: np.sqrt([len(v) for v in of.values()]) for label, of in kinds.items()}
+    while True:
+        windows, labels = [], np.arange(plan.batch) % 2
+        for label in labels.tolist():
+            members = list(kinds[label].values())
+            chosen = members[rng.choice(len(members), p=chances[label] / chances[label].sum())]
+            of = views[int(rng.choice(chosen))]
+            view = of[int(rng.integers(len(of)))]
+            start = int(rng.integers(len(view) - WINDOW_FRAMES + 1))
+            windows.append(disturbed(view[start : start + WINDOW_FRAMES], rng))
+        yield prepare(np.stack(windows)), labels.astype(np.float32)
+
+
+def fit(
+    recordings: Sequence[Recording], views: Sequence[Sequence[Floats]], plan: SpeechPlan, folder: Path
+) -> SpeechNetwork:
+    """Train, or go on from the run's last checkpoint; gives the mean of the weights over the last steps.
+
+    Raises:
+        TrainingDataError: the loss is no finite number.
+    """
+    torch.manual_seed(plan.seed)
+    network = build_speech(False).to(memory_format=torch.channels_last)
+    mean = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters(), plan.lr, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, total_steps=plan.steps, pct_start=0.15)
+    path, first = folder / "checkpoint.pt", 0
+    parts: Mapping[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer, "schedule": schedule}
+    if path.is_file():
+        stored = torch.load(path, weights_only=True)
+        first = stored.pop("step")
+        for name, part in parts.items():
+            part.load_state_dict(stored[name])
+    source = batches(recordings, views, plan, np.random.default_rng((plan.seed, first)))
+    network.train()
+    saved, losses = time.monotonic(), []
+    progress = bar("steps", plan.steps, first)
+    for step in range(first, plan.steps):
+        windows, labels = next(source)
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16()):
+            logit = network(torch.from_numpy(windows)).logit.float()
+        target = torch.from_numpy(labels) * 0.94 + 0.03
+        loss = functional.binary_cross_entropy_with_logits(logit, target)
+        if not torch.isfinite(loss):
+            raise TrainingDataError(f"The loss of step {step} is no finite number.")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        optimizer.step()
+        schedule.step()
+        follow(mean, network)
+        losses.append(loss.item())
+        progress.update()
+        if step % 100 == 99:
+            tell(f"step {step + 1}: loss {np.mean(losses[-100:]):.3f}")
+        if time.monotonic() - saved > CHECKPOINT_S or step + 1 == plan.steps:
+            scratch = path.with_suffix(".tmp")
+            torch.save({name: part.state_dict() for name, part in parts.items()} | {"step": step + 1}, scratch)
+            scratch.rename(path)
+            saved = time.monotonic()
+    progress.close()
+    return mean.eval()
+
+
+@torch.no_grad()
+def follow(mean: SpeechNetwork, network: SpeechNetwork) -> None:
+    """Move the running mean of the weights a small step towards what they are now."""
+    for held, new in zip(mean.state_dict().values(), network.state_dict().values(), strict=True):
+        if held.is_floating_point():
+            held.lerp_(new, 1 - MEAN_OF)
+
+
+@torch.no_grad()
+def score(network: SpeechNetwork, recordings: Sequence[Recording], views: Sequence[Sequence[Floats]]) -> Scores:
+    """What the network says of the validation recordings after each stress, the mean over windows as in serving."""
+
+    def logit_of(view: Floats) -> float:
+        starts = window_starts(len(view), WINDOW_STEP)
+        windows = np.stack([view[s : s + WINDOW_FRAMES] for s in starts]).astype(np.float32)
+        return float(network(torch.from_numpy(prepare(windows))).logit.mean())
+
+    places = [i for i, r in enumerate(recordings) if r.split == "val"]
+    new, chosen = strange(recordings), [recordings[i] for i in places]
+    return Scores(
+        labels=np.array([float(r.label) for r in chosen]),
+        kinds=tuple(r.kind for r in chosen),
+        strangers=np.array([float(new[i]) for i in places]),
+        speakers=tuple(r.speaker or r.path.name for r in chosen),
+        logits=np.array([[logit_of(view) for view in views[i]] for i in places]),
+    )
