@@ -262,47 +262,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class SpeechWindow:
-    """The calibrated probability of fake of one window of a recording, seconds from its start."""
-
-    start_s: float
-    end_s: float
-    probability: float
-
-    def __post_init__(self) -> None:
-        _check_probability(self.probability, "probability")
-        _require(0.0 <= self.start_s < self.end_s, f"a window must have a length: {self.start_s} to {self.end_s}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeechReport:
-    """The answer of `utils.speech.judge`: one recording, its windows, one verdict.
-
-    Args:
-        verdict: about the whole recording; `no_speech` where there is too little of it.
-        windows: those with speech in them, in time order; they overlap.
-        speech_s: seconds in which the detector of voices hears one.
-        duration_s: of the recording, seconds.
-        model_version: of the weights.
-        model_sha256: of that version's checksum list.
-        threshold: the user's, 0..1.
-    """
-
-    verdict: Verdict
-    windows: tuple[SpeechWindow, ...]
-    speech_s: float
-    duration_s: float
-    model_version: str
-    model_sha256: str
-    threshold: float
-
-    def __post_init__(self) -> None:
-        _check_probability(self.threshold, "threshold")
-        _require(self.verdict.outcome.judged == bool(self.windows), "exactly a recording with speech has windows")
-        _require(0.0 <= self.speech_s <= self.duration_s, "no more speech than sound")
-
-
-@dataclass(frozen=True)
 class FrameScore:
     """The image experts' calibrated probability of fake for one face at one frame, for the timeline."""
 
