@@ -21,7 +21,7 @@ ENV_PREFIX = "TELLTALE_"
 EXPERTS = ("cnn", "resnext", "vit", "lstm")
 REPLAYED = {
     "detection": ("threshold", "experts", "max_faces", "device", "engine", "precision"),
-    "media": ("frames", "min_face_px"),
+    "media": ("frames", "max_frames", "min_face_px"),
 }
 """Settings that a score depends on, by section; a report carries them, and they are taken from it to replay it."""
 _LEARNING = (
@@ -56,9 +56,11 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    later: bool = False,
 ) -> Any:
-    """Declare one key: its default, what it means, its unit, and the values it may take."""
-    return field(default=default, metadata={"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices})
+    """Declare one key: its default, what it means, its unit, what it may be, and whether older files lack it."""
+    about = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "later": later}
+    return field(default=default, metadata=about)
 
 
 def constant(default: Any, *, low: float, high: float) -> Any:
@@ -93,7 +95,11 @@ class MediaSettings:
     min_side_px: int = 32  # shortest side of a picture or frame that is taken
     max_duration_s: float = setting(600.0, "Longest video.", unit="seconds", low=1, high=7200)
     min_face_px: int = constant(40, low=16, high=512)  # narrower faces are reported but not judged
-    frames: int = constant(16, low=4, high=64)  # taken uniformly from a video
+    frames: int = constant(16, low=4, high=64)  # taken uniformly from a video, at least
+    max_frames: int = setting(
+        60, "Most frames of a video that are looked at: one for each second, but never fewer than 16.",
+        low=16, high=240, later=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -295,7 +301,7 @@ def _require_every_key(file: str, given: Mapping[str, Mapping[str, str]]) -> Non
         (section, declared)
         for section, cls in get_type_hints(Settings).items()
         for declared in keys_of(cls)
-        if declared.name not in given.get(section, {})
+        if declared.name not in given.get(section, {}) and not declared.metadata["later"]
     ]
     if not absent:
         return

@@ -161,6 +161,10 @@ class Box:
     def centre(self) -> tuple[float, float]:
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
+    def scaled(self, factor: float) -> Box:
+        """The box in a frame that is larger by a factor."""
+        return self if factor == 1 else Box(*(factor * v for v in (self.x0, self.y0, self.x1, self.y1)))
+
 
 @dataclass(frozen=True)
 class Face:
@@ -274,6 +278,17 @@ class FrameScore:
         _check_probability(self.probability, "probability")
 
 
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a video, seconds from its start."""
+
+    start_s: float
+    end_s: float
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.start_s <= self.end_s, f"a span must be ordered: {self}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FaceReport:
     """The analysis of one person: verdict, experts, and the score at each frame.
@@ -285,6 +300,8 @@ class FaceReport:
         frames: one entry per sighting, in time order.
         quality: `face_px`, side of the box in pixels of the medium, and the means of what the gate sees of the crops
             (`utils.faces.crops.QUALITY_NAMES`).
+        spans: of a video, the times that the verdict rests on: where a part stands out, that part, else where the
+            person is seen; none for a person who is seen all along.
     """
 
     id: int
@@ -292,6 +309,7 @@ class FaceReport:
     experts: tuple[ExpertScore, ...]
     frames: tuple[FrameScore, ...]
     quality: Mapping[str, float] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
 
     @property
     def large_enough(self) -> bool:
@@ -335,7 +353,7 @@ class Report:
         """The report as plain JSON values, with the flat fields that simple clients read.
 
         Beside the nested values: `prediction` (the outcome), `fake_probability`, `real_probability`,
-        `confidence` (the larger of the two; None without a face), `experts` (of the deciding face) and
+        `confidence` (the larger of the two; None without a face), `experts` and `spans` (of the deciding face) and
         `timeline` (highest probability per frame over all faces that are large enough to be judged).
         """
         plain: dict[str, Any] = _plain(self)
@@ -351,6 +369,7 @@ class Report:
             real_probability=None if p is None else 1.0 - p,
             confidence=None if p is None else max(p, 1.0 - p),
             experts=[] if self.deciding is None else _plain(self.deciding.experts),
+            spans=[] if self.deciding is None else _plain(self.deciding.spans),
             timeline=[
                 {"frame": s.frame, "time_s": s.time_s, "probability": s.probability}
                 for s in sorted(peaks.values(), key=lambda s: s.frame)

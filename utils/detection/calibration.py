@@ -6,6 +6,7 @@ Written by training into `calibration.json`, read by the pipeline. The probabili
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -31,6 +32,9 @@ STRANGER_LEAST, WORST_LEAST = 15, 34
 """Sources with fewer real ones do not count there, for the mean and for the worst: one item would weigh too much."""
 MISSING_STEP = 0.5
 """Each missing expert moves both ends of the band outward by this much, in logits."""
+CHOICE_STEP = 0.75
+"""The most suspicious of N people or parts is higher by chance: the fake end moves out by this times ln N, in logits.
+Above .5, strangers' real ones get rarer by e with each .71 (clips) to .83 (pictures)."""
 MIN_SOURCE = 36
 """Sources with fewer real ones than this cannot bound a rate of a tenth, even without a single false alarm, and are
 only counted together."""
@@ -82,11 +86,17 @@ class Calibration:
         low, high = clopper_pearson(chosen.fakes, chosen.count)
         return min(low, probability), max(high, probability)
 
-    def band(self, threshold: float, missing: int) -> tuple[float, float]:
-        """The undecided band (real at or below, fake at or above) for a user's threshold and missing experts."""
+    def band(self, threshold: float, missing: int, choices: float = 1.0) -> tuple[float, float]:
+        """The undecided band (real at or below, fake at or above).
+
+        Args:
+            threshold: the user's.
+            missing: experts.
+            choices: how many people or parts one after another this is the most suspicious of.
+        """
         shift = MISSING_STEP * missing
         low, high = min(self.real_below, threshold), max(self.fake_above, threshold)
-        return sigmoid(logit(low) - shift), sigmoid(logit(high) + shift)
+        return sigmoid(logit(low) - shift), sigmoid(logit(high) + shift + CHOICE_STEP * math.log(choices))
 
     def to_dict(self) -> dict[str, Any]:
         """For `calibration.json`."""

@@ -16,6 +16,8 @@ import numpy as np
 
 from models.cards import EXPERT_NAMES, MIN_SEQUENCE
 from utils.detection.gate import NumericGate
+from utils.detection.moments import LEAST_PROBABILITY, Flags, differing_part
+from utils.metrics import logit
 from utils.types import Floats, Pixels
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 BATCH = 16
 """Crops per forward pass; larger batches gain little on a CPU and cost memory."""
+SEQUENCE = 16
+"""Crops that the LSTM was trained to read as one sequence."""
 LSTM_COLUMN = EXPERT_NAMES.index("lstm")
 
 
@@ -54,12 +58,14 @@ class TrackScores:
         weights: (E,) shares of the experts, in the order of `EXPERT_NAMES`.
         expert_logits: (E,) calibrated logits of the experts over the track, NaN where missing.
         frame_logits: (T,) calibrated logits frame by frame, image experts only.
+        part: (T,) the frames that stand out, which all but `frame_logits` is then about; None for a track of one piece.
     """
 
     logit: float
     weights: Floats
     expert_logits: Floats
     frame_logits: Floats
+    part: Flags | None = None
 
 
 class Engine(ABC):
@@ -127,12 +133,18 @@ class Engine(ABC):
         return Answers(logits, *joined)[places]
 
     def person_logits(self, answers: Answers) -> Floats:
-        """Raw logits of all experts about one person, (E,): means over the crops, and the LSTM's of the sequence."""
+        """Raw logits of all experts about one person, (E,): means over the crops, and the LSTM's over sequences."""
         whole: Floats = answers.logits.mean(0)  # NaN stays NaN
         features = answers.features
         long_enough = features is not None and len(features) >= MIN_SEQUENCE
-        whole[LSTM_COLUMN] = self.sequence_logit(features) if features is not None and long_enough else float("nan")
+        whole[LSTM_COLUMN] = self._over_sequences(features) if features is not None and long_enough else float("nan")
         return whole
+
+    def _over_sequences(self, features: Floats) -> float:
+        """The LSTM's mean over as few sequences of `SEQUENCE` as reach over all (T, D) features."""
+        count = -(-len(features) // SEQUENCE)
+        starts = np.linspace(0, max(0, len(features) - SEQUENCE), count).round().astype(int)
+        return float(np.mean([self.sequence_logit(features[start : start + SEQUENCE]) for start in starts]))
 
     def mix(self, answers: Answers, quality: Floats) -> TrackScores:
         """What the gate makes of the answers about one person.
@@ -141,14 +153,20 @@ class Engine(ABC):
             answers: about the crops of the person, in time order.
             quality: (T, Q) measurements of the crops.
         """
-        mixed = self.gate.mix(self.person_logits(answers)[None], quality.mean(0)[None])
+        mixed, part = self.gate.mix(self.person_logits(answers)[None], quality.mean(0)[None]), None
         alone = bool(np.isnan(answers.logits).all(1).any())  # no image expert: nothing to say of single frames
         frames = mixed.logit if alone else self.gate.mix(answers.logits, quality).logit
+        if not alone and (high := differing_part(frames)) is not None:
+            rows = np.flatnonzero(high).tolist()
+            there = self.gate.mix(self.person_logits(answers[rows])[None], quality[rows].mean(0)[None])
+            if there.logit[0] > max(float(mixed.logit[0]), logit(LEAST_PROBABILITY)):
+                mixed, part = there, high
         return TrackScores(
             logit=float(mixed.logit[0]),
             weights=mixed.weights[0],
             expert_logits=mixed.calibrated[0],
             frame_logits=np.broadcast_to(frames, len(quality)).copy(),
+            part=part,
         )
 
 

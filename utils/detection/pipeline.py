@@ -23,15 +23,16 @@ from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
+from utils.detection.moments import part_notice, seen_notice, spans_of
 from utils.detection.precision import format_precisions
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, no_face_verdict
 from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector, FaceDetector
 from utils.faces.search import FaceSearch, Progress
+from utils.faces.tracking import turns_of
 from utils.media import ForkServer, decode_media, start_fork_server
 from utils.metrics import sigmoid
 from utils.types import (
-    Box,
     ExpertScore,
     Face,
     FaceReport,
@@ -276,13 +277,14 @@ def make_report(people: People, scores: Scores, analyser: Analyser) -> Report:
     """From the scores of a medium's people to its report."""
     clock = _Clock()
     pairs = zip(people.judged, scores.people, strict=True)
-    faces = tuple(_report_face(person, of_person, people.media, analyser) for person, of_person in pairs)
+    turns = turns_of([person.track for person in people.judged])
+    faces = tuple(_report_face(person, of_person, people.media, turns, analyser) for person, of_person in pairs)
     deciding = deciding_face(faces)
     clock.lap("decide")
     times = {**people.times_ms, "experts": scores.ms, **clock.times}
     return Report(
         media=people.media.info,
-        verdict=deciding.verdict if deciding else no_face_verdict(),
+        verdict=deciding.verdict if deciding else no_face_verdict(seen_notice(people.media, 0, ())),
         faces=faces,
         deciding_face=deciding.id if deciding else None,
         model_version=analyser.version,
@@ -311,6 +313,7 @@ def score_settings(analyser: Analyser) -> dict[str, float | str]:
         "engine": analyser.engine.name,
         "precision": format_precisions(analyser.engine.precisions),
         "frames": media.frames,
+        "max_frames": media.max_frames,
         "min_face_px": media.min_face_px,
     }
 
@@ -333,11 +336,12 @@ def _people_left_out(found: int, judged: int) -> tuple[Notice, ...]:
     return (Notice("people_left_out", f"{found} people were found; only the {judged} most prominent were judged."),)
 
 
-def _report_face(person: Person, score: TrackScores, media: Media, analyser: Analyser) -> FaceReport:
+def _report_face(person: Person, score: TrackScores, media: Media, turns: float, analyser: Analyser) -> FaceReport:
     """What is said about one person: from the ensemble's scores and the crops' quality to the verdict."""
     experts = _expert_scores(score, media, analyser)
     larger, sightings = enlargement(media), person.track.sightings
     face_px = float(np.median([max(s.face.box.width, s.face.box.height) for s in sightings])) * larger
+    spans, part = spans_of([s.frame for s in sightings], media, score.part), score.part
     verdict = decide(
         score.logit,
         experts,
@@ -345,18 +349,18 @@ def _report_face(person: Person, score: TrackScores, media: Media, analyser: Ana
         threshold=analyser.settings.detection.threshold,
         face_px=face_px,
         min_face_px=analyser.settings.media.min_face_px,
+        part=part_notice(score, spans),
+        choices=turns * (1.0 if part is None else len(part) / int(part.sum())),
     )
+    seen = seen_notice(media, len(sightings), spans if part is None else ())
     frames = tuple(
-        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), _scaled(s.face.box, larger))
+        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), s.face.box.scaled(larger))
         for s, logit in zip(sightings, score.frame_logits, strict=True)
     )
     means = {n: round(float(value), 4) for n, value in zip(QUALITY_NAMES, person.quality.mean(0), strict=True)}
     quality = {"face_px": round(face_px, 1), **means}
-    return FaceReport(id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality)
-
-
-def _scaled(box: Box, factor: float) -> Box:
-    return box if factor == 1 else Box(box.x0 * factor, box.y0 * factor, box.x1 * factor, box.y1 * factor)
+    verdict = replace(verdict, reasons=verdict.reasons + seen)
+    return FaceReport(id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans)
 
 
 def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:

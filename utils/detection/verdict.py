@@ -20,10 +20,14 @@ HEADLINES = {
 }
 
 
-def no_face_verdict() -> Verdict:
-    """The outcome of a medium without a face: nothing was judged, so there is no probability."""
+def no_face_verdict(seen: tuple[Notice, ...] = ()) -> Verdict:
+    """The outcome of a medium without a face: nothing was judged, so there is no probability.
+
+    Args:
+        seen: how much of a clip was looked at.
+    """
     reason = Notice("no_face", "No face was found. Telltale judges faces only, so it says nothing about this file.")
-    return Verdict(Outcome.NO_FACE, HEADLINES[Outcome.NO_FACE], None, None, (reason,))
+    return Verdict(Outcome.NO_FACE, HEADLINES[Outcome.NO_FACE], None, None, (reason, *seen))
 
 
 def decide(
@@ -34,6 +38,8 @@ def decide(
     threshold: float,
     face_px: float,
     min_face_px: int,
+    part: Notice | None = None,
+    choices: float = 1.0,
 ) -> Verdict:
     """Decide about one person.
 
@@ -44,12 +50,14 @@ def decide(
         threshold: the user's, 0..1.
         face_px: side of the face in the original frame, pixels.
         min_face_px: smaller faces are never decided.
+        part: that only a part of the person's frames stands out, which the logit is of; such a person is never real.
+        choices: see `Calibration.band`.
     """
     probability = sigmoid(logit)
     missing = [e for e in experts if not e.available and not _not_applicable(e)]
-    real_below, fake_above = band = calibration.band(threshold, len(missing))
+    real_below, fake_above = band = calibration.band(threshold, len(missing), choices)
     interval = calibration.interval(probability)
-    reasons: list[Notice] = []
+    reasons: list[Notice] = [] if part is None else [part]
     if face_px < min_face_px:
         reasons.append(
             Notice("small_face", f"The face is only {face_px:.0f} pixels wide; at least {min_face_px} are needed.")
@@ -57,6 +65,8 @@ def decide(
         outcome = Outcome.INCONCLUSIVE
     elif (outcome := outcome_of(probability, band)) is Outcome.FAKE:
         reasons.append(Notice("above_band", f"The probability of manipulation lies above {per_cent(fake_above)}."))
+    elif outcome is Outcome.REAL and part is not None:
+        outcome = Outcome.INCONCLUSIVE
     elif outcome is Outcome.REAL:
         reasons.append(Notice("below_band", f"The probability of manipulation lies below {per_cent(real_below)}."))
     else:
@@ -73,8 +83,17 @@ def decide(
 
 
 def deciding_face(faces: Sequence[FaceReport]) -> FaceReport | None:
-    """Whose verdict is that of the medium: the most suspicious of the faces that are large enough, else of all."""
-    return max(faces, key=lambda face: (face.large_enough, face.verdict.probability or 0.0), default=None)
+    """Whose verdict is that of the medium: the most suspicious of the faces that are large enough, else of all.
+
+    Of two that are not called fake, one of which a part stands out counts more than one without, whatever it is called.
+    """
+    return max(faces, key=_suspicion, default=None)
+
+
+def _suspicion(face: FaceReport) -> tuple[bool, bool, bool, float]:
+    verdict = face.verdict
+    fake, real = verdict.outcome is Outcome.FAKE, verdict.outcome is Outcome.REAL
+    return face.large_enough, fake, not real, verdict.probability or 0.0
 
 
 def per_cent(share: float) -> str:

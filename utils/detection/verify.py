@@ -86,6 +86,7 @@ def read_claim(path: Path) -> Claim:
         verdict, model = untrusted["analysis"]["verdict"], untrusted["model"]
         probability = verdict["probability"]
         settings = {str(k): str(v) for k, v in dict(untrusted["settings"]).items()}
+        settings.setdefault("max_frames", "16")  # as it was before reports named it
         claim = Claim(
             _text(untrusted["sha256"]), _text(model["version"]), _text(model["sha256"]), settings,
             _text(verdict["outcome"]), None if probability is None else float(probability),

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from utils.faces.appearance import Look, View, is_cut, look_of, view_of
 from utils.faces.detector import MULTIPLE, FaceDetector, network_size, shared_area
-from utils.faces.tracking import MIN_SHARE, match_cost, track_faces
+from utils.faces.tracking import MIN_SHARE, match_cost, thinned, track_faces
 from utils.types import Box, Face, FaceTrack, Floats, Frame, Pixels
 
 WHOLE_EVERY = 4
@@ -28,6 +29,10 @@ SIDES = (160, 224, 288, 352, 384)
 WORTH_IT = 0.6  # parts that make up more of the frame than this are not worth the trouble
 EDGE_PX = 2.0
 """A face this near to an inner edge of the part, in the detector's pixels, may go on beyond it."""
+
+MOST_CROPS = 48
+"""Sightings of one person that are kept at most, evenly spread: the networks then take three times as long for a minute
+as for a clip of 16 frames."""
 
 Progress = Callable[[str, float], None]
 """Stage (`decode`, `detect`, `experts`, `decide`) and how much of the whole is done, 0..1; may raise to cancel."""
@@ -47,7 +52,10 @@ class FaceSearch:
         self._every = max(1, min(WHOLE_EVERY, math.ceil(MIN_SHARE * expected)))
         self._in_part: dict[int, Pixels] = {}  # frames since the last whole search
         self._found: list[tuple[Face, ...]] = []
+        self._looks: list[list[Look]] = []
+        self._cuts: list[int] = []
         self._last: Pixels | None = None
+        self._view: View | None = None
         self._done = 0.2
         self.ms = 0.0  # spent on searching so far
 
@@ -55,9 +63,15 @@ class FaceSearch:
         """Find the faces of the next frame; index 0 begins anew. Where it equals the one before, so do its faces."""
         started = time.perf_counter()
         if frame.index == 0:
-            self._found, self._last, self._in_part = [], None, {}
+            self._found, self._looks, self._cuts, self._last, self._in_part = [], [], [], None, {}
         same = self._last is not None and np.array_equal(frame.pixels, self._last)
+        if not same:
+            view = view_of(frame.pixels)
+            if self._last is not None and self._view is not None and is_cut(self._view, view):
+                self._cuts.append(len(self._found))
+            self._view = view
         self._found.append(self._found[-1] if same else self._faces(frame.pixels))
+        self._looks.append(self._looks[-1] if same else _looks_of(frame.pixels, self._found[-1]))
         self._last = frame.pixels
         self._done = max(self._done, min(0.5, 0.2 + 0.3 * len(self._found) / self._expected))
         self.ms += 1000 * (time.perf_counter() - started)
@@ -65,7 +79,8 @@ class FaceSearch:
 
     def tracks(self) -> list[FaceTrack]:
         """Everybody seen so far, the largest face first."""
-        return list(track_faces(self._found))
+        found = track_faces(self._found, looks=self._looks, cuts=self._cuts)
+        return [thinned(track, MOST_CROPS) for track in found]
 
     def _faces(self, pixels: Pixels) -> tuple[Face, ...]:
         known = self._found[-1] if self._found else ()
@@ -78,8 +93,13 @@ class FaceSearch:
         if any(all(math.isinf(match_cost(old.box, face.box)) for old in known) for face in faces):
             for number, earlier in self._in_part.items():
                 self._found[number] = self._detector.detect(earlier)
+                self._looks[number] = _looks_of(earlier, self._found[number])
         self._in_part = {}
         return faces
+
+
+def _looks_of(pixels: Pixels, faces: Sequence[Face]) -> list[Look]:
+    return [look_of(pixels, face) for face in faces]
 
 
 def redetect_near(detector: FaceDetector, rgb: Pixels, known: Sequence[Face]) -> tuple[Face, ...] | None:

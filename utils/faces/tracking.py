@@ -2,14 +2,18 @@
 
 Greedy and deterministic: each frame's faces are matched to the tracks by how well box and size agree with the track's
 last sighting. Frames taken uniformly from a clip can lie seconds apart, so a face may move by about its own width.
+Across a cut positions say little: looks tell who is whom, so that two people in one place are two tracks, and somebody
+whom the film comes back to is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from utils.faces.appearance import Look, similarity
 from utils.types import Box, Face, FaceTrack, Sighting
 
 MAX_SHIFT = 1.0
@@ -17,7 +21,15 @@ MAX_SHIFT = 1.0
 MAX_GROWTH = 1.8
 """... and grow or shrink by this factor."""
 MIN_SHARE = 0.2
-"""A track that is seen in a smaller share of the frames is mostly a false detection."""
+"""A track that is seen in a smaller share of the frames is mostly a false detection ..."""
+MIN_SIGHTINGS = 4
+"""... unless it is seen as often as this."""
+SAME, SAME_THERE = 0.5, 0.3
+"""Looks that are as much alike as this are one person's across a cut: anywhere, and in the same place."""
+OTHER = -0.2
+"""Looks that are less alike are of two people, also without a cut."""
+COMPARED = 3
+"""Sightings of a track that a face is compared with, the last ones."""
 
 
 def match_cost(a: Box, b: Box) -> float:
@@ -30,21 +42,36 @@ def match_cost(a: Box, b: Box) -> float:
     return shift + float(np.log(growth))
 
 
-def track_faces(faces_per_frame: Sequence[Sequence[Face]], *, min_share: float = MIN_SHARE) -> tuple[FaceTrack, ...]:
+def track_faces(
+    faces_per_frame: Sequence[Sequence[Face]],
+    *,
+    min_share: float = MIN_SHARE,
+    looks: Sequence[Sequence[Look]] = (),
+    cuts: Collection[int] = (),
+) -> tuple[FaceTrack, ...]:
     """Join the faces of the frames to tracks, the most prominent person (area summed over time) first.
 
     Args:
         faces_per_frame: the faces of frame 0, 1, ..., each as the detector gives them.
-        min_share: tracks seen in a smaller share of the frames are dropped, unless no other is left: a face that
-            appears in one frame of sixteen is mostly a false detection.
+        min_share: tracks seen in a smaller share of the frames and less than `MIN_SIGHTINGS` times are dropped, unless
+            no other is left: a face that appears in one frame of sixteen is mostly a false detection.
+        looks: of each face; without them boxes alone decide.
+        cuts: indices of the frames before which there is a cut.
 
     Returns:
         Tracks with ids from 0.
     """
     open_tracks: list[list[Sighting]] = []
+    seen: list[list[Look]] = []  # of each track
     for index, faces in enumerate(faces_per_frame):
         pairs = sorted(
-            (match_cost(track[-1].face.box, face.box), t, f)
+            (
+                _cost(
+                    track[-1], face, any(track[-1].frame < c <= index for c in cuts), _alike(seen[t], looks, index, f)
+                ),
+                t,
+                f,
+            )
             for t, track in enumerate(open_tracks)
             for f, face in enumerate(faces)
         )
@@ -55,12 +82,44 @@ def track_faces(faces_per_frame: Sequence[Sequence[Face]], *, min_share: float =
                 break
             if t not in used_tracks and f not in used_faces:
                 open_tracks[t].append(Sighting(index, faces[f]))
+                seen[t] += looks[index][f : f + 1] if looks else []
                 used_tracks.add(t)
                 used_faces.add(f)
-        open_tracks += [[Sighting(index, face)] for f, face in enumerate(faces) if f not in used_faces]
-    steady = [t for t in open_tracks if len(t) >= min_share * len(faces_per_frame)]
+        fresh = [f for f in range(len(faces)) if f not in used_faces]
+        open_tracks += [[Sighting(index, faces[f])] for f in fresh]
+        seen += [list(looks[index][f : f + 1]) if looks else [] for f in fresh]
+    least = min(min_share * len(faces_per_frame), MIN_SIGHTINGS)
+    steady = [t for t in open_tracks if len(t) >= least]
     kept = sorted(steady or open_tracks, key=_prominence, reverse=True)
     return tuple(FaceTrack(i, tuple(track)) for i, track in enumerate(kept))
+
+
+def _alike(seen: Sequence[Look], looks: Sequence[Sequence[Look]], index: int, face: int) -> float | None:
+    """How much a face looks like the last sightings of a track, at best; None without looks."""
+    return max(similarity(look, looks[index][face]) for look in seen[-COMPARED:]) if looks else None
+
+
+def _cost(last: Sighting, face: Face, cut: bool, alike: float | None) -> float:
+    """`match_cost` where looks do not speak against it; across a cut they alone speak for it, after any in one shot."""
+    there = match_cost(last.face.box, face.box)
+    if alike is None or (not cut and alike >= OTHER):
+        return there
+    if cut and alike >= (SAME_THERE if np.isfinite(there) else SAME):
+        return 10 - alike
+    return float("inf")
+
+
+def thinned(track: FaceTrack, most: int) -> FaceTrack:
+    """The track with no more sightings than `most`, evenly spread over it."""
+    count = len(track.sightings)
+    kept = range(count) if count <= most else (count * i // most for i in range(most))
+    return FaceTrack(track.id, tuple(track.sightings[i] for i in kept))
+
+
+def turns_of(tracks: Sequence[FaceTrack]) -> float:
+    """How many times as many people there are in all as at once, from 1."""
+    at_once = Counter(sighting.frame for track in tracks for sighting in track.sightings)
+    return max(1.0, len(tracks) / max(at_once.values(), default=1))
 
 
 def _prominence(track: Sequence[Sighting]) -> float:

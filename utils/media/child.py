@@ -19,7 +19,7 @@ from utils.types import MediaKind
 
 
 def main(request_text: str) -> None:
-    """Serve one request (JSON: `format`, `copy`, `frames`, `limits`, `memory_mb`, `cpu_s`).
+    """Serve one request (JSON: `format`, `copy`, `frames`, `max_frames`, `limits`, `memory_mb`, `cpu_s`).
 
     Without a format it reports the level of its protections; with `copy` it sends a clean copy instead of frames.
     """
@@ -72,6 +72,7 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
                 limits,
                 container,
                 lambda frame: child_protocol.write_ahead(out, frame),
+                most=request["max_frames"],
             )
     child_protocol.write_frames(out, frames, facts, ahead=not is_image)
 

@@ -17,6 +17,9 @@ MAX_VIDEO_SIDE = 1920
 """Frames of a video whose longer side exceeds this are scaled down to it: 16 frames of 8K would fill the memory, and
 the networks look at faces of 224 pixels."""
 
+FULL_SIZE_FRAMES = 32
+"""More frames than this are scaled down further, so that all together take no more memory than these, 200 MB."""
+
 DURATION_GRACE_S = 0.5
 """A clip cut to the limit by an editor is often a few frames longer."""
 

@@ -48,7 +48,10 @@ MAX_FRAMES = 2_000_000
 
 @dataclass(frozen=True)
 class Scan:
-    """What the packets tell: times and key frames in display order (ticks of the stream), before any decoding."""
+    """What the packets tell: times and key frames in display order (ticks of the stream), before any decoding.
+
+    `pixels` are those of a frame, by the header.
+    """
 
     times: list[int]
     keys: list[int]
@@ -56,6 +59,7 @@ class Scan:
     tick_s: float
     codec: str
     truncated: bool
+    pixels: int = 0
 
     @property
     def duration_s(self) -> float:
@@ -162,6 +166,7 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
             truncated = True  # a broken packet ends the clip here; what came before it counts
         codec = stream.codec_context.codec.canonical_name
         rate = float(stream.average_rate or 0)
+        pixels = stream.codec_context.width * stream.codec_context.height
     if not times:
         raise MediaCorruptError("There is no frame in the video.")
     order = sorted(times)
@@ -169,7 +174,7 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
         step = (order[-1] - order[0]) / (len(order) - 1)
     else:
         step = last_duration or (1 / (rate * tick_s) if rate else 0.0)
-    scan = Scan(order, sorted(keys), step, tick_s, codec, truncated)
+    scan = Scan(order, sorted(keys), step, tick_s, codec, truncated, pixels)
     limits.check_duration(scan.duration_s)
     return scan
 

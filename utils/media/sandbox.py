@@ -104,7 +104,8 @@ def decode_media(
         asked = _ask(file, media, sandbox)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         fmt = asked.format
-        expected = Expected(fmt.kind, 1 if fmt.kind is MediaKind.IMAGE else media.frames, asked.limits)
+        most = 1 if fmt.kind is MediaKind.IMAGE else max(media.frames, media.max_frames)
+        expected = Expected(fmt.kind, most, asked.limits)
         child = _start(asked, file, decoders)
         frames, facts = converse(child, asked.wall_s, lambda pipe, tell: read_answer(pipe, expected, tell), on_frame)
     info = MediaInfo(
@@ -174,6 +175,7 @@ def _ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy
         "format": fmt.name,
         "copy": copy,
         "frames": media.frames,
+        "max_frames": media.max_frames,
         "limits": [limits.max_megapixels, limits.min_side_px, limits.max_duration_s],
         "memory_mb": sandbox.memory_mb,
         "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S if is_picture else math.ceil(longest_s)),

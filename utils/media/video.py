@@ -1,4 +1,4 @@
-"""Videos: a file in, N upright RGB frames out, spread evenly over the clip.
+"""Videos: a file in, upright RGB frames out, spread evenly over the clip: one a second, within bounds.
 
 Two passes. The first reads the packets without decoding them: it knows the time of every frame and key frame, also
 where the header lacks a duration, lies about it, or the frame rate varies. The second decodes towards the chosen times
@@ -10,20 +10,21 @@ from __future__ import annotations
 import bisect
 import contextlib
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
-import numpy as np
 
 from utils.errors import MediaCorruptError, UnsupportedMediaError
-from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
+from utils.media.display import display_size, to_display
+from utils.media.limits import FULL_SIZE_FRAMES, MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.media.packets import NO_INDEX, Scan, clock, opened, packets_of, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.media.truncation import is_truncated
-from utils.types import Frame, MediaKind, Pixels
+from utils.types import Frame, MediaKind
 
 OnFrame = Callable[[Frame], None]
 
@@ -33,6 +34,10 @@ decoded unless they are wanted. HEVC's may still be needed by a higher temporal 
 
 SEEK_GAIN = 24
 """Seek to a key frame only where it skips at least this many frames; a seek costs about as much as decoding them."""
+
+MAX_DECODED = 4_000_000_000
+"""Pixels decoded on the way to the frames of a long clip, beyond which key frames nearby are taken instead: two
+thousand frames of 1920 x 1080, some twenty seconds."""
 
 MAX_BROKEN = 2000
 """Packets that cannot be decoded, after which a clip ends: more than a minute of them is no damage but a bomb."""
@@ -55,19 +60,22 @@ def decode_video(
     limits: MediaLimits,
     container: MediaFormat | None = None,
     on_frame: OnFrame | None = None,
+    *,
+    most: int = 0,
 ) -> tuple[tuple[Frame, ...], Facts]:
     """Decode frames that are spread evenly over a clip.
 
-    Rotation is applied. Frames whose longer side exceeds `MAX_VIDEO_SIDE` are scaled down to it. A damaged file gives
-    what could be decoded (notice `truncated`). Sound is ignored.
+    Rotation is applied. Frames whose longer side exceeds `MAX_VIDEO_SIDE` are scaled down to it, many frames further. A
+    damaged file gives what could be decoded (notice `truncated`). Sound is ignored.
 
     Args:
         untrusted: the file's path, or the open, seekable file.
-        frames: how many; a clip with fewer gives all it has.
+        frames: how many at least; a clip with fewer gives all it has.
         limits: what is accepted.
         container: the sniffed format; None sniffs here.
         on_frame: given each frame as soon as it is there; index 0 again means that decoding had to begin anew, at most
             once, and that the frames so far do not count.
+        most: of a clip that lasts more seconds than `frames`, one frame a second up to so many.
 
     Returns:
         The frames, (H, W, 3) uint8 RGB, upright, times in seconds from the first frame and strictly increasing; and
@@ -94,7 +102,9 @@ def decode_video(
             if cut:
                 raise MediaCorruptError(NO_INDEX) from error
             raise
-        chosen = choose_times(scan.times, frames)
+        chosen = choose_times(scan.times, max(frames, min(most, math.ceil(scan.duration_s))))
+        if len(chosen) > frames and _on_the_way(scan, chosen) * scan.pixels > MAX_DECODED:
+            chosen = _to_keys(scan, chosen)
         taken, size, damaged = _decode_sparingly(file, container, scan, chosen, limits, on_frame or _ignore)
     if not taken:
         raise MediaCorruptError("No frame of the video could be decoded.")
@@ -124,6 +134,26 @@ def choose_times(times: list[int], count: int) -> list[int]:
         earliest = picked[-1] + 1 if picked else 0
         picked.append(min(max(shown, earliest), total - (count - share)))
     return [times[index] for index in picked]
+
+
+def _on_the_way(scan: Scan, chosen: list[int]) -> int:
+    """How many frames are decoded towards the chosen ones, each from the one before or from a key frame."""
+    count, here = 0, scan.times[0]
+    for target in chosen:
+        at = bisect.bisect_right(scan.keys, target) - 1
+        here = max(here, scan.keys[at]) if at >= 0 else here
+        count += bisect.bisect_right(scan.times, target) - bisect.bisect_left(scan.times, here)
+        here = target
+    return count
+
+
+def _to_keys(scan: Scan, chosen: list[int]) -> list[int]:
+    """The key frame next before each of the chosen times where that is not before the one before, else that time."""
+    out = [chosen[0]]
+    for target in chosen[1:]:
+        at = bisect.bisect_right(scan.keys, target) - 1
+        out.append(scan.keys[at] if at >= 0 and scan.keys[at] > out[-1] else target)
+    return out
 
 
 class _Reader:
@@ -227,8 +257,11 @@ def _decode_at(
     last: int | None = None
     may_seek = True
     damaged = False
+    side = round(MAX_VIDEO_SIDE * min(1.0, math.sqrt(FULL_SIZE_FRAMES / len(chosen))))
     with contextlib.ExitStack() as stack:
-        reader = _Reader(*stack.enter_context(opened(file, container, limits)), container, scan.step, wanted)
+        source, stream = stack.enter_context(opened(file, container, limits))
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        reader = _Reader(source, stream, container, scan.step, wanted)
         for target in chosen:
             key = _key_worth_seeking(scan, reader.position, target) if may_seek else None
             frame = _advance(reader, target, last, key)
@@ -240,9 +273,9 @@ def _decode_at(
                 frame = _advance(reader, target, last, None)
             if frame is None or reader.position is None:
                 break
-            limits.check_size(frame.width, frame.height)
+            limits.check_size(*display_size(frame, aspect))
             try:
-                pixels, upright = _upright_rgb(frame)
+                pixels, upright = to_display(frame, aspect, side)
             except (av.error.FFmpegError, ValueError) as error:
                 if isinstance(error, MemoryError):
                     raise
@@ -277,17 +310,3 @@ def _key_worth_seeking(scan: Scan, position: int | None, target: int) -> int | N
     here = scan.times[0] if position is None else position
     skipped = bisect.bisect_left(scan.times, scan.keys[at]) - bisect.bisect_left(scan.times, here)
     return scan.keys[at] if skipped >= SEEK_GAIN else None
-
-
-def _upright_rgb(frame: Any) -> tuple[Pixels, tuple[int, int]]:
-    """Pixels of a frame, upright and not larger than `MAX_VIDEO_SIDE`, and its upright size before scaling."""
-    width, height = frame.width, frame.height
-    turns = round(frame.rotation / 90) % 4
-    scale = min(1.0, MAX_VIDEO_SIDE / max(width, height))
-    if scale < 1.0:
-        small = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
-        rgb = frame.reformat(format="rgb24", interpolation="AREA", threads=1, **small).to_ndarray()
-    else:
-        rgb = frame.reformat(format="rgb24", threads=1).to_ndarray()
-    pixels = np.ascontiguousarray(np.rot90(rgb, turns))
-    return pixels, (height, width) if turns % 2 else (width, height)

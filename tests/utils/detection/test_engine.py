@@ -16,7 +16,7 @@ from models.cards import EXPERT_NAMES
 from models.ensemble_model import Ensemble
 from tests.ensembles import build_ensemble
 from utils.detection.conversion import to_graph
-from utils.detection.engine import BATCH, Engine, TrackScores
+from utils.detection.engine import BATCH, Answers, Engine, TrackScores
 from utils.detection.gate import NumericGate
 from utils.detection.openvino_engine import OpenVinoEngine, with_tokens
 from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
@@ -220,3 +220,33 @@ def test_openvino_drops_the_networks_that_nobody_holds(graphs):
     del first
     gc.collect()
     assert gone() is None
+
+
+def test_many_frames_are_read_in_sequences_of_sixteen(engine: Build) -> None:
+    chosen, (crops, _) = engine(), person(11, 40)
+    answers = chosen.run(crops)
+    assert answers.features is not None
+    parts = [chosen.sequence_logit(answers.features[start : start + 16]) for start in (0, 12, 24)]
+    assert chosen.person_logits(answers)[LSTM] == pytest.approx(np.mean(parts), abs=1e-5)
+    few = answers[slice(0, 16)]
+    assert few.features is not None
+    assert chosen.person_logits(few)[LSTM] == chosen.sequence_logit(few.features)
+
+
+def test_a_part_that_stands_out_is_judged_by_itself(engine: Build) -> None:
+    """Answers with a level of their own in eight frames of forty: the score is that of those frames."""
+    chosen, (crops, quality) = engine(), person(12, 40)
+    answers = chosen.run(crops)
+    image_experts = [i for i in range(len(EXPERT_NAMES)) if i != LSTM]
+    raised = answers.logits.copy()
+    raised[:, image_experts] = np.random.default_rng(0).normal(-3, 0.3, (40, 3))
+    plain = chosen.mix(Answers(raised, answers.features, None), quality)
+    assert plain.part is None
+    raised[20:28, image_experts] += 9
+    scores = chosen.mix(Answers(raised, answers.features, None), quality)
+    assert scores.part is not None
+    assert np.flatnonzero(scores.part).tolist() == list(range(20, 28))
+    alone = chosen.mix(Answers(raised, answers.features, None)[slice(20, 28)], quality[20:28])
+    assert scores.logit == pytest.approx(alone.logit, abs=1e-5)
+    assert scores.logit > plain.logit
+    assert len(scores.frame_logits) == 40

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.detection.calibration import Calibration, ReliabilityBin
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, no_face_verdict
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, no_face_verdict
 from utils.metrics import sigmoid
-from utils.types import ExpertScore, Outcome, Verdict
+from utils.types import ExpertScore, FaceReport, Notice, Outcome, Verdict
 
 CALIBRATION = Calibration((ReliabilityBin(0, 0.5, 100, 10), ReliabilityBin(0.5, 1, 100, 90)), 0.2, 0.8, {})
 NAMES = ("cnn", "resnext", "vit", "lstm")
@@ -106,6 +106,38 @@ def test_weightiest_expert_and_disagreement_are_named():
     assert answer.reasons[1].text.startswith("RESNEXT")
     assert "(70\N{NO-BREAK SPACE}%)" in answer.reasons[1].text
     assert "experts_disagree" not in codes(verdict(0.5))
+
+
+PART = Notice("in_part", "From 1.0 to 2.0 s the frames of this person stand apart.")
+
+
+@pytest.mark.parametrize(("probability", "outcome", "second"), [
+    (0.15, Outcome.INCONCLUSIVE, "weightiest_expert"),
+    (0.5, Outcome.INCONCLUSIVE, "within_band"),
+    (0.95, Outcome.FAKE, "above_band"),
+])  # fmt: skip
+def test_whoever_stands_apart_in_part_is_never_real(probability, outcome, second):
+    answer = verdict(probability, part=PART)
+    assert (answer.outcome, codes(answer)[:2]) == (outcome, ["in_part", second])
+
+
+def test_the_most_suspicious_of_many_needs_more_to_be_fake():
+    assert verdict(0.85).outcome is verdict(0.85, choices=1.0).outcome is Outcome.FAKE
+    assert verdict(0.85, choices=4.0).outcome is Outcome.INCONCLUSIVE
+    assert verdict(0.97, choices=4.0).outcome is Outcome.FAKE
+    assert verdict(0.199, choices=100.0).outcome is Outcome.REAL
+
+
+def test_a_part_that_stands_out_decides_before_a_face_that_is_real():
+    def report(number: int, answer: Verdict) -> FaceReport:
+        return FaceReport(id=number, verdict=answer, experts=ALL, frames=())
+
+    real, part = report(0, verdict(0.19)), report(1, verdict(0.12, part=PART))
+    fake = report(2, verdict(0.9))
+    assert deciding_face([real, part]) is part
+    assert deciding_face([part, fake, real]) is fake
+    assert deciding_face([real, report(1, verdict(0.1))]) is real
+    assert deciding_face([]) is None
 
 
 def test_no_face_has_no_probability():

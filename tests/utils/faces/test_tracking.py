@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.faces.tracking import track_faces
+from tests.utils.faces.people import other_person, person
+from utils.faces.appearance import look_of
+from utils.faces.tracking import thinned, track_faces, turns_of
 from utils.types import Box, Face, FaceTrack
 
 FRAMES = 16
@@ -99,3 +101,42 @@ def test_people_of_a_photo_are_numbered_by_size():
 )
 def test_how_far_a_face_may_move_and_grow(second, same):
     assert len(track_faces([[face(100, 100)], [second]])) == (1 if same else 2)
+
+
+def test_a_cut_to_somebody_else_in_the_same_place_is_a_second_track():
+    """One person, another and the first again, as an interview is cut; and the same without a cut."""
+    order = [0] * 20 + [1] * 7 + [0] * 20
+    looks = [[(look_of(*person()), look_of(*other_person()))[who]] for who in order]
+    frames = [[face(100, 100)] for _ in order]
+    (everything,) = track_faces(frames)
+    assert len(everything.sightings) == len(order)
+    first, second = track_faces(frames, looks=looks, cuts={20, 27})
+    assert [s.frame for s in second.sightings] == list(range(20, 27))
+    assert len(first.sightings) == 40
+    assert turns_of([first, second]) == 2
+    assert turns_of([first]) == turns_of([]) == 1
+    without_cuts = track_faces(frames, looks=looks)
+    assert {len(track.sightings) for track in without_cuts} == {7, 40}
+
+
+def test_a_cut_to_another_place_keeps_the_person():
+    looks = [[look_of(*person())]] * 16
+    frames = [[face(100, 100)] if i < 8 else [face(500, 300, 90)] for i in range(16)]
+    assert len(track_faces(frames, looks=looks)) == 2
+    (track,) = track_faces(frames, looks=looks, cuts={8})
+    assert len(track.sightings) == 16
+
+
+def test_four_sightings_of_a_long_clip_are_enough():
+    frames = [[face(100, 100)] + ([face(400, 100)] if 30 <= i < 34 else []) for i in range(60)]
+    assert [len(track.sightings) for track in track_faces(frames)] == [60, 4]
+    frames = [[face(100, 100)] + ([face(400, 100)] if 30 <= i < 33 else []) for i in range(60)]
+    assert [len(track.sightings) for track in track_faces(frames)] == [60]
+
+
+def test_a_long_track_is_thinned_evenly():
+    (track,) = track_faces([[face(100, 100)]] * 60)
+    few = thinned(track, 48)
+    gaps = np.diff([s.frame for s in few.sightings])
+    assert (len(few.sightings), set(gaps.tolist()), few.id) == (48, {1, 2}, track.id)
+    assert thinned(track, 60) == track

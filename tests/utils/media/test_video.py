@@ -86,6 +86,39 @@ def test_long_clips_are_sought_exactly(
         assert level(frame) == pytest.approx(grey(round(frame.time_s * 10)), abs=5)
 
 
+@pytest.mark.parametrize(("seconds", "most", "count"), [(3, 60, 16), (20, 60, 20), (90, 60, 60), (90, 0, 16)])
+def test_a_longer_clip_gives_more_frames(seconds: int, most: int, count: int, encode_clip: Encode) -> None:
+    data = encode_clip("mp4", "libx264", count=10 * seconds, size=(64, 48))
+    frames, facts = decode_video(io.BytesIO(data), 16, LIMITS, most=most)
+    assert (len(frames), facts.notices) == (count, ())
+    assert_in_order(frames)
+    assert np.diff([frame.time_s for frame in frames]).max() < seconds / count + 0.15
+
+
+def test_many_large_frames_take_no_more_memory(encode_clip: Encode) -> None:
+    data = encode_clip("mp4", "libx264", count=64, rate=1, size=(2048, 64))
+    few, many = (decode_video(io.BytesIO(data), 16, LIMITS, most=most) for most in (0, 64))
+    assert few[0][0].pixels.shape[1] == MAX_VIDEO_SIDE
+    assert many[0][0].pixels.shape[1] == pytest.approx(MAX_VIDEO_SIDE / 2**0.5, abs=1)
+    assert {few[1].width, many[1].width} == {2048}
+
+
+def test_costly_long_clips_give_key_frames(encode_clip: Encode, monkeypatch: pytest.MonkeyPatch, grey: Grey) -> None:
+    data = encode_clip("mp4", "libx264", count=800, codec_options={"g": "25", "keyint_min": "25", "sc_threshold": "0"})
+    exact, _ = decode_video(io.BytesIO(data), 16, LIMITS, most=20)
+    monkeypatch.setattr(video, "MAX_DECODED", 96 * 64 * 100)
+    cheap, _ = decode_video(io.BytesIO(data), 16, LIMITS, most=20)
+    assert len(cheap) == len(exact) == 20
+    assert_in_order(cheap)
+    assert all(abs(a.time_s - b.time_s) <= 2.5 for a, b in zip(cheap, exact, strict=True))
+    assert sum(round(frame.time_s * 10) % 25 == 0 for frame in cheap) >= 19
+    for frame in cheap:
+        assert level(frame) == pytest.approx(grey(round(frame.time_s * 10)), abs=5)
+    few = [frame.time_s for frame in decode(data)[0]]
+    monkeypatch.undo()
+    assert [frame.time_s for frame in decode(data)[0]] == few  # as ever where only so many are asked for
+
+
 def test_seeking_decodes_less(encode_clip: Encode, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pictures with and without key frames in between: seeking must leave most frames undecoded."""
     decoded: list[int] = []

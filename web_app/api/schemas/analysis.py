@@ -74,12 +74,22 @@ class FrameScoreModel(Schema):
     box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in pixels of the upright frame")
 
 
+class SpanModel(Schema):
+    start_s: float
+    end_s: float
+
+
 class FaceModel(Schema):
     id: int
     verdict: VerdictModel
     experts: list[ExpertModel]
     frames: list[FrameScoreModel]
     quality: dict[str, float]
+    spans: list[SpanModel] = Field(
+        default_factory=list,
+        description="of a video, the times that the verdict rests on: where a part stands out, that part, else where "
+        "the person is seen; empty for a person seen all along, and absent in old reports",
+    )
 
 
 class TimelinePoint(Schema):
@@ -145,6 +155,7 @@ class Result(Schema):
     real_probability: Probability | None
     confidence: Probability | None = Field(description="the larger of the two probabilities")
     experts: list[ExpertModel] = Field(description="of the deciding face")
+    spans: list[SpanModel] = Field(default_factory=list, description="of the deciding face; absent in old reports")
     timeline: list[TimelinePoint]
 
     @classmethod

@@ -1,0 +1,134 @@
+"""A frame as a viewer shows it: HDR and wide colours in SDR, square pixels, no combing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import skimage.data
+
+from utils.media.display import BT2020, HLG, PQ, WHITE, display_size
+from utils.media.limits import MediaLimits
+from utils.media.video import decode_video
+
+Array = np.ndarray[Any, Any]
+TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.088, 0.8956]])
+
+
+def as_pq(light: Array) -> Array:
+    """SMPTE ST 2084 of light in cd/m²."""
+    power = (light / 10000) ** 0.1593017578125
+    return np.asarray(((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375)
+
+
+def as_hlg(light: Array) -> Array:
+    """ARIB STD-B67 of light in cd/m², as a display of 1000 cd/m² shows it."""
+    luminance = (light / 1000 @ [0.2627, 0.678, 0.0593])[..., None]
+    scene = light / 1000 * np.maximum(luminance, 1e-9) ** (1 / 1.2 - 1)
+    return np.where(
+        scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    )
+
+
+def as_bt1886(light: Array) -> Array:
+    return np.asarray((light / WHITE) ** (1 / 2.4))
+
+
+CODINGS: dict[str, tuple[int, str, Callable[[Array], Array]]] = {
+    "pq": (PQ, "smpte2084", as_pq),
+    "hlg": (HLG, "arib-std-b67", as_hlg),
+    "bt2020 in SDR": (14, "bt2020-10", as_bt1886),
+}
+
+
+def encoded(codes: Array, name: str) -> bytes:
+    """Colours in 0..1 as a clip of HEVC in 10 bit, BT.2020."""
+    number, transfer, _ = CODINGS[name]
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as sink:
+        stream: Any = sink.add_stream("libx265", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *codes.shape[:2], "yuv420p10le"
+        colours = f"colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
+        stream.options = {"crf": "8", "preset": "ultrafast", "x265-params": f"log-level=error:range=limited:{colours}"}
+        stream.codec_context.color_trc, stream.codec_context.color_primaries = number, BT2020
+        stream.codec_context.colorspace = 9
+        frame = av.VideoFrame.from_ndarray(np.rint(65535 * codes.clip(0, 1)).astype(np.uint16), format="rgb48le")
+        for _ in range(4):
+            sink.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace=9)))
+        sink.mux(stream.encode(None))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", CODINGS)
+def test_wide_colours_look_as_in_sdr(name: str) -> None:
+    photo = np.asarray(skimage.data.astronaut())[:256, 100:356]
+    light = WHITE * (photo / 255) ** 2.4 @ TO_BT2020.T
+    (frame, *_), _ = decode_video(io.BytesIO(encoded(CODINGS[name][2](light), name)), 4, MediaLimits())
+    apart = np.abs(frame.pixels.astype(float) - photo)
+    below = photo.max(2) < 240  # brighter parts give way to what is brighter still
+    assert apart[below].mean() < 4
+    assert np.abs(apart[below].mean(0)).max() < 5
+
+
+def test_what_is_brighter_than_white_stays_apart() -> None:
+    light = np.repeat(np.geomspace(100, 1000, 64), 8)[None, :, None] * np.ones((64, 1, 3))
+    (frame, *_), _ = decode_video(io.BytesIO(encoded(as_pq(light), "pq")), 4, MediaLimits())
+    levels = frame.pixels[32, 4::8].mean(1)
+    assert (np.diff(levels) > -1.5).all()
+    assert levels[0] == pytest.approx(255 * (100 / WHITE) ** (1 / 2.4), abs=4)
+    assert 235 < np.interp(WHITE, light[0, 4::8, 0], levels) < levels[-1] <= 255
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"), [(Fraction(2), (192, 64)), (Fraction(1, 3), (96, 192)), (Fraction(50), (96, 64))]
+)
+def test_pixels_are_square(aspect: Fraction, size: tuple[int, int]) -> None:
+    """As with a pixel of 50 to 1 in the header, which no camera writes."""
+    disc = np.hypot(*np.mgrid[-32:32, -48:48]) < 20
+    out = io.BytesIO()
+    with av.open(out, "w", format="matroska") as sink:
+        stream: Any = sink.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for _ in range(4):
+            grey = np.repeat(np.where(disc, 255, 0).astype(np.uint8)[..., None], 3, 2)
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(grey)))
+        sink.mux(stream.encode(None))
+    (frame, *_), facts = decode_video(io.BytesIO(out.getvalue()), 4, MediaLimits())
+    assert (facts.width, facts.height) == size
+    assert frame.pixels.shape == (size[1], size[0], 3)
+    rows, columns = np.nonzero(frame.pixels[:, :, 0] > 127)
+    across, down = np.ptp(columns) / size[0] * 96, np.ptp(rows) / size[1] * 64
+    assert across == pytest.approx(down, abs=3)
+
+
+def test_nothing_said_of_pixels_changes_no_size() -> None:
+    frame = av.VideoFrame(96, 64, "yuv420p")
+    assert display_size(frame, None) == display_size(frame, Fraction(0)) == (96, 64)
+    assert display_size(frame, Fraction(4, 3)) == (128, 64)
+
+
+@pytest.mark.parametrize("interlaced", [True, False])
+def test_no_combing_is_left_of_interlaced_frames(interlaced: bool) -> None:
+    """A bar that has moved on by the second field, whose lines lie between those of the first."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as sink:
+        stream: Any = sink.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.options = {"crf": "5", "x264-params": "tff=1" if interlaced else ""}
+        for index in range(8):
+            picture = np.full((96, 128, 3), 40, np.uint8)
+            for field in (0, 1):
+                left = 10 + 10 * index + 5 * field
+                picture[field::2, left : left + 20] = 220
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        sink.mux(stream.encode(None))
+    frames, facts = decode_video(io.BytesIO(out.getvalue()), 8, MediaLimits())
+    assert (len(frames), facts.width, facts.height) == (8, 128, 96)
+    combing = [np.abs(np.diff(f.pixels[10:-10].mean(2), axis=0)).mean() for f in frames]
+    assert (max(combing) < 1.5) if interlaced else (min(combing) > 8)

@@ -1,0 +1,118 @@
+"""A decoded video frame as a viewer shows it: deinterlaced, with square pixels, in SDR colours, upright, RGB.
+
+Called by `video.py` for each frame that is kept. HDR (PQ and HLG, BT.2020) is brought to SDR BT.709 as ITU-R BT.2408
+relates them: its reference white, 203 cd/m², is the white of SDR; only what is brighter is compressed.
+"""
+
+from __future__ import annotations
+
+import functools
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.filter
+import numpy as np
+
+from utils.types import Floats, Pixels
+
+PQ, HLG, BT2020 = 16, 18, 9
+"""Transfer characteristics and primaries by their numbers in ITU-T H.273."""
+WHITE = 203.0
+"""cd/m² of HDR reference white (ITU-R BT.2408)."""
+KNEE = 0.9
+"""Share of SDR white from which brighter parts are compressed."""
+MOST_STRETCH = 8
+"""Pixels that are said to be longer than this are taken for a fault of the header."""
+TO_BT709 = np.array([[1.6605, -0.1246, -0.0182], [-0.5876, 1.1329, -0.1006], [-0.0728, -0.0083, 1.1187]], np.float32)
+"""Linear BT.2020 to BT.709 (ITU-R BT.2087), for colours in rows."""
+LUMINANCE = np.array([0.2627, 0.678, 0.0593], np.float32)
+"""Of linear BT.2020."""
+CODES = 65536
+BRIGHTEST = 16.0
+"""What is brighter, times reference white, is taken for this bright."""
+
+
+def display_size(frame: Any, aspect: Fraction | None) -> tuple[int, int]:
+    """Width and height with square pixels, before any turn; the short side of a pixel is stretched.
+
+    Args:
+        frame: decoded.
+        aspect: width of a pixel by its height; None where nothing is said.
+    """
+    if not aspect or not 1 / MOST_STRETCH <= aspect <= MOST_STRETCH:
+        aspect = Fraction(1)
+    return max(frame.width, round(frame.width * aspect)), max(frame.height, round(frame.height / aspect))
+
+
+def to_display(frame: Any, aspect: Fraction | None, most_side: int) -> tuple[Pixels, tuple[int, int]]:
+    """Pixels of a frame, upright and not larger than `most_side`, and its upright size before scaling.
+
+    Args:
+        frame: decoded.
+        aspect: as of `display_size`.
+        most_side: longest side of the answer, pixels.
+    """
+    width, height = display_size(frame, aspect)
+    turns = round(frame.rotation / 90) % 4
+    if frame.interlaced_frame:
+        frame = _deinterlaced(frame)
+    scale = min(1.0, most_side / max(width, height))
+    size = {"width": max(1, round(width * scale)), "height": max(1, round(height * scale))}
+    how: dict[str, Any] = {"threads": 1}
+    if tuple(size.values()) != (frame.width, frame.height):
+        how |= size | {"interpolation": "AREA" if scale < 1 else "BICUBIC"}
+    if frame.color_trc in (PQ, HLG) or frame.color_primaries == BT2020:
+        rgb = _to_sdr(frame.reformat(format="rgb48le", **how).to_ndarray(), frame)
+    else:
+        rgb = frame.reformat(format="rgb24", **how).to_ndarray()
+    return np.ascontiguousarray(np.rot90(rgb, turns)), (height, width) if turns % 2 else (width, height)
+
+
+def _deinterlaced(frame: Any) -> Any:
+    """The first field of a frame, with the lines between its own interpolated along edges."""
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+    )
+    graph.link_nodes(source, graph.add("estdif", "mode=frame"), graph.add("buffersink")).configure()
+    graph.vpush(frame)
+    graph.vpush(None)
+    return graph.vpull()
+
+
+def _to_sdr(rgb: Any, frame: Any) -> Pixels:
+    """Gamma-coded HDR or BT.2020, (H, W, 3) uint16, as SDR BT.709."""
+    light = np.take(_linear(frame.color_trc), rgb)  # 1 is reference white
+    if frame.color_trc == HLG:  # the system gamma of a display of 1000 cd/m² (ITU-R BT.2100)
+        light *= 1000 / WHITE * np.maximum(light @ LUMINANCE, 1e-6)[..., None] ** np.float32(0.2)
+    if frame.color_primaries == BT2020:
+        light = light @ TO_BT709
+    root = np.sqrt(np.clip(light, 0, BRIGHTEST, out=light), out=light)  # steps as fine as the eye's
+    root *= (CODES - 1) / BRIGHTEST**0.5
+    return np.asarray(np.take(_codes(KNEE if frame.color_trc in (PQ, HLG) else 1), root.astype(np.uint16)), np.uint8)
+
+
+@functools.cache
+def _linear(transfer: int) -> Floats:
+    """Linear light of each code value, 1 for white; HLG's is that of the scene (ITU-R BT.2100, BT.1886)."""
+    code = np.linspace(0, 1, CODES)
+    if transfer == HLG:
+        light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+    elif transfer == PQ:
+        power = code ** (1 / 78.84375)
+        light = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
+        light *= 10000 / WHITE
+    else:
+        light = code**2.4
+    return light.astype(np.float32)
+
+
+@functools.cache
+def _codes(knee: float) -> Pixels:
+    """Code values 0..255 (ITU-R BT.1886) of linear light, by its square root up to `BRIGHTEST`."""
+    light = BRIGHTEST * np.linspace(0, 1, CODES) ** 2
+    over, room = np.maximum(light - knee, 0), 1 - knee
+    light = np.minimum(light, knee) + room * over / (over + room + 1e-9)
+    return np.asarray(np.rint(255 * light ** (1 / 2.4)), np.uint8)
