@@ -85,6 +85,4 @@ def _item(stored: dict[str, Any], row: DetectionRow | None) -> BatchItem:
             {**stored, "state": state, "prediction": None, "fake_probability": None, "links": None}
         )
     links = Links.to(row.job.public_id)
-    return BatchItem.of(
-        row, name=stored["name"], id=stored["id"], state=row.job.state, error=Problem.of_job(row.job), links=links
-    )
+    return BatchItem.of(row, row.job, name=stored["name"], error=Problem.of_job(row.job), links=links)

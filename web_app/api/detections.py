@@ -54,12 +54,9 @@ def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook 
     job, media, p = row.job, row.media, row.fake_probability
     has_thumbnail = services().store.thumbnail(media.stored_name).is_file()
     return HistoryItem.of(
-        row, id=job.public_id, name=row.display_name, kind=media.kind, format=media.format,
-        size_bytes=media.size_bytes, sha256=media.sha256, state=job.state,
-        confidence=None if p is None else max(p, 1.0 - p), created=job.created_at, finished=job.finished_at,
-        error=Problem.of_job(job), feedback=None if vote is None else vote.judgement, outlook=outlook,
+        row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=Problem.of_job(job),
+        feedback=None if vote is None else vote.judgement, outlook=outlook, links=Links.to(job.public_id),
         thumbnail=address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
-        links=Links.to(job.public_id),
     )  # fmt: skip
 
 
@@ -132,7 +129,7 @@ def get_versions(id: str) -> Versions:
         if "admin" not in asking.scopes:
             same = same.where(DetectionRow.client_id == asking.id)
         rows = session.scalars(same)
-        return Versions(items=[VersionItem.of(row, id=row.job.public_id, created=row.job.created_at) for row in rows])
+        return Versions(items=[VersionItem.of(row, row.job) for row in rows])
 
 
 def day_start(day: dt.date) -> dt.datetime:

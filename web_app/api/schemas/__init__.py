@@ -32,7 +32,7 @@ def iso(value: object) -> object:
 Moment = Annotated[str, BeforeValidator(iso)]
 ROW_NAMES = {
     "id": "public_id", "created": "created_at", "started": "started_at", "finished": "finished_at",
-    "feedback": "judgement", "faces": "face_labels",
+    "feedback": "judgement", "faces": "face_labels", "name": "display_name",
 }  # fmt: skip
 """Fields whose column has another name."""
 
@@ -47,9 +47,12 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     @classmethod
-    def of(cls, row: object, **more: Any) -> Self:
-        """The model with the values of `more`, and with the row's for every other field."""
-        read = {name: getattr(row, ROW_NAMES.get(name, name)) for name in cls.model_fields if name not in more}
+    def of(cls, *rows: object, **more: Any) -> Self:
+        """The model with the values of `more`, and for every other field with that of the first row that has it."""
+        read = {}
+        for name in cls.model_fields.keys() - more.keys():
+            keys = (ROW_NAMES.get(name, name), name)
+            read[name] = next(getattr(row, key) for row in rows for key in keys if hasattr(row, key))
         return cls.model_validate(read | more)
 
     def plain(self) -> dict[str, Any]:
