@@ -19,7 +19,6 @@ from web_app import api, errors
 from web_app.auth import identity, login, rate_limit
 from web_app.auth.network import ProxyHeaders, trusted_networks
 from web_app.observability import metrics, request_log
-from web_app.pages import SETTINGS_KEY
 from web_app.pages import blueprint as pages_blueprint
 from web_app.services import EXTENSION, Services
 
@@ -39,7 +38,6 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     """
     read_precision(settings.detection.precision)
     app = Flask(__name__)
-    app.config[SETTINGS_KEY] = settings
     app.json.sort_keys = False  # type: ignore[attr-defined]
     parts = app.extensions[EXTENSION] = Services.build(settings, verify)
     count = metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"))

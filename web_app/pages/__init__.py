@@ -1,27 +1,20 @@
 """The pages people see: upload and result, live camera, history, one detection, the model, and the learning.
 
 They are shells; the modules in `static/js` fill them from the REST API, so that page and API never tell two stories.
-
-`create_app` registers `blueprint` and leaves the settings in `app.config[SETTINGS_KEY]`.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from flask import Blueprint, current_app, make_response, redirect, render_template, url_for
+from flask import Blueprint, make_response, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
-from utils.config import Settings
 from utils.media.sniff import FORMATS
 from web_app.auth.identity import HEADERS
 from web_app.observability.health import living_workers
 from web_app.pages.learning import add_learning_pages
 from web_app.pages.model import add_filters, engine_sentence, read_card
-from web_app.services import EXTENSION, services
+from web_app.services import services
 from web_app.texts import LANGUAGE, text
-
-SETTINGS_KEY = "TELLTALE"
 
 blueprint = Blueprint("pages", __name__)
 add_learning_pages(blueprint)
@@ -37,8 +30,6 @@ NAVIGATION = (
 )
 """Endpoint and name of the pages that every page leads to."""
 
-DOCS = "api.get_docs"
-
 
 def format_duration(seconds: float) -> str:
     """A limit in words: `10 minutes`, `90 seconds`."""
@@ -49,20 +40,18 @@ def format_duration(seconds: float) -> str:
 @blueprint.app_context_processor
 def words() -> dict[str, object]:
     """What every template may use: its texts, and whether readers sign in."""
-    settings: Settings = current_app.config[SETTINGS_KEY]
     return {
         "t": text,
         "language": LANGUAGE,
-        "keys_on": settings.security.keys == "on",
+        "keys_on": services().settings.security.keys == "on",
         "nav": NAVIGATION,
-        "has_docs": DOCS in current_app.view_functions,
     }
 
 
 @blueprint.get("/")
 def index() -> str:
     """Upload and result."""
-    settings: Settings = current_app.config[SETTINGS_KEY]
+    settings = services().settings
     return render_template(
         "index.html",
         media=settings.media,
@@ -83,8 +72,7 @@ def live() -> Response:
 @blueprint.get("/history")
 def history() -> str:
     """Earlier analyses; filters and page number travel in the query and are read by the module."""
-    settings: Settings = current_app.config[SETTINGS_KEY]
-    days = settings.storage.retention_days
+    days = services().settings.storage.retention_days
     kept = text("archive.retention", n=days) if days else text("archive.kept")
     return render_template("history.html", retention=kept)
 
@@ -92,12 +80,10 @@ def history() -> str:
 @blueprint.get("/model")
 def model() -> str:
     """The served version: scorecard, false alarms per real source, and what it was trained on."""
-    settings: Settings = current_app.config[SETTINGS_KEY]
-    workers: list[dict[str, Any]] = []
-    if EXTENSION in current_app.extensions:  # the pages can be served without the rest
-        with services().database.read() as session:
-            workers = [row.facts for row in living_workers(session, settings)]
-    version, card = read_card(settings)
+    parts = services()
+    with parts.database.read() as session:
+        workers = [row.facts for row in living_workers(session, parts.settings)]
+    version, card = read_card(parts.settings)
     return render_template("model.html", version=version, card=card, engine=engine_sentence(workers, version))
 
 
@@ -110,4 +96,4 @@ def detection(detection_id: str) -> str:
 @blueprint.get("/reference")
 def reference() -> Response:
     """The page of the API, which is at /api/docs."""
-    return redirect(url_for(DOCS), 308)
+    return redirect(url_for("api.get_docs"), 308)

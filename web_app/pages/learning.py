@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, abort, current_app, render_template
+from flask import Blueprint, abort, render_template
 from sqlalchemy.exc import OperationalError
 
 from utils.errors import UnauthorizedError
@@ -12,7 +12,7 @@ from web_app.auth.identity import caller
 from web_app.feedback.stats import learning_stats
 from web_app.feedback.versions import list_versions
 from web_app.pages.plot import golden_plot
-from web_app.services import EXTENSION, services
+from web_app.services import services
 
 REVIEW_STATES = (
     "waiting", "contradiction", "accepted", "duplicate", "quota", "out_of_domain", "rejected", "all",
@@ -28,15 +28,10 @@ def add_learning_pages(blueprint: Blueprint) -> None:
 
 def rights() -> dict[str, bool]:
     """What the reader may do, so that a page offers nothing else; the API checks it again."""
-    scopes: frozenset[str] = frozenset()
-    if EXTENSION in current_app.extensions:
-        try:
-            scopes = caller().scopes
-        except (
-            UnauthorizedError,
-            OperationalError,
-        ):  # the sign-in form; a page that says why
-            scopes = frozenset()
+    try:
+        scopes = caller().scopes
+    except (UnauthorizedError, OperationalError):  # the sign-in form; a page that says why
+        scopes = frozenset()
     return {"may_moderate": "moderate" in scopes, "may_administer": "admin" in scopes}
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 
-from utils.config import Settings, WeightsSettings
-from web_app.pages import SETTINGS_KEY, blueprint
+from tests.web_app.helpers import make_settings
+from utils.config import WeightsSettings
 from web_app.pages.model import decimal, engine_sentence, percent
 from web_app.texts import text
 
@@ -30,20 +32,18 @@ CARD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def page_of(folder: Path, card: dict[str, Any]) -> str:
+def page_of(make_app: Callable[..., Flask], folder: Path, card: dict[str, Any]) -> str:
     """The words of the page of a version with this card, a line per row of a table."""
     (folder / "v9").mkdir()
     (folder / "v9" / "card.json").write_text(json.dumps(card))
     (folder / "CURRENT").write_text("v9\n")
-    app = Flask("web_app")
-    app.config[SETTINGS_KEY] = Settings(weights=WeightsSettings(dir=str(folder)))
-    app.register_blueprint(blueprint)
+    app = make_app(dataclasses.replace(make_settings(folder), weights=WeightsSettings(dir=str(folder))))
     page = re.sub(r"<[^>]*>", " ", re.sub(r"<tr>|</tr>|<p|</p>", "\n", app.test_client().get("/model").text))
     return "\n".join(" ".join(line.split()) for line in page.replace("\u00a0", " ").splitlines())
 
 
-def test_the_card_is_on_the_page(tmp_path: Path) -> None:
-    page = page_of(tmp_path, CARD)
+def test_the_card_is_on_the_page(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    page = page_of(make_app, tmp_path, CARD)
     for line in (
         "lab 40 30 .900 (.850 to 1.000) 64 % 3.4 % (1.0 to 7.0) 25.0 % (0.0 to 50.0)",
         "All pictures 9 0 – 50 % – –",
@@ -59,15 +59,15 @@ def test_the_card_is_on_the_page(tmp_path: Path) -> None:
         assert words in page
 
 
-def test_sources_that_a_training_left_out(tmp_path: Path) -> None:
+def test_sources_that_a_training_left_out(make_app: Callable[..., Flask], tmp_path: Path) -> None:
     figures = {"auc_known": None, "auc_unseen": [0.7, 0.6, 0.8], "called_real_unseen": [0.38, 0.33, 0.44]}
     figures |= {"called_fake_unseen": [0.02, 0.01, 0.04]}
-    page = page_of(tmp_path, {"validation_of_unseen_sources": {"lfw": figures}})
+    page = page_of(make_app, tmp_path, {"validation_of_unseen_sources": {"lfw": figures}})
     assert "LFW photos – .700 (.600 to .800) 2.0 % (1.0 to 4.0) – 38.0 % (33.0 to 44.0)\n" in page
 
 
-def test_an_empty_card_gives_an_empty_page(tmp_path: Path) -> None:
-    page = page_of(tmp_path, {"tiny": True})
+def test_an_empty_card_gives_an_empty_page(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    page = page_of(make_app, tmp_path, {"tiny": True})
     assert "v9" in page
     assert text("model.none") in page
 

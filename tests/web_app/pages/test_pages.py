@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.web_app.helpers import make_settings
 from utils.config import MediaSettings, Settings
 from utils.media.sniff import FORMATS
-from web_app.auth import identity
-from web_app.pages import SETTINGS_KEY, blueprint, format_duration
+from web_app.pages import format_duration
 
 STATIC = Path(__file__).resolve().parents[3] / "web_app" / "static"
 PAGES = ("/", "/history", "/model", "/detections/0123456789abcdef")
@@ -47,12 +47,9 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def client() -> FlaskClient:
-    app = Flask("web_app")
-    app.config[SETTINGS_KEY] = Settings(media=MediaSettings(max_file_mb=77, max_megapixels=12.5, max_duration_s=90.0))
-    app.after_request(identity.add_headers)
-    app.register_blueprint(blueprint)
-    return app.test_client()
+def settings(tmp_path: Path) -> Settings:
+    media = MediaSettings(max_file_mb=77, max_megapixels=12.5, max_duration_s=90.0)
+    return dataclasses.replace(make_settings(tmp_path), media=media)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -129,9 +126,12 @@ def test_limits_on_the_page_are_those_of_the_settings(client: FlaskClient) -> No
     assert attributes["data-formats"] == "JPEG, PNG, WebP, MP4, MOV, MKV, WebM, AVI, FLV"
 
 
-def test_hostile_id_stays_text(client: FlaskClient) -> None:
-    page = Page(client.get("/detections/%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E").text)
-    assert page.inline == []
+@pytest.mark.parametrize(
+    ("untrusted_id", "status"), [("%22%3E%3Cscript%3Ealert(1)%3C", 200), ("%3Cscript%3E1%2F", 404)]
+)
+def test_hostile_id_stays_text(client: FlaskClient, untrusted_id: str, status: int) -> None:
+    answer = client.get(f"/detections/{untrusted_id}", headers={"Accept": "text/html"})
+    assert (answer.status_code, Page(answer.text).inline) == (status, [])
 
 
 @pytest.mark.parametrize(
