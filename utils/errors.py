@@ -218,3 +218,14 @@ class JobCancelledError(TelltaleError):
 class WorkerLostError(TelltaleError):
     code, status, title = "worker_lost", 500, "The analysis was started three times and never finished"
     remedy = "The file may be the cause; re-encode it, and report it if it is harmless."
+
+
+def error_of(code: str, detail: str) -> TelltaleError:
+    """The error with this code, as it was stored in a job's row; an unknown code becomes `internal`."""
+    pending: list[type[TelltaleError]] = [TelltaleError]
+    while pending:
+        candidate = pending.pop()
+        if candidate.code == code:
+            return candidate(detail)
+        pending.extend(candidate.__subclasses__())
+    return TelltaleError(detail)

@@ -1,4 +1,4 @@
-"""The commands of the server: serve, work, keep API keys, make the feedback's rows again.
+"""The commands of the server: serve, work, keep API keys, make the feedback's rows again, check what was corrected.
 
 Each reads the settings first. What goes wrong is one sentence on standard error and an exit code: 2 for a wrong
 configuration, 3 for unusable weights, 1 for anything else.
@@ -16,6 +16,7 @@ from pathlib import Path
 from utils.config import Settings, load_settings
 from utils.errors import ConfigError, TelltaleError, WeightsError
 from utils.log import configure_logging
+from utils.weights import current_version, weights_root
 from web_app.auth.keys import DEFAULT_SCOPES, SCOPES, create_key, list_keys, revoke_key
 from web_app.db.migrations import open_database
 from web_app.db.session import Database
@@ -72,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
 
     rebuild = commands.add_parser("rebuild", parents=[shared], help="the feedback's rows from feedback_log.jsonl")
     rebuild.set_defaults(run=_rebuild)
+
+    check = commands.add_parser(
+        "check-corrections", parents=[shared], help="hold the version in use against every accepted vote"
+    )
+    check.set_defaults(run=_check_corrections)
     return parser
 
 
@@ -132,6 +138,29 @@ def _rebuild(given: argparse.Namespace) -> int:
     if done.unlogged:
         print(f"{done.unlogged} rows have no line in the log; they are kept", file=sys.stderr)
     return 0
+
+
+def _check_corrections(given: argparse.Namespace) -> int:
+    """A line for each accepted vote, those that are lost first; 1 where one is."""
+    from utils.feedback.corrections import check_items
+    from web_app.feedback.corrections import count_corrections, list_corrections, note
+    from web_app.feedback.training import accepted_items
+
+    with _instance(given) as (database, paths):
+        with database.read() as session:
+            items = accepted_items(session, paths)
+        settings = load_settings(given.config)
+        version = current_version(settings) or ""
+        said = check_items(items, weights_root(settings), version)
+        with database.write() as session:
+            note(session, version, said)
+            every = list_corrections(session)
+            for each in every:
+                then, now = f"{each.row.prediction} ({each.row.model_version})", each.prediction or "not known"
+                print(f"{each.state:8} {each.row.media_sha256[:12]} is {each.row.actual}: {then}, now {now}")
+    counts = count_corrections(every)
+    print(f"{version}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    return EXIT_UNABLE if counts["lost"] else 0
 
 
 def _started(given: argparse.Namespace) -> Settings:

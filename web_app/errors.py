@@ -65,17 +65,6 @@ def _page(error: TelltaleError) -> str:
     return render_template("error.html", status=error.status, heading=heading, advice=advice)
 
 
-def error_of(code: str, detail: str) -> TelltaleError:
-    """The error with this code, as it was stored in a job's row; an unknown code becomes `internal`."""
-    pending: list[type[TelltaleError]] = [TelltaleError]
-    while pending:
-        candidate = pending.pop()
-        if candidate.code == code:
-            return candidate(detail)
-        pending.extend(candidate.__subclasses__())
-    return TelltaleError(detail)
-
-
 class HttpError(TelltaleError):
     """An error of HTTP itself that has no class of its own here (405, 414, ...)."""
 

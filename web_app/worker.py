@@ -22,7 +22,7 @@ from utils.errors import NotFoundError
 from utils.media.sandbox import sandbox_level
 from utils.types import Report
 from web_app.db.migrations import open_database
-from web_app.db.models import COPY, EXPLAIN, TRAIN
+from web_app.db.models import CHECK, COPY, EXPLAIN, TRAIN
 from web_app.db.session import Database
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
@@ -105,7 +105,7 @@ def worker_tasks(
 ) -> WorkerTasks:
     """All that the real worker does beside analyses."""
     return WorkerTasks(
-        background={TRAIN: learning.run_training},
+        background={TRAIN: learning.run_training, CHECK: learning.run_check},
         foreground={EXPLAIN: closeup_handler(settings, lambda: served.analyser), COPY: copies.handle},
         before_job=served.refresh,
         when_idle=learning.when_idle,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from utils.errors import NothingNewError, TrainingDataError
+from utils.errors import NothingNewError
 from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
-from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, pseudonym
+from utils.feedback.corrections import DAMAGED, STALE, load_items, right_verdicts
+from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
 from utils.feedback.fine_tune import Progress, Recipe, Tuned, one_thread, tune
 from utils.feedback.golden import GoldenFigures, Lineage, figures, load_lineage
 from utils.feedback.history import append_training, read_history
@@ -33,10 +35,7 @@ from utils.feedback.versions import (
     publish_candidate,
     recover_locked,
 )
-from utils.log import get_logger
 from utils.weights import Version, current_name, frozen_fingerprint, verify_version
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +67,8 @@ class TrainingOutcome:
         seconds: in all.
         job: id of the job that asked for it.
         digest: fingerprint of what it learned from, by whoever asked.
+        lost: accepted items that the version in use judges right, by its verdict, and the candidate does not;
+            pseudonyms of the files.
     """
 
     version: str
@@ -93,23 +94,29 @@ class TrainingOutcome:
     seconds: float
     job: str = ""
     digest: str = ""
+    lost: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
-        return rounded | {"old": self.old.to_dict(), "new": self.new.to_dict()}
+        return rounded | {"old": self.old.to_dict(), "new": self.new.to_dict(), "lost": list(self.lost)}
 
     @classmethod
     def of_entry(cls, entry: Mapping[str, Any]) -> TrainingOutcome:
         """The outcome that a line of the history tells."""
         plain = {f.name: entry[f.name] for f in dataclasses.fields(cls) if f.name in entry}
-        return cls(**plain | {"old": GoldenFigures(**entry["old"]), "new": GoldenFigures(**entry["new"])})
+        figures_of = {name: GoldenFigures(**entry[name]) for name in ("old", "new")}
+        return cls(**plain | figures_of | {"lost": tuple(entry.get("lost", ()))})
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fine-tuned copy of the base that nobody serves yet, and what the gate says of it."""
+    """A fine-tuned copy of the base that nobody serves yet, and what the gate says of it.
+
+    `before` and `after` are which accepted items are right at 50 % by the version in use and by the candidate; `lost`
+    are the keys of those whose verdict was right and is not any more.
+    """
 
     parts: LearnedParts
     tuned: Tuned
@@ -117,6 +124,7 @@ class Candidate:
     compared: tuple[Compared, ...]
     before: np.ndarray[Any, np.dtype[np.bool_]]
     after: np.ndarray[Any, np.dtype[np.bool_]]
+    lost: tuple[str, ...]
 
 
 def fine_tune(
@@ -143,10 +151,12 @@ def fine_tune(
         Compared(g.name, *(figures(g.features, probabilities(p, g.features)) for p in (base, old, new)))
         for g in lineage.golden
     )
-    before = (probabilities(old, feedback) >= 0.5) == (feedback.labels > 0.5)
-    after = (probabilities(new, feedback) >= 0.5) == (feedback.labels > 0.5)
+    scores = [probabilities(parts, feedback) for parts in (old, new)]
+    before, after = ((each >= 0.5) == (feedback.labels > 0.5) for each in scores)
+    held = [right_verdicts(feedback.labels, each, lineage.base) for each in scores]
+    lost = tuple(feedback.keys[i] for i in np.flatnonzero(held[0] & ~held[1]))
     verdict = judge_candidate(compared, int((~before & after).sum()))
-    return Candidate(new, tuned, verdict, compared, before, after)
+    return Candidate(new, tuned, verdict, compared, before, after, lost)
 
 
 def train_version(
@@ -220,6 +230,7 @@ def train_version(
             seconds=round(time.monotonic() - started, 3),
             job=job,
             digest=digest,
+            lost=tuple(sorted({pseudonym(key) for key in done.lost})),
         )
         if progress is not None:
             progress("publish", 0.0)
@@ -275,26 +286,12 @@ def gather(items: Sequence[LearningItem], lineage: Lineage) -> tuple[FeatureSet,
     Raises:
         NothingNewError: none is left.
     """
-    fingerprint = frozen_fingerprint(lineage.base)
     golden_keys = {key for g in lineage.golden for key in g.features.keys}
-    usable: list[FeatureSet] = []
-    stale = held_out = damaged = 0
-    for item in items:
-        if golden_keys & {item.media_sha256, pseudonym(item.media_sha256)}:
-            held_out += 1
-            continue
-        try:
-            cached = CachedItem.load(item.features)
-            features = cached.as_features(label=item.label, source=item.source, key=item.media_sha256)
-        except (TrainingDataError, ValueError) as error:  # one bad file shall not keep all others from being learned
-            log.warning("%s of %s is left out: %s", item.features.name, item.media_sha256[:12], error)
-            damaged += 1
-            continue
-        if cached.experts != fingerprint:
-            stale += 1
-            continue
-        usable.append(features)
-    if not usable:
+    mine = [item for item in items if not golden_keys & {item.media_sha256, pseudonym(item.media_sha256)}]
+    usable, reasons = load_items(mine, frozen_fingerprint(lineage.base))
+    counts = Counter(reasons)
+    stale, held_out, damaged = counts[STALE], len(items) - len(mine), counts[DAMAGED]
+    if not counts[""]:
         why = (
             f" {stale} were made with other networks, {held_out} belong to a golden set, {damaged} are damaged."
             if items

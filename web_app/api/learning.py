@@ -18,8 +18,11 @@ from web_app.api.media import serve_media
 from web_app.api.routing import MEDIA, json_answer, route
 from web_app.api.schemas import Problem
 from web_app.api.schemas.feedback import (
+    CorrectionItem,
+    Corrections,
     DecisionRequest,
     LearnedVersions,
+    Page,
     Review,
     ReviewCase,
     ReviewDecision,
@@ -29,9 +32,11 @@ from web_app.api.schemas.feedback import (
     RolledBack,
     Stats,
     Training,
+    VerdictNow,
 )
 from web_app.auth import identity
-from web_app.db.models import TRAIN, FeedbackRow, JobRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.db.models import TRAIN, DetectionRow, FeedbackRow, JobRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.feedback.corrections import Correction, count_corrections, list_corrections
 from web_app.feedback.stats import count_states, learning_stats
 from web_app.feedback.training import request_training
 from web_app.feedback.versions import list_versions, roll_back
@@ -81,6 +86,18 @@ def get_learning_versions() -> Response:
 def rollback(said: RollbackRequest) -> Response:
     """Serve an earlier version again; without a name, the one that was served before. The worker changes at once."""
     return jsonify(roll_back(services().settings, said.version))
+
+
+@route("GET", "/rl/corrections", {200: Corrections}, query=Page)
+def get_corrections(query: Page) -> Corrections:
+    """Every accepted vote as a test: the verdict that it was about, and what the version in use says today."""
+    first = (query.page - 1) * query.per_page
+    with services().database.read() as session:
+        every = list_corrections(session)
+        asking = identity.caller()
+        items = [_correction(session, each, asking) for each in every[first : first + query.per_page]]
+    counts = count_corrections(every)
+    return Corrections(items=items, counts=counts, page=query.page, per_page=query.per_page, total=len(every))
 
 
 @route("GET", "/rl/review", {200: Review}, query=ReviewQuery, scope="moderate")
@@ -139,6 +156,18 @@ def get_case_media(sha256: str) -> Response:
     if spoken is None or media is None or not parts.store.path(media.stored_name).is_file():
         raise NotFoundError("There is no file that feedback was given on under this address.")
     return serve_media(media)
+
+
+def _correction(session: Session, each: Correction, asking: identity.Caller) -> CorrectionItem:
+    """A correction; only who may see its analysis is told which that is."""
+    analysis = None if each.row.detection_id is None else session.get(DetectionRow, each.row.detection_id)
+    if analysis is not None and analysis.client_id != asking.id and "admin" not in asking.scopes:
+        analysis = None
+    return CorrectionItem.of(
+        each.row, medium=each.row.media_sha256[:12], id=analysis and analysis.job.public_id,
+        name=analysis and analysis.display_name, before=each.row.prediction, before_version=each.row.model_version,
+        now=VerdictNow.of(each),
+    )  # fmt: skip
 
 
 def _training(session: Session, public_id: str) -> Training:

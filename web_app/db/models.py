@@ -49,6 +49,7 @@ def utc_now() -> dt.datetime:
 
 ANALYSE = "analyse"
 TRAIN = "train"
+CHECK = "check"
 EXPLAIN = "explain"
 COPY = "copy"
 
@@ -147,7 +148,9 @@ class FeedbackRow(Base):
 
     The analysis that was judged may be gone (`retention_days` ends) while its vote still waits to be learned from;
     who deletes an analysis deletes the vote with it. `state` is a `utils.feedback.quarantine.Status`;
-    `tried_version` is the last candidate trained with it, `learned_version` the last one that was promoted.
+    `tried_version` is the last candidate trained with it, `learned_version` the last one that was promoted;
+    `checked_version` is the last one that was asked about it, `checked_prediction` its verdict (None: it could not be
+    asked), `right_version` the last one that was right.
     """
 
     __tablename__ = "feedback"
@@ -172,6 +175,10 @@ class FeedbackRow(Base):
     reason: Mapped[str | None] = mapped_column(sa.Text)
     tried_version: Mapped[str | None] = mapped_column(sa.String(64))
     learned_version: Mapped[str | None] = mapped_column(sa.String(64))
+    checked_version: Mapped[str | None] = mapped_column(sa.String(64))
+    checked_prediction: Mapped[str | None] = mapped_column(sa.String(16))
+    checked_probability: Mapped[float | None]
+    right_version: Mapped[str | None] = mapped_column(sa.String(64))
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 

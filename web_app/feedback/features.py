@@ -120,6 +120,9 @@ def _note(session: Session, media_sha256: str, found: Found, experts: str, paths
     row.phash, row.features = found.phash, found.features
     row.domain_reason = found.features.get(DECIDING) or None
     row.experts, row.examined_at = experts, utc_now()
+    # it can be asked about again
+    checked = sa.and_(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.checked_version.is_not(None))
+    session.execute(sa.update(FeedbackRow).where(checked).values(checked_version="", checked_prediction=None))
 
 
 def _unexamined(experts: str) -> sa.Select[ReviewedMediumRow]:

@@ -1,11 +1,11 @@
-"""What the learning asks of the networks that a worker has loaded; tests put another in its place.
+"""What the learning asks of the networks; tests put another in its place.
 
-Imports of torch stand inside the methods: most workers never learn, and torch takes 500 MB.
+Media are looked at with what the worker has loaded; what needs torch runs in a process of its own (`process`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,12 @@ from utils.errors import TrainingDataError
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.versions import prune_rejected
 from utils.log import get_logger
-from utils.weights import verify_version, weights_root
+from utils.weights import current_version, verify_version, weights_root
+from web_app.feedback.process import Progress, call, check, train
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
+    from utils.feedback.corrections import Said
     from utils.feedback.items import Prepared
     from web_app.feedback.model_handle import ModelHandle
 
@@ -25,8 +27,6 @@ KEPT_REJECTED = 5
 """Candidates that the golden sets rejected are deleted beyond so many, the oldest first."""
 
 log = get_logger(__name__)
-
-Progress = Callable[[str, float], None]
 
 
 class Learner:
@@ -38,8 +38,9 @@ class Learner:
     """
 
     def __init__(self, settings: Settings, served: ModelHandle) -> None:
-        self._served = served
+        self._settings, self._served = settings, served
         self._root, self._paths = weights_root(settings), InstancePaths.of(settings)
+        self._log = settings.server.log_level, settings.server.log_format
         self._fingerprint = ("", "")
 
     def look(self, path: Path, faces: Sequence[int | None]) -> Prepared:
@@ -79,12 +80,15 @@ class Learner:
         Returns:
             The line of the history, which names job and digest; `version` and `promoted` at least.
         """
-        from utils.feedback.retrain import train_version
-
-        history, golden = self._paths.training_history, self._paths.golden
-        outcome = train_version(
-            items, self._root, history, own_golden=golden, progress=progress, job=job, digest=digest
-        )
+        outcome: dict[str, Any] = call(
+            train, progress, self._log, items=items, root=self._root, history=self._paths.training_history,
+            own_golden=self._paths.golden, job=job, digest=digest,
+        )  # fmt: skip
         for name in prune_rejected(self._root, KEPT_REJECTED):
             log.info("the rejected candidate %s is deleted", name)
-        return outcome.to_dict()
+        return outcome
+
+    def check(self, items: Sequence[LearningItem], progress: Progress) -> tuple[str, list[Said]]:
+        """The version in use, and what it says of accepted items."""
+        version = current_version(self._settings) or ""
+        return version, call(check, progress, self._log, items=items, root=self._root, name=version)

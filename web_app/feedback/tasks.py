@@ -7,12 +7,14 @@ from typing import Any
 
 from utils.config import Settings
 from utils.errors import ConflictError, TelltaleError
-from utils.feedback.versions import recover
+from utils.feedback.versions import recover, serving
 from utils.log import get_logger
-from utils.weights import weights_root
+from utils.weights import current_version, weights_root
 from web_app.db.session import Database
+from web_app.feedback.corrections import queue_check, run_check
 from web_app.feedback.features import examine_next
-from web_app.feedback.learner import Learner, Progress
+from web_app.feedback.learner import Learner
+from web_app.feedback.process import Progress
 from web_app.feedback.rulings import judge
 from web_app.feedback.training import run_training, start_if_due
 from web_app.feedback.votes import forget_analysis
@@ -44,16 +46,19 @@ class LearningTasks:
         self._rest_until = self._judge_at = 0.0
 
     def when_idle(self) -> None:
-        """Look at one medium, judge, start a training that is due."""
+        """Look at one medium, judge, start what is due: a training, or a check of all corrections."""
         if time.monotonic() < self._rest_until:
             return
         try:
-            examine_next(self._database, self._store, self._paths, self._learner)
+            looked = examine_next(self._database, self._store, self._paths, self._learner)
             started = time.monotonic()
             if started >= self._judge_at:
                 judge(self._database, self._settings.learning)
                 self._judge_at = time.monotonic() + REST * (time.monotonic() - started)
-            start_if_due(self._database, self._queue, self._settings)
+            served = serving(weights_root(self._settings))
+            start_if_due(self._database, self._queue, self._settings, served, all_prepared=not looked)
+            if not looked:
+                queue_check(self._database, self._queue, current_version(self._settings))
         except (TelltaleError, OSError) as error:
             log.warning("learning rests for %.0f s: %s", REST_S, error)
             self._rest_until = time.monotonic() + REST_S
@@ -61,6 +66,10 @@ class LearningTasks:
     def run_training(self, claim: Claim, progress: Progress) -> dict[str, Any]:
         """The handler of the task `train`."""
         return run_training(self._database, self._settings, self._learner, claim, progress)
+
+    def run_check(self, claim: Claim, progress: Progress) -> dict[str, Any]:
+        """The handler of the task `check`."""
+        return run_check(self._database, self._paths, self._learner, progress)
 
     def forget(self, job_id: int) -> None:
         """Withdraw what was said about an analysis that is to be deleted."""

@@ -7,6 +7,7 @@ a withdrawn vote is really unlearned.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 from collections.abc import Sequence
@@ -24,12 +25,13 @@ from utils.weights import weights_root
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
 from web_app.feedback.features import DECIDING, feature_path
+from web_app.feedback.process import Progress
 from web_app.feedback.rulings import LABEL_NUMBERS
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
-    from web_app.feedback.learner import Learner, Progress
+    from web_app.feedback.learner import Learner
 
 MARKED_AT_ONCE = 500
 AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once
@@ -118,6 +120,8 @@ def training_is_due(session: Session, settings: LearningSettings, served: Servin
     yet. A rollback alone starts none: whoever went back would get the same version again at once. After a training that
     failed, none starts for an hour.
     """
+    if not settings.auto_after and not settings.auto_hours:
+        return False
     accepted = sa.select(sa.func.count()).where(FeedbackRow.state == Status.ACCEPTED.value)
     total = session.scalar(accepted) or 0
     newest = session.scalar(sa.select(JobRow).where(JobRow.task == TRAIN).order_by(JobRow.id.desc()).limit(1))
@@ -140,14 +144,19 @@ def training_is_due(session: Session, settings: LearningSettings, served: Servin
     return last is None or (now - last).total_seconds() >= 3600 * settings.auto_hours
 
 
-def start_if_due(database: Database, queue: JobQueue, settings: Settings) -> bool:
-    """Queue a training when the settings [learning] auto_after or auto_hours say so."""
+def start_if_due(
+    database: Database, queue: JobQueue, settings: Settings, served: Serving, *, all_prepared: bool
+) -> bool:
+    """Queue a training when the settings [learning] auto_after or auto_hours say so, or when the base was changed.
+
+    With another base everything is learned again, once all media that are still stored have been prepared again.
+    """
     how = settings.learning
-    if not how.auto_after and not how.auto_hours:
-        return False
-    served = serving(weights_root(settings))
     with database.read() as session:
-        if not training_is_due(session, how, served, utc_now()):
+        last = getattr(last_training(session), "result", None) or {}
+        rebased = all_prepared and last.get("base_sha256", served.base_sha256) != served.base_sha256
+        due = dataclasses.replace(how, auto_after=1) if rebased else how
+        if not training_is_due(session, due, served, utc_now()):
             return False
     try:
         with database.write() as session:

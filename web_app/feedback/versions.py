@@ -56,6 +56,7 @@ def list_versions(settings: Settings, database: Database) -> dict[str, Any]:
                 "created": entry.get("time") or _created(card),
                 "promoted": entry.get("promoted"),
                 "reason": entry.get("reason"),
+                "lost": len(entry.get("lost", ())),
                 "golden": golden_point(entry) if entry else None,
             }
         )

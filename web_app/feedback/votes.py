@@ -131,7 +131,7 @@ def _store(session: Session, entry: FeedbackEntry, job_id: int | None) -> Feedba
         row = FeedbackRow(media_sha256=entry.media_sha256, client_id=entry.client_id)
         session.add(row)
     if row.actual != entry.actual:
-        row.tried_version = row.learned_version = None
+        row.tried_version = row.learned_version = row.checked_version = row.right_version = None
     for name in SAID:
         setattr(row, name, getattr(entry, name))
     row.face_labels = {str(face): label for face, label in entry.face_labels.items()}

@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from utils.errors import UnauthorizedError
 from web_app.auth.identity import caller
+from web_app.feedback.corrections import count_corrections, list_corrections
 from web_app.feedback.stats import learning_stats
 from web_app.feedback.versions import list_versions
 from web_app.pages.plot import golden_plot
@@ -17,6 +18,8 @@ from web_app.services import services
 REVIEW_STATES = (
     "waiting", "contradiction", "accepted", "duplicate", "quota", "out_of_domain", "rejected", "all",
 )  # fmt: skip
+SHOWN = 50
+"""Corrections on the page, those that are lost first; the API has all."""
 
 
 def add_learning_pages(blueprint: Blueprint) -> None:
@@ -40,10 +43,14 @@ def learning() -> str:
     parts = services()
     stats: dict[str, Any] = learning_stats(parts.settings, parts.database)
     versions = list_versions(parts.settings, parts.database)
+    with parts.database.read() as session:
+        corrections = list_corrections(session)
     return render_template(
         "learning.html",
         stats=stats,
         versions=versions,
+        corrections=[(each.row, each) for each in corrections[:SHOWN]],
+        counts=count_corrections(corrections),
         plot=golden_plot(stats["golden"]),
         rules=parts.settings.learning,
     )

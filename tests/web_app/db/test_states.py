@@ -102,6 +102,8 @@ def test_a_database_that_cannot_be_used_is_told(
 
 def test_a_database_of_the_baseline_goes_on(instance: InstancePaths) -> None:
     _execute("CREATE TABLE sessions (token_sha256 VARCHAR(64) PRIMARY KEY)")(instance.database)
+    for column in ("checked_version", "checked_prediction", "checked_probability", "right_version"):
+        _execute(f"ALTER TABLE feedback DROP COLUMN {column}")(instance.database)
     _execute("UPDATE alembic_version SET version_num = 'r0006'")(instance.database)
     assert cli.main(["keys", "list"]) == 0
     with contextlib.closing(sqlite3.connect(instance.database)) as connection:

@@ -44,6 +44,12 @@ def picture(photo: Pixels, brightness: float = 1.0, tint: tuple[float, float, fl
     return stream.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def as_soon_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of tests do not stand back behind what else the machine does."""
+    monkeypatch.setattr("web_app.feedback.process.NICE", 0)
+
+
 @pytest.fixture
 def learning_settings(own_root: Path, tmp_path: Path) -> Settings:
     """Settings over the tiny version, with a learning rate at which tiny networks learn something."""

@@ -15,11 +15,13 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import fake_analyse, media_bytes, order_of, upload, wait_until
 from utils.config import Settings
+from utils.feedback.corrections import Said
 from utils.feedback.history import append_training
 from utils.feedback.quarantine import LearningItem
 from utils.weights import current_version
-from web_app.db.models import TRAIN
-from web_app.feedback.learner import Learner, Progress
+from web_app.db.models import CHECK, TRAIN
+from web_app.feedback.learner import Learner
+from web_app.feedback.process import Progress
 from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.runner import WorkerTasks, run_worker
 from web_app.paths import InstancePaths
@@ -58,6 +60,7 @@ class Trainer:
         self.history = history
         self.promoted = promoted
         self.rounds: list[list[LearningItem]] = []
+        self.served, self.says = "v0", {0: "real", 1: "fake"}
         self.go_on = threading.Event()
         self.go_on.set()
         self.stop = threading.Event()
@@ -74,6 +77,13 @@ class Trainer:
         append_training(self.history, {"event": "training", **outcome})
         return outcome
 
+    def check(self, items: Sequence[LearningItem], progress: Progress) -> tuple[str, list[Said]]:
+        return self.served, [Said(item.row_id, item.label, self.says[item.label], 0.5) for item in items]
+
+
+def nothing_to_check(items: Sequence[LearningItem], progress: Progress) -> tuple[str, list[Said]]:
+    return "v0", []
+
 
 class FakeLearner(Learner):
     """A learner of functions."""
@@ -83,10 +93,12 @@ class FakeLearner(Learner):
         look: Callable[[Path, Sequence[int | None]], Any],
         train: Callable[[Sequence[LearningItem], Progress, str, str], dict[str, Any]],
         fingerprint: Callable[[], str] = lambda: "networks",
+        check: Callable[[Sequence[LearningItem], Progress], tuple[str, list[Said]]] = nothing_to_check,
     ) -> None:
         self.look = look
         self.train = train
         self.fingerprint = fingerprint
+        self.check = check
 
     def is_whole(self, features: Path) -> bool:
         return features.is_file()
@@ -96,9 +108,9 @@ class FakeLearner(Learner):
 def hand_in_worker(settings: Settings, promoted: bool = True) -> Iterator[Trainer]:
     """A worker in a thread with the fake analysis and the functions above."""
     trainer = Trainer(InstancePaths.of(settings).training_history, promoted)
-    learning = LearningTasks(settings, FakeLearner(look, trainer))
+    learning = LearningTasks(settings, FakeLearner(look, trainer, check=trainer.check))
     tasks = WorkerTasks(
-        background={TRAIN: learning.run_training},
+        background={TRAIN: learning.run_training, CHECK: learning.run_check},
         when_idle=learning.when_idle,
         facts=lambda: {"model_version": current_version(settings)},
     )

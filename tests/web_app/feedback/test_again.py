@@ -20,10 +20,10 @@ from utils.errors import NothingNewError, TrainingDataError
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.versions import Serving
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, utc_now
-from web_app.feedback.learner import Progress
+from web_app.feedback.process import Progress
 from web_app.feedback.rulings import judge, judge_rows
 from web_app.feedback.tasks import LearningTasks
-from web_app.feedback.training import request_training, training_is_due
+from web_app.feedback.training import request_training, start_if_due, training_is_due
 from web_app.jobs.queue import Claim
 from web_app.services import Services
 
@@ -73,6 +73,15 @@ def test_another_base_or_a_rollback_makes_learning_possible_again(
     with parts.database.read() as session:
         due = [training_is_due(session, automatic, served, utc_now()) for served in (SERVED, back, new_base)]
     assert due == [False, False, True]
+    by_hand = parts.settings
+    assert not by_hand.learning.auto_after, "and still another base is learned for by itself, once all is prepared"
+    due = [
+        start_if_due(parts.database, parts.queue, by_hand, served, all_prepared=prepared)
+        for served, prepared in ((SERVED, True), (back, True), (new_base, False), (new_base, True))
+    ]
+    assert due == [False, False, False, True]
+    with parts.database.write() as session:
+        session.execute(sa.delete(JobRow).where(JobRow.state == "queued"))
     ask(parts, back)
     with parts.database.write() as session:
         session.execute(sa.delete(JobRow).where(JobRow.state == "queued"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,12 @@ from flask.testing import FlaskClient
 from tests.web_app.feedback.conftest import learning_worker, picture
 from tests.web_app.helpers import upload, wait_until
 from utils.config import Settings
-from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import verify_history
+from utils.files import file_sha256
 from utils.types import Pixels
+from utils.weights import CHECKSUMS
 from web_app.api.schemas.feedback import LearnedVersions, Stats, Training
+from web_app.cli import main
 from web_app.services import EXTENSION, Services
 
 SECONDS = 120.0
@@ -51,10 +55,22 @@ def loaded(client: FlaskClient) -> str:
     return str(client.get("/api/rl/stats").get_json()["model_version"])
 
 
+def corrections(client: FlaskClient) -> list[tuple[str, str]]:
+    items = client.get("/api/rl/corrections").get_json()["items"]
+    return [(item["now"]["state"], item["now"]["version"]) for item in items]
+
+
 def test_a_correction_is_learned_served_and_rolled_back(
-    learning_client: FlaskClient, learning_settings: Settings, lineage: Callable[[int], None], photo: Pixels
+    learning_client: FlaskClient,
+    learning_settings: Settings,
+    lineage: Callable[[int], None],
+    photo: Pixels,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     client = learning_client
+    monkeypatch.setenv("TELLTALE_STORAGE__INSTANCE_DIR", learning_settings.storage.instance_dir)
+    monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", learning_settings.weights.dir)
     with learning_worker(learning_settings) as served:
         report, label = correct(client, picture(photo))
         lineage(1 if label == "fake" else 0)
@@ -68,6 +84,9 @@ def test_a_correction_is_learned_served_and_rolled_back(
         kept = client.get(f"/api/detections/{report['id']}").get_json()
         assert (kept["model_version"], kept["fake_probability"]) == ("tiny", report["fake_probability"])
         assert kept["feedback"]["learned_version"] == result["version"]
+        wait_until(lambda: corrections(client) == [("holds", result["version"])], SECONDS)
+        assert main(["check-corrections"]) == 0
+        assert f"{result['version']}: 0 lost, 0 open, 1 holds" in capsys.readouterr().out
 
         answer = client.post("/api/rl/retrain")
         assert (answer.status_code, answer.get_json()["code"]) == (422, "nothing_new")
@@ -77,6 +96,9 @@ def test_a_correction_is_learned_served_and_rolled_back(
         assert served.facts()["changes"] == 2
         before = upload(client, picture(photo), "/api/detect?wait=1&again=1").get_json()
         assert before["fake_probability"] == report["fake_probability"]
+        wait_until(lambda: corrections(client) == [("lost", "tiny")], SECONDS)
+        assert main(["check-corrections"]) == 1
+        assert f"is {label}" in capsys.readouterr().out
 
     stats = client.get("/api/rl/stats").get_json()
     Stats.model_validate(stats)
@@ -96,9 +118,11 @@ def test_a_candidate_that_learned_nothing_is_rejected_with_the_reason(
     learning_settings: Settings,
     lineage: Callable[[int], None],
     photo: Pixels,
-    monkeypatch: pytest.MonkeyPatch,
+    own_root: Path,
 ) -> None:
-    monkeypatch.setattr("utils.feedback.retrain.Recipe.of_card", lambda card: Recipe(rate=1e-8, steps=2))
+    card, sums = own_root / "tiny" / "card.json", own_root / "tiny" / CHECKSUMS
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"feedback_recipe": {"rate": 1e-8, "steps": 2}}))
+    sums.write_text(json.dumps(json.loads(sums.read_text()) | {"card.json": file_sha256(card)}))
     client = make_app(learning_settings).test_client()
     with learning_worker(learning_settings):
         _, label = correct(client, picture(photo))

@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from flask import request, url_for
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from utils.errors import TelltaleError
+from utils.errors import TelltaleError, error_of
 from web_app.db.models import JobRow, JobState
-from web_app.errors import error_of
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 OutcomeName = Literal["fake", "real", "inconclusive", "no_face"]

@@ -21,11 +21,13 @@ from web_app.api.schemas import (
     StateName,
 )
 from web_app.db.models import FeedbackRow
+from web_app.feedback.corrections import Correction
 from web_app.feedback.rulings import foresee
 
 StatusName = Literal[
     "accepted", "duplicate", "replaced", "waiting", "contradiction", "quota", "out_of_domain", "rejected"
 ]
+CorrectionState = Literal["lost", "open", "holds", "unknown"]
 assert set(StatusName.__args__) == {status.value for status in Status}  # type: ignore[attr-defined]
 
 
@@ -46,6 +48,41 @@ class FeedbackRequest(Schema):
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)
 
 
+class VerdictNow(Schema):
+    """The last verdict on an accepted vote, by the version that was in use then."""
+
+    state: CorrectionState = Field(description="holds: it is right; open: never right; lost: right once, not now")
+    prediction: str = Field(description="empty where it cannot be known: its file is gone, and other networks serve")
+    probability: Probability | None
+    version: str
+
+
+class CorrectionItem(Schema):
+    """An accepted vote as a test: the verdict that it was about, and the one of today."""
+
+    medium: str = Field(description="first digits of the file's SHA-256")
+    id: str | None = Field(description="of the analysis, if you may see it")
+    name: str | None
+    actual: Label
+    before: OutcomeName
+    before_version: str
+    now: VerdictNow
+    created: Moment
+
+
+class Corrections(Schema):
+    items: list[CorrectionItem] = Field(description="those that are lost first, then those that never held")
+    counts: dict[str, int] = Field(description="by state: lost, open, holds, unknown")
+    page: int
+    per_page: int
+    total: int
+
+
+class Page(Schema):
+    page: int = Field(default=1, ge=1, le=1_000_000)
+    per_page: int = Field(default=20, ge=1, le=100)
+
+
 class FeedbackState(Schema):
     """What this client last said about an analysis."""
 
@@ -61,13 +98,15 @@ class FeedbackState(Schema):
     missing_users: int = Field(description="how many more users must agree, where it waits for them")
     tried_version: str | None = Field(description="the last candidate that learned from it, promoted or not")
     learned_version: str | None = Field(description="the promoted version that learned from it")
+    now: VerdictNow | None = Field(description="what is said of it today; null until it is accepted")
     created: Moment
 
     @classmethod
     def told(cls, session: Session, vote: FeedbackRow, rules: LearningSettings, id: str, report: Any) -> Self:
         """A vote on an analysis, its id and report, with what will become of it by what is known now."""
         outlook, missing = foresee(session, vote, rules, report)
-        return cls.of(vote, id=id, outlook=outlook, missing_users=missing)
+        now = VerdictNow.of(Correction.of(vote)) if vote.state == Status.ACCEPTED else None
+        return cls.of(vote, id=id, outlook=outlook, missing_users=missing, now=now)
 
 
 class LabelCounts(Schema):
@@ -163,6 +202,7 @@ class LearnedVersion(Schema):
     created: str | None
     promoted: bool | None = Field(description="null for one that did not come from feedback")
     reason: str | None
+    lost: int = Field(description="accepted votes that the version before it judged right and it does not")
     golden: GoldenPoint | None
 
 
@@ -182,10 +222,8 @@ class RolledBack(Schema):
     previous: str | None
 
 
-class ReviewQuery(Schema):
+class ReviewQuery(Page):
     state: StatusName | Literal["all"] = "waiting"
-    page: int = Field(default=1, ge=1, le=1_000_000)
-    per_page: int = Field(default=20, ge=1, le=100)
 
 
 class ReviewVote(Schema):

@@ -72,6 +72,7 @@ export function feedback(detection) {
     show(
       h("div", { class: "feedback__thanks" }, icon("check"), h("div", {}, h("p", {}, h("strong", { text: T.feedback.thanks }), " ", words), given.note && h("p", { class: "fine", text: T.feedback.note(given.note) }))),
       h("p", {}, h("strong", { class: "feedback__outlook", text: outlook(given) })),
+      given.now && h("p", { text: T.feedback.now[given.now.state](given.now.version) }),
       given.reason && h("p", { class: "fine", text: given.reason }),
       h(
         "div",

@@ -1,0 +1,60 @@
+"""What versions say of accepted items: right, lost, or not to be asked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from utils.feedback.corrections import check_items
+from utils.feedback.feature_set import CachedItem, pseudonym
+from utils.feedback.fine_tune import Recipe, Tuned
+from utils.feedback.history import read_history
+from utils.feedback.retrain import TrainingOutcome, train_version
+
+GENTLE = Recipe(steps=60, max_weight_change=0.5)
+
+
+def outcomes(lineage, items, version):
+    return [said.outcome for said in check_items(items, lineage.root, version)]
+
+
+def test_what_was_learned_holds_in_the_version_that_learned_it(lineage):
+    items = lineage.corrections()
+    label = ("real", "fake")[items[0].label]
+    before = outcomes(lineage, items, "tiny")
+    learned = train_version(items, lineage.root, lineage.history, recipe=GENTLE)
+    assert learned.promoted
+    after = outcomes(lineage, items, learned.version)
+    assert before.count(label) < after.count(label)
+    assert learned.lost == ()
+
+
+def test_features_of_other_networks_and_damaged_ones_are_not_asked_about(lineage):
+    items = lineage.corrections(3)
+    dataclasses.replace(CachedItem.load(items[0].features), experts="0" * 64).save(items[0].features)
+    items[1].features.write_bytes(b"torn")
+    said = check_items(items, lineage.root, "tiny")
+    assert [(each.outcome == "", each.probability is None) for each in said] == [
+        (True, True),
+        (True, True),
+        (False, False),
+    ]
+    assert check_items([], lineage.root, "tiny") == []
+
+
+def test_a_candidate_that_loses_a_correction_says_so_in_its_line(lineage, monkeypatch):
+    def everything_is_fake(parts, *rest):
+        parts.gate.offset.fill_(50.0)
+        return Tuned(0.1, 0.1, 1)
+
+    known = [lineage.item(100 + n, 0, strange=False) for n in range(40)]
+    said = check_items(known, lineage.root, "tiny")
+    held = {item.media_sha256 for item, each in zip(known, said, strict=True) if each.outcome == "real"}
+    assert 0 < len(held) < len(known)
+    monkeypatch.setattr("utils.feedback.retrain.tune", everything_is_fake)
+    outcome = train_version(known, lineage.root, lineage.history)
+    (line,) = read_history(lineage.history).entries
+    assert set(outcome.lost) == {pseudonym(sha256) for sha256 in held}
+    assert line["lost"] == list(outcome.lost)
+    assert TrainingOutcome.of_entry(line).lost == outcome.lost
+    older = {key: value for key, value in line.items() if key != "lost"}
+    assert TrainingOutcome.of_entry(older).lost == ()
