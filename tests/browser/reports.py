@@ -12,7 +12,7 @@ from models.cards import CARDS
 from tests.browser.media import CLIP_SECONDS, CLIP_SIZE, PICTURE_SIZE, make_heatmap, pan
 from tests.web_app import helpers
 from utils.media.sniff import sniff
-from utils.types import Box, ExpertScore, FaceReport, FrameScore, MediaKind, Notice, Outcome, Report, Verdict
+from utils.types import Box, ExpertScore, FaceReport, FrameScore, MediaKind, Notice, Outcome, Report, Span, Verdict
 
 LEFT_FACE = (174.0, 62.0, 276.0, 190.0)
 RIGHT_FACE = (684.0, 62.0, 786.0, 190.0)
@@ -29,7 +29,13 @@ NO_FACE = Verdict(Outcome.NO_FACE, "No face was found.", None, None)
 PHOTO, CLIP = ("cnn", "resnext", "vit"), ("cnn", "resnext", "vit", "lstm")
 
 
-def _face(face_id: int, verdict: Verdict, experts: tuple[str, ...], frames: tuple[FrameScore, ...]) -> FaceReport:
+def _face(
+    face_id: int,
+    verdict: Verdict,
+    experts: tuple[str, ...],
+    frames: tuple[FrameScore, ...],
+    spans: tuple[Span, ...] = (),
+) -> FaceReport:
     assert verdict.probability is not None
     scores = tuple(
         ExpertScore(
@@ -44,7 +50,7 @@ def _face(face_id: int, verdict: Verdict, experts: tuple[str, ...], frames: tupl
         for name, card in CARDS.items()
     )
     quality = {"face_px": frames[0].box.width, "blur": 5.31}
-    return FaceReport(id=face_id, verdict=verdict, experts=scores, frames=frames, quality=quality)
+    return FaceReport(id=face_id, verdict=verdict, experts=scores, frames=frames, quality=quality, spans=spans)
 
 
 def _still(probability: float, box: tuple[float, ...]) -> tuple[FrameScore, ...]:
@@ -71,7 +77,7 @@ FOUND: Mapping[str, tuple[FaceReport, ...]] = {
     "open": (_face(0, OPEN, PHOTO, _still(0.47, LEFT_FACE)),),
     "landscape": (),
     "clip": (
-        _face(0, FAKE, CLIP, _moving(0.88, LEFT_FACE)),
+        _face(0, FAKE, CLIP, _moving(0.88, LEFT_FACE), (Span(1.0, 2.5),)),
         _face(1, REAL, CLIP, _moving(0.14, RIGHT_FACE)),
     ),
 }  # fmt: skip

@@ -84,6 +84,10 @@ def test_clip_with_timeline_that_jumps_and_boxes_that_follow(open_page: Open, cl
     analyse(page, clip("clip.webm"))
     until(page, "document.querySelector('.stage video').readyState >= 2")
     assert page.locator(".plot__face--selected .plot__dot").count() == 16
+    dots, span = page.locator(".plot__face--selected .plot__dot"), page.locator(".plot__span").bounding_box()
+    within = [i for i in range(16) if span["x"] < dots.nth(i).bounding_box()["x"] + 4 < span["x"] + span["width"]]
+    assert within == [4, 5, 6, 7, 8, 9]  # of one every quarter of a second, from 1 to 2.5 s
+    assert page.is_visible(".timeline__spans")
     before = page.locator(".box[data-face='0'] .box__rect").bounding_box()["x"]
     page.focus(".plot")
     for _ in range(3):
@@ -99,6 +103,8 @@ def test_clip_with_timeline_that_jumps_and_boxes_that_follow(open_page: Open, cl
     assert page.get_attribute(".plot", "aria-valuenow") == "16"
     page.click("[role=tab] >> text=Person 2")
     assert "Person 2" in page.inner_text(".plot__readout")
+    assert page.locator(".plot__span").count() == 0
+    assert page.is_hidden(".timeline__spans")
 
 
 def test_open_verdict_asks_for_the_truth_and_no_face_asks_nothing(open_page: Open, photo: Give) -> None:

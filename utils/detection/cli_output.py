@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.detection.moments import format_spans
 from utils.errors import TelltaleError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 JSON_SCHEMA_VERSION = 1
 CSV_COLUMNS = (
     "file", "outcome", "fake_probability", "interval_low", "interval_high", "faces", "kind", "format", "width",
-    "height", "duration_s", "ms", "threshold", "model_version", "sha256", "error_code", "error_detail",
+    "height", "duration_s", "ms", "threshold", "model_version", "sha256", "error_code", "error_detail", "spans",
 )  # fmt: skip
 _TABLE_HEAD = ("VERDICT", "P(FAKE)", "95 % INTERVAL", "FACES", "MS", "FILE")
 _TABLE_RIGHT = (False, True, False, True, True)
@@ -93,7 +94,9 @@ def _table_row(result: FileResult) -> tuple[str, ...]:
     verdict = result.report.verdict
     probability = "-" if verdict.probability is None else f"{verdict.probability:.2f}"
     interval = "-" if verdict.interval is None else "{:.2f} to {:.2f}".format(*verdict.interval)
-    return verdict_word(result), probability, interval, str(len(result.report.faces)), ms, name
+    deciding = result.report.deciding
+    times = f" ({format_spans(deciding.spans).lower()})" if deciding and deciding.spans else ""
+    return verdict_word(result), probability, interval, str(len(result.report.faces)), ms, name + times
 
 
 def count_outcomes(results: Iterable[FileResult]) -> dict[str, int]:
@@ -157,6 +160,7 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
             "faces": len(report.faces), "kind": media.kind.value, "format": media.format, "width": media.width,
             "height": media.height, "duration_s": media.duration_s, "threshold": report.threshold,
             "model_version": report.model_version, "sha256": media.sha256,
+            "spans": " ".join(f"{s.start_s:g}-{s.end_s:g}" for s in (report.deciding.spans if report.deciding else ())),
         }  # fmt: skip
     return row
 

@@ -103,6 +103,12 @@ def verdict_sentence(verdict: dict[str, Any]) -> str:
     )
 
 
+def face_sentence(face: dict[str, Any]) -> str:
+    """Probability and interval of a person, and the times that they are about where these are not the whole clip."""
+    spans = " and ".join(f"{span['start_s']:.1f} to {span['end_s']:.1f} s" for span in face.get("spans", ()))
+    return verdict_sentence(face["verdict"]) + (f" It is about {spans}." if spans else "")
+
+
 def expert_rows(experts: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     """Name, what it looks at, probability and weight of each expert."""
     return [

@@ -33,10 +33,11 @@ def render_html(document: dict[str, Any], media_url: str | None) -> str:
         media_url: of the picture, which is then shown with the faces' boxes; None for videos and deleted files.
     """
     analysis = document["analysis"]
-    points = _timeline(analysis["timeline"])
+    points, shaded = _timeline(analysis["timeline"]), _shaded(analysis)
     return render_template(
-        "report.html", document=document, analysis=analysis, words=words, media_url=media_url, points=points
-    )
+        "report.html", document=document, analysis=analysis, words=words, media_url=media_url, points=points,
+        shaded=shaded,
+    )  # fmt: skip
 
 
 def _timeline(timeline: list[dict[str, Any]]) -> str:
@@ -48,6 +49,13 @@ def _timeline(timeline: list[dict[str, Any]]) -> str:
         f"{TIMELINE_WIDTH * point['time_s'] / longest:.1f},{TIMELINE_HEIGHT * (1 - point['probability']):.1f}"
         for point in timeline
     )
+
+
+def _shaded(analysis: dict[str, Any]) -> list[tuple[float, float]]:
+    """Start and width, in the plot, of the times that the verdict rests on; none in reports of before."""
+    longest = max((point["time_s"] for point in analysis["timeline"]), default=0.0) or 1.0
+    places = [[min(1.0, span[end] / longest) for end in ("start_s", "end_s")] for span in analysis.get("spans", ())]
+    return [(round(TIMELINE_WIDTH * a, 1), round(TIMELINE_WIDTH * (b - a), 1)) for a, b in places]
 
 
 def render_pdf(document: dict[str, Any]) -> bytes:
@@ -131,7 +139,7 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
         rows = [("Network", "Looks at", "Alone", "Weight"), *words.expert_rows(face["experts"])]
         block = [
             text(f"Person {face['id'] + 1}: {face['verdict']['headline']}", heading),
-            text(words.verdict_sentence(face["verdict"])),
+            text(words.face_sentence(face)),
             _table(
                 [[text(cell, small if index == 0 else body) for cell in row] for index, row in enumerate(rows)], COLUMNS
             ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import os
 import stat
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.web_app.helpers import make_report
 from utils.detection import cli_output
 from utils.detection.cli_output import (
     FileResult,
@@ -20,6 +23,7 @@ from utils.detection.cli_output import (
     write_atomically,
 )
 from utils.errors import MediaCorruptError
+from utils.types import MediaKind, Span
 
 
 @given(st.text())
@@ -54,7 +58,19 @@ def test_formula_names_point_to_the_same_file_in_csv(name):
 
 def test_error_detail_that_looks_like_a_formula_is_quoted_in_csv():
     result = FileResult(Path("a.jpg"), None, MediaCorruptError("=cmd()"), 1.0)
-    assert format_csv([result]).rstrip().endswith(",'=cmd()")
+    assert format_csv([result]).rstrip().endswith(",'=cmd(),")
+
+
+def test_the_times_that_a_verdict_rests_on_are_told():
+    report = make_report(kind=MediaKind.VIDEO)
+    (face,) = report.faces
+    spans = (Span(0.5, 1.25), Span(3, 4))
+    part = dataclasses.replace(report, faces=(dataclasses.replace(face, spans=spans),))
+    results = [FileResult(Path(f"{name}.mp4"), one, None, 1.0) for name, one in (("part", part), ("all", report))]
+    assert [row["spans"] for row in csv.DictReader(format_csv(results).splitlines())] == ["0.5-1.25 3-4", ""]
+    lines = format_table(results).splitlines()
+    assert lines[1].endswith("part.mp4 (from 0.5 to 1.2 s and from 3.0 to 4.0 s)")
+    assert lines[2].endswith("all.mp4")
 
 
 def test_summary_counts():

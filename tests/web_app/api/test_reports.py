@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload
 from web_app.paths import ROOT
+from web_app.reports import document, printed
 from web_app.reports.document import LIMITS
 
 FORMS = ("json", "html", "pdf")
@@ -95,6 +96,18 @@ def test_a_video_has_its_timeline_and_no_picture(served: FlaskClient) -> None:
     html = report(served, made(served, "fake", "mp4"), "html").decode()
     assert "<image" not in html
     assert "4.00 s" in html
+
+
+def test_the_times_that_a_verdict_rests_on_are_said_and_shaded() -> None:
+    verdict = {"probability": 0.5, "interval": [0.4, 0.6]}
+    timeline = [{"time_s": time, "probability": 0.5} for time in (1.0, 20.0, 40.0)]
+    spans = [{"start_s": 10.0, "end_s": 20.0}, {"start_s": 36.0, "end_s": 41.0}]
+    assert document.face_sentence({"verdict": verdict, "spans": spans}).endswith(
+        "It is about 10.0 to 20.0 s and 36.0 to 41.0 s."
+    )
+    assert document.face_sentence({"verdict": verdict}) == document.verdict_sentence(verdict)
+    assert printed._shaded({"timeline": timeline, "spans": spans}) == [(160.0, 160.0), (576.0, 64.0)]
+    assert printed._shaded({"timeline": timeline}) == []
 
 
 def test_a_report_can_be_saved(served: FlaskClient) -> None:

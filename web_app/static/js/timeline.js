@@ -19,6 +19,22 @@ function drawAxes(width, duration, threshold, x, y) {
   return parts;
 }
 
+/** The times that the verdict about a person rests on; reports of before name none. */
+const spansOf = (face) => face.spans ?? [];
+
+function drawSpans(face, x) {
+  return spansOf(face).map((span) =>
+    s("rect", {
+      class: "plot__span",
+      "data-tone": face.verdict.outcome,
+      x: x(span.start_s),
+      width: x(span.end_s) - x(span.start_s),
+      y: PAD.top,
+      height: HEIGHT - PAD.top - PAD.bottom,
+    }),
+  );
+}
+
 function drawFace(face, selected, active, threshold, x, y) {
   const points = face.frames.map((frame) => `${x(frame.time_s)},${y(frame.probability)}`).join(" ");
   const dots = face.frames.map((frame) =>
@@ -45,6 +61,7 @@ export function timeline(detection, onSeek) {
   let now = 0;
   const svg = s("svg", { class: "plot__svg", height: HEIGHT, "aria-hidden": "true" });
   const readout = h("output", { class: "plot__readout" });
+  const spans = h("p", { class: "fine timeline__spans", hidden: true, text: T.timeline.spans });
   const plot = h("div", { class: "plot", role: "slider", tabindex: 0, "aria-label": T.timeline.aria, "aria-orientation": "horizontal" }, svg);
 
   const scaleX = (width) => (time) => PAD.left + (time / duration) * (width - PAD.left - PAD.right);
@@ -58,7 +75,9 @@ export function timeline(detection, onSeek) {
     const x = scaleX(width);
     const active = nearest(now);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+    spans.hidden = !spansOf(selected).length;
     svg.replaceChildren(
+      ...drawSpans(selected, x),
       ...drawAxes(width, duration, threshold, x, scaleY),
       s("line", { class: "plot__now", x1: x(now), x2: x(now), y1: PAD.top - 6, y2: HEIGHT - PAD.bottom }),
       ...faces.filter((face) => face !== selected).map((face) => drawFace(face, false, null, threshold, x, scaleY)),
@@ -89,7 +108,7 @@ export function timeline(detection, onSeek) {
   new ResizeObserver(draw).observe(plot);
 
   const head = h("div", { class: "timeline__head" }, h("h3", { class: "section-title", text: T.timeline.title }), readout);
-  const element = h("section", { class: "timeline", "aria-label": T.timeline.title }, head, plot, h("p", { class: "fine", text: T.timeline.help }));
+  const element = h("section", { class: "timeline", "aria-label": T.timeline.title }, head, plot, h("p", { class: "fine", text: T.timeline.help }), spans);
   return {
     element,
     select: (id) => {
