@@ -7,7 +7,6 @@ split: the networks do not know it by heart, so it can show what they are about 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -32,21 +31,8 @@ CLIP_FRAMES = 4
 """Frames of a clip whose tokens are kept; its other logits are those of all frames."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """How many items are taken, so that both files together stay below nine megabytes.
-
-    Args:
-        golden: most pictures per source and label in the golden set.
-        replay: most pictures per source and label in the replay buffer.
-        golden_in_all: most pictures in the golden set; with many sources each gives fewer.
-        replay_in_all: the same of the replay buffer.
-    """
-
-    golden: int = 80
-    replay: int = 45
-    golden_in_all: int = 560
-    replay_in_all: int = 400
+GOLDEN, REPLAY = (80, 560), (45, 400)
+"""Most pictures per source and label, and in all, so that both files together stay below nine megabytes."""
 
 
 def media_key(name: str) -> str:
@@ -120,22 +106,18 @@ def _row(pack: Pack, store: FeatureStore, index: int) -> PackedCrop:
     return pack.rows[store.views[index].row]
 
 
-def capped(
-    store: FeatureStore, candidates: Sequence[int], most: int, seed: int, in_all: int | None = None
-) -> list[int]:
-    """At most `most` items per source and label, drawn at random; fewer of each where all are too many."""
+def capped(store: FeatureStore, candidates: Sequence[int], most: int, in_all: int, *, seed: int) -> list[int]:
+    """At most `most` items per source and label, drawn at random; fewer of each where all are more than `in_all`."""
     cells: dict[tuple[str, int], list[int]] = defaultdict(list)
     for i in np.random.default_rng(seed).permutation(np.asarray(candidates, np.int64)):
         view = store.views[int(i)]
         cells[view.source, view.label].append(int(i))
-    while in_all is not None and most > 1 and sum(min(most, len(items)) for items in cells.values()) > in_all:
+    while most > 1 and sum(min(most, len(items)) for items in cells.values()) > in_all:
         most -= 1
     return [i for _, items in sorted(cells.items()) for i in items[:most]]
 
 
-def write_golden_sets(
-    root: Path, version: Version, pack: Pack, stores: Mapping[str, FeatureStore], limits: Limits | None = None
-) -> Path:
+def write_golden_sets(root: Path, version: Version, pack: Pack, stores: Mapping[str, FeatureStore]) -> Path:
     """Write golden set and replay buffer of a version that has just been trained.
 
     Args:
@@ -143,7 +125,6 @@ def write_golden_sets(
         version: the trained version.
         pack: what it was trained from.
         stores: features of `val` and `calib` and, where there are clips, of `val_clips` and `calib_clips`.
-        limits: how many items.
 
     Returns:
         The folder that was written, `learning/<name>` under the root.
@@ -151,20 +132,11 @@ def write_golden_sets(
     Raises:
         TrainingDataError: the golden set would lack real or fake items.
     """
-    limits = limits or Limits()
     ensemble, _ = load_ensemble(root, version)
     val, calib = stores["val"], stores["calib"]
     half = [i for i in range(val.done) if in_golden_half(_row(pack, val, i).group)]
-    golden = (
-        [picture_features(ensemble, pack, val, capped(val, half, limits.golden, 1, limits.golden_in_all))]
-        if half
-        else []
-    )
-    replay = [
-        picture_features(
-            ensemble, pack, calib, capped(calib, range(calib.done), limits.replay, 2, limits.replay_in_all)
-        )
-    ]
+    golden = [picture_features(ensemble, pack, val, capped(val, half, *GOLDEN, seed=1))] if half else []
+    replay = [picture_features(ensemble, pack, calib, capped(calib, range(calib.done), *REPLAY, seed=2))]
     for store, into, of_golden in (("val_clips", golden, True), ("calib_clips", replay, False)):
         if store in stores:
             clips = clip_features(ensemble, pack, stores[store], golden=of_golden)
