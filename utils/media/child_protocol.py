@@ -29,6 +29,7 @@ MAGIC = b"TTMEDIA1"
 MAX_HEADER_BYTES = 64 * 1024
 MAX_DETAIL = 300
 PIECE_BYTES = 1 << 20
+MAX_OTHERS = 1000
 Shape = tuple[int, int, float]
 """Height and width of a frame in pixels, and its time in seconds."""
 
@@ -75,6 +76,7 @@ def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts, *, ahead:
         "fps": facts.fps,
         "codec": facts.codec,
         "notices": list(facts.notices),
+        "others": facts.others,
         "frames": shapes,
     }
     _write_header(out, header)
@@ -302,8 +304,11 @@ def _check_facts(untrusted: dict[str, Any], expected: Expected) -> Facts:
     _require(_is_number(duration_s) and 0 <= float(duration_s or 0) <= longest, "a duration outside the limits")
     _require(fps is None or (_is_number(fps) and fps > 0), "a frame rate that is none")
     _require(isinstance(codec, str) and re.fullmatch(r"[a-z0-9_]{1,32}", codec) is not None, "a codec that is none")
-    rate = None if fps is None else float(fps)
-    return Facts(int(width or 0), int(height or 0), float(duration_s or 0), rate, str(codec), codes)
+    rate, others = None if fps is None else float(fps), untrusted.get("others", 0)
+    _require(
+        (others == 0 and others is not False) or (_is_size(others) and others <= MAX_OTHERS), "tracks that are none"
+    )
+    return Facts(int(width or 0), int(height or 0), float(duration_s or 0), rate, str(codec), codes, int(others))
 
 
 def _check_ahead(untrusted: Any, frames: Sequence[Frame], expected: Expected) -> tuple[bool, Shape]:

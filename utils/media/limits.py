@@ -94,6 +94,7 @@ class Facts:
         fps: mean frames per second; None for pictures and videos of one frame.
         codec: FFmpeg's name of the video codec; None for pictures.
         notices: codes out of `NOTICE_TEXTS`.
+        others: video tracks and cover pictures that were passed over.
     """
 
     width: int
@@ -102,7 +103,15 @@ class Facts:
     fps: float | None = None
     codec: str | None = None
     notices: tuple[str, ...] = ()
+    others: int = 0
 
     def as_notices(self) -> tuple[Notice, ...]:
         """The notices with their sentences."""
-        return tuple(Notice(code, NOTICE_TEXTS[code]) for code in self.notices)
+        told = tuple(Notice(code, NOTICE_TEXTS[code]) for code in self.notices)
+        if not self.others:
+            return told
+        more = "one more video track or cover picture" if self.others == 1 else f"{self.others} more video tracks"
+        text = (
+            f"The file holds {more}; only the track that players show was analysed. Save others as files of their own."
+        )
+        return (*told, Notice("tracks_left_out", text))

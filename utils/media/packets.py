@@ -50,7 +50,7 @@ MAX_FRAMES = 2_000_000
 class Scan:
     """What the packets tell: times and key frames in display order (ticks of the stream), before any decoding.
 
-    `pixels` are those of a frame, by the header.
+    `pixels` are those of a frame, by the header; `others` is the number of further video tracks and cover pictures.
     """
 
     times: list[int]
@@ -60,6 +60,7 @@ class Scan:
     codec: str
     truncated: bool
     pixels: int = 0
+    others: int = 0
 
     @property
     def duration_s(self) -> float:
@@ -167,6 +168,7 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
         codec = stream.codec_context.codec.canonical_name
         rate = float(stream.average_rate or 0)
         pixels = stream.codec_context.width * stream.codec_context.height
+        others = min(len(source.streams.video) - 1, 1000)
     if not times:
         raise MediaCorruptError("There is no frame in the video.")
     order = sorted(times)
@@ -174,7 +176,7 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
         step = (order[-1] - order[0]) / (len(order) - 1)
     else:
         step = last_duration or (1 / (rate * tick_s) if rate else 0.0)
-    scan = Scan(order, sorted(keys), step, tick_s, codec, truncated, pixels)
+    scan = Scan(order, sorted(keys), step, tick_s, codec, truncated, pixels, others)
     limits.check_duration(scan.duration_s)
     return scan
 

@@ -110,7 +110,7 @@ def decode_video(
         raise MediaCorruptError("No frame of the video could be decoded.")
     truncated = scan.truncated or damaged or len(taken) < len(chosen)
     notices = ("truncated",) if truncated else ()
-    return tuple(taken), Facts(*size, scan.duration_s, scan.fps, scan.codec, notices)
+    return tuple(taken), Facts(*size, scan.duration_s, scan.fps, scan.codec, notices, scan.others)
 
 
 def choose_times(times: list[int], count: int) -> list[int]:

@@ -47,7 +47,7 @@ def sent(header: Any, pixels: bytes = b"") -> io.BytesIO:
 def test_a_video_arrives_bit_for_bit() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
     frames = [Frame(i, i * 0.5, np.rot90(noise[i], 1)) for i in range(3)]  # rotated: not contiguous
-    facts = Facts(50, 40, 2.0, 10.0, "h264", ("truncated",))
+    facts = Facts(50, 40, 2.0, 10.0, "h264", ("truncated",), 2)
     pipe = io.BytesIO()
     child_protocol.write_frames(pipe, frames, facts)
     pipe.seek(0)
@@ -278,3 +278,9 @@ def test_a_copy_may_fail_after_its_first_pieces() -> None:
     pipe = io.BytesIO(piece(0, b"half") + sent({"error": "media_corrupt", "detail": "A packet."}).getvalue())
     with pytest.raises(MediaError, match="A packet"):
         read_copy(pipe, io.BytesIO(), 100)
+
+
+@pytest.mark.parametrize("others", [-1, 1.5, "2", True, None, 10**6])
+def test_a_number_of_tracks_that_is_none_is_refused(others: Any) -> None:
+    with pytest.raises(DecoderCrashedError, match="tracks that are none"):
+        read_answer(sent({**GOOD_VIDEO, "others": others}), VIDEO)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -437,3 +438,25 @@ def test_packets_of_a_stream_that_appears_in_the_middle_are_left_out() -> None:
                 yield packet
 
     assert list(packets_of(Source(), None)) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+@pytest.mark.parametrize("tracks", [1, 2, 4])
+def test_further_video_tracks_are_counted(container: str, tracks: int) -> None:
+    out = io.BytesIO()
+    with av.open(out, "w", format=container) as sink:
+        streams: list[Any] = [sink.add_stream("libx264", rate=10) for _ in range(tracks)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(8):
+            for stream in streams:
+                frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 20 * index, np.uint8))
+                frame.pts = index
+                sink.mux(stream.encode(frame))
+        for stream in streams:
+            sink.mux(stream.encode(None))
+    frames, facts = decode(out.getvalue())
+    assert (len(frames), facts.others) == (8, tracks - 1)
+    told = [notice.text for notice in facts.as_notices() if notice.code == "tracks_left_out"]
+    assert len(told) == (tracks > 1)
+    assert tracks < 4 or "3 more video tracks" in told[0]
