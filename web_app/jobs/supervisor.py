@@ -8,7 +8,6 @@ queue at once instead of after its lease.
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import os
 import secrets
 import signal
@@ -25,7 +24,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from utils.config import ENV_PREFIX, Settings
 from utils.log import get_logger
 from web_app.db.models import WorkerRow
-from web_app.db.session import Database
 from web_app.jobs.heartbeat import EXIT_RECYCLED, log_and_continue
 from web_app.jobs.queue import JobQueue
 from web_app.paths import ROOT
@@ -147,14 +145,20 @@ class Supervisor:
             )
             self.starts += 1
         with process:
-            silence = _Silence(self._queue.database, worker_id, self._policy.silence_s)
+            last, heard_at, look_at = None, time.monotonic(), 0.0
             while process.poll() is None:
+                now = time.monotonic()
                 if self._stopping.wait(0.1):
                     self._end(process)
-                elif silence.is_too_long():
-                    log.error("the worker has given no sign of life for too long; it is killed")
-                    _kill_group(process.pid)
-                    process.wait()
+                elif now >= look_at:
+                    look_at = now + self._policy.silence_s / LOOKS
+                    sign = self._last_sign(worker_id)
+                    if sign != last:
+                        last, heard_at = sign, now
+                    elif now - heard_at > (START_S if sign is None else self._policy.silence_s):
+                        log.error("the worker has given no sign of life for too long; it is killed")
+                        _kill_group(process.pid)
+                        process.wait()
         _kill_group(process.pid)  # decoders of a worker that was killed
         try:
             released = self._queue.release_lost(worker_id)
@@ -165,6 +169,17 @@ class Supervisor:
                 log.info("%d job(s) of the dead worker go back to the queue", released)
         return process.returncode
 
+    def _last_sign(self, worker_id: str) -> object:
+        """When the worker was last heard of, by the database's clock; None before the first time.
+
+        It is another answer each time while the database takes no write, not even this look: on a full or locked one
+        there can be no sign.
+        """
+        look = sa.update(WorkerRow).where(WorkerRow.id == worker_id).values(pid=WorkerRow.pid)
+        with log_and_continue("be heard of"), self._queue.database.write() as session:
+            return session.scalar(look.returning(WorkerRow.seen_at))
+        return object()
+
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.terminate()
         try:
@@ -173,35 +188,6 @@ class Supervisor:
             log.warning("the worker does not end; it is killed")
             _kill_group(process.pid)
             process.wait()
-
-
-class _Silence:
-    """How long a worker has given no sign, by our own clock, so that a clock that jumps kills nobody.
-
-    Until the first sign it may be `START_S`, because converting and loading the networks takes its time. It counts anew
-    when the database takes no write, not even this look: on a full or locked one there can be no sign.
-    """
-
-    def __init__(self, database: Database, worker_id: str, longest_s: float) -> None:
-        self._database = database
-        self._look = (
-            sa.update(WorkerRow).where(WorkerRow.id == worker_id).values(pid=WorkerRow.pid).returning(WorkerRow.seen_at)
-        )
-        self._longest_s = longest_s
-        self._last: dt.datetime | None = None
-        self._heard_at = self._look_at = time.monotonic()
-
-    def is_too_long(self) -> bool:
-        now = time.monotonic()
-        if now < self._look_at:
-            return False
-        self._look_at = now + self._longest_s / LOOKS
-        seen, looked = None, False
-        with log_and_continue("be heard of"), self._database.write() as session:
-            seen, looked = session.scalar(self._look), True
-        if not looked or seen != self._last:
-            self._last, self._heard_at = seen, now
-        return now - self._heard_at > (START_S if seen is None else self._longest_s)
 
 
 def _kill_group(pid: int) -> None:
