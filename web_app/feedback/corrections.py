@@ -18,7 +18,6 @@ from sqlalchemy.orm import Session
 from utils.feedback.quarantine import Status
 from web_app.db.models import CHECK, FeedbackRow, JobRow, JobState, utc_now
 from web_app.db.session import Database
-from web_app.feedback.process import Progress
 from web_app.feedback.training import AFTER_FAILURE, accepted_items
 from web_app.jobs.queue import JobQueue
 from web_app.paths import InstancePaths
@@ -26,6 +25,7 @@ from web_app.paths import InstancePaths
 if TYPE_CHECKING:
     from utils.feedback.corrections import Said
     from web_app.feedback.learner import Learner
+    from web_app.feedback.process import Progress
 
 STATES = ("lost", "open", "holds", "unknown")
 """Right once and not now; never right; right; its features were made with other networks and its file is gone."""

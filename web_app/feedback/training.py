@@ -25,13 +25,13 @@ from utils.weights import weights_root
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.db.session import Database
 from web_app.feedback.features import DECIDING, feature_path
-from web_app.feedback.process import Progress
 from web_app.feedback.rulings import LABEL_NUMBERS
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
     from web_app.feedback.learner import Learner
+    from web_app.feedback.process import Progress
 
 MARKED_AT_ONCE = 500
 AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once
