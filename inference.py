@@ -133,9 +133,10 @@ class DeepfakeDetector:
         check_readable(path)
         with path.open("rb") as stream:
             found = sniff(stream.read(SNIFF_BYTES))
-        if found.kind is not kind:
+        report = analyse(path, self.analyser) if found.kind is kind or found.moves else None
+        if report is None or report.media.kind is not kind:
             raise UnsupportedMediaError(f"{printable(path.name)} is {advice}.")
-        return analyse(path, self.analyser)
+        return report
 
 
 def read_settings(

@@ -146,7 +146,7 @@ class MediaUnreadableError(MediaError):
 
 class UnsupportedMediaError(MediaError):
     code, status, title = "unsupported_media", 415, "This kind of file is not supported"
-    remedy = "Send JPEG, PNG or WebP pictures, or MP4, MOV, MKV, WebM, AVI or FLV videos."
+    remedy = "Send JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF, MP4, MOV, MKV, WebM, AVI, FLV, MPEG, MPEG-TS, WMV, OGV."
 
 
 class ContentEncodingError(TelltaleError):

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.browser.media import make_clip
+from tests.browser.media import make_clip, two_people
 from tests.browser.test_axe import violations_in_all_looks
 from tests.browser.test_flow import until
+from tests.utils.media.heics import heic
 from web_app.services import Services
 
 
@@ -86,3 +87,12 @@ def test_the_strip_meets_wcag_in_all_looks(open_page: Callable[..., Any], old_cl
     page = open_page()
     analyse(page, old_clip)
     assert violations_in_all_looks(page, axe) == {}
+
+
+def test_a_picture_that_is_not_handed_out_is_shown_small(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    content = heic(two_people()[:320, :480].copy())
+    page.set_input_files("#file", [{"name": "IMG_0001", "mimeType": "", "buffer": content}])  # the server decides
+    page.wait_for_selector(".stage .fine")
+    assert "HEIC" in page.inner_text(".stage .fine")
+    until(page, "document.querySelector('.stage img')?.naturalWidth === 480")

@@ -134,3 +134,18 @@ def test_dropped_and_pasted_pictures_are_taken(open_page: Open) -> None:
     for kind in ("drop", "paste"):
         page.evaluate(carry, kind)
         page.wait_for_selector(f".item:has-text('{kind}.exe')")
+
+
+def test_the_page_asks_before_waiting_files_are_lost(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    page.wait_for_load_state()
+    asks = """() => { const leave = new Event("beforeunload", { cancelable: true });
+                      window.dispatchEvent(leave); return leave.defaultPrevented; }"""
+    assert not page.evaluate(asks)
+    page.set_input_files("#file", [photo("held.jpg"), photo("open.jpg"), photo("portrait.jpg")])
+    page.wait_for_selector(".item:has-text('held') >> text=The networks examine the faces, 60")
+    page.wait_for_selector(".item:has-text('open') >> text=in the queue")
+    assert page.evaluate(asks)  # these two have their jobs, the third waits
+    page.locator(".item", has_text="portrait").get_by_role("button").click()
+    until(page, "document.querySelectorAll('.item').length === 2")
+    assert not page.evaluate(asks)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from utils.detection.cli_output import FileResult, printable
 from utils.errors import MediaUnreadableError
+from utils.media.sniff import SUFFIXES
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv"})
-MEDIA_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+MEDIA_SUFFIXES = frozenset().union(*SUFFIXES.values())
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from models.cards import expert_card
 from utils.base_weights import FACE_FILE
 from utils.config import load_settings
-from utils.detection.cli_files import IMAGE_SUFFIXES, collect_files
+from utils.detection.cli_files import collect_files
 from utils.detection.conversion import to_graph
 from utils.detection.inputs import InputMaker
 from utils.detection.openvino_runtime import compile_graph
@@ -29,7 +29,8 @@ from utils.detection.quantisation import LayerRange, Ranges, layers_with_weights
 from utils.errors import TelltaleError, TrainingDataError
 from utils.faces.crops import crop_for_networks
 from utils.faces.detector import CenterFaceDetector
-from utils.types import Floats, Pixels
+from utils.media.sniff import SUFFIXES
+from utils.types import Floats, MediaKind, Pixels
 from utils.weights import load_ensemble, verify_current, weights_root
 
 QUANTISED = ("resnext",)
@@ -45,7 +46,7 @@ def collect_crops(folder: Path, count: int, detector: CenterFaceDetector) -> Pix
     Raises:
         TrainingDataError: no face is found in any of them.
     """
-    files = [f for f in collect_files([str(folder)]).files if f.suffix.lower() in IMAGE_SUFFIXES]
+    files = [f for f in collect_files([str(folder)]).files if f.suffix.lower() in SUFFIXES[MediaKind.IMAGE]]
     random.Random(8).shuffle(files)  # noqa: S311 (not for secrets)
     crops: list[Pixels] = []
     for file in files:

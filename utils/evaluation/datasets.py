@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.errors import TrainingDataError
-from utils.evaluation.layouts import IMAGE_SUFFIXES, VIDEO_SUFFIXES, LayoutRow, read_labelled, read_layout
+from utils.evaluation.layouts import LayoutRow, read_labelled, read_layout
+from utils.media.sniff import SUFFIXES
 from utils.types import MediaKind
 
 SHOWN = 12  # names of what lies in a folder where nothing usable was found
@@ -192,10 +193,9 @@ def _content(path: Path) -> str:
 
 
 def _kind(path: Path, where: str) -> MediaKind:
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return MediaKind.IMAGE
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return MediaKind.VIDEO
+    for kind, suffixes in SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            return kind
     raise TrainingDataError(f"{where}: the suffix of {path.name} is not one of a picture or video.")
 
 

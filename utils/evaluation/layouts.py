@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import TrainingDataError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".flv"})
+from utils.media.sniff import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,7 @@ def _json(path: Path, *, default: Any) -> Any:
 
 
 def _media(folder: Path) -> Iterator[Path]:
-    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    known = frozenset().union(*SUFFIXES.values())
     return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in known and p.is_file())
 
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError
 from utils.media import child_protocol, clean_picture
 from utils.media.headers import check_header
-from utils.media.limits import MediaLimits
+from utils.media.limits import Facts, MediaLimits
 from utils.media.sandbox_limits import confine
 from utils.media.sniff import FORMATS, MediaFormat
 from utils.types import MediaKind
@@ -59,10 +59,7 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
             _copy(untrusted_file, container, limits, child_protocol.CopyWriter(out))
             return
         if is_image:
-            from utils.media import images
-
-            frame, facts = images.decode_image(untrusted_file, limits)
-            frames: tuple[Any, ...] = (frame,)
+            frames, facts = _decode_picture(untrusted_file, container, request, limits)
         else:
             from utils.media import video
 
@@ -75,6 +72,19 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
                 most=request["max_frames"],
             )
     child_protocol.write_frames(out, frames, facts, ahead=not is_image)
+
+
+def _decode_picture(
+    untrusted_file: BinaryIO, container: MediaFormat, request: dict[str, Any], limits: MediaLimits
+) -> tuple[tuple[Any, ...], Facts]:
+    from utils.media import animation, heif, images, video
+
+    if container.name == "heic" and heif.is_sequence(untrusted_file):
+        return video.decode_video(untrusted_file, request["frames"], limits, FORMATS["mp4"], most=request["max_frames"])
+    if container.moves:
+        return animation.decode_moving(untrusted_file, request["frames"], limits, most=request["max_frames"])
+    frame, facts = images.decode_image(untrusted_file, limits)
+    return (frame,), facts
 
 
 def _copy(
@@ -96,7 +106,7 @@ def load_codecs(kind: str) -> None:
         kind: a value of `MediaKind`.
     """
     if kind == MediaKind.IMAGE:
-        from utils.media import images
+        from utils.media import animation, images  # noqa: F401 - what moves is decoded by what is imported here
 
         images.load_codecs()
     else:

@@ -48,11 +48,12 @@ _ERRORS: dict[str, type[MediaError]] = {
 
 @dataclass(frozen=True)
 class Expected:
-    """What the parent asked for, and so what an answer may hold at most."""
+    """What the parent asked for, and so what an answer may hold at most; of what `moves`, a picture or a clip."""
 
     kind: MediaKind
     frames: int
     limits: MediaLimits
+    moves: bool = False
 
 
 class BrokenAnswerError(Exception):
@@ -288,16 +289,17 @@ def _is_size(value: Any) -> bool:
 def _check_facts(untrusted: dict[str, Any], expected: Expected) -> Facts:
     width, height = untrusted.get("width"), untrusted.get("height")
     _require(_is_size(width) and _is_size(height), "a size that is none")
+    duration_s, fps, codec = (untrusted.get(key) for key in ("duration_s", "fps", "codec"))
+    is_picture = expected.kind is MediaKind.IMAGE and not (expected.moves and duration_s is not None)
     try:
-        expected.limits.check_size(int(width or 0), int(height or 0))
+        expected.limits.check_size(int(width or 0), int(height or 0), reducible=is_picture)
     except MediaError as error:
         raise DecoderCrashedError(f"The decoder gave an answer that breaks the rules: {error.detail}") from error
     notices = untrusted.get("notices")
     _require(isinstance(notices, list) and len(notices) <= len(NOTICE_TEXTS), "notices that are none")
     codes = tuple(str(code) for code in notices or ())
     _require(set(codes) <= set(NOTICE_TEXTS), "an unknown notice")
-    duration_s, fps, codec = (untrusted.get(key) for key in ("duration_s", "fps", "codec"))
-    if expected.kind is MediaKind.IMAGE:
+    if is_picture:
         _require(duration_s is None and fps is None and codec is None, "a picture with a duration")
         return Facts(int(width or 0), int(height or 0), notices=codes)
     longest = expected.limits.max_duration_s + DURATION_GRACE_S
@@ -328,8 +330,12 @@ def _check_shapes(untrusted: Any, facts: Facts, expected: Expected) -> list[Shap
     shapes: list[Shape] = []
     for entry in untrusted:
         height, width, time_s = shape = _check_shape(entry, shapes[-1][2] if shapes else -1.0, expected)
-        if expected.kind is MediaKind.IMAGE:
-            _require((width, height) == (facts.width, facts.height) and time_s == 0, "a frame of another size")
+        if facts.duration_s is None:
+            part = 2 if expected.limits.is_reduced(facts.width, facts.height) else 1
+            full = (-(-facts.width // part), -(-facts.height // part))
+            _require((width, height) == full and time_s == 0 and not shapes, "a frame of another size")
+        else:
+            _require(max(width, height) <= MAX_VIDEO_SIDE, f"a frame of {width} x {height} pixels")
         shapes.append(shape)
     return shapes
 

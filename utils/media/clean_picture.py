@@ -36,11 +36,13 @@ def strip(untrusted: bytes, format_name: str) -> bytes:
 
     Args:
         untrusted: the whole file.
-        format_name: `jpeg`, `png` or `webp`.
+        format_name: of the sniffed format.
 
     Raises:
-        MediaCorruptError: the structure leaves a doubt about what is what.
+        MediaCorruptError: the structure leaves a doubt about what is what, or the format is none of `COPIED`.
     """
+    if format_name not in COPIED:
+        raise MediaCorruptError("Of this format no copy is made.")
     try:
         return b"".join(_READERS[format_name](untrusted))
     except (IndexError, ValueError, struct.error):
@@ -191,3 +193,5 @@ def _webp(data: bytes) -> list[bytes]:
 
 
 _READERS = {"jpeg": _jpeg, "png": _png, "webp": _webp}
+COPIED = frozenset(_READERS)
+"""The formats that are handed out; of others the page shows a small picture of the decoded pixels."""

@@ -67,7 +67,7 @@ def check_header(untrusted_file: BinaryIO, format_name: str, limits: MediaLimits
         return
     header = read_header(untrusted_file, format_name)
     if header.width and header.height:
-        limits.check_size(header.width, header.height)
+        limits.check_size(header.width, header.height, reducible=format_name == "jpeg")
     if header.frames > MAX_FRAMES:
         raise DecoderLimitError(f"The animation has more than {MAX_FRAMES} frames.")
     if header.blocks > MAX_BLOCKS:

@@ -1,7 +1,7 @@
 """Pictures: bytes in, one upright RGB frame out.
 
 Runs in the sandboxed child for uploads and in the training process for data sets. The header is judged before any
-pixel is decoded, and Pillow may use the three named formats only.
+pixel is decoded, and Pillow may use the sniffed format only. Moving pictures are in `animation.py`.
 """
 
 from __future__ import annotations
@@ -9,23 +9,25 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import struct
+import re
 import threading
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import av
 import numpy as np
-from PIL import Image, ImageChops, ImageFile
+from PIL import AvifImagePlugin, Image, ImageFile
 
 from utils.errors import MediaCorruptError, MediaDimensionsError, UnsupportedMediaError
+from utils.media import heif, video
+from utils.media.colours import DAMAGE, to_rgb
 from utils.media.headers import check_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.sniff import SNIFF_BYTES, sniff
 from utils.types import Frame, Pixels
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+PLUGINS = ("Jpeg", "Mpo", "Png", "WebP", "Avif", "Gif", "Bmp", "Tiff")  # TIFF's parser reads EXIF as well
 
 EXIF_ORIENTATION = 0x0112
 
@@ -43,11 +45,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow's parsers raise on damaged files (warnings where they are errors); all means the same to the user.
-_DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
-    KeyError, IndexError, TypeError, AttributeError, ArithmeticError, UserWarning,
-)  # fmt: skip
+_TURNED = (5, 6, 7, 8)
+_ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
+_SUBFILE_TYPE = 254
+_CLIP_BYTES = 12
+_CLIP = re.compile(rb"\0\0\0[\x10-\x60]ftyp(?:isom|iso[2-9]|mp4[12]|avc1|qt  |MSNV|M4V )")
 
 _truncated_lock = threading.Lock()
 
@@ -58,8 +60,10 @@ def load_codecs() -> None:
     For the confined child, which can open no file afterwards.
     """
     Image.preinit()
-    for plugin in ("Jpeg", "Mpo", "Png", "WebP", "Tiff"):  # TIFF's parser reads EXIF
+    for plugin in PLUGINS:
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    video.load_codecs()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the child may start none
     Image.MAX_IMAGE_PIXELS = None
 
 
@@ -67,21 +71,31 @@ def decode_image(untrusted: bytes | Path | BinaryIO, limits: MediaLimits) -> tup
     """Decode one picture.
 
     EXIF orientation is applied, alpha composited on white, 16 bit scaled to 8; CMYK, grey, palette and 1 bit become
-    RGB. Embedded colour profiles are not applied. Of an animation the first frame is taken (notice `animated`); of a
-    damaged file what could be decoded (notice `truncated`).
+    RGB, an embedded colour profile or gamma sRGB. Of an animation the first frame is taken (notice `animated`), of
+    several pages or pictures the first or the primary one (`pages`), of a damaged file what could be decoded
+    (`truncated`). A JPEG beyond the limit is decoded at half its size (`reduced`); a clip in the file is told
+    (`clip_behind`).
 
     Args:
         untrusted: the file's bytes, its path, or the open file.
         limits: what is accepted.
 
     Returns:
-        The frame, (H, W, 3) uint8 RGB, upright, and what was measured.
+        The frame, (H, W, 3) uint8 RGB, upright, and what was measured (`width`, `height`: upright, before reducing).
 
     Raises:
         MediaDimensionsError: the header tells a size outside the limits; nothing was decoded.
         DecoderLimitError: an animation of too many frames, or too much metadata; nothing was decoded.
         MediaCorruptError: nothing could be decoded.
     """
+    with opened(untrusted, limits) as (file, name):
+        pixels, size, notices = _decode(file, name, limits)
+    return Frame(0, 0.0, pixels), Facts(*size, notices=notices)
+
+
+@contextlib.contextmanager
+def opened(untrusted: bytes | Path | BinaryIO, limits: MediaLimits) -> Iterator[tuple[BinaryIO, str]]:
+    """The file and the name of its format, after a look at its header; see `decode_image`."""
     with contextlib.ExitStack() as stack:
         file: BinaryIO
         if isinstance(untrusted, bytes):
@@ -90,41 +104,87 @@ def decode_image(untrusted: bytes | Path | BinaryIO, limits: MediaLimits) -> tup
             file = stack.enter_context(untrusted.open("rb"))
         else:
             file = untrusted
+        file.seek(0)
+        try:
+            name = sniff(file.read(SNIFF_BYTES)).name
+        except UnsupportedMediaError as error:
+            raise MediaCorruptError("The picture's header cannot be read.") from error
         # Before Pillow opens it, for opening a WebP allocates the whole canvas, and metadata may cost more than pixels.
-        check_header(file, _format_name(file), limits)
-        pixels, notices = _decode(file, limits)
-    height, width = pixels.shape[:2]
-    return Frame(0, 0.0, pixels), Facts(width, height, notices=notices)
+        check_header(file, name, limits)
+        if name == "tiff":  # libtiff would open the file once more, which the child may not
+            file.seek(0)
+            file = io.BytesIO(file.read())
+        yield file, name
 
 
-def _format_name(file: BinaryIO) -> str:
-    file.seek(0)
-    try:
-        return sniff(file.read(SNIFF_BYTES)).name
-    except UnsupportedMediaError as error:
-        raise MediaCorruptError("The picture's header cannot be read.") from error
-
-
-def _decode(file: BinaryIO, limits: MediaLimits) -> tuple[Pixels, tuple[str, ...]]:
+def _decode(file: BinaryIO, name: str, limits: MediaLimits) -> tuple[Pixels, tuple[int, int], tuple[str, ...]]:
     notices: list[str] = []
-    image = _open(file, limits)
-    if getattr(image, "is_animated", False) and image.format in ("PNG", "WEBP"):
+    image = open_picture(file, name, limits)
+    width, height = image.size
+    if getattr(image, "is_animated", False) and image.format in _ANIMATED:
         notices.append("animated")
+    if image.info.get("others") or (image.format == "TIFF" and _has_pages(image)):
+        notices.append("pages")
+        image.seek(0)
+    if name in ("jpeg", "heic") and _has_clip(file):
+        notices.append("clip_behind")
+    if limits.is_reduced(width, height):
+        notices.append("reduced")
+        image.draft(None, (width // 2, height // 2))
     try:
         image.load()
-    except _DAMAGE as strict_error:
+    except DAMAGE as strict_error:
         notices.append("truncated")
-        image = _load_damaged(file, limits, strict_error)
+        image = _load_damaged(file, name, limits, strict_error)
     orientation = _orientation(image, notices)
     try:
-        rgb = _to_rgb(image)
-    except _DAMAGE as error:
+        rgb = to_rgb(image)
+    except DAMAGE as error:
         raise MediaCorruptError(f"The picture's pixels cannot be converted ({error}).") from error
     if "truncated" in notices:
         _require_content(np.asarray(rgb))
+    elif image.info.get("damaged") or (name == "jpeg" and "reduced" not in notices and _is_glossed_over(file)):
+        notices.append("truncated")
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
-    return np.asarray(rgb, dtype=np.uint8), tuple(notices)
+    size = (height, width) if orientation in _TURNED else (width, height)
+    return np.asarray(rgb, dtype=np.uint8), size, tuple(notices)
+
+
+def _has_clip(file: BinaryIO) -> bool:
+    """Whether an MP4 or MOV lies within or behind the picture."""
+    file.seek(0)
+    end = b""
+    while block := file.read(1 << 20):
+        if _CLIP.search(end + block):
+            return True
+        end = block[-_CLIP_BYTES + 1 :]
+    return False
+
+
+def _is_glossed_over(file: BinaryIO) -> bool:
+    """Whether the data of a JPEG are damaged, which Pillow's decoder does not tell: it guesses and goes on."""
+    file.seek(0)
+    context = av.CodecContext.create("mjpeg", "r")
+    context.thread_count = 1
+    context.options = {"err_detect": "+explode+bitstream+buffer", "skip_idct": "all"}
+    try:
+        for packet in (av.Packet(file.read()), None):
+            context.decode(packet)
+    except av.error.InvalidDataError:
+        return True
+    except av.error.FFmpegError as error:  # a kind that it does not know
+        if isinstance(error, MemoryError):
+            raise
+    return False
+
+
+def _has_pages(image: Image.Image) -> bool:
+    """Whether a TIFF holds another page that is no smaller copy and no mask of the first (TIFF 6.0, NewSubfileType)."""
+    with contextlib.suppress(*DAMAGE):
+        image.seek(1)
+        return not image.tag_v2.get(_SUBFILE_TYPE, 0) & 5  # type: ignore[attr-defined]
+    return False
 
 
 def _require_content(pixels: Pixels) -> None:
@@ -134,24 +194,29 @@ def _require_content(pixels: Pixels) -> None:
         raise MediaCorruptError("The picture ends right behind its header.")
 
 
-def _open(file: BinaryIO, limits: MediaLimits) -> Image.Image:
+def open_picture(file: BinaryIO, name: str, limits: MediaLimits) -> Image.Image:
+    """A picture within the limits, its pixels not decoded yet; see `decode_image` for what is raised."""
     file.seek(0)
+    if name == "heic":
+        return heif.open_heic(file, limits)
     try:
-        image = Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=(name.upper(),))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaDimensionsError(f"The picture is far larger than the limit ({error}).") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise MediaCorruptError("The picture's header cannot be read.") from error
-    limits.check_size(image.width, image.height)
+    limits.check_size(image.width, image.height, reducible=name == "jpeg")
     return image
 
 
-def _load_damaged(file: BinaryIO, limits: MediaLimits, why: BaseException) -> Image.Image:
-    image = _open(file, limits)
+def _load_damaged(file: BinaryIO, name: str, limits: MediaLimits, why: BaseException) -> Image.Image:
+    image = open_picture(file, name, limits)
+    if limits.is_reduced(*image.size):
+        image.draft(None, (image.width // 2, image.height // 2))
     try:
         with _tolerate_truncation():
             image.load()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise MediaCorruptError(f"The picture's data cannot be decoded ({error}).") from why
     return image
 
@@ -171,31 +236,7 @@ def _tolerate_truncation() -> Iterator[None]:
 def _orientation(image: Image.Image, notices: list[str]) -> int:
     try:
         value = image.getexif().get(EXIF_ORIENTATION, 1)
-    except _DAMAGE:
+    except DAMAGE:
         notices.append("exif_unreadable")
         return 1
     return value if isinstance(value, int) else 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode that the three formats can give, as RGB with 8 bits."""
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
-        # Pillow inverts every CMYK JPEG, which is right only for those with Adobe's marker.
-        image = ImageChops.invert(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Grey with 16 bits to RGB: 0..65535 onto 0..255, where Pillow's own conversion clips at 255."""
-    values = np.asarray(image).astype(np.uint32)
-    grey = ((values + 128) // 257).clip(0, 255).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2))

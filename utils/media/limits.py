@@ -27,6 +27,9 @@ NOTICE_TEXTS = MappingProxyType(
     {
         "truncated": "The file is damaged or ends early; what could be decoded was analysed.",
         "animated": "The picture is animated; only its first frame was analysed.",
+        "pages": "The file holds several pictures; only the first, or the one that is shown, was analysed.",
+        "clip_behind": "A short clip lies behind the picture (a motion photo); only the picture was analysed.",
+        "reduced": "The picture is very large; it was analysed at half its width and height.",
         "exif_unreadable": "The orientation tag could not be read; the picture was analysed as it is stored.",
     }
 )
@@ -56,15 +59,25 @@ class MediaLimits:
     def max_pixels(self) -> int:
         return int(self.max_megapixels * 1_000_000)
 
-    def check_size(self, width: int, height: int) -> None:
+    def is_reduced(self, width: int, height: int) -> bool:
+        """Whether a picture of this size is decoded at half its width and height, where its format allows it."""
+        return width * height > self.max_pixels
+
+    def check_size(self, width: int, height: int, *, reducible: bool = False) -> None:
         """Refuse a picture or frame that is too large or too small.
+
+        Args:
+            width: pixels.
+            height: pixels.
+            reducible: it is decoded at half its width and height where it is too large.
 
         Raises:
             MediaDimensionsError: more than `max_megapixels`, or a side shorter than `min_side_px`.
         """
-        if width * height > self.max_pixels:
+        if width * height > (4 * self.max_pixels if reducible else self.max_pixels):
             raise MediaDimensionsError(
-                f"{width} x {height} pixels are more than the {self.max_megapixels:g} megapixels allowed."
+                f"{width} x {height} pixels are more than the {self.max_megapixels:g} megapixels allowed"
+                f" ({4 * self.max_megapixels:g} of a JPEG)."
             )
         if min(width, height) < self.min_side_px:
             raise MediaDimensionsError(

@@ -25,8 +25,10 @@ _DEMUXERS = {
     "matroska": ("matroska", "matroska,webm"),
     "webm": ("matroska", "matroska,webm"),
     "avi": ("avi", "avi"),
-    "flv": ("flv", "flv"),
+    **{name: (name, name) for name in ("flv", "mpegts", "mpeg", "mpegvideo", "asf", "ogg")},
 }
+STREAMS = ("mpegts", "mpeg", "mpegvideo", "asf", "ogg")
+"""Containers without an index that can be trusted: read from their beginning, their length told by the packets."""
 
 CODECS = frozenset(
     ("h264", "hevc", "av1", "vp8", "vp9", "vp6", "vp6f", "vp6a", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v2",
@@ -36,7 +38,8 @@ CODECS = frozenset(
 )  # fmt: skip
 """Video codecs that we decode; a rare one is not worth the risk of its decoder."""
 
-_DECODERS = ",".join(sorted(CODECS | {"flv", "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"}))
+_SOUND = {"aac", "ac3", "mp2float", "mp3float"}  # asked what sound a transport stream has, or its copy would have none
+_DECODERS = ",".join(sorted(CODECS | _SOUND | {"flv", "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"}))
 
 NO_INDEX = (
     "The video has no index (`moov`): it was broken off before its end was written. With a whole video of the same "
@@ -101,8 +104,9 @@ def opened(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> Itera
         context.thread_count = 1
         if context.width and context.height:
             limits.check_size(context.width, context.height)
-        length = stream.duration * float(stream.time_base) if stream.duration else (source.duration or 0) / 1e6
-        limits.check_duration(length)
+        if container.name not in STREAMS:
+            length = stream.duration * float(stream.time_base) if stream.duration else (source.duration or 0) / 1e6
+            limits.check_duration(length)
         yield source, stream
 
 
@@ -176,7 +180,8 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
         step = (order[-1] - order[0]) / (len(order) - 1)
     else:
         step = last_duration or (1 / (rate * tick_s) if rate else 0.0)
-    scan = Scan(order, sorted(keys), step, tick_s, codec, truncated, pixels, others)
+    known = [] if container.name in STREAMS else sorted(keys)
+    scan = Scan(order, known, step, tick_s, codec, truncated, pixels, others)
     limits.check_duration(scan.duration_s)
     return scan
 
@@ -195,8 +200,8 @@ def packets_of(source: Any, *streams: Any) -> Iterator[Any]:
 
 
 def clock(item: Any, container: MediaFormat) -> int | None:
-    """The time of a packet or frame in ticks; AVI stores none for display, only the order of decoding."""
+    """The time of a packet or frame in ticks; AVI and bare streams store only the order of decoding."""
     first: int | None
     second: int | None
-    first, second = (item.dts, item.pts) if container.name == "avi" else (item.pts, item.dts)
+    first, second = (item.dts, item.pts) if container.name in ("avi", "mpegvideo") else (item.pts, item.dts)
     return first if first is not None else second

@@ -104,12 +104,13 @@ def decode_media(
         asked = _ask(file, media, sandbox)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         fmt = asked.format
-        most = 1 if fmt.kind is MediaKind.IMAGE else max(media.frames, media.max_frames)
-        expected = Expected(fmt.kind, most, asked.limits)
+        moving = fmt.moves or fmt.kind is MediaKind.VIDEO
+        most = max(media.frames, media.max_frames) if moving else 1
+        expected = Expected(fmt.kind, most, asked.limits, fmt.moves)
         child = _start(asked, file, decoders)
         frames, facts = converse(child, asked.wall_s, lambda pipe, tell: read_answer(pipe, expected, tell), on_frame)
     info = MediaInfo(
-        kind=fmt.kind,
+        kind=MediaKind.IMAGE if facts.duration_s is None else MediaKind.VIDEO,
         format=fmt.name,
         mime=fmt.mime,
         width=facts.width,

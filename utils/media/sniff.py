@@ -1,6 +1,7 @@
 """What a file is, told from its first bytes alone; names and declared types are never looked at.
 
-First gate of the room: only the nine formats of `FORMATS` go on to a decoder, and each to exactly one.
+First gate of the room: only the formats of `FORMATS` go on to a decoder, and each to exactly one. The page, the folder
+walk of the command line, the training's layouts and the API take the names of files from the same table.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class MediaFormat:
         kind: image or video.
         title: for people.
         endings: that people give to such files, the usual one first; lower case, without a dot. The content decides.
+        moves: a picture's format that may hold a clip as well; then the child tells which of the two a file is.
     """
 
     name: str
@@ -31,53 +33,82 @@ class MediaFormat:
     kind: MediaKind
     title: str
     endings: tuple[str, ...]
+    moves: bool = False
 
 
 FORMATS = {
     fmt.name: fmt
     for fmt in (
-        MediaFormat("jpeg", "image/jpeg", MediaKind.IMAGE, "JPEG", ("jpg", "jpeg", "jpe", "jfif")),
-        MediaFormat("png", "image/png", MediaKind.IMAGE, "PNG", ("png",)),
-        MediaFormat("webp", "image/webp", MediaKind.IMAGE, "WebP", ("webp",)),
-        MediaFormat("mp4", "video/mp4", MediaKind.VIDEO, "MP4", ("mp4", "m4v", "mov", "3gp")),
+        MediaFormat("jpeg", "image/jpeg", MediaKind.IMAGE, "JPEG", ("jpg", "jpeg", "jpe", "jfif", "mpo")),
+        MediaFormat("png", "image/png", MediaKind.IMAGE, "PNG", ("png", "apng"), moves=True),
+        MediaFormat("webp", "image/webp", MediaKind.IMAGE, "WebP", ("webp",), moves=True),
+        MediaFormat("heic", "image/heic", MediaKind.IMAGE, "HEIC", ("heic", "heif", "hif", "heics"), moves=True),
+        MediaFormat("avif", "image/avif", MediaKind.IMAGE, "AVIF", ("avif", "avifs"), moves=True),
+        MediaFormat("gif", "image/gif", MediaKind.IMAGE, "GIF", ("gif",), moves=True),
+        MediaFormat("bmp", "image/bmp", MediaKind.IMAGE, "BMP", ("bmp", "dib")),
+        MediaFormat("tiff", "image/tiff", MediaKind.IMAGE, "TIFF", ("tif", "tiff")),
+        MediaFormat("mp4", "video/mp4", MediaKind.VIDEO, "MP4", ("mp4", "m4v", "mov", "3gp", "3g2")),
         MediaFormat("mov", "video/quicktime", MediaKind.VIDEO, "MOV", ("mov", "qt", "mp4", "m4v")),
         MediaFormat("matroska", "video/x-matroska", MediaKind.VIDEO, "MKV", ("mkv", "webm")),
         MediaFormat("webm", "video/webm", MediaKind.VIDEO, "WebM", ("webm", "mkv")),
         MediaFormat("avi", "video/x-msvideo", MediaKind.VIDEO, "AVI", ("avi",)),
         MediaFormat("flv", "video/x-flv", MediaKind.VIDEO, "FLV", ("flv",)),
+        MediaFormat("mpegts", "video/mp2t", MediaKind.VIDEO, "MPEG-TS", ("ts", "m2ts", "mts", "m2t")),
+        MediaFormat("mpeg", "video/mpeg", MediaKind.VIDEO, "MPEG", ("mpg", "mpeg", "vob", "m2p")),
+        MediaFormat("mpegvideo", "video/mpeg", MediaKind.VIDEO, "MPEG", ("m1v", "m2v", "mpg", "mpeg", "mpv")),
+        MediaFormat("asf", "video/x-ms-wmv", MediaKind.VIDEO, "WMV", ("wmv", "asf")),
+        MediaFormat("ogg", "video/ogg", MediaKind.VIDEO, "OGV", ("ogv", "ogg")),
     )
 }
+
+SUFFIXES = {
+    kind: frozenset(f".{ending}" for each in FORMATS.values() if each.kind is kind for ending in each.endings)
+    for kind in MediaKind
+}
+"""The endings of each kind, with their dots: what a folder is searched for."""
+
+
+def titles(kind: MediaKind) -> list[str]:
+    """The formats of a kind, for people."""
+    return list(dict.fromkeys(each.title for each in FORMATS.values() if each.kind is kind))
+
 
 _MAGICS = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    *((magic, "tiff") for magic in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")),
     (b"FLV\x01", "flv"),
+    (b"\x00\x00\x01\xba", "mpeg"),
+    (b"\x00\x00\x01\xb3", "mpegvideo"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
+    (b"OggS", "ogg"),
 )
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+_TS_PACKETS = ((0, 188), (4, 192))
+"""Where the first sync byte of a transport stream lies, and how far the next; the second is that of Blu-ray."""
 
 # QuickTime files older than `ftyp` begin with one of these atoms.
 _OLD_MOV_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
-# Files with an `ftyp` box that are no videos, by major brand.
+# Files with an `ftyp` box that are no videos, by major brand; pictures (ISO/IEC 23008-12, annex B) name the codec there
+# or among the compatible ones.
+_AVIF_BRANDS = frozenset((b"avif", b"avis", b"avio"))
+_HEIF_BRANDS = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf")
+)
 _OTHER_BRANDS = {
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "a HEIC picture"),
-    **dict.fromkeys((b"avif", b"avis", b"miaf"), "an AVIF picture"),
     **dict.fromkeys((b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "), "an audio file"),
     b"crx ": "a Canon raw picture",
 }
 
 # What people are likely to bring that is none of ours; everything else is refused without a name.
 _OTHER_MAGICS = (
-    (b"GIF8", "a GIF picture"),
-    (b"BM", "a BMP picture"),
-    (b"II*\x00", "a TIFF picture"),
-    (b"MM\x00*", "a TIFF picture"),
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive or Office document"),
-    (b"OggS", "an Ogg file"),
     (b"ID3", "an MP3 file"),
     (b"fLaC", "a FLAC file"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file"),
-    (b"\x00\x00\x01\xba", "an MPEG program stream"),
 )
 
 # A stream without a container begins with a start code and a unit that others need (ITU-T H.264 and H.265, annex B).
@@ -108,9 +139,13 @@ def sniff(untrusted_head: bytes) -> MediaFormat:
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return _sniff_ebml(head)
     if head[4:8] == b"ftyp":
-        return _sniff_ftyp(head[8:12])
+        return _sniff_ftyp(head[8:12], head[16 : min(int.from_bytes(head[:4], "big"), SNIFF_BYTES)])
     if head[4:8] in _OLD_MOV_ATOMS and _plausible_atom_size(head):
         return FORMATS["mov"]
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return FORMATS["bmp"]
+    if any(set(head[first::step][:5]) == {0x47} and len(head) > first + step for first, step in _TS_PACKETS):
+        return FORMATS["mpegts"]
     if codec := _bare_stream(head):
         raise UnsupportedMediaError(
             f"The file looks like a bare {codec} stream without a container; "
@@ -139,9 +174,14 @@ def _sniff_riff(form: bytes) -> MediaFormat:
     raise _unsupported("a WAV file" if form == b"WAVE" else "an unknown RIFF file")
 
 
-def _sniff_ftyp(brand: bytes) -> MediaFormat:
+def _sniff_ftyp(brand: bytes, others: bytes) -> MediaFormat:
     if len(brand) < 4:
         raise _unsupported("an MP4 file of less than 12 bytes")
+    brands = {brand, *(others[at : at + 4] for at in range(0, len(others), 4))}
+    if brand in _AVIF_BRANDS or (brand in _HEIF_BRANDS and brands & _AVIF_BRANDS):
+        return FORMATS["avif"]
+    if brand in _HEIF_BRANDS:
+        return FORMATS["heic"]
     if brand in _OTHER_BRANDS:
         raise _unsupported(_OTHER_BRANDS[brand])
     return FORMATS["mov" if brand == b"qt  " else "mp4"]

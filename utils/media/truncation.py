@@ -30,7 +30,9 @@ def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
         return _segment_end(untrusted_file, total) > total
     if format_name == "avi":
         return int.from_bytes(_read(untrusted_file, 4, 4), "little") + 8 > total
-    return not _flv_closed(untrusted_file, total)
+    if format_name == "mpegts":
+        return total % 188 > 0 and total % 192 > 0
+    return format_name == "flv" and not _flv_closed(untrusted_file, total)
 
 
 def lacks_index(untrusted_file: BinaryIO, format_name: str) -> bool:

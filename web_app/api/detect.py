@@ -48,7 +48,7 @@ REPEATED = NoticeModel(
     code="repeated", text="You sent this very file before; this is its analysis by the same networks and settings."
 )
 CHUNK_BYTES = 64 * 1024
-FETCHED = {"Accept": "image/jpeg, image/png, image/webp, video/*"}
+FETCHED = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.5, video/*"}
 UPLOAD_FAILURES = (
     BadRequestError, JobCancelledError, MediaTooLargeError, UnsupportedMediaError, MediaError, QueueFullError,
     IdempotencyError, StorageFullError, UnavailableError,

@@ -1,8 +1,9 @@
 """What the worker keeps beside an upload, right after its analysis: previews, and the clean copy that is handed out.
 
 Previews are small pictures made of decoded pixels, so nothing else of the upload is in them: a thumbnail, and the
-analysed frames of a video. A clean copy has the same pixels, frames and samples, and nothing else that the upload said;
-it is made in the confined child that decodes (`utils.media.copy_media`), and an empty one means that none can be made.
+analysed frames of a video, or of a picture in a format of which no copy is made. A clean copy has the same pixels,
+frames and samples, and nothing else that the upload said; it is made in the confined child that decodes
+(`utils.media.copy_media`), and an empty one means that none can be made.
 Files from before there were copies, and those whose copy met a full disk, get theirs by a job when somebody asks.
 """
 
@@ -23,6 +24,7 @@ from utils.config import Settings
 from utils.errors import MediaError, NotFoundError, StorageFullError
 from utils.log import get_logger
 from utils.media import ForkServer, copy_media
+from utils.media.clean_picture import COPIED
 from utils.types import Media, MediaKind, Pixels, Report
 from web_app.db.models import DetectionRow, MediaRow
 from web_app.db.session import Database
@@ -47,7 +49,7 @@ def keep_previews(path: Path, media: Media) -> None:
     middle = media.frames[len(media.frames) // 2]
     thumbnail = _jpeg(middle.pixels, THUMBNAIL_PX, THUMBNAIL_QUALITY)
     write_beside(path, THUMBNAIL_SUFFIX, lambda file: file.write(thumbnail))
-    if media.info.kind is MediaKind.VIDEO:
+    if media.info.kind is MediaKind.VIDEO or media.info.format not in COPIED:
         step = -(-len(media.frames) // MOST_FRAMES)
         frames = [
             {

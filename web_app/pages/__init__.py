@@ -8,7 +8,8 @@ from __future__ import annotations
 from flask import Blueprint, make_response, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
-from utils.media.sniff import FORMATS
+from utils.media.sniff import SUFFIXES, titles
+from utils.types import MediaKind
 from web_app.auth.identity import HEADERS
 from web_app.observability.health import living_workers
 from web_app.pages.learning import add_learning_pages
@@ -56,8 +57,8 @@ def index() -> str:
         "index.html",
         media=settings.media,
         longest=format_duration(settings.media.max_duration_s),
-        formats=FORMATS.values(),
-        extensions=dict.fromkeys(f".{ending}" for each in FORMATS.values() for ending in each.endings),
+        titles={kind.value: ", ".join(titles(kind)) for kind in MediaKind},
+        endings=sorted(frozenset().union(*SUFFIXES.values())),
     )
 
 

@@ -43,7 +43,6 @@ def disguises(secret_file: str, url: str) -> dict[str, bytes]:
         **{kind: text.encode() for kind, text in texts.items()},
         "eps with a preview": b"\xc5\xd0\xd3\xc6" + bytes(28) + b"%!PS",
         "zip": archive.getvalue(),
-        "gif": b"GIF89a" + struct.pack("<HH", 64, 64) + bytes(200),
         "program": b"\x7fELF" + bytes(100),
     }
 

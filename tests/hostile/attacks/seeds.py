@@ -9,6 +9,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from tests.utils.media.heics import Heic, heic
+
 CLIPS = {
     "mp4": ("mp4", "libx264"),
     "mov": ("mov", "mpeg4"),
@@ -16,6 +18,11 @@ CLIPS = {
     "webm": ("webm", "libvpx"),
     "avi": ("avi", "mpeg4"),
     "flv": ("flv", "flv"),
+    "mpegts": ("mpegts", "libx264"),
+    "mpeg": ("mpeg", "mpeg2video"),
+    "mpegvideo": ("mpeg1video", "mpeg1video"),
+    "asf": ("asf", "wmv2"),
+    "ogg": ("ogg", "libvpx"),
 }
 """Our name of the container, FFmpeg's muxer, and an encoder that fits."""
 
@@ -58,7 +65,25 @@ def pictures() -> dict[str, bytes]:
         "webp-lossless": save("WEBP", "RGBA", lossless=True),
         "webp-rich": save("WEBP", exif=exif, icc_profile=bytes(700)),
         "webp-animated": save("WEBP", save_all=True, append_images=more),
+        "heic": heic(np.asarray(drawing()), (b"irot", b"\1")),
+        "heic-grid": _grid(),
+        "avif": save("AVIF"),
+        "avif-alpha": save("AVIF", "RGBA", exif=exif),
+        "avif-animated": save("AVIF", save_all=True, append_images=more),
+        "gif": save("GIF", "P"),
+        "gif-animated": save("GIF", save_all=True, append_images=more, duration=100),
+        "bmp": save("BMP"),
+        "bmp-palette": save("BMP", "P"),
+        "tiff": save("TIFF", exif=exif),
+        "tiff-lzw": save("TIFF", compression="tiff_lzw"),
+        "tiff-jpeg": save("TIFF", compression="jpeg"),
+        "tiff-pages": save("TIFF", save_all=True, append_images=[one.copy() for one in more]),
     }
+
+
+def _grid() -> bytes:
+    file = Heic()
+    return file.save(file.grid(np.asarray(drawing()), 64, (b"clap", bytes(32))))
 
 
 def clip(name: str, count: int = 10) -> bytes:
@@ -66,7 +91,7 @@ def clip(name: str, count: int = 10) -> bytes:
     muxer, encoder = CLIPS[name]
     out = io.BytesIO()
     with av.open(out, "w", format=muxer) as sink:
-        stream = sink.add_stream(encoder, rate=10)
+        stream = sink.add_stream(encoder, rate=25 if encoder.startswith("mpeg") else 10)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for index in range(count):
             sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(drawing(shift=index)))))

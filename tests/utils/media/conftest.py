@@ -66,6 +66,9 @@ CLIPS = {
     "webm": ("webm", "libvpx"),
     "avi": ("avi", "mpeg4"),
     "flv": ("flv", "flv"),
+    "mpegts": ("mpegts", "libx264"),
+    "asf": ("asf", "wmv2"),
+    "ogg": ("ogg", "libvpx"),
 }
 """One muxer and one encoder for each of our container names."""
 

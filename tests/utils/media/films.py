@@ -32,6 +32,8 @@ KINDS: dict[str, tuple[str, str, str, dict[str, str]]] = {
     "FLV Sorenson": ("flv", "flv", "libmp3lame", {}),
     "FLV H.264": ("flv", "libx264", "aac", {}),
     "FLV H.265": ("flv", "libx265", "aac", {}),
+    "TS H.264": ("mpegts", "libx264", "aac", {}),
+    "OGV VP8": ("ogg", "libvpx", "libopus", {}),
 }
 _PIXELS = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p", "cinepak": "rgb24"}
 _OPTIONS = {"libx265": {"x265-params": "log-level=none"}, "libsvtav1": {"svtav1-params": "lp=1", "preset": "12"}}

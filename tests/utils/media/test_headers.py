@@ -18,7 +18,7 @@ PICTURES = seeds.pictures()
 CLIPS = {name: seeds.clip(name) for name in ("mp4", "mov")}
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", [name for name in PICTURES if name.startswith(("jpeg", "png", "apng", "webp"))])
 def test_size_and_frames_of_healthy_pictures(name: str) -> None:
     kind = name.partition("-")[0].removeprefix("a")
     header = read_header(io.BytesIO(PICTURES[name]), kind)

@@ -199,7 +199,7 @@ def test_a_header_alone_is_corrupt(kind: str) -> None:
 
 def test_other_formats_are_refused_even_where_pillow_knows_them() -> None:
     with pytest.raises(MediaCorruptError):
-        decode_image(saved(Image.new("RGB", (64, 64)), "GIF"), LIMITS)
+        decode_image(saved(Image.new("RGB", (64, 64)), "JPEG2000"), LIMITS)
 
 
 def bombs() -> dict[str, bytes]:
@@ -251,3 +251,70 @@ def test_damaged_bytes_give_a_picture_or_our_error(data: bytes, edits: list[tupl
         assert error.code in ("media_corrupt", "media_dimensions")  # noqa: PT017 - both outcomes are right
     else:
         assert frame.pixels.shape == (facts.height, facts.width, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("AVIF", {}), ("GIF", {}), ("BMP", {}), ("TIFF", {"compression": "tiff_lzw"}), ("TIFF", {"compression": "jpeg"})],
+)
+def test_further_formats(kind: str, options: dict[str, Any]) -> None:
+    frame, facts = decode_image(saved(Image.new("RGB", (64, 48), (200, 100, 50)), kind, **options), LIMITS)
+    assert facts == Facts(64, 48)
+    assert near(frame.pixels[20, 30], (200, 100, 50), 8)
+
+
+@pytest.mark.parametrize("value", ORIENTATIONS)
+def test_turned_tiff_and_avif(value: int) -> None:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = value
+    for kind, options in (("TIFF", {}), ("AVIF", {"quality": 100, "subsampling": "4:4:4"})):
+        frame, facts = decode_image(saved(quarters(), kind, exif=exif, **options), LIMITS)
+        assert (facts.width, facts.height) == ((80, 40) if value < 5 else (40, 80))
+        corners = [frame.pixels[y, x] for y, x in ((2, 2), (2, -3), (-3, -3), (-3, 2))]
+        for corner, colour in zip(corners, ORIENTATIONS[value], strict=True):
+            assert near(corner, colour, 12), kind
+
+
+def test_of_several_pages_the_first_with_a_notice() -> None:
+    pages = [Image.new("RGB", (64, 48), colour) for colour in (RED, BLUE)]
+    frame, facts = decode_image(saved(pages[0], "TIFF", save_all=True, append_images=pages[1:]), LIMITS)
+    assert facts.notices == ("pages",)
+    assert near(frame.pixels[5, 5], RED)
+    smaller = pages[1].resize((32, 24))
+    smaller.encoderinfo = {"tiffinfo": {254: 1}}  # a smaller copy of the first page
+    assert decode_image(saved(pages[0], "TIFF", save_all=True, append_images=[smaller]), LIMITS)[1].notices == ()
+
+
+def test_a_jpeg_beyond_the_limit_is_decoded_at_half_its_size() -> None:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    data = saved(quarters().resize((301, 201)), "JPEG", quality=100, exif=exif)
+    frame, facts = decode_image(data, MediaLimits(max_megapixels=0.05))
+    assert frame.pixels.shape == (151, 101, 3)
+    assert facts == Facts(201, 301, notices=("reduced",))
+    for corner, colour in zip((frame.pixels[2, 2], frame.pixels[-3, -3]), (BLUE, GREEN), strict=True):
+        assert near(corner, colour, 12)
+    with pytest.raises(MediaDimensionsError):
+        decode_image(data, MediaLimits(max_megapixels=0.014))
+    with pytest.raises(MediaDimensionsError):
+        decode_image(saved(quarters().resize((301, 201)), "PNG"), MediaLimits(max_megapixels=0.05))
+
+
+def test_damage_that_the_decoder_glosses_over_is_told() -> None:
+    blurred = textured().resize((700, 500), Image.Resampling.BICUBIC)
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        whole = saved(blurred, "JPEG", quality=90, **options)
+        middle = len(whole) // 2
+        assert decode_image(whole, LIMITS)[1].notices == ()
+        for damaged in (whole[:middle] + whole[middle + 3000 :], whole[:middle] + b"\xff\xd9"):
+            assert decode_image(damaged, LIMITS)[1].notices == ("truncated",)
+    for mode in ("L", "CMYK"):
+        assert decode_image(saved(blurred.convert(mode), "JPEG"), LIMITS)[1].notices == ()
+
+
+def test_a_clip_behind_the_picture_is_told() -> None:
+    photo = saved(textured(), "JPEG")
+    clip = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42"
+    assert decode_image(photo + clip, LIMITS)[1].notices == ("clip_behind",)
+    assert decode_image(photo + bytes((1 << 20) - len(photo) - 6) + clip, LIMITS)[1].notices == ("clip_behind",)
+    assert decode_image(photo + b"ftypmp42", LIMITS)[1].notices == ()

@@ -29,6 +29,7 @@ from utils.errors import (
     UnsupportedMediaError,
 )
 from utils.media import decode_media, sandbox
+from utils.media.animation import decode_moving
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.video import decode_video
@@ -70,10 +71,12 @@ PICTURES = {
     "png": saved("PNG"),
     "png turned": saved("PNG", exif=oriented()),
     "png palette": saved("PNG", "P", transparency=3),
-    "png animated": saved("PNG", save_all=True, append_images=[Image.new("RGB", (120, 90))]),
     "webp": saved("WEBP"),
     "webp turned": saved("WEBP", "RGBA", exif=oriented()),
-    "webp animated": saved("WEBP", save_all=True, append_images=[Image.new("RGB", (120, 90))]),
+    "avif": saved("AVIF"),
+    "gif": saved("GIF", "P"),
+    "bmp": saved("BMP"),
+    "tiff lzw": saved("TIFF", compression="tiff_lzw"),
 }
 
 
@@ -89,7 +92,25 @@ def test_pictures_come_out_as_without_the_child(name: str, decode: Callable[...,
     assert (media.info.size_bytes, media.info.sha256) == (len(data), hashlib.sha256(data).hexdigest())
 
 
-@pytest.mark.parametrize("name", ["mp4", "mov", "matroska", "webm", "avi", "flv"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "AVIF"])
+def test_moving_pictures_come_out_as_clips(kind: str, decode: Callable[..., Media]) -> None:
+    data = saved(kind, save_all=True, append_images=[Image.new("RGB", (120, 90))], duration=200)
+    media = decode(data)
+    frames, facts = decode_moving(io.BytesIO(data), 16, MediaLimits())
+    assert (media.info.kind, media.info.format, media.info.duration_s) == (MediaKind.VIDEO, kind.lower(), 0.4)
+    assert (media.info.fps, media.info.codec) == (facts.fps, facts.codec)
+    for inside, outside in zip(media.frames, frames, strict=True):
+        assert inside.time_s == outside.time_s
+        assert (inside.pixels == outside.pixels).all()
+
+
+def test_a_jpeg_beyond_the_limit_comes_at_half_its_size(decode: Callable[..., Media]) -> None:
+    media = decode(saved("JPEG"), media=MediaSettings(max_megapixels=0.005))
+    assert (media.info.width, media.info.height, media.frames[0].pixels.shape) == (120, 90, (45, 60, 3))
+    assert [notice.code for notice in media.notices] == ["reduced"]
+
+
+@pytest.mark.parametrize("name", ["mp4", "mov", "matroska", "webm", "avi", "flv", "mpegts", "asf", "ogg"])
 def test_videos_come_out_as_without_the_child(name: str, clips: dict[str, bytes], decode: Callable[..., Media]) -> None:
     media = decode(clips[name])
     frames, facts = decode_video(io.BytesIO(clips[name]), MEDIA.frames, MediaLimits())

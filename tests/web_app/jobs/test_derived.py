@@ -16,11 +16,11 @@ from web_app.jobs.derived import FRAME_PX, MOST_FRAMES, THUMBNAIL_PX, keep_previ
 from web_app.storage.files import MediaStore
 
 
-def medium(width: int, height: int, kind: MediaKind = MediaKind.IMAGE, frames: int = 1) -> Media:
+def medium(width: int, height: int, kind: MediaKind = MediaKind.IMAGE, frames: int = 1, form: str = "png") -> Media:
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[:, :, 0] = 200
     info = MediaInfo(
-        kind=kind, format="png", mime="image/png", width=width, height=height, size_bytes=9, sha256="0" * 64,
+        kind=kind, format=form, mime="image/png", width=width, height=height, size_bytes=9, sha256="0" * 64,
         duration_s=9.0 if kind is MediaKind.VIDEO else None,
     )  # fmt: skip
     return Media(info, tuple(Frame(index, index * 0.5, pixels) for index in range(frames)))
@@ -60,6 +60,13 @@ def test_a_picture_keeps_no_frames(tmp_path: Path) -> None:
     store.path("one").write_bytes(b"the upload")
     keep_previews(store.path("one"), medium(64, 64))
     assert not store.frames("one").exists()
+
+
+def test_a_picture_that_is_not_handed_out_keeps_its_frame(tmp_path: Path) -> None:
+    store = MediaStore(tmp_path, 1000)
+    store.path("one").write_bytes(b"the upload")
+    keep_previews(store.path("one"), medium(64, 64, form="heic"))
+    assert len(json.loads(store.frames("one").read_bytes())["frames"]) == 1
 
 
 def test_removing_a_file_removes_its_previews(tmp_path: Path) -> None:

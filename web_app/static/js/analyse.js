@@ -106,7 +106,7 @@ document.addEventListener("paste", (event) => {
   add(files);
 });
 window.addEventListener("beforeunload", (event) => {
-  if (!items.some((item) => item.state === "active" && !item.jobId)) return;
+  if (!items.some((item) => item.state === "waiting" || (item.state === "active" && !item.jobId))) return;
   event.preventDefault();
   event.returnValue = T.job.leave;
 });

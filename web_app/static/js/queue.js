@@ -8,6 +8,7 @@ import { describe } from "./progress.js";
 import { T } from "./strings.js";
 import { chip } from "./verdict.js";
 
+const LASTING = /^(unsupported_media|media_|empty)/; // codes of what lies in the file: another try ends the same
 const PATIENCE = 10; // how often a server that is too busy for a file is asked again
 const STEPS = ["upload", "queue", "analyse", "verdict"];
 const step = (job) => ({ queued: "queue", running: job.stage === "decide" ? "verdict" : "analyse" })[job.state];
@@ -56,7 +57,7 @@ export class QueueItem {
     try {
       this.advance("upload", 0, T.job.checking);
       const fault = await checkFile(this.file, this.address, this.limits);
-      if (fault) throw { ...fault, final: true };
+      if (fault) throw fault;
       this.throwIfCancelled();
       await this.send();
     } catch (error) {
@@ -143,7 +144,7 @@ export class QueueItem {
   }
 
   finishFailed(error) {
-    const retry = !error.final && this.button(T.action.retry, "retry", () => this.run());
+    const retry = !LASTING.test(error.code) && this.button(T.action.retry, "retry", () => this.run());
     this.set("failed", [retry, this.button(T.action.dismiss, "close", () => this.onRemove(this), true)]);
     this.say(T.job.failed);
     this.extra.replaceChildren(problem(error));

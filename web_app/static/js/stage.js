@@ -189,17 +189,26 @@ export function stage(detection, onSelect) {
       medium.src = address;
       return;
     }
-    if (!isVideo) {
-      fail(copy.there ? T.media.unplayable : copy.damaged ? T.media.damaged : T.media.later);
+    if (copy.there && !isVideo) {
+      fail(T.media.unplayable);
       return;
     }
-    const found = await getFrames(detection.id);
+    const found = await getFrames(detection.id).catch(() => null);
+    if (!found) {
+      fail(isVideo ? T.media.unplayable : copy.damaged ? T.media.damaged : T.media.later);
+      return;
+    }
+    if (!isVideo) {
+      medium.src = `data:image/jpeg;base64,${found.frames[0].jpeg}`;
+      element.append(h("p", { class: "fine", text: T.media.small(media.format.toUpperCase()) }));
+      return;
+    }
     frames = filmstrip(found.frames, T.media.player(detection.name), tick);
     medium.replaceWith(frames.picture);
     element.append(frames.strip, framesNote(detection, copy));
     frames.seek(found.frames[0].time_s);
   };
-  medium.addEventListener("error", () => recover().catch(() => fail(T.media.unplayable)));
+  medium.addEventListener("error", () => recover().catch(() => fail(isVideo ? T.media.unplayable : T.media.damaged)));
   new ResizeObserver(layout).observe(frame);
 
   return {
