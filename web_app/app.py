@@ -27,7 +27,6 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     """Build an application; any number of them can live in one process.
 
     Args:
-        settings: the whole configuration.
         verify: checks the weights for `/api/ready`, raising WeightsError; None takes `utils.weights.verify_current`.
 
     Returns:

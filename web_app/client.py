@@ -79,7 +79,6 @@ class DeepfakeClient:
         """Analyse a picture or video and wait for its report.
 
         Args:
-            path: the file.
             again: analyse it although you sent it before.
             keep: whether the server keeps file and analysis.
             progress: told how far it is, where it is kept.

@@ -49,7 +49,6 @@ class Services:
         """Create the instance folder, bring the database up to date and clear what interrupted uploads left.
 
         Args:
-            settings: the whole configuration.
             verify: checks the weights and raises WeightsError; None takes `utils.weights.verify_current`.
         """
         paths = InstancePaths.of(settings)

@@ -46,7 +46,6 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
     """Run jobs until told to stop.
 
     Args:
-        settings: the whole configuration.
         worker_id: name in the database; None makes one up.
         supervised: end when standard input, the parent's pipe, ends.
 

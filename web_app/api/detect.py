@@ -165,10 +165,7 @@ def _answer_upload(parts: Services, upload: Upload, options: UploadOptions, aske
     """Queue a stored upload and answer with its verdict, or with its job when that is not there in time.
 
     Args:
-        parts: of the application.
         upload: in the store.
-        options: see `upload_options`.
-        asked_s: see `asked_wait_s`.
 
     Raises:
         TelltaleError: the analysis failed, or the upload is refused.

@@ -141,8 +141,6 @@ def require_detection(session: Session, public_id: str, *, done: bool = False) -
     """The caller's detection with this id.
 
     Args:
-        session: any.
-        public_id: of the analysis.
         done: refuse one without a report.
 
     Raises:

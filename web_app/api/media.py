@@ -23,7 +23,6 @@ def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
     """The clean copy of a medium; ranges are served, so that a player can jump.
 
     Args:
-        media: its row.
         kept: whether its analysis is; a copy that is missing is made for such only.
 
     Raises:

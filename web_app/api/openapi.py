@@ -77,7 +77,6 @@ def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[st
     """The OpenAPI 3.1 description of the routes.
 
     Args:
-        routes: all of them.
         servers: prefixes under which they are reached, the preferred one first.
     """
     routes = sorted(routes, key=lambda route: route.path)

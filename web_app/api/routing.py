@@ -70,7 +70,6 @@ def route(
     values it returns are answered as JSON with the first status; where 304 is among them, with an ETag.
 
     Args:
-        method: HTTP method.
         path: below the prefix, with Flask's place holders.
         answers: status to body, the usual status first.
         failures: errors that it answers with, beside those that follow from the other arguments.

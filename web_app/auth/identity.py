@@ -194,9 +194,6 @@ def client_id(secret: bytes) -> str:
     A browser has it in a signed cookie, which the answer sets; a cookie that we have not signed counts as none.
     Programs without cookies are told apart by a keyed hash of address and program, so that repeating a request does not
     make a second vote.
-
-    Args:
-        secret: the instance's key.
     """
     given, _, signature = request.cookies.get(CLIENT_COOKIE, "").partition(".")
     expected = client_signature(secret, given)

@@ -52,7 +52,6 @@ def create_key(database: Database, name: str, scopes: Sequence[str], days: int =
     """Make a key.
 
     Args:
-        database: where its hash is stored.
         name: for people, 1 to 64 visible characters.
         scopes: any of `SCOPES`.
         days: how long it is valid; 0 for ever.

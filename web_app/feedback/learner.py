@@ -33,7 +33,6 @@ class Learner:
     """Looks at media and trains.
 
     Args:
-        settings: the whole configuration.
         served: what the worker has loaded.
     """
 

@@ -32,7 +32,6 @@ class LearningTasks:
     """The learning's part of one worker.
 
     Args:
-        settings: the whole configuration.
         learner: asks the networks.
     """
 

@@ -77,10 +77,6 @@ def request_training(
     """Queue a training within a writing transaction.
 
     Args:
-        session: of the transaction.
-        queue: where it waits.
-        paths: where the features are.
-        settings: the section [learning].
         served: the version in use; after a rollback or with another base the same feedback may be learned again.
         asked_by: client id of whoever asks.
 

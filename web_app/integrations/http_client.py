@@ -196,10 +196,7 @@ def open_url(
 
     Args:
         untrusted_url: chosen by a caller or by another server.
-        rules: see `Rules`.
         seconds: for everything, also for reading the answer within the block.
-        method: of the request.
-        body: of the request.
         headers: further ones of the request.
         redirects: how many are followed.
 

@@ -65,7 +65,6 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
         secret: `whsec_` and base64.
         message_id: the header `webhook-id`.
         timestamp: the header `webhook-timestamp`, seconds since 1970.
-        body: as it is sent.
     """
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     signed = f"{message_id}.{timestamp}.".encode() + body

@@ -40,12 +40,7 @@ log = get_logger(__name__)
 
 
 def keep_previews(path: Path, media: Media) -> None:
-    """Store the frame in the middle as the thumbnail, and all frames of a video as the page shows them.
-
-    Args:
-        path: of the stored file.
-        media: decoded.
-    """
+    """Store the frame in the middle as the thumbnail, and all frames of a video as the page shows them."""
     middle = media.frames[len(media.frames) // 2]
     thumbnail = _jpeg(middle.pixels, THUMBNAIL_PX, THUMBNAIL_QUALITY)
     write_beside(path, THUMBNAIL_SUFFIX, lambda file: file.write(thumbnail))
@@ -78,7 +73,6 @@ class CleanCopies:
     """Makes copies in the worker.
 
     Args:
-        settings: the whole configuration.
         decoders: where the confined children come from at present.
     """
 

@@ -92,8 +92,6 @@ class Heartbeat:
     starts another, and the job's next attempt, or its failure as `worker_lost`, is up to the queue.
 
     Args:
-        queue: keeps the leases.
-        worker_id: of the worker's row.
         facts: what the worker says of itself at present.
         interval_s: seconds between two beats.
     """

@@ -26,8 +26,6 @@ class Maintenance:
     """Cleans up every ten minutes.
 
     Args:
-        database: where the rows are.
-        store: where the files are.
         retention_days: age from which finished analyses are deleted with their files, and batches; 0 keeps them. What
             was derived from them to be learned stays.
         on_delete: called with the number of an analysis that was never to be kept, before it is deleted.

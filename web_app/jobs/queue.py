@@ -67,7 +67,6 @@ class JobQueue:
     """Claims, leases and endings of jobs.
 
     Args:
-        database: where the rows are.
         settings: lease, attempts and the most waiting jobs.
     """
 
@@ -95,7 +94,6 @@ class JobQueue:
 
         Args:
             session: a writing session.
-            media: the stored medium.
             detection: further columns of the detection's row.
 
         Raises:

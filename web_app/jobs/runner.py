@@ -187,10 +187,6 @@ class Lane:
     """Runs jobs of some tasks, one after the other, or several pictures at once.
 
     Args:
-        queue: where jobs are claimed and ended.
-        heartbeat: keeps their leases.
-        stop: set when the worker shall end.
-        worker_id: who claims.
         tasks: what is claimed here.
         run: claims and their progress callbacks to what stores each outcome; what went wrong with one of several
             stands in its place, anything else is raised.

@@ -78,7 +78,6 @@ class Supervisor:
         settings: handed to the worker in its environment.
         queue: where the jobs of a dead worker are released.
         command: starts the worker; `--supervised --worker-id NAME` is appended.
-        policy: how patient to be.
     """
 
     def __init__(

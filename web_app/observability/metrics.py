@@ -27,12 +27,7 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 
 
 class HouseCollector(Collector):
-    """What the database and the disk say at the moment of the question.
-
-    Args:
-        settings: the whole configuration.
-        database: where the rows are.
-    """
+    """What the database and the disk say at the moment of the question."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings

@@ -157,7 +157,6 @@ def forget_names(session: Session, public_id: str, owner: str) -> None:
 
     Args:
         session: a writing session, in which the analysis is gone already.
-        public_id: of the analysis.
         owner: its client id.
     """
     for message in session.scalars(sa.select(DeliveryRow).where(DeliveryRow.job_public_id == public_id)):

@@ -42,8 +42,6 @@ def request_closeup(session: Session, queue: Queue, row: DetectionRow, face: int
 
     Args:
         session: a writing session.
-        queue: where it waits its turn with the analyses.
-        row: the finished analysis.
         face: id of the face in its report.
         offered: the setting `[page] closeups`.
 

@@ -52,7 +52,6 @@ class IncomingFile:
     """One upload on its way in; use it in a `with` block, `write` the bytes, then `finish`.
 
     Args:
-        folder: the uploads folder.
         max_bytes: more than this is refused while it arrives.
         reserve_bytes: room that must be left on the disk.
     """
@@ -135,7 +134,6 @@ class MediaStore:
 
     Args:
         folder: the uploads folder; it exists.
-        max_bytes: largest file.
         reserve_bytes: room that uploads leave on the disk.
     """
 
@@ -221,7 +219,6 @@ def write_beside(path: Path, suffix: str, fill: Callable[[BinaryIO], object]) ->
     behind.
 
     Args:
-        path: of the stored file.
         suffix: of what is made, one of `DERIVED_SUFFIXES`.
         fill: writes it.
     """

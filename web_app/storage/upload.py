@@ -92,8 +92,6 @@ def receive_upload(request: Request, store: MediaStore, accepted: MediaKind | No
     """Read the request's body, which has exactly one file, into the store.
 
     Args:
-        request: see `receive_files`.
-        store: where the bytes go.
         accepted: the only kind that this route takes; None takes both.
 
     Raises:
@@ -122,8 +120,6 @@ def receive_files(request: Request, store: MediaStore, max_files: int) -> list[U
     Args:
         request: with a body of type multipart/form-data; its parts named `file` that have a file name count, or where
             there is none those named `image` and `video`; further ones are ignored.
-        store: where the bytes go.
-        max_files: most files.
 
     Raises:
         BadRequestError: the body is no multipart, is cut off, or has no file or too many; nothing is kept.
