@@ -96,11 +96,7 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
 
 
 def worker_tasks(
-    settings: Settings,
-    served: ModelHandle,
-    learning: LearningTasks,
-    copies: CleanCopies,
-    protections: Sequence[str],
+    settings: Settings, served: ModelHandle, learning: LearningTasks, copies: CleanCopies, protections: Sequence[str]
 ) -> WorkerTasks:
     """All that the real worker does beside analyses."""
     return WorkerTasks(

@@ -28,9 +28,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
         publish_version(root, name, {"gate": {}}, documents)
     set_current(root, "v1")
     settings = dataclasses.replace(
-        make_settings(tmp_path),
-        weights=WeightsSettings(dir=str(root)),
-        learning=LearningSettings(enough="moderator"),
+        make_settings(tmp_path), weights=WeightsSettings(dir=str(root)), learning=LearningSettings(enough="moderator")
     )
     built = create_app(settings, verify=accept_weights)
     with hand_in_worker(settings):

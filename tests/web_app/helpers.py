@@ -18,18 +18,7 @@ from werkzeug.test import TestResponse
 from tests.web_app.db.postgres import database_url
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
 from utils.errors import MediaCorruptError
-from utils.types import (
-    Box,
-    ExpertScore,
-    FaceReport,
-    FrameScore,
-    MediaInfo,
-    MediaKind,
-    Notice,
-    Outcome,
-    Report,
-    Verdict,
-)
+from utils.types import Box, ExpertScore, FaceReport, FrameScore, MediaInfo, MediaKind, Notice, Outcome, Report, Verdict
 from web_app.jobs.runner import Analyse, Progress, WorkerTasks, run_worker
 
 HEADS = {

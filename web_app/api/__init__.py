@@ -8,18 +8,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from web_app.api import (
-    batch,
-    detect,
-    detections,
-    explanations,
-    feedback,
-    jobs,
-    learning,
-    reports,
-    server,
-    webhooks,
-)
+from web_app.api import batch, detect, detections, explanations, feedback, jobs, learning, reports, server, webhooks
 from web_app.api.routing import VERSIONED_PREFIX, blueprint
 
 __all__ = [

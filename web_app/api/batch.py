@@ -71,10 +71,7 @@ def _batch(parts: Services, batch: BatchRow) -> Batch:
     items = [_item(item, rows.get(item["id"])) for item in batch.items]
     counts = Counter(item.state for item in items)
     return Batch.of(
-        batch,
-        finished=not (counts["queued"] or counts["running"]),
-        counts=dict(sorted(counts.items())),
-        items=items,
+        batch, finished=not (counts["queued"] or counts["running"]), counts=dict(sorted(counts.items())), items=items
     )
 
 

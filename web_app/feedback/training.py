@@ -67,12 +67,7 @@ def digest(items: Sequence[LearningItem], settings: LearningSettings, base_sha25
 
 
 def request_training(
-    session: Session,
-    queue: JobQueue,
-    paths: InstancePaths,
-    settings: LearningSettings,
-    served: Serving,
-    asked_by: str,
+    session: Session, queue: JobQueue, paths: InstancePaths, settings: LearningSettings, served: Serving, asked_by: str
 ) -> JobRow:
     """Queue a training within a writing transaction.
 

@@ -335,10 +335,7 @@ def _claimable(now: dt.datetime, lease: dt.timedelta, tasks: Sequence[str]) -> s
     """Waiting, or running under a lease that has ended (a lost last attempt is ended before the claim)."""
     return sa.and_(
         JobRow.task.in_(tasks),
-        sa.or_(
-            JobRow.state == JobState.QUEUED,
-            sa.and_(JobRow.state == JobState.RUNNING, _lease_over(now, lease)),
-        ),
+        sa.or_(JobRow.state == JobState.QUEUED, sa.and_(JobRow.state == JobState.RUNNING, _lease_over(now, lease))),
     )
 
 

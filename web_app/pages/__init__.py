@@ -41,12 +41,7 @@ def format_duration(seconds: float) -> str:
 @blueprint.app_context_processor
 def words() -> dict[str, object]:
     """What every template may use: its texts, and whether readers sign in."""
-    return {
-        "t": text,
-        "language": LANGUAGE,
-        "keys_on": services().settings.security.keys == "on",
-        "nav": NAVIGATION,
-    }
+    return {"t": text, "language": LANGUAGE, "keys_on": services().settings.security.keys == "on", "nav": NAVIGATION}
 
 
 @blueprint.get("/")

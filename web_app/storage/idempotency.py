@@ -41,9 +41,7 @@ class UploadOptions:
 
     def reuse_key(self, client_id: str, sha256: str) -> str | None:
         """What two uploads have in common that may share an analysis, 64 hexadecimal digits."""
-        if self.conditions is None or self.expires_at is not None:
-            return None
-        return _digest(client_id, sha256, self.conditions)
+        return None if self.conditions is None else _digest(client_id, sha256, self.conditions)
 
     def idempotency_key(self) -> str | None:
         """The caller's key as it is stored, 64 hexadecimal digits."""

@@ -149,8 +149,7 @@ def test_what_stands_around_files_has_a_limit(
     body = head + filling * (900_000 // max(1, len(filling))) + (media_bytes() + tail + b"z" * 900_000 if tail else b"")
     source = io.BytesIO(body)
     answer = client.post(
-        "/api/detect",
-        environ_overrides={**FORM, "wsgi.input": source, "CONTENT_LENGTH": str(len(body))},
+        "/api/detect", environ_overrides={**FORM, "wsgi.input": source, "CONTENT_LENGTH": str(len(body))}
     )
     assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
     assert "500000 bytes around a file" in answer.get_json()["detail"]

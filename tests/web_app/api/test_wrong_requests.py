@@ -53,8 +53,7 @@ def test_a_part_named_by_its_kind_is_taken(client: FlaskClient, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("head", "named"),
-    [('name="photo"; filename="a.png"', "`photo`"), ('name="file"', "`file` (text)")],
+    ("head", "named"), [('name="photo"; filename="a.png"', "`photo`"), ('name="file"', "`file` (text)")]
 )
 def test_what_was_sent_instead_of_a_file_is_named(client: FlaskClient, head: str, named: str) -> None:
     answer = client.post("/api/detect", data=parts_of((head, media_bytes())), content_type=FORM)

@@ -24,7 +24,6 @@ def test_the_check_itself_sees_a_lost_line(tmp_path: Path) -> None:
     assert check(folder, {last: {"real"}}) != []
     log = InstancePaths(folder).feedback_log
     log.write_bytes(b"")
-    assert check(folder, {}) == [
-        "log and database differ",
-        "decisions of log and database differ",
-    ], "and no row is deleted because its line is gone"
+    assert check(folder, {}) == ["log and database differ", "decisions of log and database differ"], (
+        "and no row is deleted because its line is gone"
+    )

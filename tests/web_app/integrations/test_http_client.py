@@ -204,11 +204,7 @@ def test_a_server_that_is_none_is_told() -> None:
     def garbage(handler: http.server.BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"\x00\x01 not http\r\n\r\n")
 
-    with (
-        serving(garbage) as place,
-        pytest.raises(FetchError),
-        open_url(f"http://{place}/", Rules(LOCAL, by_table), 10),
-    ):
+    with serving(garbage) as place, pytest.raises(FetchError), open_url(f"http://{place}/", Rules(LOCAL, by_table), 10):
         pass
 
 

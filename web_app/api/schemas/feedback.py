@@ -10,16 +10,7 @@ from sqlalchemy.orm import Session
 from utils.config import LearningSettings
 from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, Decision, Judgement, Label
 from utils.feedback.quarantine import Outlook, Status
-from web_app.api.schemas import (
-    EXAMPLE_ID,
-    KindName,
-    Moment,
-    OutcomeName,
-    Probability,
-    Problem,
-    Schema,
-    StateName,
-)
+from web_app.api.schemas import EXAMPLE_ID, KindName, Moment, OutcomeName, Probability, Problem, Schema, StateName
 from web_app.db.models import FeedbackRow
 from web_app.feedback.corrections import Correction
 from web_app.feedback.rulings import foresee

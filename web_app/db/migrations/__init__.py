@@ -82,8 +82,7 @@ def _is_current(connection: sa.Connection, name: str) -> bool:
         )
     if revision > HEAD:
         raise _refusal(
-            f"{name} is of a later version ({revision}).",
-            f"Start the version that wrote it. {CHOOSE_ANOTHER}",
+            f"{name} is of a later version ({revision}).", f"Start the version that wrote it. {CHOOSE_ANOTHER}"
         )
     if revision == HEAD:
         columns = {(table, each["name"]) for (_, table), of in inspector.get_multi_columns().items() for each in of}
