@@ -84,6 +84,16 @@ def sniffing(data: bytes) -> None:
     assert edit_count(Disk(data)) >= 0
 
 
+def pictures(data: bytes) -> None:
+    """A picture or a clip in a picture's format, by the decoders themselves."""
+    from utils.media.animation import decode_moving
+
+    with contextlib.suppress(MediaError):
+        frames, facts = decode_moving(Disk(data), 4, SMALL)
+        assert 1 <= len(frames) <= 4
+        assert facts.duration_s is not None or len(frames) == 1
+
+
 def clean_picture(data: bytes) -> None:
     """A picture without its metadata: no longer than it was, but for an orientation of our own."""
     for name in ("jpeg", "png", "webp"):
@@ -106,13 +116,14 @@ def user_data(data: bytes) -> None:
 
 def child_protocol(data: bytes) -> None:
     """What a decoding child says, as picture, video and level."""
-    for kind, frames in ((MediaKind.IMAGE, 1), (MediaKind.VIDEO, 4)):
+    for kind, frames, moves in ((MediaKind.IMAGE, 1, False), (MediaKind.IMAGE, 4, True), (MediaKind.VIDEO, 4, False)):
         try:
-            answered, facts = read_answer(io.BytesIO(data), Expected(kind, frames, SMALL))
+            answered, facts = read_answer(io.BytesIO(data), Expected(kind, frames, SMALL, moves))
         except (MediaError, BrokenAnswerError):
             continue
         assert 1 <= len(answered) <= frames
-        assert facts.width * facts.height <= SMALL.max_pixels
+        assert facts.width * facts.height <= 4 * SMALL.max_pixels  # a JPEG at half its size
+        assert all(frame.pixels.size <= 3 * SMALL.max_pixels for frame in answered)
     target = io.BytesIO()
     with contextlib.suppress(MediaError, BrokenAnswerError):
         read_copy(io.BytesIO(data), target, 1000)
@@ -266,6 +277,7 @@ def _bodies() -> list[bytes]:
 
 TARGETS = {
     "sniff": Target(sniffing, _media_seeds),
+    "pictures": Target(pictures, lambda: [*seeds.pictures().values()]),
     "clean_picture": Target(clean_picture, lambda: [*seeds.pictures().values()]),
     "user_data": Target(user_data, lambda: [*seeds.clips().values()]),
     "child_protocol": Target(child_protocol, _answers),

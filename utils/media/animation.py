@@ -43,13 +43,13 @@ def decode_moving(
     """
     with opened(untrusted_file, limits) as (file, name):
         image = open_picture(file, name, limits)
-        total = _count(image)
+        total, size = _count(image), image.size
         if total > 1:
             taken, duration_s, shown = _decode_all(image, total, frames, limits, most)
             if taken:
                 fps = round(shown / duration_s, 4)
                 notices = () if shown == total else ("truncated",)
-                return taken, Facts(*image.size, round(duration_s, 6), fps, CODECS.get(name, name), notices)
+                return taken, Facts(*size, round(duration_s, 6), fps, CODECS.get(name, name), notices)
     frame, facts = decode_image(untrusted_file, limits)
     return (frame,), facts
 
@@ -74,6 +74,7 @@ def _decode_all(
     for index in range(total):
         try:
             image.seek(index)
+            limits.check_size(*image.size)  # a frame may be larger than those before it
             image.load()
             rgb = to_rgb(image) if not index or index in wanted else None
         except DAMAGE:

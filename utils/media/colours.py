@@ -16,7 +16,8 @@ from PIL import Image, ImageChops, ImageCms
 # What Pillow's parsers raise on damaged files (warnings where they are errors); all means the same to the user.
 DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
-    KeyError, IndexError, TypeError, AttributeError, ArithmeticError, UserWarning,
+    KeyError, IndexError, TypeError, AttributeError, ArithmeticError, RuntimeError, UserWarning,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 
 _SRGB = ImageCms.createProfile("sRGB")

@@ -6,8 +6,11 @@ that the container writes down are compared; live recordings that leave them ope
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import BinaryIO
+
+from utils.media.mp4 import boxes
 
 MAX_BOXES = 10_000
 """Top-level boxes that are walked; a fragmented MP4 has two per fragment."""
@@ -39,16 +42,8 @@ def lacks_index(untrusted_file: BinaryIO, format_name: str) -> bool:
     """Whether an MP4 or MOV file has neither an index (`moov`) nor fragments, as a recording that was broken off."""
     if format_name not in ("mp4", "mov"):
         return False
-    total, at = untrusted_file.seek(0, os.SEEK_END), 0
-    for _ in range(MAX_BOXES):
-        head = _read(untrusted_file, at, 16)
-        if head[4:8] in (b"moov", b"moof"):
-            return False
-        size = int.from_bytes(head[8:16] if head[:4] == b"\x00\x00\x00\x01" else head[:4], "big")
-        at += size
-        if size < 8 or at >= total:
-            return True
-    return False
+    found = itertools.islice(boxes(untrusted_file, 0, untrusted_file.seek(0, os.SEEK_END)), MAX_BOXES)
+    return {name for name, _, _ in found}.isdisjoint((b"moov", b"moof"))
 
 
 def _read(file: BinaryIO, at: int, count: int) -> bytes:
@@ -57,21 +52,13 @@ def _read(file: BinaryIO, at: int, count: int) -> bytes:
 
 
 def _boxes_end(file: BinaryIO, total: int) -> int:
-    """Where the last top-level box of an ISO file ends (ISO/IEC 14496-12, section 4.2)."""
-    at = 0
-    for _ in range(MAX_BOXES):
-        head = _read(file, at, 16)
-        if len(head) < 8 or not head[4:8].isascii():
-            return at
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:16], "big")
-        if size == 0 or size < 8:  # 0: the box reaches to the end of the file
-            return total
-        at += size
-        if at >= total:
-            return at
-    return total
+    """Where the last top-level box of an ISO file ends."""
+    end = 0
+    for name, _, stop in itertools.islice(boxes(file, 0, total), MAX_BOXES):
+        if not name.isascii():
+            break
+        end = stop
+    return end
 
 
 def _segment_end(file: BinaryIO, total: int) -> int:
