@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
@@ -65,11 +66,16 @@ def test_another_caller_gets_an_analysis_of_their_own(served: FlaskClient) -> No
 def test_other_settings_and_versions_answer_anew(
     make_app: Callable[..., Flask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = make_app(make_settings(tmp_path)).test_client()
-    ids = [upload(client, media_bytes("mp4")).get_json()["id"]]
+    usual = make_settings(tmp_path)
+    stricter = dataclasses.replace(usual, detection=dataclasses.replace(usual.detection, threshold=0.7))
+    ids = [
+        upload(make_app(each).test_client(), media_bytes("mp4")).get_json()["id"] for each in (usual, stricter, usual)
+    ]
+    assert ids[0] == ids[2] != ids[1]
     monkeypatch.setattr("web_app.api.detect.current_version", lambda settings: "another")
+    client = make_app(usual).test_client()
     ids += [upload(client, media_bytes("mp4")).get_json()["id"] for _ in range(2)]
-    assert ids[0] != ids[1] == ids[2]
+    assert ids[2] != ids[3] == ids[4]
 
 
 def test_a_key_gives_the_same_analysis_also_after_a_failure(served: FlaskClient) -> None:
