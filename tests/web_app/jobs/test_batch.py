@@ -136,3 +136,19 @@ def test_what_was_tried_before_comes_alone(client: FlaskClient, tmp_path: Path, 
         wait_until(all_in(client, ids, "done"))
     assert sizes == []
     assert [client.get(f"/api/jobs/{public_id}").get_json()["attempts"] for public_id in ids] == [2, 2, 2]
+
+
+def test_what_was_tried_before_is_not_taken_along(client: FlaskClient, parts: Services) -> None:
+    queue_pictures(client, "fake 1", "fake 2")
+    fresh, lost = parts.queue.claim("a"), parts.queue.claim("b")
+    assert fresh is not None
+    assert lost is not None
+    parts.queue.release_lost("b")
+    tried = parts.queue.claim("b")
+    assert tried is not None
+    assert (tried.job_id, tried.attempt) == (lost.job_id, 2)
+    assert [parts.queue.give_back(each) for each in (tried, fresh)] == [True, True]
+    first = parts.queue.claim("c")
+    assert first is not None
+    assert (first.job_id, first.attempt) == (fresh.job_id, 1)
+    assert parts.queue.claim_batch(first, 3) == []

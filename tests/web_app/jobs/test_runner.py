@@ -224,3 +224,9 @@ def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:
     assert len([path for path in parts.paths.uploads.rglob("*") if path.is_file()]) == 1
     with parts.database.read() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(DetectionRow)) == 1
+
+
+def test_old_analyses_that_wait_are_kept(client: FlaskClient, parts: Services) -> None:
+    waiting = queue_one(client)
+    assert Maintenance(parts.database, parts.store, 7).run(utc_now() + dt.timedelta(days=8)) == 0
+    assert job_state(client, waiting) == "queued"
