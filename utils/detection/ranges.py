@@ -23,7 +23,7 @@ from utils.base_weights import FACE_FILE
 from utils.config import load_settings
 from utils.detection.cli_files import collect_files
 from utils.detection.conversion import to_graph
-from utils.detection.inputs import InputMaker
+from utils.detection.openvino_engine import InputMaker
 from utils.detection.openvino_runtime import compile_graph
 from utils.detection.quantisation import LayerRange, Ranges, layers_with_weights, ranges_file, shape_of
 from utils.errors import TelltaleError, TrainingDataError

@@ -8,8 +8,7 @@ import torch
 
 from models.cards import IMAGE_EXPERTS
 from models.ensemble_model import create_network
-from utils.detection.bf16_exclusions import mark_precise, pixel_side, running_sum
-from utils.detection.conversion import to_graph
+from utils.detection.conversion import mark_precise, pixel_side, running_sum, to_graph
 
 
 @pytest.fixture(scope="module", params=IMAGE_EXPERTS)

@@ -8,7 +8,7 @@ import torch
 
 from models.cards import IMAGE_EXPERTS, expert_card
 from models.preprocess import prepare
-from utils.detection.inputs import InputMaker, resize_matrix
+from utils.detection.openvino_engine import InputMaker, resize_matrix
 
 
 @pytest.mark.parametrize(("side", "tiny"), [(224, False), (96, False), (40, True), (17, True)])
