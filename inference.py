@@ -24,9 +24,9 @@ from utils.detection.cli_output import (
     format_json_line,
     format_table,
     printable,
-    write_atomically,
 )
 from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
+from utils.files import replace_file
 from utils.log import configure_logging
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ def _render(options: argparse.Namespace, results: Sequence[FileResult]) -> str:
 
 def _write(text: str, output: Path | None) -> None:
     if output is not None:
-        write_atomically(output, text)
+        replace_file(output, text.encode())
         return
     stream: TextIO = sys.stdout
     encoding = stream.encoding or "utf-8"

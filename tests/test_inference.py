@@ -254,10 +254,10 @@ def test_unusable_weights_and_configuration_leave_with_3(pipeline, folder, capsy
 
 
 def test_unwritable_output_leaves_with_1(pipeline, folder, monkeypatch, capsys):
-    def full(path: Path, text: str) -> None:
+    def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(inference, "write_atomically", full)
+    monkeypatch.setattr(inference, "replace_file", full)
     assert run("--output", folder / "out.csv", folder / "fake_1.jpg") == 1
     assert "No space left" in capsys.readouterr().err
 

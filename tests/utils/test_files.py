@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.M
     assert path.read_bytes() == b"old"
     replace_file(path, b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("f", b"new")]
+
+
+def test_a_replaced_file_is_an_ordinary_one(tmp_path: Path) -> None:
+    umask = os.umask(0o027)
+    try:
+        replace_file(tmp_path / "f", b"a\r\nb")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "f").read_bytes() == b"a\r\nb"
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
 
 
 def test_a_lock_is_one_holder_s_and_ends_with_it(tmp_path: Path) -> None:

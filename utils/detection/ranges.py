@@ -12,6 +12,7 @@ import random
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,11 @@ def collect_crops(folder: Path, count: int, detector: CenterFaceDetector) -> Pix
     """
     files = [f for f in collect_files([str(folder)]).files if f.suffix.lower() in SUFFIXES[MediaKind.IMAGE]]
     random.Random(8).shuffle(files)  # noqa: S311 (not for secrets)
-    crops: list[Pixels] = []
-    for file in files:
-        if len(crops) == count:
-            break
-        picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if picture is None:
-            continue
-        rgb = np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
-        faces = detector.detect(rgb)
-        if faces:
-            crops.append(crop_for_networks(rgb, max(faces, key=lambda f: f.box.width)).pixels)
+    pictures = (cv2.imread(str(file), cv2.IMREAD_COLOR) for file in files)
+    seen = (np.ascontiguousarray(p[..., ::-1], dtype=np.uint8) for p in pictures if p is not None)
+    found = ((rgb, faces) for rgb in seen if (faces := detector.detect(rgb)))
+    largest = (crop_for_networks(rgb, max(faces, key=lambda face: face.box.width)).pixels for rgb, faces in found)
+    crops = list(islice(largest, count))
     if not crops:
         raise TrainingDataError(f"No face was found in the pictures of {folder}.")
     return np.stack(crops)

@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,23 +52,9 @@ class Moment:
     pictures: int
 
 
-class RunningMean:
-    """The mean of the last logits, as a probability."""
-
-    def __init__(self, window: int = WINDOW) -> None:
-        self._logits: deque[float] = deque(maxlen=window)
-
-    def add(self, probability: float) -> None:
-        """Take the next probability, 0..1."""
-        self._logits.append(logit(probability, MIN_PROBABILITY))
-
-    @property
-    def value(self) -> float | None:
-        """The mean, 0..1; None before the first."""
-        return sigmoid(sum(self._logits) / len(self._logits)) if self._logits else None
-
-    def __len__(self) -> int:
-        return len(self._logits)
+def mean_of(logits: Sequence[float]) -> float | None:
+    """Logits as one probability, 0..1; None of none."""
+    return sigmoid(sum(logits) / len(logits)) if logits else None
 
 
 def watch(source: str, analyser: Analyser) -> Iterator[Moment]:
@@ -84,12 +70,12 @@ def watch(source: str, analyser: Analyser) -> Iterator[Moment]:
     """
     camera = camera_number(source)
     frames = _file_frames(Path(source), analyser) if camera is None else _camera_frames(camera)
-    mean = RunningMean()
+    logits: deque[float] = deque(maxlen=WINDOW)
     for frame in frames:
         faces, probability = judge(frame, analyser)
         if probability is not None:
-            mean.add(probability)
-        yield Moment(frame.time_s, faces, probability, mean.value, len(mean))
+            logits.append(logit(probability, MIN_PROBABILITY))
+        yield Moment(frame.time_s, faces, probability, mean_of(logits), len(logits))
 
 
 def camera_number(source: str) -> int | None:

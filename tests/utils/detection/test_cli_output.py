@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from utils.detection.cli_output import (
     format_table,
     printable,
     summary_sentence,
-    write_atomically,
 )
 from utils.errors import MediaCorruptError
 from utils.types import MediaKind, Span
@@ -77,27 +75,3 @@ def test_summary_counts():
     broken = FileResult(Path("a"), None, MediaCorruptError(), 0.0)
     assert summary_sentence([broken]) == "1 file: 1 failed"
     assert summary_sentence([]) == "0 files: none analysed"
-
-
-def test_writing_gives_an_ordinary_file(tmp_path):
-    umask = os.umask(0o027)
-    try:
-        write_atomically(tmp_path / "out.txt", "a\r\nb")
-    finally:
-        os.umask(umask)
-    assert (tmp_path / "out.txt").read_bytes() == b"a\r\nb"
-    assert stat.S_IMODE((tmp_path / "out.txt").stat().st_mode) == 0o640
-
-
-def test_writing_that_fails_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
-    target = tmp_path / "out.txt"
-    target.write_text("old")
-
-    def fail(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(target, "new")
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]

@@ -103,9 +103,16 @@ def test_a_number_means_a_camera(source: str, number: int | None) -> None:
     assert realtime.camera_number(source) == number
 
 
-def test_the_mean_forgets_what_is_old() -> None:
-    mean = realtime.RunningMean(window=2)
-    assert mean.value is None
-    for probability in (1.0, 0.2, 0.2):
-        mean.add(probability)
-    assert (mean.value, len(mean)) == (pytest.approx(0.2), 2)
+def test_the_mean_forgets_what_is_old_and_passes_over_pictures_without_a_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter([None, 0.9999, 0.2, None, 0.2])
+    frames = [Frame(i, float(i), np.zeros((2, 2, 3), np.uint8)) for i in range(5)]
+    monkeypatch.setattr(realtime, "WINDOW", 2)
+    monkeypatch.setattr(realtime, "_file_frames", lambda path, analyser: iter(frames))
+    monkeypatch.setattr(realtime, "judge", lambda frame, analyser: (1, next(said)))
+    moments = list(realtime.watch("clip.mp4", None))  # type: ignore[arg-type]
+    assert [(moment.probability, moment.pictures) for moment in moments] == [
+        (None, 0), (0.9999, 1), (0.2, 2), (None, 2), (0.2, 2),
+    ]  # fmt: skip
+    assert moments[0].running is None
+    assert moments[2].running == moments[3].running
+    assert moments[4].running == pytest.approx(0.2)

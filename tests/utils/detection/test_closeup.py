@@ -6,9 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.detection.closeup import look_closer, square_in_medium, to_png
+from utils.detection.closeup import (
+    CHANGES,
+    look_closer,
+    reencode,
+    rescale,
+    shift,
+    square_in_medium,
+    to_png,
+    try_changes,
+)
 from utils.detection.pipeline import analyse, find_faces, load_analyser
-from utils.detection.stability import CHANGES, reencode, rescale, shift, try_changes
 from utils.errors import NotFoundError
 from utils.faces.crops import crop_for_networks
 from utils.media import decode_media
