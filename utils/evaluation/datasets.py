@@ -1,6 +1,5 @@
-"""Which files there are to learn from, as one list of samples: manifests (CSV), well-known data sets as they come
-or folders
-named by their label (`layouts.py`).
+"""Which files there are to learn from, as one list of samples: manifests (CSV), well-known data sets as they come, or
+folders named by their label (`layouts.py`).
 
 The first stage of training; `utils/training/crop_set.py` turns the samples into face crops.
 """

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from utils.errors import TrainingDataError, WeightsError
 from utils.evaluation.datasets import Sample
 from utils.training import fit
+from utils.training.features import FeatureStore
 from utils.training.plan import TrainingPlan
+from utils.training.planning import planned
 from utils.types import MediaKind
 
 
@@ -40,3 +43,13 @@ def test_a_run_goes_on_however_the_paths_of_its_files_are_spelt(tmp_path, monkey
     fit.claim_run(tmp_path / "run", [sample(Path("a.png"))], TrainingPlan())
     with pytest.raises(TrainingDataError, match="other files or splits"):
         fit.claim_run(tmp_path / "run", [sample(Path("b.png"))], TrainingPlan())
+
+
+def test_nothing_is_left_out_of_one_source(make_pack, tmp_path):
+    pack = make_pack(pictures=32)
+    plan = TrainingPlan(views=20, beside=8, folds=3)
+    stores = {n: FeatureStore(tmp_path / n, own) for n, own in planned(pack, plan).items() if own}
+    for store in stores.values():
+        store.extract(pack, lambda batch: np.zeros((len(batch), 1, 2), np.float16))
+    assert fit.score_strangers(pack, stores, tmp_path / "run", tmp_path, plan) is None
+    assert not (tmp_path / "run").exists()
