@@ -144,12 +144,13 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
         raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
     own = {
         "leave_out": sorted(plan.leave_out), "norms": plan.norms is not None,
-        "start": plan.start, "student_views": plan.student_views,
+        "start": plan.start, "student_views": plan.student_views, "views": [plan.views, plan.beside],
     }  # fmt: skip
-    before = {"leave_out": [], "norms": False, "start": "", "student_views": 0}
+    before = {"leave_out": [], "norms": False, "start": "", "student_views": 0, "views": []}
     if begun and held and {name: held.get(name, before[name]) for name in own} != own:
         raise TrainingDataError(
-            f"{run} holds a training that left out others, trained another ViT or began elsewhere; name another."
+            f"{run} holds a training that left out others, trained another ViT, drew other views or began elsewhere; "
+            "name another."
         )
     claim.write_text(json.dumps({"tiny": plan.tiny, "samples": facts, **own}) + "\n", encoding="utf-8")
 

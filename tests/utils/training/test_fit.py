@@ -28,7 +28,7 @@ def test_a_run_that_began_elsewhere_is_not_taken_up(tmp_path):
     (tmp_path / "features").mkdir()
     fit.claim_run(tmp_path, [], TrainingPlan(start="v3"))
     fit.claim_run(tmp_path, [], TrainingPlan(start="v3"))
-    for other in (TrainingPlan(), TrainingPlan(start="v3", student_views=64)):
+    for other in (TrainingPlan(), TrainingPlan(start="v3", student_views=64), TrainingPlan(start="v3", views=9)):
         with pytest.raises(TrainingDataError, match="began elsewhere"):
             fit.claim_run(tmp_path, [], other)
 
