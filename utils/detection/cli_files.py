@@ -11,9 +11,6 @@ from pathlib import Path
 
 from utils.detection.cli_output import FileResult, printable
 from utils.errors import MediaUnreadableError
-from utils.media.sniff import SUFFIXES
-
-MEDIA_SUFFIXES = frozenset().union(*SUFFIXES.values())
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,9 @@ def _expand(path: Path, *, recursive: bool) -> tuple[list[Path], int, list[FileR
     """The media files of a folder, how many others it holds and what could not be read; a file stands for itself."""
     if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where we lack permission)
         return [path], 0, []
+    from utils.media.sniff import SUFFIXES  # loads NumPy, which --help does without
+
+    known = frozenset().union(*SUFFIXES.values())
     inside: list[Path] = []
     others = 0
     unreadable: list[FileResult] = []
@@ -80,7 +80,7 @@ def _expand(path: Path, *, recursive: bool) -> tuple[list[Path], int, list[FileR
     for root, folders, names in os.walk(path, onerror=note):
         folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
         for name in sorted(n for n in names if not n.startswith(".")):
-            if Path(name).suffix.lower() in MEDIA_SUFFIXES:
+            if Path(name).suffix.lower() in known:
                 inside.append(Path(root) / name)
             else:
                 others += 1

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.detection.moments import format_spans
 from utils.errors import TelltaleError
 
 if TYPE_CHECKING:
@@ -92,7 +91,11 @@ def _table_row(result: FileResult) -> tuple[str, ...]:
     probability = "-" if verdict.probability is None else f"{verdict.probability:.2f}"
     interval = "-" if verdict.interval is None else "{:.2f} to {:.2f}".format(*verdict.interval)
     deciding = result.report.deciding
-    times = f" ({format_spans(deciding.spans).lower()})" if deciding and deciding.spans else ""
+    times = ""
+    if deciding and deciding.spans:
+        from utils.detection.moments import format_spans  # loads NumPy, which --help does without
+
+        times = f" ({format_spans(deciding.spans).lower()})"
     return verdict_word(result), probability, interval, str(len(result.report.faces)), ms, name + times
 
 
