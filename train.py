@@ -217,7 +217,7 @@ def run_speech(arguments: argparse.Namespace) -> int:
     try:
         root = weights_root(load_settings()) / SPEECH_FOLDER
         root.mkdir(parents=True, exist_ok=True)
-        version, text = train_speech(
+        version = train_speech(
             arguments.data,
             arguments.run,
             root,
@@ -234,7 +234,7 @@ def run_speech(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)
         return EXIT_STOPPED
-    print(text)
+    print(json.dumps({"version": version.name, **version.card["validation"]}))
     return 0
 
 

@@ -93,7 +93,7 @@ SPEECH = NetworkCard(
     input_size=200,
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
-    feature_size=512,
+    feature_size=608,
     licence="MIT",
     source="Own design; attentive statistics pooling after Okabe et al. 2018; trained by us from scratch.",
 )
@@ -103,7 +103,7 @@ TINY_CARDS = {
     "resnext": replace(RESNEXT, input_size=32, feature_size=64),
     "vit": replace(VIT, input_size=32, feature_size=32),
     "lstm": replace(LSTM, feature_size=16),
-    "speech": replace(SPEECH, feature_size=32),
+    "speech": replace(SPEECH, feature_size=48),
 }
 
 

@@ -1,14 +1,13 @@
 """Figures of the network of speech: known and left-out families, strangers' recordings, codecs, and what is no voice.
 
-`train.py --speech` writes the scores of its validation recordings; `python -m utils.evaluation.speech_figures
-SCORES.csv` gives their scorecard.
+`train.py --speech` writes the scores of its validation recordings, whose figures go into the card of the version;
+`benchmarks/speech_scorecard.py` makes a page of them.
 """
 
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +16,13 @@ import numpy.typing as npt
 
 from utils.detection.calibration import Calibration, fit_calibration
 from utils.detection.verdict import outcome_of
-from utils.metrics import Array, Figure, auc, bootstrap, clopper_pearson, eer, sigmoid
+from utils.metrics import Array, Figure, auc, bootstrap, eer, sigmoid
 from utils.types import Outcome
 
 ROUNDS = 500
 LEAST = 2
 """Recordings of a family, with fewer of which it has no figure of its own."""
 COLUMNS = ("label", "kind", "stranger", "speaker", *(STRESSES := ("plain", "opus16", "mp3_64", "telephone")))
-FACTS = ("level", "peak", "seconds", "silence", "brightness", "floor")
-"""Single facts of a recording that must tell as little as possible."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +109,6 @@ def outcomes(scores: Scores) -> list[Outcome]:
     return [found[i] for i in range(len(scores.labels))]
 
 
-def share(hits: Sequence[bool]) -> str:
-    """A share in per cent with its exact interval and its count."""
-    low, high = clopper_pearson(sum(hits), len(hits)) if hits else (0.0, 1.0)
-    return f"{100 * np.mean(hits) if hits else 0:.1f} [{100 * low:.1f}, {100 * high:.1f}] of {len(hits)}"
-
-
 def figures_of(scores: Scores) -> dict[str, object]:
     """What a card keeps of the scores."""
     real, known = scores.labels < 0.5, scores.strangers < 0.5
@@ -138,36 +129,3 @@ def figures_of(scores: Scores) -> dict[str, object]:
             name: round(plain - scores.figure(auc, column).value, 3) for column, name in enumerate(STRESSES) if column
         },
     }
-
-
-def scorecard(scores: Scores, audit: Mapping[str, float] | None = None) -> str:
-    """The scorecard as Markdown."""
-    figures, said = figures_of(scores), outcomes(scores)
-    real = scores.labels < 0.5
-    lines = ["| measure | value [95 % interval] |", "|---|---|"]
-    for name, value in figures.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        lines.append(f"| {name.replace('_', ' ')} | {text} |")
-    stranger = [said[i] for i in np.flatnonzero(real & (scores.strangers > 0.5))]
-    for title, chosen in (
-        ("left-out worlds called fake, %", [o is Outcome.FAKE for o in stranger]),
-        ("left-out worlds called real, %", [o is Outcome.REAL for o in stranger]),
-        ("all real called fake, %", [said[i] is Outcome.FAKE for i in np.flatnonzero(real)]),
-        ("fakes called fake, %", [said[i] is Outcome.FAKE for i in np.flatnonzero(~real)]),
-        ("fakes called real, %", [said[i] is Outcome.REAL for i in np.flatnonzero(~real)]),
-    ):
-        lines.append(f"| {title} | {share(chosen)} |")
-    lines += [f"| AUC of {name} alone | {value:.2f} |" for name, value in (audit or {}).items()]
-    lines += ["", "| family or world | strange | recordings | called fake, % | called real, % |", "|---|" + 4 * "---|"]
-    for label in (1, 0):
-        for kind in sorted({k for k, v in zip(scores.kinds, scores.labels, strict=True) if v == label}):
-            places = [i for i, k in enumerate(scores.kinds) if k == kind and scores.labels[i] == label]
-            cells = [100 * np.mean([said[i] is o for i in places]) for o in (Outcome.FAKE, Outcome.REAL)]
-            strange = "yes" if scores.strangers[places[0]] else "no"
-            lines.append(f"| {kind} ({'fake' if label else 'real'}) | {strange} | {len(places)} "
-                         f"| {cells[0]:.0f} | {cells[1]:.0f} |")  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(scorecard(read_scores(Path(sys.argv[1]))))

@@ -38,6 +38,8 @@ PART = 128
 """Recordings in a file of spectrograms."""
 CHECKPOINT_S = 120.0
 WINDOW_STEP = 100
+COPY_WEIGHT = 0.4
+"""Of families that are made of the recordings here, beside those that came as they are."""
 MEAN_OF = 0.995
 """What stays of the mean of the weights in each step."""
 
@@ -71,16 +73,16 @@ class SpeechPlan:
         batch: windows in a step, half of them real.
         lr: highest learning rate.
         copies: fakes made of each real recording.
-        views: of each recording that is trained on.
+        views: of each recording that is trained on; the first is the recording as it is.
         workers: processes that make views.
         seed: of everything drawn.
     """
 
-    steps: int = 2000
+    steps: int = 700
     batch: int = 48
-    lr: float = 1.5e-3
-    copies: int = 2
-    views: int = 3
+    lr: float = 1.2e-3
+    copies: int = 1
+    views: int = 2
     workers: int = 2
     seed: int = 0
 
@@ -157,7 +159,7 @@ def make_views(recording: Recording, plan: SpeechPlan, seed: int) -> list[Floats
     if recording.maker:
         sound = makers()[0][recording.maker](sound, rng)
     if recording.split == "train":
-        sounds = [processed(sound, rng) for _ in range(plan.views)]
+        sounds = [sound, *(processed(sound, rng) for _ in range(plan.views - 1))]
     else:
         opus, mp3 = coded(sound, "ogg", "libopus", 16), coded(sound, "mp3", "libmp3lame", 64)
         sounds = [sound, opus, mp3, coded(band(sound, *TELEPHONE_HZ), "wav", "pcm_mulaw", 64, 8000)]
@@ -204,18 +206,18 @@ def disturbed(window: Floats, rng: np.random.Generator) -> Floats:
     """A (T, 80) window under a random tone curve, noise and band limit, without a stripe of time and one of bands."""
     window = window.astype(np.float32)
     places = np.linspace(0, 4, BANDS)
-    if rng.random() < 0.5:
-        window = window + np.interp(places, np.arange(5), rng.normal(0, 1.2, 5)).astype(np.float32)
-    if rng.random() < 0.3:
-        level = window.max() - rng.uniform(4, 13) + np.interp(places, np.arange(5), rng.normal(0, 1, 5))
-        window = np.logaddexp(window, level + np.log(rng.exponential(size=window.shape) + 1e-6)).astype(np.float32)
-    low = window.min()
+    if rng.random() < 0.4:
+        window = window + np.interp(places, np.arange(5), rng.normal(0, 0.8, 5)).astype(np.float32)
     if rng.random() < 0.15:
-        window[:, rng.integers(45, BANDS) :] = low
-    for axis, most in ((0, 30), (1, 10)):
-        width = int(rng.integers(1, most))
-        start = int(rng.integers(window.shape[axis] - width))
-        window[(slice(None),) * axis + (slice(start, start + width),)] = window.mean()
+        level = window.max() - rng.uniform(7, 13) + np.interp(places, np.arange(5), rng.normal(0, 1, 5))
+        window = np.logaddexp(window, level + np.log(rng.exponential(size=window.shape) + 1e-6)).astype(np.float32)
+    if rng.random() < 0.1:
+        window[:, rng.integers(45, BANDS) :] = window.min()
+    for axis, most in ((0, 20), (1, 6)):
+        if rng.random() < 0.5:
+            width = int(rng.integers(1, most))
+            start = int(rng.integers(window.shape[axis] - width))
+            window[(slice(None),) * axis + (slice(start, start + width),)] = window.mean()
     return window
 
 
@@ -227,7 +229,10 @@ def batches(
     for i, recording in enumerate(recordings):
         if recording.split == "train":
             kinds[recording.label].setdefault(recording.kind, []).append(i)
-    chances = {label: np.sqrt([len(v) for v in of.values()]) for label, of in kinds.items()}
+    chances = {
+        label: np.array([np.sqrt(len(v)) * (COPY_WEIGHT if recordings[v[0]].maker else 1) for v in of.values()])
+        for label, of in kinds.items()
+    }
     while True:
         windows, labels = [], np.arange(plan.batch) % 2
         for label in labels.tolist():
@@ -251,7 +256,12 @@ def fit(
     torch.manual_seed(plan.seed)
     network = build_speech(False).to(memory_format=torch.channels_last)
     mean = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(network.parameters(), plan.lr, weight_decay=0.02)
+    texture = set(network.texture.parameters())
+    groups = [
+        {"params": [p for p in network.parameters() if p not in texture], "weight_decay": 0.02},
+        {"params": list(texture), "weight_decay": 0.3},
+    ]
+    optimizer = torch.optim.AdamW(groups, plan.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, total_steps=plan.steps, pct_start=0.15)
     path, first = folder / "checkpoint.pt", 0
     parts: Mapping[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer, "schedule": schedule}

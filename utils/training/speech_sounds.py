@@ -99,17 +99,17 @@ def processed(samples: Floats, rng: np.random.Generator) -> Floats:
     if rng.random() < 0.25:
         step = int(rng.choice([19, 18, 21, 22]))
         sound = np.asarray(resample_poly(sound, 20, step), np.float32)
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         sound = room(sound, rng)
-    if rng.random() < 0.4:
-        level = np.sqrt(np.mean(sound**2)) * 10 ** (-rng.uniform(8, 35) / 20)
+    if rng.random() < 0.3:
+        level = np.sqrt(np.mean(sound**2)) * 10 ** (-rng.uniform(12, 40) / 20)
         sound = sound + np.float32(level) * noise(len(sound), rng)
     if rng.random() < 0.15:
         sound = band(sound, *TELEPHONE_HZ)
     elif rng.random() < 0.25:
         sound = band(sound, 0, rng.uniform(3000, 7500))
     sound = sound * np.float32(10 ** (rng.uniform(-20, -3) / 20) / (np.abs(sound).max() + 1e-9))
-    for _ in range(int(rng.choice(3, p=[0.3, 0.55, 0.15]))):
+    for _ in range(int(rng.choice(3, p=[0.3, 0.6, 0.1]))):
         container, codec, rates, rate = CODECS[rng.integers(len(CODECS))]
         sound = coded(sound, container, codec, int(rng.choice(rates)), rate)
     return sound

@@ -12,7 +12,6 @@ from utils.evaluation.speech_figures import (
     outcomes,
     platt,
     read_scores,
-    scorecard,
     write_scores,
 )
 from utils.metrics import sigmoid
@@ -63,9 +62,3 @@ def test_the_band_keeps_strangers_from_being_called_fake():
     real = [o for o, label in zip(said, scores(2.0).labels, strict=True) if not label]
     assert np.mean([o is Outcome.FAKE for o in real]) <= 0.1
     assert {Outcome.REAL, Outcome.FAKE} <= set(said)
-
-
-def test_the_scorecard_names_every_family_and_world():
-    text = scorecard(scores(), {"level": 0.61})
-    for name in ("family 0", "family 3", "world 1", "left-out worlds called fake", "AUC of level alone | 0.61"):
-        assert name in text
