@@ -89,14 +89,13 @@ def spans_of(frames: Sequence[int], media: Media, part: Flags | None) -> tuple[S
     if part is None and frames[-1] - frames[0] + 1 >= ALL_ALONG * len(media.frames):
         return ()
     chosen = [f for f, within in zip(frames, part if part is not None else [True] * len(frames), strict=True) if within]
-    times, duration = [frame.time_s for frame in media.frames], media.info.duration_s or 0.0
-    half = duration / len(times) / 2
+    duration = media.info.duration_s or 0.0
+    times = [frame.time_s for frame in media.frames]
+    inner = (min(duration, max(0.0, time - duration / len(times) / 2)) for time in times[1:])
+    edges = [0.0, *inner, duration]  # of the stretches that the frames stand for
     breaks = [i for i in range(1, len(chosen)) if chosen[i] - chosen[i - 1] > MOST_GAP]
     pieces = zip([0, *breaks], [*breaks, len(chosen)], strict=True)
-    return tuple(
-        Span(round(max(0.0, times[chosen[a]] - half), 3), round(min(duration, times[chosen[b - 1]] + half), 3))
-        for a, b in pieces
-    )
+    return tuple(Span(round(edges[chosen[a]], 3), round(edges[chosen[b - 1] + 1], 3)) for a, b in pieces)
 
 
 def part_notice(score: TrackScores, spans: Sequence[Span]) -> Notice | None:
