@@ -134,7 +134,7 @@ def near_duplicates(crowd: Crowd, rounds: int) -> Iterator[list[Vote]]:
 
 def out_of_domain(crowd: Crowd, rounds: int) -> Iterator[list[Vote]]:
     """Pictures without a usable face, and pictures whose "face" is none, with a full quorum."""
-    reasons = ("No face was found.", "The face is less than 40 pixels wide.")
+    reasons = ("No face was found.", "The face is only 30 pixels wide; at least 40 are needed.")
     faceless = [crowd.medium(i % len(crowd.pool), f"faceless {i}") for i in range(60)]
     yield [
         crowd.vote(f"stranger-{vote}", m, flip=True, day=n // 15, out_of_domain=reasons[n % 2])

@@ -120,7 +120,10 @@ class DetectionSettings:
         high=0.95,
     )
     experts: str = setting("all", "Comma-separated experts to run (cnn, resnext, vit, lstm), or all.")
-    max_faces: int = setting(8, "At most this many people are judged, the largest first.", low=1, high=64)
+    max_faces: int = setting(
+        32, "At most this many people are judged, the largest first; where there are more, nothing is called real.",
+        low=1, high=64,
+    )  # fmt: skip
     engine: str = setting(
         "auto", "What computes the networks: auto takes openvino on a processor and torch on a GPU.",
         choices=("auto", "torch", "openvino"),

@@ -125,11 +125,12 @@ class Notice:
 
 @dataclass(frozen=True)
 class Media:
-    """A decoded medium: its facts, its frames in time order, and what went less than perfectly."""
+    """A decoded medium: facts, frames in time order (`turned` to the left by so many quarters), and notices."""
 
     info: MediaInfo
     frames: tuple[Frame, ...]
     notices: tuple[Notice, ...] = ()
+    turned: int = 0
 
     def __post_init__(self) -> None:
         _require(len(self.frames) > 0, "a medium has at least one frame")
@@ -302,6 +303,8 @@ class FaceReport:
             (`utils.faces.crops.QUALITY_NAMES`).
         spans: of a video, the times that the verdict rests on: where a part stands out, that part, else where the
             person is seen; none for a person who is seen all along.
+        judged: False where the face cannot be judged (too small, cut by the border, unsharp): the verdict is then
+            inconclusive, its first reason says why, and it never decides beside one that is judged.
     """
 
     id: int
@@ -310,18 +313,15 @@ class FaceReport:
     frames: tuple[FrameScore, ...]
     quality: Mapping[str, float] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
-
-    @property
-    def large_enough(self) -> bool:
-        """Whether the face may be decided about at all."""
-        return all(reason.code != "small_face" for reason in self.verdict.reasons)
+    judged: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """The answer of `utils.detection.pipeline.analyse`: one medium, every face, one verdict.
 
-    The verdict of a medium is that of its most suspicious face (`deciding_face`). `times_ms` maps the stages
+    The verdict of a medium is that of its most suspicious face (`deciding_face`), with a reason more where somebody was
+    not judged; it is not `real` where somebody was left out who could be. `times_ms` maps the stages
     `decode`, `detect`, `experts`, `decide` and `total` to milliseconds. `settings` are those that the score depends on,
     by their names in config.ini; with them, the same file and the same version, the score can be reproduced.
     """
@@ -354,12 +354,12 @@ class Report:
 
         Beside the nested values: `prediction` (the outcome), `fake_probability`, `real_probability`,
         `confidence` (the larger of the two; None without a face), `experts` and `spans` (of the deciding face) and
-        `timeline` (highest probability per frame over all faces that are large enough to be judged).
+        `timeline` (highest probability per frame over all faces that can be judged).
         """
         plain: dict[str, Any] = _plain(self)
         p = self.verdict.probability
         peaks: dict[int, FrameScore] = {}
-        judged = [f for f in self.faces if f.large_enough]
+        judged = [f for f in self.faces if f.judged]
         for score in (s for f in judged or self.faces for s in f.frames):
             if score.frame not in peaks or score.probability > peaks[score.frame].probability:
                 peaks[score.frame] = score

@@ -14,7 +14,8 @@ from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
 from models.ensemble_model import Ensemble
 from models.preprocess import prepare
 from utils.detection.engine import TrackScores
-from utils.detection.pipeline import Analyser, Person, Scores, cut, find_faces, make_report
+from utils.detection.people import Person
+from utils.detection.pipeline import Analyser, Scores, cut_for, find_faces, make_report
 from utils.media import decode_media
 from utils.weights import load_ensemble, verify_current, weights_root
 
@@ -32,7 +33,7 @@ class ReferencePipeline:
         """The calibrated probability of each person, in the order of `Report.faces`."""
         settings = self._analyser.settings
         media = decode_media(path, settings.media, settings.sandbox)
-        people = cut(media, find_faces(media, self._analyser), max_faces=settings.detection.max_faces)
+        people = cut_for(media, find_faces(media, self._analyser), self._analyser)
         with torch.inference_mode():
             scores = Scores([self._score(person) for person in people.judged], 0.0)
         return [face.verdict.probability for face in make_report(people, scores, self._analyser).faces]

@@ -17,7 +17,8 @@ from typing import ParamSpec, TypeVar
 
 from utils.detection.cli_files import check_readable
 from utils.detection.cli_output import FileResult, printable
-from utils.detection.pipeline import Analyser, People, examine, make_report, no_progress, score
+from utils.detection.people import People
+from utils.detection.pipeline import Analyser, examine, make_report, no_progress, score
 from utils.errors import TelltaleError
 from utils.faces.search import Progress
 from utils.log import get_logger

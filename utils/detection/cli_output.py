@@ -23,6 +23,7 @@ JSON_SCHEMA_VERSION = 1
 CSV_COLUMNS = (
     "file", "outcome", "fake_probability", "interval_low", "interval_high", "faces", "kind", "format", "width",
     "height", "duration_s", "ms", "threshold", "model_version", "sha256", "error_code", "error_detail", "spans",
+    "faces_not_judged",
 )  # fmt: skip
 _TABLE_HEAD = ("VERDICT", "P(FAKE)", "95 % INTERVAL", "FACES", "MS", "FILE")
 _TABLE_RIGHT = (False, True, False, True, True)
@@ -90,13 +91,15 @@ def _table_row(result: FileResult) -> tuple[str, ...]:
     verdict = result.report.verdict
     probability = "-" if verdict.probability is None else f"{verdict.probability:.2f}"
     interval = "-" if verdict.interval is None else "{:.2f} to {:.2f}".format(*verdict.interval)
+    faces, judged = len(result.report.faces), sum(face.judged for face in result.report.faces)
+    people = f"{judged} of {faces}" if judged < faces else str(faces)
     deciding = result.report.deciding
     times = ""
     if deciding and deciding.spans:
         from utils.detection.moments import format_spans  # loads NumPy, which --help does without
 
         times = f" ({format_spans(deciding.spans).lower()})"
-    return verdict_word(result), probability, interval, str(len(result.report.faces)), ms, name + times
+    return verdict_word(result), probability, interval, people, ms, name + times
 
 
 def count_outcomes(results: Iterable[FileResult]) -> dict[str, int]:
@@ -161,6 +164,7 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
             "height": media.height, "duration_s": media.duration_s, "threshold": report.threshold,
             "model_version": report.model_version, "sha256": media.sha256,
             "spans": " ".join(f"{s.start_s:g}-{s.end_s:g}" for s in (report.deciding.spans if report.deciding else ())),
+            "faces_not_judged": sum(not face.judged for face in report.faces),
         }  # fmt: skip
     return row
 

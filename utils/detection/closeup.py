@@ -15,12 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from utils.detection import pipeline
+from utils.detection import people, pipeline
 from utils.detection.explain import HeatMap, explain_face
-from utils.detection.pipeline import Analyser, enlargement, examine, no_progress
+from utils.detection.pipeline import Analyser, examine, no_progress
 from utils.errors import NotFoundError
 from utils.faces.crops import crop_square
 from utils.faces.search import Progress
+from utils.faces.upright import as_stored
 from utils.types import Box, Face, FaceTrack, Floats, Media, Outcome, Pixels, Sighting
 
 STABILITY_SHARE = 0.35
@@ -43,7 +44,7 @@ class Change:
 
     code: str
     title: str
-    apply: pipeline.Change | None
+    apply: people.Change | None
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,18 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
         frame=sightings[index].frame,
         time_s=media.frames[sightings[index].frame].time_s,
         square=square_in_medium(sightings[index], media),
-        maps=maps,
+        maps=tuple(
+            replace(m, grid=None if m.grid is None else np.ascontiguousarray(np.rot90(m.grid, -media.turned)))
+            for m in maps
+        ),
         trials=trials,
         model_version=analyser.version,
     )
+
+
+def _as_shown(heat: HeatMap, turned: int) -> HeatMap:
+    """A map that lies over the medium as it is shown, whose frames were turned by so many quarters."""
+    return heat if heat.grid is None else replace(heat, grid=np.ascontiguousarray(np.rot90(heat.grid, -turned)))
 
 
 def largest(track: FaceTrack) -> int:
@@ -160,11 +169,9 @@ def largest(track: FaceTrack) -> int:
 
 
 def square_in_medium(seen: Sighting, media: Media) -> Box:
-    """The square that the networks see of a sighting, in pixels of the medium (large videos are decoded smaller)."""
+    """The square that the networks see of a sighting, in pixels of the medium."""
     height, width = media.frames[seen.frame].pixels.shape[:2]
-    square = crop_square(seen.face.box, width, height)
-    larger = enlargement(media)
-    return Box(square.x0 * larger, square.y0 * larger, square.x1 * larger, square.y1 * larger)
+    return as_stored(crop_square(seen.face.box, width, height), media)
 
 
 def to_png(grid: Floats) -> bytes:
@@ -226,10 +233,12 @@ def try_changes(
         First the medium as it is (`as_is`), then one trial per entry of `CHANGES`.
     """
     variants = [Change("as_is", "As it is", None), *CHANGES]
+    smallest = analyser.settings.media.min_face_px
     trials: list[Trial] = []
     for index, change in enumerate(variants):
         progress("stability", index / len(variants))
-        verdict = pipeline.judge(pipeline.cut(media, [track], change=change.apply), analyser).verdict
+        changed = people.cut(media, [track], min_face_px=smallest, change=change.apply)
+        verdict = pipeline.judge(changed, analyser).verdict
         if verdict.probability is None:
             raise ValueError("a face that was cut out always has a probability")
         before = trials[0].outcome if trials else verdict.outcome

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +24,16 @@ from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
 from utils.detection.moments import part_notice, seen_notice, spans_of
+from utils.detection.people import People, Person, cut, without_pixels
 from utils.detection.precision import format_precisions
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, no_face_verdict
-from utils.faces.crops import QUALITY_NAMES, FaceCrop, crop_for_networks, measure_quality
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, verdict_of_all
+from utils.faces.crops import QUALITY_NAMES
 from utils.faces.detector import CenterFaceDetector, FaceDetector
+from utils.faces.judgeable import face_size
 from utils.faces.search import FaceSearch, Progress
-from utils.faces.tracking import turns_of
+from utils.faces.small import with_small_faces
+from utils.faces.tracking import track_faces, turns_of
+from utils.faces.upright import as_stored, enlargement, find_turn, turn_upright
 from utils.media import ForkServer, decode_media, start_fork_server
 from utils.metrics import sigmoid
 from utils.types import (
@@ -37,19 +41,14 @@ from utils.types import (
     Face,
     FaceReport,
     FaceTrack,
-    Floats,
     Frame,
     FrameScore,
     Media,
     MediaKind,
     Notice,
-    Pixels,
     Report,
 )
 from utils.weights import CALIBRATION_FILE, read_document, verify_current, weights_root
-
-Change = Callable[[Pixels, Face], tuple[Pixels, Face]]
-"""A frame and a face in it, to the frame as it is changed and where the face then is."""
 
 
 @dataclass(frozen=True)
@@ -66,38 +65,6 @@ class Analyser:
     missing: Mapping[str, str]
     tiny: bool = False
     decoders: ForkServer | None = None
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody cut out for the networks.
-
-    Args:
-        track: where they were seen.
-        crops: one per sighting, in time order.
-        quality: (T, Q) measurements of the crops, in the order of `QUALITY_NAMES`.
-    """
-
-    track: FaceTrack
-    crops: tuple[FaceCrop, ...]
-    quality: Floats
-
-
-@dataclass(frozen=True)
-class People:
-    """A medium and the people in it: what stands between the decoder and the networks.
-
-    Args:
-        media: decoded; where nobody needs them any more, the pixels of its frames are forgotten.
-        found: how many people there are.
-        judged: those who are judged, the largest face first.
-        times_ms: of the stages so far.
-    """
-
-    media: Media
-    found: int
-    judged: tuple[Person, ...]
-    times_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Scores(NamedTuple):
@@ -203,9 +170,13 @@ def examine(
         on_media(media)
     clock.lap("decode", without_ms=search.ms)
     progress("detect", 0.5)
-    people = cut(media, search.tracks(), max_faces=analyser.settings.detection.max_faces)
+    tracks, found = _tracks(media, search, analyser)
+    if turn := find_turn(analyser.detector, media.frames, found):
+        media = turn_upright(media, turn)
+        tracks = find_faces(media, analyser)
+    people = cut_for(media, tracks, analyser)
     clock.lap("detect", without_ms=-search.ms)
-    return replace(people, media=media if keep_pixels else _without_pixels(media), times_ms=clock.times)
+    return replace(people, media=media if keep_pixels else without_pixels(media), times_ms=clock.times)
 
 
 def decode(path: Path, analyser: Analyser, on_frame: Callable[[Frame], None] | None = None) -> Media:
@@ -227,27 +198,22 @@ def find_faces(media: Media, analyser: Analyser) -> list[FaceTrack]:
     search = FaceSearch(analyser.detector, analyser.settings.media.frames, no_progress)
     for frame in media.frames:
         search.add(frame)
-    return search.tracks()
+    return _tracks(media, search, analyser)[0]
 
 
-def cut(
-    media: Media, tracks: Sequence[FaceTrack], *, max_faces: int | None = None, change: Change | None = None
-) -> People:
-    """Cut people out for the networks, and measure the crops.
+def _tracks(media: Media, search: FaceSearch, analyser: Analyser) -> tuple[list[FaceTrack], Sequence[Sequence[Face]]]:
+    """Everybody in a medium that was searched, and the faces of each frame; small ones of a large photo too."""
+    if media.info.kind is MediaKind.VIDEO:
+        return search.tracks(), search.found
+    smallest = analyser.settings.media.min_face_px
+    faces = with_small_faces(analyser.detector, media.frames[0].pixels, search.found[0], smallest)
+    return list(track_faces([faces])), [faces]
 
-    Args:
-        media: with its pixels.
-        tracks: of everybody, the largest face first.
-        max_faces: so many are judged at most; None for all.
-        change: made to each frame before it is cut.
-    """
-    judged = []
-    for track in tracks[:max_faces]:
-        seen = [(media.frames[sighting.frame].pixels, sighting.face) for sighting in track.sightings]
-        crops = tuple(crop_for_networks(*(change(*one) if change else one)) for one in seen)
-        quality = [measure_quality(crop.pixels, crop.source_px, crop.detector_score) for crop in crops]
-        judged.append(Person(track, crops, np.stack(quality)))
-    return People(media, len(tracks), tuple(judged))
+
+def cut_for(media: Media, tracks: Sequence[FaceTrack], analyser: Analyser) -> People:
+    """Cut out whoever the settings of an analyser let judge; see `cut`."""
+    settings = analyser.settings
+    return cut(media, tracks, min_face_px=settings.media.min_face_px, max_faces=settings.detection.max_faces)
 
 
 def score(group: Sequence[People], analyser: Analyser, on_batch: Callable[[float], None] | None = None) -> list[Scores]:
@@ -280,18 +246,20 @@ def make_report(people: People, scores: Scores, analyser: Analyser) -> Report:
     turns = turns_of([person.track for person in people.judged])
     faces = tuple(_report_face(person, of_person, people.media, turns, analyser) for person, of_person in pairs)
     deciding = deciding_face(faces)
+    left_out = _people_left_out(people)
+    verdict = verdict_of_all(faces, left_out if people.left_out else None, seen_notice(people.media, 0, ()))
     clock.lap("decide")
     times = {**people.times_ms, "experts": scores.ms, **clock.times}
     return Report(
         media=people.media.info,
-        verdict=deciding.verdict if deciding else no_face_verdict(seen_notice(people.media, 0, ())),
+        verdict=verdict,
         faces=faces,
         deciding_face=deciding.id if deciding else None,
         model_version=analyser.version,
         model_sha256=analyser.version_sha256,
         threshold=analyser.settings.detection.threshold,
         times_ms={**times, "total": round(sum(times.values()), 1)},
-        notices=people.media.notices + _people_left_out(people.found, len(people.judged)),
+        notices=people.media.notices + ((left_out,) if left_out else ()),
         settings=score_settings(analyser),
     )
 
@@ -318,49 +286,42 @@ def score_settings(analyser: Analyser) -> dict[str, float | str]:
     }
 
 
-def enlargement(media: Media) -> float:
-    """Pixels of the medium per pixel of its frames: large videos are decoded smaller."""
-    return media.info.width / int(media.frames[0].pixels.shape[1])
-
-
-def _without_pixels(media: Media) -> Media:
-    """A medium that takes no memory: whoever waits for the networks has no more use for whole frames."""
-    nothing = np.zeros(1, np.uint8)
-    blank = tuple(replace(f, pixels=np.broadcast_to(nothing, f.pixels.shape)) for f in media.frames)
-    return replace(media, frames=blank)
-
-
-def _people_left_out(found: int, judged: int) -> tuple[Notice, ...]:
-    if found == judged:
-        return ()
-    return (Notice("people_left_out", f"{found} people were found; only the {judged} most prominent were judged."),)
+def _people_left_out(people: People) -> Notice | None:
+    shown = len(people.judged)
+    if people.found == shown:
+        return None
+    text = f"{people.found} people were found; only {shown} of them were examined."
+    if people.left_out:
+        return Notice("people_left_out", f"{text} Any of the others may be manipulated.")
+    return Notice("people_left_out", f"{text} The others are too small, cut by the border or unsharp.")
 
 
 def _report_face(person: Person, score: TrackScores, media: Media, turns: float, analyser: Analyser) -> FaceReport:
     """What is said about one person: from the ensemble's scores and the crops' quality to the verdict."""
     experts = _expert_scores(score, media, analyser)
-    larger, sightings = enlargement(media), person.track.sightings
-    face_px = float(np.median([max(s.face.box.width, s.face.box.height) for s in sightings])) * larger
+    sightings = person.track.sightings
     spans, part = spans_of([s.frame for s in sightings], media, score.part), score.part
     verdict = decide(
         score.logit,
         experts,
         analyser.calibration,
         threshold=analyser.settings.detection.threshold,
-        face_px=face_px,
-        min_face_px=analyser.settings.media.min_face_px,
+        obstacle=person.obstacle,
         part=part_notice(score, spans),
         choices=turns * (1.0 if part is None else len(part) / int(part.sum())),
     )
     seen = seen_notice(media, len(sightings), spans if part is None else ())
     frames = tuple(
-        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), s.face.box.scaled(larger))
+        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), as_stored(s.face.box, media))
         for s, logit in zip(sightings, score.frame_logits, strict=True)
     )
     means = {n: round(float(value), 4) for n, value in zip(QUALITY_NAMES, person.quality.mean(0), strict=True)}
-    quality = {"face_px": round(face_px, 1), **means}
+    quality = {"face_px": round(face_size(person.track) * enlargement(media), 1), **means}
     verdict = replace(verdict, reasons=verdict.reasons + seen)
-    return FaceReport(id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans)
+    return FaceReport(
+        id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans,
+        judged=person.obstacle is None,
+    )  # fmt: skip
 
 
 def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:

@@ -39,8 +39,8 @@ class Moment:
     Args:
         time_s: seconds since the start.
         faces: how many were found.
-        probability: calibrated probability of fake of the most suspicious face, 0..1; None without a face that is
-            large enough.
+        probability: calibrated probability of fake of the most suspicious face, 0..1; None without a face that can be
+            judged.
         running: mean over the last `WINDOW` pictures with a face, on the scale of logits; None before the first.
         pictures: how many pictures are in that mean.
     """
@@ -87,7 +87,7 @@ def camera_number(source: str) -> int | None:
 
 
 def judge(frame: Frame, analyser: Analyser) -> tuple[int, float | None]:
-    """How many faces a picture has, and the calibrated probability of the most suspicious one that is large enough."""
+    """How many faces a picture has, and the calibrated probability of the most suspicious one that can be judged."""
     from utils.detection import pipeline
 
     pixels = frame.pixels
@@ -98,9 +98,10 @@ def judge(frame: Frame, analyser: Analyser) -> tuple[int, float | None]:
     )  # fmt: skip
     media = Media(info, (Frame(0, 0.0, pixels),))
     tracks = pipeline.find_faces(media, analyser)
-    report = pipeline.judge(pipeline.cut(media, tracks, max_faces=analyser.settings.detection.max_faces), analyser)
+    people = pipeline.cut_for(media, tracks, analyser)
+    report = pipeline.judge(people, analyser)
     deciding = report.deciding
-    judged = deciding is not None and deciding.large_enough
+    judged = deciding is not None and deciding.judged
     return len(report.faces), report.verdict.probability if judged else None
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from utils.detection.calibration import Calibration
+from utils.faces.judgeable import SHORT
 from utils.metrics import sigmoid
 from utils.types import ExpertScore, FaceReport, Notice, Outcome, Verdict
 
@@ -36,8 +38,7 @@ def decide(
     calibration: Calibration,
     *,
     threshold: float,
-    face_px: float,
-    min_face_px: int,
+    obstacle: Notice | None = None,
     part: Notice | None = None,
     choices: float = 1.0,
 ) -> Verdict:
@@ -48,8 +49,7 @@ def decide(
         experts: their scores, missing ones included.
         calibration: of the version.
         threshold: the user's, 0..1.
-        face_px: side of the face in the original frame, pixels.
-        min_face_px: smaller faces are never decided.
+        obstacle: why this face cannot be judged; nothing is decided then.
         part: that only a part of the person's frames stands out, which the logit is of; such a person is never real.
         choices: see `Calibration.band`.
     """
@@ -57,11 +57,8 @@ def decide(
     missing = [e for e in experts if not e.available and not _not_applicable(e)]
     real_below, fake_above = band = calibration.band(threshold, len(missing), choices)
     interval = calibration.interval(probability)
-    reasons: list[Notice] = [] if part is None else [part]
-    if face_px < min_face_px:
-        reasons.append(
-            Notice("small_face", f"The face is only {face_px:.0f} pixels wide; at least {min_face_px} are needed.")
-        )
+    reasons = [notice for notice in (obstacle, part) if notice is not None]
+    if obstacle is not None:
         outcome = Outcome.INCONCLUSIVE
     elif (outcome := outcome_of(probability, band)) is Outcome.FAKE:
         reasons.append(Notice("above_band", f"The probability of manipulation lies above {per_cent(fake_above)}."))
@@ -79,11 +76,12 @@ def decide(
         )
     reasons += _expert_reasons(experts)
     reasons += [Notice("expert_missing", f"{e.title} is missing: {e.missing_because}") for e in missing]
-    return Verdict(outcome, HEADLINES[outcome], probability, interval, tuple(reasons))
+    headline = f"Not judged: {SHORT[obstacle.code]}" if obstacle else HEADLINES[outcome]
+    return Verdict(outcome, headline, probability, interval, tuple(reasons))
 
 
 def deciding_face(faces: Sequence[FaceReport]) -> FaceReport | None:
-    """Whose verdict is that of the medium: the most suspicious of the faces that are large enough, else of all.
+    """Whose verdict is that of the medium: the most suspicious of the faces that can be judged, else of all.
 
     Of two that are not called fake, one of which a part stands out counts more than one without, whatever it is called.
     """
@@ -93,7 +91,32 @@ def deciding_face(faces: Sequence[FaceReport]) -> FaceReport | None:
 def _suspicion(face: FaceReport) -> tuple[bool, bool, bool, float]:
     verdict = face.verdict
     fake, real = verdict.outcome is Outcome.FAKE, verdict.outcome is Outcome.REAL
-    return face.large_enough, fake, not real, verdict.probability or 0.0
+    return face.judged, fake, not real, verdict.probability or 0.0
+
+
+def verdict_of_all(faces: Sequence[FaceReport], left_out: Notice | None, seen: tuple[Notice, ...] = ()) -> Verdict:
+    """What is said about a medium: the verdict of its deciding face, and about whom nothing is said.
+
+    Args:
+        faces: of the report.
+        left_out: says that there are people who could be judged and were not; then the medium is not called real.
+        seen: what is said of a medium without a face, see `no_face_verdict`.
+    """
+    deciding = deciding_face(faces)
+    if deciding is None:
+        return no_face_verdict(seen)
+    verdict, passed_over = deciding.verdict, [face for face in faces if not face.judged]
+    told = [left_out] if left_out else []
+    if passed_over and deciding.judged:
+        who = ", ".join(f"{face.id + 1} ({SHORT[face.verdict.reasons[0].code]})" for face in passed_over)
+        told.append(Notice("not_judged", f"Nothing is said about {'people' if passed_over[1:] else 'person'} {who}."))
+    if not told:
+        return verdict
+    reasons = (verdict.reasons[0], *told, *verdict.reasons[1:])
+    if left_out and verdict.outcome is Outcome.REAL:
+        outcome = Outcome.INCONCLUSIVE
+        return replace(verdict, outcome=outcome, headline=HEADLINES[outcome], reasons=(*told, *verdict.reasons[1:]))
+    return replace(verdict, reasons=reasons)
 
 
 def per_cent(share: float) -> str:

@@ -41,6 +41,15 @@ class FaceDetector(Protocol):
         """
         ...
 
+    def suspect(self, rgb: Pixels, min_score: float) -> tuple[Face, ...]:
+        """What may be a face, from this score on, the largest first; a single look, for parts of a picture.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+            min_score: of what is told, 0..1.
+        """
+        ...
+
 
 class CenterFaceDetector:
     """CenterFace with boxes and five landmarks; may be used from several threads.
@@ -78,6 +87,10 @@ class CenterFaceDetector:
             return faces
         return self._look_framed(rgb) or faces
 
+    def suspect(self, rgb: Pixels, min_score: float) -> tuple[Face, ...]:
+        """See `FaceDetector.suspect`."""
+        return self._look(rgb, min_score)
+
     def _look_framed(self, rgb: Pixels) -> tuple[Face, ...]:
         height, width = rgb.shape[:2]
         shrink = min(1.0, self._max_side / max(height, width))
@@ -89,7 +102,7 @@ class CenterFaceDetector:
         stretch = np.array([width / rgb.shape[1], height / rgb.shape[0]], np.float32)
         return tuple(_unframed(face, border, stretch) for face in self._look(framed))
 
-    def _look(self, rgb: Pixels) -> tuple[Face, ...]:
+    def _look(self, rgb: Pixels, min_score: float | None = None) -> tuple[Face, ...]:
         height, width = rgb.shape[:2]
         net_w, net_h = network_size(width, height, self._max_side)
         method = cv2.INTER_AREA if max(width, height) > self._max_side else cv2.INTER_LINEAR
@@ -97,7 +110,8 @@ class CenterFaceDetector:
         with self._lock:
             outputs = self._request.infer({0: blob}, share_inputs=True)
             heat, scale, offset, marks = (np.array(outputs[port])[0] for port in self._compiled.outputs)
-        found = _decode(heat[0], scale, offset, marks, self._min_score)
+        least = self._min_score if min_score is None else min_score
+        found = _decode(heat[0], scale, offset, marks, least)
         stretch = np.array([width / net_w, height / net_h], np.float32)
         faces = [_to_face(box, score, points, stretch) for box, score, points in found]
         return tuple(sorted(faces, key=lambda f: f.box.width * f.box.height, reverse=True))

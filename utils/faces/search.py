@@ -77,6 +77,11 @@ class FaceSearch:
         self.ms += 1000 * (time.perf_counter() - started)
         self._progress("detect", self._done)
 
+    @property
+    def found(self) -> Sequence[tuple[Face, ...]]:
+        """The faces of each frame so far."""
+        return self._found
+
     def tracks(self) -> list[FaceTrack]:
         """Everybody seen so far, the largest face first."""
         found = track_faces(self._found, looks=self._looks, cuts=self._cuts)
@@ -142,8 +147,8 @@ def _redetect(detector: FaceDetector, rgb: Pixels, face: Face, side: int, extent
     method = cv2.INTER_AREA if scale.max() < 1 else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(part, (side, side), interpolation=method), np.uint8)
     grow = np.array([part.shape[1] / side, part.shape[0] / side], np.float32)
-    moved = [_moved(other, grow, left, top) for other in detector.detect(resized)]
-    near = [other for other in moved if np.isfinite(match_cost(face.box, other.box))]
+    again = [moved(other, grow, left, top) for other in detector.detect(resized)]
+    near = [other for other in again if np.isfinite(match_cost(face.box, other.box))]
     if len(near) != 1:
         return None
     box, edge = near[0].box, EDGE_PX * grow
@@ -156,7 +161,7 @@ def _redetect(detector: FaceDetector, rgb: Pixels, face: Face, side: int, extent
     return None if cut else near[0]
 
 
-def _moved(face: Face, grow: Floats, left: int, top: int) -> Face:
+def moved(face: Face, grow: Floats, left: float, top: float) -> Face:
     """A face of the part in pixels of the frame."""
     (x, y), b = (float(v) for v in grow), face.box
     box = Box(b.x0 * x + left, b.y0 * y + top, b.x1 * x + left, b.y1 * y + top)

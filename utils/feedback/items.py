@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.detection.pipeline import Analyser, Person, examine, judge
+from utils.detection.people import Person
+from utils.detection.pipeline import Analyser, examine, judge
 from utils.errors import MediaError
 from utils.feedback.feature_set import CachedItem
 from utils.phash import perceptual_hash
@@ -25,7 +26,7 @@ class Prepared:
     Args:
         faces: per face that was asked for its features, or one sentence why there are none.
         phash: perceptual hash of its first frame; None when it could not be decoded.
-        deciding: number of the most suspicious face that is large enough, whose verdict is that of the file.
+        deciding: number of the most suspicious face that can be judged, whose verdict is that of the file.
     """
 
     faces: Mapping[int | None, CachedItem | str]
@@ -56,8 +57,8 @@ def prepare_faces(path: Path, analyser: Analyser, faces: Sequence[int | None] = 
         chosen = next((f for f in report.faces if f.id == wanted), None)
         if chosen is None:
             found[wanted] = f"There is no face number {wanted}."
-        elif not chosen.large_enough:
-            found[wanted] = f"The face is less than {analyser.settings.media.min_face_px} pixels wide."
+        elif not chosen.judged:
+            found[wanted] = chosen.verdict.reasons[0].text
         else:
             person = next(person for person in people.judged if person.track.id == wanted)
             found[wanted] = _features(person, analyser, fingerprint)

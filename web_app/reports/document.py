@@ -104,9 +104,19 @@ def verdict_sentence(verdict: dict[str, Any]) -> str:
 
 
 def face_sentence(face: dict[str, Any]) -> str:
-    """Probability and interval of a person, and the times that they are about where these are not the whole clip."""
+    """What is said of a person, and the times that it is about where these are not the whole clip; else why nothing is.
+
+    Reports of before do not say `judged`.
+    """
+    if not face.get("judged", True):
+        return str(face["verdict"]["reasons"][0]["text"])
     spans = " and ".join(f"{span['start_s']:.1f} to {span['end_s']:.1f} s" for span in face.get("spans", ()))
     return verdict_sentence(face["verdict"]) + (f" It is about {spans}." if spans else "")
+
+
+def face_tone(face: dict[str, Any]) -> str:
+    """The colour of a face."""
+    return TONES[face["verdict"]["outcome"] if face.get("judged", True) else "no_face"]
 
 
 def expert_rows(experts: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:

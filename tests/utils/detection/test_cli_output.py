@@ -56,7 +56,7 @@ def test_formula_names_point_to_the_same_file_in_csv(name):
 
 def test_error_detail_that_looks_like_a_formula_is_quoted_in_csv():
     result = FileResult(Path("a.jpg"), None, MediaCorruptError("=cmd()"), 1.0)
-    assert format_csv([result]).rstrip().endswith(",'=cmd(),")
+    assert ",'=cmd()," in format_csv([result])
 
 
 def test_the_times_that_a_verdict_rests_on_are_told():

@@ -176,19 +176,20 @@ def test_progress_can_cancel_at_every_stage(analyser, files, at):
         analyse(files / "one.jpg", analyser, progress=cancel)
 
 
+class SuspectsTheSecond:
+    """Finds the second crop much more suspicious than all others."""
+
+    name, precisions = "torch", {"cnn": "fp32"}
+
+    def run(self, crops, on_batch=None):
+        return [4.0 if i == 1 else -9.0 for i in range(len(crops))]
+
+    def mix(self, answers, quality):
+        share, v = np.array([0.25, 0.25, 0.5, 0.0], np.float32), answers[0]
+        return TrackScores(v, share, np.array([v, v, v, np.nan], np.float32), np.full(len(quality), v))
+
+
 def test_small_face_is_reported_and_a_larger_one_decides(analyser, files, settings_for, tiny_root):
-    class SuspectsTheSecond:
-        """Finds the small face much more suspicious than the large one."""
-
-        name, precisions = "torch", {"cnn": "fp32"}
-
-        def run(self, crops, on_batch=None):
-            return [-2.0, 4.0]
-
-        def mix(self, answers, quality):
-            share, (v,) = np.array([0.25, 0.25, 0.5, 0.0], np.float32), answers
-            return TrackScores(v, share, np.array([v, v, v, np.nan], np.float32), np.full(len(quality), v))
-
     settings = settings_for(tiny_root, min_face_px=80)
     assert analyse(files / "two.png", dataclasses.replace(analyser, engine=SuspectsTheSecond())).deciding_face == 1
     strict = dataclasses.replace(analyser, settings=settings, engine=SuspectsTheSecond())
@@ -196,6 +197,68 @@ def test_small_face_is_reported_and_a_larger_one_decides(analyser, files, settin
     assert small.verdict.outcome is Outcome.INCONCLUSIVE
     assert small.verdict.reasons[0].code == "small_face"
     assert report.deciding_face == large.id
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda face: cv2.GaussianBlur(face, (0, 0), 3), "face_unsharp"),
+        (lambda face: cv2.resize(cv2.resize(face, (60, 60), interpolation=cv2.INTER_AREA), (256, 256)), "face_unsharp"),
+        (lambda face: np.roll(face, 146, axis=1), "face_cut"),
+    ],
+)
+def test_bystander_who_cannot_be_judged_does_not_decide(analyser, photo, tmp_path, spoil, code):
+    both = np.full((512, 768, 3), 120, np.uint8)
+    both[:, :512] = photo
+    both[:256, 512:] = spoil(cv2.resize(photo, (256, 256), interpolation=cv2.INTER_AREA))
+    both[:, 512:560] = 120  # what was rolled in on the other side
+    Image.fromarray(both).save(tmp_path / "both.png")
+    report = analyse(tmp_path / "both.png", dataclasses.replace(analyser, engine=SuspectsTheSecond()))
+    whole, other = report.faces
+    assert (other.judged, other.verdict.reasons[0].code) == (False, code)
+    assert report.deciding_face == whole.id
+    assert (report.verdict.outcome, report.verdict.probability) == (whole.verdict.outcome, whole.verdict.probability)
+    assert "not_judged" in {reason.code for reason in report.verdict.reasons}
+    assert [face["judged"] for face in report.to_dict()["faces"]] == [True, False]
+    assert report.to_dict()["timeline"][0]["probability"] == whole.verdict.probability
+
+
+def crowd(photo: Pixels, columns: int, rows: int) -> Pixels:
+    head = cv2.resize(photo[20:220, 125:325], (160, 160), interpolation=cv2.INTER_AREA)
+    return np.tile(head, (rows, columns, 1))
+
+
+def test_everybody_in_a_group_is_judged_and_nobody_left_out_is_called_real(
+    analyser, photo, tmp_path, settings_for, tiny_root
+):
+    Image.fromarray(crowd(photo, 3, 3)).save(tmp_path / "nine.png")
+    assert sum(face.judged for face in analyse(tmp_path / "nine.png", analyser).faces) == 9
+    few = dataclasses.replace(analyser, settings=settings_for(tiny_root, max_faces=1), engine=SuspectsTheSecond())
+    report = analyse(tmp_path / "nine.png", few)
+    assert report.verdict.outcome is Outcome.INCONCLUSIVE
+    assert report.verdict.reasons[0].code == "people_left_out"
+    assert report.faces[0].verdict.outcome is Outcome.REAL
+
+
+def test_whoever_cannot_be_judged_is_left_out_first(analyser, photo, tmp_path, settings_for, tiny_root):
+    both = np.full((512, 768, 3), 120, np.uint8)
+    both[:, :512] = cv2.GaussianBlur(photo, (0, 0), 7)
+    both[:256, 512:] = cv2.resize(photo, (256, 256), interpolation=cv2.INTER_AREA)
+    Image.fromarray(both).save(tmp_path / "both.png")
+    few = dataclasses.replace(analyser, settings=settings_for(tiny_root, max_faces=1))
+    (sharp,) = (report := analyse(tmp_path / "both.png", few)).faces
+    assert sharp.judged
+    assert sharp.frames[0].box.x0 > 512
+    assert [n.code for n in report.notices] == ["people_left_out"]
+    assert "people_left_out" not in {reason.code for reason in report.verdict.reasons}
+
+
+def test_a_crowd_in_a_clip_is_judged_by_fewer_frames(analyser, photo, tmp_path):
+    write_clip(tmp_path / "crowd.mp4", [np.roll(crowd(photo, 4, 3), i, axis=1) for i in range(8)])
+    report = analyse(tmp_path / "crowd.mp4", analyser)
+    assert [len(face.frames) for face in report.faces] == [8] * 8 + [4] * (len(report.faces) - 8)
+    assert len(report.faces) > 8
+    assert all(face.experts[3].available for face in report.faces), "the LSTM judges all of them"
 
 
 def test_threshold_is_that_of_the_settings(analyser, files, settings_for, tiny_root):

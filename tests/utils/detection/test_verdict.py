@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.detection.calibration import Calibration, ReliabilityBin
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, no_face_verdict
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, no_face_verdict, verdict_of_all
 from utils.metrics import sigmoid
 from utils.types import ExpertScore, FaceReport, Notice, Outcome, Verdict
 
@@ -34,8 +34,12 @@ ALL = tuple(expert(name) for name in NAMES)
 
 
 def verdict(probability: float, experts: tuple[ExpertScore, ...] = ALL, **changes: Any) -> Verdict:
-    given = {"threshold": 0.5, "face_px": 120.0, "min_face_px": 40, **changes}
-    return decide(logit(probability), experts, CALIBRATION, **given)
+    return decide(logit(probability), experts, CALIBRATION, **{"threshold": 0.5, **changes})
+
+
+def face(number: int, probability: float, obstacle: Notice | None = None) -> FaceReport:
+    said = verdict(probability, obstacle=obstacle)
+    return FaceReport(id=number, verdict=said, experts=ALL, frames=(), judged=obstacle is None)
 
 
 def codes(answer: Verdict) -> list[str]:
@@ -67,14 +71,42 @@ def test_higher_threshold_keeps_back_the_word_fake():
     assert verdict(0.15, threshold=0.1).outcome is Outcome.INCONCLUSIVE
 
 
+SMALL, CUT = Notice("small_face", "The face is only 39 pixels wide."), Notice("face_cut", "The border cuts it.")
+LEFT_OUT = Notice("people_left_out", "Nine people were found; only eight were examined.")
+
+
 @pytest.mark.parametrize("probability", [0.01, 0.5, 0.999])
-def test_small_face_is_inconclusive_whatever_the_networks_say(probability):
-    answer = verdict(probability, face_px=39.4)
+def test_face_that_cannot_be_judged_is_inconclusive_whatever_the_networks_say(probability):
+    answer = verdict(probability, obstacle=SMALL)
     assert answer.outcome is Outcome.INCONCLUSIVE
-    assert codes(answer)[0] == "small_face"
-    assert "39 pixels" in answer.reasons[0].text
+    assert answer.headline == "Not judged: too small"
+    assert answer.reasons[0] == SMALL
     assert answer.probability == pytest.approx(probability)
-    assert "small_face" not in codes(verdict(probability, face_px=40.0))
+
+
+def test_face_that_cannot_be_judged_never_decides_and_is_named():
+    faces = [face(0, 0.1), face(1, 0.99, CUT), face(2, 0.01, SMALL)]
+    assert deciding_face(faces).id == 0
+    answer = verdict_of_all(faces, None)
+    assert (answer.outcome, answer.probability) == (Outcome.REAL, pytest.approx(0.1))
+    assert codes(answer)[:2] == ["below_band", "not_judged"]
+    assert answer.reasons[1].text == "Nothing is said about people 2 (cut by the border), 3 (too small)."
+    assert verdict_of_all(faces[:1], None) is faces[0].verdict
+
+
+def test_medium_of_faces_that_cannot_be_judged_is_inconclusive_for_that_reason():
+    answer = verdict_of_all([face(0, 0.99, CUT), face(1, 0.01, SMALL)], None)
+    assert (answer.outcome, codes(answer)[0]) == (Outcome.INCONCLUSIVE, "face_cut")
+    assert "not_judged" not in codes(answer)
+
+
+def test_nothing_is_called_real_while_somebody_was_left_out():
+    answer = verdict_of_all([face(0, 0.1)], LEFT_OUT)
+    assert (answer.outcome, answer.headline) == (Outcome.INCONCLUSIVE, "Inconclusive")
+    assert answer.reasons[0] is LEFT_OUT
+    assert "below_band" not in codes(answer)
+    fake = verdict_of_all([face(0, 0.99)], LEFT_OUT)
+    assert (fake.outcome, codes(fake)[:2]) == (Outcome.FAKE, ["above_band", "people_left_out"])
 
 
 def test_missing_expert_widens_the_band_and_is_named():

@@ -39,7 +39,7 @@ def test_cached_features_give_the_probability_of_the_analysis(portrait, tiny_roo
     ("make", "reason"),
     [
         (lambda photo: np.full_like(photo, 128), "No face"),
-        (lambda photo: photo[::6, ::6], "No face|less than"),
+        (lambda photo: photo[::6, ::6], "No face|at least 40"),
     ],
 )
 def test_media_outside_the_domain_give_a_reason(tmp_path, photo, tiny_root, settings_for, make, reason):
@@ -52,7 +52,7 @@ def test_media_outside_the_domain_give_a_reason(tmp_path, photo, tiny_root, sett
 
 def test_a_small_face_and_an_unknown_number_are_named(portrait, tiny_root, settings_for):
     analyser = load_analyser(settings_for(tiny_root, min_face_px=300))
-    assert "less than 300 pixels" in prepare_faces(portrait, analyser).faces[None]
+    assert "at least 300 are needed" in prepare_faces(portrait, analyser).faces[None]
     assert "no face number 7" in prepare_faces(portrait, load_analyser(settings_for(tiny_root)), [7]).faces[7]
 
 

@@ -90,6 +90,10 @@ class FaceModel(Schema):
         description="of a video, the times that the verdict rests on: where a part stands out, that part, else where "
         "the person is seen; empty for a person seen all along, and absent in old reports",
     )
+    judged: bool = Field(
+        default=True,
+        description="false for a face that is too small, cut or unsharp: it never decides; its first reason says why",
+    )
 
 
 class TimelinePoint(Schema):
@@ -125,7 +129,7 @@ _RESULT: JsonDict = {
     ],
     "deciding_face": 0, "model_version": "v1", "model_sha256": EXAMPLE_SHA256, "threshold": 0.5,
     "times_ms": {"decode": 61.0, "detect": 40.2, "experts": 310.5, "decide": 1.2, "total": 412.9}, "notices": [],
-    "settings": {"threshold": 0.5, "experts": "cnn,resnext,vit,lstm", "max_faces": 8, "frames": 16, "min_face_px": 40},
+    "settings": {"threshold": 0.5, "experts": "cnn,resnext,vit,lstm", "max_faces": 32, "frames": 16, "min_face_px": 40},
     "prediction": "fake", "fake_probability": 0.93, "real_probability": 0.07, "confidence": 0.93,
     "experts": _EXPERTS, "timeline": [{"frame": 0, "time_s": 0.0, "probability": 0.93}],
 }  # fmt: skip

@@ -6,15 +6,18 @@ import { expertList } from "./experts.js";
 import { T } from "./strings.js";
 import { chip, gauge, notices } from "./verdict.js";
 
-// A face without a probability was found, but could not be judged, for example because it is too small.
-const words = ({ outcome }) => (outcome === "no_face" ? T.face.notJudged : T.verdict.short[outcome]);
+// A face that cannot be judged (too small, cut, unsharp) gets no number; reports of before do not say `judged`.
+const hasNumber = ({ judged, verdict }) => judged !== false && verdict.probability !== null;
+const words = (face) => (hasNumber(face) ? T.verdict.short[face.verdict.outcome] : T.face.notJudged);
+
+/** The tone of a face's colour: its outcome, or that of nothing to judge. */
+export const faceTone = (face) => (hasNumber(face) ? face.verdict.outcome : "no_face");
 
 /** The short name of a face on its box; people are counted from 1. */
-export const faceTag = ({ id, verdict }) =>
-  verdict.probability === null ? String(id + 1) : T.face.tag(id + 1, percent(verdict.probability));
+export const faceTag = (face) => (hasNumber(face) ? T.face.tag(face.id + 1, percent(face.verdict.probability)) : String(face.id + 1));
 
 /** The full name of a face for tabs and boxes; it begins with the words that are seen there. */
-export const faceLabel = (face) => T.face.label(faceTag(face), words(face.verdict));
+export const faceLabel = (face) => T.face.label(faceTag(face), words(face));
 
 function facts(face, detection) {
   const width = face.quality.face_px;
@@ -36,11 +39,11 @@ function panel(face, detection, closeup) {
       "div",
       { class: "face__head" },
       h("h3", { class: "face__name", text: T.face.name(face.id + 1) }),
-      chip(verdict.outcome, words(verdict)),
-      verdict.probability !== null && h("strong", { class: "face__number", text: percent(verdict.probability) }),
+      chip(faceTone(face), words(face)),
+      hasNumber(face) && h("strong", { class: "face__number", text: percent(verdict.probability) }),
     ),
     h("p", { class: "fine face__facts", text: facts(face, detection) }),
-    verdict.interval && gauge(verdict, detection.threshold),
+    hasNumber(face) && gauge(verdict, detection.threshold),
     face.id !== detection.deciding_face && notices(T.verdict.reasons, verdict.reasons, "h4"), // else they stand on top
     face.experts.length > 0 && expertList(face.experts, detection.threshold),
     closeup.element,
@@ -63,12 +66,12 @@ export function facesPanel(detection, onSelect, showMap) {
         type: "button",
         role: "tab",
         id: `face-tab-${face.id}`,
-        "data-tone": face.verdict.outcome,
+        "data-tone": faceTone(face),
         "aria-controls": `face-panel-${face.id}`,
         "aria-label": faceLabel(face),
         onclick: () => onSelect(face.id),
       },
-      icon(face.verdict.outcome),
+      icon(faceTone(face)),
       h("span", { text: T.face.name(face.id + 1) }),
     ),
   );

@@ -1,7 +1,7 @@
 // The picture or the player with the face boxes on top; the boxes of a video follow its time.
 
 import { h, icon, s } from "./dom.js";
-import { faceLabel, faceTag } from "./faces.js";
+import { faceLabel, faceTag, faceTone } from "./faces.js";
 import { filmstrip } from "./filmstrip.js";
 import { getFrames, mediaStatus, mediaUrl } from "./api.js";
 import { T } from "./strings.js";
@@ -44,7 +44,7 @@ function marker(face, onSelect) {
       class: "box",
       role: "button",
       tabindex: 0,
-      "data-tone": face.verdict.outcome,
+      "data-tone": faceTone(face),
       "data-face": face.id,
       "aria-label": faceLabel(face),
       onclick: pick,
