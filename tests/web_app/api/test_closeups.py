@@ -168,6 +168,13 @@ def test_worker_is_told_what_to_look_at(
         handle(claim, lambda stage, fraction: None)
 
 
+def test_a_full_queue_takes_no_closeup(client: FlaskClient, analysed: str, parts: Services) -> None:
+    parts.queue.settings = dataclasses.replace(parts.queue.settings, max_waiting=0)
+    answer = client.post(f"/api/detections/{analysed}/closeup?face=0")
+    assert (answer.status_code, answer.get_json()["code"]) == (429, "queue_full")
+    assert closeup(client, analysed)["state"] is None
+
+
 def test_closeups_can_be_switched_off(make_app: Any, tmp_path: Path) -> None:
     settings = dataclasses.replace(make_settings(tmp_path), page=PageSettings(closeups="off"))
     client = make_app(settings).test_client()
@@ -209,9 +216,12 @@ def test_versions_of_one_file_are_compared(client: FlaskClient, analysed: str) -
 
 
 def test_clearing_deletes_everything_of_the_caller(client: FlaskClient, analysed: str, parts: Services) -> None:
+    another = {"User-Agent": "another/1"}
+    theirs = upload(client, media_bytes(size=900), "/api/detect?wait=1", headers=another).get_json()["id"]
     upload(client, media_bytes(size=800), "/api/detect?wait=0")
     answer = client.delete("/api/history")
     assert answer.get_json() == {"deleted": 2}
-    assert client.get("/api/history").get_json()["total"] == 0
+    left = client.get("/api/history").get_json()["items"]  # somebody at this machine sees everybody's
+    assert [entry["id"] for entry in left] == [theirs]
     assert client.get(f"/api/detections/{analysed}").status_code == 404
-    wait_until(lambda: not [path for path in parts.paths.uploads.rglob("*") if path.is_file()])
+    wait_until(lambda: len({path.stem for path in parts.paths.uploads.rglob("*") if path.is_file()}) == 1)

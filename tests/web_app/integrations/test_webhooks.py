@@ -153,6 +153,15 @@ def test_a_failing_receiver_is_tried_later_and_again(client: FlaskClient, parts:
     assert (len(receiver.messages), len(ids)) == (3, 1)
 
 
+def test_a_receiver_that_is_gone_is_given_up_at_once(client: FlaskClient, parts: Services) -> None:
+    with serving(Receiver(410)) as place:
+        hook = register(client, place)
+        client.delete(f"/api/jobs/{upload(client, media_bytes('mp4')).get_json()['id']}")
+        assert send_all(parts) == 1
+    (only,) = deliveries(client, hook)
+    assert (only["state"], only["status"], only["attempts"]) == ("given_up", 410, 1)
+
+
 def test_nobody_there_is_given_up_in_the_end(client: FlaskClient, parts: Services) -> None:
     with serving(Receiver(200)) as place:
         hook = register(client, place)
