@@ -14,9 +14,11 @@ import zlib
 from collections.abc import Callable
 
 import av
+import numpy as np
 from PIL import Image
 
 from tests.hostile.attacks.seeds import clip, drawing, save
+from tests.utils.media.heics import Heic, heic
 
 Build = Callable[[], bytes]
 
@@ -83,7 +85,62 @@ def _zeros() -> bytes:
     return zlib.compress(bytes(200_000_000), 1)
 
 
+def _patched(data: bytes, box: bytes, offset: int, value: bytes) -> bytes:
+    at = data.index(box) + offset
+    return data[:at] + value + data[at + len(value) :]
+
+
+def _large_tiff() -> bytes:
+    """Its first two fields, width and height, say 60,000."""
+    data = save("TIFF")
+    at = int.from_bytes(data[4:8], "little") + 2
+    fields = struct.pack("<HHIIHHII", 256, 4, 1, 60_000, 257, 4, 1, 60_000)
+    return data[:at] + fields + data[at + 24 :]
+
+
+def _large_heif(data: bytes) -> bytes:
+    return _patched(data, b"ispe", 8, struct.pack(">II", 60_000, 60_000))
+
+
+def _grown_gif() -> bytes:
+    """Its second frame reaches far beyond the first."""
+    data = save("GIF", "P", save_all=True, append_images=[drawing(shift=5).convert("P")], duration=100)
+    at = data.index(b"\x2c", data.rindex(b"\x21\xf9\x04"))
+    return data[: at + 5] + struct.pack("<HH", 40_000, 40_000) + data[at + 9 :]
+
+
+def _many_large_frames(frames: int = 500, side: int = 4000) -> bytes:
+    """The same flat frame again and again."""
+    out = io.BytesIO()
+    Image.new("L", (side, side)).save(out, "GIF")
+    data = out.getvalue()
+    at = data.index(b"\x2c\0\0\0\0")
+    return data[:at] + (b"\x21\xf9\x04\0\x0a\0\0\0" + data[at:-1]) * frames + b";"
+
+
+def _pages_in_a_circle() -> bytes:
+    """A TIFF whose first page is followed by itself."""
+    data = save("TIFF")
+    at = int.from_bytes(data[4:8], "little")
+    end = at + 2 + 12 * int.from_bytes(data[at : at + 2], "little")
+    return data[:end] + struct.pack("<I", at) + data[end + 4 :]
+
+
+def _many_tiles() -> bytes:
+    """A HEIC of 33 Mpx in 8,192 tiles, all of them the same."""
+    file = Heic()
+    tile = file.picture(np.asarray(drawing(64, 64)), hidden=True)
+    number = file.add(b"grid", bytes((0, 1, 255, 31)) + struct.pack(">II", 32 * 64, 256 * 64))
+    file.link(b"dimg", number, *[tile] * (256 * 32))
+    return file.save(number)
+
+
 PICTURES: dict[str, Build] = {
+    "BMP of 60,000 x 60,000": lambda: _patched(save("BMP"), b"BM", 18, struct.pack("<ii", 60_000, 60_000)),
+    "TIFF of 60,000 x 60,000": _large_tiff,
+    "GIF of 60,000 x 60,000": lambda: _patched(save("GIF", "P"), b"GIF8", 6, struct.pack("<HH", 60_000, 60_000)),
+    "HEIC of 60,000 x 60,000": lambda: _large_heif(heic(np.asarray(drawing()))),
+    "AVIF of 60,000 x 60,000": lambda: _large_heif(save("AVIF")),
     "JPEG of 304 bytes declaring 439 Mpx": jpeg_of_439_megapixels,
     "PNG of 50,000 x 50,000": lambda: _png(width=50_000, height=50_000),
     "PNG of 2^31 x 2^31": lambda: _png(width=2**31 - 1, height=2**31 - 1),
@@ -112,6 +169,10 @@ def _many_scans(scans: int = 2000) -> bytes:
 
 
 SLOW_PICTURES: dict[str, Build] = {
+    "GIF that grows to 40,000 x 40,000": _grown_gif,
+    "GIF of 500 frames of 16 Mpx": _many_large_frames,
+    "TIFF whose pages go round": _pages_in_a_circle,
+    "HEIC of 8,192 tiles": _many_tiles,
     "progressive JPEG of 2,000 scans": _many_scans,
     "PNG with 150 texts of 1 MB each in 150 kB": lambda: _png(
         _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 150
@@ -122,11 +183,6 @@ SLOW_PICTURES: dict[str, Build] = {
         (0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\1\x87\x69\0\4\0\0\0\1\0\0\0\x08\0\0\0\x08")
     ),
 }
-
-
-def _patched(data: bytes, box: bytes, offset: int, value: bytes) -> bytes:
-    at = data.index(box) + offset
-    return data[:at] + value + data[at + len(value) :]
 
 
 def _endless_duration() -> bytes:
