@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,11 @@ def platt(scores: Scores) -> tuple[float, float]:
 
 
 def calibrate(scores: Scores) -> tuple[float, float, Calibration]:
-    """Scale, shift and the undecided band of these recordings, whose strangers are what the band is chosen by."""
+    """Scale, shift and the undecided band of these recordings.
+
+    `fake` begins where hardly any real recording of a stranger reaches, as for faces; `real` ends where the fakes that
+    lie below are bounded, since few fakes are recognised by a network that hears so little.
+    """
     scale, shift = platt(scores)
     probabilities = np.array([sigmoid(scale * v + shift) for v in scores.logits.ravel()])
     columns = scores.logits.shape[1]
@@ -94,7 +98,9 @@ def calibrate(scores: Scores) -> tuple[float, float, Calibration]:
     labels = np.repeat(scores.labels, columns)
     plain = np.arange(len(labels)) % columns == 0
     counts = {"recordings": float(len(scores.labels)), "scale": scale, "shift": shift}
-    return scale, shift, fit_calibration(labels, probabilities, names, counts, as_come=plain, strangers=True)
+    found = fit_calibration(labels, probabilities, names, counts, as_come=plain, strangers=True)
+    bounded = fit_calibration(scores.labels, probabilities[plain], scores.kinds, {}).real_below
+    return scale, shift, replace(found, real_below=min(found.real_below, bounded))
 
 
 def outcomes(scores: Scores) -> list[Outcome]:
