@@ -1,4 +1,4 @@
-"""Analyse pictures and videos from the command line (`python inference.py photo.jpg clip.mp4 folder/`) or from Python.
+"""Analyse pictures, videos and recordings: `python inference.py photo.jpg clip.mp4 voice.wav folder/`, or from Python.
 
 Both ways lead through `utils.detection.pipeline.analyse`, as the server does. Heavy modules are imported inside the
 functions that need them, so that `--help` answers at once. docs/cli.md shows every option and exit code.
@@ -94,7 +94,7 @@ class DeepfakeDetector:
         """
         from utils.types import MediaKind
 
-        return self._predict_kind(Path(path), MediaKind.IMAGE, "a video; use predict_video")
+        return self._predict_kind(Path(path), MediaKind.IMAGE, "no picture; use predict_video or predict_audio")
 
     def predict_video(self, path: Path | str) -> Report:
         """Analyse one video.
@@ -105,7 +105,18 @@ class DeepfakeDetector:
         """
         from utils.types import MediaKind
 
-        return self._predict_kind(Path(path), MediaKind.VIDEO, "a picture; use predict_image")
+        return self._predict_kind(Path(path), MediaKind.VIDEO, "no video; use predict_image or predict_audio")
+
+    def predict_audio(self, path: Path | str) -> Report:
+        """Analyse one recording.
+
+        Raises:
+            UnsupportedMediaError: it is a picture or a format of video, or none that we read.
+            TelltaleError: it cannot be analysed; the code says why.
+        """
+        from utils.types import MediaKind
+
+        return self._predict_kind(Path(path), MediaKind.AUDIO, "no recording; use predict_image or predict_video")
 
     def batch_predict(self, paths: Iterable[Path | str]) -> list[FileResult]:
         """Analyse many files; one that fails is a `FileResult` with its error and does not stop the rest."""

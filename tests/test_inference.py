@@ -151,7 +151,9 @@ def test_bad_files_are_rows_and_the_rest_goes_on(pipeline, folder, capsys):
     document = json.loads(captured.out)
     codes = [r["error"] and r["error"]["code"] for r in document["results"]]
     assert codes == ["media_unreadable", "media_corrupt", "internal", None]
-    assert document["summary"] == {"files": 4, "fake": 0, "real": 1, "inconclusive": 0, "no_face": 0, "error": 3}
+    assert document["summary"] == {
+        **{"files": 4, "fake": 0, "real": 1, "inconclusive": 0, "no_face": 0, "no_speech": 0, "error": 3}
+    }
 
 
 def test_missing_and_empty_need_no_networks(pipeline, tmp_path, capsys):

@@ -93,7 +93,7 @@ class MediaSettings:
     max_file_mb: int = setting(200, "Largest upload.", unit="MB (10^6 bytes)", low=1, high=4000)
     max_megapixels: float = setting(50.0, "Largest picture or video frame.", unit="megapixels", low=0.1, high=200)
     min_side_px: int = 32  # shortest side of a picture or frame that is taken
-    max_duration_s: float = setting(600.0, "Longest video.", unit="seconds", low=1, high=7200)
+    max_duration_s: float = setting(600.0, "Longest video or recording.", unit="seconds", low=1, high=7200)
     min_face_px: int = constant(40, low=16, high=512)  # narrower faces are reported but not judged
     frames: int = constant(16, low=4, high=64)  # taken uniformly from a video, at least
     max_frames: int = setting(

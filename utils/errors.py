@@ -146,7 +146,10 @@ class MediaUnreadableError(MediaError):
 
 class UnsupportedMediaError(MediaError):
     code, status, title = "unsupported_media", 415, "This kind of file is not supported"
-    remedy = "Send JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF, MP4, MOV, MKV, WebM, AVI, FLV, MPEG, MPEG-TS, WMV, OGV."
+    remedy = (
+        "Send JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF, MP4, MOV, MKV, WebM, AVI, FLV, MPEG, MPEG-TS, WMV, OGV, "
+        "WAV, FLAC, MP3, M4A, AAC, Ogg, WMA, AMR."
+    )
 
 
 class ContentEncodingError(TelltaleError):
@@ -165,7 +168,7 @@ class MediaDimensionsError(MediaError):
 
 
 class MediaTooLongError(MediaError):
-    code, status, title = "media_too_long", 422, "The video is longer than allowed"
+    code, status, title = "media_too_long", 422, "The video or recording is longer than allowed"
     remedy = "Cut the part that matters, or raise max_duration_s in config.ini, section [media]."
 
 

@@ -1,6 +1,6 @@
 """The values that cross the borders of our rooms: media, faces, scores, verdicts and the report.
 
-Everyone may import this file; it imports nothing of ours. Every value is frozen and checks itself,
+Everyone may import this file; it imports nothing of ours but `media_types.py`. Every value is frozen and checks itself,
 so that a function that receives one need not check it again.
 """
 
@@ -8,28 +8,58 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]
-"""Image pixels, (H, W, 3) uint8, RGB, 0..255."""
-
-Floats = npt.NDArray[np.float32]
+from utils.media_types import (
+    SAMPLE_RATE as SAMPLE_RATE,
+)
+from utils.media_types import (
+    Box as Box,
+)
+from utils.media_types import (
+    Face as Face,
+)
+from utils.media_types import (
+    FaceTrack as FaceTrack,
+)
+from utils.media_types import (
+    Floats as Floats,
+)
+from utils.media_types import (
+    Frame as Frame,
+)
+from utils.media_types import (
+    Media as Media,
+)
+from utils.media_types import (
+    MediaInfo as MediaInfo,
+)
+from utils.media_types import (
+    MediaKind as MediaKind,
+)
+from utils.media_types import (
+    Notice as Notice,
+)
+from utils.media_types import (
+    Pixels as Pixels,
+)
+from utils.media_types import (
+    Sighting as Sighting,
+)
+from utils.media_types import (
+    SoundInfo as SoundInfo,
+)
+from utils.media_types import (
+    check_probability,
+    require,
+)
 
 REPORT_SCHEMA_VERSION = 1
 DOCUMENT, DOCUMENT_VERSION = "telltale-report", 1  # a report that stands by itself says so
-
-
-class MediaKind(enum.StrEnum):
-    """What an upload is: one picture, or a sequence of them."""
-
-    IMAGE = "image"
-    VIDEO = "video"
 
 
 class Outcome(enum.StrEnum):
@@ -49,163 +79,6 @@ class Outcome(enum.StrEnum):
     def judged(self) -> bool:
         """Whether there was something to judge."""
         return self not in (Outcome.NO_FACE, Outcome.NO_SPEECH)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _check_probability(value: float | None, name: str) -> None:
-    _require(value is None or (math.isfinite(value) and 0.0 <= value <= 1.0), f"{name} must lie in 0..1: {value}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MediaInfo:
-    """Facts about one medium, measured and not taken from its name.
-
-    Args:
-        kind: image or video.
-        format: our name of the container or picture format, such as `jpeg` or `matroska`.
-        mime: the media type that belongs to the format.
-        width: pixels, upright (EXIF orientation and rotation matrices applied).
-        height: pixels, upright.
-        size_bytes: of the file.
-        sha256: of the file, 64 hexadecimal digits.
-        duration_s: seconds; None for pictures.
-        fps: mean frames per second; None for pictures.
-        codec: video codec; None for pictures.
-    """
-
-    kind: MediaKind
-    format: str
-    mime: str
-    width: int
-    height: int
-    size_bytes: int
-    sha256: str
-    duration_s: float | None = None
-    fps: float | None = None
-    codec: str | None = None
-
-    def __post_init__(self) -> None:
-        _require(self.width > 0 and self.height > 0, f"size must be positive: {self.width} x {self.height}")
-        _require(self.size_bytes >= 0, "size_bytes must not be negative")
-        _require(len(self.sha256) == 64, "sha256 must have 64 hexadecimal digits")
-        _require((self.kind is MediaKind.VIDEO) == (self.duration_s is not None), "exactly videos have a duration")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One decoded picture: a photo (index 0, time 0) or a frame of a video.
-
-    Args:
-        index: position among the frames that were taken from the medium, from 0.
-        time_s: presentation time, seconds from the start.
-        pixels: (H, W, 3) uint8 RGB, upright.
-    """
-
-    index: int
-    time_s: float
-    pixels: Pixels
-
-    def __post_init__(self) -> None:
-        _require(self.index >= 0 and self.time_s >= 0 and math.isfinite(self.time_s), "index and time must be >= 0")
-        _require(self.pixels.ndim == 3 and self.pixels.shape[2] == 3, f"pixels must be (H, W, 3): {self.pixels.shape}")
-        _require(self.pixels.dtype == np.uint8, f"pixels must be uint8: {self.pixels.dtype}")
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something the user should know, with a stable code for programs (`truncated`, `small_face`, ...)."""
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Media:
-    """A decoded medium: facts, frames in time order (`turned` to the left by so many quarters), and notices."""
-
-    info: MediaInfo
-    frames: tuple[Frame, ...]
-    notices: tuple[Notice, ...] = ()
-    turned: int = 0
-
-    def __post_init__(self) -> None:
-        _require(len(self.frames) > 0, "a medium has at least one frame")
-        _require(self.info.kind is MediaKind.VIDEO or len(self.frames) == 1, "a picture has exactly one frame")
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels of the upright frame; x to the right, y down; may reach over the border."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-
-    def __post_init__(self) -> None:
-        _require(all(math.isfinite(v) for v in (self.x0, self.y0, self.x1, self.y1)), "box must be finite")
-        _require(self.x1 > self.x0 and self.y1 > self.y0, f"box must have an area: {self}")
-
-    @property
-    def width(self) -> float:
-        return self.x1 - self.x0
-
-    @property
-    def height(self) -> float:
-        return self.y1 - self.y0
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
-
-    def scaled(self, factor: float) -> Box:
-        """The box in a frame that is larger by a factor."""
-        return self if factor == 1 else Box(*(factor * v for v in (self.x0, self.y0, self.x1, self.y1)))
-
-
-@dataclass(frozen=True)
-class Face:
-    """One detected face.
-
-    Args:
-        box: where it is, pixels of the frame.
-        score: the detector's confidence, 0..1.
-        landmarks: (5, 2) float32 pixels: left eye, right eye, nose, left and right corner of the mouth
-            (left as the viewer sees it).
-    """
-
-    box: Box
-    score: float
-    landmarks: Floats
-
-    def __post_init__(self) -> None:
-        _check_probability(self.score, "score")
-        _require(self.landmarks.shape == (5, 2), f"landmarks must be (5, 2): {self.landmarks.shape}")
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """A face at one of the frames of a track; `frame` is the index of `Frame.index`."""
-
-    frame: int
-    face: Face
-
-
-@dataclass(frozen=True)
-class FaceTrack:
-    """One person through the frames of a medium (a photo gives tracks of one sighting), in time order."""
-
-    id: int
-    sightings: tuple[Sighting, ...]
-
-    def __post_init__(self) -> None:
-        _require(len(self.sightings) > 0, "a track has at least one sighting")
-        order = [s.frame for s in self.sightings]
-        _require(order == sorted(set(order)), "a track sees each frame at most once, in time order")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,10 +106,10 @@ class ExpertScore:
     skipped: bool = False
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability, "probability")
-        _check_probability(self.weight, "weight")
-        _require(self.available == (self.probability is not None), "exactly the available experts have a probability")
-        _require(self.available or self.weight == 0.0, "a missing expert has weight 0")
+        check_probability(self.probability, "probability")
+        check_probability(self.weight, "weight")
+        require(self.available == (self.probability is not None), "exactly the available experts have a probability")
+        require(self.available or self.weight == 0.0, "a missing expert has weight 0")
 
 
 @dataclass(frozen=True)
@@ -258,12 +131,74 @@ class Verdict:
     reasons: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability, "probability")
-        _require(self.outcome.judged != (self.probability is None), "exactly what was judged has a probability")
-        _require((self.probability is None) == (self.interval is None), "probability and interval come together")
+        check_probability(self.probability, "probability")
+        require(self.outcome.judged != (self.probability is None), "exactly what was judged has a probability")
+        require((self.probability is None) == (self.interval is None), "probability and interval come together")
         if self.interval is not None:
             low, high = self.interval
-            _require(0.0 <= low <= high <= 1.0, f"interval must be ordered within 0..1: {self.interval}")
+            require(0.0 <= low <= high <= 1.0, f"interval must be ordered within 0..1: {self.interval}")
+
+
+@dataclass(frozen=True)
+class SpeechWindow:
+    """The calibrated probability of fake of one window of a recording, seconds from its start."""
+
+    start_s: float
+    end_s: float
+    probability: float
+
+    def __post_init__(self) -> None:
+        check_probability(self.probability, "probability")
+        require(0.0 <= self.start_s < self.end_s, f"a window must have a length: {self.start_s} to {self.end_s}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechReport:
+    """The answer of `utils.speech.judge`: one recording, its windows, one verdict.
+
+    Args:
+        verdict: about the whole recording; `no_speech` where there is too little of it.
+        windows: those with speech in them, in time order; they overlap.
+        speech_s: seconds in which the detector of voices hears one.
+        duration_s: of the recording, seconds.
+        model_version: of the weights.
+        model_sha256: of that version's checksum list.
+        threshold: the user's, 0..1.
+    """
+
+    verdict: Verdict
+    windows: tuple[SpeechWindow, ...]
+    speech_s: float
+    duration_s: float
+    model_version: str
+    model_sha256: str
+    threshold: float
+
+    def __post_init__(self) -> None:
+        check_probability(self.threshold, "threshold")
+        require(self.verdict.outcome.judged == bool(self.windows), "exactly a recording with speech has windows")
+        require(
+            0.0 <= self.speech_s <= self.duration_s,
+            f"the threshold lies in 0..1, and there is no more speech than sound: {self}",
+        )
+
+
+@dataclass(frozen=True)
+class Overall:
+    """What the faces and the voice of a video say together; the parts keep their own verdicts.
+
+    Args:
+        outcome: fake where one part is, real where every part that was judged is, else inconclusive.
+        headline: one sentence for people.
+        reasons: which part says what; the most important first.
+    """
+
+    outcome: Outcome
+    headline: str
+    reasons: tuple[Notice, ...]
+
+    def __post_init__(self) -> None:
+        require(self.outcome.judged and len(self.reasons) > 0, "an overall outcome is a judged one with its reason")
 
 
 @dataclass(frozen=True)
@@ -276,7 +211,7 @@ class FrameScore:
     box: Box
 
     def __post_init__(self) -> None:
-        _check_probability(self.probability, "probability")
+        check_probability(self.probability, "probability")
 
 
 @dataclass(frozen=True)
@@ -287,7 +222,7 @@ class Span:
     end_s: float
 
     def __post_init__(self) -> None:
-        _require(0 <= self.start_s <= self.end_s, f"a span must be ordered: {self}")
+        require(0 <= self.start_s <= self.end_s, f"a span must be ordered: {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,8 +256,10 @@ class Report:
     """The answer of `utils.detection.pipeline.analyse`: one medium, every face, one verdict.
 
     The verdict of a medium is that of its most suspicious face (`deciding_face`), with a reason more where somebody was
-    not judged; it is not `real` where somebody was left out who could be. `times_ms` maps the stages
-    `decode`, `detect`, `experts`, `decide` and `total` to milliseconds. `settings` are those that the score depends on,
+    not judged; it is not `real` where somebody was left out who could be. Of a recording it is that of its voice.
+    `speech` is what the voice of a recording or video says, None where no sound was judged; `overall` fuses it with the
+    faces of a video. `times_ms` maps the stages `decode`, `detect`, `speech` (where sound was judged), `experts`,
+    `decide` and `total` to milliseconds. `settings` are those that the score depends on,
     by their names in config.ini; with them, the same file and the same version, the score can be reproduced.
     """
 
@@ -336,13 +273,15 @@ class Report:
     times_ms: Mapping[str, float]
     notices: tuple[Notice, ...] = ()
     settings: Mapping[str, float | str] = field(default_factory=dict)
+    speech: SpeechReport | None = None
+    overall: Overall | None = None
     schema_version: int = REPORT_SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        _check_probability(self.threshold, "threshold")
+        check_probability(self.threshold, "threshold")
         ids = {face.id for face in self.faces}
-        _require((self.deciding_face is None) == (not self.faces), "a deciding face exactly when there are faces")
-        _require(self.deciding_face is None or self.deciding_face in ids, "the deciding face is one of the faces")
+        require((self.deciding_face is None) == (not self.faces), "a deciding face exactly when there are faces")
+        require(self.deciding_face is None or self.deciding_face in ids, "the deciding face is one of the faces")
 
     @property
     def deciding(self) -> FaceReport | None:

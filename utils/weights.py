@@ -97,6 +97,19 @@ def current_version(settings: Settings) -> str | None:
         return None
 
 
+def has_speech(root: Path) -> bool:
+    """Whether a version of speech is chosen below the folder of versions; it is not verified."""
+    return (root / SPEECH_FOLDER / CURRENT).is_file()
+
+
+def current_speech(settings: Settings) -> str | None:
+    """The version of speech that new analyses use; None without one."""
+    try:
+        return current_name(weights_root(settings) / SPEECH_FOLDER)
+    except WeightsError:
+        return None
+
+
 def _is_name(name: str) -> bool:
     """Whether `name` can be a version's: one folder inside the root, never a path and never hidden."""
     return bool(name) and all(c.isalnum() or c in "._-" for c in name) and not name.startswith(".")

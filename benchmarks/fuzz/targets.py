@@ -22,6 +22,7 @@ from utils.config import load_settings
 from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
 from utils.errors import BadRequestError, ConfigError, MediaError, TelltaleError
 from utils.feedback.feedback_log import read_feedback_log
+from utils.media import audio
 from utils.media.child_protocol import (
     BrokenAnswerError,
     CopyWriter,
@@ -32,7 +33,9 @@ from utils.media.child_protocol import (
     write_ahead,
     write_error,
     write_frames,
+    write_samples,
 )
+from utils.media.clean_film import copy_film
 from utils.media.clean_picture import strip
 from utils.media.headers import read_header
 from utils.media.limits import Facts, MediaLimits
@@ -40,7 +43,7 @@ from utils.media.mp4 import edit_count
 from utils.media.sniff import FORMATS, sniff
 from utils.media.truncation import is_truncated
 from utils.media.user_data import UserDataFilter
-from utils.types import Frame, MediaKind
+from utils.types import SAMPLE_RATE, Frame, MediaKind, SoundInfo
 from web_app.storage.upload import display_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -121,9 +124,11 @@ def child_protocol(data: bytes) -> None:
             answered, facts = read_answer(io.BytesIO(data), Expected(kind, frames, SMALL, moves))
         except (MediaError, BrokenAnswerError):
             continue
-        assert 1 <= len(answered) <= frames
+        assert bool(facts.width) <= len(answered) <= frames
         assert facts.width * facts.height <= 4 * SMALL.max_pixels  # a JPEG at half its size
         assert all(frame.pixels.size <= 3 * SMALL.max_pixels for frame in answered)
+        assert answered or facts.samples is not None
+        assert facts.samples is None or np.abs(facts.samples).max() <= 1
     target = io.BytesIO()
     with contextlib.suppress(MediaError, BrokenAnswerError):
         read_copy(io.BytesIO(data), target, 1000)
@@ -237,7 +242,7 @@ def upload_body(data: bytes) -> None:
 
 
 def _media_seeds() -> list[bytes]:
-    return [data[:4096] for data in (*seeds.pictures().values(), *seeds.clips().values())]
+    return [data[:4096] for data in (*seeds.pictures().values(), *seeds.clips().values(), *seeds.recordings().values())]
 
 
 def _answers() -> list[bytes]:
@@ -250,6 +255,10 @@ def _answers() -> list[bytes]:
     write_error(outs[2], TelltaleError("nothing"))
     write_ahead(outs[3], Frame(0, 0.0, pixels))
     write_frames(outs[3], [Frame(0, 0.0, pixels)], Facts(24, 16, 1.0, 2.0, "h264"), ahead=True)
+    outs.append(io.BytesIO())
+    write_samples(outs[4], np.zeros(400, np.float32))
+    sound = SoundInfo(codec="mp3", rate_hz=44100, channels=2, duration_s=0.025)
+    write_frames(outs[4], [], Facts(0, 0, 0.025, None, "mp3", (), sound=sound), ahead=True)
     copy = io.BytesIO()
     writer = CopyWriter(copy)
     writer.write(b"a film")
@@ -275,7 +284,25 @@ def _bodies() -> list[bytes]:
     return [head + picture + b"\r\n--b--\r\n", head.replace(b"file", b"other", 1) + b"x\r\n" + head + picture]
 
 
+def sound(data: bytes) -> None:
+    """A recording of any kind through its decoder, and its copy without metadata."""
+    try:
+        container = sniff(data)
+    except MediaError:
+        return
+    if container.kind is not MediaKind.AUDIO:
+        return
+    heard: list[Any] = []
+    with contextlib.suppress(MediaError):
+        facts = audio.decode_recording(Disk(data), container, SMALL, heard.append)
+        assert sum(map(len, heard)) == round((facts.duration_s or 0) * SAMPLE_RATE)
+    assert sum(map(len, heard)) <= 61 * SAMPLE_RATE
+    with contextlib.suppress(MediaError):
+        copy_film(Disk(data), container, SMALL, io.BytesIO())
+
+
 TARGETS = {
+    "sound": Target(sound, lambda: [data for data in seeds.recordings().values() if len(data) < 40_000]),
     "sniff": Target(sniffing, _media_seeds),
     "pictures": Target(pictures, lambda: [*seeds.pictures().values()]),
     "clean_picture": Target(clean_picture, lambda: [*seeds.pictures().values()]),

@@ -77,7 +77,7 @@ def slow_files() -> list[Figure]:
     slowest = (0.0, "")
     with workspace() as folder:
         path = folder / "slow"
-        for name, build in (bombs.SLOW_PICTURES | bombs.VIDEOS).items():
+        for name, build in (bombs.SLOW_PICTURES | bombs.VIDEOS | bombs.SOUNDS).items():
             path.write_bytes(build())
             started = time.monotonic()
             try:
@@ -113,5 +113,5 @@ def malformed(files: Iterable[tuple[str, bytes]]) -> list[Figure]:
 
 def run(short: bool) -> list[Figure]:
     """All parts; the short form sends a hundred malformed files and leaves the slow ones out."""
-    drawn = mutations(seeds.pictures() | seeds.clips(), 100 if short else MUTATIONS, 1)
+    drawn = mutations(seeds.pictures() | seeds.clips() | seeds.recordings(), 100 if short else MUTATIONS, 1)
     return [*abuse(), *refusal_of_bombs(), *([] if short else slow_files()), *malformed(drawn)]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["_impatient_disk", "make_app", "template_database"]
 
 HELD = b"|held|"
-DEFAULTS = {MediaKind.IMAGE: "portrait", MediaKind.VIDEO: "clip"}
+DEFAULTS = {MediaKind.IMAGE: "portrait", MediaKind.VIDEO: "clip", MediaKind.AUDIO: "spoken"}
 PREFIX = "/desk"  # everything runs below a path prefix, as behind a proxy
 TIMEOUT_MS = 60_000  # a condition that is waited for; a loaded machine is slow
 NAMES = ("chromium", "chromium-browser", "google-chrome")

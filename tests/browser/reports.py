@@ -11,6 +11,7 @@ from typing import Any
 from models.cards import CARDS
 from tests.browser.media import CLIP_SECONDS, CLIP_SIZE, PICTURE_SIZE, make_heatmap, pan
 from tests.web_app import helpers
+from utils.detection.fusion import fuse
 from utils.media.sniff import sniff
 from utils.types import Box, ExpertScore, FaceReport, FrameScore, MediaKind, Notice, Outcome, Report, Span, Verdict
 
@@ -26,6 +27,8 @@ OPEN = Verdict(
     (Notice("small_face", "The face is 43 pixels wide."),),
 )  # fmt: skip
 NO_FACE = Verdict(Outcome.NO_FACE, "No face was found.", None, None)
+VOICED = b"|voiced|"
+"""In a clip: somebody speaks in it."""
 PHOTO, CLIP = ("cnn", "resnext", "vit"), ("cnn", "resnext", "vit", "lstm")
 
 
@@ -76,6 +79,7 @@ FOUND: Mapping[str, tuple[FaceReport, ...]] = {
     ),
     "open": (_face(0, OPEN, PHOTO, _still(0.47, LEFT_FACE)),),
     "landscape": (),
+    "spoken": (),
     "clip": (
         _face(0, FAKE, CLIP, _moving(0.88, LEFT_FACE), (Span(1.0, 2.5),)),
         _face(1, REAL, CLIP, _moving(0.14, RIGHT_FACE)),
@@ -86,13 +90,19 @@ FOUND: Mapping[str, tuple[FaceReport, ...]] = {
 def make_report(content: bytes, scenario: str, notices: tuple[Notice, ...]) -> Report:
     """The report of a file on which the networks have found what the scenario says."""
     faces, kind = FOUND[scenario], sniff(content)
+    if kind.kind is MediaKind.AUDIO:
+        return helpers.make_voice_report(content, Outcome.FAKE)
     verdict = faces[0].verdict if faces else NO_FACE
     report = helpers.make_report(content, verdict.outcome, kind.kind)
     width, height = CLIP_SIZE if kind.kind is MediaKind.VIDEO else PICTURE_SIZE
     info = dataclasses.replace(report.media, format=kind.name, mime=kind.mime, width=width, height=height)
     if scenario == "open":
         notices = (*notices, Notice("recompressed", "The picture was saved several times; traces may be lost."))
-    return dataclasses.replace(report, media=info, verdict=verdict, faces=faces, notices=notices)
+    report = dataclasses.replace(report, media=info, verdict=verdict, faces=faces, notices=notices)
+    if VOICED not in content:
+        return report
+    voice = helpers.make_voice(Outcome.REAL)
+    return dataclasses.replace(report, speech=voice, overall=fuse(verdict, voice.verdict))
 
 
 def make_closeup(report: Mapping[str, Any], face_id: int) -> dict[str, Any]:

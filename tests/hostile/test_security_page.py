@@ -44,14 +44,14 @@ def test_every_row_names_a_test_or_says_why_there_is_none() -> None:
 def test_the_page_lists_every_format_and_ending() -> None:
     from utils.media.sniff import FORMATS
 
-    kinds = {
-        row.split("|")[1].strip(): row for row in PAGE.splitlines() if row.startswith(("| picture |", "| video |"))
-    }
+    names = {"image": "picture", "video": "video", "audio": "sound"}
+    heads = tuple(f"| {name} |" for name in names.values())
+    kinds = {row.split("|")[1].strip(): row for row in PAGE.splitlines() if row.startswith(heads)}
     for found in FORMATS.values():
-        row = kinds["picture" if found.kind == "image" else "video"]
+        row = kinds[names[found.kind]]
         assert found.title in row
         assert [ending for ending in found.endings if f".{ending} " not in row] == []
-    endings = {ending for found in FORMATS.values() for ending in found.endings}
+    endings = {(found.kind, ending) for found in FORMATS.values() for ending in found.endings}
     assert sum(row.count(" .") for row in kinds.values()) == len(endings)
 
 

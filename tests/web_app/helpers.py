@@ -17,15 +17,32 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.db.postgres import database_url
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
+from utils.detection.fusion import fuse
 from utils.errors import MediaCorruptError
-from utils.types import Box, ExpertScore, FaceReport, FrameScore, MediaInfo, MediaKind, Notice, Outcome, Report, Verdict
+from utils.types import (
+    Box,
+    ExpertScore,
+    FaceReport,
+    FrameScore,
+    MediaInfo,
+    MediaKind,
+    Notice,
+    Outcome,
+    Report,
+    SoundInfo,
+    SpeechReport,
+    SpeechWindow,
+    Verdict,
+)
 from web_app.jobs.runner import Analyse, Progress, WorkerTasks, run_worker
 
 HEADS = {
     "png": b"\x89PNG\r\n\x1a\n",
     "jpeg": b"\xff\xd8\xff\xe0",
     "mp4": b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2",
+    "flac": b"fLaC\x00\x00\x00\x22",
 }
+SOUND = SoundInfo(codec="flac", rate_hz=44100, channels=2, duration_s=4.0)
 STAGES = ("decode", "detect", "experts", "decide")
 PROBABILITIES = {"fake": 0.93, "real": 0.08, "inconclusive": 0.51}
 
@@ -47,8 +64,10 @@ def make_report(
     probability: float | None = None,
     spread: float = 0.05,
 ) -> Report:
-    """A report as the pipeline makes it, with one face and two experts, or with none."""
+    """A report as the pipeline makes it, with one face and two experts, or with none; of sound, with a voice."""
     p = PROBABILITIES.get(outcome.value) if probability is None else probability
+    if kind is MediaKind.AUDIO:
+        return make_voice_report(content, outcome)
     video = kind is MediaKind.VIDEO
     info = MediaInfo(
         kind=kind, format="mp4" if video else "png", mime="video/mp4" if video else "image/png", width=640, height=480,
@@ -76,11 +95,37 @@ def make_report(
     )  # fmt: skip
 
 
+def make_voice(outcome: Outcome) -> SpeechReport:
+    """What a voice of four seconds says."""
+    p = PROBABILITIES.get(outcome.value)
+    verdict = Verdict(outcome, "A headline.", p, None if p is None else (p - 0.05, p + 0.05), (Notice("heard", "So."),))
+    windows = () if p is None else tuple(SpeechWindow(start, start + 2.0, p) for start in (0.0, 1.0, 2.0))
+    return SpeechReport(
+        verdict=verdict, windows=windows, speech_s=0.0 if p is None else 3.2, duration_s=4.0, model_version="s-test",
+        model_sha256="1" * 64, threshold=0.5,
+    )  # fmt: skip
+
+
+def make_voice_report(content: bytes, outcome: Outcome) -> Report:
+    """A report on a recording."""
+    info = MediaInfo(
+        kind=MediaKind.AUDIO, format="flac", mime="audio/flac", width=0, height=0, size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(), duration_s=4.0, codec="flac", sound=SOUND,
+    )  # fmt: skip
+    speech = make_voice(outcome)
+    return Report(
+        media=info, verdict=speech.verdict, faces=(), deciding_face=None, model_version="v-test",
+        model_sha256="0" * 64, threshold=0.5, times_ms={"total": 12.5, "speech": 3.0}, speech=speech,
+    )  # fmt: skip
+
+
 def fake_analyse(path: Path, progress: Progress) -> Report:
     """Do what the file's content orders: answer with an outcome, fail, crash, or take a while."""
     content = path.read_bytes()
     order, _, argument = order_of(content).partition(" ")
     kind = MediaKind.IMAGE if content[:4] in (HEADS["png"][:4], HEADS["jpeg"][:4]) else MediaKind.VIDEO
+    if content.startswith(HEADS["flac"]) or argument == "alone":
+        kind = MediaKind.AUDIO
     for index, stage in enumerate(STAGES):
         progress(stage, index / len(STAGES))
     if order == "corrupt":
@@ -96,7 +141,13 @@ def fake_analyse(path: Path, progress: Progress) -> Report:
     if order == "deaf":  # a stage that never reports progress
         time.sleep(float(argument))
         order = "fake"
-    return make_report(content, Outcome(order), kind)
+    report = make_report(content, Outcome(order), kind)
+    if argument in tuple(Outcome):  # a video whose voice says this
+        voice = make_voice(Outcome(argument))
+        info = dataclasses.replace(report.media, sound=SOUND)
+        together = fuse(report.verdict, voice.verdict)
+        return dataclasses.replace(report, media=info, speech=voice, overall=together)
+    return report
 
 
 def make_settings(folder: Path, *, server: dict[str, Any] | None = None, **jobs: Any) -> Settings:

@@ -85,7 +85,7 @@ def _expand(path: Path, *, recursive: bool) -> tuple[list[Path], int, list[FileR
             else:
                 others += 1
     if not inside and not unreadable:
-        unreadable.append(_unreadable(path, "The folder holds no picture and no video that we can read."))
+        unreadable.append(_unreadable(path, "The folder holds no picture, video or recording that we can read."))
     return inside, others, unreadable
 
 

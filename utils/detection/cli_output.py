@@ -23,10 +23,10 @@ JSON_SCHEMA_VERSION = 1
 CSV_COLUMNS = (
     "file", "outcome", "fake_probability", "interval_low", "interval_high", "faces", "kind", "format", "width",
     "height", "duration_s", "ms", "threshold", "model_version", "sha256", "error_code", "error_detail", "spans",
-    "faces_not_judged",
+    "faces_not_judged", "voice", "voice_probability", "speech_s", "overall",
 )  # fmt: skip
-_TABLE_HEAD = ("VERDICT", "P(FAKE)", "95 % INTERVAL", "FACES", "MS", "FILE")
-_TABLE_RIGHT = (False, True, False, True, True)
+_TABLE_HEAD = ("VERDICT", "P(FAKE)", "95 % INTERVAL", "FACES", "VOICE", "MS", "FILE")
+_TABLE_RIGHT = (False, True, False, True, False, True)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -66,7 +66,7 @@ def printable(text: str) -> str:
 
 
 def verdict_word(result: FileResult) -> str:
-    """`fake`, `real`, `inconclusive`, `no face`, or `error`."""
+    """`fake`, `real`, `inconclusive`, `no face`, `no speech`, or `error`."""
     return "error" if result.report is None else result.report.verdict.outcome.value.replace("_", " ")
 
 
@@ -87,24 +87,25 @@ def format_table(results: Sequence[FileResult]) -> str:
 def _table_row(result: FileResult) -> tuple[str, ...]:
     name, ms = printable(str(result.path)), f"{result.ms:.0f}"
     if result.report is None:
-        return "error", "-", "-", "-", ms, f"{name}: {printable(str(result.error))}"
+        return "error", "-", "-", "-", "-", ms, f"{name}: {printable(str(result.error))}"
     verdict = result.report.verdict
     probability = "-" if verdict.probability is None else f"{verdict.probability:.2f}"
     interval = "-" if verdict.interval is None else "{:.2f} to {:.2f}".format(*verdict.interval)
     faces, judged = len(result.report.faces), sum(face.judged for face in result.report.faces)
     people = f"{judged} of {faces}" if judged < faces else str(faces)
-    deciding = result.report.deciding
+    deciding, speech = result.report.deciding, result.report.speech
     times = ""
     if deciding and deciding.spans:
         from utils.detection.moments import format_spans  # loads NumPy, which --help does without
 
         times = f" ({format_spans(deciding.spans).lower()})"
-    return verdict_word(result), probability, interval, people, ms, name + times
+    voice = "-" if speech is None else speech.verdict.outcome.value.replace("_", " ")
+    return verdict_word(result), probability, interval, people, voice, ms, name + times
 
 
 def count_outcomes(results: Iterable[FileResult]) -> dict[str, int]:
-    """How many files had each outcome: `files`, `fake`, `real`, `inconclusive`, `no_face`, `error`."""
-    counts = dict.fromkeys(("files", "fake", "real", "inconclusive", "no_face", "error"), 0)
+    """How many files had each outcome: `files`, `fake`, `real`, `inconclusive`, `no_face`, `no_speech`, `error`."""
+    counts = dict.fromkeys(("files", "fake", "real", "inconclusive", "no_face", "no_speech", "error"), 0)
     for result in results:
         counts["files"] += 1
         counts[verdict_word(result).replace(" ", "_")] += 1
@@ -165,7 +166,12 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
             "model_version": report.model_version, "sha256": media.sha256,
             "spans": " ".join(f"{s.start_s:g}-{s.end_s:g}" for s in (report.deciding.spans if report.deciding else ())),
             "faces_not_judged": sum(not face.judged for face in report.faces),
+            "overall": None if report.overall is None else report.overall.outcome.value,
         }  # fmt: skip
+        if report.speech is not None:
+            verdict = report.speech.verdict
+            row |= {"voice": verdict.outcome.value, "voice_probability": verdict.probability}
+            row["speech_s"] = round(report.speech.speech_s, 2)
     return row
 
 

@@ -14,7 +14,7 @@ from utils.faces.crops import FaceCrop, crop_for_networks, measure_quality
 from utils.faces.judgeable import why_not_judged
 from utils.faces.tracking import thinned
 from utils.faces.upright import enlargement
-from utils.types import Face, FaceTrack, Floats, Media, Notice, Pixels
+from utils.types import Face, FaceTrack, Floats, Media, Notice, Pixels, SpeechReport
 
 FULL_PEOPLE = 8
 """So many people of a clip are judged by all their frames; ..."""
@@ -52,6 +52,7 @@ class People:
         judged: those whom the networks are asked about, the largest face first.
         left_out: how many there are beside them who could be judged.
         times_ms: of the stages so far.
+        speech: what the voice says; None where no sound was judged.
     """
 
     media: Media
@@ -59,6 +60,7 @@ class People:
     judged: tuple[Person, ...]
     left_out: int = 0
     times_ms: Mapping[str, float] = field(default_factory=dict)
+    speech: SpeechReport | None = None
 
 
 def cut(

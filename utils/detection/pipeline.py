@@ -14,46 +14,54 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from models.cards import EXPERT_NAMES, expert_card
+from models.cards import EXPERT_NAMES
 from utils.base_weights import FACE_FILE
 from utils.config import Settings, parse_experts
 from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
-from utils.detection.moments import part_notice, seen_notice, spans_of
-from utils.detection.people import People, Person, cut, without_pixels
+from utils.detection.face_report import report_face
+from utils.detection.fusion import fuse
+from utils.detection.moments import seen_notice
+from utils.detection.people import People, cut, without_pixels
 from utils.detection.precision import format_precisions
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, verdict_of_all
-from utils.faces.crops import QUALITY_NAMES
+from utils.detection.verdict import deciding_face, verdict_of_all
+from utils.errors import WeightsMissingError
 from utils.faces.detector import CenterFaceDetector, FaceDetector
-from utils.faces.judgeable import face_size
 from utils.faces.search import FaceSearch, Progress
 from utils.faces.small import with_small_faces
 from utils.faces.tracking import track_faces, turns_of
-from utils.faces.upright import as_stored, enlargement, find_turn, turn_upright
+from utils.faces.upright import find_turn, turn_upright
 from utils.media import ForkServer, decode_media, start_fork_server
-from utils.metrics import sigmoid
+from utils.speech.judge import SpeechJudge, load_speech
 from utils.types import (
-    ExpertScore,
     Face,
-    FaceReport,
     FaceTrack,
     Frame,
-    FrameScore,
     Media,
     MediaKind,
     Notice,
     Report,
 )
-from utils.weights import CALIBRATION_FILE, read_document, verify_current, weights_root
+from utils.weights import (
+    CALIBRATION_FILE,
+    SPEECH_FOLDER,
+    has_speech,
+    read_document,
+    verify_current,
+    weights_root,
+)
+
+NO_SPEECH_NETWORK = "There are no weights of speech here (`trained_models/speech`), so the voice was not judged."
 
 
 @dataclass(frozen=True)
 class Analyser:
-    """Everything loaded once: detector, engine, calibration, the decoders' processes, and the settings for them all."""
+    """Everything loaded once: detector, engine, calibration, the decoders' processes, and the settings for them all.
+
+    `speech` is None where there are no weights of speech.
+    """
 
     settings: Settings
     detector: FaceDetector
@@ -64,6 +72,7 @@ class Analyser:
     experts: tuple[str, ...]
     missing: Mapping[str, str]
     tiny: bool = False
+    speech: SpeechJudge | None = None
     decoders: ForkServer | None = None
 
 
@@ -108,6 +117,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         experts=tuple(n for n in EXPERT_NAMES if n not in missing),
         missing=missing,
         tiny=version.tiny,
+        speech=load_speech(root / SPEECH_FOLDER, threads=threads) if has_speech(root) else None,
         decoders=decoders,
     )
 
@@ -123,7 +133,7 @@ def analyse(
     progress: Progress = no_progress,
     on_media: Callable[[Media], None] | None = None,
 ) -> Report:
-    """Analyse one image or video: find its people, let the networks score them, and report.
+    """Analyse one image, video or recording: find its people and its voice, let the networks score them, and report.
 
     Args:
         path: the file; its name is never trusted.
@@ -132,10 +142,11 @@ def analyse(
         on_media: given the decoded medium once, for what else is made of its frames (the server's thumbnail).
 
     Returns:
-        The report, also when no face was found.
+        The report, also when no face and no speech was found.
 
     Raises:
         MediaError: the file is not supported, too large, damaged, or its decoder had to be stopped.
+        WeightsMissingError: it is sound alone, and there are no weights of speech.
     """
     people = examine(path, analyser, progress=progress, on_media=on_media)
     progress("experts", 0.5)
@@ -160,27 +171,38 @@ def examine(
     was spent waiting for frames.
 
     Args:
-        keep_pixels: of whole frames, for what changes and cuts them again.
+        keep_pixels: of whole frames, for what changes and cuts them again; the voice of a video is then left alone.
     """
     clock = _Clock()
     progress("decode", 0.0)
     search = FaceSearch(analyser.detector, analyser.settings.media.frames, progress)
-    media = decode(path, analyser, search.add)
+    media = decode(path, analyser, search.add, sound=analyser.speech is not None and not keep_pixels)
+    if media.info.kind is MediaKind.AUDIO and analyser.speech is None:
+        raise WeightsMissingError(NO_SPEECH_NETWORK)
     if on_media is not None:
         on_media(media)
     clock.lap("decode", without_ms=search.ms)
     progress("detect", 0.5)
     tracks, found = _tracks(media, search, analyser)
-    if turn := find_turn(analyser.detector, media.frames, found):
+    if media.frames and (turn := find_turn(analyser.detector, media.frames, found)):
         media = turn_upright(media, turn)
         tracks = find_faces(media, analyser)
     people = cut_for(media, tracks, analyser)
     clock.lap("detect", without_ms=-search.ms)
-    return replace(people, media=media if keep_pixels else without_pixels(media), times_ms=clock.times)
+    speech = None
+    if media.samples is not None and analyser.speech is not None and not keep_pixels:
+        progress("speech", 0.5)
+        speech = analyser.speech.judge(media.samples, threshold=analyser.settings.detection.threshold)
+        clock.lap("speech")
+    media = replace(media, samples=None)
+    media = media if keep_pixels else without_pixels(media)
+    return replace(people, media=media, times_ms=clock.times, speech=speech)
 
 
-def decode(path: Path, analyser: Analyser, on_frame: Callable[[Frame], None] | None = None) -> Media:
-    """The frames of a file, decoded in a confined process.
+def decode(
+    path: Path, analyser: Analyser, on_frame: Callable[[Frame], None] | None = None, *, sound: bool = False
+) -> Media:
+    """The frames of a file, and its `sound` if that is wanted, decoded in a confined process.
 
     Args:
         path: the file.
@@ -190,7 +212,8 @@ def decode(path: Path, analyser: Analyser, on_frame: Callable[[Frame], None] | N
     Raises:
         MediaError: see `analyse`.
     """
-    return decode_media(path, analyser.settings.media, analyser.settings.sandbox, analyser.decoders, on_frame)
+    settings = analyser.settings
+    return decode_media(path, settings.media, settings.sandbox, analyser.decoders, on_frame, sound=sound)
 
 
 def find_faces(media: Media, analyser: Analyser) -> list[FaceTrack]:
@@ -203,7 +226,7 @@ def find_faces(media: Media, analyser: Analyser) -> list[FaceTrack]:
 
 def _tracks(media: Media, search: FaceSearch, analyser: Analyser) -> tuple[list[FaceTrack], Sequence[Sequence[Face]]]:
     """Everybody in a medium that was searched, and the faces of each frame; small ones of a large photo too."""
-    if media.info.kind is MediaKind.VIDEO:
+    if media.info.kind is not MediaKind.IMAGE:
         return search.tracks(), search.found
     smallest = analyser.settings.media.min_face_px
     faces = with_small_faces(analyser.detector, media.frames[0].pixels, search.found[0], smallest)
@@ -244,10 +267,17 @@ def make_report(people: People, scores: Scores, analyser: Analyser) -> Report:
     clock = _Clock()
     pairs = zip(people.judged, scores.people, strict=True)
     turns = turns_of([person.track for person in people.judged])
-    faces = tuple(_report_face(person, of_person, people.media, turns, analyser) for person, of_person in pairs)
+    faces = tuple(report_face(person, of_person, people.media, turns, analyser) for person, of_person in pairs)
     deciding = deciding_face(faces)
     left_out = _people_left_out(people)
-    verdict = verdict_of_all(faces, left_out if people.left_out else None, seen_notice(people.media, 0, ()))
+    info, speech, notices = people.media.info, people.speech, people.media.notices
+    if info.kind is MediaKind.AUDIO and speech is not None:
+        verdict = speech.verdict
+    else:
+        verdict = verdict_of_all(faces, left_out if people.left_out else None, seen_notice(people.media, 0, ()))
+    overall = fuse(verdict, speech.verdict) if info.kind is MediaKind.VIDEO and speech is not None else None
+    if info.sound is not None and analyser.speech is None:
+        notices += (Notice("speech_missing", NO_SPEECH_NETWORK),)
     clock.lap("decide")
     times = {**people.times_ms, "experts": scores.ms, **clock.times}
     return Report(
@@ -259,8 +289,10 @@ def make_report(people: People, scores: Scores, analyser: Analyser) -> Report:
         model_sha256=analyser.version_sha256,
         threshold=analyser.settings.detection.threshold,
         times_ms={**times, "total": round(sum(times.values()), 1)},
-        notices=people.media.notices + ((left_out,) if left_out else ()),
+        notices=notices + ((left_out,) if left_out else ()),
         settings=score_settings(analyser),
+        speech=speech,
+        overall=overall,
     )
 
 
@@ -294,56 +326,6 @@ def _people_left_out(people: People) -> Notice | None:
     if people.left_out:
         return Notice("people_left_out", f"{text} Any of the others may be manipulated.")
     return Notice("people_left_out", f"{text} The others are too small, cut by the border or unsharp.")
-
-
-def _report_face(person: Person, score: TrackScores, media: Media, turns: float, analyser: Analyser) -> FaceReport:
-    """What is said about one person: from the ensemble's scores and the crops' quality to the verdict."""
-    experts = _expert_scores(score, media, analyser)
-    sightings = person.track.sightings
-    spans, part = spans_of([s.frame for s in sightings], media, score.part), score.part
-    verdict = decide(
-        score.logit,
-        experts,
-        analyser.calibration,
-        threshold=analyser.settings.detection.threshold,
-        obstacle=person.obstacle,
-        part=part_notice(score, spans),
-        choices=turns * (1.0 if part is None else len(part) / int(part.sum())),
-    )
-    seen = seen_notice(media, len(sightings), spans if part is None else ())
-    frames = tuple(
-        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), as_stored(s.face.box, media))
-        for s, logit in zip(sightings, score.frame_logits, strict=True)
-    )
-    means = {n: round(float(value), 4) for n, value in zip(QUALITY_NAMES, person.quality.mean(0), strict=True)}
-    quality = {"face_px": round(face_size(person.track) * enlargement(media), 1), **means}
-    verdict = replace(verdict, reasons=verdict.reasons + seen)
-    return FaceReport(
-        id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans,
-        judged=person.obstacle is None,
-    )  # fmt: skip
-
-
-def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:
-    out = []
-    for i, name in enumerate(EXPERT_NAMES):
-        card, logit = expert_card(name), float(score.expert_logits[i])
-        available = not np.isnan(logit)
-        why = analyser.missing.get(name, TOO_SHORT)
-        if name == "lstm" and media.info.kind is MediaKind.IMAGE:
-            why = NOT_FOR_PHOTOS  # also when it is not loaded: nothing is missed
-        out.append(
-            ExpertScore(
-                name=name,
-                title=card.title,
-                looks_at=card.looks_at,
-                available=available,
-                probability=sigmoid(logit) if available else None,
-                weight=float(np.clip(score.weights[i], 0, 1)),
-                missing_because=None if available else why,
-            )
-        )
-    return tuple(out)
 
 
 class _Clock:

@@ -78,7 +78,7 @@ class FeedbackEntry:
             raise ValueError("time must have a zone")
         if self.prediction not in tuple(Outcome):
             raise ValueError(f"prediction is unknown: {self.prediction}")
-        if (self.fake_probability is None) != (self.prediction == Outcome.NO_FACE):
+        if (self.fake_probability is None) == Outcome(self.prediction).judged:
             raise ValueError(f"fake_probability does not fit {self.prediction}: {self.fake_probability}")
         if self.fake_probability is not None and not 0.0 <= self.fake_probability <= 1.0:
             raise ValueError(f"fake_probability must lie in 0..1: {self.fake_probability}")

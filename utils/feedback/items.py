@@ -16,7 +16,10 @@ from utils.detection.pipeline import Analyser, examine, judge
 from utils.errors import MediaError
 from utils.feedback.feature_set import CachedItem
 from utils.phash import perceptual_hash
+from utils.types import MediaKind
 from utils.weights import frozen_fingerprint, verify_version, weights_root
+
+SPEECH_LEARNS_NOT = "The network of speech does not learn from feedback yet; the vote is kept and counted."
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ def prepare_faces(path: Path, analyser: Analyser, faces: Sequence[int | None] = 
         people = examine(path, analyser, keep_pixels=True)
     except MediaError as error:
         return Prepared(dict.fromkeys(faces, f"The file could not be decoded: {error.detail}"), None)
+    if people.media.info.kind is MediaKind.AUDIO:
+        return Prepared(dict.fromkeys(faces, SPEECH_LEARNS_NOT), None)
     phash = perceptual_hash(people.media.frames[0].pixels)
     report = judge(people, analyser)
     if report.deciding is None:

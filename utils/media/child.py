@@ -9,19 +9,20 @@ import json
 import os
 from typing import Any, BinaryIO
 
-from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError
+from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError, UnsupportedMediaError
 from utils.media import child_protocol, clean_picture
 from utils.media.headers import check_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.sandbox_limits import confine
 from utils.media.sniff import FORMATS, MediaFormat
-from utils.types import MediaKind
+from utils.types import Floats, MediaKind
 
 
 def main(request_text: str) -> None:
-    """Serve one request (JSON: `format`, `copy`, `frames`, `max_frames`, `limits`, `memory_mb`, `cpu_s`).
+    """Serve one request (JSON: `format`, `copy`, `frames`, `max_frames`, `sound`, `limits`, `memory_mb`, `cpu_s`).
 
-    Without a format it reports the level of its protections; with `copy` it sends a clean copy instead of frames.
+    Without a format it reports the level of its protections; with `copy` it sends a clean copy instead of frames; with
+    `sound` the samples of a video's sound too.
     """
     request = json.loads(request_text)
     out = os.fdopen(os.dup(1), "wb")
@@ -61,16 +62,7 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
         if is_image:
             frames, facts = _decode_picture(untrusted_file, container, request, limits)
         else:
-            from utils.media import video
-
-            frames, facts = video.decode_video(
-                untrusted_file,
-                request["frames"],
-                limits,
-                container,
-                lambda frame: child_protocol.write_ahead(out, frame),
-                most=request["max_frames"],
-            )
+            frames, facts = _decode_over_time(untrusted_file, container, limits, request, out)
     child_protocol.write_frames(out, frames, facts, ahead=not is_image)
 
 
@@ -85,6 +77,33 @@ def _decode_picture(
         return animation.decode_moving(untrusted_file, request["frames"], limits, most=request["max_frames"])
     frame, facts = images.decode_image(untrusted_file, limits)
     return (frame,), facts
+
+
+def _decode_over_time(
+    untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, request: dict[str, Any], out: BinaryIO
+) -> tuple[tuple[Any, ...], Facts]:
+    """What belongs to a video or recording; frames and samples are sent as they come."""
+    from utils.media import audio, video
+
+    def on_samples(samples: Floats) -> None:
+        child_protocol.write_samples(out, samples)
+
+    if container.kind is MediaKind.AUDIO:
+        return (), audio.decode_recording(untrusted_file, container, limits, on_samples)
+    try:
+        frames, facts = video.decode_video(
+            untrusted_file,
+            request["frames"],
+            limits,
+            container,
+            lambda frame: child_protocol.write_ahead(out, frame),
+            most=request["max_frames"],
+        )
+    except UnsupportedMediaError as error:
+        if not error.facts.get("only_sound"):
+            raise
+        return (), audio.decode_recording(untrusted_file, container, limits, on_samples)
+    return frames, audio.add_sound(facts, untrusted_file, container, limits, on_samples if request["sound"] else None)
 
 
 def _copy(
@@ -110,6 +129,6 @@ def load_codecs(kind: str) -> None:
 
         images.load_codecs()
     else:
-        from utils.media import clean_film, video  # noqa: F401 - the copy is made of what is imported here
+        from utils.media import audio, clean_film, video  # noqa: F401 - the copy is made of what is imported here
 
         video.load_codecs()

@@ -1,21 +1,22 @@
-"""The answer that crosses from the decoding child to its parent: pixels and numbers, nothing else.
+"""The answer that crosses from the decoding child to its parent: pixels, samples and numbers, nothing else.
 
 Magic, length of the header, header (JSON), then the frames' pixels one after the other. The frames of a video come
 ahead of that, each as soon as it is decoded, with a small header of its own; the last header then names them again, and
-no pixels follow. A clean copy comes in pieces with their places. The parent takes the child for hostile: it reads no
-more than the limits allow and checks every value again.
+no pixels follow. Samples of sound come in pieces before that header. A clean copy comes in pieces with their places.
+The parent takes the child for hostile: it reads no more than the limits allow and checks every value again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import mmap
 import os
 import re
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,13 +24,15 @@ import numpy as np
 from utils import errors
 from utils.errors import DecoderCrashedError, MediaError, TelltaleError
 from utils.media.limits import DURATION_GRACE_S, MAX_VIDEO_SIDE, NOTICE_TEXTS, Facts, MediaLimits
-from utils.types import Frame, MediaKind, Pixels
+from utils.types import SAMPLE_RATE, Floats, Frame, MediaKind, Pixels, SoundInfo
 
 MAGIC = b"TTMEDIA1"
 MAX_HEADER_BYTES = 64 * 1024
 MAX_DETAIL = 300
 PIECE_BYTES = 1 << 20
 MAX_OTHERS = 1000
+PIECE_SAMPLES = PIECE_BYTES // 4
+CODEC_NAME = re.compile(r"[a-z0-9_]{1,32}")
 Shape = tuple[int, int, float]
 """Height and width of a frame in pixels, and its time in seconds."""
 
@@ -67,6 +70,14 @@ def write_ahead(out: BinaryIO, frame: Frame) -> None:
     out.flush()
 
 
+def write_samples(out: BinaryIO, samples: Floats) -> None:
+    """Send the next samples of the sound (the child's side)."""
+    for start in range(0, len(samples), PIECE_SAMPLES):
+        piece = np.ascontiguousarray(samples[start : start + PIECE_SAMPLES], np.float32)
+        _write_header(out, {"samples": len(piece)})
+        out.write(piece.data.cast("B"))
+
+
 def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts, *, ahead: bool = False) -> None:
     """Send what was decoded (the child's side); of frames that went `ahead` only what belongs to all of them."""
     shapes = [[frame.pixels.shape[0], frame.pixels.shape[1], frame.time_s] for frame in frames]
@@ -78,6 +89,7 @@ def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts, *, ahead:
         "codec": facts.codec,
         "notices": list(facts.notices),
         "others": facts.others,
+        "sound": None if facts.sound is None else dataclasses.asdict(facts.sound),
         "frames": shapes,
     }
     _write_header(out, header)
@@ -160,7 +172,11 @@ def read_answer(
     tell = on_frame or (lambda frame: None)
     frames: list[Frame] = []
     begun_anew = False
-    while "ahead" in (untrusted := _read_header(untrusted_pipe)):
+    sound: list[Floats] = []
+    while "ahead" in (untrusted := _read_header(untrusted_pipe)) or "samples" in untrusted:
+        if "samples" in untrusted:
+            sound.append(_read_samples(untrusted_pipe, untrusted["samples"], sound, expected))
+            continue
         again, shape = _check_ahead(untrusted["ahead"], frames, expected)
         _require(not (again and begun_anew), "a third beginning")
         if again:
@@ -178,7 +194,21 @@ def read_answer(
             frames.append(_read_frame(untrusted_pipe, len(frames), shape))
             tell(frames[-1])
     _require(not untrusted_pipe.read(1), "more bytes than announced")
+    if sound:
+        _require(facts.sound is not None, "samples without a sound")
+        facts = replace(facts, samples=np.concatenate(sound))
+    _require(bool(frames) or facts.samples is not None, "neither frames nor samples")
     return tuple(frames), facts
+
+
+def _read_samples(pipe: BinaryIO, untrusted_count: Any, sound: Sequence[Floats], expected: Expected) -> Floats:
+    _require(expected.kind is not MediaKind.IMAGE, "a picture with sound")
+    _require(_is_size(untrusted_count) and untrusted_count <= PIECE_SAMPLES, "a piece of sound without a size")
+    most = (expected.limits.max_duration_s + DURATION_GRACE_S) * SAMPLE_RATE
+    _require(sum(map(len, sound)) + untrusted_count <= most, "more sound than may be")
+    piece = np.frombuffer(_read_exactly(pipe, untrusted_count * 4), np.float32)
+    _require(bool((np.abs(piece) <= 1).all()), "samples out of range")  # NaN fails this comparison too
+    return piece
 
 
 def _read_frame(pipe: BinaryIO, index: int, shape: Shape) -> Frame:
@@ -287,14 +317,15 @@ def _is_size(value: Any) -> bool:
 
 
 def _check_facts(untrusted: dict[str, Any], expected: Expected) -> Facts:
-    width, height = untrusted.get("width"), untrusted.get("height")
-    _require(_is_size(width) and _is_size(height), "a size that is none")
+    width, height, sound = untrusted.get("width"), untrusted.get("height"), _check_sound(untrusted, expected)
     duration_s, fps, codec = (untrusted.get(key) for key in ("duration_s", "fps", "codec"))
     is_picture = expected.kind is MediaKind.IMAGE and not (expected.moves and duration_s is not None)
-    try:
-        expected.limits.check_size(int(width or 0), int(height or 0), reducible=is_picture)
-    except MediaError as error:
-        raise DecoderCrashedError(f"The decoder gave an answer that breaks the rules: {error.detail}") from error
+    if not (sound is not None and width == 0 and height == 0 and untrusted.get("frames") == []):
+        _require(_is_size(width) and _is_size(height), "a size that is none")
+        try:
+            expected.limits.check_size(int(width or 0), int(height or 0), reducible=is_picture)
+        except MediaError as error:
+            raise DecoderCrashedError(f"The decoder gave an answer that breaks the rules: {error.detail}") from error
     notices = untrusted.get("notices")
     _require(isinstance(notices, list) and len(notices) <= len(NOTICE_TEXTS), "notices that are none")
     codes = tuple(str(code) for code in notices or ())
@@ -305,12 +336,25 @@ def _check_facts(untrusted: dict[str, Any], expected: Expected) -> Facts:
     longest = expected.limits.max_duration_s + DURATION_GRACE_S
     _require(_is_number(duration_s) and 0 <= float(duration_s or 0) <= longest, "a duration outside the limits")
     _require(fps is None or (_is_number(fps) and fps > 0), "a frame rate that is none")
-    _require(isinstance(codec, str) and re.fullmatch(r"[a-z0-9_]{1,32}", codec) is not None, "a codec that is none")
+    _require(isinstance(codec, str) and CODEC_NAME.fullmatch(codec) is not None, "a codec that is none")
     rate, others = None if fps is None else float(fps), untrusted.get("others", 0)
     _require(
         (others == 0 and others is not False) or (_is_size(others) and others <= MAX_OTHERS), "tracks that are none"
     )
-    return Facts(int(width or 0), int(height or 0), float(duration_s or 0), rate, str(codec), codes, int(others))
+    return Facts(int(width or 0), int(height or 0), float(duration_s or 0), rate, str(codec), codes, int(others), sound)
+
+
+def _check_sound(untrusted: dict[str, Any], expected: Expected) -> SoundInfo | None:
+    sound = untrusted.get("sound")
+    if sound is None:
+        return None
+    _require(expected.kind is not MediaKind.IMAGE and isinstance(sound, dict), "a sound that is none")
+    codec, seconds = sound.get("codec"), sound.get("duration_s")
+    _require(isinstance(codec, str) and CODEC_NAME.fullmatch(codec) is not None, "a codec that is none")
+    _require(_is_size(sound.get("rate_hz")) and _is_size(sound.get("channels")), "a sound without rate and channels")
+    longest = expected.limits.max_duration_s + DURATION_GRACE_S
+    _require(_is_number(seconds) and 0 <= seconds <= longest, "a sound outside the limits")
+    return SoundInfo(codec=codec, rate_hz=sound["rate_hz"], channels=sound["channels"], duration_s=float(seconds))
 
 
 def _check_ahead(untrusted: Any, frames: Sequence[Frame], expected: Expected) -> tuple[bool, Shape]:
@@ -326,7 +370,7 @@ def _check_ahead(untrusted: Any, frames: Sequence[Frame], expected: Expected) ->
 
 def _check_shapes(untrusted: Any, facts: Facts, expected: Expected) -> list[Shape]:
     _require(isinstance(untrusted, list), "no list of frames")
-    _require(1 <= len(untrusted) <= expected.frames, f"{len(untrusted)} frames")
+    _require(bool(facts.width) <= len(untrusted) <= expected.frames, f"{len(untrusted)} frames")
     shapes: list[Shape] = []
     for entry in untrusted:
         height, width, time_s = shape = _check_shape(entry, shapes[-1][2] if shapes else -1.0, expected)

@@ -1,4 +1,4 @@
-"""Films without what cameras and people wrote beside pictures and sound: places, names, dates, comments, other tracks.
+"""Films and recordings without what was written beside pictures and sound: places, names, dates, comments, tracks.
 
 Runs in the confined child. The packets of the best video and sound stream go into a new container of the same kind; no
 frame and no sample is decoded or encoded again. User data within the streams of H.264, H.265, AV1 and MPEG-2 go too.
@@ -6,22 +6,27 @@ frame and no sample is decoded or encoded again. User data within the streams of
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import av
 from av.bitstream import BitStreamFilterContext
 
-from utils.errors import MediaCorruptError
+from utils.errors import MediaCorruptError, UnsupportedMediaError
 from utils.media.limits import MediaLimits
 from utils.media.packets import opened, packets_of, reason
 from utils.media.sniff import MediaFormat
 from utils.media.truncation import is_truncated
 from utils.media.user_data import UserDataFilter
+from utils.types import MediaKind
 
 BUFFER_BYTES = 1 << 18
 _ANONYMOUS = {"fflags": "+bitexact"}  # the writing program leaves its version out
+
+_MUXERS = {"m4a": "ipod", "aac": "adts", "wma": "asf", "oga": "ogg"}
+"""FFmpeg's name of a container where it is not ours."""
 
 _TAGGED = ("avi", "mov")
 """Containers in which the tag of a codec tells its form, such as the order of raw pixels."""
@@ -39,7 +44,7 @@ _SHORTEST_TAG = 6
 
 
 def copy_film(untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, out: Any) -> None:
-    """Write a film again, as MP4, MOV, Matroska, WebM, AVI or FLV like the original.
+    """Write a film or recording again, in a container like the original's.
 
     Of several video or sound streams the best is kept; rotation, edit lists and times stay.
 
@@ -55,10 +60,11 @@ def copy_film(untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLim
             is of no use.
     """
     if is_truncated(untrusted_file, container.name):
-        raise MediaCorruptError("The video ends early.")
-    with opened(untrusted_file, container, limits) as (source, video):
+        raise MediaCorruptError("The file ends early.")
+    with _opened(untrusted_file, container, limits) as (source, first):
         sound = source.streams.best("audio")
-        streams = [video] if sound is None or sound.codec_context is None else [video, sound]  # None: nobody knows it
+        unknown = sound is None or sound.codec_context is None
+        streams = [first] if unknown or first.type == "audio" else [first, sound]
         try:
             with av.open(
                 out, "w", format=_muxer(source, container), container_options=_ANONYMOUS, buffer_size=BUFFER_BYTES
@@ -66,21 +72,35 @@ def copy_film(untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLim
                 tracks = {stream.index: _Track(sink, stream) for stream in streams}
                 swallowed = _swallowed(source, container)
                 if any(swallowed(track.configuration) for track in tracks.values()):
-                    raise MediaCorruptError("The video's header is damaged.")
+                    raise MediaCorruptError("The file's header is damaged.")
                 for packet in packets_of(source, *streams):
                     if not packet.size and packet.pts is None and packet.dts is None:
                         continue  # the end of a stream
                     tracks[packet.stream.index].write(packet, swallowed)
-        except (av.error.FFmpegError, ValueError, IndexError) as error:
+        except (av.error.FFmpegError, ValueError, IndexError, OSError) as error:
             if isinstance(error, MemoryError):
                 raise
-            raise MediaCorruptError(f"The video cannot be written again ({reason(error)}).") from error
+            raise MediaCorruptError(f"The file cannot be written again ({reason(error)}).") from error
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
+    """The demuxer and the best video stream, or the best sound stream where there is sound alone."""
+    is_sound = container.kind is MediaKind.AUDIO
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(opened(file, container, limits, sound=is_sound))
+        except UnsupportedMediaError as error:
+            if not error.facts.get("only_sound"):
+                raise
+            found = stack.enter_context(opened(file, container, limits, sound=True))
+        yield found
 
 
 def _muxer(source: Any, container: MediaFormat) -> str:
     """FFmpeg's name of the container; that of 3GPP is an MP4 to us, but holds codecs that an MP4 does not."""
     is_3gpp = container.name == "mp4" and source.metadata.get("major_brand", "").startswith("3g")
-    return "3gp" if is_3gpp else container.name
+    return "3gp" if is_3gpp else _MUXERS.get(container.name, container.name)
 
 
 def _swallowed(source: Any, container: MediaFormat) -> Callable[[bytes], bool]:
@@ -127,7 +147,7 @@ class _Track:
         if self._user_data is not None:
             packet.update(self._user_data.packet(bytes(packet)))
         if packet.is_corrupt or swallowed(bytes(packet)):
-            raise MediaCorruptError("A packet of the video is damaged.")
+            raise MediaCorruptError("A packet of the file is damaged.")
         for clean in (packet,) if self._units is None else self._units.filter(packet):
             clean.stream = self._target
             self._sink.mux(clean)

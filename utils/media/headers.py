@@ -61,7 +61,7 @@ def check_header(untrusted_file: BinaryIO, format_name: str, limits: MediaLimits
         MediaDimensionsError: a size outside the limits.
         DecoderLimitError: more frames or metadata than a picture needs, or more edits than a video does.
     """
-    if format_name in ("mp4", "mov"):
+    if format_name in ("mp4", "mov", "m4a"):
         if edit_count(untrusted_file) > MAX_EDITS:
             raise DecoderLimitError(f"The video has an edit list of more than {MAX_EDITS} entries.")
         return

@@ -6,12 +6,12 @@ answer with `Facts`; `sandbox.py` holds the facts against the same limits once m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from utils.config import MediaSettings
 from utils.errors import MediaDimensionsError, MediaTooLongError
-from utils.types import Notice
+from utils.types import Floats, Notice, SoundInfo
 
 MAX_VIDEO_SIDE = 1920
 """Frames of a video whose longer side exceeds this are scaled down to it: 16 frames of 8K would fill the memory, and
@@ -25,6 +25,7 @@ DURATION_GRACE_S = 0.5
 
 NOTICE_TEXTS = MappingProxyType(
     {
+        "sound_damaged": "The sound of the video is damaged; what could be decoded of it was analysed.",
         "truncated": "The file is damaged or ends early; what could be decoded was analysed.",
         "animated": "The picture is animated; only its first frame was analysed.",
         "pages": "The file holds several pictures; only the first, or the one that is shown, was analysed.",
@@ -43,7 +44,7 @@ class MediaLimits:
     Args:
         max_megapixels: largest picture or frame, 10^6 pixels.
         min_side_px: shortest allowed side, pixels.
-        max_duration_s: longest video, seconds.
+        max_duration_s: longest video or recording, seconds.
     """
 
     max_megapixels: float = 50.0
@@ -85,15 +86,13 @@ class MediaLimits:
             )
 
     def check_duration(self, seconds: float) -> None:
-        """Refuse a video that is too long.
+        """Refuse a video or recording that is too long.
 
         Raises:
             MediaTooLongError: longer than `max_duration_s`.
         """
         if seconds > self.max_duration_s + DURATION_GRACE_S:
-            raise MediaTooLongError(
-                f"The video lasts {seconds:.1f} seconds, more than the {self.max_duration_s:g} allowed."
-            )
+            raise MediaTooLongError(f"It lasts {seconds:.1f} seconds, more than the {self.max_duration_s:g} allowed.")
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,15 @@ class Facts:
     """What a decoder measured.
 
     Args:
-        width: pixels of the original, upright.
-        height: pixels of the original, upright.
-        duration_s: seconds from the first frame to the end of the last one; None for pictures.
-        fps: mean frames per second; None for pictures and videos of one frame.
-        codec: FFmpeg's name of the video codec; None for pictures.
+        width: pixels of the original, upright; 0 for sound alone.
+        height: pixels of the original, upright; 0 for sound alone.
+        duration_s: seconds from the first frame to the end of the last one, or of sound alone; None for pictures.
+        fps: mean frames per second; None for pictures, sound alone and videos of one frame.
+        codec: FFmpeg's name of the codec of the video or of sound alone; None for pictures.
         notices: codes out of `NOTICE_TEXTS`.
         others: video tracks and cover pictures that were passed over.
+        sound: what sound there is.
+        samples: of the sound, as of `utils.types.Media`, where they have come across the border.
     """
 
     width: int
@@ -117,6 +118,8 @@ class Facts:
     codec: str | None = None
     notices: tuple[str, ...] = ()
     others: int = 0
+    sound: SoundInfo | None = None
+    samples: Floats | None = field(default=None, compare=False)
 
     def as_notices(self) -> tuple[Notice, ...]:
         """The notices with their sentences."""

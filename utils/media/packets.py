@@ -1,7 +1,7 @@
-"""Video containers: opened without trust, and read packet by packet before anything is decoded.
+"""Containers of video and sound: opened without trust, and read packet by packet before anything is decoded.
 
-Called by `video.py`. FFmpeg only ever sees a file object of ours with the demuxer already fixed, so no playlist, script
-or reference inside a file can make it open a second one.
+Called by `video.py` and `audio.py`. FFmpeg only ever sees a file object of ours with the demuxer already fixed, so
+no playlist, script or reference inside a file can make it open a second one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ _DEMUXERS = {
     "matroska": ("matroska", "matroska,webm"),
     "webm": ("matroska", "matroska,webm"),
     "avi": ("avi", "avi"),
+    "m4a": ("mov", "mov,mp4,m4a,3gp,3g2,mj2"),
+    "oga": ("ogg", "ogg"),
+    "wma": ("asf", "asf"),
     **{name: (name, name) for name in ("flv", "mpegts", "mpeg", "mpegvideo", "asf", "ogg")},
+    **{name: (name, name) for name in ("wav", "flac", "mp3", "aac", "amr")},
 }
 STREAMS = ("mpegts", "mpeg", "mpegvideo", "asf", "ogg")
 """Containers without an index that can be trusted: read from their beginning, their length told by the packets."""
@@ -40,6 +44,26 @@ CODECS = frozenset(
 
 _SOUND = {"aac", "ac3", "mp2float", "mp3float"}  # asked what sound a transport stream has, or its copy would have none
 _DECODERS = ",".join(sorted(CODECS | _SOUND | {"flv", "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"}))
+
+SOUND_CODECS = frozenset(
+    ("aac", "ac3", "adpcm_g722", "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "adpcm_swf", "alac", "amr_nb", "amr_wb",
+     "dts", "eac3", "flac", "gsm", "gsm_ms", "mp1", "mp2", "mp3", "nellymoser", "opus", "pcm_alaw", "pcm_f32be",
+     "pcm_f32le", "pcm_f64be", "pcm_f64le", "pcm_mulaw", "pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le",
+     "pcm_s32be", "pcm_s32le", "pcm_s8", "pcm_u8", "speex", "vorbis", "wmalossless", "wmapro", "wmav1", "wmav2",
+     "wmavoice")
+)  # fmt: skip
+"""Sound codecs that we decode."""
+
+_SOUND_DECODERS = ",".join(
+    sorted(
+        SOUND_CODECS
+        | {"amrnb", "amrwb", "dca", "g722", "libopencore_amrnb", "libopencore_amrwb", "libopus", "libspeex"}
+        | {"libvorbis", "mp1float", "mp2float", "mp3float"}
+    )
+)
+
+_UNDECLARED = ("mp3", "aac", "amr", "oga")
+"""Formats without a length in their header: FFmpeg guesses one, from the first packets' size or the last page."""
 
 NO_INDEX = (
     "The video has no index (`moov`): it was broken off before its end was written. With a whole video of the same "
@@ -78,13 +102,15 @@ class Scan:
 
 
 @contextlib.contextmanager
-def opened(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
-    """The demuxer on the file and its best video stream, within the limits by its header."""
+def opened(
+    file: BinaryIO, container: MediaFormat, limits: MediaLimits, *, sound: bool = False
+) -> Iterator[tuple[Any, Any]]:
+    """The demuxer on the file and its best video stream, or `sound` stream, within the limits by its header."""
     demuxer, names = _DEMUXERS[container.name]
     options = {
         "format_whitelist": names,
         "protocol_whitelist": "none",
-        "codec_whitelist": _DECODERS,
+        "codec_whitelist": _SOUND_DECODERS if sound else _DECODERS,
         "max_pixels": str(limits.max_pixels),
     }
     file.seek(0)
@@ -92,22 +118,29 @@ def opened(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> Itera
         source = av.open(
             file, "r", format=demuxer, options=options, io_open=_refuse_second_file, metadata_errors="replace"
         )
-    except (av.error.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError, OSError) as error:  # OSError: a place that no file can have
         if isinstance(error, MemoryError):
             raise
         if lacks_index(file, container.name):
             raise MediaCorruptError(NO_INDEX) from error
         raise MediaCorruptError(f"The {container.name} container cannot be opened ({reason(error)}).") from error
     with source:
-        stream = _video_stream(source)
+        stream = _sound_stream(source) if sound else _video_stream(source)
         context = stream.codec_context
         context.thread_count = 1
-        if context.width and context.height:
+        if not sound and context.width and context.height:
             limits.check_size(context.width, context.height)
-        if container.name not in STREAMS:
-            length = stream.duration * float(stream.time_base) if stream.duration else (source.duration or 0) / 1e6
-            limits.check_duration(length)
+        limits.check_duration(declared_s(source, stream, container) or 0.0)
         yield source, stream
+
+
+def declared_s(source: Any, stream: Any, container: MediaFormat) -> float | None:
+    """How long a stream is by its header, seconds; None where it does not say."""
+    if container.name in (*_UNDECLARED, *STREAMS):
+        return None
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return source.duration / 1e6 if source.duration else None
 
 
 def _refuse_second_file(untrusted_url: str, flags: int, options: dict[str, str]) -> None:
@@ -117,7 +150,7 @@ def _refuse_second_file(untrusted_url: str, flags: int, options: dict[str, str])
 def _video_stream(source: Any) -> Any:
     moving = [s for s in source.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not moving:
-        raise UnsupportedMediaError("There is no video in the file.")
+        raise UnsupportedMediaError("There is no video in the file.", only_sound=bool(source.streams.audio))
     best = source.streams.best("video")
     stream = best if best in moving else moving[0]
     if stream.codec_context is None:
@@ -125,6 +158,16 @@ def _video_stream(source: Any) -> Any:
     codec = stream.codec_context.codec.canonical_name
     if codec not in CODECS:
         raise UnsupportedMediaError(f"The video codec {codec} is not supported.")
+    return stream
+
+
+def _sound_stream(source: Any) -> Any:
+    stream = source.streams.best("audio")
+    if stream is None:
+        raise UnsupportedMediaError("There is no sound in the file.")
+    codec = None if stream.codec_context is None else stream.codec_context.codec.canonical_name
+    if codec not in SOUND_CODECS:
+        raise UnsupportedMediaError(f"The sound codec {codec or 'of the file'} is not supported.")
     return stream
 
 

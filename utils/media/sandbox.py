@@ -76,6 +76,8 @@ def decode_media(
     sandbox: SandboxSettings,
     decoders: ForkServer | None = None,
     on_frame: Callable[[Frame], None] | None = None,
+    *,
+    sound: bool = False,
 ) -> Media:
     """Decode one file in a confined child process.
 
@@ -86,22 +88,23 @@ def decode_media(
         decoders: where children come from that are ready at once; None starts a new program.
         on_frame: called in this thread with each frame while the child decodes the next ones; index 0 again means that
             the child had to begin anew. What it raises ends the decoding.
+        sound: whether the samples of a video's sound are wanted; those of a recording come always.
 
     Returns:
-        The medium: facts, upright RGB frames and notices.
+        The medium: facts, upright RGB frames, samples and notices; of kind `audio` where it is sound alone.
 
     Raises:
         NotFoundError: there is no such file.
         MediaTooLargeError: more bytes than `max_file_mb`.
         UnsupportedMediaError: content that we do not decode.
         MediaDimensionsError: a picture or frame outside the limits.
-        MediaTooLongError: a video longer than `max_duration_s`.
+        MediaTooLongError: a video or recording longer than `max_duration_s`.
         MediaCorruptError: nothing in the file could be decoded.
         DecoderLimitError: the child used up its time or memory.
         DecoderCrashedError: the child died or gave an answer that breaks the rules.
     """
     with _open_regular(path) as file:
-        asked = _ask(file, media, sandbox)
+        asked = _ask(file, media, sandbox, sound=sound)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         fmt = asked.format
         moving = fmt.moves or fmt.kind is MediaKind.VIDEO
@@ -109,19 +112,14 @@ def decode_media(
         expected = Expected(fmt.kind, most, asked.limits, fmt.moves)
         child = _start(asked, file, decoders)
         frames, facts = converse(child, asked.wall_s, lambda pipe, tell: read_answer(pipe, expected, tell), on_frame)
+    kind, mime = MediaKind.IMAGE if facts.duration_s is None else MediaKind.VIDEO, fmt.mime
+    if not frames:
+        kind, mime = MediaKind.AUDIO, mime.replace("video/", "audio/")
     info = MediaInfo(
-        kind=MediaKind.IMAGE if facts.duration_s is None else MediaKind.VIDEO,
-        format=fmt.name,
-        mime=fmt.mime,
-        width=facts.width,
-        height=facts.height,
-        size_bytes=asked.size_bytes,
-        sha256=digest,
-        duration_s=facts.duration_s,
-        fps=facts.fps,
-        codec=facts.codec,
-    )
-    return Media(info, frames, facts.as_notices())
+        kind=kind, format=fmt.name, mime=mime, width=facts.width, height=facts.height, size_bytes=asked.size_bytes,
+        sha256=digest, duration_s=facts.duration_s, fps=facts.fps, codec=facts.codec, sound=facts.sound,
+    )  # fmt: skip
+    return Media(info, frames, facts.as_notices(), samples=facts.samples)
 
 
 def copy_media(
@@ -162,7 +160,9 @@ class _Asked:
     wall_s: float
 
 
-def _ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy: bool = False) -> _Asked:
+def _ask(
+    file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy: bool = False, sound: bool = False
+) -> _Asked:
     """Look at a file's size and first bytes, and go back to its beginning."""
     size = os.fstat(file.fileno()).st_size
     if size > media.max_file_mb * 1_000_000:
@@ -177,6 +177,7 @@ def _ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy
         "copy": copy,
         "frames": media.frames,
         "max_frames": media.max_frames,
+        "sound": sound,
         "limits": [limits.max_megapixels, limits.min_side_px, limits.max_duration_s],
         "memory_mb": sandbox.memory_mb,
         "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S if is_picture else math.ceil(longest_s)),
@@ -188,7 +189,8 @@ def _ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy
 def _start(asked: _Asked, file: BinaryIO, decoders: ForkServer | None) -> Child:
     if decoders is None:
         return start_child(child_command(asked.request), file)
-    return decoders.start(asked.format.kind, asked.request, file)
+    kind = MediaKind.IMAGE if asked.format.kind is MediaKind.IMAGE else MediaKind.VIDEO  # the same libraries
+    return decoders.start(kind, asked.request, file)
 
 
 @functools.lru_cache(maxsize=1)

@@ -22,7 +22,7 @@ class MediaFormat:
     Args:
         name: ours, such as `jpeg` or `matroska`.
         mime: its media type.
-        kind: image or video.
+        kind: image, video or audio; a container of video may turn out to hold sound alone.
         title: for people.
         endings: that people give to such files, the usual one first; lower case, without a dot. The content decides.
         moves: a picture's format that may hold a clip as well; then the child tells which of the two a file is.
@@ -58,6 +58,14 @@ FORMATS = {
         MediaFormat("mpegvideo", "video/mpeg", MediaKind.VIDEO, "MPEG", ("m1v", "m2v", "mpg", "mpeg", "mpv")),
         MediaFormat("asf", "video/x-ms-wmv", MediaKind.VIDEO, "WMV", ("wmv", "asf")),
         MediaFormat("ogg", "video/ogg", MediaKind.VIDEO, "OGV", ("ogv", "ogg")),
+        MediaFormat("wav", "audio/wav", MediaKind.AUDIO, "WAV", ("wav", "wave")),
+        MediaFormat("flac", "audio/flac", MediaKind.AUDIO, "FLAC", ("flac",)),
+        MediaFormat("mp3", "audio/mpeg", MediaKind.AUDIO, "MP3", ("mp3",)),
+        MediaFormat("m4a", "audio/mp4", MediaKind.AUDIO, "M4A", ("m4a", "m4b", "mp4")),
+        MediaFormat("aac", "audio/aac", MediaKind.AUDIO, "AAC", ("aac",)),
+        MediaFormat("oga", "audio/ogg", MediaKind.AUDIO, "Ogg", ("ogg", "oga", "opus", "spx")),
+        MediaFormat("wma", "audio/x-ms-wma", MediaKind.AUDIO, "WMA", ("wma", "asf")),
+        MediaFormat("amr", "audio/amr", MediaKind.AUDIO, "AMR", ("amr", "awb")),
     )
 }
 
@@ -82,12 +90,22 @@ _MAGICS = (
     (b"FLV\x01", "flv"),
     (b"\x00\x00\x01\xba", "mpeg"),
     (b"\x00\x00\x01\xb3", "mpegvideo"),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (b"OggS", "ogg"),
+    (b"fLaC", "flac"),
+    (b"ID3", "mp3"),
+    (b"#!AMR\n", "amr"),
+    (b"#!AMR-WB\n", "amr"),
 )
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 _TS_PACKETS = ((0, 188), (4, 192))
 """Where the first sync byte of a transport stream lies, and how far the next; the second is that of Blu-ray."""
+_OGG_CODECS = (
+    (b"\x80theora", b"OVP80", b"BBCD\x00", b"video\x00\x00\x00"),
+    (b"OpusHead", b"\x01vorbis", b"\x7fFLAC", b"Speex   "),
+)
+"""How the first packets of video and of sound begin in an Ogg file; where neither is seen, the child tells."""
+_ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+_ASF_VIDEO = b"\xc0\xef\x19\xbc\x4d\x5b\xcf\x11\xa8\xfd\x00\x80\x5f\x5c\x44\x2b"
+"""The type of a video stream in an ASF file (ASF specification, section 10.4)."""
 
 # QuickTime files older than `ftyp` begin with one of these atoms.
 _OLD_MOV_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
@@ -99,7 +117,7 @@ _HEIF_BRANDS = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf")
 )
 _OTHER_BRANDS = {
-    **dict.fromkeys((b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "), "an audio file"),
+    b"M4P ": "a protected audio file",
     b"crx ": "a Canon raw picture",
 }
 
@@ -107,8 +125,6 @@ _OTHER_BRANDS = {
 _OTHER_MAGICS = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive or Office document"),
-    (b"ID3", "an MP3 file"),
-    (b"fLaC", "a FLAC file"),
 )
 
 # A stream without a container begins with a start code and a unit that others need (ITU-T H.264 and H.265, annex B).
@@ -136,6 +152,13 @@ def sniff(untrusted_head: bytes) -> MediaFormat:
             return FORMATS[name]
     if head[:4] == b"RIFF" and len(head) >= 12:
         return _sniff_riff(head[8:12])
+    if head[:4] == b"OggS":
+        sees, hears = (any(name in head for name in names) for names in _OGG_CODECS)
+        return FORMATS["oga" if hears and not sees else "ogg"]
+    if head.startswith(_ASF):
+        return FORMATS["asf" if _ASF_VIDEO in head else "wma"]
+    if sound := _bare_sound(head):
+        return FORMATS[sound]
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return _sniff_ebml(head)
     if head[4:8] == b"ftyp":
@@ -162,6 +185,21 @@ def _bare_stream(head: bytes) -> str | None:
     return _BARE_STREAMS.get(unit[:1]) or _BARE_STREAMS.get(unit[:2])
 
 
+def _bare_sound(head: bytes) -> str | None:
+    """`mp3` or `aac` where a frame of it begins the file (ISO/IEC 11172-3, 2.4.1.3; 14496-3, 1.A.2.2)."""
+    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    if layer == 1 and version != 1:  # layer III
+        plausible = head[2] >> 4 not in (0, 15) and head[2] >> 2 & 3 != 3
+        return "mp3" if plausible else None
+    if head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13:  # ADTS
+        at = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        follows = head[at : at + 2]
+        return "aac" if at >= 7 and (len(follows) < 2 or follows == head[:2]) else None
+    return None
+
+
 def _unsupported(what: str) -> UnsupportedMediaError:
     return UnsupportedMediaError(f"The file looks like {what}.", looks_like=what)
 
@@ -171,7 +209,9 @@ def _sniff_riff(form: bytes) -> MediaFormat:
         return FORMATS["webp"]
     if form == b"AVI ":
         return FORMATS["avi"]
-    raise _unsupported("a WAV file" if form == b"WAVE" else "an unknown RIFF file")
+    if form == b"WAVE":
+        return FORMATS["wav"]
+    raise _unsupported("an unknown RIFF file")
 
 
 def _sniff_ftyp(brand: bytes, others: bytes) -> MediaFormat:
@@ -184,6 +224,8 @@ def _sniff_ftyp(brand: bytes, others: bytes) -> MediaFormat:
         return FORMATS["heic"]
     if brand in _OTHER_BRANDS:
         raise _unsupported(_OTHER_BRANDS[brand])
+    if brand in (b"M4A ", b"M4B ", b"F4A ", b"F4B "):
+        return FORMATS["m4a"]
     return FORMATS["mov" if brand == b"qt  " else "mp4"]
 
 

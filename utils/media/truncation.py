@@ -12,6 +12,9 @@ from typing import BinaryIO
 
 from utils.media.mp4 import boxes
 
+OPEN_WAV_BYTES = 0x7FFF_F000
+"""What programs that write a WAV into a pipe give as its size: they do not know it."""
+
 MAX_BOXES = 10_000
 """Top-level boxes that are walked; a fragmented MP4 has two per fragment."""
 
@@ -27,12 +30,13 @@ def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
         True when bytes are missing at the end.
     """
     total = untrusted_file.seek(0, os.SEEK_END)
-    if format_name in ("mp4", "mov"):
+    if format_name in ("mp4", "mov", "m4a"):
         return _boxes_end(untrusted_file, total) > total
     if format_name in ("matroska", "webm"):
         return _segment_end(untrusted_file, total) > total
-    if format_name == "avi":
-        return int.from_bytes(_read(untrusted_file, 4, 4), "little") + 8 > total
+    if format_name in ("avi", "wav"):
+        size = int.from_bytes(_read(untrusted_file, 4, 4), "little")
+        return size + 8 > total and not (format_name == "wav" and size >= OPEN_WAV_BYTES)
     if format_name == "mpegts":
         return total % 188 > 0 and total % 192 > 0
     return format_name == "flv" and not _flv_closed(untrusted_file, total)
@@ -40,7 +44,7 @@ def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
 
 def lacks_index(untrusted_file: BinaryIO, format_name: str) -> bool:
     """Whether an MP4 or MOV file has neither an index (`moov`) nor fragments, as a recording that was broken off."""
-    if format_name not in ("mp4", "mov"):
+    if format_name not in ("mp4", "mov", "m4a"):
         return False
     found = itertools.islice(boxes(untrusted_file, 0, untrusted_file.seek(0, os.SEEK_END)), MAX_BOXES)
     return {name for name, _, _ in found}.isdisjoint((b"moov", b"moof"))

@@ -66,7 +66,7 @@ def decode_video(
     """Decode frames that are spread evenly over a clip.
 
     Rotation is applied. Frames whose longer side exceeds `MAX_VIDEO_SIDE` are scaled down to it, many frames further. A
-    damaged file gives what could be decoded (notice `truncated`). Sound is ignored.
+    damaged file gives what could be decoded (notice `truncated`). Sound is left to `audio.py`.
 
     Args:
         untrusted: the file's path, or the open, seekable file.
@@ -99,7 +99,7 @@ def decode_video(
         try:
             scan = scan_packets(file, container, limits, cut)
         except UnsupportedMediaError as error:
-            if cut:
+            if cut and not error.facts.get("only_sound"):
                 raise MediaCorruptError(NO_INDEX) from error
             raise
         chosen = choose_times(scan.times, max(frames, min(most, math.ceil(scan.duration_s))))

@@ -19,10 +19,9 @@ from utils.detection.verdict import HEADLINES, outcome_of, per_cent
 from utils.errors import WeightsCorruptError
 from utils.metrics import sigmoid
 from utils.speech.spectrogram import HOP, RATE, WINDOW, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
-from utils.speech.types import SpeechReport, SpeechWindow
 from utils.speech.voice_activity import CHUNK, SPOKEN, VoiceDetector
 from utils.tensors import read_tensors
-from utils.types import Floats, Notice, Outcome, Verdict
+from utils.types import Floats, Notice, Outcome, SpeechReport, SpeechWindow, Verdict
 from utils.weights import (
     CALIBRATION_FILE,
     SPEECH_FILE,

@@ -24,9 +24,10 @@ from utils.errors import (
     StorageFullError,
     UnavailableError,
     UnsupportedMediaError,
+    WeightsMissingError,
 )
 from utils.types import MediaKind
-from utils.weights import current_version
+from utils.weights import current_speech, current_version
 from web_app.api.routing import UPLOAD, Answer, json_answer, route
 from web_app.api.schemas import Links, job_error
 from web_app.api.schemas.analysis import Accepted, NoticeModel, Result, UrlRequest
@@ -39,7 +40,7 @@ from web_app.storage.files import too_large
 from web_app.storage.idempotency import UploadOptions, check_key, conditions_of
 from web_app.storage.upload import Upload, display_name, name_notices, receive_upload
 
-WAIT_IMAGE_S = 30.0  # for a picture, when the client does not say how long it wants to wait
+WAIT_IMAGE_S = 30.0  # for a picture or recording, when the client does not say how long it wants to wait
 MAX_WAIT_S = 120.0  # a longer wait holds a connection that proxies cut anyway
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
 FORGOTTEN_AFTER = dt.timedelta(minutes=10)  # what `keep=0` left behind when the server was killed in between
@@ -48,7 +49,7 @@ REPEATED = NoticeModel(
     code="repeated", text="You sent this very file before; this is its analysis by the same networks and settings."
 )
 CHUNK_BYTES = 64 * 1024
-FETCHED = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.5, video/*"}
+FETCHED = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.5, video/*, audio/*"}
 UPLOAD_FAILURES = (
     BadRequestError, JobCancelledError, MediaTooLargeError, UnsupportedMediaError, MediaError, QueueFullError,
     IdempotencyError, StorageFullError, UnavailableError,
@@ -59,7 +60,7 @@ _PREFER_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
 
 @route("POST", "/detect", _ANSWERS, *UPLOAD_FAILURES, body=UPLOAD, waits=True)
 def detect() -> Response:
-    """Analyse a picture or a video; the content decides which, and the answer is as on the route of that kind."""
+    """Analyse a picture, video or recording; the content decides which, and the answer is as on that kind's route."""
     return _detect(None)
 
 
@@ -75,12 +76,23 @@ def detect_video() -> Response:
     return _detect(MediaKind.VIDEO)
 
 
+@route("POST", "/detect/audio", _ANSWERS, *UPLOAD_FAILURES, WeightsMissingError, body=UPLOAD, waits=True)
+def detect_audio() -> Response:
+    """Analyse a recording: 200 with the verdict on the voice, or 202 with the job if that takes longer than 30 seconds.
+
+    A container of video is taken too, since it may hold sound alone; with pictures in it, faces are judged as well.
+    """
+    if current_speech(services().settings) is None:
+        raise WeightsMissingError("There are no weights of speech on this server, so voices cannot be judged.")
+    return _detect(MediaKind.AUDIO)
+
+
 @route(
     "POST", "/detect/url", _ANSWERS, *UPLOAD_FAILURES, AddressRefusedError, FetchError, NotAvailableError,
     body=UrlRequest, waits=True,
 )  # fmt: skip
 def detect_url(said: UrlRequest) -> Response:
-    """Analyse a picture or video from an address on the internet; off unless `[api] url_input` is on."""
+    """Analyse a picture, video or recording from an address on the internet; off unless `[api] url_input` is on."""
     parts = services()
     if parts.settings.api.url_input != "on":
         raise NotAvailableError("URL input is switched off ([api] url_input).")
@@ -173,7 +185,7 @@ def _answer_upload(parts: Services, upload: Upload, options: UploadOptions, aske
     queued = queue_upload(parts.queue, parts.store, upload, identity.caller().id, options)
     if options.expires_at is not None:
         return _answer_and_forget(parts, queued)
-    default_s = WAIT_IMAGE_S if upload.file.format.kind is MediaKind.IMAGE else 0.0
+    default_s = 0.0 if upload.file.format.kind is MediaKind.VIDEO else WAIT_IMAGE_S
     wait_s = default_s if asked_s is None else asked_s
     row = _ended(parts, queued.public_id) if queued.repeated else None
     return _answer(parts, queued, row or _wait_for_end(parts, queued.public_id, wait_s))

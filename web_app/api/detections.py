@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
 from utils.feedback.quarantine import Outlook
+from utils.types import MediaKind
 from web_app.api.media import serve_media
 from web_app.api.routing import MEDIA, route
 from web_app.api.schemas import Links, Problem, address
@@ -56,8 +57,14 @@ def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook 
     return HistoryItem.of(
         row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=Problem.of_job(job),
         feedback=None if vote is None else vote.judgement, outlook=outlook, links=Links.to(job.public_id),
+        overall=_overall(row),
         thumbnail=address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
     )  # fmt: skip
+
+
+def _overall(row: DetectionRow) -> str | None:
+    overall = (row.report or {}).get("overall")
+    return None if overall is None else str(overall["outcome"])
 
 
 def matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[DetectionRow]:
@@ -69,7 +76,9 @@ def matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[Detecti
     if query.kind is not None:
         wanted = wanted.where(MediaRow.kind == query.kind)
     if query.prediction is not None:
-        wanted = wanted.where(DetectionRow.prediction == query.prediction)
+        together = DetectionRow.report[("overall", "outcome")].as_string() == query.prediction
+        of_video = sa.and_(MediaRow.kind == MediaKind.VIDEO.value, together)
+        wanted = wanted.where(sa.or_(DetectionRow.prediction == query.prediction, of_video))
     if query.text is not None:
         wanted = wanted.where(DetectionRow.display_name.icontains(query.text, autoescape=True))
     if query.since is not None:

@@ -9,7 +9,8 @@ from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueF
 from web_app.api.detections import require_detection
 from web_app.api.routing import JPEG, PNG, conditional, route
 from web_app.api.schemas import Problem, address
-from web_app.api.schemas.analysis import Closeup, CloseupResult, FaceQuery, Frames, HeatmapQuery
+from web_app.api.schemas.analysis import Frames
+from web_app.api.schemas.closeups import Closeup, CloseupResult, FaceQuery, HeatmapQuery
 from web_app.auth import identity
 from web_app.db.models import CloseupRow, JobState
 from web_app.services import services

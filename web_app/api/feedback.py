@@ -80,6 +80,8 @@ def resolve_label(prediction: Outcome, judgement: str, actual: str | None) -> Ou
     """
     if prediction is Outcome.NO_FACE:
         raise FeedbackError("No face was found, so nothing was judged, and there is nothing to learn from.")
+    if not prediction.judged:
+        raise FeedbackError("No speech was found, so nothing was judged, and there is nothing to learn from.")
     if prediction not in OPPOSITE:
         if actual is None:
             raise FeedbackError("The verdict was inconclusive: `actual` must say real or fake.")

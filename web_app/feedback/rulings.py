@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from utils.config import LearningSettings
 from utils.feedback.quarantine import Outlook, Status, Vote, judge_votes, outlook_of
+from utils.types import MediaKind
 from web_app.auth.keys import KEY_OWNER
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.db.session import Database
@@ -82,7 +83,7 @@ def foresee(
     faces in the `report` that it is about; files that only look the same are found when the worker looks.
     """
     status, missing = Status(row.state), 0
-    if row.reason == NOT_LOOKED_AT and _all_small(row, report or {}):
+    if row.reason == NOT_LOOKED_AT and _is_hopeless(row, report or {}):
         status = Status.OUT_OF_DOMAIN
     elif status is Status.WAITING:
         day = row.created_at.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -98,8 +99,10 @@ def foresee(
     return outlook_of(status, missing, tried=tried, learned=learned), missing
 
 
-def _all_small(row: FeedbackRow, report: Mapping[str, Any]) -> bool:
-    """Whether every face that a vote is about is too small to be judged."""
+def _is_hopeless(row: FeedbackRow, report: Mapping[str, Any]) -> bool:
+    """Whether a vote is about sound, or about faces that are all too small to be judged: nothing is learned from it."""
+    if report.get("media", {}).get("kind") == MediaKind.AUDIO:
+        return True
     faces = [face for face in report.get("faces", []) if not row.face_labels or str(face["id"]) in row.face_labels]
     return bool(faces) and all(
         any(reason["code"] == "small_face" for reason in face["verdict"]["reasons"]) for face in faces

@@ -1,7 +1,7 @@
 """What the worker keeps beside an upload, right after its analysis: previews, and the clean copy that is handed out.
 
-Previews are small pictures made of decoded pixels, so nothing else of the upload is in them: a thumbnail, and the
-analysed frames of a video, or of a picture in a format of which no copy is made. A clean copy has the same pixels,
+Previews are made of what was decoded, so nothing else of the upload is in them: a thumbnail, the analysed frames of a
+video or of a picture in a format of which no copy is made, the form of a sound. A clean copy has the same pixels,
 frames and samples, and nothing else that the upload said; it is made in the confined child that decodes
 (`utils.media.copy_media`), and an empty one means that none can be made.
 Files from before there were copies, and those whose copy met a full disk, get theirs by a job when somebody asks.
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import sqlalchemy as sa
 
 from utils.config import Settings
@@ -25,7 +26,7 @@ from utils.errors import MediaError, NotFoundError, StorageFullError
 from utils.log import get_logger
 from utils.media import ForkServer, copy_media
 from utils.media.clean_picture import COPIED
-from utils.types import Media, MediaKind, Pixels, Report
+from utils.types import Floats, Media, MediaKind, Pixels, Report
 from web_app.db.models import DetectionRow, MediaRow
 from web_app.db.session import Database
 from web_app.jobs.queue import Claim
@@ -34,18 +35,21 @@ from web_app.storage.files import CLEAN_SUFFIX, FRAMES_SUFFIX, THUMBNAIL_SUFFIX,
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 160, 78
 FRAME_PX, FRAME_QUALITY = 640, 70
 MOST_FRAMES = 32
+WAVEFORM_PARTS = 600
+BACKGROUND, INK = (232, 236, 240), (63, 76, 90)  # RGB; slate, as in the style sheet
 DAMAGED = "truncated"  # the decoder's notice
 
 log = get_logger(__name__)
 
 
 def keep_previews(path: Path, media: Media) -> None:
-    """Store the frame in the middle as the thumbnail, and all frames of a video as the page shows them."""
-    middle = media.frames[len(media.frames) // 2]
-    thumbnail = _jpeg(middle.pixels, THUMBNAIL_PX, THUMBNAIL_QUALITY)
+    """Store the frame in the middle, or the form of the sound, as the thumbnail, and what the page shows over time."""
+    form = [] if media.samples is None else waveform(media.samples)
+    middle = media.frames[len(media.frames) // 2].pixels if media.frames else _drawn(form)
+    thumbnail = _jpeg(middle, THUMBNAIL_PX, THUMBNAIL_QUALITY)
     write_beside(path, THUMBNAIL_SUFFIX, lambda file: file.write(thumbnail))
-    if media.info.kind is MediaKind.VIDEO or media.info.format not in COPIED:
-        step = -(-len(media.frames) // MOST_FRAMES)
+    if media.info.kind is not MediaKind.IMAGE or media.info.format not in COPIED:
+        step = max(1, -(-len(media.frames) // MOST_FRAMES))
         frames = [
             {
                 "time_s": round(frame.time_s, 6),
@@ -53,7 +57,26 @@ def keep_previews(path: Path, media: Media) -> None:
             }
             for frame in media.frames[::step]
         ]
-        write_beside(path, FRAMES_SUFFIX, lambda file: file.write(json.dumps({"frames": frames}).encode()))
+        kept = json.dumps({"frames": frames, "waveform": form}).encode()
+        write_beside(path, FRAMES_SUFFIX, lambda file: file.write(kept))
+
+
+def waveform(samples: Floats) -> list[float]:
+    """The loudest sample of each of `WAVEFORM_PARTS` equal parts of a sound, 0..1; of fewer where it is that short."""
+    parts = min(WAVEFORM_PARTS, len(samples))
+    starts = np.linspace(0, len(samples), parts, endpoint=False).astype(int)
+    return [round(float(peak), 3) for peak in np.maximum.reduceat(np.abs(samples), starts)] if parts else []
+
+
+def _drawn(form: list[float]) -> Pixels:
+    """The form of a sound as a picture of 3 to 2."""
+    height, width = THUMBNAIL_PX * 2 // 3, THUMBNAIL_PX
+    picture = np.full((height, width, 3), BACKGROUND, np.uint8)
+    for x in range(2, width - 2, 3):
+        peak = form[x * len(form) // width] if form else 0.0
+        half = max(1, round(peak * (height / 2 - 6)))
+        picture[height // 2 - half : height // 2 + half, x : x + 2] = INK
+    return picture
 
 
 def _jpeg(pixels: Pixels, most_px: int, quality: int) -> bytes:

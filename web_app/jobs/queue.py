@@ -274,6 +274,9 @@ class JobQueue:
                         model_version=report.model_version,
                     )
                 )
+                if report.media.kind is MediaKind.AUDIO:  # a container of video may hold sound alone
+                    kind = {"kind": report.media.kind.value, "mime": report.media.mime}
+                    session.execute(sa.update(MediaRow).where(MediaRow.sha256 == report.media.sha256).values(**kind))
             return ended
 
     def finish_task(self, claim: Claim, result: dict[str, Any]) -> bool:

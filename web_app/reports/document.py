@@ -14,14 +14,14 @@ from utils.types import DOCUMENT, DOCUMENT_VERSION
 from web_app import VERSION
 
 LIMITS = (
-    "Only faces were examined. Sound, text and everything else in the file were not.",
+    "Only faces, and the voice where the report says so, were examined. Text and everything else in the file were not.",
     "The probability holds for material like the validation data. Generators, cameras and compression that were not "
     "part of it can mislead the networks in both directions.",
     "Strong compression, small faces, filters and screenshots hide traces; retouching can imitate them.",
     "The result is evidence and no proof. Never decide about a person on it alone.",
 )
-SHORT_LIMITS = "Faces only; holds for material like the validation data; evidence, no proof."
-TONES = {"fake": "red", "real": "green", "inconclusive": "amber", "no_face": "slate"}
+SHORT_LIMITS = "Faces and voices only; holds for material like the validation data; evidence, no proof."
+TONES = {"fake": "red", "real": "green", "inconclusive": "amber", "no_face": "slate", "no_speech": "slate"}
 Fact = tuple[str, str]
 """One line of a table of facts: its name and value."""
 
@@ -66,14 +66,18 @@ def moment(stamp: str) -> str:
 def input_facts(document: dict[str, Any]) -> list[Fact]:
     """What was analysed."""
     media = document["analysis"]["media"]
+    pixels = f"{media['width']} × {media['height']} pixels, " if media["width"] else ""
     facts = [
         ("File", document["name"]),
         ("SHA-256", document["sha256"]),
         ("Kind", f"{media['kind']}, {media['format']}" + (f" ({media['codec']})" if media["codec"] else "")),
-        ("Size", f"{media['width']} × {media['height']} pixels, {media['size_bytes']:,} bytes"),
+        ("Size", f"{pixels}{media['size_bytes']:,} bytes"),
     ]
     if media["duration_s"] is not None:
         facts.append(("Duration", f"{media['duration_s']:.2f} s"))
+    if sound := media.get("sound"):
+        channels = "mono" if sound["channels"] == 1 else f"{sound['channels']} channels"
+        facts.append(("Sound", f"{sound['codec']}, {sound['rate_hz']:,} Hz, {channels}"))
     return facts
 
 
@@ -90,6 +94,34 @@ def method_facts(document: dict[str, Any]) -> list[Fact]:
     ]
     settings = document["settings"] or {"threshold": analysis["threshold"]}
     return [*facts, ("Settings", ", ".join(f"{name} = {value}" for name, value in settings.items()))]
+
+
+def speech_facts(speech: dict[str, Any]) -> list[Fact]:
+    """What was heard, and which stretches of it are suspicious."""
+    peak = max((window["probability"] for window in speech["windows"]), default=None)
+    facts = [
+        ("Speech", f"{speech['speech_s']:.1f} of {speech['duration_s']:.1f} s"),
+        ("Highest window", percent(peak)),
+        ("Network of speech", speech["model_version"]),
+        ("Network of speech, SHA-256", speech["model_sha256"]),
+    ]
+    stretches = suspicious_stretches(speech)
+    if stretches:
+        facts.insert(2, ("Suspicious", ", ".join(f"{start:.1f} to {end:.1f} s" for start, end in stretches)))
+    return facts
+
+
+def suspicious_stretches(speech: dict[str, Any]) -> list[tuple[float, float]]:
+    """Where windows more likely hold a made voice than not: start and end in seconds, joined where they overlap."""
+    joined: list[tuple[float, float]] = []
+    for window in speech["windows"]:
+        if window["probability"] <= speech["threshold"]:
+            continue
+        if joined and window["start_s"] <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], window["end_s"])
+        else:
+            joined.append((window["start_s"], window["end_s"]))
+    return joined
 
 
 def verdict_sentence(verdict: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from web_app.reports.document import SHORT_LIMITS
 COLUMNS = (
     "id", "name", "state", "outcome", "fake_probability", "interval_low", "interval_high", "faces", "kind", "format",
     "width", "height", "duration_s", "size_bytes", "sha256", "model_version", "model_sha256", "telltale_version",
-    "settings", "created", "finished", "error_code", "limits",
+    "settings", "created", "finished", "error_code", "limits", "voice", "voice_probability", "overall",
 )  # fmt: skip
 
 
@@ -52,6 +52,10 @@ def csv_row(row: DetectionRow) -> dict[str, Any]:
             "model_sha256": report["model_sha256"],
             "settings": "; ".join(f"{name}={value}" for name, value in report.get("settings", {}).items()),
         }  # fmt: skip
+        if speech := report.get("speech"):
+            values |= {"voice": speech["verdict"]["outcome"], "voice_probability": speech["verdict"]["probability"]}
+        if overall := report.get("overall"):
+            values["overall"] = overall["outcome"]
     return values
 
 

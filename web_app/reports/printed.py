@@ -37,6 +37,7 @@ def render_html(document: dict[str, Any], media_url: str | None) -> str:
     return render_template(
         "report.html", document=document, analysis=analysis, words=words, media_url=media_url, points=points,
         shaded=shaded,
+        speech=analysis.get("speech"), overall=analysis.get("overall"), width=TIMELINE_WIDTH, height=TIMELINE_HEIGHT,
     )  # fmt: skip
 
 
@@ -135,6 +136,16 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
         text("Telltale · report of one analysis", small), text(document["name"], title), Spacer(1, 8),
         _frame(judged, tone.textColor), Spacer(1, 4),
     ]  # fmt: skip
+    if overall := analysis.get("overall"):
+        together = ParagraphStyle("overall", parent=heading, textColor=INK[words.TONES[overall["outcome"]]])
+        story.append(text(f"Faces and voice together: {overall['headline']}", together))
+        story += [text(f"• {reason['text']}", point) for reason in overall["reasons"]]
+    if speech := analysis.get("speech"):
+        story.append(text(f"Voice: {speech['verdict']['headline']}", heading))
+        story.append(text(words.verdict_sentence(speech["verdict"])))
+        story += [text(f"• {reason['text']}", point) for reason in speech["verdict"]["reasons"]]
+        facts = words.speech_facts(speech)
+        story.append(_table([[text(fact, small), text(value)] for fact, value in facts], FACT_COLUMNS))
     for face in analysis["faces"]:
         rows = [("Network", "Looks at", "Alone", "Weight"), *words.expert_rows(face["experts"])]
         block = [

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from utils.config import REPLAYED, Settings
 from utils.errors import BadRequestError, IdempotencyError
+from utils.weights import current_speech
 from web_app.db.models import DetectionRow, JobRow, JobState
 
 MAX_KEY_CHARACTERS = 255
@@ -51,6 +52,8 @@ class UploadOptions:
 def conditions_of(settings: Settings, version: str | None) -> str:
     """Fingerprint of what a score depends on beside the file: the version of the networks, and settings."""
     values = {name: getattr(getattr(settings, section), name) for section, names in REPLAYED.items() for name in names}
+    if speech := current_speech(settings):
+        values["speech"] = speech
     return _digest(version or "", json.dumps(values, sort_keys=True))
 
 

@@ -92,7 +92,7 @@ def receive_upload(request: Request, store: MediaStore, accepted: MediaKind | No
     """Read the request's body, which has exactly one file, into the store.
 
     Args:
-        accepted: the only kind that this route takes; None takes both.
+        accepted: the only kind that this route takes; of recordings containers of video too; None takes all.
 
     Raises:
         BadRequestError: see `receive_files`.
@@ -103,12 +103,13 @@ def receive_upload(request: Request, store: MediaStore, accepted: MediaKind | No
     if isinstance(received, Refused):
         raise received.error
     kind, name = received.file.format.kind, received.file.format.name
-    if accepted in (None, kind):
+    if accepted in (None, kind) or (accepted is MediaKind.AUDIO and kind is MediaKind.VIDEO):
         return received
     store.remove(received.file.name)
+    taken = "recordings" if accepted is MediaKind.AUDIO else f"{accepted}s"
     raise UnsupportedMediaError(
-        f"This route takes {accepted}s, and the file is {_with_article(kind)} ({name}): "
-        f"send it to /api/detect/{kind}, or to /api/detect, which takes both.",
+        f"This route takes {taken}, and the file is {_with_article(kind)} ({name}): "
+        f"send it to /api/detect/{kind}, or to /api/detect, which takes all.",
         kind=kind.value,
         route=f"/api/detect/{kind}",
     )
@@ -119,7 +120,7 @@ def receive_files(request: Request, store: MediaStore, max_files: int) -> list[U
 
     Args:
         request: with a body of type multipart/form-data; its parts named `file` that have a file name count, or where
-            there is none those named `image` and `video`; further ones are ignored.
+            there is none those named `image`, `video` and `audio`; further ones are ignored.
 
     Raises:
         BadRequestError: the body is no multipart, is cut off, or has no file or too many; nothing is kept.

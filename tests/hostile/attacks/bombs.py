@@ -1,7 +1,7 @@
 """Small files that would cost a naive reader its memory or its time, each built by a function.
 
-`PICTURES` must be refused at the header in under 100 ms; `SLOW_PICTURES` and `VIDEOS` must end with a report or a
-coded error within the limits.
+`PICTURES` must be refused at the header in under 100 ms; `SLOW_PICTURES`, `VIDEOS` and `SOUNDS` must end with a report
+or a coded error within the limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from tests.hostile.attacks.seeds import clip, drawing, save
+from tests.hostile.attacks.seeds import clip, drawing, recording, save
 from tests.utils.media.heics import Heic, heic
 
 Build = Callable[[], bytes]
@@ -288,4 +288,42 @@ VIDEOS: dict[str, Build] = {
     "Matroska with two million Void elements": _matroska_voids,
     "Matroska with a Void of 2^56 bytes": _matroska_long_void,
     "Matroska with 100,000 nested tags": _matroska_deep,
+}
+
+
+def _wav(rate: int, channels: int, data_bytes: int, body: bytes) -> bytes:
+    head = struct.pack("<HHIIHH", 1, channels, rate, (rate * channels) % 2**32, channels % 2**16, 8)
+    chunks = b"WAVEfmt " + struct.pack("<I", len(head)) + head + b"data" + struct.pack("<I", data_bytes) + body
+    return b"RIFF" + struct.pack("<I", min(data_bytes + 36, 2**32 - 1)) + chunks
+
+
+def _flac_of_unknown_length() -> bytes:
+    """Twenty minutes of nothing in 100 kB; the header does not say how many samples there are."""
+    data = bytearray(recording("flac", np.zeros(44100 * 1200, np.float32)))
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    return bytes(data)
+
+
+def _id3(size: int) -> bytes:
+    return b"ID3\x04\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+
+
+def _pages() -> bytes:
+    page = b"OggS\0\0" + bytes(8) + b"abcd" + bytes(8) + b"\1\0"
+    return recording("oga") + page * 300_000
+
+
+SOUNDS: dict[str, Build] = {
+    "AMR of eleven hours in 2 MB": lambda: b"#!AMR\n" + b"\x7c" * 2_000_000,
+    "FLAC of unknown length": _flac_of_unknown_length,
+    "WAV of 4 GB in 44 bytes": lambda: _wav(16000, 1, 0xFFFFFFF0, b""),
+    "WAV of 65,535 channels": lambda: _wav(48000, 65535, 65535, bytes(65535)),
+    "WAV of 2^32 Hz": lambda: _wav(0xFFFFFFFF, 1, 4000, bytes(4000)),
+    "WAV of one sample a second": lambda: _wav(1, 1, 4000, bytes(4000)),
+    "MP3 behind 256 MB of tags that are not there": lambda: _id3(2**28 - 1) + recording("mp3"),
+    "MP3 behind a million empty tags": lambda: _id3(0) * 1_000_000 + recording("mp3"),
+    "Ogg with 300,000 empty pages": _pages,
+    "M4A with 500,000 edits": lambda: _edit_list().replace(b"ftypisom", b"ftypM4A ", 1),
+    "M4A with 2^32 samples of one length": lambda: _patched(recording("m4a"), b"stts", 12, b"\xff\xff\xff\xff"),
 }

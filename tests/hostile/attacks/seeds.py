@@ -1,4 +1,4 @@
-"""Small healthy pictures and clips of every format, drawn here: what the mutations start from."""
+"""Small healthy pictures, clips and recordings of every format, drawn here: what the mutations start from."""
 
 from __future__ import annotations
 
@@ -25,6 +25,64 @@ CLIPS = {
     "ogg": ("ogg", "libvpx"),
 }
 """Our name of the container, FFmpeg's muxer, and an encoder that fits."""
+
+
+RECORDINGS = {
+    "wav": ("wav", "pcm_s16le", 22050),
+    "flac": ("flac", "flac", 44100),
+    "mp3": ("mp3", "libmp3lame", 44100),
+    "m4a": ("ipod", "aac", 48000),
+    "aac": ("adts", "aac", 44100),
+    "oga": ("ogg", "libopus", 48000),
+    "wma": ("asf", "wmav2", 44100),
+    "amr": ("amr", "libopencore_amrnb", 8000),
+    "oga-vorbis": ("ogg", "vorbis", 44100),
+    "m4a-alac": ("ipod", "alac", 44100),
+    "wav-mulaw": ("wav", "pcm_mulaw", 8000),
+    "wav-float": ("wav", "pcm_f32le", 16000),
+    "wav-adpcm": ("wav", "adpcm_ms", 22050),
+    "webm-alone": ("webm", "libopus", 48000),
+    "mp4-alone": ("mp4", "aac", 48000),
+    "3gp-alone": ("3gp", "libopencore_amrnb", 8000),
+}
+"""What a recording is: FFmpeg's muxer, an encoder and a sampling rate; up to a dash, our name of the format."""
+
+PITCH_HZ = 440.0
+
+
+def chord(rate: int, seconds: float = 2.0) -> np.ndarray:
+    """A tone of `PITCH_HZ` that swells and fades, (n,) float32."""
+    at = np.arange(round(rate * seconds)) / rate
+    return (0.5 * np.sin(2 * np.pi * PITCH_HZ * at) * np.sin(np.pi * at / seconds)).astype(np.float32)
+
+
+def recording(
+    name: str, samples: np.ndarray | None = None, *, layout: str = "mono", tags: dict[str, str] | None = None
+) -> bytes:
+    """A recording of `RECORDINGS`: of the samples, or of a chord."""
+    muxer, encoder, rate = RECORDINGS[name]
+    layout = "stereo" if encoder == "vorbis" else layout  # its encoder knows no other
+    wave = chord(rate) if samples is None else samples
+    out = io.BytesIO()
+    with av.open(out, "w", format=muxer) as sink:
+        sink.metadata.update(tags or {})
+        stream = sink.add_stream(encoder, rate=rate, layout=layout)
+        stream.bit_rate = 12_200 if muxer in ("amr", "3gp") else 64_000
+        if encoder == "vorbis":
+            stream.options = {"strict": "experimental"}
+        channels = 1 if layout == "mono" else 2
+        frame = av.AudioFrame.from_ndarray(np.tile(wave, (channels, 1)), format="fltp", layout=layout)
+        frame.sample_rate = rate
+        resampler = av.AudioResampler(stream.format.name, layout, rate, stream.codec_context.frame_size or None)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            sink.mux(stream.encode(part))
+        sink.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def recordings() -> dict[str, bytes]:
+    """A recording of each kind."""
+    return {name: recording(name) for name in RECORDINGS}
 
 
 def drawing(width: int = 96, height: int = 64, shift: int = 0) -> Image.Image:

@@ -136,7 +136,7 @@ def decoded(data: bytes) -> list[tuple[str, float, str]]:
         return sorted(
             (
                 type(frame).__name__,
-                round(float(frame.time), 3),
+                round(float(frame.time or 0), 3),
                 hashlib.sha256(frame.to_ndarray().tobytes()).hexdigest(),
             )
             for frame in source.decode(*heard)

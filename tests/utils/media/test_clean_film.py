@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import pytest
 
+from tests.hostile.attacks import seeds
 from tests.utils.media.films import KINDS, SECRET, decoded, film, remuxed, tags, told, with_text_track
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderLimitError, MediaCorruptError, MediaError
@@ -50,6 +51,17 @@ def test_every_frame_and_sample_stays_and_the_rest_goes(kind: str, clean: Copy) 
     assert decoded(found) == decoded(data)
     assert sniff(found[:4096]) == sniff(data[:4096])
     assert not {text for text in tags(found) if "Lavf6" in text or "2024" in text}
+
+
+@pytest.mark.parametrize("name", seeds.RECORDINGS)
+def test_every_sample_of_a_recording_stays_and_its_tags_go(name: str, clean: Copy) -> None:
+    data = seeds.recording(name, tags=dict.fromkeys(("title", "comment", "artist"), SECRET.decode()))
+    copy = clean(data)
+    assert SECRET not in copy
+    assert SECRET.decode().encode("utf-16-le") not in copy
+    assert SECRET.decode() not in tags(copy)
+    assert sniff(copy) is sniff(data)
+    assert decoded(copy) == decoded(data)
 
 
 @pytest.mark.parametrize("muxer", ["mp4", "mov", "matroska"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from utils.speech.judge import no_speech_verdict
-from utils.speech.types import SpeechReport, SpeechWindow
+from utils.types import SpeechReport, SpeechWindow
 
 GOOD = {
     "verdict": no_speech_verdict(), "windows": (), "speech_s": 0.2, "duration_s": 3.0,

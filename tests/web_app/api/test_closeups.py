@@ -19,7 +19,8 @@ from utils.config import PageSettings, Settings
 from utils.errors import MediaCorruptError, NotFoundError
 from utils.types import Report
 from web_app.api.explanations import CACHE
-from web_app.api.schemas.analysis import Closeup, Versions
+from web_app.api.schemas.analysis import Versions
+from web_app.api.schemas.closeups import Closeup
 from web_app.db.models import EXPLAIN, CloseupRow, JobRow
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks

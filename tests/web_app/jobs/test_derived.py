@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.types import Frame, Media, MediaInfo, MediaKind
-from web_app.jobs.derived import FRAME_PX, MOST_FRAMES, THUMBNAIL_PX, keep_previews
+from utils.types import Frame, Media, MediaInfo, MediaKind, SoundInfo
+from web_app.jobs.derived import FRAME_PX, MOST_FRAMES, THUMBNAIL_PX, WAVEFORM_PARTS, keep_previews, waveform
 from web_app.storage.files import MediaStore
 
 
@@ -53,6 +53,37 @@ def test_frames_of_a_video_are_kept_small_and_with_their_times(tmp_path: Path, c
         picture = Image.open(io.BytesIO(base64.b64decode(frame["jpeg"])))
         assert picture.size == (FRAME_PX, FRAME_PX * 9 // 16)
         assert not picture.getexif()
+
+
+def test_a_recording_keeps_its_form_and_a_drawing_of_it(tmp_path: Path) -> None:
+    store = MediaStore(tmp_path, 1000)
+    store.path("one").write_bytes(b"the upload")
+    sound = SoundInfo(codec="mp3", rate_hz=44100, channels=2, duration_s=2.0)
+    info = MediaInfo(
+        kind=MediaKind.AUDIO, format="mp3", mime="audio/mpeg", width=0, height=0, size_bytes=9, sha256="0" * 64,
+        duration_s=2.0, codec="mp3", sound=sound,
+    )  # fmt: skip
+    samples = np.zeros(32000, np.float32)
+    samples[24000:] = -0.5
+    keep_previews(store.path("one"), Media(info, (), samples=samples))
+    kept = json.loads(store.frames("one").read_bytes())
+    assert kept["frames"] == []
+    assert len(kept["waveform"]) == WAVEFORM_PARTS
+    assert set(kept["waveform"][: WAVEFORM_PARTS * 3 // 4]) == {0.0}
+    assert set(kept["waveform"][WAVEFORM_PARTS * 3 // 4 :]) == {0.5}
+    grey = np.asarray(Image.open(io.BytesIO(store.thumbnail("one").read_bytes())).convert("L"), float)
+    assert grey.shape == (THUMBNAIL_PX * 2 // 3, THUMBNAIL_PX)
+    loud, quiet = grey[:, 130:], grey[:, :100]
+    assert (loud < 128).mean() > 5 * (quiet < 128).mean() > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 10_000])
+def test_the_form_of_a_sound_misses_no_sample(count: int) -> None:
+    for at in {0, count // 3, count - 1} if count else set():
+        samples = np.zeros(count, np.float32)
+        samples[at] = -1
+        assert max(waveform(samples)) == 1
+    assert len(waveform(np.zeros(count, np.float32))) == min(count, WAVEFORM_PARTS)
 
 
 def test_a_picture_keeps_no_frames(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_limits_on_the_page_are_those_of_the_settings(client: FlaskClient) -> No
     for kind in MediaKind:
         assert f">{', '.join(titles(kind))}<" in text
     accepted = next(attrs for _, attrs in Page(text).tags if attrs.get("id") == "file")["accept"].split(",")
-    assert accepted == ["image/*", "video/*", *sorted(frozenset().union(*SUFFIXES.values()))]
+    assert accepted == ["image/*", "video/*", "audio/*", *sorted(frozenset().union(*SUFFIXES.values()))]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from utils.errors import TelltaleError, error_of
 from web_app.db.models import JobRow, JobState
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-OutcomeName = Literal["fake", "real", "inconclusive", "no_face"]
+OutcomeName = Literal["fake", "real", "inconclusive", "no_face", "no_speech"]
 StateName = Literal["queued", "running", "done", "failed", "cancelled"]
-KindName = Literal["image", "video"]
+KindName = Literal["image", "video", "audio"]
 
 EXAMPLE_ID = "5f2b8c1d9e4a7f306b1c2d3e4f5a6b7c"
 EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"

@@ -26,7 +26,6 @@ from web_app.api.schemas.feedback import FeedbackState
 from web_app.db.models import DetectionRow
 
 MAX_PER_PAGE = 100
-MAX_FACE = 1000
 FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2999, 12, 31)
 
 
@@ -35,17 +34,25 @@ class NoticeModel(Schema):
     text: str
 
 
+class SoundModel(Schema):
+    codec: str
+    rate_hz: int
+    channels: int
+    duration_s: float = Field(description="seconds that were decoded")
+
+
 class MediaModel(Schema):
     kind: KindName
     format: str
     mime: str
-    width: int = Field(gt=0, description="pixels, upright")
-    height: int = Field(gt=0, description="pixels, upright")
+    width: int = Field(ge=0, description="pixels, upright; 0 for sound alone")
+    height: int = Field(ge=0, description="pixels, upright; 0 for sound alone")
     size_bytes: int
     sha256: str = Field(min_length=64, max_length=64)
     duration_s: float | None = Field(description="seconds; null for pictures")
     fps: float | None
     codec: str | None
+    sound: SoundModel | None = Field(default=None, description="null without sound, and in old reports")
 
 
 class VerdictModel(Schema):
@@ -96,6 +103,32 @@ class FaceModel(Schema):
     )
 
 
+class SpeechWindowModel(Schema):
+    start_s: float = Field(ge=0)
+    end_s: float
+    probability: Probability
+
+
+class SpeechModel(Schema):
+    """The voice of a recording or video."""
+
+    verdict: VerdictModel
+    windows: list[SpeechWindowModel] = Field(description="that hold speech, in time order; they overlap")
+    speech_s: float = Field(description="seconds in which somebody speaks")
+    duration_s: float
+    model_version: str = Field(description="of the network of speech")
+    model_sha256: str
+    threshold: Probability
+
+
+class OverallModel(Schema):
+    """What faces and voice of a video say together; neither hides the other."""
+
+    outcome: OutcomeName
+    headline: str
+    reasons: list[NoticeModel]
+
+
 class TimelinePoint(Schema):
     frame: int
     time_s: float
@@ -136,7 +169,7 @@ _RESULT: JsonDict = {
 
 
 class Result(Schema):
-    """The report of one analysis, with its id."""
+    """The report of one analysis, with its id. `verdict` is that of the faces, of a recording that of its voice."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_RESULT]})
 
@@ -161,6 +194,10 @@ class Result(Schema):
     experts: list[ExpertModel] = Field(description="of the deciding face")
     spans: list[SpanModel] = Field(default_factory=list, description="of the deciding face; absent in old reports")
     timeline: list[TimelinePoint]
+    speech: SpeechModel | None = Field(
+        default=None, description="null for pictures, without sound or weights of speech, and in old reports"
+    )
+    overall: OverallModel | None = Field(default=None, description="of a video whose faces or voice were judged")
 
     @classmethod
     def stored(cls, row: DetectionRow, **more: Any) -> Self:
@@ -231,7 +268,7 @@ class Job(Schema):
 
     id: str
     state: StateName
-    stage: str | None = Field(description="decode, detect, experts or decide while it runs")
+    stage: str | None = Field(description="decode, detect, speech, experts or decide while it runs")
     fraction: Probability = Field(description="of the whole analysis")
     position: int | None = Field(description="jobs ahead of this one while it waits")
     attempts: int
@@ -293,6 +330,7 @@ class HistoryItem(Schema):
     prediction: OutcomeName | None
     fake_probability: Probability | None
     confidence: Probability | None
+    overall: OutcomeName | None = Field(description="of faces and voice together; null but for videos with both")
     model_version: str | None
     created: Moment
     finished: Moment | None
@@ -341,57 +379,6 @@ class FrameModel(Schema):
 
 class Frames(Schema):
     frames: list[FrameModel]
-
-
-class FaceQuery(Schema):
-    face: int = Field(ge=0, le=MAX_FACE, description="id of the face in the report")
-
-
-class HeatmapQuery(FaceQuery):
-    expert: str = Field(min_length=1, max_length=32, description="`cnn`, `resnext` or `vit`")
-
-
-class MapModel(Schema):
-    """Where one expert sees signs of manipulation, and whether the map marks what matters to it."""
-
-    expert: str
-    title: str
-    method: str
-    heatmap: str | None = Field(description="address of a small grey-level PNG; null when nothing raised the suspicion")
-    gain: float = Field(description="logit with the marked places kept, less the logit with them blurred away")
-    random_gain: float = Field(description="mean of the same over the same map at random places")
-    beaten: int = Field(ge=0, description="random masks that the map beats")
-    masks: int = Field(ge=1, description="random masks tried")
-    faithful: bool = Field(description="the map beats every random mask")
-
-
-class TrialModel(Schema):
-    """The verdict under one change of the medium; the first trial is the medium as it is."""
-
-    code: str
-    title: str
-    outcome: OutcomeName
-    probability: Probability
-    flipped: bool = Field(description="another outcome than without the change")
-
-
-class CloseupResult(Schema):
-    face: int
-    frame: int = Field(description="frame that the maps belong to, as in the report's `frames`")
-    time_s: float
-    square: list[float] = Field(min_length=4, max_length=4, description="what the maps cover: x0, y0, x1, y1 in pixels")
-    model_version: str
-    maps: list[MapModel]
-    trials: list[TrialModel]
-
-
-class Closeup(Schema):
-    """A closer look at one face: its state, and once done what it gave."""
-
-    face: int
-    state: StateName | None = Field(description="null when nobody has asked for it")
-    stage: str | None
-    fraction: float = Field(ge=0.0, le=1.0)
-    position: int | None = Field(description="jobs ahead of it; null when it does not wait")
-    error: Problem | None
-    result: CloseupResult | None
+    waveform: list[float] = Field(
+        default_factory=list, description="loudest sample of each of as many equal parts of the sound, 0 to 1"
+    )

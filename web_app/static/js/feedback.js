@@ -106,7 +106,8 @@ export function feedback(detection) {
       h("button", { class: "button", type: "button", onclick: () => send(choice.send) }, icon(choice.icon), h("span", { text: choice.text })),
     );
     show(
-      h("p", { class: "fine", text: T.feedback.lede }),
+      h("p", { class: "fine", text: detection.media.kind === "audio" ? T.voice.learnsNot : T.feedback.lede }),
+      detection.overall && h("p", { class: "fine", text: T.voice.feedbackFaces }),
       h("label", { class: "field", for: "feedback-note" }, h("span", { text: T.feedback.noteLabel }), note),
       perFace.element,
       h("div", { class: "row" }, buttons),

@@ -31,8 +31,8 @@ function checkSize(file, limits) {
 }
 
 function probe(file, address) {
-  const isVideo = file.type.startsWith("video/");
-  const node = isVideo ? document.createElement("video") : new Image();
+  const isTimed = !file.type.startsWith("image/");
+  const node = isTimed ? document.createElement("video") : new Image(); // it plays sound alone too
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(null), PROBE_MS);
     const end = (facts) => {
@@ -40,7 +40,7 @@ function probe(file, address) {
       resolve(facts);
     };
     node.addEventListener("error", () => end(null));
-    if (isVideo) {
+    if (isTimed) {
       node.preload = "metadata";
       node.addEventListener("loadedmetadata", () => end({ width: node.videoWidth, height: node.videoHeight, seconds: node.duration }));
     } else {
@@ -53,15 +53,16 @@ function probe(file, address) {
 /** Why a file will not be accepted as {code, detail, remedy}, or null; `address` is its blob URL. */
 export async function checkFile(file, address, limits) {
   const early = checkSize(file, limits);
-  if (early || !/^(image|video)\//.test(file.type)) return early;
+  if (early || !/^(image|video|audio)\//.test(file.type)) return early;
   const facts = await probe(file, address);
-  if (!facts || !facts.width) return null;
+  if (!facts) return null;
   const { width, height, seconds } = facts;
   const most = limits.maxMegapixels * (file.type === "image/jpeg" ? JPEG_GAIN : 1);
-  if (width * height > most * 1e6) return failure("media_dimensions", T.error.pixels, width, height, most);
-  if (Math.min(width, height) < limits.minSide) return failure("media_dimensions", T.error.small, width, height, limits.minSide);
   if (Number.isFinite(seconds) && seconds > limits.maxSeconds) {
     return failure("media_too_long", T.error.duration, clock(seconds, 0), clock(limits.maxSeconds, 0));
   }
+  if (!width) return null;
+  if (width * height > most * 1e6) return failure("media_dimensions", T.error.pixels, width, height, most);
+  if (Math.min(width, height) < limits.minSide) return failure("media_dimensions", T.error.small, width, height, limits.minSide);
   return null;
 }

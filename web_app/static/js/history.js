@@ -32,7 +32,7 @@ function go(changes) {
 
 const state = (item) =>
   item.prediction
-    ? chip(item.prediction)
+    ? chip(item.overall || item.prediction)
     : h("span", { class: "chip", "data-tone": item.state === "failed" ? "failed" : "no_face", text: T.history.states[item.state] });
 
 const permalink = (id) => url(`detections/${encodeURIComponent(id)}`);

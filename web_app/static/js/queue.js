@@ -26,10 +26,12 @@ export class QueueItem {
 
   build() {
     const { name, size, type } = this.file;
-    const preview = type.startsWith("image/")
-      ? h("img", { src: this.address, alt: "" })
+    const kind = ["image", "audio"].find((each) => type.startsWith(`${each}/`)) || "video";
+    const still = { image: () => h("img", { src: this.address, alt: "" }), audio: () => icon("audio") }[kind];
+    const preview = still
+      ? still()
       : h("video", { src: `${this.address}#t=0.1`, muted: true, preload: "metadata", tabindex: "-1", "aria-hidden": "true" });
-    preview.addEventListener("error", () => preview.replaceWith(icon(type.startsWith("image/") ? "image" : "video")));
+    preview.addEventListener("error", () => preview.replaceWith(icon(kind)));
     this.line = h("p", { class: "item__line" });
     this.bar = h("span", { class: "progress__fill" });
     this.progress = h("div", { class: "progress", role: "progressbar", "aria-label": T.job.progress(name), "aria-valuemin": 0, "aria-valuemax": 100 }, this.bar);

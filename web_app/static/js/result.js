@@ -6,16 +6,20 @@ import { details } from "./details.js";
 import { announce, bytes, clock, h, icon } from "./dom.js";
 import { facesPanel } from "./faces.js";
 import { feedback } from "./feedback.js";
+import { soundPlayer } from "./sound.js";
 import { stage } from "./stage.js";
 import { T } from "./strings.js";
 import { timeline } from "./timeline.js";
 import { verdictPanel } from "./verdict.js";
+import { overallLine, voicePanel, waveform } from "./voice.js";
 
 function caption(detection) {
   const { media, faces } = detection;
-  const parts = [T.media[media.kind], `${media.width} × ${media.height}`];
+  const isSound = media.kind === "audio";
+  const parts = [T.media[media.kind], !isSound && `${media.width} × ${media.height}`].filter(Boolean);
   if (media.duration_s !== null) parts.push(clock(media.duration_s));
-  parts.push(bytes(media.size_bytes), T.face.of(faces.length));
+  parts.push(bytes(media.size_bytes));
+  if (!isSound) parts.push(T.face.of(faces.length));
   return h("figcaption", {}, h("strong", { class: "filename", text: detection.name }), h("span", { text: parts.join(" · ") }));
 }
 
@@ -44,7 +48,8 @@ export function showResult(container, detection, { focus = false, onDeleted }) {
   const hasFaces = detection.faces.length > 0;
   const parts = [];
   const select = (id) => parts.forEach((part) => part.select(id));
-  const medium = stage(detection, select);
+  const isSound = detection.media.kind === "audio";
+  const medium = isSound ? soundPlayer(detection) : stage(detection, select);
   const figure = h("figure", { class: "card medium" }, medium.element, caption(detection));
   parts.push(medium);
 
@@ -54,18 +59,27 @@ export function showResult(container, detection, { focus = false, onDeleted }) {
     parts.push(plot);
     figure.append(plot.element);
   }
+  if (detection.speech) {
+    const wave = waveform(detection, (seconds) => medium.seek(seconds));
+    medium.onTime(wave.moveTo);
+    figure.append(wave.element);
+  }
   const columns = h("div", { class: hasFaces ? "columns" : "columns columns--single" }, figure);
   if (hasFaces) {
     const faces = facesPanel(detection, select, medium.showMap);
     parts.push(faces);
-    columns.append(faces.element, feedback(detection));
+    columns.append(h("div", { class: "side" }, [faces.element, voicePanel(detection)].filter(Boolean)), feedback(detection));
   }
+  const judgedVoice = isSound && detection.verdict.probability !== null;
   container.replaceChildren(
     h(
       "article",
       { class: "result" },
+      overallLine(detection),
       verdictPanel(detection),
       columns,
+      !hasFaces && voicePanel(detection),
+      judgedVoice && feedback(detection),
       details(detection),
       actions(detection, onDeleted),
     ),

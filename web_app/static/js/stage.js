@@ -118,7 +118,7 @@ function put(mark, found, { scale, width, height }) {
 }
 
 /** Wait while the server makes the copy that it hands out; whether there is one. */
-async function handedOut(id) {
+export async function handedOut(id) {
   let status = await mediaStatus(id);
   const waited = status === 503;
   for (let look = 0; status === 503 && look < COPY_LOOKS; look += 1) {

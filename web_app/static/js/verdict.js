@@ -64,7 +64,7 @@ export function verdictPanel(detection) {
       h(
         "div",
         { class: "verdict__words" },
-        h("p", { class: "eyebrow", text: T.verdict.eyebrow[media.kind] }),
+        h("p", { class: "eyebrow", text: T.verdict.eyebrow[media.kind === "video" && detection.speech ? "faces" : media.kind] }),
         heading,
         verdict.headline !== heading.textContent && h("p", { class: "verdict__line", text: verdict.headline }),
       ),

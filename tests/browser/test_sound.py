@@ -1,0 +1,75 @@
+"""A recording on the page: player, form of the sound with its windows, feedback; and a video with a voice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser.media import make_clip
+from tests.browser.reports import VOICED
+from tests.browser.test_axe import violations_in_all_looks
+from tests.browser.test_flow import Open, until
+from tests.hostile.attacks import seeds
+
+
+def upload(page: Any, file: dict[str, Any]) -> None:
+    page.set_input_files("#file", [file])
+    page.wait_for_selector(".verdict")
+
+
+@pytest.fixture(scope="module")
+def memo() -> dict[str, Any]:
+    return {"name": "memo.mp3", "mimeType": "audio/mpeg", "buffer": seeds.recording("mp3", seeds.chord(44100, 4.0))}
+
+
+def analyse(page: Any, file: dict[str, Any]) -> None:
+    upload(page, file)
+    until(page, "(document.querySelector('.wave__form')?.getAttribute('d') || '').length > 1000")
+
+
+def test_a_recording_is_played_and_its_windows_are_marked(open_page: Open, memo: dict[str, Any], axe: str) -> None:
+    page = open_page()
+    analyse(page, memo)
+    assert "voice in this recording" in page.inner_text(".eyebrow").lower()
+    until(page, "document.querySelector('.sound audio').duration > 3.9")
+    assert page.locator(".wave__score[data-tone='fake']").count() == 3
+    assert page.locator(".wave__window").count() == 1, "windows that overlap are one stretch"
+    assert "0:00.0 to 0:04.0" in page.inner_text(".voice")
+    assert page.locator(".faces, .stage").count() == 0
+
+    page.focus(".plot")
+    page.keyboard.press("ArrowRight")
+    until(page, "Math.abs(document.querySelector('.sound audio').currentTime - 2) < 0.1")
+    assert page.get_attribute(".plot", "aria-valuenow") == "2"
+    assert violations_in_all_looks(page, axe) == {}
+
+
+def test_an_answer_about_a_voice_says_that_it_is_not_learned_from(open_page: Open, memo: dict[str, Any]) -> None:
+    page = open_page()
+    analyse(page, memo)
+    assert "does not learn from answers yet" in page.inner_text(".feedback")
+    page.click("text=The verdict is incorrect")
+    page.wait_for_selector(".feedback__thanks")
+
+
+def test_the_history_shows_the_form_of_the_sound(open_page: Open, memo: dict[str, Any]) -> None:
+    page = open_page()
+    analyse(page, memo)
+    page.goto(page.url.split("/desk/")[0] + "/desk/history?kind=audio")
+    page.wait_for_selector(".entries__preview img")
+    until(page, "document.querySelector('.entries__preview img').naturalWidth > 100")
+    assert page.locator(".entries tbody tr").count() == 1
+
+
+def test_a_video_shows_faces_and_voice_and_one_line_for_both(open_page: Open, axe: str) -> None:
+    page = open_page()
+    clip = make_clip() + VOICED
+    upload(page, {"name": "clip.webm", "mimeType": "video/webm", "buffer": clip})
+    assert page.get_attribute(".overall", "data-tone") == "fake"
+    assert "the voice sounds recorded" in page.inner_text(".overall__line")
+    assert "faces in this video" in page.inner_text(".verdict .eyebrow").lower()
+    assert page.locator(".side .faces").count() == page.locator(".side .voice").count() == 1
+    assert page.locator(".voice .chip").get_attribute("data-tone") == "real"
+    assert "about the faces" in page.inner_text(".feedback")
+    assert violations_in_all_looks(page, axe) == {}

@@ -1,0 +1,80 @@
+"""From the scores of one person to what is said about them; `pipeline.make_report` puts these together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.cards import EXPERT_NAMES, expert_card
+from utils.detection.engine import TrackScores
+from utils.detection.moments import part_notice, seen_notice, spans_of
+from utils.detection.people import Person
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide
+from utils.faces.crops import QUALITY_NAMES
+from utils.faces.judgeable import face_size
+from utils.faces.upright import as_stored, enlargement
+from utils.metrics import sigmoid
+from utils.types import ExpertScore, FaceReport, FrameScore, Media, MediaKind
+
+if TYPE_CHECKING:
+    from utils.detection.pipeline import Analyser
+
+
+def report_face(person: Person, score: TrackScores, media: Media, turns: float, analyser: Analyser) -> FaceReport:
+    """What is said about one person: from the ensemble's scores and the crops' quality to the verdict.
+
+    Args:
+        person: cut out.
+        score: of the ensemble.
+        media: where they were seen.
+        turns: see `utils.faces.tracking.turns_of`.
+        analyser: whose calibration and settings decide.
+    """
+    experts = _expert_scores(score, media, analyser)
+    sightings = person.track.sightings
+    spans, part = spans_of([s.frame for s in sightings], media, score.part), score.part
+    verdict = decide(
+        score.logit,
+        experts,
+        analyser.calibration,
+        threshold=analyser.settings.detection.threshold,
+        obstacle=person.obstacle,
+        part=part_notice(score, spans),
+        choices=turns * (1.0 if part is None else len(part) / int(part.sum())),
+    )
+    seen = seen_notice(media, len(sightings), spans if part is None else ())
+    frames = tuple(
+        FrameScore(s.frame, media.frames[s.frame].time_s, sigmoid(float(logit)), as_stored(s.face.box, media))
+        for s, logit in zip(sightings, score.frame_logits, strict=True)
+    )
+    means = {n: round(float(value), 4) for n, value in zip(QUALITY_NAMES, person.quality.mean(0), strict=True)}
+    quality = {"face_px": round(face_size(person.track) * enlargement(media), 1), **means}
+    verdict = replace(verdict, reasons=verdict.reasons + seen)
+    return FaceReport(
+        id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans,
+        judged=person.obstacle is None,
+    )  # fmt: skip
+
+
+def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:
+    out = []
+    for i, name in enumerate(EXPERT_NAMES):
+        card, logit = expert_card(name), float(score.expert_logits[i])
+        available = not np.isnan(logit)
+        why = analyser.missing.get(name, TOO_SHORT)
+        if name == "lstm" and media.info.kind is MediaKind.IMAGE:
+            why = NOT_FOR_PHOTOS  # also when it is not loaded: nothing is missed
+        out.append(
+            ExpertScore(
+                name=name,
+                title=card.title,
+                looks_at=card.looks_at,
+                available=available,
+                probability=sigmoid(logit) if available else None,
+                weight=float(np.clip(score.weights[i], 0, 1)),
+                missing_because=None if available else why,
+            )
+        )
+    return tuple(out)

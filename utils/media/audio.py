@@ -1,0 +1,178 @@
+"""Sound: of a recording, or of a video beside its frames, in as mono of one sampling rate.
+
+Runs in the confined child. The container is opened and read as a video's is (`packets.py`); the samples leave in pieces
+while the next ones are decoded, and are counted on the way: what a header says of its length binds nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+
+from utils.errors import DecoderLimitError, MediaCorruptError, MediaError, UnsupportedMediaError
+from utils.media.limits import Facts, MediaLimits
+from utils.media.packets import declared_s, opened, packets_of, reason
+from utils.media.sniff import MediaFormat
+from utils.media.truncation import is_truncated
+from utils.types import SAMPLE_RATE, Floats, SoundInfo
+
+OnSamples = Callable[[Floats], None]
+
+MAX_RATE_HZ, MAX_CHANNELS = 384_000, 32
+MAX_BROKEN = 2000
+"""Packets that cannot be decoded, and changes of the form, after which a recording ends: no damage but a bomb."""
+
+FAILURES = (av.error.FFmpegError, OSError)
+"""What reading and decoding raise; OSError where a damaged size leads to a place that no file can have."""
+
+ENDS_EARLY_S = 1.0
+"""A recording that is this much shorter than its header says has lost its end."""
+
+
+def decode_recording(
+    untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, on_samples: OnSamples
+) -> Facts:
+    """Decode a file that is sound alone.
+
+    Args:
+        untrusted_file: open and seekable.
+        container: the sniffed format.
+        limits: what is accepted.
+        on_samples: given each piece, (n,) float32, -1..1, mono, `SAMPLE_RATE` per second.
+
+    Raises:
+        UnsupportedMediaError: no sound in it, or a codec, rate or number of channels that we do not take.
+        MediaTooLongError: longer than allowed, by the header or by its samples.
+        DecoderLimitError: it changes its form too often.
+        MediaCorruptError: nothing could be decoded.
+    """
+    cut = is_truncated(untrusted_file, container.name)
+    info, damaged = _decode(untrusted_file, container, limits, on_samples)
+    if not info.duration_s:
+        raise MediaCorruptError("No sound of the recording could be decoded.")
+    notices = ("truncated",) if cut or damaged else ()
+    return Facts(0, 0, info.duration_s, None, info.codec, notices, sound=info)
+
+
+def add_sound(
+    facts: Facts, untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, on_samples: OnSamples | None
+) -> Facts:
+    """What is known of a video, with its sound; one that cannot be decoded costs a notice and not the video.
+
+    Args:
+        facts: of its frames.
+        untrusted_file, container, limits: as of `decode_recording`.
+        on_samples: as there; None only tells what sound there is.
+    """
+    try:
+        with opened(untrusted_file, container, limits, sound=True) as (_, stream):
+            info = _info(stream)
+    except MediaError:
+        return facts  # no sound that we know of
+    notices = facts.notices
+    if on_samples is not None:
+        try:
+            info, damaged = _decode(untrusted_file, container, limits, on_samples)
+        except MediaError:
+            damaged = True
+        if damaged or not info.duration_s:
+            notices += ("sound_damaged",)
+    return replace(facts, sound=info, notices=notices)
+
+
+def _info(stream: Any) -> SoundInfo:
+    context = stream.codec_context
+    rate, channels = context.sample_rate or SAMPLE_RATE, context.channels or 1
+    if rate > MAX_RATE_HZ or channels > MAX_CHANNELS:
+        raise UnsupportedMediaError(f"Sound of {rate} Hz and {channels} channels is not supported.")
+    return SoundInfo(codec=context.codec.canonical_name, rate_hz=rate, channels=channels)
+
+
+def _decode(
+    file: BinaryIO, container: MediaFormat, limits: MediaLimits, on_samples: OnSamples
+) -> tuple[SoundInfo, bool]:
+    """All samples of the best sound stream; what it is, and whether damage was met."""
+    damaged, broken = False, 0
+    with opened(file, container, limits, sound=True) as (source, stream):
+        info, mixer = _info(stream), _Mixer(limits, on_samples)
+        packets = packets_of(source, stream)
+        while broken <= MAX_BROKEN:
+            try:
+                packet = next(packets, None)
+            except FAILURES as error:
+                _raise_for_memory(error)
+                damaged = True
+                break
+            if packet is None:
+                break
+            if not packet.size and packet.dts is not None:
+                continue  # an empty packet would tell the decoder that the stream ends
+            try:
+                for frame in packet.decode():
+                    mixer.add(frame)
+            except FAILURES as error:
+                _raise_for_memory(error)
+                damaged = damaged or not isinstance(error, av.error.EOFError)
+                broken += 1
+        mixer.add(None)
+        length = declared_s(source, stream, container)
+    seconds = mixer.count / SAMPLE_RATE
+    short = length is not None and length > seconds + ENDS_EARLY_S
+    return replace(info, duration_s=round(seconds, 6)), damaged or short or broken > MAX_BROKEN
+
+
+def _raise_for_memory(error: BaseException) -> None:
+    if isinstance(error, MemoryError):
+        raise error
+
+
+class _Mixer:
+    """Brings frames of any form to mono float samples, and hands them on.
+
+    Args:
+        limits: of the length.
+        on_samples: given each piece.
+    """
+
+    def __init__(self, limits: MediaLimits, on_samples: OnSamples) -> None:
+        self._limits, self._on_samples = limits, on_samples
+        self._form: tuple[object, ...] | None = None
+        self._forms = 0
+        self._resampler: Any = None
+        self.count = 0
+
+    def add(self, frame: Any | None) -> None:
+        """Take the next frame; None for the end."""
+        form = None if frame is None else (frame.sample_rate, frame.layout.name, frame.format.name)
+        if form != self._form:
+            self._run(None)
+            self._form, self._forms = form, self._forms + 1
+            self._resampler = None
+        if frame is None:
+            return
+        if self._resampler is None:
+            if self._forms > MAX_BROKEN:
+                raise DecoderLimitError(f"The sound changes its form more than {MAX_BROKEN} times.")
+            if frame.sample_rate > MAX_RATE_HZ or frame.layout.nb_channels > MAX_CHANNELS:
+                raise UnsupportedMediaError("The sound takes a form in its middle that is not supported.")
+            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=SAMPLE_RATE)
+        frame.pts = None  # gaps and jumps of the clock are no sound
+        self._run(frame)
+
+    def _run(self, frame: Any | None) -> None:
+        if self._resampler is None:
+            return
+        try:
+            pieces = [out.to_ndarray().mean(0) for out in self._resampler.resample(frame)]  # no channel can clip
+        except ValueError as error:
+            raise MediaCorruptError(f"The sound cannot be resampled ({reason(error)}).") from error
+        for piece in pieces:
+            if not np.isfinite(piece).all():
+                raise MediaCorruptError("The sound holds values that are no numbers.")
+            self.count += len(piece)
+            self._limits.check_duration(self.count / SAMPLE_RATE)
+            self._on_samples(np.clip(piece, -1, 1).astype(np.float32, copy=False))
