@@ -83,7 +83,7 @@ def _deinterlaced(frame: Any) -> Any:
 
 
 def _to_sdr(rgb: Any, frame: Any) -> Pixels:
-    """Gamma-coded HDR or BT.2020, (H, W, 3) uint16, as SDR BT.709."""
+    """Gamma-coded HDR or BT.2020, (H, W, 3) uint16, as SDR BT.709 with colours at half the resolution as there."""
     light = np.take(_linear(frame.color_trc), rgb)  # 1 is reference white
     if frame.color_trc == HLG:  # the system gamma of a display of 1000 cd/m² (ITU-R BT.2100)
         light *= 1000 / WHITE * np.maximum(light @ LUMINANCE, 1e-6)[..., None] ** np.float32(0.2)
@@ -91,7 +91,9 @@ def _to_sdr(rgb: Any, frame: Any) -> Pixels:
         light = light @ TO_BT709
     root = np.sqrt(np.clip(light, 0, BRIGHTEST, out=light), out=light)  # steps as fine as the eye's
     root *= (CODES - 1) / BRIGHTEST**0.5
-    return np.asarray(np.take(_codes(KNEE if frame.color_trc in (PQ, HLG) else 1), root.astype(np.uint16)), np.uint8)
+    codes = np.take(_codes(KNEE if frame.color_trc in (PQ, HLG) else 1), root.astype(np.uint16))
+    as_sdr = av.VideoFrame.from_ndarray(codes, format="rgb24").reformat(format="yuv420p", threads=1)  # its colours too
+    return np.asarray(as_sdr.reformat(format="rgb24", threads=1).to_ndarray(), np.uint8)
 
 
 @functools.cache
