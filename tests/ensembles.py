@@ -16,7 +16,7 @@ from utils.weights import publish_version, set_current
 
 BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
 EAGER = {"rate": 0.02, "steps": 40, "batch": 8, "replay_share": 0.5, "distillation_weight": 0.0, "l2sp_weight": 0.0,
-         "max_weight_change": 2.0}  # fmt: skip
+         "max_weight_change": 2.0, "drift": 50.0}  # fmt: skip
 """How the tiny version learns from feedback: so that a few corrections move it."""
 
 

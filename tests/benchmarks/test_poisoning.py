@@ -36,7 +36,9 @@ def test_a_gate_that_lets_everything_pass_fails_the_drill(lineage, monkeypatch):
     from utils.feedback.acceptance import GateVerdict
 
     monkeypatch.setattr("utils.feedback.retrain.judge_candidate", lambda *_: GateVerdict(True, "promoted", "open"))
-    wild = Recipe(steps=60, rate=1.0, max_weight_change=50.0, replay_share=0.0)
+    wild = Recipe(
+        steps=60, rate=1.0, max_weight_change=50.0, replay_share=0.0, distillation_weight=0.0, margin=50.0, drift=1e6
+    )
     result = run_drill(lineage.root, "tiny", wild, attacks=[a for a in ATTACKS if a.key == "b"])
     assert result["lowest_auc"] < result["base_auc"] - 0.005
     assert not result["passed"]

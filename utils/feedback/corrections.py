@@ -61,9 +61,14 @@ def load_items(items: Sequence[LearningItem], fingerprint: str) -> tuple[list[Fe
     return usable, reasons
 
 
+def borders(version: Version) -> tuple[float, float]:
+    """Probabilities at or below which a version says `real`, and at or above which it says `fake`."""
+    return calibration_from_dict(read_document(version.folder / CALIBRATION_FILE)).band(THRESHOLD, missing=0)
+
+
 def verdicts(scores: npt.NDArray[np.float64], version: Version) -> list[Outcome]:
     """The verdict on each probability, with the undecided band of a version."""
-    band = calibration_from_dict(read_document(version.folder / CALIBRATION_FILE)).band(THRESHOLD, missing=0)
+    band = borders(version)
     return [outcome_of(float(score), band) for score in scores]
 
 

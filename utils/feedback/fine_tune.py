@@ -1,9 +1,11 @@
 """Fine-tuning itself: SGD on cached features with replay, a pull to the base, and a ball that nothing leaves.
 
-The loss is the cross-entropy of feedback against the actual labels, plus that of the replay buffer, plus how far the
-answers on the replay buffer have moved from those of the base (distillation, after Li and Hoiem 2016, "Learning
-without Forgetting"; replay with it after Buzzega et al. 2020, "Dark Experience"), plus the distance of the weights
-from the base (L2-SP, Li et al. 2018, "Explicit Inductive Bias for Transfer Learning").
+The loss is how far feedback is from a right verdict, squared, plus how far the answers on the replay buffer have moved
+from those of the base (distillation, after Li and Hoiem 2016, "Learning without Forgetting"; replay with it after
+Buzzega et al. 2020, "Dark Experience"), plus the distance of the weights from the base (L2-SP, Li et al. 2018,
+"Explicit Inductive Bias for Transfer Learning"). What has its verdict already pulls no further. Of the step from the
+base so much is kept that the answers on a third of the replay buffer, which tuning did not see, move no further than
+allowed (weight interpolation, Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
 
 Every training starts at the *base* and learns all accepted items again. So trainings do not add up, a withdrawn vote
 is forgotten, and the same votes in another order give the same candidate.
@@ -48,22 +50,26 @@ class Recipe:
         l2sp_weight: strength of the pull to the base (half of it times the squared distance is added to the loss).
         max_weight_change: Euclidean distance from the base that the learned tensors together never exceed.
         seed: of the draws.
+        margin: logits beyond the border of the verdict from which an item counts as learned.
+        drift: root mean square by which the logits on the unseen third of the replay buffer may move.
     """
 
-    rate: float = 0.01
+    rate: float = 0.02
     clip: float = 1.0
     steps: int = 500
     batch: int = 32
     replay_share: float = 0.75
-    distillation_weight: float = 2.0
+    distillation_weight: float = 50.0
     l2sp_weight: float = 0.01
     max_weight_change: float = 0.6
     seed: int = 0
+    margin: float = 0.3
+    drift: float = 0.2
 
     def __post_init__(self) -> None:
-        least = min(self.l2sp_weight, self.distillation_weight)
-        if min(self.rate, self.clip, self.max_weight_change) <= 0 or least < 0:
-            raise ValueError(f"rate, clip and max_weight_change are above 0, the other weights not below: {self}")
+        least = min(self.l2sp_weight, self.distillation_weight, self.margin)
+        if min(self.rate, self.clip, self.max_weight_change, self.drift) <= 0 or least < 0:
+            raise ValueError(f"rate, clip, drift and max_weight_change are above 0, others not below: {self}")
         if self.steps < 1 or self.batch < 4 or not 0 <= self.replay_share < 1:
             raise ValueError(f"steps start at 1, batch at 4, replay_share is within 0..1 and below 1: {self}")
 
@@ -88,11 +94,13 @@ class Tuned:
         loss: mean loss of the feedback items over the last tenth of the steps.
         distance: Euclidean distance of the learned tensors from the base.
         steps: taken.
+        share: of the step from the base that was kept.
     """
 
     loss: float
     distance: float
     steps: int
+    share: float = 1.0
 
 
 @contextmanager
@@ -111,6 +119,7 @@ def tune(
     feedback: FeatureSet,
     replay: FeatureSet,
     recipe: Recipe,
+    borders: tuple[float, float] = (0.0, 0.0),
     progress: Progress | None = None,
 ) -> Tuned:
     """Learn the actual labels of feedback items, in place.
@@ -120,6 +129,7 @@ def tune(
         feedback: accepted items, all of them.
         replay: the replay buffer.
         recipe: how.
+        borders: logits at or below which the verdict is `real`, and at or above which it is `fake`.
         progress: told now and then.
 
     Raises:
@@ -128,17 +138,21 @@ def tune(
     if not len(feedback):
         raise TrainingDataError("There is no accepted feedback to learn from.")
     tell = progress or (lambda stage, done: None)
-    old_count = round(recipe.batch * recipe.replay_share) if len(replay) else 0
     rng = np.random.default_rng(recipe.seed)
+    seen = rng.permutation(len(replay)) % 3 > 0
+    replay, unseen = replay.select(seen), replay.select(~seen)
+    old_count = round(recipe.batch * recipe.replay_share) if len(replay) else 0
     fresh = balanced_draws(feedback, recipe.batch - old_count, rng)
     old = balanced_draws(replay, old_count, rng) if old_count else None
     everything = join_features([feedback, replay]) if old_count else feedback
     held = tensors_of(everything)
     wanted = torch.from_numpy(everything.labels)
+    goal = torch.where(wanted > 0.5, borders[1] + recipe.margin, recipe.margin - borders[0])
     learned = parts.learning()
     base = {name: tensor.detach().clone() for name, tensor in learned.items()}
     with torch.inference_mode():
         answers = parts(*held)
+        before = parts(*tensors_of(unseen)) if len(unseen) else answers[:0]
     losses = []
     for step in range(recipe.steps):
         chosen = next(fresh)
@@ -149,10 +163,11 @@ def tune(
         each = functional.binary_cross_entropy_with_logits(logits, wanted[chosen], reduction="none")
         if not torch.isfinite(each).all():
             raise TrainingDataError(f"The loss is not finite at step {step}; nothing was kept.")
-        loss = each[:count].mean()
+        signed = torch.where(wanted[chosen] > 0.5, logits, -logits)
+        loss = (goal[chosen] - signed)[:count].relu().square().mean()
         if old is not None:
             moved = logits[count:] - answers[chosen[count:]]
-            loss = loss + each[count:].mean() + recipe.distillation_weight * moved.square().mean()
+            loss = loss + recipe.distillation_weight * moved.square().mean()
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(float(each[:count].detach().mean()))
         _step(learned, base, recipe)
@@ -161,7 +176,15 @@ def tune(
     for tensor in learned.values():
         tensor.requires_grad_(False)
     recent = losses[-max(1, recipe.steps // 10) :]
-    return Tuned(float(np.mean(recent)), distance_between(learned, base), recipe.steps)
+    share = 1.0
+    with torch.inference_mode():
+        while (
+            len(unseen)
+            and (drift := float((parts(*tensors_of(unseen)) - before).square().mean().sqrt())) > recipe.drift
+        ):
+            share *= min(0.95, recipe.drift / drift)
+            _shrink(learned, base, min(0.95, recipe.drift / drift))
+    return Tuned(float(np.mean(recent)), distance_between(learned, base), recipe.steps, share)
 
 
 def balanced_draws(features: FeatureSet, count: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
@@ -213,9 +236,13 @@ def _step(learned: dict[str, Tensor], base: dict[str, Tensor], recipe: Recipe) -
                 tensor.grad = None
         distance = distance_between(learned, base)
         if distance > recipe.max_weight_change:
-            share = recipe.max_weight_change / distance
-            for name, tensor in learned.items():
-                tensor.copy_(base[name] + (tensor - base[name]) * share)
+            _shrink(learned, base, recipe.max_weight_change / distance)
+
+
+def _shrink(learned: Mapping[str, Tensor], base: Mapping[str, Tensor], share: float) -> None:
+    """Keep a share of the step from the base."""
+    for name, tensor in learned.items():
+        tensor.copy_(base[name] + (tensor - base[name]) * share)
 
 
 def distance_between(learned: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> float:

@@ -19,10 +19,10 @@ import numpy as np
 
 from utils.errors import NothingNewError
 from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
-from utils.feedback.corrections import DAMAGED, STALE, load_items, right_verdicts
+from utils.feedback.corrections import DAMAGED, STALE, borders, load_items, right_verdicts
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
 from utils.feedback.fine_tune import Progress, Recipe, Tuned, one_thread, tune
-from utils.feedback.golden import GoldenFigures, Lineage, figures, load_lineage
+from utils.feedback.golden import GoldenFigures, Lineage, figures, known_again, load_lineage
 from utils.feedback.history import append_training, read_history
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.trainable import LearnedParts, load_parts, probabilities
@@ -35,6 +35,7 @@ from utils.feedback.versions import (
     publish_candidate,
     recover_locked,
 )
+from utils.metrics import logit
 from utils.weights import Version, current_name, frozen_fingerprint, verify_version
 
 
@@ -144,7 +145,8 @@ def fine_tune(
         progress: told now and then; what it raises ends the training.
     """
     base, old, new = load_parts(lineage.base), load_parts(parent), load_parts(lineage.base)
-    tuned = tune(new, feedback, lineage.replay, recipe, progress)
+    low, high = (logit(border) for border in borders(lineage.base))
+    tuned = tune(new, feedback, lineage.replay, recipe, (low, high), progress)
     if progress is not None:
         progress("judge", 0.0)
     compared = tuple(
@@ -286,16 +288,18 @@ def gather(items: Sequence[LearningItem], lineage: Lineage) -> tuple[FeatureSet,
     Raises:
         NothingNewError: none is left.
     """
-    golden_keys = {key for g in lineage.golden for key in g.features.keys}
-    mine = [item for item in items if not golden_keys & {item.media_sha256, pseudonym(item.media_sha256)}]
-    usable, reasons = load_items(mine, frozen_fingerprint(lineage.base))
+    usable, reasons = load_items(items, frozen_fingerprint(lineage.base))
     counts = Counter(reasons)
-    stale, held_out, damaged = counts[STALE], len(items) - len(mine), counts[DAMAGED]
-    if not counts[""]:
+    stale, damaged, held_out = counts[STALE], counts[DAMAGED], 0
+    if usable:
+        joined = join_features(usable)
+        golden = np.any([known_again(joined, each) for each in lineage.golden], axis=0)
+        held_out = int(golden.sum())
+    if held_out == len(usable):
         why = (
             f" {stale} were made with other networks, {held_out} belong to a golden set, {damaged} are damaged."
             if items
             else ""
         )
         raise NothingNewError(f"No accepted item can be learned from.{why}")
-    return join_features(usable), LeftOut(stale, held_out, damaged)
+    return joined.select(~golden), LeftOut(stale, held_out, damaged)

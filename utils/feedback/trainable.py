@@ -59,12 +59,14 @@ class LearnedParts(nn.Module):
     def learning(self) -> dict[str, Tensor]:
         """The tensors that learn, by name and switched to learning; all others are switched off.
 
-        They are the mixing layer, the shift of each expert and of the mixture in the gate, and the linear layers of the
-        ViT's head. Scales stay: no expert can be turned around.
+        They are the linear layers of the ViT's head; in a version without a ViT, the mixing layer, the shift of each
+        expert and of the mixture in the gate. What the gate shifts, it shifts for every face alike, so that the head,
+        which can tell this face from others, goes first. Scales stay: no expert can be turned around.
         """
         chosen = {}
+        of_head, of_gate = ("head.reduce.", "head.score."), ("gate.mix.", "gate.shift", "gate.offset")
         for name, tensor in (dict(self.named_parameters()) | dict(self.named_buffers())).items():
-            wanted = name.startswith(("gate.mix.", "gate.shift", "gate.offset", "head.reduce.", "head.score."))
+            wanted = name.startswith(of_gate if self.head is None else of_head)
             tensor.requires_grad_(wanted)
             if wanted:
                 chosen[name] = tensor

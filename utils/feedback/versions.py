@@ -136,22 +136,6 @@ def publish_candidate(
     return publish_version(root, name, tensors, {"calibration": calibration, "card": card}, kept, link=True)
 
 
-def promote(root: Path, name: str, history: Path) -> Version:
-    """Serve a candidate that passed the gate.
-
-    Args:
-        root: the folder with the versions.
-        name: of the candidate.
-        history: path of the training history.
-
-    Raises:
-        ConflictError: the gate rejected it.
-        WeightsError: it is not there or damaged; `CURRENT` is then as it was.
-    """
-    with pointer_lock(root):
-        return activate(root, name, history, "promotion")
-
-
 def rollback(root: Path, history: Path, to: str | None = None) -> Version:
     """Serve an earlier version again; nothing is computed and nothing is deleted, so its scores are what they were.
 

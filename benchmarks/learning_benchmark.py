@@ -1,0 +1,348 @@
+"""Is feedback felt? Sources that a version has never seen are taught to it by corrections; others of them are measured.
+
+    python -m benchmarks.learning_benchmark measure --run RUN --packs PACKS [--sources NAME ...] [--out FILE]
+    python -m benchmarks.learning_benchmark show                      (or: make learning-benchmark)
+
+`measure` needs the folders of a training (`train.py --run RUN --packs PACKS`). For each source it trains the ViT's head
+anew on the stored views of everything but the source and its relatives; gate, temperature and undecided band stay those
+of the version, which come from scores of heads that had not seen a picture's source. The source leaves golden set and
+replay buffer too. Where CNN, ResNeXt-50 and BiLSTM know the source they are left out. Then a trusted user goes through
+one half of the source's people and presses *Incorrect* wherever the verdict is not right, until there are 20, 50 or 200
+corrections; each time a candidate is trained and judged as the server does it. Measured are verdicts on the other half.
+`show` writes table and plot from the file that `measure` wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.common import run_command, tell
+from models.cards import EXPERT_NAMES
+from utils.config import load_settings
+from utils.detection.verdict import outcome_of
+from utils.evaluation.plots import new_figure
+from utils.evaluation.scorecard import markdown_table
+from utils.feedback.corrections import borders
+from utils.feedback.feature_set import FeatureSet, join_features
+from utils.feedback.fine_tune import Recipe, one_thread
+from utils.feedback.golden import Lineage, figures, load_lineage
+from utils.feedback.retrain import fine_tune
+from utils.feedback.trainable import VIT_COLUMN, load_parts, probabilities
+from utils.tensors import read_tensors
+from utils.training.crop_set import Pack, load_pack
+from utils.training.experts import new_vit, train_vit_head
+from utils.training.features import Features, FeatureStore
+from utils.training.golden_sets import picture_features, write_lineage
+from utils.training.plan import read_plan
+from utils.training.planning import head_weights
+from utils.training.publishing import state_arrays
+from utils.training.strangers import relatives
+from utils.types import Outcome
+from utils.weights import (
+    CALIBRATION_FILE,
+    FROZEN,
+    GATE_FILE,
+    Version,
+    current_name,
+    load_ensemble,
+    publish_version,
+    read_document,
+    verify_version,
+    weights_root,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+SCORES = ROOT / "docs" / "results" / "learning.json"
+SOURCES = ("dfdc", "stylegan1_140k", "diffusion_sfhq", "frames_deepfacelive", "stgan", "stargan")
+"""The six sources with most pictures that have fakes."""
+COUNTS = (20, 50, 200)
+KNOWN = frozenset({"dfdc", "stylegan1_140k", "diffusion_sfhq", "lfw"})
+"""Sources that CNN, ResNeXt-50 and BiLSTM of v6 were trained on."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A version that has not seen a source, and the source in two halves that share no person.
+
+    Args:
+        source: its name.
+        version: with golden set and replay buffer without the source.
+        stream: what the user goes through, in this order.
+        held_out: what is measured.
+        band: the verdict's, of the version.
+    """
+
+    source: str
+    version: Version
+    stream: FeatureSet
+    held_out: FeatureSet
+    band: tuple[float, float]
+
+    def outcomes(self, version_scores: npt.NDArray[np.float64]) -> npt.NDArray[np.str_]:
+        """The verdict on each score."""
+        return np.array([outcome_of(score, self.band).value for score in version_scores])
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a user gets after so many corrections.
+
+    Args:
+        source: that was taught.
+        corrections: that were learned; 0 is the version before.
+        held_out: items that are measured.
+        right: share of them with a right verdict; `wrong` and `inconclusive` are the others.
+        learned_right: share of the corrections themselves that get a right verdict.
+        auc: on the golden set.
+        ece: on the golden set.
+        verdict: code of the acceptance.
+        reason: its sentence.
+        seconds: the training took.
+    """
+
+    source: str
+    corrections: int
+    held_out: int
+    right: float
+    wrong: float
+    inconclusive: float
+    learned_right: float
+    auc: float
+    ece: float
+    verdict: str
+    reason: str
+    seconds: float
+
+
+def wrong_of(outcomes: npt.NDArray[np.str_], labels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which outcomes say the opposite of the label."""
+    return np.asarray(outcomes == np.where(labels > 0.5, Outcome.REAL.value, Outcome.FAKE.value))
+
+
+def right_of(outcomes: npt.NDArray[np.str_], labels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which outcomes say what the label says."""
+    return np.asarray(outcomes == np.where(labels > 0.5, Outcome.FAKE.value, Outcome.REAL.value))
+
+
+class Stage:
+    """The stores of a training and the version that came from it, from which cases are made.
+
+    Args:
+        run: folder of the training.
+        packs: folder of its packed crops.
+        root: the folder with the versions.
+        name: of the version.
+    """
+
+    def __init__(self, run: Path, packs: Path, root: Path, name: str) -> None:
+        self._root, self._version = root, verify_version(root, name)
+        self._pack: Pack = load_pack(packs)
+        self._plan = read_plan(ROOT / "data" / "recipes" / f"{name}.toml")
+        self._stores = {folder.name: FeatureStore.opened(folder) for folder in sorted((run / "features").iterdir())}
+        self._whole: Lineage = load_lineage(self._version)
+
+    def case(self, source: str, folder: Path) -> Case:
+        """The version without a source, published in a folder of its own."""
+        family, experts = relatives(source), EXPERT_NAMES if source not in KNOWN else ("vit",)
+        models = folder / "models"
+        models.mkdir(parents=True)
+        (models / "base").symlink_to((self._root / "base").resolve())
+        gate, calibration = (
+            read_tensors(self._version.folder / GATE_FILE), read_document(self._version.folder / CALIBRATION_FILE),
+        )  # fmt: skip
+        version = publish_version(
+            models, "without", {"vit": self._head_without(family, folder / "head"), "gate": gate},
+            {"card": {**self._version.card, "name": "without"}, "calibration": calibration},
+            {f"{e}.safetensors": self._version.folder / f"{e}.safetensors" for e in FROZEN if e in experts},
+        )  # fmt: skip
+        golden, replay = (
+            _without(part, family, experts) for part in (self._whole.golden[0].features, self._whole.replay)
+        )
+        write_lineage(models, "without", golden, replay)
+        items = self._items(source, version)
+        half = np.array([int(hashlib.sha256(f"teach {g}".encode()).hexdigest(), 16) % 2 == 0 for g in items.groups])
+        order = np.random.default_rng(7).permutation(int(half.sum()))
+        return Case(source, version, items.select(half).select(order), items.select(~half), borders(version))
+
+    def _head_without(self, family: str, folder: Path) -> Any:
+        def kept(names: Sequence[str]) -> Features:
+            joined = Features([self._stores[name] for name in names])
+            return Features(
+                [joined], np.array([relatives(self._pack.rows[v.row].source) != family for v in joined.views])
+            )
+
+        train, calib = kept([name for name in self._stores if name.startswith("train")]), kept(["calib"])
+        expert = new_vit(tiny=False, seed=self._plan.vit.seed)
+        weights = head_weights(train.views, self._pack.rows)
+        train_vit_head(train, calib, self._plan.vit, folder, expert=expert, weights=weights)
+        return {k: v for k, v in state_arrays(expert).items() if k.startswith("head.")}
+
+    def _items(self, source: str, version: Version) -> FeatureSet:
+        ensemble, _ = load_ensemble(version.folder.parent, version)
+        parts = []
+        for store in (self._stores[name] for name in ("train_clean", "calib", "val")):
+            chosen = [i for i, view in enumerate(store.views) if view.source == source and not view.blended]
+            if chosen:
+                parts.append(picture_features(ensemble, self._pack, store, chosen))
+        return join_features(parts)
+
+
+def _without(features: FeatureSet, family: str, experts: Sequence[str]) -> FeatureSet:
+    """A set without a family of sources and without the answers of experts that are left out."""
+    kept = features.select(np.array([relatives(source) != family for source in features.sources]))
+    logits = kept.logits.copy()
+    logits[:, [i for i, name in enumerate(EXPERT_NAMES) if name not in experts]] = np.nan
+    logits[:, VIT_COLUMN] = 0  # computed from the tokens
+    return dataclasses.replace(kept, logits=logits)
+
+
+def teach(case: Case, count: int) -> Round | None:
+    """Learn the first corrections of a case and measure; None where there are not so many, or nearly (90 %).
+
+    Args:
+        case: from `Stage.case`.
+        count: of corrections; 0 measures the version as it is.
+    """
+    base, lineage = load_parts(case.version), load_lineage(case.version)
+    shown = case.outcomes(probabilities(base, case.stream))
+    chosen = np.flatnonzero(~right_of(shown, case.stream.labels))[:count]
+    if len(chosen) < 0.9 * count:
+        return None
+    parts, golden, verdict, reason, seconds = base, lineage.golden[0].features, "base", "", 0.0
+    feedback = case.stream.select(chosen)
+    if count:
+        feedback = dataclasses.replace(feedback, sources=("user",) * len(feedback))
+        started = time.monotonic()
+        with one_thread():
+            done = fine_tune(feedback, lineage, case.version, Recipe.of_card(case.version.card))
+        seconds = time.monotonic() - started
+        parts, verdict, reason = done.parts, done.verdict.code, done.verdict.reason
+    of_golden = figures(golden, probabilities(parts, golden))
+    said = case.outcomes(probabilities(parts, case.held_out))
+    right, wrong = (float(of(said, case.held_out.labels).mean()) for of in (right_of, wrong_of))
+    learned = right_of(case.outcomes(probabilities(parts, feedback)), feedback.labels)
+    return Round(
+        source=case.source, corrections=len(chosen), held_out=len(said), right=right, wrong=wrong,
+        inconclusive=1 - right - wrong, learned_right=float(learned.mean()) if count else 0.0, auc=of_golden.auc,
+        ece=of_golden.ece, verdict=verdict, reason=reason, seconds=round(seconds, 1),
+    )  # fmt: skip
+
+
+def summary(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the goals are about, as lines of Markdown: means over the sources that have so many corrections."""
+    base = {r["source"]: r for r in rounds if r["verdict"] == "base"}
+    lines = []
+    for count in COUNTS:
+        of = [r for r in rounds if r["verdict"] != "base" and r["asked"] == count]
+        if not of:
+            continue
+        before, after = (np.mean([each["wrong"] for each in part]) for part in ([base[r["source"]] for r in of], of))
+        served = np.mean([(r if r["verdict"] == "promoted" else base[r["source"]])["wrong"] for r in of])
+        promoted = sum(r["verdict"] == "promoted" for r in of)
+        auc = min(r["auc"] - base[r["source"]]["auc"] for r in of)
+        ece = max(r["ece"] - base[r["source"]]["ece"] for r in of)
+        lines.append(
+            f"- {count} corrections, {len(of)} sources: wrong verdicts {before:.1%} before, {after:.1%} by the "
+            f"candidates, {served:.1%} as served; {promoted} of {len(of)} promoted; golden AUC at worst {auc:+.4f}, "
+            f"calibration error at worst {ece:+.4f}."
+        )
+    return lines
+
+
+def table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every round as a row."""
+    shares = ("right", "wrong", "inconclusive")
+    heads = ("source", "corrections", "held out", *shares, "corrections right", "golden AUC", "golden ECE", "candidate")
+    rows = (
+        (
+            r["source"], r["corrections"], r["held_out"], *(f"{r[name]:.3f}" for name in shares),
+            f"{r['learned_right']:.2f}" if r["corrections"] else "", f"{r['auc']:.4f}", f"{r['ece']:.4f}", r["verdict"],
+        )
+        for r in rounds
+    )  # fmt: skip
+    return markdown_table(heads, rows)
+
+
+def plot(rounds: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Wrong and right verdicts on held-out items over the number of corrections, a line per source, as SVG."""
+    figure = new_figure(8.0, 3.4)
+    for number, key in enumerate(("wrong", "right"), start=1):
+        axes = figure.add_subplot(1, 2, number)
+        for source in dict.fromkeys(r["source"] for r in rounds):
+            of = [r for r in rounds if r["source"] == source]
+            (line,) = axes.plot([r["corrections"] for r in of], [r[key] for r in of], "-", label=source)
+            for passed, fill in ((True, line.get_color()), (False, "white")):
+                dots = [r for r in of if (r["verdict"] in ("base", "promoted")) is passed]
+                axes.plot(
+                    [r["corrections"] for r in dots], [r[key] for r in dots], "o", color=line.get_color(),
+                    markerfacecolor=fill,
+                )  # fmt: skip
+        axes.set(xlabel="corrections (hollow: rejected)", title=f"held-out items with a {key} verdict", ylim=(0, 1))
+    axes.legend(fontsize="x-small")
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning_benchmark", description="Is feedback felt?")
+    tasks = parser.add_subparsers(dest="task", required=True)
+    measuring = tasks.add_parser("measure", help="train, teach and measure; writes the scores")
+    measuring.add_argument("--run", type=Path, required=True, help="folder of the training")
+    measuring.add_argument("--packs", type=Path, required=True, help="folder of its packed crops")
+    measuring.add_argument("--sources", nargs="+", default=list(SOURCES), help="which are left out, in turn")
+    measuring.set_defaults(work=_measure)
+    showing = tasks.add_parser("show", help="table and plot of the scores")
+    showing.set_defaults(work=_show)
+    for each in (measuring, showing):
+        each.add_argument("--scores", type=Path, default=SCORES, help="the file of scores")
+    return run_command(parser, arguments, lambda chosen: int(chosen.work(chosen)))
+
+
+def _measure(chosen: argparse.Namespace) -> int:
+    root = weights_root(load_settings())
+    stage = Stage(chosen.run, chosen.packs, root, current_name(root))
+    rounds: list[dict[str, Any]] = []
+    for source in chosen.sources:
+        with tempfile.TemporaryDirectory() as folder:
+            case = stage.case(source, Path(folder))
+            for count in (0, *COUNTS):
+                done = teach(case, count)
+                if done is not None:
+                    rounds.append({"asked": count, **dataclasses.asdict(done)})
+                    tell(str(rounds[-1]))
+    chosen.scores.write_text(json.dumps({"version": current_name(root), "rounds": rounds}, indent=1) + "\n", "utf-8")
+    return _show(chosen)
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    held = json.loads(chosen.scores.read_text("utf-8"))
+    text = [
+        f"# Learning benchmark, version {held['version']}",
+        "",
+        *summary(held["rounds"]),
+        "",
+        *table(held["rounds"]),
+    ]
+    chosen.scores.with_suffix(".md").write_text("\n".join([*text, "", "![plot](images/learning.svg)", ""]), "utf-8")
+    images = chosen.scores.parent / "images"
+    images.mkdir(exist_ok=True)
+    plot(held["rounds"], images / "learning.svg")
+    print("\n".join(text))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

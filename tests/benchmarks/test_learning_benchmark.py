@@ -1,0 +1,47 @@
+"""What the learning benchmark makes of its scores: goals, table and plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.learning_benchmark import main, right_of, summary, wrong_of
+
+
+def scored(source: str, asked: int, wrong: float, verdict: str, auc: float = 0.9) -> dict[str, Any]:
+    return {
+        "asked": asked, "source": source, "corrections": asked, "held_out": 40, "right": 0.5, "wrong": wrong,
+        "inconclusive": 0.5 - wrong, "learned_right": 0.4, "auc": auc, "ece": 0.05, "verdict": verdict, "reason": "",
+        "seconds": 1.0,
+    }  # fmt: skip
+
+
+ROUNDS = [
+    scored("one", 0, 0.4, "base"), scored("one", 20, 0.2, "promoted", 0.898),
+    scored("two", 0, 0.2, "base"), scored("two", 20, 0.1, "slice"),
+]  # fmt: skip
+
+
+def test_verdicts_are_counted_as_the_product_gives_them() -> None:
+    outcomes, labels = np.array(["fake", "real", "inconclusive", "real"]), np.array([1, 1, 1, 0], np.float32)
+    assert right_of(outcomes, labels).tolist() == [True, False, False, True]
+    assert wrong_of(outcomes, labels).tolist() == [False, True, False, False]
+
+
+def test_a_rejected_candidate_changes_nothing_of_what_is_served() -> None:
+    (line,) = summary(ROUNDS)
+    assert "wrong verdicts 30.0% before, 15.0% by the candidates, 20.0% as served; 1 of 2 promoted" in line
+    assert "golden AUC at worst -0.0020" in line
+
+
+def test_table_and_plot_come_from_the_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = tmp_path / "learning.json"
+    scores.write_text(json.dumps({"version": "v9", "rounds": ROUNDS}))
+    assert main(["show", "--scores", str(scores)]) == 0
+    assert "| two | 20 | 40 | 0.500 | 0.100 | 0.400 | 0.40 | 0.9000 | 0.0500 | slice |" in capsys.readouterr().out
+    assert scores.with_suffix(".md").read_text().startswith("# Learning benchmark, version v9")
+    assert (tmp_path / "images" / "learning.svg").read_text().count("<path") > 4

@@ -1,0 +1,41 @@
+"""Honest corrections of what the version in use gets wrong are learned within the bounds of its golden set."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from utils.config import Settings
+from utils.feedback.corrections import right_verdicts
+from utils.feedback.fine_tune import Recipe, one_thread
+from utils.feedback.golden import Lineage, load_lineage
+from utils.feedback.retrain import Candidate, fine_tune
+from utils.feedback.trainable import load_parts, probabilities
+from utils.weights import current_name, verify_version, weights_root
+
+
+def taught(lineage: Lineage, seed: int, recipe: Recipe) -> tuple[int, Candidate]:
+    """How many items of one half of the replay buffer are not right, and what comes of teaching them with the other."""
+    half = np.random.default_rng(seed).permutation(len(lineage.replay)) % 2 == 0
+    pool = lineage.replay.select(half)
+    right = right_verdicts(pool.labels, probabilities(load_parts(lineage.base), pool), lineage.base)
+    mistakes = dataclasses.replace(pool.select(~right), sources=("user",) * int((~right).sum()))
+    rest = dataclasses.replace(lineage, replay=lineage.replay.select(~half))
+    with one_thread():
+        return len(mistakes), fine_tune(mistakes, rest, lineage.base, recipe)
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_mistakes_of_the_version_in_use_are_learned_within_its_bounds(seed: int) -> None:
+    root = weights_root(Settings())
+    lineage = load_lineage(verify_version(root, current_name(root)))
+    count, done = taught(lineage, seed, Recipe())
+    assert count >= 50
+    assert done.verdict.promoted, done.verdict.reason
+    assert done.lost == ()
+    golden = done.compared[0]
+    assert golden.new.auc > golden.base.auc - 0.003
+    assert (~done.before & done.after).sum() >= 1
+    assert done.tuned.share <= 1
