@@ -17,7 +17,6 @@ from models.cards import expert_card
 from models.preprocess import prepare
 from models.vision_transformer import ViTExpert
 from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
-from utils.errors import TrainingDataError
 from utils.training.crop_set import Pack
 from utils.training.loop import fast_bfloat16
 from utils.training.plan import TrainingPlan
@@ -127,22 +126,6 @@ class FeatureStore:
                 old.unlink()
             (folder / "done.txt").unlink(missing_ok=True)
             marker.write_text(fingerprint, encoding="utf-8")
-
-    @classmethod
-    def opened(cls, folder: Path) -> FeatureStore:
-        """A finished store that is only read.
-
-        Raises:
-            TrainingDataError: it is not there, of another form or not finished.
-        """
-        try:
-            plain = json.loads((folder / VIEWS_FILE).read_text(encoding="utf-8"))
-            store = cls(folder, [View(**view) for view in plain])
-        except (OSError, ValueError, TypeError) as error:
-            raise TrainingDataError(f"{folder.name}/{VIEWS_FILE} cannot be read: {error}") from error
-        if store.done != len(store.views):
-            raise TrainingDataError(f"The feature store {folder.name} is not finished.")
-        return store
 
     @property
     def done(self) -> int:

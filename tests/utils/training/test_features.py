@@ -8,7 +8,6 @@ import torch
 
 from models.ensemble_model import create_network
 from models.vision_transformer import ViTExpert
-from utils.errors import TrainingDataError
 from utils.training import features
 from utils.training.features import Features, FeatureStore, TorchFeaturizer, batches
 from utils.training.planning import plan_balanced
@@ -55,18 +54,6 @@ def test_stopped_extraction_goes_on_and_gives_what_one_go_gives(small, tmp_path)
     for name in ("pixels", "tokens", "quality"):
         assert np.array_equal(whole.load(name), resumed.load(name))
     assert np.array_equal(whole.labels(), np.array([v.label for v in views], np.float32))
-
-
-def test_a_finished_store_is_opened_by_its_folder(small, tmp_path):
-    pack, views = small
-    FeatureStore(tmp_path / "s", views).extract(pack, Countdown())
-    assert FeatureStore.opened(tmp_path / "s").views == tuple(views)
-    (tmp_path / "s" / "done.txt").write_text("1")
-    with pytest.raises(TrainingDataError, match="not finished"):
-        FeatureStore.opened(tmp_path / "s")
-    (tmp_path / "s" / "views.json").write_text("[{}]")
-    with pytest.raises(TrainingDataError, match="cannot be read"):
-        FeatureStore.opened(tmp_path / "s")
 
 
 def test_rows_belong_to_their_views(small, tmp_path):
