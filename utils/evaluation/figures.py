@@ -31,7 +31,7 @@ CLIPS, PICTURES = "clips", "pictures"
 """Sets that join several sources: all clips, and all pictures where they have more than one source."""
 MOST_ALONE = 12
 """Sources of pictures, and generators, that stand alone: the largest; the others come together."""
-MIN_REAL = 5
+MIN_REAL = 15
 """Sources with fewer real media cannot have a rate of their own."""
 
 
@@ -53,7 +53,7 @@ def split_into_sets(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, 
 
 def _largest(sets: dict[str, list[dict[str, str]]], what: str) -> dict[str, list[dict[str, str]]]:
     """The largest sets in their order, and the others as one."""
-    small = sorted(sets, key=lambda name: -len(sets[name]))[MOST_ALONE:]
+    small = sorted(sets, key=lambda name: -len(sets[name]))[2 * MOST_ALONE :]
     together = [row for name, rows in sets.items() if name in small for row in rows]
     alone = {name: rows for name, rows in sets.items() if name not in small}
     return alone | ({f"{len(small)} smaller {what}": together} if small else {})
