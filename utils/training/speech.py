@@ -78,7 +78,7 @@ class SpeechPlan:
         seed: of everything drawn.
     """
 
-    steps: int = 1000
+    steps: int = 700
     batch: int = 48
     lr: float = 1.2e-3
     copies: int = 1
@@ -261,9 +261,8 @@ def fit(
         {"params": [p for p in network.parameters() if p not in texture], "weight_decay": 0.02},
         {"params": list(texture), "weight_decay": 0.3},
     ]
-    rates = [plan.lr, 3 * plan.lr]
     optimizer = torch.optim.AdamW(groups, plan.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=plan.steps, pct_start=0.15)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, total_steps=plan.steps, pct_start=0.15)
     path, first = folder / "checkpoint.pt", 0
     parts: Mapping[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer, "schedule": schedule}
     if path.is_file():
