@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from models.cards import CARDS
+from models.cards import EXPERT_NAMES, expert_card
 from tests.browser.media import CLIP_SECONDS, CLIP_SIZE, PICTURE_SIZE, make_heatmap, pan
 from tests.web_app import helpers
 from utils.detection.fusion import fuse
@@ -43,14 +43,14 @@ def _face(
     scores = tuple(
         ExpertScore(
             name=name,
-            title=card.title,
-            looks_at=card.looks_at,
+            title=expert_card(name).title,
+            looks_at=expert_card(name).looks_at,
             available=name in experts,
             probability=verdict.probability if name in experts else None,
             weight=1 / len(experts) if name in experts else 0.0,
             missing_because=None if name in experts else "It examines movement, and a photo has none.",
         )
-        for name, card in CARDS.items()
+        for name in EXPERT_NAMES
     )
     quality = {"face_px": frames[0].box.width, "blur": 5.31}
     return FaceReport(id=face_id, verdict=verdict, experts=scores, frames=frames, quality=quality, spans=spans)
