@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from models.cards import EXPERT_NAMES, MIN_SEQUENCE
+from utils.detection.cover import cover_probability
 from utils.detection.gate import NumericGate
 from utils.detection.moments import LEAST_PROBABILITY, Flags, differing_part
 from utils.metrics import logit
@@ -59,6 +60,7 @@ class TrackScores:
         expert_logits: (E,) calibrated logits of the experts over the track, NaN where missing.
         frame_logits: (T,) calibrated logits frame by frame, image experts only.
         part: (T,) the frames that stand out, which all but `frame_logits` is then about; None for a track of one piece.
+        covered: probability that something covers the face, 0..1.
     """
 
     logit: float
@@ -66,6 +68,7 @@ class TrackScores:
     expert_logits: Floats
     frame_logits: Floats
     part: Flags | None = None
+    covered: float = 0.0
 
 
 class Engine(ABC):
@@ -167,6 +170,7 @@ class Engine(ABC):
             expert_logits=mixed.calibrated[0],
             frame_logits=np.broadcast_to(frames, len(quality)).copy(),
             part=part,
+            covered=cover_probability(answers.tokens),
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.cards import EXPERT_NAMES, expert_card
+from utils.detection import cover
 from utils.detection.engine import TrackScores
 from utils.detection.moments import part_notice, seen_notice, spans_of
 from utils.detection.people import Person
@@ -41,6 +42,7 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
         analyser.calibration,
         threshold=analyser.settings.detection.threshold,
         obstacle=person.obstacle,
+        cover=cover.NOTICE if score.covered >= cover.LIKELY else None,
         part=part_notice(score, spans),
         choices=turns * (1.0 if part is None else len(part) / int(part.sum())),
     )

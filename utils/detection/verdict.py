@@ -41,6 +41,7 @@ def decide(
     obstacle: Notice | None = None,
     part: Notice | None = None,
     choices: float = 1.0,
+    cover: Notice | None = None,
 ) -> Verdict:
     """Decide about one person.
 
@@ -52,15 +53,16 @@ def decide(
         obstacle: why this face cannot be judged; nothing is decided then.
         part: that only a part of the person's frames stands out, which the logit is of; such a person is never real.
         choices: see `Calibration.band`.
+        cover: that something likely covers the face; then it is not called fake.
     """
     probability = sigmoid(logit)
     missing = [e for e in experts if not e.available and not _not_applicable(e)]
     real_below, fake_above = band = calibration.band(threshold, len(missing), choices)
     interval = calibration.interval(probability)
-    reasons = [notice for notice in (obstacle, part) if notice is not None]
-    if obstacle is not None:
+    reasons = [notice for notice in (obstacle, part, cover) if notice is not None]
+    if obstacle is not None or ((outcome := outcome_of(probability, band)) is Outcome.FAKE and cover is not None):
         outcome = Outcome.INCONCLUSIVE
-    elif (outcome := outcome_of(probability, band)) is Outcome.FAKE:
+    elif outcome is Outcome.FAKE:
         reasons.append(Notice("above_band", f"The probability of manipulation lies above {per_cent(fake_above)}."))
     elif outcome is Outcome.REAL and part is not None:
         outcome = Outcome.INCONCLUSIVE
