@@ -76,7 +76,7 @@ class DeepfakeClient:
     def detect(
         self, path: Path | str, *, again: bool = False, keep: bool = True, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Analyse a picture or video and wait for its report.
+        """Analyse a picture, video or recording and wait for its report.
 
         Args:
             again: analyse it although you sent it before.

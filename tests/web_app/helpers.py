@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from tests.web_app.db.postgres import database_url
-from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
+from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings, WeightsSettings
 from utils.detection.fusion import fuse
 from utils.errors import MediaCorruptError
 from utils.types import (
@@ -34,6 +34,7 @@ from utils.types import (
     SpeechWindow,
     Verdict,
 )
+from utils.weights import CURRENT, SPEECH_FOLDER
 from web_app.jobs.runner import Analyse, Progress, WorkerTasks, run_worker
 
 HEADS = {
@@ -158,6 +159,14 @@ def make_settings(folder: Path, *, server: dict[str, Any] | None = None, **jobs:
         media=MediaSettings(max_file_mb=1),
         jobs=dataclasses.replace(JobSettings(poll_s=0.02, lease_s=5.0), **jobs),
     )
+
+
+def choose_speech(root: Path) -> WeightsSettings:
+    """A folder of weights with a version of speech chosen; for fake workers, which need nothing else to be there."""
+    for name in ("s1", "s2"):
+        (root / SPEECH_FOLDER / name).mkdir(parents=True)
+    (root / SPEECH_FOLDER / CURRENT).write_text("s1\n", encoding="utf-8")
+    return WeightsSettings(dir=str(root))
 
 
 def accept_weights(settings: Settings) -> str:

@@ -56,7 +56,7 @@ def test_the_history_is_filtered(served: FlaskClient, ids: list[str]) -> None:
     assert history(served, "?kind=image")["total"] == 3
 
 
-@pytest.mark.parametrize("query", ["page=0", "page=x", "per_page=101", "kind=audio", "prediction=maybe", "sort=name"])
+@pytest.mark.parametrize("query", ["page=0", "page=x", "per_page=101", "kind=text", "prediction=maybe", "sort=name"])
 def test_strange_queries_are_named(client: FlaskClient, query: str) -> None:
     answer = client.get(f"/api/history?{query}")
     problem = answer.get_json()

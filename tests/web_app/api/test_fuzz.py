@@ -30,6 +30,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.web_app.helpers import (
     accept_weights,
+    choose_speech,
     fake_analyse,
     make_settings,
     media_bytes,
@@ -37,7 +38,7 @@ from tests.web_app.helpers import (
     upload,
     wait_until,
 )
-from utils.config import ApiSettings, WeightsSettings
+from utils.config import ApiSettings
 from utils.errors import MediaCorruptError
 from utils.types import Report
 from web_app.api.openapi import PLACE_HOLDER
@@ -74,7 +75,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     settings = dataclasses.replace(
         make_settings(folder, max_waiting=100_000),
         api=ApiSettings(url_input="on", webhooks="on"),
-        weights=WeightsSettings(dir=str(root)),
+        weights=choose_speech(root),
     )
     app = create_app(settings, verify=accept_weights)
     parts = app.extensions[EXTENSION]

@@ -15,9 +15,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.api.test_reports import pdf_text, report
-from tests.web_app.helpers import make_settings, media_bytes, running_worker, upload
-from utils.config import Settings, WeightsSettings
-from utils.weights import CHECKSUMS, CURRENT, SPEECH_FOLDER
+from tests.web_app.helpers import choose_speech, make_settings, media_bytes, running_worker, upload
+from utils.config import Settings
+from utils.weights import CURRENT, SPEECH_FOLDER
 from web_app.paths import ROOT
 
 AUDIO = "/api/detect/audio"
@@ -25,13 +25,7 @@ AUDIO = "/api/detect/audio"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A server with a version of speech chosen; its worker is a fake one, so that nothing else need be there."""
-    speech = tmp_path / "weights" / SPEECH_FOLDER
-    for name in ("s1", "s2"):
-        (speech / name).mkdir(parents=True)
-        (speech / name / CHECKSUMS).write_text("{}", encoding="utf-8")
-    (speech / CURRENT).write_text("s1\n", encoding="utf-8")
-    return dataclasses.replace(make_settings(tmp_path), weights=WeightsSettings(dir=str(tmp_path / "weights")))
+    return dataclasses.replace(make_settings(tmp_path), weights=choose_speech(tmp_path / "weights"))
 
 
 def test_a_recording_is_answered_at_once(served: FlaskClient) -> None:

@@ -18,13 +18,13 @@ export function soundPlayer(detection) {
   };
   for (const name of ["play", "seeked", "timeupdate"]) player.addEventListener(name, tick);
   player.addEventListener("error", async () => {
-    const { there, waited } = await handedOut(detection.id).catch(() => ({ there: false, waited: false }));
+    const { there, damaged, waited } = await handedOut(detection.id).catch(() => ({}));
     if (there && waited) {
       player.src = address;
       return;
     }
     const link = there && h("a", { class: "button", href: address }, icon("download"), h("span", { text: T.media.downloadSound }));
-    element.replaceChildren(h("p", { class: "fine", text: there ? T.media.soundUnplayable : T.media.damaged }), ...[link].filter(Boolean));
+    element.replaceChildren(h("p", { class: "fine", text: there ? T.media.soundUnplayable : damaged ? T.media.damaged : T.media.later }), ...[link].filter(Boolean));
   });
   return {
     element,
