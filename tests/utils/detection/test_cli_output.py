@@ -21,7 +21,7 @@ from utils.detection.cli_output import (
     summary_sentence,
 )
 from utils.errors import MediaCorruptError
-from utils.types import MediaKind, Span
+from utils.types import MediaKind, Outcome, Span
 
 
 @given(st.text())
@@ -75,3 +75,14 @@ def test_summary_counts():
     broken = FileResult(Path("a"), None, MediaCorruptError(), 0.0)
     assert summary_sentence([broken]) == "1 file: 1 failed"
     assert summary_sentence([]) == "0 files: none analysed"
+
+
+def test_table_and_csv_say_how_many_faces_were_not_judged():
+    report = make_report()
+    (face,) = report.faces
+    obstacle = dataclasses.replace(face.verdict, outcome=Outcome.INCONCLUSIVE)
+    other = dataclasses.replace(face, id=1, verdict=obstacle, judged=False)
+    result = FileResult(Path("two.jpg"), dataclasses.replace(report, faces=(face, other)), None, 1.0)
+    assert "1 of 2" in format_table([result])
+    (row,) = csv.DictReader(format_csv([result]).splitlines())
+    assert (row["faces"], row["faces_not_judged"]) == ("2", "1")

@@ -160,3 +160,13 @@ def test_portions_leave_nothing_out(served: FlaskClient, monkeypatch: pytest.Mon
     monkeypatch.setattr("web_app.api.reports.ROWS_AT_A_TIME", 2)
     ids = [str(upload(served, media_bytes(), "/api/detect?again=1").get_json()["id"]) for _ in range(5)]
     assert [row["id"] for row in table(served)] == ids[::-1]
+
+
+def test_face_that_was_not_judged_is_printed_with_its_reason_and_no_number():
+    reasons = [{"code": "face_cut", "text": "The border of the picture cuts the face."}]
+    verdict = {"outcome": "inconclusive", "probability": 0.98, "interval": (0.9, 1.0), "reasons": reasons}
+    face = {"verdict": verdict, "judged": False}
+    assert (document.face_sentence(face), document.face_tone(face)) == (reasons[0]["text"], "slate")
+    before = {"verdict": verdict}  # a report of before does not say `judged`
+    assert "98.0 %" in document.face_sentence(before)
+    assert document.face_tone(before) == "amber"
