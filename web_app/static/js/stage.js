@@ -183,9 +183,11 @@ export function stage(detection, onSelect) {
     medium.hidden = true;
     overlay.toggleAttribute("hidden", true);
   };
+  let again = false;
   const recover = async () => {
     const copy = await handedOut(detection.id);
-    if (copy.there && copy.waited) {
+    if (copy.there && (copy.waited || !again)) {
+      again = true; // the copy may have been made between the refusal and this look
       medium.src = address;
       return;
     }
