@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -36,6 +38,7 @@ from benchmarks.reliability.common import (
     workspace,
 )
 from utils.config import Settings, load_settings
+from utils.weights import weights_root
 from web_app.jobs.supervisor import worker_command
 
 PACE_S, LONGEST_S = 1.0, 900.0
@@ -139,7 +142,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--photos", type=int, default=60, help="that are sent while nothing else happens")
     chosen = parser.parse_args(arguments)
     with workspace() as folder:
-        figures = measure(server_settings(Path(folder), load_settings()), chosen.media, chosen.photos)
+        settings = load_settings()
+        copied = shutil.copytree(weights_root(settings), Path(folder) / "models")  # trainings write and promote there
+        own = dataclasses.replace(settings, weights=dataclasses.replace(settings.weights, dir=str(copied)))
+        figures = measure(server_settings(Path(folder), own), chosen.media, chosen.photos)
     print_figures(figures)
     print(f"load of the machine in the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     return 0 if all(figure.reached for figure in figures) else 1
