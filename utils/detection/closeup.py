@@ -148,10 +148,7 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
         frame=sightings[index].frame,
         time_s=media.frames[sightings[index].frame].time_s,
         square=square_in_medium(sightings[index], media),
-        maps=tuple(
-            replace(m, grid=None if m.grid is None else np.ascontiguousarray(np.rot90(m.grid, -media.turned)))
-            for m in maps
-        ),
+        maps=tuple(_as_shown(heat, media.turned) for heat in maps),
         trials=trials,
         model_version=analyser.version,
     )
