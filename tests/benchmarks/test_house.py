@@ -26,6 +26,6 @@ def test_imports_for_type_checkers_do_not_count() -> None:
 
 
 def test_a_broken_budget_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(house.ROOMS, "models", (1, 1))
+    monkeypatch.setitem(house.ROOMS, "utils/speech", (1, 1))
     assert house.main() == 1
     assert "TOO MUCH" in capsys.readouterr().out
