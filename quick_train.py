@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from train import build_parser, run
+from train import build_parser, exit_code, run
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
         parser.error("--tiny makes networks that are of no use, so they are not served; leave --activate out")
     from utils.training.plan import quick_plan, tiny_plan
 
-    return run(arguments, tiny_plan() if arguments.tiny else quick_plan())
+    return exit_code(lambda: run(arguments, tiny_plan() if arguments.tiny else quick_plan()))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,7 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
 
     from utils.base_weights import FACE_FILE, ensure_base_weights
     from utils.config import load_settings
-    from utils.errors import ConfigError, TelltaleError, TrainingDataError
+    from utils.errors import ConfigError
     from utils.evaluation.datasets import read_samples
     from utils.evaluation.scorecard import scorecard_markdown
     from utils.faces.detector import CenterFaceDetector
@@ -152,45 +153,34 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     from utils.weights import set_current, weights_root
 
     configure_logging()
-    try:
-        chosen = adjusted(read_plan(arguments.recipe) if arguments.recipe else plan, arguments)
-    except TrainingDataError as error:
-        print(error, file=sys.stderr)
-        return EXIT_FAILED
+    chosen = adjusted(read_plan(arguments.recipe) if arguments.recipe else plan, arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("There is no CUDA device here; leave --device out.")
-        root = weights_root(load_settings())
-        root.mkdir(parents=True, exist_ok=True)
-        samples = read_samples(arguments.data, seed=arguments.seed)
-        ensure_base_weights(root / "base")
-        detector = CenterFaceDetector(root / "base" / FACE_FILE, threads=arguments.threads)
-        name = arguments.name or arguments.run.name
-        done = train_all(
-            samples,
-            arguments.run,
-            root,
-            name,
-            chosen,
-            detector,
-            device=device,
-            terms=arguments.terms,
-            notes=arguments.note,
-            packs=arguments.packs,
-        )
-        if arguments.activate:
-            set_current(root, done.version.name)
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("Stopped. The same command goes on from here.", file=sys.stderr)
-        return EXIT_STOPPED
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("There is no CUDA device here; leave --device out.")
+    root = weights_root(load_settings())
+    root.mkdir(parents=True, exist_ok=True)
+    samples = read_samples(arguments.data, seed=arguments.seed)
+    ensure_base_weights(root / "base")
+    detector = CenterFaceDetector(root / "base" / FACE_FILE, threads=arguments.threads)
+    name = arguments.name or arguments.run.name
+    done = train_all(
+        samples,
+        arguments.run,
+        root,
+        name,
+        chosen,
+        detector,
+        device=device,
+        terms=arguments.terms,
+        notes=arguments.note,
+        packs=arguments.packs,
+    )
+    if arguments.activate:
+        set_current(root, done.version.name)
     print(scorecard_markdown(done.figures, done.version.name))
     print(json.dumps({"version": done.version.name, "scores": str(done.scores), "active": arguments.activate}))
     return 0
@@ -201,7 +191,6 @@ def run_speech(arguments: argparse.Namespace) -> int:
     import torch
 
     from utils.config import load_settings
-    from utils.errors import TelltaleError
     from utils.log import configure_logging
     from utils.training.speech import SpeechPlan
     from utils.training.speech_version import train_speech
@@ -214,28 +203,35 @@ def run_speech(arguments: argparse.Namespace) -> int:
     for name in ("steps", "batch", "lr"):
         if value := getattr(arguments, name):
             changes[name] = value
+    root = weights_root(load_settings()) / SPEECH_FOLDER
+    root.mkdir(parents=True, exist_ok=True)
+    version = train_speech(
+        arguments.data,
+        arguments.run,
+        root,
+        arguments.name or arguments.run.name,
+        dataclasses.replace(SpeechPlan(), **changes),
+        terms=arguments.terms,
+        notes=arguments.note,
+    )
+    if arguments.activate:
+        set_current(root, version.name)
+    print(json.dumps({"version": version.name, **version.card["validation"]}))
+    return 0
+
+
+def exit_code(training: Callable[[], int]) -> int:
+    """Run a training; what ends it early is told in a sentence and becomes an exit code."""
+    from utils.errors import TelltaleError
+
     try:
-        root = weights_root(load_settings()) / SPEECH_FOLDER
-        root.mkdir(parents=True, exist_ok=True)
-        version = train_speech(
-            arguments.data,
-            arguments.run,
-            root,
-            arguments.name or arguments.run.name,
-            dataclasses.replace(SpeechPlan(), **changes),
-            terms=arguments.terms,
-            notes=arguments.note,
-        )
-        if arguments.activate:
-            set_current(root, version.name)
+        return training()
     except TelltaleError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)
         return EXIT_STOPPED
-    print(json.dumps({"version": version.name, **version.card["validation"]}))
-    return 0
 
 
 def main() -> int:
@@ -245,10 +241,10 @@ def main() -> int:
     parser.add_argument("--steps", type=positive, help="of --speech (default: what its plan says)")
     arguments = parser.parse_args()
     if arguments.speech:
-        return run_speech(arguments)
+        return exit_code(lambda: run_speech(arguments))
     from utils.training.plan import TrainingPlan
 
-    return run(arguments, TrainingPlan())
+    return exit_code(lambda: run(arguments, TrainingPlan()))
 
 
 if __name__ == "__main__":

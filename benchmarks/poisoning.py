@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ from utils.feedback.feature_set import CachedItem
 from utils.feedback.fine_tune import Recipe
 from utils.feedback.golden import Lineage, load_lineage, score_golden
 from utils.feedback.history import read_history, verify_history
-from utils.feedback.quarantine import LearningItem, Vote, accepted_votes, count_statuses, judge_votes
+from utils.feedback.quarantine import LearningItem, Status, Vote, judge_votes
 from utils.feedback.retrain import train_version
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import lineage_of, rollback
@@ -129,7 +130,7 @@ class Arena:
 
     def learn(self, votes: Sequence[Vote]) -> tuple[Vote, ...]:
         """Judge all votes so far, and train on what is accepted, as the server does; gives what was accepted."""
-        accepted = accepted_votes(judge_votes(votes, self.rules))
+        accepted = tuple(v for v in judge_votes(votes, self.rules) if v.status is Status.ACCEPTED)
         items = []
         for vote in accepted:
             path = self.features / f"{vote.media_sha256}.npz"
@@ -153,7 +154,7 @@ def run_attack(arena: Arena, attack: Attack, rounds: int, tell: Callable[[str], 
     learned: frozenset[str] = frozenset()
     for number, given in enumerate(attack.rounds(arena.crowd, rounds), start=1):
         votes += given
-        now = frozenset(v.id for v in accepted_votes(judge_votes(votes, arena.rules)))
+        now = frozenset(v.id for v in judge_votes(votes, arena.rules) if v.status is Status.ACCEPTED)
         if now == learned:
             continue  # the server answers 422: there is nothing new
         try:
@@ -164,9 +165,9 @@ def run_attack(arena: Arena, attack: Attack, rounds: int, tell: Callable[[str], 
         result.lowest_auc = min(result.lowest_auc, arena.golden_auc())
         last = [e for e in read_history(arena.history).entries if e["event"] == "training"][-1]
         tell(f"({attack.key}) round {number}: {len(now)} accepted, {last['code']}, served AUC {arena.golden_auc():.4f}")
-    counts = count_statuses(judge_votes(votes, arena.rules))
-    result.votes, result.accepted = len(votes), counts.pop("accepted")
-    result.quarantined = {k: n for k, n in counts.items() if n}
+    counts = Counter(v.status for v in judge_votes(votes, arena.rules))
+    result.votes, result.accepted = len(votes), counts.pop(Status.ACCEPTED, 0)
+    result.quarantined = {status.value: counts[status] for status in Status if counts[status]}
     trainings = [e for e in read_history(arena.history).entries if e["event"] == "training"]
     result.trainings, result.promoted = len(trainings), sum(bool(e["promoted"]) for e in trainings)
     result.rejected = result.trainings - result.promoted

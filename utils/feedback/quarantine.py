@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -141,17 +141,6 @@ def judge_votes(votes: Iterable[Vote], rules: LearningSettings) -> tuple[Vote, .
     for of_cluster in members.values():
         rulings |= _judge_cluster(of_cluster, over_quota, rules)
     return tuple(replace(v, **rulings[v.id]._asdict()) for v in ordered)
-
-
-def accepted_votes(judged: Iterable[Vote]) -> tuple[Vote, ...]:
-    """The votes to learn from, one per cluster."""
-    return tuple(v for v in judged if v.status is Status.ACCEPTED)
-
-
-def count_statuses(judged: Iterable[Vote]) -> dict[str, int]:
-    """Votes per status, every status named, for statistics."""
-    counts = Counter(v.status for v in judged)
-    return {status.value: counts[status] for status in Status}
 
 
 def cluster_media(votes: Sequence[Vote], distance: int = PHASH_DISTANCE) -> list[int]:

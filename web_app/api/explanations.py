@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from flask import Response, current_app, send_file
 from sqlalchemy.orm import Session
 
@@ -59,23 +62,21 @@ def get_heatmap(id: str, query: HeatmapQuery) -> Response:
 @route("GET", "/detections/<id>/thumbnail", {200: JPEG, 304: None}, NotFoundError)
 def get_thumbnail(id: str) -> Response:
     """A small picture of the medium, made of its decoded pixels: nothing else of the upload is in it."""
-    parts = services()
-    with parts.database.read() as session:
-        path = parts.store.thumbnail(require_detection(session, id).media.stored_name)
-    if not path.is_file():
-        raise NotFoundError("There is no thumbnail of this medium.")
-    return _picture(send_file(path, mimetype=THUMBNAIL_MIME, conditional=True))
+    return _made_beside(id, services().store.thumbnail, THUMBNAIL_MIME, "There is no thumbnail of this medium.")
 
 
 @route("GET", "/detections/<id>/frames", {200: Frames, 304: None}, NotFoundError)
 def get_frames(id: str) -> Response:
     """The analysed frames of a video as small JPEGs with their times, for players that cannot show the video."""
-    parts = services()
-    with parts.database.read() as session:
-        path = parts.store.frames(require_detection(session, id).media.stored_name)
+    return _made_beside(id, services().store.frames, "application/json", "There are no frames of this medium.")
+
+
+def _made_beside(id: str, place: Callable[[str], Path], mimetype: str, missing: str) -> Response:
+    with services().database.read() as session:
+        path = place(require_detection(session, id).media.stored_name)
     if not path.is_file():
-        raise NotFoundError("There are no frames of this medium.")
-    return _picture(send_file(path, mimetype="application/json", conditional=True))
+        raise NotFoundError(missing)
+    return _picture(send_file(path, mimetype=mimetype, conditional=True))
 
 
 def _picture(answer: Response) -> Response:
