@@ -130,7 +130,7 @@ class DetectionSettings:
     )  # fmt: skip
     precision: str = setting(
         "auto", "Smallest numbers the openvino engine may compute with, where parity with torch holds: auto (bf16 "
-        "where the processor has it, else int8), int8, bf16 or fp32, or one per expert (cnn=int8,vit=bf16).",
+        "where the processor has it, else fp32), bf16 or fp32, or one per expert (vit=fp32,lstm=bf16).",
     )  # fmt: skip
     engine_cache: str = setting("", "Where converted networks are kept; empty means engine inside instance_dir.")
     gpu_compile: str = setting(

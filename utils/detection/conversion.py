@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from models.cards import IMAGE_EXPERTS, expert_card
 from utils.detection.precision import read_precision
-from utils.detection.quantisation import quantise, ranges_file, read_ranges
 from utils.errors import TelltaleError
 from utils.files import file_sha256
 from utils.weights import load_ensemble, verify_version
@@ -77,7 +76,7 @@ def save_graph(name: str, graph: Any, precision: str, path: Path) -> None:
 
     Args:
         name: of the expert.
-        graph: from `to_graph`, quantised where the precision is int8.
+        graph: from `to_graph`.
         precision: that it will compute with.
         path: of the `.xml`; weights go into a `.bin` beside it.
     """
@@ -169,8 +168,6 @@ def convert_version(
 ) -> dict[str, Any]:
     """Convert all experts of a verified version into `folder`, and give its manifest.
 
-    An expert that shall be int8 and whose ranges are not known, or are those of other layers, stays in fp32.
-
     Args:
         root: the folder with the versions.
         name: of the version.
@@ -187,14 +184,10 @@ def convert_version(
     version = verify_version(root, name)
     tell("loading the networks")
     ensemble, _ = load_ensemble(root, version)
-    path = ranges_file(root, version)
-    ranges = read_ranges(path) if path.is_file() else {}
     experts = {}
     for expert, network in ensemble.experts.items():
         precision = precisions[expert]
         graph = to_graph(expert, network, tiny=ensemble.tiny)
-        if precision == "int8" and not (expert in ranges and quantise(graph, ranges[expert])):
-            precision = "fp32"
         tell(f"{expert} in {precision}")
         save_graph(expert, graph, precision, folder / f"{expert}.xml")
         experts[expert] = {"precision": precision}

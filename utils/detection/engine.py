@@ -89,7 +89,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def precisions(self) -> Mapping[str, str]:
-        """What each loaded expert computes with: fp32, fp16, bf16 or int8."""
+        """What each loaded expert computes with: fp32, fp16 or bf16."""
 
     @property
     @abstractmethod

@@ -20,9 +20,8 @@ from typing import Any
 
 from utils.base_weights import VIT_SHA256
 from utils.config import Settings
-from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni, openvino_version
+from utils.detection.openvino_runtime import cpu_has_bf16, openvino_version
 from utils.detection.precision import format_precisions, read_precision
-from utils.detection.quantisation import ranges_file
 from utils.errors import WeightsError
 from utils.files import file_sha256, fsync_folder, fsync_tree, locked
 from utils.log import get_logger
@@ -59,14 +58,13 @@ def cache_folder(settings: Settings) -> Path:
 
 def chosen_precisions(settings: Settings) -> dict[str, str]:
     """What each expert computes with on this processor."""
-    return read_precision(settings.detection.precision, bf16=cpu_has_bf16(), vnni=cpu_has_vnni())
+    return read_precision(settings.detection.precision, bf16=cpu_has_bf16())
 
 
-def cache_key(root: Path, version: Version, precisions: Mapping[str, str]) -> str:
+def cache_key(version: Version, precisions: Mapping[str, str]) -> str:
     """Name of the folder for a version in these precisions."""
     facts = [
         FORMAT, version.sha256, VIT_SHA256, openvino_version(), format_precisions(precisions), sorted(version.experts),
-        file_sha256(ranges) if (ranges := ranges_file(root, version)).is_file() else "",
     ]  # fmt: skip
     return f"{version.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
 
@@ -83,7 +81,7 @@ def converted(settings: Settings, root: Path, version: Version) -> Converted:
         WeightsError: the version cannot be converted.
         OSError: the cache cannot be written, or the converting process came to grief.
     """
-    cache, key = cache_folder(settings), cache_key(root, version, chosen_precisions(settings))
+    cache, key = cache_folder(settings), cache_key(version, chosen_precisions(settings))
     found = read_folder(cache / key, version)
     if found is not None:
         return found

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 BATCH = 8
 """Crops per pass: 16 are no faster per crop and take 150 MB more."""
-HINTS = {"int8": "f32", "fp32": "f32", "bf16": "bf16"}
-"""What is computed outside the quantised layers, by the name of a precision."""
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+"""OpenVINO's name of a precision."""
 
 
 class OpenVinoEngine(Engine):

@@ -27,21 +27,12 @@ def cpu_has_bf16() -> bool:
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def cpu_has_vnni() -> bool:
-    """Whether the processor multiplies int8 itself, as far as Linux tells; elsewhere int8 may be slower and coarser."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    except OSError:
-        return False
-    return "avx512_vnni" in flags or "avx_vnni" in flags
-
-
 def compile_graph(graph: Any, *, hint: str, threads: int) -> Any:
     """A graph made ready for this processor, as a request that computes one batch at a time.
 
     Args:
         graph: an OpenVINO model, or the path of one.
-        hint: f32 or bf16, what is computed outside quantised layers.
+        hint: f32 or bf16, what it computes with.
         threads: of the processor; 0 uses all cores.
     """
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}

@@ -54,7 +54,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def key(settings: Settings, root: Path, version: Version) -> str:
-    return cache_key(root, version, chosen_precisions(settings))
+    return cache_key(version, chosen_precisions(settings))
 
 
 def test_second_start_takes_what_the_first_made(settings, tiny_root, version, made):
@@ -133,12 +133,12 @@ def test_conversion_that_is_killed_leaves_torch(settings, tiny_root, version, mo
     assert [p for p in cache_folder(settings).iterdir() if p.is_dir()] == []
 
 
-def test_every_fact_that_matters_has_a_folder_of_its_own(tiny_root, version, monkeypatch):
+def test_every_fact_that_matters_has_a_folder_of_its_own(version, monkeypatch):
     fp32, bf16 = (read_precision(text, bf16=True) for text in ("fp32", "bf16"))
-    keys = {cache_key(tiny_root, version, fp32), cache_key(tiny_root, version, bf16)}
-    keys.add(cache_key(tiny_root, dataclasses.replace(version, sha256="0" * 64), fp32))
+    keys = {cache_key(version, fp32), cache_key(version, bf16)}
+    keys.add(cache_key(dataclasses.replace(version, sha256="0" * 64), fp32))
     monkeypatch.setattr(engine_cache, "openvino_version", lambda: "another")
-    keys.add(cache_key(tiny_root, version, fp32))
+    keys.add(cache_key(version, fp32))
     assert len(keys) == 4
 
 
