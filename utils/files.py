@@ -121,7 +121,6 @@ def read_lines(path: Path, parse: Callable[[Any], T]) -> tuple[list[T], list[Dam
     """The JSON lines of a file, and those that are none; a file that does not exist is empty.
 
     Args:
-        path: of the file.
         parse: makes an entry of the JSON value of a line; raises ValueError where it is none.
 
     Raises:

@@ -68,7 +68,6 @@ class MediaInfo:
         mime: the media type that belongs to the format.
         width: pixels, upright (EXIF orientation and rotation matrices applied); 0 for sound alone.
         height: pixels, upright; 0 for sound alone.
-        size_bytes: of the file.
         sha256: of the file, 64 hexadecimal digits.
         duration_s: seconds; None for pictures.
         fps: mean frames per second; None for pictures and sound alone.

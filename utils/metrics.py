@@ -115,16 +115,7 @@ def bootstrap(
     rounds: int = 1000,
     seed: int = 0,
 ) -> Figure:
-    """A statistic with its 95 % interval; whole groups are drawn, since pictures of one person are not independent.
-
-    Args:
-        statistic: of labels and scores.
-        labels: (N,).
-        scores: (N,).
-        groups: N names.
-        rounds: of the bootstrap.
-        seed: of its draws.
-    """
+    """A statistic with its 95 % interval; whole groups are drawn, since pictures of one person are not independent."""
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(codes == i) for i in range(len(names))]
     rng = np.random.default_rng(seed)

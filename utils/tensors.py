@@ -78,8 +78,6 @@ def load_into(module: Any, tensors: Mapping[str, npt.NDArray[Any]], *, what: str
     """Copy tensors into a torch module.
 
     Args:
-        module: a `torch.nn.Module`.
-        tensors: by parameter name.
         what: named in errors.
         strict: the names must be exactly the module's; otherwise they must be among them.
 

@@ -118,7 +118,6 @@ class Verdict:
 
     Args:
         outcome: fake, real, inconclusive, no_face or no_speech.
-        headline: one sentence for people.
         probability: calibrated probability of fake, 0..1; None where nothing was judged.
         interval: 95 % interval of the probability (low, high); None where nothing was judged.
         reasons: why this outcome, the most important first.
@@ -161,9 +160,7 @@ class SpeechReport:
         windows: those with speech in them, in time order; they overlap.
         speech_s: seconds in which the detector of voices hears one.
         duration_s: of the recording, seconds.
-        model_version: of the weights.
         model_sha256: of that version's checksum list.
-        threshold: the user's, 0..1.
     """
 
     verdict: Verdict
@@ -189,7 +186,6 @@ class Overall:
 
     Args:
         outcome: fake where one part is, real where every part that was judged is, else inconclusive.
-        headline: one sentence for people.
         reasons: which part says what; the most important first.
     """
 
@@ -231,7 +227,6 @@ class FaceReport:
 
     Args:
         id: of the track, from 0; the largest face first.
-        verdict: about this person.
         experts: one entry per registered expert, missing ones named.
         frames: one entry per sighting, in time order.
         quality: `face_px`, side of the box in pixels of the medium, and the means of what the gate sees of the crops

@@ -49,10 +49,7 @@ class Version:
     """A verified version on disk.
 
     Args:
-        name: of the folder.
-        folder: where it is.
         sha256: of its checksum list, and so of everything in it.
-        card: the model card.
         experts: names of the experts that are in it.
     """
 
@@ -240,7 +237,6 @@ def choose_experts(version: Version, names: tuple[str, ...] | None = None) -> tu
     """The wanted experts that a version has, in order, and for each other one a sentence why it is missing.
 
     Args:
-        version: from `verify_version`.
         names: experts that are wanted; None for all.
 
     Raises:
@@ -278,8 +274,6 @@ def load_ensemble(
     """Build the ensemble of a verified version.
 
     Args:
-        root: the folder with the versions and `base/`.
-        version: from `verify_version`.
         names: experts that are wanted; None for all.
 
     Returns:
@@ -335,7 +329,6 @@ def publish_version(
     """Write a new version: everything into a scratch folder, checksums last, then one rename.
 
     Args:
-        root: the folder with the versions.
         name: of the new version; letters, digits, dots, hyphens and underscores.
         tensors: stored arrays per file stem (`cnn`, ..., `gate`), as `pack_tensors` gives them.
         documents: JSON documents per file stem (`calibration`, `card`, ...).

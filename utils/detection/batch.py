@@ -61,7 +61,6 @@ def analyse_files(
 
     Args:
         paths: pictures and videos mixed.
-        analyser: from `load_analyser`.
         progress: called in the caller's thread with file, stage and 0..1; what it raises ends the work.
     """
     tell = progress or (lambda path, stage, done: None)

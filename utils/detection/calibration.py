@@ -90,8 +90,6 @@ class Calibration:
         """The undecided band (real at or below, fake at or above).
 
         Args:
-            threshold: the user's.
-            missing: experts.
             choices: how many people or parts one after another this is the most suspicious of.
         """
         shift = MISSING_STEP * missing
@@ -132,7 +130,6 @@ def fit_calibration(
         labels: (N,) 1 fake, 0 real.
         probabilities: (N,) calibrated.
         sources: N names; the false-alarm promise must hold for each with enough real items, and for all together.
-        figures: stored beside.
         as_come: (N,) items that the bins are counted of; the band, which is to hold for degraded ones too, comes from
             all. None counts all.
         strangers: the probabilities are of sources that the training had not seen: the band then keeps the means over

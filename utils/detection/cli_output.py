@@ -36,8 +36,6 @@ class FileResult:
 
     Args:
         path: as it was found, relative if it was given so.
-        report: the analysis, or None.
-        error: why there is none, or None.
         ms: wall time spent on this file, milliseconds.
     """
 

@@ -38,7 +38,6 @@ class Change:
 
     Args:
         code: stable, for programs: `jpeg`, `half_size`, `shifted`.
-        title: for people.
         apply: (pixels, face) to the changed pixels and the face in them; None leaves both.
     """
 
@@ -63,13 +62,9 @@ class Closeup:
     """What a closer look at one face gave.
 
     Args:
-        face: its id in the report.
         frame: the frame that the maps belong to, as in `Frame.index`: the largest sighting of the person.
-        time_s: of that frame.
         square: the part of the medium that the maps cover, pixels of the medium.
         maps: one per image expert that is loaded.
-        trials: the verdict as it is and under each change.
-        model_version: whose networks were asked.
     """
 
     face: int
@@ -120,9 +115,7 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
     """Explain one face of a file and try how stable the verdict about it is.
 
     Args:
-        path: the file, as it was analysed.
         analyser: with the torch engine; best the version that gave the verdict.
-        face: id of the face in the report.
         progress: called with stage and share of the whole, 0..1; may raise to cancel.
 
     Raises:
@@ -221,9 +214,6 @@ def try_changes(
     """Judge one person again under each change.
 
     Args:
-        track: the person, as found in `media`.
-        media: the decoded medium.
-        analyser: the one whose verdict is tried.
         progress: called with the stage `stability` and the share that is done, 0..1; may raise to cancel.
 
     Returns:

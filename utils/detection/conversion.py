@@ -75,9 +75,6 @@ def save_graph(name: str, graph: Any, precision: str, path: Path) -> None:
     """Write a graph and its weights, in bf16 with marks on what must keep fp32.
 
     Args:
-        name: of the expert.
-        graph: from `to_graph`.
-        precision: that it will compute with.
         path: of the `.xml`; weights go into a `.bin` beside it.
     """
     import openvino
@@ -142,12 +139,7 @@ def _is_constant(node: Any) -> bool:
 
 
 def mark_precise(path: Path, names: set[str]) -> int:
-    """Write into a saved graph that some operations keep fp32 whatever the precision hint; gives how many.
-
-    Args:
-        path: the graph's `.xml`, which is changed.
-        names: of the operations.
-    """
+    """Write into a saved graph that some operations keep fp32 whatever the precision hint; gives how many."""
     tree = ET.parse(path)  # noqa: S314 (we have just written it ourselves)
     marked = 0
     for layer in tree.getroot().iter("layer"):
@@ -167,13 +159,6 @@ def convert_version(
     root: Path, name: str, folder: Path, precisions: Mapping[str, str], *, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Convert all experts of a verified version into `folder`, and give its manifest.
-
-    Args:
-        root: the folder with the versions.
-        name: of the version.
-        folder: exists and is empty.
-        precisions: of each expert.
-        tell: told what is being done.
 
     Returns:
         `experts` with the `precision` of each, `files` with their sha256, `version` and `version_sha256`.

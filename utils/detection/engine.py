@@ -75,7 +75,6 @@ class Engine(ABC):
     """The experts and the gate of one version.
 
     Args:
-        gate: of the version.
         batch: crops per forward pass.
     """
 

@@ -43,7 +43,6 @@ class Converted:
 
     Args:
         files: the graph of each expert, by name.
-        precisions: what each computes with.
     """
 
     files: Mapping[str, Path]
@@ -74,8 +73,6 @@ def converted(settings: Settings, root: Path, version: Version) -> Converted:
 
     Args:
         settings: name the cache, the precision and the threads.
-        root: the folder with the versions.
-        version: verified.
 
     Raises:
         WeightsError: the version cannot be converted.

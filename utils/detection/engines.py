@@ -34,10 +34,7 @@ def load_engine(
 
     Args:
         settings: [detection] engine, precision, engine_cache.
-        root: the folder with the versions.
-        version: verified.
         device: cpu, cuda or auto.
-        threads: of the processor; 0 uses all cores.
         experts: that are wanted; None for all.
 
     Returns:

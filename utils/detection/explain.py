@@ -48,7 +48,6 @@ class Faithfulness:
     blurred, averaged over `LEVELS`: the larger, the more the marked places carry the suspicion.
 
     Args:
-        gain: of the map.
         random: gains of the same map at random places.
 
     Source: insertion and deletion after Petsiuk et al. 2018, "RISE: Randomized Input Sampling for Explanation".
@@ -79,10 +78,7 @@ class HeatMap:
 
     Args:
         expert: registry name.
-        title: for people.
-        method: how the map was made.
         grid: (h, w) float32, 0..1, from the top left of the crop; None when nothing in the crop raised the suspicion.
-        faithfulness: measured on this crop.
     """
 
     expert: str
@@ -99,7 +95,6 @@ def explain_face(crop: Pixels, analyser: Analyser, progress: Progress = no_progr
 
     Args:
         crop: (S, S, 3) uint8, as the networks see it.
-        analyser: whose networks are asked.
         progress: called with the stage `explain` and the share that is done, 0..1; may raise to cancel.
     """
     networks = analyser.engine.networks
@@ -129,7 +124,6 @@ def relevance(name: str, network: nn.Module, image: Tensor) -> Floats:
     Grad-CAM itself; the CNN's head looks at quarters of the map, for which the gradient must not be averaged first.
 
     Args:
-        name: of the expert, one of `IMAGE_EXPERTS`.
         network: the expert, in evaluation mode.
         image: (1, 3, S, S) prepared with its card.
 

@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 
 
 def report_face(person: Person, score: TrackScores, media: Media, turns: float, analyser: Analyser) -> FaceReport:
-    """What is said about one person: from the ensemble's scores and the crops' quality to the verdict.
-
-    Args:
-        person: cut out.
-        score: of the ensemble.
-        media: where they were seen.
-        turns: see `utils.faces.tracking.turns_of`.
-        analyser: whose calibration and settings decide.
-    """
+    """What is said about one person: from the ensemble's scores and the crops' quality to the verdict."""
     experts = _expert_scores(score, media, analyser)
     sightings = person.track.sightings
     spans, part = spans_of([s.frame for s in sightings], media, score.part), score.part

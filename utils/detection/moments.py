@@ -78,7 +78,6 @@ def spans_of(frames: Sequence[int], media: Media, part: Flags | None) -> tuple[S
 
     Args:
         frames: indices of the person's frames, in order.
-        media: with all frames.
         part: of the person's frames.
 
     Returns:
@@ -114,7 +113,6 @@ def seen_notice(media: Media, judged: int, spans: Sequence[Span]) -> tuple[Notic
     """How much of a clip was looked at; nothing of a picture.
 
     Args:
-        media: the medium.
         judged: frames in which the person was judged; 0 where nobody was found.
         spans: when the person was seen; none for all along.
     """

@@ -36,11 +36,7 @@ class OpenVinoEngine(Engine):
 
     Args:
         files: the graph of each expert, by name, verified.
-        precisions: what each of them computes with.
-        gate: of the version.
         load_networks: makes the ensemble in torch, when somebody asks for `networks`.
-        tiny: the experts are tiny variants.
-        threads: of the processor; 0 uses all cores.
     """
 
     name = "openvino"
@@ -122,9 +118,6 @@ def with_tokens(path: Path) -> Any:
     OpenVINO computes what lies between an output and the last product before it in fp32; a product with the identity
     stands there, so that nothing is rounded otherwise than without this output.
 
-    Args:
-        path: of the graph.
-
     Raises:
         RuntimeError: the graph has no such tokens.
     """
@@ -156,12 +149,7 @@ def resize_matrix(source: int, target: int) -> Floats:
 
 
 class InputMaker:
-    """Prepares a batch of crops for several networks at once.
-
-    Args:
-        cards: of the networks.
-        threads: of the processor; 0 uses all cores.
-    """
+    """Prepares a batch of crops for several networks at once."""
 
     def __init__(self, cards: Sequence[NetworkCard], threads: int = 0) -> None:
         self._cards = tuple(cards)

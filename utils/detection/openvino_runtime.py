@@ -33,7 +33,6 @@ def compile_graph(graph: Any, *, hint: str, threads: int) -> Any:
     Args:
         graph: an OpenVINO model, or the path of one.
         hint: f32 or bf16, what it computes with.
-        threads: of the processor; 0 uses all cores.
     """
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
     if threads:

@@ -30,7 +30,6 @@ class Person:
     """Somebody cut out for the networks.
 
     Args:
-        track: where they were seen.
         crops: one per sighting, in time order.
         quality: (T, Q) measurements of the crops, in the order of `QUALITY_NAMES`.
         obstacle: why this face cannot be judged; None where it can.
@@ -48,10 +47,8 @@ class People:
 
     Args:
         media: decoded; where nobody needs them any more, the pixels of its frames are forgotten.
-        found: how many people there are.
         judged: those whom the networks are asked about, the largest face first.
         left_out: how many there are beside them who could be judged.
-        times_ms: of the stages so far.
         speech: what the voice says; None where no sound was judged.
     """
 
@@ -74,7 +71,6 @@ def cut(
     """Cut people out for the networks, and measure the crops.
 
     Args:
-        media: with its pixels.
         tracks: of everybody, the largest face first.
         min_face_px: longer side of the smallest face that can be judged, pixels of the medium.
         max_faces: so many are judged at most, those first who can be; None for all.

@@ -86,11 +86,6 @@ class Scores(NamedTuple):
 def load_analyser(settings: Settings, *, device: str | None = None, experts: tuple[str, ...] | None = None) -> Analyser:
     """Load the verified version that the settings choose.
 
-    Args:
-        settings: from `load_settings`.
-        device: overrides the setting.
-        experts: overrides the setting.
-
     Raises:
         WeightsError: weights are missing, damaged or do not fit; nothing is ever computed with random ones.
         ConfigError: an expert's name is unknown, or the device is not there.
@@ -137,7 +132,6 @@ def analyse(
 
     Args:
         path: the file; its name is never trusted.
-        analyser: from `load_analyser`.
         progress: called at every stage; what it raises ends the analysis (so a user cancels).
         on_media: given the decoded medium once, for what else is made of its frames (the server's thumbnail).
 
@@ -205,8 +199,6 @@ def decode(
     """The frames of a file, and its `sound` if that is wanted, decoded in a confined process.
 
     Args:
-        path: the file.
-        analyser: with limits and decoders.
         on_frame: given each frame as soon as it is there, while the next ones are decoded; index 0 begins anew.
 
     Raises:
@@ -244,7 +236,6 @@ def score(group: Sequence[People], analyser: Analyser, on_batch: Callable[[float
 
     Args:
         group: from `examine` or `cut`.
-        analyser: whose engine computes.
         on_batch: told the share of the crops that are done, 0..1, after each batch; what it raises ends the work.
     """
     started = time.perf_counter()

@@ -25,7 +25,6 @@ def read_precision(text: str, *, bf16: bool = False) -> dict[str, str]:
     that the processor has. `auto` is bf16 where the processor has it, else fp32.
 
     Args:
-        text: the setting.
         bf16: whether the processor multiplies bf16 itself.
 
     Raises:

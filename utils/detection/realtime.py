@@ -62,7 +62,6 @@ def watch(source: str, analyser: Analyser) -> Iterator[Moment]:
 
     Args:
         source: number of a camera, `/dev/videoN`, or the path of a file.
-        analyser: from `load_analyser`.
 
     Raises:
         MediaUnreadableError: there is no such camera, or it gives no picture.

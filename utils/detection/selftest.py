@@ -65,7 +65,6 @@ def run_selftest(settings: Settings, *, experts: tuple[str, ...] | None = None) 
     """Run every check; one that fails does not stop the others.
 
     Args:
-        settings: of the installation, with the device to use.
         experts: names of the experts to load; None loads those of the settings.
     """
     from utils.detection.pipeline import load_analyser
@@ -159,7 +158,6 @@ def check_known_pictures(analyser: Analyser, reference: Path, scratch: Path) -> 
     """A picture without a face must give `no_face`; a known pair, real and fake, must give the recorded probabilities.
 
     Args:
-        analyser: loaded networks.
         reference: `selftest.json` of the version, as `record_known_pair` made it.
         scratch: an empty folder.
     """

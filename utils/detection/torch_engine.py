@@ -24,9 +24,7 @@ class TorchEngine(Engine):
     On a GPU the experts compute in half precision under autocast, with channels last.
 
     Args:
-        ensemble: in evaluation mode.
         device: cpu, cuda or auto (cuda where there is one).
-        threads: of torch on the CPU; 0 uses all cores.
         compiled: let torch compile the experts; on a GPU only.
 
     Raises:

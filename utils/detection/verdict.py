@@ -47,12 +47,8 @@ def decide(
 
     Args:
         logit: calibrated logit of fake.
-        experts: their scores, missing ones included.
-        calibration: of the version.
-        threshold: the user's, 0..1.
         obstacle: why this face cannot be judged; nothing is decided then.
         part: that only a part of the person's frames stands out, which the logit is of; such a person is never real.
-        choices: see `Calibration.band`.
         cover: that something likely covers the face; then it is not called fake.
     """
     probability = sigmoid(logit)

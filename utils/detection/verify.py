@@ -35,10 +35,7 @@ class Claim:
 
     Args:
         sha256: of the input, 64 hexadecimal digits.
-        model_version: name of the version of the networks.
         model_sha256: of its list of checksums.
-        settings: by their names in config.ini.
-        outcome: the verdict.
         probability: calibrated probability of fake, 0..1; None without a face.
     """
 

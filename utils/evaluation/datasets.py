@@ -42,10 +42,7 @@ class Sample:
     """One labelled file.
 
     Args:
-        path: where it is.
-        kind: image or video.
         label: 1 fake, 0 real.
-        source: the data set it comes from.
         group: identity or family; never divided between splits.
         generator: what made a fake; `-` for real ones.
         split: train, calib or val.
@@ -74,7 +71,6 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
             folders named by their label.
         calib_share: share of the training groups set aside for calibration; twice as much of groups of clips alone.
         val_share: share of all groups that validate, where no manifest names a split.
-        seed: of the division into splits.
 
     Raises:
         TrainingDataError: nothing usable is there, a manifest lacks columns, a listed file is missing, or a file is

@@ -63,9 +63,7 @@ def figures_of(path: Path, calibration: Calibration | None = None, *, rounds: in
     """Figures per validation set.
 
     Args:
-        path: of a score file.
         calibration: gives the undecided band, for coverage and the errors among decided ones.
-        rounds: of the bootstrap.
 
     Returns:
         Per set (`dfdc`, ..., `clips`, and `pictures` for all of them together) a dictionary of counts and of figures

@@ -22,9 +22,6 @@ class LayoutRow:
     """One file of a known data set.
 
     Args:
-        path: where it is.
-        fake: what it is.
-        source: the data set.
         group: identity or family; never divided between splits.
         generator: what made a fake; `-` for real ones.
         split: `train` or `val` where the data set says so, else None.

@@ -98,7 +98,6 @@ def plot_confusion(counts: Mapping[str, Mapping[str, Mapping[str, int]]], path: 
 
     Args:
         counts: per set and label (`real`, `fake`) the number of each outcome.
-        path: of the PNG.
     """
     outcomes = [
         o for o in OUTCOMES if any(of_label.get(o) for labels in counts.values() for of_label in labels.values())
@@ -125,7 +124,6 @@ def draw_all(sets: Sets, folder: Path) -> dict[str, Path]:
 
     Args:
         sets: at least one, none of them empty.
-        folder: is made where it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}

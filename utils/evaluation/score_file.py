@@ -50,10 +50,8 @@ class ScoreTable:
     """One row per picture or clip.
 
     Args:
-        names: file of each row.
         kinds: `image` or `video`.
         labels: (N,) 1 fake, 0 real.
-        sources: data set of each row.
         generators: what made it; `-` for real.
         groups: identity or family.
         logits: (N, E) raw logits in the order of `EXPERT_NAMES`, NaN where an expert does not judge.
@@ -100,13 +98,7 @@ def _table_of(columns: Iterable[tuple[str, Any]]) -> ScoreTable:
 
 
 def write_scores(path: Path, table: ScoreTable, gate: Gate) -> None:
-    """Write a score file.
-
-    Args:
-        path: of the CSV.
-        table: raw scores.
-        gate: fitted; gives probability and weights.
-    """
+    """Write a score file."""
     with torch.inference_mode():
         output = gate(torch.tensor(table.logits, dtype=torch.float32), torch.tensor(table.quality, dtype=torch.float32))
     probabilities = output.logit.sigmoid().numpy()
@@ -132,7 +124,6 @@ def read_scores(path: Path, *, judged: bool = True) -> list[dict[str, str]]:
     """The rows of a score file.
 
     Args:
-        path: of the CSV.
         judged: leave out files without a face and files that could not be read: they have no numbers.
 
     Raises:
@@ -178,7 +169,6 @@ def score_files(
 
     Args:
         samples: the files; their order does not matter.
-        analyser: of the version that is measured.
         path: of the CSV; rows that are there already are not computed again. `PATH.json` beside it says which version
             and settings they are of.
         progress: called with the number of samples done.
@@ -211,7 +201,6 @@ def score_row(path: Path, sample: Sample, analyser: Analyser) -> dict[str, str]:
     Args:
         path: the file that is analysed; a degraded copy of the sample's own, for example.
         sample: label, source, generator and group.
-        analyser: of the version that is measured.
     """
     row = dict.fromkeys(COLUMNS, "")
     row |= {

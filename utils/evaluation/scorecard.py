@@ -49,10 +49,7 @@ def scorecard_markdown(
     """The figures as the text of `docs/results/scorecard.md`.
 
     Args:
-        figures: from `figures_of`.
-        version: its name.
         pictures: addresses of plots, by title.
-        further: lines of more tables.
         intro: lines that say what was measured.
     """
     heads = ("set", "real / fake", "AUC", "ECE before → after (by chance)", "false alarms", "misses", "decided",
@@ -104,7 +101,6 @@ def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibrati
     Args:
         sets: rows per set, those without a score included.
         calibration: whose band decides where a row has no verdict.
-        rounds: of the bootstrap.
     """
     counted = [
         (name, label, counts)
@@ -169,12 +165,8 @@ def write_scorecard(
     """Write the scorecard with its plots, and give its text.
 
     Args:
-        scores: the score file.
-        version: name of the version that made it.
-        calibration: of that version.
         out: the page; plots go to `images/` beside it.
         intro: lines that say what was measured.
-        rounds: of the bootstrap.
     """
     from utils.evaluation.plots import draw_all, plot_confusion  # only this command needs matplotlib
 

@@ -58,7 +58,6 @@ class CenterFaceDetector:
         weights: the verified `centerface.onnx`.
         min_score: detections below this confidence are dropped.
         max_side: pictures are shrunk for detection to this length of their longer side, pixels.
-        threads: processor threads; 0 leaves it to the runtime.
     """
 
     def __init__(self, weights: Path, *, min_score: float = 0.5, max_side: int = MAX_SIDE, threads: int = 0) -> None:

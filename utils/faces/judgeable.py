@@ -39,8 +39,6 @@ def why_not_judged(
     """The reason why a face cannot be judged, by most of its sightings; None where it can.
 
     Args:
-        track: of the face.
-        crops: of its sightings.
         sizes: (width, height) of the frame of each sighting, pixels.
         larger: pixels of the medium per pixel of the frames.
         min_face_px: longer side of the smallest face that is judged, pixels of the medium.

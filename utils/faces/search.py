@@ -42,7 +42,6 @@ class FaceSearch:
     """Finds the people of a medium whose frames come one after another.
 
     Args:
-        detector: looks at each frame.
         expected: how many frames may come, for the progress.
         progress: called with the stage `detect` after each.
     """
@@ -111,9 +110,7 @@ def redetect_near(detector: FaceDetector, rgb: Pixels, known: Sequence[Face]) ->
     """The known faces in a frame, the largest first; None where the whole frame has to be searched.
 
     Args:
-        detector: as for whole frames.
         rgb: (H, W, 3) uint8, the next frame.
-        known: faces of the frame before.
     """
     height, width = rgb.shape[:2]
     extent = np.array(network_size(width, height), np.float32)  # as which the detector sees the whole frame

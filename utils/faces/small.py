@@ -38,9 +38,7 @@ def with_small_faces(
     """The known faces of a photo and, if it is large, its small ones that can be judged, the largest first.
 
     Args:
-        detector: as for the search of the whole.
         rgb: (H, W, 3) uint8, the photo.
-        known: what the search of the whole found.
         min_face_px: smaller ones are not looked for, pixels.
     """
     height, width = rgb.shape[:2]

@@ -36,13 +36,7 @@ def is_upright(face: Face) -> bool:
 
 
 def find_turn(detector: FaceDetector, frames: Sequence[Frame], found: Sequence[Sequence[Face]]) -> int:
-    """Quarter turns to the left that make the people of a medium stand upright, 0 to 3; 0 also where none is better.
-
-    Args:
-        detector: as for the search.
-        frames: of the medium.
-        found: the faces of each as it is stored.
-    """
+    """Quarter turns to the left that make the people of a medium stand upright, 0 to 3; 0 also where none is better."""
     places = [i for i, faces in enumerate(found) if faces] or range(len(frames))
     chosen = [places[i] for i in np.linspace(0, len(places) - 1, min(FRAMES, len(places))).round().astype(int)]
     scores = [float(np.mean([_uprightness(found[i]) for i in chosen]))]

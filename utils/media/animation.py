@@ -30,9 +30,7 @@ def decode_moving(
     """Decode a picture, or frames that are spread evenly over a clip in a picture's format.
 
     Args:
-        untrusted_file: open and seekable.
         frames: how many at least; a clip with fewer gives all it has.
-        limits: what is accepted.
         most: of a clip that lasts more seconds than `frames`, one frame a second up to so many.
 
     Returns:

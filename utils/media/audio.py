@@ -39,9 +39,6 @@ def decode_recording(
     """Decode a file that is sound alone.
 
     Args:
-        untrusted_file: open and seekable.
-        container: the sniffed format.
-        limits: what is accepted.
         on_samples: given each piece, (n,) float32, -1..1, mono, `SAMPLE_RATE` per second.
 
     Raises:
@@ -64,7 +61,6 @@ def add_sound(
     """What is known of a video, with its sound; one that cannot be decoded costs a notice and not the video.
 
     Args:
-        facts: of its frames.
         untrusted_file, container, limits: as of `decode_recording`.
         on_samples: as there; None only tells what sound there is.
     """
@@ -131,12 +127,7 @@ def _raise_for_memory(error: BaseException) -> None:
 
 
 class _Mixer:
-    """Brings frames of any form to mono float samples, and hands them on.
-
-    Args:
-        limits: of the length.
-        on_samples: given each piece.
-    """
+    """Brings frames of any form to mono float samples, and hands them on."""
 
     def __init__(self, limits: MediaLimits, on_samples: OnSamples) -> None:
         self._limits, self._on_samples = limits, on_samples

@@ -99,11 +99,7 @@ def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts, *, ahead:
 
 
 class CopyWriter:
-    """A file of the child's that lies with its parent: each piece is sent with its place (the child's side).
-
-    Args:
-        out: the answer.
-    """
+    """A file of the child's that lies with its parent: each piece is sent with its place (the child's side)."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -157,8 +153,6 @@ def read_answer(
     """Receive what was decoded (the parent's side).
 
     Args:
-        untrusted_pipe: the child's output.
-        expected: what was asked for.
         on_frame: given each frame as soon as it has arrived; index 0 again takes back those before.
 
     Returns:
@@ -231,7 +225,6 @@ def read_copy(untrusted_pipe: BinaryIO, target: BinaryIO, most: int) -> None:
     """Receive a copy of the medium (the parent's side).
 
     Args:
-        untrusted_pipe: the child's output.
         target: where it goes; seekable. After an error, what is in it is of no use.
         most: bytes that it may have.
 

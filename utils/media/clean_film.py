@@ -49,9 +49,6 @@ def copy_film(untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLim
     Of several video or sound streams the best is kept; rotation, edit lists and times stay.
 
     Args:
-        untrusted_file: open and seekable.
-        container: the sniffed format.
-        limits: what is accepted.
         out: has `write`, `seek` and `tell`.
 
     Raises:
@@ -119,12 +116,7 @@ def _swallowed(source: Any, container: MediaFormat) -> Callable[[bytes], bool]:
 
 
 class _Track:
-    """One stream on its way into the new container.
-
-    Args:
-        sink: the new container.
-        stream: of the old one.
-    """
+    """One stream on its way into the new container."""
 
     def __init__(self, sink: Any, stream: Any) -> None:
         self._sink = sink

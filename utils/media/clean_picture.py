@@ -34,10 +34,6 @@ _WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
 def strip(untrusted: bytes, format_name: str) -> bytes:
     """A picture without its metadata.
 
-    Args:
-        untrusted: the whole file.
-        format_name: of the sniffed format.
-
     Raises:
         MediaCorruptError: the structure leaves a doubt about what is what, or the format is none of `COPIED`.
     """

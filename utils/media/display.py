@@ -37,7 +37,6 @@ def display_size(frame: Any, aspect: Fraction | None) -> tuple[int, int]:
     """Width and height with square pixels, before any turn; the short side of a pixel is stretched.
 
     Args:
-        frame: decoded.
         aspect: width of a pixel by its height; None where nothing is said.
     """
     if not aspect or not 1 / MOST_STRETCH <= aspect <= MOST_STRETCH:
@@ -49,7 +48,6 @@ def to_display(frame: Any, aspect: Fraction | None, most_side: int) -> tuple[Pix
     """Pixels of a frame, upright and not larger than `most_side`, and its upright size before scaling.
 
     Args:
-        frame: decoded.
         aspect: as of `display_size`.
         most_side: longest side of the answer, pixels.
     """

@@ -69,7 +69,6 @@ class ForkServer:
     """Starts decoding children by forking; may be used from several threads.
 
     Args:
-        environment: of the processes; nothing secret.
         command: starts a process for a kind.
     """
 
@@ -98,7 +97,6 @@ class ForkServer:
         """Start a child for one file.
 
         Args:
-            kind: of the medium.
             request: as JSON, for `child.main`.
             file: open for reading; the child finds its own position.
 

@@ -55,7 +55,6 @@ def check_header(untrusted_file: BinaryIO, format_name: str, limits: MediaLimits
     Args:
         untrusted_file: open for reading; its position is changed.
         format_name: of the sniffed format; of videos, only edit lists are looked at.
-        limits: what is accepted.
 
     Raises:
         MediaDimensionsError: a size outside the limits.

@@ -78,7 +78,6 @@ def decode_image(untrusted: bytes | Path | BinaryIO, limits: MediaLimits) -> tup
 
     Args:
         untrusted: the file's bytes, its path, or the open file.
-        limits: what is accepted.
 
     Returns:
         The frame, (H, W, 3) uint8 RGB, upright, and what was measured (`width`, `height`: upright, before reducing).

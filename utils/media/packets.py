@@ -180,9 +180,6 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
     """Read all packets of a video without decoding any.
 
     Args:
-        file: open and seekable.
-        container: the sniffed format.
-        limits: what is accepted.
         truncated: whether the end is known to be missing.
 
     Raises:

@@ -84,7 +84,6 @@ def decode_media(
     Args:
         path: of the file; its name is not looked at.
         media: what is accepted, and how many frames to take of a video.
-        sandbox: what the child may use.
         decoders: where children come from that are ready at once; None starts a new program.
         on_frame: called in this thread with each frame while the child decodes the next ones; index 0 again means that
             the child had to begin anew. What it raises ends the decoding.
@@ -134,9 +133,6 @@ def copy_media(
     Args:
         path: of the file; its name is not looked at.
         target: where the copy goes, open and seekable; after an error, what is in it is of no use.
-        media: what is accepted.
-        sandbox: what the child may use.
-        decoders: as of `decode_media`.
 
     Raises:
         NotFoundError, MediaError: as of `decode_media`; MediaCorruptError also where content and metadata cannot be
@@ -275,7 +271,6 @@ def start_child(command: list[str], file: BinaryIO) -> Child:
     """Start a program with a file as its standard input.
 
     Args:
-        command: program and arguments.
         file: open for reading; the child finds its own position.
 
     Raises:
@@ -300,7 +295,6 @@ def converse(child: Child, wall_s: float, receive: Receive[T], on_frame: Callabl
     """Receive a child's answer before a deadline. Whatever happens, no process of its group is left behind.
 
     Args:
-        child: just started.
         wall_s: seconds that it may take in all.
         receive: reads the answer from the pipe, and tells of each frame as it arrives.
         on_frame: called here with these frames; the time that it takes is not the child's.

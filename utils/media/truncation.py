@@ -24,7 +24,6 @@ def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
 
     Args:
         untrusted_file: open for reading; its position is changed.
-        format_name: of the sniffed container, such as `mp4`.
 
     Returns:
         True when bytes are missing at the end.

@@ -71,7 +71,6 @@ def decode_video(
     Args:
         untrusted: the file's path, or the open, seekable file.
         frames: how many at least; a clip with fewer gives all it has.
-        limits: what is accepted.
         container: the sniffed format; None sniffs here.
         on_frame: given each frame as soon as it is there; index 0 again means that decoding had to begin anew, at most
             once, and that the frames so far do not count.
@@ -160,9 +159,6 @@ class _Reader:
     """Decodes forward through one stream, over damaged packets, and seeks.
 
     Args:
-        source: the demuxer.
-        stream: of the video.
-        container: the sniffed format.
         step: mean ticks from frame to frame.
         wanted: times of the only frames that matter: what no other frame needs is then not decoded; None for all.
     """

@@ -61,10 +61,6 @@ class Heard:
 class SpeechJudge:
     """One version of the network of speech, ready to judge.
 
-    Args:
-        version: verified, from a folder `speech`.
-        threads: of the processor; 0 uses all cores.
-
     Raises:
         WeightsError: the version's files or the detector of voices cannot be used.
     """
@@ -176,7 +172,6 @@ def load_speech(root: Path, name: str | None = None, *, threads: int = 0) -> Spe
     Args:
         root: the folder with the versions of speech, `SPEECH_FOLDER` inside that of faces.
         name: of the version; None for what `CURRENT` names.
-        threads: of the processor; 0 uses all cores.
 
     Raises:
         WeightsError: nothing is there, or something has other bytes than its checksum says.

@@ -46,9 +46,6 @@ class VoiceDetector:
     """Silero's voice activity detector.
 
     Source: Silero Team 2021, github.com/snakers4/silero-vad (MIT), version 6.
-
-    Args:
-        threads: of the processor; 0 uses all cores.
     """
 
     def __init__(self, *, threads: int = 0) -> None:

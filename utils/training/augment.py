@@ -74,10 +74,7 @@ def augment(
 
     Args:
         pixels: (S, S, 3) uint8 packed crop.
-        box: the face box in it, pixels.
-        rng: the caller's generator.
         size: side of the answer, pixels.
-        as_jpeg: see `degrade`.
 
     Returns:
         (size, size, 3) uint8.
@@ -95,7 +92,6 @@ def h264(frames: Sequence[Pixels], crf: int, preset: str = "veryfast") -> list[P
     Args:
         frames: (H, W, 3) uint8 each, all of one size, H and W even, in time order.
         crf: constant rate factor, 0 (lossless) to 51.
-        preset: of x264.
 
     Returns:
         As many frames of the same size.

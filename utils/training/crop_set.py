@@ -109,9 +109,6 @@ def pack_faces(
     Args:
         samples: the files, however their paths are spelt; a begun pack of others starts anew. Labels, groups and splits
             are always those of this call, also for crops that an earlier one has packed.
-        folder: the cache; one per list of samples.
-        detector: the product's detector.
-        frames: taken uniformly from each video.
 
     Raises:
         TrainingDataError: no sample has a face, or the folder holds a finished pack of other files.

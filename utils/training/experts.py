@@ -150,13 +150,9 @@ def train_student(
         name: `cnn` or `resnext`.
         train: pixels and tokens to learn from.
         calib: pixels for early stopping, by the mean AUC per source.
-        recipe: hyper-parameters.
-        folder: for checkpoints.
         distill: weight of the distillation beside the labels.
         start: weights to go on from; None starts from scratch.
         most: views that one epoch sees, drawn anew for each; 0 for all.
-        device: cpu or cuda.
-        tiny: train the tiny variant.
     """
     card = expert_card(name, tiny=tiny)
     expert = new_network(name, tiny=tiny, seed=recipe.seed)
@@ -221,8 +217,6 @@ def train_vit_head(
     Args:
         train: tokens to learn from.
         calib: tokens for early stopping.
-        recipe: hyper-parameters.
-        folder: for checkpoints.
         expert: whose head is trained in place.
         weights: (N,) how much each view counts; None for all alike.
     """
@@ -266,9 +260,6 @@ def train_lstm(
         labels: (N,) 1 fake, 0 real.
         held: (M, T', D) for early stopping.
         held_labels: (M,) with both classes.
-        recipe: hyper-parameters.
-        folder: for checkpoints.
-        tiny: train the tiny variant.
     """
     model = new_network("lstm", tiny=tiny, seed=recipe.seed)
     if not isinstance(model, TemporalLSTM):

@@ -45,9 +45,6 @@ class TorchFeaturizer:
     """The reference: the ViT as the product runs it.
 
     Args:
-        expert: the ViT.
-        device: cpu or cuda.
-        tiny: it is the tiny variant.
         bfloat16: mixed precision, for what is only learned from; what is measured is computed without.
     """
 
@@ -66,13 +63,7 @@ class TorchFeaturizer:
 
 
 class OpenVinoFeaturizer:
-    """The ViT in OpenVINO with bf16, as a processor that multiplies it serves it: half again as fast there as torch.
-
-    Args:
-        expert: the ViT.
-        tiny: it is the tiny variant.
-        threads: of the processor; 0 uses all cores.
-    """
+    """The ViT in OpenVINO with bf16, as a processor that multiplies it serves it: half again as fast there as torch."""
 
     def __init__(self, expert: ViTExpert, *, tiny: bool = False, threads: int = 0) -> None:
         import openvino
@@ -111,7 +102,6 @@ class FeatureStore:
     """Pixels, tokens and quality of a list of views, in one folder; extraction continues where it stopped.
 
     Args:
-        folder: of this store; one per list of views.
         views: what is in it, in order.
     """
 
@@ -140,12 +130,7 @@ class FeatureStore:
         return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
     def extract(self, pack: Pack, featurizer: Featurizer) -> None:
-        """Render and featurize every view that is not done yet.
-
-        Args:
-            pack: where the views' crops are.
-            featurizer: what computes the features.
-        """
+        """Render and featurize every view that is not done yet."""
         start, count = self.done, len(self.views)
         renderer = Renderer(pack, self.views)
         shown = bar(f"features of {self.folder.name}", count, start)

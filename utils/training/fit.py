@@ -56,13 +56,6 @@ def train_all(
     Args:
         samples: with splits train, calib and val.
         run: folder of this run: packs, features, checkpoints, metrics, scores.
-        root: the folder with the versions and `base/`.
-        name: of the new version.
-        plan: what is trained how long.
-        detector: the product's face detector.
-        device: cpu or cuda.
-        terms: of the training data, for the model card.
-        notes: what else the model card should say.
         packs: folder of the packed crops, so that several runs on the same files share them; None keeps them in `run`.
 
     Raises:

@@ -33,7 +33,6 @@ class GateFit:
     """A fitted gate and how it was chosen.
 
     Args:
-        gate: ready for use.
         penalty: the chosen L2 penalty; infinite when the plain mean was better.
         losses: cross-validated loss per penalty, `mean` for the plain mean.
         ece_before: of the plain mean of raw logits on the calibration data that are as they come.
@@ -98,10 +97,8 @@ def fit_gate(
     """Fit a gate on a table of held-out scores.
 
     Args:
-        table: raw scores of the calibration split.
         as_come: (N,) which of them were not degraded; None for all.
         together: N names that the folds keep together; None for the groups.
-        seed: of the division into folds.
 
     Raises:
         ValueError: those that are as they come do not have both labels.

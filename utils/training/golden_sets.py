@@ -121,9 +121,6 @@ def write_golden_sets(root: Path, version: Version, pack: Pack, stores: Mapping[
     """Write golden set and replay buffer of a version that has just been trained.
 
     Args:
-        root: the folder with the versions.
-        version: the trained version.
-        pack: what it was trained from.
         stores: features of `val` and `calib` and, where there are clips, of `val_clips` and `calib_clips`.
 
     Returns:

@@ -33,14 +33,11 @@ class Recipe:
 
     Args:
         epochs: at most.
-        batch: views per step.
         lr: highest learning rate; a linear warm-up over `warmup` of all steps leads to it, a cosine away from it.
-        weight_decay: of AdamW.
         clip: largest gradient norm.
         patience: epochs without a better validation score until it stops early.
         average: decay per step of the averaged weights that are validated and kept (EMA); 0 keeps the last.
         save_every_s: seconds between two checkpoints within an epoch.
-        seed: of everything random.
         floor: learning rate at the end as a share of `lr`.
         decay_vectors: whether biases and the weights of normalisation layers decay like matrices.
     """
@@ -90,8 +87,6 @@ class Task:
     """What one network learns from and how it is judged.
 
     Args:
-        batches: see `Batches`.
-        steps: number of batches per epoch.
         loss_of: loss of one batch, a scalar.
         score_of: score of the averaged model on held-out data (higher is better), called after each epoch.
     """
@@ -124,11 +119,7 @@ def fit(
     """Train `model` with AdamW and load its best averaged state; resume from `folder` when a run was stopped.
 
     Args:
-        model: its parameters with `requires_grad` are trained.
-        task: data, loss and score.
-        recipe: hyper-parameters.
         folder: for the checkpoint and `metrics.jsonl`.
-        device: cpu or cuda.
         bfloat16: mixed precision; None for all but the CPU.
 
     Raises:

@@ -94,7 +94,6 @@ def train_norms(
         expert: with base weights or those of an earlier version; trained in place.
         plan: of the whole training: shares of views that are coded as a video, frames of a clip, size of the network.
         norms: recipe and counts.
-        folder: for checkpoints.
         device: cpu or cuda. Mixed precision where it is faster.
     """
     recipe = norms.recipe
@@ -154,9 +153,7 @@ def rendered(
     """The pixels of each part, (B, S, S, 3) uint8, in order; the next ones are made while the caller works.
 
     Args:
-        pack: where the crops are.
         parts: views of each batch.
-        workers: threads.
     """
     with ThreadPoolExecutor(workers or max(1, usable_cores() - 1)) as pool:
         waiting: deque[tuple[Sequence[View], list[Future[Pixels]]]] = deque()
@@ -189,11 +186,6 @@ def score_views(
     """(N,) raw logits of views; the expert stays in the mode it is in.
 
     Args:
-        expert: on `device`.
-        pack: where the views' crops are.
-        views: to score.
-        tiny: the expert is the tiny variant.
-        device: cpu or cuda.
         bfloat16: mixed precision, for choosing an epoch; figures that are told are computed without.
     """
     card = expert_card("vit", tiny=tiny)

@@ -58,10 +58,6 @@ class TrainingPlan:
         calib_per_class: most calibration pictures per source and label.
         frames_per_clip: frames of a training clip that the image experts learn from.
         clip_blends: self-blended fakes made of each real training clip for the LSTM.
-        cnn: recipe of the CNN.
-        resnext: recipe of ResNeXt-50.
-        vit: recipe of the ViT's head.
-        lstm: recipe of the LSTM.
         start: version whose CNN, ResNeXt-50 and ViT head go on learning; empty to train them from scratch.
         keep: take CNN, ResNeXt-50 and LSTM of `start` as they are.
         student_views: most stored views that CNN and ResNeXt-50 see in an epoch; 0 for all.
@@ -69,7 +65,6 @@ class TrainingPlan:
         h264_clips: the same share of the augmented clips and of their frames.
         norms: train the LayerNorms of the ViT first, and all features with them; None leaves the base weights.
         leave_out: sources and generators that nothing is trained or calibrated on; validation keeps them.
-        tiny: train the tiny test networks.
     """
 
     views: int = 14000

@@ -67,7 +67,6 @@ def plan_balanced(
     over groups (people, clips).
 
     Args:
-        rows: packed crops of one split.
         count: of all views; fewer, where sources are too small.
         seed: of the draw and, with the position, of each view.
         blended: self-blends of the real crops instead, and nothing else.
@@ -132,12 +131,8 @@ def plan_clip(
     """Views of one clip's frames in time order, all with the same seed.
 
     Args:
-        frames: packed crops of one clip.
-        seed: of augmentation and blend.
         clean: no augmentation.
         blended: make a self-blended fake clip of it; the clip must be real.
-        unsteady: see `View`.
-        h264: see `View`.
     """
     made = "self-blend clip" if blended else frames[0].generator
     label = 1 if blended else frames[0].label

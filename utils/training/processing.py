@@ -30,10 +30,8 @@ def processed(pixels: Pixels, box: Box, marks: Floats, face_px: float, rng: np.r
 
     Args:
         pixels: (S, S, 3) uint8 packed crop.
-        box: the face box in it, pixels.
         marks: (5, 2) landmarks in it, pixels.
         face_px: longer side of the face box in the original picture, pixels.
-        rng: the caller's generator.
     """
     side = pixels.shape[0]
     if rng.random() < COVERED:

@@ -88,10 +88,6 @@ def calibration_table(
     """Scores of the calibration split: pictures as they come, degraded ones, clips; and which were not degraded.
 
     Args:
-        ensemble: of the stored weights.
-        pack: where the crops are.
-        stores: features by name.
-        device: cpu or cuda.
         unseen: the ViT's logits by heads that have not seen a view's source, in place of its own; then also training
             pictures as they come.
         learned: sources that the version had seen from which training went on; of these no training pictures, and the

@@ -132,12 +132,7 @@ def clip_sequences(
 
     Args:
         ensemble: with ResNeXt-50 as it will be stored.
-        pack: with the clips' crops.
-        folder: of the feature store; one per split.
         blends: self-blended clips made of each real one; as many further copies are made of each clip, real or fake.
-        split: whose clips.
-        device: cpu or cuda.
-        seed: of the augmentation.
         h264: share of the sequences, real or fake, that are coded as a video.
 
     Returns:

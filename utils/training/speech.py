@@ -69,13 +69,9 @@ class SpeechPlan:
     """How long and how the network of speech learns.
 
     Args:
-        steps: of the optimiser.
         batch: windows in a step, half of them real.
-        lr: highest learning rate.
         copies: fakes made of each real recording.
         views: of each recording that is trained on; the first is the recording as it is.
-        workers: processes that make views.
-        seed: of everything drawn.
     """
 
     steps: int = 700

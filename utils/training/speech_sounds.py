@@ -39,9 +39,6 @@ def coded(samples: Floats, container: str, codec: str, kbit: int, rate: int = RA
 
     Args:
         samples: (N,) at 16 kHz.
-        container: for PyAV.
-        codec: name of the encoder.
-        kbit: kbit a second.
         rate: samples a second that the codec works at.
     """
     import av

@@ -55,10 +55,6 @@ def publish_speech(
     """Write a version of the network of speech.
 
     Args:
-        root: the folder with the versions of speech.
-        name: of the new version.
-        network: trained.
-        calibration: the bins and the undecided band.
         card: of the version; `tiny` in it for networks that no people shall be served with.
         scale: of its logits, from Platt scaling.
         shift: added to them then.
@@ -83,15 +79,6 @@ def train_speech(
     data: Path, run: Path, root: Path, name: str, plan: SpeechPlan, *, terms: Sequence[str], notes: Sequence[str]
 ) -> Version:
     """Train, calibrate and publish a version; a stopped run goes on where it was.
-
-    Args:
-        data: folder with manifests of recordings.
-        run: where spectrograms and checkpoints are kept.
-        root: the folder with the versions of speech.
-        name: of the new version.
-        plan: how long and how.
-        terms: of the data, for the card.
-        notes: what else the card shall say.
 
     Raises:
         TrainingDataError: the data cannot be used.

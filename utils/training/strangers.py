@@ -110,15 +110,10 @@ def cross_fitted(
     Args:
         train: views that heads are trained on.
         calib: views that choose the epoch.
-        held: stores to score, by name.
-        rows: of the pack; what the views are of.
-        recipe: of the head.
-        folder: for checkpoints.
         folds: into how many parts the names are divided; one head for each.
         name_of: what is left out with a view; empty for nothing.
         start: weights of a head to go on from; None starts from scratch.
         learned: sources that the start has seen.
-        tiny: train the tiny variant.
     """
     views = [view for store in (train, calib, *held.values()) for view in store.views]
     seen = {name_of(view, rows) for view in views if rows[view.row].source in learned} - {""}
@@ -186,9 +181,7 @@ class LeftOut:
 
     Args:
         kind: `source` or `generator`.
-        name: of it.
         real: number of real validation items beside which it is measured: those of the same sources.
-        fake: number of its fakes.
         figures: by the names of `COLUMNS`. AUC and calibration error of probabilities; of the real items the shares
             above 50 %, called fake by the verdict and left inconclusive; of the fakes the share called real. None
             where there is nothing to measure.
@@ -218,8 +211,6 @@ def stranger_rows(val: ScoreTable, strangers: Strangers, gate: Gate, calibration
     Args:
         val: scores of the validation pictures by the version.
         strangers: their logits by such heads, in the store `val`.
-        gate: of the version.
-        calibration: of the version.
     """
 
     def probabilities(logits: Array) -> Array:

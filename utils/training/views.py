@@ -24,11 +24,8 @@ class View:
     """One way to look at one packed crop.
 
     Args:
-        row: of the pack.
         label: 1 fake (also for self-blends of a real crop), 0 real.
-        source: data set.
         generator: `-` for real, `self-blend`, or the generator's name.
-        seed: of the augmentation.
         blended: make a self-blended fake of the crop first.
         clean: no augmentation: the crop as the product cuts it, by way of the pack's 256 pixels.
         unsteady: mask and position of the self-blend differ from frame to frame, in half of the clips its colours
@@ -73,7 +70,6 @@ class Renderer:
     """The pixels of a list of views by their number; the frames of a coded clip are made together and kept.
 
     Args:
-        pack: where the views' crops are.
         views: the list; frames of a clip share their seed and lie one after another.
     """
 
