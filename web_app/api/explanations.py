@@ -1,10 +1,16 @@
-"""Close-ups of one face, their heatmaps, thumbnails and frames; what they are made of is computed by the worker."""
+"""Close-ups of one face, their heatmaps, thumbnails and frames; what they are made of is computed by the worker.
+
+A close-up is a job of the task `explain`, kept with the analysis and deleted with it. Its result holds the heatmaps as
+small grey-level PNGs and what became of the verdict under changes; no picture of the person is in it.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
+import sqlalchemy as sa
 from flask import Response, current_app, send_file
 from sqlalchemy.orm import Session
 
@@ -15,9 +21,8 @@ from web_app.api.schemas import Problem, address
 from web_app.api.schemas.analysis import Frames
 from web_app.api.schemas.closeups import Closeup, CloseupResult, FaceQuery, HeatmapQuery
 from web_app.auth import identity
-from web_app.db.models import CloseupRow, JobState
+from web_app.db.models import EXPLAIN, CloseupRow, DetectionRow, JobRow, JobState
 from web_app.services import services
-from web_app.storage.explanations import find_closeup, heatmap_png, request_closeup, require_face
 from web_app.storage.files import THUMBNAIL_MIME
 
 CACHE = "private, max-age=300"  # then asked for again by its ETag: a file that is analysed anew gets new ones
@@ -32,8 +37,23 @@ def ask_closeup(id: str, query: FaceQuery) -> Closeup:
     parts = services()
     with parts.database.write() as session:
         row = require_detection(session, id, done=True)
-        offered = parts.settings.page.closeups == "on"
-        return _closeup(session, id, request_closeup(session, parts.queue, row, query.face, offered=offered))
+        _require_face(row, query.face)
+        known = _find(session, row, query.face)
+        if known is not None and known.job.state not in (JobState.FAILED, JobState.CANCELLED):
+            return _closeup(session, id, known)
+        if parts.settings.page.closeups != "on":
+            raise NotAvailableError("Close-ups are switched off on this server ([page] closeups).")
+        parts.queue.require_room(session)
+        if known is not None:
+            session.execute(sa.delete(JobRow).where(JobRow.id == known.job_id))
+            session.expunge(known)
+        job = JobRow.new(EXPLAIN, {"detection": id, "face": query.face})
+        session.add(job)
+        session.flush()
+        closeup = CloseupRow(job_id=job.id, detection_id=row.job_id, face=query.face, job=job)
+        session.add(closeup)
+        session.flush()
+        return _closeup(session, id, closeup)
 
 
 @route("GET", "/detections/<id>/closeup", {200: Closeup}, NotFoundError, ConflictError, query=FaceQuery)
@@ -41,8 +61,8 @@ def get_closeup(id: str, query: FaceQuery) -> Closeup:
     """How far the closer look at one face is, and what it gave; the state is null before somebody has asked."""
     with services().database.read() as session:
         row = require_detection(session, id, done=True)
-        require_face(row, query.face)
-        closeup = find_closeup(session, row, query.face)
+        _require_face(row, query.face)
+        closeup = _find(session, row, query.face)
         if closeup is None:
             return Closeup(
                 face=query.face, state=None, stage=None, fraction=0.0, position=None, error=None, result=None
@@ -54,9 +74,12 @@ def get_closeup(id: str, query: FaceQuery) -> Closeup:
 def get_heatmap(id: str, query: HeatmapQuery) -> Response:
     """Where one expert sees signs of manipulation: a small grey-level PNG over the square that the close-up names."""
     with services().database.read() as session:
-        row = require_detection(session, id)
-        png = heatmap_png(find_closeup(session, row, query.face), query.expert)
-    return _picture(conditional(current_app.response_class(png, mimetype=PNG)))
+        closeup = _find(session, require_detection(session, id), query.face)
+    maps = ((closeup.job.result if closeup is not None else None) or {}).get("maps", [])
+    png = next((found["png"] for found in maps if found["expert"] == query.expert), None)
+    if not png:
+        raise NotFoundError("There is no heatmap of this face by this expert.")
+    return _picture(conditional(current_app.response_class(base64.b64decode(png), mimetype=PNG)))
 
 
 @route("GET", "/detections/<id>/thumbnail", {200: JPEG, 304: None}, NotFoundError)
@@ -83,6 +106,15 @@ def _picture(answer: Response) -> Response:
     answer.headers["Content-Security-Policy"] = identity.MEDIA_POLICY
     answer.headers["Cache-Control"] = CACHE
     return answer
+
+
+def _require_face(row: DetectionRow, face: int) -> None:
+    if face not in {found["id"] for found in (row.report or {}).get("faces", [])}:
+        raise NotFoundError(f"The analysis has no face {face}.")
+
+
+def _find(session: Session, row: DetectionRow, face: int) -> CloseupRow | None:
+    return session.scalar(sa.select(CloseupRow).where(CloseupRow.detection_id == row.job_id, CloseupRow.face == face))
 
 
 def _closeup(session: Session, public_id: str, row: CloseupRow) -> Closeup:

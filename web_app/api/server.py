@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from typing import Any
 
 from flask import Response, current_app, jsonify, render_template, request
+from sqlalchemy.exc import SQLAlchemyError
 
+from utils.weights import current_version
 from web_app import VERSION
 from web_app.api.openapi import SERVERS, openapi_document
 from web_app.api.routing import DOCUMENT, HTML, ROUTES, conditional, json_answer, route
 from web_app.api.schemas.admin import CheckModel, Health, Ready
-from web_app.observability.health import readiness
+from web_app.observability.health import living_workers
 from web_app.services import services
 
 
@@ -26,9 +29,36 @@ def get_health() -> Health:
 def get_ready() -> Response:
     """Whether analyses can be made: database, weights, worker and disk; 503 while one of them fails."""
     parts = services()
-    found = readiness(parts.settings, parts.database, parts.queue, parts.weights)
-    checks = [CheckModel.of(check) for check in found.checks]
-    return json_answer(Ready.of(found, checks=checks, version=VERSION), 200 if found.ready else 503)
+    free = shutil.disk_usage(parts.paths.instance).free
+    room = free > parts.settings.media.max_file_mb * 1e6
+    waiting, alive, broken = None, [], ""
+    try:
+        with parts.database.read() as session:
+            waiting, alive = parts.queue.waiting(session), living_workers(session, parts.settings)
+    except SQLAlchemyError as error:
+        broken = f"it does not answer ({type(error).__name__})"
+    heard = f"{len(alive)} worker(s) are alive" if alive else "no worker has been heard of"
+    (verified, detail), version, warnings = parts.weights.check(), current_version(parts.settings), []
+    loaded = next((str(row.facts["model_version"]) for row in alive if row.facts.get("model_version")), None)
+    if loaded is not None and not verified:  # what is loaded serves on, whatever happens to the files
+        warnings.append(f"The next start of a worker will fail: {detail}")
+        verified, detail, version = True, f"version {loaded} is loaded and serves on", loaded
+    checks = [
+        CheckModel(name="database", ok=not broken, detail=broken or "it answers"),
+        CheckModel(name="weights", ok=verified, detail=detail),
+        CheckModel(name="worker", ok=bool(alive), detail=heard),
+        CheckModel(name="disk", ok=room, detail=f"{free / 1e9:.1f} GB are free"),
+    ]
+    found = Ready(
+        ready=all(check.ok for check in checks),
+        checks=checks,
+        warnings=warnings,
+        waiting=waiting,
+        version=VERSION,
+        model_version=version,
+        workers=[{"id": row.id, "seen": row.seen_at.isoformat(), **row.facts} for row in alive],
+    )
+    return json_answer(found, 200 if found.ready else 503)
 
 
 @route("GET", "/openapi.json", {200: DOCUMENT, 304: None}, scope=None)

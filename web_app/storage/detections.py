@@ -19,9 +19,8 @@ from sqlalchemy.orm import Session
 from utils.errors import UnavailableError
 from utils.log import get_logger
 from utils.types import Notice
-from web_app.db.models import BatchRow, DeliveryRow, DetectionRow, JobRow, MediaRow
+from web_app.db.models import BatchRow, CloseupRow, DeliveryRow, DetectionRow, JobRow, MediaRow
 from web_app.db.session import Database
-from web_app.storage.explanations import delete_closeups
 from web_app.storage.files import MediaStore
 from web_app.storage.idempotency import UploadOptions, find_earlier
 
@@ -138,9 +137,9 @@ def delete_detection(database: Database, store: MediaStore, public_id: str, on_d
         row = find_detection(session, public_id)
         if row is None:
             return False
-        media = row.media
-        delete_closeups(session, row.job_id)
-        owner = row.client_id
+        media, owner = row.media, row.client_id
+        closeups = sa.select(CloseupRow.job_id).where(CloseupRow.detection_id == row.job_id)
+        session.execute(sa.delete(JobRow).where(JobRow.id.in_(closeups)))
         session.execute(sa.delete(JobRow).where(JobRow.id == row.job_id))  # the rest follows by the foreign keys
         forget_names(session, public_id, owner)
         others = sa.exists().where(DetectionRow.media_id == media.id)

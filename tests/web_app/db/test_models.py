@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -17,22 +19,23 @@ from web_app.db.models import Base, DetectionRow, JobRow, JobState, MediaRow
 from web_app.db.session import Database
 from web_app.services import Services
 
-
-def test_models_and_migrations_agree(tmp_path: Path) -> None:
-    database = Database.at(tmp_path / "db.sqlite3")
-    migrate(database)
-    with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert compare_metadata(context, Base.metadata) == []
-    database.close()
+OLDEST = Path(__file__).resolve().parents[2] / "data" / "v5" / "database.sql"
 
 
-def test_migrations_can_be_repeated(tmp_path: Path) -> None:
-    database = Database.at(tmp_path / "db.sqlite3")
+@pytest.mark.parametrize("of_before", [False, True], ids=["new", "brought up"])
+def test_models_and_database_agree(tmp_path: Path, of_before: bool) -> None:
+    path = tmp_path / "db.sqlite3"
+    if of_before:  # the oldest state that is taken, with rows
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.executescript(OLDEST.read_text(encoding="utf-8"))
+    database = Database.at(path)
     for _ in range(2):
         migrate(database)
-        with database.read() as session:
-            assert session.scalars(sa.text("SELECT version_num FROM alembic_version")).all() == [HEAD]
+        with database.engine.connect() as connection:
+            assert connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all() == [HEAD]
+            opts = {"compare_type": True, "compare_server_default": True}
+            assert compare_metadata(MigrationContext.configure(connection, opts=opts), Base.metadata) == []
+            assert (connection.scalar(sa.text("SELECT count(*) FROM feedback")) > 0) == of_before
     database.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sqlite3
@@ -98,19 +97,6 @@ def test_a_database_that_cannot_be_used_is_told(
         assert remedy in told
         assert ADVICE not in told  # config.ini is not at fault
     assert instance.database.read_bytes()[100:] == before  # but for the header, which tells how it is journalled
-
-
-def test_a_database_of_the_baseline_goes_on(instance: InstancePaths) -> None:
-    _execute("CREATE TABLE sessions (token_sha256 VARCHAR(64) PRIMARY KEY)")(instance.database)
-    for column in ("checked_version", "checked_prediction", "checked_probability", "right_version"):
-        _execute(f"ALTER TABLE feedback DROP COLUMN {column}")(instance.database)
-    _execute("UPDATE alembic_version SET version_num = 'r0006'")(instance.database)
-    assert cli.main(["keys", "list"]) == 0
-    with contextlib.closing(sqlite3.connect(instance.database)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (migrations.HEAD,)
-    assert "jobs" in tables
-    assert "sessions" not in tables
 
 
 @pytest.mark.parametrize("name", ["what?", "a%2Fb", "100%", "ä ö#1", "C:\\x", "%(here)s"])

@@ -1,18 +1,18 @@
-"""The database's history; `migrate` brings an empty or earlier database to the present state at start."""
+"""The database's history: at start `migrate` makes the tables of the models, or brings an earlier database to them."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from utils.config import Settings
 from utils.errors import ConfigError
+from utils.files import locked
 from web_app.db.models import Base
 from web_app.db.session import Database
 
@@ -53,13 +53,14 @@ def migrate(database: Database) -> None:
     with _told(database), _one_at_a_time(database), database.engine.connect() as connection:
         if database.url.get_backend_name() == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-        if not _is_current(connection, _name(database)):
-            _upgrade(connection)
+        revision = _revision(connection, _name(database))
+        if revision != HEAD:
+            _upgrade(connection, is_empty=revision is None)
         connection.commit()
 
 
-def _is_current(connection: sa.Connection, name: str) -> bool:
-    """Whether nothing needs to be done; False for an empty or earlier database that can be brought up.
+def _revision(connection: sa.Connection, name: str) -> str | None:
+    """The state of a database that can be used or brought up; None for an empty one.
 
     Raises:
         ConfigError: see `migrate`.
@@ -72,7 +73,7 @@ def _is_current(connection: sa.Connection, name: str) -> bool:
     if VERSION_TABLE in tables:
         revision = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a constant
     if revision is None and not tables - {VERSION_TABLE}:
-        return False
+        return None
     if revision is None or not OURS.fullmatch(revision):
         raise _refusal(f"{name} holds tables of something else.", CHOOSE_ANOTHER)
     if revision < BASELINE:
@@ -89,10 +90,10 @@ def _is_current(connection: sa.Connection, name: str) -> bool:
         for table in Base.metadata.sorted_tables:
             if not {(table.name, column.name) for column in table.columns} <= columns:
                 raise _refusal(f"{name} is damaged: the table {table.name} is not as it was made.", DAMAGED)
-    return bool(revision == HEAD)
+    return str(revision)
 
 
-def _upgrade(connection: sa.Connection) -> None:
+def _upgrade(connection: sa.Connection, *, is_empty: bool) -> None:
     from alembic import command  # seldom needed
     from alembic.config import Config
 
@@ -100,7 +101,11 @@ def _upgrade(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    if is_empty:
+        Base.metadata.create_all(connection)
+        command.stamp(config, "head")
+    else:
+        command.upgrade(config, "head")
 
 
 @contextmanager
@@ -112,6 +117,18 @@ def _told(database: Database) -> Iterator[None]:
         if type(error) is sa.exc.DatabaseError:  # what sqlite3 raises for a file that it cannot make out
             raise _refusal(f"{_name(database)} is damaged, or no SQLite database ({error.orig}).", DAMAGED) from error
         raise _unusable(type(error).__name__) from error
+
+
+@contextmanager
+def _one_at_a_time(database: Database) -> Iterator[None]:
+    """A file lock beside an SQLite database; a server database locks by itself."""
+    with ExitStack() as held:
+        if database.is_sqlite and database.url.database:
+            try:
+                held.enter_context(locked(Path(f"{database.url.database}.lock")))
+            except OSError as error:
+                raise _unusable(error.strerror or type(error).__name__) from error
+        yield
 
 
 def _unusable(why: str) -> ConfigError:
@@ -126,19 +143,3 @@ def _refusal(detail: str, remedy: str) -> ConfigError:
     error = ConfigError(detail)
     error.remedy = remedy
     return error
-
-
-@contextmanager
-def _one_at_a_time(database: Database) -> Iterator[None]:
-    """A file lock beside an SQLite database; a server database locks by itself."""
-    path = database.url.database
-    if not database.is_sqlite or not path:
-        yield
-        return
-    try:
-        lock = Path(f"{path}.lock").open("w")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise _unusable(error.strerror or type(error).__name__) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
