@@ -121,7 +121,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def run(command: list[str], folder: Path, **variables: str) -> str:
     outside = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    environ = {**outside, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **variables}
+    environ = {
+        **outside,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'clients' / 'python'}",
+        "PYTHON": sys.executable,
+        "OMP_NUM_THREADS": "1",
+        **variables,
+    }
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -24,11 +24,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
+from clients.python.telltale_client import ApiError, DeepfakeClient
 from tests.web_app.helpers import accept_weights, make_settings, media_bytes, multipart, upload, wait_until
 from utils.config import JobSettings, SecuritySettings, Settings, load_settings
 from utils.errors import ConfigError
 from web_app.app import create_app
-from web_app.client import ApiError, DeepfakeClient
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT, InstancePaths
 from web_app.serve import serve
@@ -323,7 +323,7 @@ def test_a_page_that_fails_says_so_also_without_a_database(
         raise OperationalError("SELECT", {}, Exception("database is locked"))
 
     monkeypatch.setitem(app.view_functions, "pages.learning", fail)
-    monkeypatch.setattr("web_app.pages.learning.caller", fail_rights)
+    monkeypatch.setattr("web_app.pages.caller", fail_rights)
     answer = client.get("/learning", headers=BROWSER)
     assert (answer.status_code, answer.mimetype, "Retry-After" in answer.headers) == (503, "text/html", True)
     assert "The server cannot do this at the moment" in answer.get_data(as_text=True)

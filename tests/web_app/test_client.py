@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 from flask import Flask
 
+from clients.python.telltale_client import ApiError, DeepfakeClient
 from tests.web_app.helpers import listening, make_settings, media_bytes, running_worker
 from tests.web_app.integrations.test_http_client import serving
 from utils.config import Settings
-from web_app.client import ApiError, DeepfakeClient
 
 
 @pytest.fixture
@@ -104,7 +104,9 @@ class Reluctant:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The client's pauses, which take no time."""
     pauses: list[float] = []
-    monkeypatch.setattr("web_app.client.time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
+    monkeypatch.setattr(
+        "clients.python.telltale_client.time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic)
+    )
     return pauses
 
 

@@ -5,22 +5,26 @@ They are shells; the modules in `static/js` fill them from the REST API, so that
 
 from __future__ import annotations
 
-from flask import Blueprint, make_response, redirect, render_template, url_for
+from flask import Blueprint, abort, make_response, redirect, render_template, url_for
+from sqlalchemy.exc import OperationalError
 from werkzeug.wrappers import Response
 
+from utils.errors import UnauthorizedError
 from utils.media.sniff import SUFFIXES, titles
 from utils.types import MediaKind
-from web_app.auth.identity import HEADERS
+from web_app.auth.identity import HEADERS, caller
+from web_app.feedback.corrections import count_corrections, list_corrections
+from web_app.feedback.stats import learning_stats
+from web_app.feedback.versions import list_versions
 from web_app.observability.health import living_workers
-from web_app.pages.learning import add_learning_pages
-from web_app.pages.model import add_filters, engine_sentence, read_card
+from web_app.pages.model import FILTERS, engine_sentence, read_card
+from web_app.pages.plot import golden_plot
 from web_app.services import services
 from web_app.texts import LANGUAGE, text
 
 blueprint = Blueprint("pages", __name__)
-add_learning_pages(blueprint)
-add_filters(blueprint)
-
+for each in FILTERS:
+    blueprint.add_app_template_filter(each)
 
 NAVIGATION = (
     ("pages.index", "analyse"),
@@ -30,6 +34,11 @@ NAVIGATION = (
     ("pages.model", "model"),
 )
 """Endpoint and name of the pages that every page leads to."""
+REVIEW_STATES = (
+    "waiting", "contradiction", "accepted", "duplicate", "quota", "out_of_domain", "rejected", "all",
+)  # fmt: skip
+CORRECTIONS = 50
+"""As many are on the page, those that are lost first; the API has all."""
 
 
 def format_duration(seconds: float) -> str:
@@ -40,8 +49,18 @@ def format_duration(seconds: float) -> str:
 
 @blueprint.app_context_processor
 def words() -> dict[str, object]:
-    """What every template may use: its texts, and whether readers sign in."""
-    return {"t": text, "language": LANGUAGE, "keys_on": services().settings.security.keys == "on", "nav": NAVIGATION}
+    """What every template may use: its texts, whether readers sign in, and what this one may do.
+
+    So a page offers nothing else; the API checks it again.
+    """
+    try:
+        scopes = caller().scopes
+    except (UnauthorizedError, OperationalError):  # the sign-in form; a page that says why
+        scopes = frozenset()
+    return {
+        "t": text, "language": LANGUAGE, "keys_on": services().settings.security.keys == "on", "nav": NAVIGATION,
+        "may_moderate": "moderate" in scopes, "may_administer": "admin" in scopes,
+    }  # fmt: skip
 
 
 @blueprint.get("/")
@@ -87,6 +106,32 @@ def model() -> str:
 def detection(detection_id: str) -> str:
     """The permalink of one analysis; an unknown id is told by the API's answer."""
     return render_template("detection.html", detection_id=detection_id)
+
+
+@blueprint.get("/learning")
+def learning() -> str:
+    """Model learning progress: what users said, what was learned, and how the golden set judged each version."""
+    parts = services()
+    stats = learning_stats(parts.settings, parts.database)
+    with parts.database.read() as session:
+        corrections = list_corrections(session)
+    return render_template(
+        "learning.html",
+        stats=stats,
+        versions=list_versions(parts.settings, parts.database),
+        corrections=[(each.row, each) for each in corrections[:CORRECTIONS]],
+        counts=count_corrections(corrections),
+        plot=golden_plot(stats["golden"]),
+        rules=parts.settings.learning,
+    )
+
+
+@blueprint.get("/review")
+def review() -> str:
+    """What waits for a moderator; readers without that right are told so."""
+    if "moderate" not in caller().scopes:
+        abort(403)
+    return render_template("review.html", states=REVIEW_STATES)
 
 
 @blueprint.get("/reference")

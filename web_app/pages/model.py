@@ -9,8 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint
-
 from models.cards import EXPERT_NAMES, expert_card
 from utils.config import Settings
 from utils.weights import CARD_FILE, current_name, read_document, weights_root
@@ -18,12 +16,6 @@ from web_app.texts import catalogue, text
 
 NONE = "–"
 JOINED = ("clips", "pictures")  # sets of the scorecard that join several sources
-
-
-def add_filters(blueprint: Blueprint) -> None:
-    """Let the templates use `percent`, `decimal`, `set_title`, `joined_last` and `by_source`."""
-    for each in (percent, decimal, set_title, joined_last, by_source):
-        blueprint.add_app_template_filter(each)
 
 
 def read_card(settings: Settings) -> tuple[str, Mapping[str, Any]]:
@@ -86,3 +78,7 @@ def by_source(crops: Mapping[str, int]) -> list[tuple[str, Mapping[str, int]]]:
         if source:
             counts[source][f"{split}_{label}"] = count
     return sorted(counts.items(), key=lambda item: (item[0].startswith("video:"), item[0]))
+
+
+FILTERS = (percent, decimal, set_title, joined_last, by_source)
+"""What the templates use under these names."""

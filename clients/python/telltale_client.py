@@ -1,6 +1,6 @@
 """A client for Telltale's API with nothing but the standard library.
 
-    from web_app.client import DeepfakeClient
+    from telltale_client import DeepfakeClient
 
     client = DeepfakeClient("http://localhost:5000")
     print(client.detect("photo.jpg")["prediction"])
