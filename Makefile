@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark learning-load bench test-postgres parity score-record
+.PHONY: chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark learning-load bench parity score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,9 +43,9 @@ venv: $(PY)
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt && echo "$$want" > $(VENV)/.requirements; fi
 
 setup-dev: venv
-	@want=$$($(PY) -c '$(FINGERPRINT)' requirements.txt requirements-dev.txt); \
+	@want=$$($(PY) -c '$(FINGERPRINT)' requirements.txt requirements-scale.txt requirements-dev.txt); \
 	if [ "$$(cat $(VENV)/.requirements-dev 2>/dev/null)" = "$$want" ]; then echo "==> Test packages are up to date"; else \
-	echo "==> Installing the packages of requirements-dev.txt (about 150 MB)"; \
+	echo "==> Installing the packages of requirements-dev.txt (about 200 MB)"; \
 	$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt && echo "$$want" > $(VENV)/.requirements-dev; fi
 
 weights: venv
@@ -122,11 +122,6 @@ score-record: setup-dev weights ## Every number that the version in use gives fo
 
 bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/results/performance.md)
 	@$(PY) -m benchmarks.bench $(ARGS)
-
-test-postgres: setup-dev weights ## The server's tests on PostgreSQL: TELLTALE_TEST_POSTGRES=postgresql+psycopg://user:word@host/db make test-postgres
-	@test -n "$(TELLTALE_TEST_POSTGRES)" || { echo "Name a server in TELLTALE_TEST_POSTGRES; its user must be allowed to make databases."; exit 2; }
-	@$(PY) -m pip install --disable-pip-version-check -q -r requirements-postgres.txt
-	@$(PY) -m pytest tests/web_app/db/test_postgres.py tests/web_app/jobs $(ARGS)
 
 reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="load chaos" for some, ARGS=--short)
 	@$(PY) -m benchmarks.reliability $(ARGS)

@@ -42,13 +42,13 @@ def pins(name: str) -> dict[str, str]:
 # requirements
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-postgres.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-scale.txt"])
 def test_every_requirement_has_one_exact_version(name):
     assert pins(name)
 
 
 def test_further_requirements_build_on_the_first_without_repeating_it():
-    for name in ("requirements-dev.txt", "requirements-postgres.txt"):
+    for name in ("requirements-dev.txt", "requirements-scale.txt"):
         assert "-r requirements.txt" in read(name).splitlines()
         assert not pins(name).keys() & pins("requirements.txt").keys()
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.web_app.db import postgres
 from tests.web_app.helpers import accept_weights, make_settings, running_worker
 from utils.config import Settings
 from web_app.app import create_app
@@ -73,6 +74,15 @@ def make_app(tmp_path: Path, template_database: Path) -> Iterator[Callable[..., 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return make_settings(tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def both_databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings for each database in turn; a file of tests takes them by a fixture `settings` of its own."""
+    made = make_settings(tmp_path, on_postgres=request.param == "postgres")
+    yield made
+    if made.storage.database_url:
+        postgres.drop_database(made.storage.database_url)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from tests.web_app.db.postgres import database_url
+from tests.web_app.db import postgres
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings, WeightsSettings
 from utils.detection.fusion import fuse
 from utils.errors import MediaCorruptError
@@ -151,11 +151,14 @@ def fake_analyse(path: Path, progress: Progress) -> Report:
     return report
 
 
-def make_settings(folder: Path, *, server: dict[str, Any] | None = None, **jobs: Any) -> Settings:
+def make_settings(
+    folder: Path, *, server: dict[str, Any] | None = None, on_postgres: bool = bool(postgres.CHOSEN), **jobs: Any
+) -> Settings:
     """Settings that write below `folder`, with short intervals; keywords replace keys of [jobs]."""
+    database_url = postgres.database_url(folder) if on_postgres else ""
     return Settings(
         server=ServerSettings(**(server or {})),
-        storage=StorageSettings(instance_dir=str(folder / "instance"), database_url=database_url(folder)),
+        storage=StorageSettings(instance_dir=str(folder / "instance"), database_url=database_url),
         media=MediaSettings(max_file_mb=1),
         jobs=dataclasses.replace(JobSettings(poll_s=0.02, lease_s=5.0), **jobs),
     )

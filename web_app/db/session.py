@@ -16,6 +16,7 @@ from utils.errors import ConfigError
 from web_app.paths import InstancePaths
 
 BUSY_TIMEOUT_S = 15.0  # longer than any transaction of ours, so that a backup or a slow disk is waited for
+CONNECT_S = 5  # until a server database counts as away
 POOL_SIZE = 16  # sessions are short; more connections only wait for SQLite's single writer
 
 
@@ -46,8 +47,7 @@ class Database:
             "max_overflow": POOL_SIZE,
             "pool_pre_ping": not self.is_sqlite,
         }
-        if self.is_sqlite:
-            options["connect_args"] = {"timeout": BUSY_TIMEOUT_S}
+        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S} if self.is_sqlite else {"connect_timeout": CONNECT_S}
         self.engine = sa.create_engine(self.url, **options)
         if self.is_sqlite:
             _prepare_sqlite(self.engine)

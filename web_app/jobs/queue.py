@@ -209,11 +209,16 @@ class JobQueue:
     def _take(
         self, session: Session, worker_id: str, now: dt.datetime, free: sa.ColumnElement[bool], most: int
     ) -> list[Claim]:
-        """Take jobs that are free, the oldest first."""
+        """Take jobs that are free, the oldest first.
+
+        They are locked by a statement of their own: PostgreSQL may run one inside the update for each row anew, and
+        skip what it has just locked, which takes every job that waits.
+        """
         oldest = sa.select(JobRow.id).where(free).order_by(JobRow.id).limit(most).with_for_update(skip_locked=True)
+        ids = session.scalars(oldest).all()
         rows = session.execute(
             sa.update(JobRow)
-            .where(JobRow.id.in_(oldest), free)
+            .where(JobRow.id.in_(ids))
             .values(
                 state=JobState.RUNNING,
                 attempts=JobRow.attempts + 1,

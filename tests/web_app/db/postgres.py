@@ -1,11 +1,14 @@
-"""Databases of a PostgreSQL server for the tests of the server: each instance folder gets one of its own.
+"""Databases of a PostgreSQL server for the tests of the server: each instance folder that asks gets one of its own.
 
-`TELLTALE_TEST_POSTGRES` names the server, such as postgresql+psycopg://user:word@localhost/postgres; its user may make
-databases. Without it everything runs on SQLite.
+The tests start a server where one is needed. `TELLTALE_TEST_POSTGRES` names another, such as
+postgresql+psycopg://user:word@localhost/postgres, whose user may make databases, and has all tests use it instead of
+SQLite; `own` has them all use the server that they start.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import hashlib
 import os
@@ -13,18 +16,28 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-SERVER = os.environ.get("TELLTALE_TEST_POSTGRES", "")
+from benchmarks.servers import Postgres, temporary
+
+CHOSEN = os.environ.get("TELLTALE_TEST_POSTGRES", "")
 PREFIX = "telltale_test_"
 
 
 @functools.cache
+def server() -> sa.URL:
+    """The server's address; it is started at the first question and ends with the tests."""
+    if CHOSEN not in ("", "own"):
+        return sa.make_url(CHOSEN)
+    running = contextlib.ExitStack()
+    atexit.register(running.close)
+    return sa.make_url(running.enter_context(temporary(Postgres)).url)
+
+
+@functools.cache
 def database_url(folder: Path) -> str:
-    """The address of an empty database for a folder; empty for SQLite."""
-    if not SERVER:
-        return ""
+    """The address of an empty database for a folder."""
     name = PREFIX + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     _administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', f'CREATE DATABASE "{name}"')
-    return sa.make_url(SERVER).set(database=name).render_as_string(hide_password=False)
+    return server().set(database=name).render_as_string(hide_password=False)
 
 
 def drop_database(url: str) -> None:
@@ -33,7 +46,7 @@ def drop_database(url: str) -> None:
 
 
 def _administer(*statements: str) -> None:
-    engine = sa.create_engine(SERVER, isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(server(), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)

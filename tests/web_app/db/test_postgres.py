@@ -1,20 +1,23 @@
-"""The server on PostgreSQL, where `TELLTALE_TEST_POSTGRES` names one: the tables, and one way through everything.
+"""The server on PostgreSQL: the tables, one way through everything, workers that claim side by side, a restart.
 
-All tests of the server use that server then; this file is what tells at a glance whether it works.
+What holds of the queue on both databases stands in tests/web_app/jobs/test_queue.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from flask import Flask
 from flask.testing import FlaskClient
 
+from benchmarks.servers import Postgres, temporary
 from tests.web_app.db import postgres
 from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, wait_for_state
 from tests.web_app.helpers import make_settings, media_bytes, multipart, upload, wait_until
@@ -26,12 +29,10 @@ from web_app.db.session import Database
 from web_app.jobs.queue import JobQueue
 from web_app.services import Services
 
-pytestmark = pytest.mark.skipif(not postgres.SERVER, reason="TELLTALE_TEST_POSTGRES names no server")
-
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    made = make_settings(tmp_path)
+    made = make_settings(tmp_path, on_postgres=True)
     yield made
     postgres.drop_database(made.storage.database_url)
 
@@ -86,3 +87,17 @@ def test_workers_claim_each_job_once(client: FlaskClient, settings: Settings) ->
     for thread in threads:
         thread.join(60)
     assert len(claimed) == len(set(claimed)) == 12
+
+
+def test_a_server_that_is_away_is_told_and_found_again(tmp_path: Path, make_app: Callable[..., Flask]) -> None:
+    with temporary(Postgres) as server:
+        settings = make_settings(tmp_path)
+        storage = dataclasses.replace(settings.storage, database_url=server.url)
+        client = make_app(dataclasses.replace(settings, storage=storage)).test_client()
+        assert upload(client, media_bytes("mp4")).status_code == 202
+        server.stop()
+        refused = upload(client, media_bytes("mp4", size=301))
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+        server.start()
+        assert upload(client, media_bytes("mp4", size=301)).status_code == 202
+        assert client.get("/api/history").get_json()["total"] == 2

@@ -11,10 +11,17 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import job_state, make_report, media_bytes, upload
+from utils.config import Settings
 from utils.errors import MediaCorruptError, QueueFullError
 from web_app.db.models import JobRow, JobState, utc_now
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.services import Services
+
+
+@pytest.fixture
+def settings(both_databases: Settings) -> Settings:
+    """The queue keeps its word on either database."""
+    return both_databases
 
 
 def queue_one(client: FlaskClient, order: str = "fake") -> str:
