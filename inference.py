@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from utils.types import MediaKind, Report
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
-EXIT_OTHER_SCORE, EXIT_OTHER_FILE, EXIT_NO_REPORT = 4, 5, 6  # of --verify
+EXIT_OTHER_SCORE, EXIT_OTHER_FILE, EXIT_NO_REPORT, EXIT_SIGNATURE = 4, 5, 6, 7  # of --verify
 
 EPILOG = """\
 exit codes:
@@ -44,13 +44,14 @@ exit codes:
   4    --verify: the score or the verdict is another one
   5    --verify: the report is about another file
   6    --verify: this is no report
+  7    --verify: the report was changed, or none of the keys of --key has signed it
   130  interrupted; what was finished has been written
 
 examples:
   python inference.py photo.jpg clip.mp4
   python inference.py folder/ 'more/*.webp' --csv --output verdicts.csv
   python inference.py folder/ --jsonl | head -n 1
-  python inference.py --verify report.json photo.jpg
+  python inference.py --verify report.json photo.jpg --key telltale-keys.json
   python inference.py --realtime 0
   python inference.py --selftest
   python inference.py --export telltale-onnx
@@ -196,7 +197,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no remarks on standard error")
     parser.add_argument("--selftest", action="store_true", help="check weights, decoders and a known pair, and stop")
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the networks as ONNX into a new folder")
-    parser.add_argument("--verify", type=Path, metavar="REPORT", help="replay a report (JSON) on the one file named")
+    parser.add_argument("--verify", type=Path, metavar="REPORT", help="check a report (JSON) on the one file named")
+    parser.add_argument("--key", metavar="KEYS", help="--verify: a server's keys document, or a key's fingerprint")
     parser.add_argument(
         "--realtime", nargs="?", const="0", metavar="SOURCE",
         help="a running score of a camera (its number or /dev/videoN; 0 by default) or of a file; Ctrl-C ends it",
@@ -233,6 +235,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--selftest, --realtime and --export take no files")
     if options.verify is not None and len(options.paths) != 1:
         parser.error("--verify REPORT takes exactly one file")
+    if options.key is not None and options.verify is None:
+        parser.error("--key belongs to --verify")
     if options.output is not None and (options.output.is_dir() or not options.output.parent.is_dir()):
         parser.error(f"--output {options.output}: its folder does not exist, or it is a folder itself")
     configure_logging("error" if options.quiet else "warning")
@@ -328,9 +332,11 @@ def _write(text: str, output: Path | None) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from utils.detection.verify import missing_settings, verify_report
+    from utils.signatures import read_keys
 
     try:
-        outcome = verify_report(options.verify, Path(options.paths[0]), read_settings(options.config))
+        trusted = None if options.key is None else read_keys(options.key)
+        outcome = verify_report(options.verify, Path(options.paths[0]), read_settings(options.config), trusted)
     except ReportError as error:
         print(error, file=sys.stderr)
         return EXIT_NO_REPORT
@@ -341,6 +347,8 @@ def _verify(options: argparse.Namespace) -> int:
     if unnamed and not options.quiet:
         print(f"The report does not name {', '.join(unnamed)}; the configuration's are taken.", file=sys.stderr)
     _write("".join(f"{printable(sentence)}\n" for sentence in outcome.sentences), options.output)
+    if not outcome.signature.holds:
+        return EXIT_SIGNATURE
     if outcome.reproduced:
         return EXIT_OK
     return EXIT_OTHER_SCORE if outcome.same_file else EXIT_OTHER_FILE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -54,15 +55,18 @@ def fsync_tree(folder: Path) -> None:
     fsync_folder(folder)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a file so that readers see the old content or the whole new one, also after a loss of power.
+
+    Args:
+        mode: who may read and write it, less what the umask takes.
 
     Raises:
         OSError: it could not be written; what was there is as it was.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")  # two processes never share one
     try:
-        with partial.open("wb") as stream:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -70,6 +74,24 @@ def replace_file(path: Path, content: bytes) -> None:
     finally:
         partial.unlink(missing_ok=True)
     fsync_folder(path.parent)
+
+
+def create_once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The content of a file for its owner alone, made where there is none; who comes at the same time gets the same.
+
+    Raises:
+        OSError: it could not be written or read.
+    """
+    if not path.exists():
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        try:
+            replace_file(fresh, make(), mode=0o600)
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)  # fails if another process was first, where rename would replace its file
+            fsync_folder(path.parent)
+        finally:
+            fresh.unlink(missing_ok=True)
+    return path.read_bytes()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ if __name__ == "__main__":  # as a script: `python -m web_app serve`, with modul
     sys.path[0], sys.argv[1:1] = str(Path(__file__).resolve().parent.parent), ["serve"]
     runpy.run_module("web_app", run_name="__main__")
 
-from flask import Flask
+from flask import Flask, jsonify
 
 from utils.config import Settings
 from utils.detection.precision import read_precision
@@ -45,6 +45,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     errors.install(app)
     api.register(app)
     app.register_blueprint(pages_blueprint)
+    app.add_url_rule("/.well-known/telltale-keys.json", "report_keys", lambda: jsonify(parts.report_keys.public()))
     app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted_networks(settings.security))  # type: ignore[method-assign]
     for before in (
         request_log.begin,

@@ -1,4 +1,4 @@
-"""The commands of the server: serve, work, keep API keys, make the feedback's rows again, check what was corrected.
+"""The commands of the server: serve, work, keep keys, make the feedback's rows again, check what was corrected.
 
 Each reads the settings first. What goes wrong is one sentence on standard error and an exit code: 2 for a wrong
 configuration, 3 for unusable weights, 1 for anything else.
@@ -21,6 +21,7 @@ from web_app.auth.keys import DEFAULT_SCOPES, SCOPES, create_key, list_keys, rev
 from web_app.db.migrations import open_database
 from web_app.db.session import Database
 from web_app.paths import InstancePaths
+from web_app.reports.keys import ReportKeys
 
 EXIT_UNABLE = 1
 EXIT_CONFIG = 2
@@ -71,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     revoke.add_argument("public", help="the part between tt_ and the next _")
     revoke.set_defaults(run=_revoke_key)
 
+    rotate = commands.add_parser("rotate-key", parents=[shared], help="replace the key that reports are signed with")
+    rotate.set_defaults(run=_rotate_key)
+
     rebuild = commands.add_parser("rebuild", parents=[shared], help="the feedback's rows from feedback_log.jsonl")
     rebuild.set_defaults(run=_rebuild)
 
@@ -116,6 +120,13 @@ def _revoke_key(given: argparse.Namespace) -> int:
     with _instance(given) as (database, _):
         revoke_key(database, given.public)
     print(f"{given.public} is revoked.")
+    return 0
+
+
+def _rotate_key(given: argparse.Namespace) -> int:
+    """Safe beside a running server, which takes the new key at once."""
+    with _instance(given) as (_, paths):
+        print(f"Reports are signed with the key {ReportKeys.of(paths.report_keys).rotate()} from now on.")
     return 0
 
 

@@ -58,6 +58,11 @@ class InstancePaths:
     def secret(self) -> Path:
         return self.instance / "secret"
 
+    @property
+    def report_keys(self) -> Path:
+        """What reports are signed with."""
+        return self.instance / "report_keys.json"
+
     def create(self) -> None:
         """Make the folders, readable by their owner only; also those that were made by hand before.
 

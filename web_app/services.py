@@ -19,6 +19,7 @@ from web_app.integrations.http_client import Rules
 from web_app.jobs.queue import JobQueue
 from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
+from web_app.reports.keys import ReportKeys
 from web_app.storage.detections import delete_detection, sweep_without_row
 from web_app.storage.files import MediaStore
 
@@ -40,6 +41,7 @@ class Services:
     queue: JobQueue
     weights: WeightsCheck
     secret: bytes
+    report_keys: ReportKeys
     outbound: Rules
     slots: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(WAITING_SLOTS))
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -67,6 +69,7 @@ class Services:
             queue=JobQueue(database, settings.jobs),
             weights=WeightsCheck(settings, verify),
             secret=load_secret(paths.secret),
+            report_keys=ReportKeys.of(paths.report_keys),
             outbound=Rules.of(settings.api),
         )
 

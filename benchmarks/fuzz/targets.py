@@ -186,7 +186,7 @@ def report_renderer(data: bytes) -> None:
     texts = [part[:200] for part in (text.split("|") + [""] * 6)[:6]]
     document = _document(texts, data)
     with _app().test_request_context():
-        page = render_html(document, None)
+        page = render_html(document, None, "http://localhost/")
     clean = "".join(texts)
     if "<" in clean:
         assert not any(f"<{tag}" in page.lower() for tag in ("script", "iframe", "object", "embed"))
@@ -203,6 +203,7 @@ def report_renderer(data: bytes) -> None:
 
 def _document(texts: list[str], data: bytes) -> dict[str, Any]:
     from tests.web_app.helpers import make_report
+    from utils.signatures import sign
     from utils.types import Outcome
     from web_app.reports.document import build_document
 
@@ -213,7 +214,9 @@ def _document(texts: list[str], data: bytes) -> dict[str, Any]:
     for face in analysis["faces"]:
         face["verdict"]["headline"] = texts[3]
         face["experts"][0]["title"] = texts[4]
-    return build_document(analysis, display_name(texts[0]), "2026-01-01T00:00:00+00:00")
+    document = build_document(analysis, display_name(texts[0]), "2026-01-01T00:00:00+00:00")
+    text = json.dumps(document, ensure_ascii=False)  # the analysis itself makes no broken text
+    return sign(json.loads(text.encode("utf-8", "replace")), bytes(32))
 
 
 def upload_body(data: bytes) -> None:

@@ -1,15 +1,15 @@
-"""Replaying a report: the same file, the same networks and the same settings must give the same score again.
+"""Checking a report: its signature, its file, and whether the same networks and settings give the same score again.
 
 `inference.py --verify report.json file` ends here. A report comes from outside, so nothing in it is trusted: it chooses
 a version by name among those on this disk, whose checksum must be the one in the report, and settings within the ranges
-of config.ini.
+of config.ini. Nothing is asked over a network.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 from utils.config import REPLAYED, Settings, read_value
 from utils.detection.cli_files import check_readable
 from utils.detection.precision import format_precisions
-from utils.errors import ReportError, WeightsMissingError
+from utils.errors import ReportError, TelltaleError, WeightsMissingError
 from utils.files import file_sha256
+from utils.signatures import Signature, canonical, check_signature, parse_unique
 from utils.types import DOCUMENT, DOCUMENT_VERSION, Report
 from utils.weights import verify_version, weights_root
 
@@ -51,9 +52,10 @@ class Claim:
 class Verification:
     """The outcome of a replay: `same_file` says whether it is the right file, `reproduced` whether the score came back.
 
-    `found` is the new report, None for another file.
+    `found` is the new report, None for another file, and where a report that was changed names what cannot be replayed.
     """
 
+    signature: Signature
     claim: Claim
     same_file: bool
     reproduced: bool
@@ -61,24 +63,43 @@ class Verification:
     sentences: tuple[str, ...]
 
 
-def read_claim(path: Path) -> Claim:
-    """Read a report document.
+def read_document(path: Path) -> tuple[dict[str, Any], bool]:
+    """Read a report document, and whether its bytes are still the canonical ones that a server hands out.
 
     Raises:
-        ReportError: it is no report document of a version that we know, or a value in it is of the wrong kind.
+        ReportError: it is no report document of a version that we know.
         MediaUnreadableError: the file cannot be opened.
     """
     check_readable(path)
     if path.stat().st_size > MAX_REPORT_BYTES:
         raise ReportError(f"{path.name} is larger than {MAX_REPORT_BYTES / 1e6:g} MB.")
     try:
-        untrusted = json.loads(path.read_bytes())
+        untrusted = parse_unique(content := path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path.name} is not JSON.") from error
+        raise ReportError(f"{path.name} is not JSON in which every name comes once.") from error
     if not isinstance(untrusted, dict) or untrusted.get("document") != DOCUMENT:
         raise ReportError(f"{path.name} is no report: the member `document` is not {DOCUMENT!r}.")
     if untrusted.get("document_version") != DOCUMENT_VERSION:
         raise ReportError(f"{path.name} has another version than {DOCUMENT_VERSION}, the only one known.")
+    return untrusted, "signature" not in untrusted or canonical(untrusted) == content
+
+
+def read_claim(path: Path) -> Claim:
+    """What a report document says that can be checked.
+
+    Raises:
+        ReportError: it is no report document of a version that we know, or a value in it is of the wrong kind.
+        MediaUnreadableError: the file cannot be opened.
+    """
+    return claim_of(read_document(path)[0], path.name)
+
+
+def claim_of(untrusted: dict[str, Any], name: str) -> Claim:
+    """The same for a document that has been read.
+
+    Raises:
+        ReportError: a value in it is of the wrong kind.
+    """
     try:
         verdict, model = untrusted["analysis"]["verdict"], untrusted["model"]
         probability = verdict["probability"]
@@ -89,9 +110,9 @@ def read_claim(path: Path) -> Claim:
             _text(verdict["outcome"]), None if probability is None else float(probability),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"{path.name} lacks a member or has one of the wrong kind: {error!r}.") from error
+        raise ReportError(f"{name} lacks a member or has one of the wrong kind: {error!r}.") from error
     if claim.probability is not None and not 0.0 <= claim.probability <= 1.0:
-        raise ReportError(f"{path.name} holds {claim.probability} as a probability.")
+        raise ReportError(f"{name} holds {claim.probability} as a probability.")
     return claim
 
 
@@ -120,24 +141,45 @@ def settings_of(claim: Claim, own: Settings) -> Settings:
     return dataclasses.replace(own, **changed)
 
 
-def verify_report(report: Path, file: Path, own: Settings) -> Verification:
-    """Replay a report on a file.
+def verify_report(
+    report: Path, file: Path, own: Settings, trusted: Mapping[str, str | None] | None = None
+) -> Verification:
+    """Check a report's signature and replay it on a file; of one that was changed, as far as it can be.
 
     Args:
         report: a report document (`GET /api/detections/{id}/report`).
         file: what is said to have been analysed.
         own: the settings of this installation.
+        trusted: keys of which one must have signed it, see `utils.signatures.check_signature`.
 
     Raises:
         ReportError: the report cannot be read.
         WeightsError: the version is not here, or has another checksum than in the report.
         TelltaleError: the file cannot be analysed.
     """
-    claim = read_claim(report)
+    document, as_handed_out = read_document(report)
+    signature = check_signature(document, trusted)
+    claim = claim_of(document, report.name)
+    said = [signature.sentence]
+    if signature.holds and not as_handed_out:
+        said.append("Its bytes were written anew since (another spacing or order); what they say is as it was signed.")
     check_readable(file)
     if file_sha256(file) != claim.sha256:
-        text = "This is another file: its SHA-256 is not the one in the report."
-        return Verification(claim, False, False, None, (text,))
+        said.append("This is another file: its SHA-256 is not the one in the report.")
+        return Verification(signature, claim, False, False, None, tuple(said))
+    try:
+        found = _replay(claim, file, own)
+    except TelltaleError as error:
+        if signature.holds:
+            raise
+        return Verification(signature, claim, True, False, None, (*said, error.detail))
+    differing = _compare(claim, found)
+    return Verification(
+        signature, claim, True, not differing, found, (*said, *(differing or (_agreement(claim, found),)))
+    )
+
+
+def _replay(claim: Claim, file: Path, own: Settings) -> Report:
     settings = settings_of(claim, own)
     version = verify_version(weights_root(settings), claim.model_version)
     if version.sha256 != claim.model_sha256:
@@ -151,9 +193,7 @@ def verify_report(report: Path, file: Path, own: Settings) -> Verification:
         "precision", format_precisions(analyser.engine.precisions)
     ):
         analyser = load_analyser(settings)
-    found = analyse(file, analyser)
-    sentences = _compare(claim, found)
-    return Verification(claim, True, not sentences, found, sentences or (_agreement(claim, found),))
+    return analyse(file, analyser)
 
 
 def _compare(claim: Claim, found: Report) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import sqlalchemy as sa
-from flask import Response, current_app, jsonify, stream_with_context, url_for
+from flask import Response, current_app, stream_with_context, url_for
 
 from utils.errors import ConflictError, NotFoundError
+from utils.signatures import canonical
 from utils.types import MediaKind
 from web_app.api.detections import matching, require_detection
-from web_app.api.routing import CSV, HTML, PDF, conditional, route
+from web_app.api.routing import CSV, DOCUMENT, HTML, PDF, conditional, route
 from web_app.api.schemas.analysis import CsvQuery, ReportDocument, ReportQuery, Result
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobRow
@@ -29,22 +30,23 @@ ROWS_AT_A_TIME = 500
 def get_report(id: str, query: ReportQuery) -> Response:
     """The report of a finished analysis to keep: `format` is json, html or pdf; `download=1` names a file for it.
 
-    The JSON form follows docs/report.schema.json, and `inference.py --verify` replays it. The same analysis gives the
-    same bytes each time.
+    The JSON form follows docs/report.schema.json, is canonical (RFC 8785) and signed, and `inference.py --verify`
+    checks and replays it. The same analysis gives the same bytes each time, until the server's key is replaced.
     """
     parts = services()
     with parts.database.read() as session:
         row = require_detection(session, id, done=True)
         analysed = row.job.finished_at.isoformat() if row.job.finished_at else ""
-        document = build_document(Result.stored(row).plain(), row.display_name, analysed)
+        document = parts.report_keys.sign(build_document(Result.stored(row).plain(), row.display_name, analysed))
         has_picture = row.media.kind == MediaKind.IMAGE and parts.store.path(row.media.stored_name).is_file()
+    page_url = url_for("pages.detection", detection_id=id, _external=True)
     if query.format == "json":
-        answer = jsonify(document)
+        answer = current_app.response_class(canonical(document), mimetype=DOCUMENT)
     elif query.format == "html":
         media_url = url_for("api.get_media", id=id) if has_picture else None
-        answer = current_app.response_class(render_html(document, media_url), mimetype=HTML)
+        answer = current_app.response_class(render_html(document, media_url, page_url), mimetype=HTML)
     else:
-        answer = current_app.response_class(render_pdf(document), mimetype=PDF)
+        answer = current_app.response_class(render_pdf(document, page_url), mimetype=PDF)
     disposition = "attachment" if query.download == "1" else "inline"
     answer.headers["Content-Disposition"] = f'{disposition}; filename="telltale-{id[:12]}.{query.format}"'
     return conditional(answer)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from utils.errors import InvalidFieldError, NotFoundError
+from utils.files import create_once
 from web_app.db.models import ApiKeyRow, utc_now
 from web_app.db.session import Database
 
@@ -137,18 +137,4 @@ def _hash(secret: str) -> str:
 
 def load_secret(path: Path) -> bytes:
     """The instance's random key, made at the first start; processes that start together get the same one."""
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    if not path.exists():
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(descriptor, secrets.token_bytes(INSTANCE_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        try:
-            os.link(fresh, path)  # fails if another process was first, where rename would replace its key
-        except FileExistsError:
-            return path.read_bytes()
-        finally:
-            fresh.unlink()
-    return path.read_bytes()
+    return create_once(path, lambda: secrets.token_bytes(INSTANCE_BYTES))

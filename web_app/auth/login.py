@@ -51,7 +51,7 @@ def install(app: Flask, secret: bytes) -> None:
 
 def require_session() -> Response | None:
     """Send a browser without a session to the form; the API asks for its scopes itself."""
-    if request.endpoint in (None, "static") or request.blueprint in OPEN_BLUEPRINTS or is_api():
+    if request.endpoint in (None, "static", "report_keys") or request.blueprint in OPEN_BLUEPRINTS or is_api():
         return None
     try:
         caller()

@@ -7,9 +7,11 @@ percentages and times that HTML and PDF say alike are made here too.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
+from utils.signatures import canonical
 from utils.types import DOCUMENT, DOCUMENT_VERSION
 from web_app import VERSION
 
@@ -94,6 +96,14 @@ def method_facts(document: dict[str, Any]) -> list[Fact]:
     ]
     settings = document["settings"] or {"threshold": analysis["threshold"]}
     return [*facts, ("Settings", ", ".join(f"{name} = {value}" for name, value in settings.items()))]
+
+
+def signature_facts(document: dict[str, Any]) -> list[Fact]:
+    """By what a signed document is known again: the checksum of its JSON form, and who signed that."""
+    return [
+        ("This report, SHA-256 of its JSON form", hashlib.sha256(canonical(document)).hexdigest()),
+        ("Signed with the key", document["signature"]["key"]),
+    ]
 
 
 def speech_facts(speech: dict[str, Any]) -> list[Fact]:

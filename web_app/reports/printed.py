@@ -19,26 +19,40 @@ from web_app.reports import document as words
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 INK = {"red": "#a3231b", "green": "#1a6437", "amber": "#7a5200", "slate": "#3f4c5a"}
+QR_POINTS = 85
 COLUMNS, FACT_COLUMNS = (84, 234, 90, 85), (100, 393)  # points; the text is 493 wide
 MISSING = "\N{WHITE SQUARE}"
 TIMELINE_WIDTH, TIMELINE_HEIGHT = 640.0, 120.0
 _LOCK = threading.Lock()  # reportlab keeps its fonts in one table of the process
 
 
-def render_html(document: dict[str, Any], media_url: str | None) -> str:
+def render_html(document: dict[str, Any], media_url: str | None, page_url: str) -> str:
     """The page.
 
     Args:
-        document: see `web_app.reports.document.build_document`.
+        document: signed; see `web_app.reports.document.build_document`.
+        page_url: where the result stands; shown as a QR code.
         media_url: of the picture, which is then shown with the faces' boxes; None for videos and deleted files.
     """
     analysis = document["analysis"]
     points, shaded = _timeline(analysis["timeline"]), _shaded(analysis)
     return render_template(
         "report.html", document=document, analysis=analysis, words=words, media_url=media_url, points=points,
-        shaded=shaded,
+        shaded=shaded, page_url=page_url, code=qr_code(page_url),
         speech=analysis.get("speech"), overall=analysis.get("overall"), width=TIMELINE_WIDTH, height=TIMELINE_HEIGHT,
     )  # fmt: skip
+
+
+def qr_code(text: str) -> tuple[int, str]:
+    """A QR code: how many squares it is wide, and its dark ones as the path of an SVG of that size."""
+    from reportlab.graphics.barcode.qrencoder import QRCode, QRErrorCorrectLevel
+
+    code = QRCode(None, QRErrorCorrectLevel.M)
+    code.addData(text)
+    code.make()
+    size = code.getModuleCount()
+    dark = [(x, y) for y in range(size) for x in range(size) if code.isDark(y, x)]
+    return size, "".join(f"M{x} {y}h1v1h-1z" for x, y in dark)
 
 
 def _timeline(timeline: list[dict[str, Any]]) -> str:
@@ -59,17 +73,18 @@ def _shaded(analysis: dict[str, Any]) -> list[tuple[float, float]]:
     return [(round(TIMELINE_WIDTH * a, 1), round(TIMELINE_WIDTH * (b - a), 1)) for a, b in places]
 
 
-def render_pdf(document: dict[str, Any]) -> bytes:
+def render_pdf(document: dict[str, Any], page_url: str) -> bytes:
     """The report on A4 pages.
 
     Args:
-        document: see `web_app.reports.document.build_document`.
+        document: signed; see `web_app.reports.document.build_document`.
+        page_url: where the result stands; shown as a QR code.
     """
     with _LOCK:
-        return _render(document)
+        return _render(document, page_url)
 
 
-def _render(document: dict[str, Any]) -> bytes:
+def _render(document: dict[str, Any], page_url: str) -> bytes:
     from reportlab.lib.pagesizes import A4
     from reportlab.lib.units import mm
     from reportlab.pdfbase import pdfmetrics
@@ -88,7 +103,7 @@ def _render(document: dict[str, Any]) -> bytes:
         canvas.drawString(18 * mm, 11 * mm, f"Telltale report {document['id']}")
         canvas.drawRightString(A4[0] - 18 * mm, 11 * mm, f"Page {canvas.getPageNumber()}")
 
-    pages.build(_story(document, glyphs), onFirstPage=footer, onLaterPages=footer)
+    pages.build([*_story(document, glyphs), _qr_drawing(page_url)], onFirstPage=footer, onLaterPages=footer)
     return out.getvalue()
 
 
@@ -156,7 +171,10 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
             ),
         ]
         story.append(KeepTogether(block))
-    for name, facts in (("Input", words.input_facts(document)), ("Method", words.method_facts(document))):
+    for name, facts in (
+        ("Input", words.input_facts(document)), ("Method", words.method_facts(document)),
+        ("Signature", words.signature_facts(document)),
+    ):  # fmt: skip
         story.append(text(name, heading))
         story.append(_table([[text(fact, small), text(value)] for fact, value in facts], FACT_COLUMNS))
     story += [text(f"• {notice['text']}", point) for notice in analysis["notices"]]
@@ -164,6 +182,15 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
     story += [text(f"• {limit}", point) for limit in document["limits"]]
     story += [Spacer(1, 8), text(f"Check with the JSON form of this report: {document['reproduce']}", small)]
     return story
+
+
+def _qr_drawing(url: str) -> Any:
+    from reportlab.graphics.barcode.qr import QrCodeWidget
+    from reportlab.graphics.shapes import Drawing
+
+    drawing = Drawing(QR_POINTS, QR_POINTS)
+    drawing.add(QrCodeWidget(url, barWidth=QR_POINTS, barHeight=QR_POINTS, barLevel="M"))
+    return drawing
 
 
 def _frame(parts: list[Any], colour: Any) -> Any:

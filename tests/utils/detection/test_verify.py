@@ -16,6 +16,7 @@ from utils.config import Settings
 from utils.detection import verify
 from utils.detection.pipeline import analyse, load_analyser
 from utils.errors import ConfigError, ReportError
+from utils.signatures import KEYS_DOCUMENT, canonical, sign
 from utils.types import DOCUMENT, DOCUMENT_VERSION, Pixels
 
 
@@ -132,3 +133,74 @@ def test_the_command_line_asks_for_one_file(tmp_path: Path) -> None:
         with pytest.raises(SystemExit) as ended:
             inference.main(arguments)
         assert ended.value.code == inference.EXIT_USAGE
+
+
+KEY = bytes(range(32))
+
+
+def verified(folder: Path, content: bytes, file: Path, root: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+    monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", str(root))
+    monkeypatch.setenv("TELLTALE_DETECTION__THREADS", "1")
+    (folder / "report.json").write_bytes(content)
+    return inference.main(["--verify", str(folder / "report.json"), str(file), *more])
+
+
+def test_a_signed_report_is_checked_and_replayed(
+    document: dict[str, Any], file: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    signed = sign({**document, "analysed": "2026-03-01T12:00:01+00:00"}, KEY)
+    key = signed["signature"]["key"]
+    keys = tmp_path / "keys.json"
+    keys.write_text(
+        json.dumps({"document": KEYS_DOCUMENT, "keys": [{"key": key, "until": "2026-03-02T00:00:00+00:00"}]})
+    )
+    given = (tmp_path, canonical(signed), file, tiny_root, monkeypatch)
+    assert verified(*given) == inference.EXIT_OK
+    told = capsys.readouterr().out
+    assert "cannot prove" in told
+    assert "The score is reproduced" in told
+    for trusted in (str(keys), key):
+        assert verified(*given, "--key", trusted) == inference.EXIT_OK
+        assert "with the trusted key" in capsys.readouterr().out
+    assert verified(*given, "--key", "0" * 64) == inference.EXIT_SIGNATURE
+    assert verified(*given, "--key", "no key") == inference.EXIT_NO_REPORT
+    spaced = json.dumps(signed, indent=1).encode()
+    assert verified(tmp_path, spaced, *given[2:]) == inference.EXIT_OK
+    assert "were written anew" in capsys.readouterr().out
+
+
+def test_a_changed_report_names_what_differs(
+    document: dict[str, Any], file: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    signed = sign(document, KEY)
+    p = document["analysis"]["verdict"]["probability"]
+    other = changed(signed, probability=p + 0.2 if p < 0.5 else p - 0.2)
+    assert verified(tmp_path, canonical(other), file, tiny_root, monkeypatch) == inference.EXIT_SIGNATURE
+    told = capsys.readouterr().out
+    assert "was changed after it was signed" in told
+    assert "a difference of 0.2000" in told
+    nowhere = {**signed, "model": {**signed["model"], "version": "v9"}}
+    assert verified(tmp_path, canonical(nowhere), file, tiny_root, monkeypatch) == inference.EXIT_SIGNATURE
+    assert "v9" in capsys.readouterr().out
+
+
+def test_an_unsigned_report_is_named_so(
+    document: dict[str, Any], file: Path, tiny_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    given = (tmp_path, json.dumps(document).encode(), file, tiny_root, monkeypatch)
+    assert verified(*given) == inference.EXIT_OK
+    assert "It is not signed" in capsys.readouterr().out
+    assert verified(*given, "--key", "0" * 64) == inference.EXIT_SIGNATURE
+
+
+def test_a_changed_file_is_found_whichever_byte_it_is(
+    document: dict[str, Any], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, other = file.read_bytes(), tmp_path / "other.png"
+    report = written(tmp_path, sign(document, KEY))
+    for at in range(0, len(content), max(1, len(content) // 1000)):
+        other.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert not verify.verify_report(report, other, Settings()).same_file

@@ -228,6 +228,16 @@ class ModelFacts(Schema):
     sha256: str = Field(min_length=64, max_length=64, description="of the version's list of checksums")
 
 
+class SignatureModel(Schema):
+    """An Ed25519 signature over the canonical JSON of the document, its own `value` left out."""
+
+    algorithm: Literal["Ed25519"]
+    canonical: Literal["RFC 8785"]
+    key: str = Field(description="fingerprint: SHA-256 of the public key, 64 hexadecimal digits")
+    public_key: str = Field(description="32 bytes, base64; proves only that the document is whole")
+    value: str = Field(description="64 bytes, base64")
+
+
 class ReportDocument(Schema):
     """The report of one analysis, made to be kept, passed on and checked."""
 
@@ -243,6 +253,7 @@ class ReportDocument(Schema):
     limits: list[str] = Field(description="what the method cannot say")
     analysis: Result
     reproduce: str = Field(description="the command that replays the analysis")
+    signature: SignatureModel | None = Field(default=None, description="absent in old reports")
 
 
 class ReportQuery(Schema):
