@@ -1,19 +1,23 @@
-"""Finished analyses: one, many, other versions of one, the file behind one, and real deletion."""
+"""Finished analyses: one, many, other versions of one, and real deletion; the file behind one, as its clean copy.
+
+A file is handed out as a download of a fixed type that may run nothing.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 
 import sqlalchemy as sa
-from flask import Response
+from flask import Response, send_file
 from sqlalchemy.orm import Session
 
-from utils.errors import ConflictError, NotFoundError
+from utils.errors import ConflictError, NotFoundError, UnavailableError
 from utils.feedback.quarantine import Outlook
+from utils.media.sniff import FORMATS
 from utils.types import MediaKind
-from web_app.api.media import serve_media
 from web_app.api.routing import MEDIA, route
-from web_app.api.schemas import Links, Problem, address
+from web_app.api.schemas import Links, Problem, address, job_error
 from web_app.api.schemas.analysis import (
     Cleared,
     Detection,
@@ -26,13 +30,15 @@ from web_app.api.schemas.analysis import (
 )
 from web_app.api.schemas.feedback import FeedbackState
 from web_app.auth import identity
-from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow
+from web_app.db.models import COPY, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
 from web_app.feedback import votes
 from web_app.feedback.rulings import foresee
-from web_app.services import services
+from web_app.services import Services, services
 from web_app.storage.detections import find_detection
 
 MOST_VERSIONS = 50
+RETRY_S = 2  # while a copy is made
+FAILED_FOR = dt.timedelta(minutes=1)
 
 
 @route("GET", "/history", {200: History, 304: None}, query=HistoryQuery)
@@ -162,3 +168,55 @@ def require_detection(session: Session, public_id: str, *, done: bool = False) -
     if done and row.job.state != JobState.DONE:
         raise ConflictError(f"The analysis has no report: it is {row.job.state}.", state=row.job.state)
     return row
+
+
+def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
+    """The clean copy of a medium; ranges are served, so that a player can jump.
+
+    Args:
+        kept: whether its analysis is; a copy that is missing is made for such only.
+
+    Raises:
+        NotFoundError: the file is gone, or so damaged that its metadata cannot be told from it.
+        UnavailableError: the copy is not there yet; it has been asked for now.
+        StorageFullError: the disk had no room for it a moment ago.
+    """
+    parts = services()
+    clean = parts.store.clean(media.stored_name)
+    if not parts.store.path(media.stored_name).is_file():
+        raise NotFoundError("The file of this analysis is gone.")
+    if not clean.is_file():
+        if not kept:
+            raise NotFoundError("This analysis is not kept, so its file is not handed out.")
+        _ask_for_copy(parts, media)
+        raise UnavailableError("The copy without metadata is not there yet.", retry_after_s=RETRY_S)
+    if not clean.stat().st_size:
+        raise NotFoundError(f"This {media.kind} is damaged: metadata could go with it, so it is not handed out.")
+    answer = send_file(
+        clean,
+        mimetype=media.mime,
+        as_attachment=True,
+        download_name=f"telltale-{media.sha256[:12]}.{FORMATS[media.format].endings[0]}",
+        conditional=True,
+    )
+    answer.headers["Content-Security-Policy"] = identity.MEDIA_POLICY
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Cache-Control"] = "private, no-cache"
+    return answer
+
+
+def _ask_for_copy(parts: Services, media: MediaRow) -> None:
+    """Queue the making of a copy, unless another one is being made; then it is asked for again later.
+
+    Raises:
+        TelltaleError: what the last try failed with, for a while; each further one would fail as well.
+    """
+    payload, lately = {"media": media.sha256}, utc_now() - FAILED_FOR
+    with contextlib.suppress(ConflictError), parts.database.write() as session:
+        for job in session.scalars(sa.select(JobRow).where(JobRow.task == COPY)).all():
+            failed = job.state == JobState.FAILED and job.finished_at is not None and job.finished_at > lately
+            if failed and job.payload == payload:
+                raise job_error(job)
+            if JobState(job.state).final and not failed:
+                session.delete(job)
+        parts.queue.add_task(session, COPY, payload)

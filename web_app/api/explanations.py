@@ -12,20 +12,75 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from flask import Response, current_app, send_file
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueFullError
 from web_app.api.detections import require_detection
 from web_app.api.routing import JPEG, PNG, conditional, route
-from web_app.api.schemas import Problem, address
+from web_app.api.schemas import OutcomeName, Probability, Problem, Schema, StateName, address
 from web_app.api.schemas.analysis import Frames
-from web_app.api.schemas.closeups import Closeup, CloseupResult, FaceQuery, HeatmapQuery
 from web_app.auth import identity
 from web_app.db.models import EXPLAIN, CloseupRow, DetectionRow, JobRow, JobState
 from web_app.services import services
 from web_app.storage.files import THUMBNAIL_MIME
 
+MAX_FACE = 1000
 CACHE = "private, max-age=300"  # then asked for again by its ETag: a file that is analysed anew gets new ones
+
+
+class FaceQuery(Schema):
+    face: int = Field(ge=0, le=MAX_FACE, description="id of the face in the report")
+
+
+class HeatmapQuery(FaceQuery):
+    expert: str = Field(min_length=1, max_length=32, description="`cnn`, `resnext` or `vit`")
+
+
+class MapModel(Schema):
+    """Where one expert sees signs of manipulation, and whether the map marks what matters to it."""
+
+    expert: str
+    title: str
+    method: str
+    heatmap: str | None = Field(description="address of a small grey-level PNG; null when nothing raised the suspicion")
+    gain: float = Field(description="logit with the marked places kept, less the logit with them blurred away")
+    random_gain: float = Field(description="mean of the same over the same map at random places")
+    beaten: int = Field(ge=0, description="random masks that the map beats")
+    masks: int = Field(ge=1, description="random masks tried")
+    faithful: bool = Field(description="the map beats every random mask")
+
+
+class TrialModel(Schema):
+    """The verdict under one change of the medium; the first trial is the medium as it is."""
+
+    code: str
+    title: str
+    outcome: OutcomeName
+    probability: Probability
+    flipped: bool = Field(description="another outcome than without the change")
+
+
+class CloseupResult(Schema):
+    face: int
+    frame: int = Field(description="frame that the maps belong to, as in the report's `frames`")
+    time_s: float
+    square: list[float] = Field(min_length=4, max_length=4, description="what the maps cover: x0, y0, x1, y1 in pixels")
+    model_version: str
+    maps: list[MapModel]
+    trials: list[TrialModel]
+
+
+class Closeup(Schema):
+    """A closer look at one face: its state, and once done what it gave."""
+
+    face: int
+    state: StateName | None = Field(description="null when nobody has asked for it")
+    stage: str | None
+    fraction: float = Field(ge=0.0, le=1.0)
+    position: int | None = Field(description="jobs ahead of it; null when it does not wait")
+    error: Problem | None
+    result: CloseupResult | None
 
 
 @route(

@@ -13,7 +13,6 @@ from web_app.api.detections import require_detection
 from web_app.api.routing import EVENTS, route
 from web_app.api.schemas import Links, Problem
 from web_app.api.schemas.analysis import Job, Result
-from web_app.auth.identity import caller
 from web_app.db.models import JobState
 from web_app.services import Services, services
 
@@ -55,15 +54,12 @@ def cancel_job(id: str) -> Job:
 
 def _snapshot(parts: Services, public_id: str) -> Job:
     with parts.database.read() as session:
-        found = parts.queue.find(session, public_id)
-        if found is None or not caller().owns(found[1]):
-            raise NotFoundError("There is no analysis with this id.")
-        job, _, position = found
+        row = require_detection(session, public_id)
         return Job.of(
-            job,
-            position=position,
-            error=Problem.of_job(job),
-            result=Result.stored(require_detection(session, public_id)) if job.state == JobState.DONE else None,
+            row.job,
+            position=parts.queue.ahead(session, row.job),
+            error=Problem.of_job(row.job),
+            result=Result.stored(row) if row.job.state == JobState.DONE else None,
             links=Links.to(public_id),
         )
 

@@ -14,7 +14,7 @@ from utils.feedback.feedback_log import DecisionEntry
 from utils.feedback.versions import serving
 from utils.types import MediaKind
 from utils.weights import weights_root
-from web_app.api.media import serve_media
+from web_app.api.detections import serve_media
 from web_app.api.routing import MEDIA, json_answer, route
 from web_app.api.schemas import Problem
 from web_app.api.schemas.feedback import (

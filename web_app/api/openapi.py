@@ -1,12 +1,18 @@
-"""The OpenAPI document, made of the routes and the pydantic models."""
+"""The OpenAPI document, made of the routes and the pydantic models.
+
+`make openapi` writes it to docs/openapi.json, and docs/report.schema.json beside it, so that a change of the API shows
+in review.
+"""
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,6 +28,7 @@ from web_app.api.routing import (
     PDF,
     PNG,
     PREFIX,
+    ROUTES,
     UPLOAD,
     UPLOADS,
     VERSIONED_PREFIX,
@@ -30,8 +37,11 @@ from web_app.api.routing import (
     needs_body,
 )
 from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, Problem
+from web_app.api.schemas.analysis import ReportDocument
 from web_app.errors import MIME as PROBLEM_MIME
+from web_app.paths import ROOT
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = "#/components/schemas/{model}"
 PLACE_HOLDER = re.compile(r"<(\w+)>")
 SERVERS = (VERSIONED_PREFIX, PREFIX)
@@ -106,6 +116,15 @@ def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[st
             },
         },
     }
+
+
+def documents() -> dict[Path, str]:
+    """What the present code says, by the file that holds it."""
+    of_file = {
+        ROOT / "docs" / "openapi.json": openapi_document(ROUTES, SERVERS),
+        ROOT / "docs" / "report.schema.json": {"$schema": DIALECT, **ReportDocument.model_json_schema()},
+    }
+    return {path: json.dumps(document, indent=1, ensure_ascii=False) + "\n" for path, document in of_file.items()}
 
 
 def _operation(route: Route) -> dict[str, Any]:

@@ -5,18 +5,41 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response, current_app, jsonify, render_template, request
+from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from utils.weights import current_version
 from web_app import VERSION
 from web_app.api.openapi import SERVERS, openapi_document
 from web_app.api.routing import DOCUMENT, HTML, ROUTES, conditional, json_answer, route
-from web_app.api.schemas.admin import CheckModel, Health, Ready
+from web_app.api.schemas import Schema
 from web_app.observability.health import living_workers
 from web_app.services import services
+
+
+class Health(Schema):
+    status: Literal["ok"]
+
+
+class CheckModel(Schema):
+    name: str
+    ok: bool
+    detail: str
+
+
+class Ready(Schema):
+    """Whether analyses can be made, and what stands in the way."""
+
+    ready: bool
+    checks: list[CheckModel]
+    warnings: list[str] = Field(description="what does no harm now and will at the next start")
+    waiting: int | None = Field(description="jobs that wait for a worker")
+    version: str = Field(description="of Telltale")
+    model_version: str | None
+    workers: list[dict[str, Any]] = Field(description="each living worker with what it says of itself")
 
 
 @route("GET", "/health", {200: Health}, scope=None)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import secrets
+from typing import Literal
 
 import sqlalchemy as sa
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import AddressRefusedError, ConflictError, FetchError, NotAvailableError, NotFoundError
 from web_app.api.routing import route
-from web_app.api.schemas.admin import Deliveries, Delivery, NewWebhook, Webhook, Webhooks
+from web_app.api.schemas import Moment, Schema
 from web_app.api.schemas.analysis import UrlRequest
 from web_app.auth import identity
 from web_app.db.models import DeliveryRow, WebhookRow
@@ -20,6 +22,41 @@ from web_app.services import services
 
 MAX_PER_CALLER = 10
 DELIVERIES_SHOWN = 50
+
+
+class Webhook(Schema):
+    """An address that is told when analyses end."""
+
+    id: str
+    url: str
+    created: Moment
+
+
+class NewWebhook(Webhook):
+    """A webhook with its secret, which is shown this once."""
+
+    secret: str = Field(description="whsec_ and base64; checks the header webhook-signature")
+
+
+class Webhooks(Schema):
+    items: list[Webhook]
+
+
+class Delivery(Schema):
+    """One message to a webhook."""
+
+    analysis: str
+    type: str = Field(description="analysis.done, analysis.failed or analysis.cancelled")
+    state: Literal["pending", "delivered", "given_up"]
+    attempts: int
+    status: int | None = Field(description="HTTP status of the last answer")
+    error: str | None
+    next_attempt: Moment | None
+    created: Moment
+
+
+class Deliveries(Schema):
+    items: list[Delivery]
 
 
 @route(

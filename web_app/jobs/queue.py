@@ -33,20 +33,6 @@ _WAITING = sa.select(sa.func.count()).where(
 )  # made once, because every upload asks it twice
 
 
-_other = JobRow.__table__.alias("other").c
-_AHEAD = (
-    sa.select(sa.func.count())
-    .where(_other.state == JobState.QUEUED, _other.task == JobRow.task, _other.id < JobRow.id)
-    .scalar_subquery()
-)
-_POSITION = sa.case((JobRow.state == JobState.QUEUED, _AHEAD))
-_FOUND = (
-    sa.select(JobRow, DetectionRow.client_id, _POSITION)
-    .join(DetectionRow, DetectionRow.job_id == JobRow.id)
-    .where(JobRow.public_id == sa.bindparam("public_id"))
-)  # made once, because many clients ask it many times
-
-
 @dataclass(frozen=True)
 class Claim:
     """A job in a worker's hands: which one, whose, the how-manyth attempt, and the file to analyse.
@@ -133,14 +119,12 @@ class JobQueue:
         """How many analyses wait for a worker."""
         return session.scalar(_WAITING) or 0
 
-    def find(self, session: Session, public_id: str) -> tuple[JobRow, str, int | None] | None:
-        """The job of an analysis, its owner's id, and how many jobs are taken before it while it waits."""
-        row = session.execute(_FOUND, {"public_id": public_id}).one_or_none()
-        return None if row is None else (row[0], row[1], row[2])
-
     def ahead(self, session: Session, job: JobRow) -> int | None:
         """How many jobs will be taken before this one, 0 for the next; None for a job that does not wait."""
-        return session.scalar(sa.select(_POSITION).where(JobRow.id == job.id))
+        if job.state != JobState.QUEUED:
+            return None
+        earlier = JobRow.state == JobState.QUEUED, JobRow.task == job.task, JobRow.id < job.id
+        return session.scalar(sa.select(sa.func.count()).where(*earlier)) or 0
 
     def cancel(self, public_id: str) -> bool:
         """End a waiting or running job; False when it had ended already. Its worker notices at the next progress."""
@@ -149,7 +133,7 @@ class JobQueue:
                 session,
                 sa.update(JobRow)
                 .where(JobRow.public_id == public_id, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
-                .values(state=JobState.CANCELLED, finished_at=utc_now(), lease_until=None, stage=None),
+                .values(_ended(JobState.CANCELLED)),
             )
 
     def _seconds_per_job(self, session: Session) -> int:
@@ -262,12 +246,8 @@ class JobQueue:
     def finish(self, claim: Claim, report: Report) -> bool:
         """Store the report and end the job, together; False when the job is no longer this worker's."""
         with self.database.write() as session:
-            ended = _changed(
-                session,
-                sa.update(JobRow)
-                .where(_own(claim))
-                .values(state=JobState.DONE, stage=None, fraction=1.0, lease_until=None, finished_at=utc_now()),
-            )
+            done = _ended(JobState.DONE, fraction=1.0)
+            ended = _changed(session, sa.update(JobRow).where(_own(claim)).values(done))
             if ended:
                 session.execute(
                     sa.update(DetectionRow)
@@ -286,17 +266,11 @@ class JobQueue:
 
     def finish_task(self, claim: Claim, result: dict[str, Any]) -> bool:
         """End a job that is no analysis with its result; False when the job is no longer this worker's."""
-        return self._update_own(
-            claim, state=JobState.DONE, result=result, stage=None, fraction=1.0, lease_until=None,
-            finished_at=utc_now(),
-        )  # fmt: skip
+        return self._update_own(claim, **_ended(JobState.DONE, fraction=1.0, result=result))
 
     def fail(self, claim: Claim, error: TelltaleError) -> bool:
         """End the job with the error's code; False when the job is no longer this worker's."""
-        return self._update_own(
-            claim, state=JobState.FAILED, error_code=error.code, error_detail=error.detail, stage=None,
-            lease_until=None, finished_at=utc_now(),
-        )  # fmt: skip
+        return self._update_own(claim, **_failed(error))
 
     def give_back(self, claim: Claim) -> bool:
         """Queue the job again without counting the attempt, because the worker is asked to stop."""
@@ -324,12 +298,9 @@ class JobQueue:
                 _lease_over(now, self._lease()),
                 JobRow.attempts >= self.settings.attempts,
             )
-            .values(
-                state=JobState.FAILED, error_code=lost.code, error_detail=lost.detail, stage=None, lease_until=None,
-                finished_at=now,
-            )
+            .values(_failed(lost))
             .execution_options(synchronize_session=False)
-        )  # fmt: skip
+        )
 
     def _update_own(self, claim: Claim, **values: Any) -> bool:
         with self.database.write() as session:
@@ -359,6 +330,15 @@ def _own(claim: Claim) -> sa.ColumnElement[bool]:
         JobRow.worker_id == claim.worker_id,
         JobRow.attempts == claim.attempt,
     )
+
+
+def _ended(state: JobState, **more: Any) -> dict[str, Any]:
+    """The columns of a job that has ended now."""
+    return {"state": state, "stage": None, "lease_until": None, "finished_at": utc_now(), **more}
+
+
+def _failed(error: TelltaleError) -> dict[str, Any]:
+    return _ended(JobState.FAILED, error_code=error.code, error_detail=error.detail)
 
 
 def _changed(session: Session, statement: sa.Update) -> bool:

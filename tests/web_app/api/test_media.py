@@ -22,7 +22,7 @@ from utils.media import start_fork_server
 from utils.media.fork_server import ForkServer
 from utils.media.sniff import sniff
 from utils.types import Notice, Report
-from web_app.api.media import FAILED_FOR
+from web_app.api.detections import FAILED_FOR
 from web_app.db.models import COPY, JobRow, utc_now
 from web_app.jobs.derived import CleanCopies
 from web_app.jobs.runner import Progress, WorkerTasks

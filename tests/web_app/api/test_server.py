@@ -18,7 +18,7 @@ from tests.web_app.helpers import make_settings, running_worker, wait_until
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
 from web_app import VERSION
-from web_app.api.schemas.admin import Ready
+from web_app.api.server import Ready
 from web_app.app import create_app
 from web_app.db.models import WorkerRow, utc_now
 from web_app.observability import health

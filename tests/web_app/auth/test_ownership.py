@@ -15,8 +15,8 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import job_state, make_settings, media_bytes, running_worker, upload, wait_until
 from utils.config import SecuritySettings, ServerSettings, Settings
+from web_app.api.explanations import FaceQuery, HeatmapQuery
 from web_app.api.routing import ROUTES
-from web_app.api.schemas.closeups import FaceQuery, HeatmapQuery
 from web_app.auth.keys import create_key, revoke_key
 from web_app.auth.login import safe_path
 from web_app.services import EXTENSION, Services

@@ -21,7 +21,7 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings, media_bytes, running_worker, upload, wait_until
 from tests.web_app.integrations.test_http_client import LOCAL, answer, by_table, serving
 from utils.config import ApiSettings, Settings
-from web_app.api.schemas.admin import Deliveries, NewWebhook, Webhooks
+from web_app.api.webhooks import Deliveries, NewWebhook, Webhooks
 from web_app.db.models import DeliveryRow, utc_now
 from web_app.integrations import webhooks
 from web_app.integrations.http_client import Rules
