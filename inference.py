@@ -23,11 +23,10 @@ from utils.detection.cli_output import (
     format_json,
     format_json_line,
     format_table,
-    printable,
 )
 from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
 from utils.files import replace_file
-from utils.log import configure_logging
+from utils.log import configure_logging, escape
 
 if TYPE_CHECKING:
     from utils.types import MediaKind, Report
@@ -147,7 +146,7 @@ class DeepfakeDetector:
             found = sniff(stream.read(SNIFF_BYTES))
         report = analyse(path, self.analyser) if found.kind is kind or found.moves else None
         if report is None or report.media.kind is not kind:
-            raise UnsupportedMediaError(f"{printable(path.name)} is {advice}.")
+            raise UnsupportedMediaError(f"{escape(path.name)} is {advice}.")
         return report
 
 
@@ -301,7 +300,7 @@ def _analyse_all(options: argparse.Namespace, collected: Collected) -> tuple[lis
         with tqdm(total=len(collected.files), disable=not visible, leave=False, dynamic_ncols=True) as bar:
 
             def show(path: Path, stage: str, fraction: float) -> None:
-                bar.set_postfix_str(f"{printable(path.name)}: {stage}")
+                bar.set_postfix_str(f"{escape(path.name)}: {stage}")
 
             for result in detector.iter_predict(collected.files, show):
                 bar.clear()
@@ -346,7 +345,7 @@ def _verify(options: argparse.Namespace) -> int:
     unnamed = missing_settings(outcome.claim)
     if unnamed and not options.quiet:
         print(f"The report does not name {', '.join(unnamed)}; the configuration's are taken.", file=sys.stderr)
-    _write("".join(f"{printable(sentence)}\n" for sentence in outcome.sentences), options.output)
+    _write("".join(f"{escape(sentence)}\n" for sentence in outcome.sentences), options.output)
     if not outcome.signature.holds:
         return EXIT_SIGNATURE
     if outcome.reproduced:
@@ -375,7 +374,7 @@ def _export(options: argparse.Namespace) -> int:
 
     version = export_version(read_settings(options.config), options.export)
     if not options.quiet:
-        print(f"Version {version.name} is in {printable(str(options.export))}; its README.md says how to use it.")
+        print(f"Version {version.name} is in {escape(str(options.export))}; its README.md says how to use it.")
     return EXIT_OK
 
 
@@ -392,7 +391,7 @@ def _selftest(options: argparse.Namespace) -> int:
     skipped = sum(c.passed is None for c in checks)
     well = f"{skipped} of {len(checks)} checks could not be made; the rest is well." if skipped else WELL
     lines.append(f"{len(checks)} checks, {failed} failed." if failed else well)
-    _write("\n".join(map(printable, lines)) + "\n", options.output)
+    _write("\n".join(map(escape, lines)) + "\n", options.output)
     return EXIT_UNUSABLE if failed else EXIT_OK
 
 

@@ -15,48 +15,28 @@ from typing import Any
 import numpy as np
 
 from utils.media_types import (
-    SAMPLE_RATE as SAMPLE_RATE,
-)
-from utils.media_types import (
-    Box as Box,
-)
-from utils.media_types import (
-    Face as Face,
-)
-from utils.media_types import (
-    FaceTrack as FaceTrack,
-)
-from utils.media_types import (
-    Floats as Floats,
-)
-from utils.media_types import (
-    Frame as Frame,
-)
-from utils.media_types import (
-    Media as Media,
-)
-from utils.media_types import (
-    MediaInfo as MediaInfo,
-)
-from utils.media_types import (
-    MediaKind as MediaKind,
-)
-from utils.media_types import (
-    Notice as Notice,
-)
-from utils.media_types import (
-    Pixels as Pixels,
-)
-from utils.media_types import (
-    Sighting as Sighting,
-)
-from utils.media_types import (
-    SoundInfo as SoundInfo,
-)
-from utils.media_types import (
+    SAMPLE_RATE,
+    Box,
+    Face,
+    FaceTrack,
+    Floats,
+    Frame,
+    Media,
+    MediaInfo,
+    MediaKind,
+    Notice,
+    Pixels,
+    Sighting,
+    SoundInfo,
     check_probability,
     require,
-)
+)  # fmt: skip
+
+__all__ = [
+    "SAMPLE_RATE", "Box", "Face", "FaceTrack", "Floats", "Frame", "Media", "MediaInfo", "MediaKind", "Notice", "Pixels",
+    "Sighting", "SoundInfo",
+]  # fmt: skip
+"""What of `media_types.py` is handed on."""
 
 REPORT_SCHEMA_VERSION = 1
 DOCUMENT, DOCUMENT_VERSION = "telltale-report", 1  # a report that stands by itself says so

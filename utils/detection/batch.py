@@ -6,7 +6,6 @@ its users are `inference.py` and the server's worker. What fails concerns its ow
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,12 +15,13 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from utils.detection.cli_files import check_readable
-from utils.detection.cli_output import FileResult, printable
+from utils.detection.cli_output import FileResult
 from utils.detection.people import People
 from utils.detection.pipeline import Analyser, examine, make_report, no_progress, score
 from utils.errors import TelltaleError
 from utils.faces.search import Progress
-from utils.log import get_logger
+from utils.files import file_sha256
+from utils.log import escape, get_logger
 from utils.types import Media, Report
 
 EXAMINERS = 2
@@ -178,11 +178,10 @@ def _failure(path: Path, error: Exception) -> TelltaleError:
     """The error as the user is told it; a fault of ours is logged."""
     if isinstance(error, TelltaleError):
         return error
-    log.error("%s could not be analysed", printable(str(path)), exc_info=error)
-    return TelltaleError(f"{type(error).__name__}: {printable(str(error))}")
+    log.error("%s could not be analysed", escape(str(path)), exc_info=error)
+    return TelltaleError(f"{type(error).__name__}: {escape(str(error))}")
 
 
 def _sha256(path: Path) -> str:
     check_readable(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)

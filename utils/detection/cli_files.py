@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.detection.cli_output import FileResult, printable
+from utils.detection.cli_output import FileResult
 from utils.errors import MediaUnreadableError
+from utils.log import escape
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,9 @@ def check_readable(path: Path) -> None:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise MediaUnreadableError(f"{printable(str(path))} is not a plain file.")
+            raise MediaUnreadableError(f"{escape(str(path))} is not a plain file.")
         with path.open("rb"):
             pass
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise MediaUnreadableError(f"{printable(str(path))} cannot be opened: {reason}.") from error
+        raise MediaUnreadableError(f"{escape(str(path))} cannot be opened: {reason}.") from error

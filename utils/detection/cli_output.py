@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import TelltaleError
+from utils.log import escape
 
 if TYPE_CHECKING:
     from utils.types import Report
@@ -51,16 +52,11 @@ class FileResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: `file`, `ms`, `report` (`Report.to_dict`) and `error` (problem JSON); one is null."""
         return {
-            "file": printable(str(self.path)),
+            "file": escape(str(self.path)),
             "ms": round(self.ms, 1),
             "report": None if self.report is None else _finite(self.report.to_dict()),
             "error": None if self.error is None else _finite(self.error.to_problem()),
         }
-
-
-def printable(text: str) -> str:
-    """Text that is safe in a terminal and in UTF-8: control characters and undecodable bytes become escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def verdict_word(result: FileResult) -> str:
@@ -83,9 +79,9 @@ def format_table(results: Sequence[FileResult]) -> str:
 
 
 def _table_row(result: FileResult) -> tuple[str, ...]:
-    name, ms = printable(str(result.path)), f"{result.ms:.0f}"
+    name, ms = escape(str(result.path)), f"{result.ms:.0f}"
     if result.report is None:
-        return "error", "-", "-", "-", "-", ms, f"{name}: {printable(str(result.error))}"
+        return "error", "-", "-", "-", "-", ms, f"{name}: {escape(str(result.error))}"
     verdict = result.report.verdict
     probability = "-" if verdict.probability is None else f"{verdict.probability:.2f}"
     interval = "-" if verdict.interval is None else "{:.2f} to {:.2f}".format(*verdict.interval)
@@ -145,7 +141,7 @@ def format_csv(results: Sequence[FileResult]) -> str:
 
 
 def _csv_row(result: FileResult) -> dict[str, Any]:
-    name = printable(str(result.path))
+    name = escape(str(result.path))
     row: dict[str, Any] = {
         # A spreadsheet would run a name like `=cmd()`; `./=cmd()` is the same file and no formula.
         "file": f"./{name}" if name.startswith(_FORMULA_STARTS) else name,
@@ -153,7 +149,7 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
         "ms": round(result.ms, 1),
     }
     if result.error is not None:
-        return row | {"error_code": result.error.code, "error_detail": safe_cell(printable(result.error.detail))}
+        return row | {"error_code": result.error.code, "error_detail": safe_cell(escape(result.error.detail))}
     if result.report is not None:
         report, media = result.report, result.report.media
         low, high = report.verdict.interval or (None, None)

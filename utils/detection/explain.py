@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
-from models.preprocess import prepare
+from models.preprocess import prepare, to_images
 from utils.detection.engine import Engine
 from utils.detection.pipeline import Analyser, no_progress
 from utils.faces.search import Progress
@@ -109,7 +109,7 @@ def explain_face(crop: Pixels, analyser: Analyser, progress: Progress = no_progr
             progress("explain", (index + done) / len(experts))
 
         told(0.0)
-        grid = relevance(name, network, prepare(as_images(crop).to(device), card))
+        grid = relevance(name, network, prepare(to_images(crop[None]).to(device), card))
         measured = measure_faithfulness(crop, grid, _scorer(analyser.engine, name), told)
         peak = float(grid.max())
         maps.append(HeatMap(name, card.title, METHODS[name], grid / peak if peak > 0 else None, measured))
@@ -172,11 +172,6 @@ def measure_faithfulness(
     pairs = score(trials, on_batch).reshape(len(masks), len(LEVELS), 2)
     gains = (pairs[:, :, 0] - pairs[:, :, 1]).mean(1).astype(np.float64).tolist()
     return Faithfulness(gains[0], tuple(gains[1:]))
-
-
-def as_images(crop: Pixels) -> Tensor:
-    """(S, S, 3) uint8 as (1, 3, S, S) float32, 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1).unsqueeze(0).float().div(255)
 
 
 def _layer(name: str, network: nn.Module) -> nn.Module:

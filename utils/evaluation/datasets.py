@@ -15,6 +15,7 @@ from pathlib import Path
 
 from utils.errors import TrainingDataError
 from utils.evaluation.layouts import LayoutRow, read_labelled, read_layout
+from utils.files import file_sha256
 from utils.media.sniff import SUFFIXES
 from utils.types import MediaKind
 
@@ -159,7 +160,7 @@ def check_labels(samples: Sequence[Sample]) -> None:
         TrainingDataError: with the two files.
     """
     alike: list[list[Sample]] = [list(samples)]
-    for key in (_length, _beginning, _content):
+    for key in (_length, _beginning, file_sha256):
         alike = [part for group in alike for part in _parts_of_both_labels(group, key)]
     if alike:
         real, fake = (next(s.path for s in alike[0] if s.label == label) for label in (0, 1))
@@ -180,11 +181,6 @@ def _length(path: Path) -> int:
 def _beginning(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(4096)
-
-
-def _content(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _kind(path: Path, where: str) -> MediaKind:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cards import expert_card
-from models.preprocess import prepare
+from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
 from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.training.crop_set import Pack
@@ -33,12 +32,8 @@ SAVE_EVERY = 32
 Halves = npt.NDArray[np.float16]
 
 
-class Featurizer(Protocol):
-    """Turns a batch of crops into tapped tokens."""
-
-    def __call__(self, batch: Pixels) -> Halves:
-        """(B, S, S, 3) uint8 gives (B, L, 2D) tapped tokens, float16."""
-        ...
+Featurizer = Callable[[Pixels], Halves]
+"""(B, S, S, 3) uint8 crops to their (B, L, 2D) tapped tokens."""
 
 
 class TorchFeaturizer:
@@ -55,7 +50,7 @@ class TorchFeaturizer:
         self._card = expert_card("vit", tiny=tiny)
 
     def __call__(self, batch: Pixels) -> Halves:
-        images = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float().div(255).to(self._device)
+        images = to_images(batch).to(self._device)
         mixed = torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._bfloat16)
         with torch.inference_mode(), mixed:
             tokens = self._expert.tap(prepare(images, self._card))
@@ -75,8 +70,7 @@ class OpenVinoFeaturizer:
         self._request = compile_graph(graph, hint="bf16", threads=threads)
 
     def __call__(self, batch: Pixels) -> Halves:
-        images = torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2).float().div(255)
-        self._request.infer({0: prepare(images, self._card).numpy()})
+        self._request.infer({0: prepare(to_images(batch), self._card).numpy()})
         return np.asarray(self._request.get_output_tensor(0).data, np.float16)
 
 
@@ -188,7 +182,7 @@ class Features:
         views = [view for store in stores for view in store.views[: len(store.labels())]]
         keep = np.ones(len(views), bool) if keep is None else keep
         self._rows = np.flatnonzero(keep) if keep.dtype == bool else np.asarray(keep, np.int64)
-        self.views = tuple(views[int(i)] for i in self._rows)
+        self.views: tuple[View, ...] = tuple(views[int(i)] for i in self._rows)
 
     def load(self, name: str) -> npt.NDArray[np.generic]:
         """As `FeatureStore.load`, in memory."""
@@ -211,16 +205,8 @@ class Features:
         return np.array([view.label for view in self.views], np.float32)
 
 
-class Stored(Protocol):
-    """What training reads of a store, or of rows of several."""
-
-    views: tuple[View, ...]
-
-    def load(self, name: str) -> npt.NDArray[np.generic]: ...
-
-    def take(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]: ...
-
-    def labels(self) -> npt.NDArray[np.float32]: ...
+Stored = FeatureStore | Features
+"""What training reads: a store, or rows of several."""
 
 
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:

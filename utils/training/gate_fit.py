@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional
 
@@ -125,7 +126,7 @@ def fit_gate(
     raw = np.nanmean(table.logits, axis=1)
 
     def ece_of(logits: Array, chosen: Mask) -> float:
-        return ece(table.labels[chosen], sigmoid(logits[chosen])) if chosen.any() else float("nan")
+        return ece(table.labels[chosen], expit(logits[chosen])) if chosen.any() else float("nan")
 
     return GateFit(
         gate=_fit_once(table, penalty, plain),
@@ -194,11 +195,6 @@ def _group_folds(groups: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
 def _loss(logits: Array, labels: Array, weights: Array) -> float:
     signed = np.where(labels > 0.5, logits, -logits)
     return float((np.logaddexp(0, -signed) * weights).mean())
-
-
-def sigmoid(logits: Array) -> Array:
-    """Logits to probabilities, elementwise, without overflow."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))))
 
 
 def expert_aucs(table: ScoreTable) -> dict[int, float]:

@@ -169,7 +169,8 @@ def fast_bfloat16(device: str) -> bool:
 
 def _train_epoch(run: _Run, task: Task, recipe: Recipe) -> float:
     """One pass over the batches, from where it was stopped; gives the mean loss."""
-    losses, trained = _Mean(), [p for g in run.optimizer.param_groups for p in g["params"]]
+    losses: list[float] = []
+    trained = [p for g in run.optimizer.param_groups for p in g["params"]]
     last_save = time.monotonic()
     shown = bar(f"{run.folder.name} epoch {run.at.epoch}", task.steps, run.at.done)
     for number, batch in enumerate(task.batches(run.at.epoch)):
@@ -190,15 +191,15 @@ def _train_epoch(run: _Run, task: Task, recipe: Recipe) -> float:
         # the average follows closely at first, else it would remember the random start
         decay = min(recipe.average, (1 + step) / (10 + step)) if recipe.average else 0.0
         _average(run.averaged, run.model, decay)
-        losses.add(loss.item())
+        losses.append(loss.item())
         run.at.done, now = number + 1, time.monotonic()
-        shown.set_postfix(loss=f"{losses.value:.4f}", refresh=False)
+        shown.set_postfix(loss=f"{sum(losses) / len(losses):.4f}", refresh=False)
         shown.update()
         if now - last_save > recipe.save_every_s:
             last_save = now
             run.save()
     shown.close()
-    return losses.value
+    return sum(losses) / len(losses) if losses else 0.0
 
 
 @dataclass
@@ -263,17 +264,3 @@ class _Run:
             index, _, field = name.partition("/")
             states.setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})
-
-
-class _Mean:
-    """Running mean of what was added; 0 before."""
-
-    def __init__(self) -> None:
-        self._sum, self._count = 0.0, 0
-
-    def add(self, value: float) -> None:
-        self._sum, self._count = self._sum + value, self._count + 1
-
-    @property
-    def value(self) -> float:
-        return self._sum / self._count if self._count else 0.0

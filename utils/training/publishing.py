@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 
 from models.cards import EXPERT_NAMES, expert_card
 from models.ensemble_model import Ensemble, create_network
@@ -32,7 +33,7 @@ from utils.faces.detector import CenterFaceDetector
 from utils.tensors import Arrays, load_into, unpack_tensors
 from utils.training.crop_set import Pack, count_table, framing_table
 from utils.training.features import FeatureStore
-from utils.training.gate_fit import GateFit, expert_aucs, fit_gate, sigmoid
+from utils.training.gate_fit import GateFit, expert_aucs, fit_gate
 from utils.training.golden_sets import write_golden_sets
 from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN
@@ -146,7 +147,7 @@ def finish(
     eces = {"ece_before": fitted.ece_before, "ece_after": fitted.ece_after, "ece_degraded": fitted.ece_degraded}
     said = {name: value for name, value in eces.items() if np.isfinite(value)}
     calibration = fit_calibration(
-        held.labels, sigmoid(fitted.held_out), held.sources, said, as_come=as_come, strangers=strangers is not None
+        held.labels, expit(fitted.held_out), held.sources, said, as_come=as_come, strangers=strangers is not None
     )
     tables = [image_table(ensemble, pack, stores["val"], device=device)]
     if "val_clips" in stores:

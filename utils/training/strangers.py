@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
@@ -22,13 +23,13 @@ from models.vision_transformer import ViTExpert
 from utils.detection.calibration import Calibration
 from utils.evaluation.datasets import CLIPS_PREFIX
 from utils.evaluation.score_file import ScoreTable
-from utils.evaluation.scorecard import markdown_table
+from utils.evaluation.scorecard import cell, markdown_table
 from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate
 from utils.tensors import Arrays, load_into
 from utils.training.crop_set import PackedCrop
 from utils.training.experts import new_vit, train_vit_head
 from utils.training.features import Features, Stored
-from utils.training.gate_fit import gate_logits, sigmoid
+from utils.training.gate_fit import gate_logits
 from utils.training.loop import Recipe
 from utils.training.planning import head_weights
 from utils.training.views import View
@@ -214,9 +215,9 @@ def stranger_rows(val: ScoreTable, strangers: Strangers, gate: Gate, calibration
     """
 
     def probabilities(logits: Array) -> Array:
-        return sigmoid(gate_logits(gate, with_vit(val, logits)))
+        return np.asarray(expit(gate_logits(gate, with_vit(val, logits))))
 
-    known, unseen = sigmoid(gate_logits(gate, val)), probabilities(strangers.by_source.of_own("val"))
+    known, unseen = expit(gate_logits(gate, val)), probabilities(strangers.by_source.of_own("val"))
     sources, generators, real = np.asarray(val.sources), np.asarray(val.generators), val.labels <= 0.5
     cases: list[tuple[str, str, npt.NDArray[np.bool_], Array]] = []
     for source in np.unique(sources):
@@ -275,15 +276,14 @@ def share_missed(labels: Array, probabilities: Array, at: float) -> float:
 def holdout_markdown(rows: Sequence[LeftOut]) -> str:
     """The results as a table, one row per source and generator."""
 
-    def cell(what: str, figure: Figure | None) -> str:
+    def shown(what: str, figure: Figure | None) -> str:
         if figure is None or np.isnan(figure.value):
             return "–"
-        if what.startswith(("auc", "ece")):
-            return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-        return f"{figure.value:.1%} [{figure.low:.1%}, {figure.high:.1%}]"
+        percent = not what.startswith(("auc", "ece"))
+        return cell((figure.value, figure.low, figure.high), percent=percent)
 
     cells = (
-        [f"{row.kind} {row.name}", f"{row.real} / {row.fake}", *(cell(what, row.figures[what]) for what in COLUMNS)]
+        [f"{row.kind} {row.name}", f"{row.real} / {row.fake}", *(shown(what, row.figures[what]) for what in COLUMNS)]
         for row in rows
     )
     return "\n".join(markdown_table(("left out", "real / fake", *COLUMNS.values()), cells)) + "\n"

@@ -7,7 +7,8 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from utils.detection.cli_output import printable, safe_cell
+from utils.detection.cli_output import safe_cell
+from utils.log import escape
 from web_app import VERSION
 from web_app.db.models import DetectionRow
 from web_app.reports.document import SHORT_LIMITS
@@ -60,4 +61,4 @@ def csv_row(row: DetectionRow) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    return safe_cell(printable(value)) if isinstance(value, str) else value
+    return safe_cell(escape(value)) if isinstance(value, str) else value

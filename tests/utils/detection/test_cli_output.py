@@ -17,23 +17,23 @@ from utils.detection.cli_output import (
     FileResult,
     format_csv,
     format_table,
-    printable,
     summary_sentence,
 )
 from utils.errors import MediaCorruptError
+from utils.log import escape
 from utils.types import MediaKind, Outcome, Span
 
 
 @given(st.text())
 def test_printable_text_is_printable_utf8(text):
-    safe = printable(text)
+    safe = escape(text)
     assert safe.isprintable()
     safe.encode("utf-8")
 
 
 @given(st.text(alphabet=st.characters(categories=("L", "N", "P"))))
 def test_ordinary_names_stay_as_they_are(text):
-    assert printable(text) == text
+    assert escape(text) == text
 
 
 def test_result_is_a_report_or_an_error():

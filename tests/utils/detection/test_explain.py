@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from models.cards import IMAGE_EXPERTS, NetworkCard, expert_card
 from models.ensemble_model import create_network
-from models.preprocess import ExpertOutput, prepare
+from models.preprocess import ExpertOutput, prepare, to_images
 from utils.detection import explain
-from utils.detection.explain import as_images, explain_face, measure_faithfulness, relevance
+from utils.detection.explain import explain_face, measure_faithfulness, relevance
 from utils.detection.pipeline import load_analyser
 
 CARD = NetworkCard(
@@ -55,7 +55,7 @@ def dotted_crop(everywhere: bool = True) -> np.ndarray:
 
 
 def test_map_marks_what_the_network_looks_at():
-    grid = relevance("cnn", BrightSpot(), prepare(as_images(dotted_crop()), CARD))
+    grid = relevance("cnn", BrightSpot(), prepare(to_images(dotted_crop()[None]), CARD))
     assert grid.shape == (8, 8)
     assert grid[:4, :4].min() > 0
     assert grid[4:, :].max() == 0.0
@@ -94,7 +94,7 @@ def test_every_image_expert_gives_a_map_and_stays_as_it_was(name, photo):
     torch.manual_seed(3)
     network = create_network(name, tiny=True).eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    image = prepare(as_images(photo[:224, 100:324]), expert_card(name, tiny=True))
+    image = prepare(to_images(photo[None, :224, 100:324]), expert_card(name, tiny=True))
     logit = network(image).logit.detach()
     grid = relevance(name, network, image)
     assert grid.ndim == 2
