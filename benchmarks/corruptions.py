@@ -30,7 +30,6 @@ class Condition:
     """One way to degrade a medium.
 
     Args:
-        name: in tables.
         change: of one frame, (H, W, 3) uint8 to another picture; None leaves the pixels.
         jpeg: quality of the JPEG that is written, 1..100; None for PNG.
         crf: rate factor of the H.264 that is written; None for pictures means a picture is written.
@@ -93,10 +92,6 @@ def degraded(path: Path, kind: MediaKind, condition: Condition, folder: Path, *,
     As H.264 a picture becomes a clip of one frame, a key frame.
 
     Args:
-        path: the original.
-        kind: image or video.
-        condition: must apply to the kind.
-        folder: for the new file; an earlier one there is written over.
         frames: taken evenly from a clip: as many as the product judges.
 
     Raises:

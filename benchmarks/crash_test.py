@@ -124,9 +124,7 @@ def faults(arena: Arena, lines_before: tuple[str, ...], *, recovered: bool) -> l
     """What is wrong with the folder and the history; empty when nothing is.
 
     Args:
-        arena: where the child was killed.
         lines_before: hashes of the lines that were there before.
-        recovered: `recover` has run since.
     """
     found = []
     try:
@@ -164,9 +162,6 @@ def run_crashes(
 
     Args:
         root: the folder with the versions; it is only read.
-        name: of the version.
-        times: number of kills.
-        tell: receives a line now and then.
 
     Returns:
         Number of kills that happened, and every fault that was found.

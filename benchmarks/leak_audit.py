@@ -80,11 +80,6 @@ def recipes(pack: Pack, count: int, *, seed: int = 0) -> dict[str, list[View]]:
 
     Fakes beside the real crops of their source where both are many, self-blends beside real crops of all sources, and
     whole batches of pictures and of clips' frames.
-
-    Args:
-        pack: its training split is audited.
-        count: of views.
-        seed: of the draw.
     """
     plan = TrainingPlan()
     pictures, frames = pack.select("train", MediaKind.IMAGE), some_frames(pack, plan.frames_per_clip, seed)
@@ -143,12 +138,7 @@ def rim_mask(pack: Pack, view: View, size: int = CROP_PX) -> npt.NDArray[np.bool
 
 
 def rim_features(pixels: Pixels, rim: npt.NDArray[np.bool_]) -> Array:
-    """A small picture of the rim with its mean in place of the face, and simple statistics of it.
-
-    Args:
-        pixels: (S, S, 3) uint8 view.
-        rim: (S, S).
-    """
+    """A small picture of the rim with its mean in place of the face, and simple statistics of it."""
     values = pixels.astype(np.float32)
     if not rim.any():
         return np.zeros(3 * THUMB**2 + 18)
@@ -178,12 +168,7 @@ def size_features(source_px: float, picture_px: int) -> Array:
 
 
 def coding_features(pixels: Pixels, rim: npt.NDArray[np.bool_]) -> Array:
-    """What the rim of a view tells of its coding: steps at each of eight block phases, and the spread of its DCT.
-
-    Args:
-        pixels: (S, S, 3) uint8 view.
-        rim: (S, S).
-    """
+    """What the rim of a view tells of its coding: steps at each of eight block phases, and the spread of its DCT."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     phases = []
     for axis in (0, 1):
@@ -225,10 +210,7 @@ def probe(features: Array, labels: Array, groups: Sequence[str], *, rounds: int 
     """AUC of a logistic regression and of boosted trees, each view scored by models that never saw its group.
 
     Args:
-        features: (N, F).
         labels: (N,) with both classes.
-        groups: N names.
-        rounds: of the bootstrap.
     """
     folds = np.array([fold_of(group) for group in groups])
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300, class_weight="balanced"))

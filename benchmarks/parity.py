@@ -54,11 +54,7 @@ class Compared:
 
     Args:
         name: of the expert, or `ensemble`.
-        precision: what the served engine computes it with.
-        people: how many were judged.
         distance: 99th percentile of the difference of the probabilities.
-        auc: by the served engine.
-        reference_auc: by torch in fp32.
     """
 
     name: str
@@ -91,7 +87,6 @@ def compare(people: Sequence[Person], served: Engine, reference: Engine) -> list
     Args:
         people: at least one.
         served: the engine of the product; its gate mixes for both.
-        reference: torch in fp32.
     """
     labels = np.array([person.label for person in people], np.float64)
     quality = np.stack([person.quality for person in people])

@@ -54,16 +54,8 @@ class AttackResult:
     """What one attack did.
 
     Args:
-        key: letter of the attack.
-        title: what was tried.
-        votes: that were given.
-        accepted: of them, at the end.
         quarantined: the others by status.
-        trainings: that ran.
-        promoted: candidates that were served.
-        rejected: candidates that were not.
         lowest_auc: golden AUC of the worst version that was ever served.
-        signs: what the statistics show of it.
         rollback_equal: after the rollback every golden score was what it was before, bit for bit.
     """
 
@@ -84,11 +76,7 @@ class Arena:
     """A copy of a version and its lineage in a folder of its own, where attacks may do what they like.
 
     Args:
-        root: the folder with the versions.
-        name: of the version to attack.
-        folder: empty, for everything that the drill writes.
         recipe: of the trainings; None takes that of the version.
-        rules: of the quarantine.
     """
 
     def __init__(
@@ -207,12 +195,7 @@ def run_drill(
 
     Args:
         root: the folder with the versions; it is only read.
-        name: of the version.
         recipe: of the trainings; None takes that of the version.
-        rounds: of the slow attack.
-        attacks: which.
-        rules: of the quarantine; the defaults when None.
-        tell: receives a line per training.
 
     Returns:
         Plain JSON values: `passed`, `base_auc`, `lowest_auc`, `bound`, and one entry per attack.

@@ -1,7 +1,7 @@
 """How far verdicts hold when a medium is re-encoded, rescaled, blurred, noisy, lit otherwise or coded as a video.
 
 Every condition is applied to the same files and analysed by the product's own pipeline; the scores go to a file that
-a stopped run goes on with, and from it to `docs/results/robustness.md` and its plot.
+a stopped run goes on with, and from it to `docs/results/robustness.md`.
 
     python -m benchmarks.robustness --data FOLDER [--per-class 30] [--out docs/results/robustness.md]
 """
@@ -27,7 +27,6 @@ from utils.detection.pipeline import Analyser, load_analyser
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample, read_samples
 from utils.evaluation.figures import CLIPS, PICTURES, judged, labels_and_probabilities, rounded, verdict_of
-from utils.evaluation.plots import new_figure, save_png
 from utils.evaluation.score_file import COLUMNS, claim_scores, finished_names, pseudonym, score_row
 from utils.evaluation.scorecard import cell, markdown_table, plain
 from utils.metrics import Figure, auc, bootstrap, false_alarm_rate
@@ -45,10 +44,7 @@ def choose(samples: Sequence[Sample], per_class: int, clips: int | None = None, 
     A larger number gives those of a smaller one and more.
 
     Args:
-        samples: of one split.
-        per_class: of each source of pictures.
         clips: per label; None takes all.
-        seed: of the draw.
     """
     cells: dict[tuple[str, int], list[Sample]] = {}
     for sample in samples:
@@ -76,10 +72,7 @@ def score_conditions(
     """Analyse every sample under every condition that applies to it, and append the rows to a score file.
 
     Args:
-        samples: the files.
-        analyser: of the version that is measured.
         path: of the CSV; rows that are there are not computed again.
-        progress: called with the number of rows done and of all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     claim_scores(path, analyser)
@@ -125,9 +118,7 @@ class Held:
     """What is left under one condition.
 
     Args:
-        files: that were analysed.
         unjudged: of them had no face or could not be read.
-        auc: of those that were judged.
         loss: AUC of the clean files minus this one, on the files judged under both.
         alarms: share of the real ones that get the verdict fake.
         flips: share of the files that go from real to fake or back.
@@ -146,14 +137,7 @@ class Held:
 def compare_conditions(
     clean: Sequence[Row], other: Sequence[Row], calibration: Calibration, *, rounds: int = 1000
 ) -> Held:
-    """Figures of one condition beside the clean files.
-
-    Args:
-        clean: rows of the clean files.
-        other: rows of the same files, degraded.
-        calibration: whose band decides where a row has no verdict.
-        rounds: of the bootstrap.
-    """
+    """Figures of one condition beside the clean files."""
     before = {row["file"]: row for row in clean}
     pairs = [(before[row["file"]], row) for row in other if row["file"] in before]
     scored = [(a, b) for a, b in pairs if judged([a]) and judged([b])]
@@ -178,8 +162,8 @@ def compare_conditions(
     )
 
 
-def robustness_markdown(found: Mapping[str, Mapping[str, Held]], version: str, what: str, plot: str) -> str:
-    """The page: one table per set, and the plot."""
+def robustness_markdown(found: Mapping[str, Mapping[str, Held]], version: str, what: str) -> str:
+    """The page: one table per set."""
     lines = [
         f"# Robustness of {version}",
         "",
@@ -202,44 +186,18 @@ def robustness_markdown(found: Mapping[str, Mapping[str, Held]], version: str, w
         )  # fmt: skip
         files = max(held.files for held in conditions.values())
         lines += ["", f"## {name.capitalize()} ({files})", "", *markdown_table(heads, rows)]
-    return "\n".join([*lines, "", f"![AUC under each condition]({plot})"]) + "\n"
-
-
-def plot_conditions(sets: Mapping[str, Mapping[str, Figure]], path: Path) -> None:
-    """AUC with its interval under each condition, one panel per set.
-
-    Args:
-        sets: per set the figure of each condition; the first one is drawn as a line to compare with.
-        path: of the PNG.
-    """
-    figure = new_figure(7.5, 0.8 + 0.26 * sum(len(of_set) for of_set in sets.values()))
-    heights = [len(of_set) for of_set in sets.values()]
-    grid = figure.add_gridspec(len(sets), 1, height_ratios=heights)
-    for number, (name, of_set) in enumerate(sets.items()):
-        axes = figure.add_subplot(grid[number])
-        values = np.array([[f.value, f.low, f.high] for f in of_set.values()])
-        places = np.arange(len(values))[::-1]
-        errors = np.abs(values[:, 1:] - values[:, :1]).T
-        axes.errorbar(values[:, 0], places, xerr=errors, fmt="o", capsize=2)
-        axes.axvline(values[0, 0], color="0.7", linestyle=":")
-        axes.set_yticks(places, list(of_set), fontsize=8)
-        axes.set(title=name, xlim=(min(0.45, values.min() - 0.02), 1.01))
-    figure.axes[-1].set_xlabel("AUC")
-    save_png(figure, path)
+    return "\n".join(lines) + "\n"
 
 
 def write_robustness(scores: Path, version: str, calibration: Calibration, out: Path, what: str) -> str:
-    """Write the page and its plot from a score file of conditions, and give its text."""
+    """Write the page from a score file of conditions, and give its text."""
     rows = read_conditions(scores)
     found: dict[str, dict[str, Held]] = {}
     for name, kind in ((PICTURES, "image"), (CLIPS, "video")):
         own = {c: [row for row in part if row["kind"] == kind] for c, part in rows.items()}
         if own[CLEAN]:
             found[name] = {c: compare_conditions(own[CLEAN], part, calibration) for c, part in own.items() if part}
-    plot = out.parent / "images" / "robustness.png"
-    plot.parent.mkdir(parents=True, exist_ok=True)
-    plot_conditions({name: {c: held.auc for c, held in of_set.items()} for name, of_set in found.items()}, plot)
-    text = robustness_markdown(found, version, what, plot.relative_to(out.parent).as_posix())
+    text = robustness_markdown(found, version, what)
     out.write_text(text, encoding="utf-8")
     return text
 

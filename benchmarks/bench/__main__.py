@@ -1,41 +1,33 @@
-"""`python -m benchmarks.bench`: measure, print, and with `--write` put the results into docs/results/performance.md."""
+"""`make bench`: whole analyses side by side with a plain reference, many photos, a server; `--write` keeps the figures.
+
+python -m benchmarks.bench [image video photos server] [--short] [--write]
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bench.page import describe, document, write_page
-from benchmarks.bench.timing import Row, print_rows
+from benchmarks.bench.page import print_rows, write_page
+from benchmarks.bench.timing import Row
+from utils.config import WeightsSettings, load_settings
 
-SECTIONS = ("experts", "detection", "decoding", "image", "video", "photos", "server")
+SECTIONS = ("image", "video", "photos", "server")
 
 
-def measure(
-    names: Sequence[str],
-    *,
-    rounds: int,
-    short: bool,
-    root: Path | None = None,
-    finished: Callable[[list[Row]], None] = print_rows,
-) -> list[Row]:
-    """Run sections one after the other.
+def measure(names: Sequence[str], *, rounds: int, short: bool, root: Path | None = None) -> list[Row]:
+    """Run sections one after the other, and print each as soon as it is measured.
 
     Args:
-        names: out of `SECTIONS`.
-        rounds: see `inside.Bench`.
         short: tiny media and few rounds, on one thread.
         root: a folder of weights other than the configured one.
-        finished: gets the rows of each section at once, so that a run that is cut off has not been in vain.
     """
-    import dataclasses
-
     from benchmarks.bench import inside, serving
-    from utils.config import WeightsSettings, load_settings
     from utils.detection.pipeline import load_analyser
 
     settings = load_settings()
@@ -47,14 +39,12 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
         if "server" in names:  # first, while this process holds no networks
             rows += serving.serve(Path(place), settings, short)
-            finished(rows)
-        chosen = [name for name in inside.SECTIONS if name in names]
-        if chosen:
+            print_rows(rows)
+        if chosen := [name for name in inside.SECTIONS if name in names]:
             bench = inside.Bench(load_analyser(settings), Path(place), rounds, short)
             for name in chosen:
-                print(f"measuring: {name}", file=sys.stderr)
                 of_section = inside.SECTIONS[name](bench)
-                finished(of_section)
+                print_rows(of_section)
                 rows += of_section
     return rows
 
@@ -65,30 +55,21 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--rounds", type=int, default=15, help="of what takes less than a second; a third of the rest")
     parser.add_argument("--short", action="store_true", help="tiny networks and media: does it run, not how fast")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--write", action="store_true", help="put the results into docs/results/performance.md")
     given = parser.parse_args()
-    unknown = sorted(set(given.sections) - set(SECTIONS))
-    if unknown:
+    if unknown := sorted(set(given.sections) - set(SECTIONS)):
         parser.error(f"no section is called {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    rows: list[Row] = []
+    with contextlib.ExitStack() as stack:
+        root = None
+        if given.short:
+            from tests.ensembles import publish_tiny
 
-    def finished(of_section: list[Row]) -> None:
-        rows.extend(of_section)
-        print_rows(of_section)
-        if given.json is not None:
-            given.json.write_text(json.dumps(document(rows, describe()), indent=1) + "\n")
-        if given.write:
-            write_page(of_section, describe())
-
-    names = given.sections or SECTIONS
-    if given.short:
-        from tests.ensembles import publish_tiny
-
-        with tempfile.TemporaryDirectory(prefix="telltale-bench-") as place:
-            measure(names, rounds=2, short=True, root=publish_tiny(Path(place) / "weights"), finished=finished)
-    else:
-        measure(names, rounds=given.rounds, short=False, finished=finished)
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="telltale-bench-"))
+            root = publish_tiny(Path(place) / "weights")
+        names = given.sections or SECTIONS
+        rows = measure(names, rounds=2 if given.short else given.rounds, short=given.short, root=root)
+    if given.write:
+        write_page(rows)
     return 0
 
 

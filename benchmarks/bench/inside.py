@@ -1,9 +1,8 @@
-"""What is measured within this process: experts, face detection, decoding, whole pictures and clips, many photos."""
+"""What is measured within this process: whole pictures and clips beside the reference, and many photos."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.bench.media import scene, write_clip, write_photos
 from benchmarks.bench.reference import ReferencePipeline
-from benchmarks.bench.timing import Row, compare, rows_of
-from models.cards import IMAGE_EXPERTS, expert_card
-from models.preprocess import prepare
+from benchmarks.bench.timing import Row, interleave, rows_of
 from utils.detection.batch import analyse_files
-from utils.detection.pipeline import Analyser, analyse, load_analyser
+from utils.detection.pipeline import Analyser, analyse
 from utils.faces.crops import crop_for_networks
-from utils.media import decode_media
-from utils.media.images import decode_image
-from utils.media.limits import MediaLimits
-from utils.media.video import decode_video
 from utils.types import Pixels
 
 
@@ -51,10 +43,6 @@ class Bench:
             write_clip(path, **small)  # type: ignore[arg-type]
         return path
 
-    def alone(self, expert: str) -> Any:
-        """The product's engine with one expert."""
-        return load_analyser(self.analyser.settings, experts=(expert,)).engine
-
     def crops(self, count: int) -> list[Pixels]:
         """Crops of the portrait, as the experts get them."""
         out: list[Pixels] = []
@@ -64,88 +52,6 @@ class Bench:
             out += [crop_for_networks(pixels, face).pixels for face in self.analyser.detector.detect(pixels)[:1]]
             number += 1
         return out
-
-
-def experts(bench: Bench) -> list[Row]:
-    """Each image expert in torch and in the product's engine, and all of them, at batches of 1 and 16.
-
-    The product's figures include the making of its inputs from crops; torch gets its inputs ready made.
-    """
-    networks = ReferencePipeline(bench.analyser).ensemble
-    engines = {name: bench.alone(name) for name in IMAGE_EXPERTS if name in networks.experts}
-    rows: list[Row] = []
-    for batch in (1, 16):
-        crops = np.stack(bench.crops(batch))
-        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div(255)
-        rounds = bench.rounds if batch == 1 else bench.slow_rounds
-        for name, engine in engines.items():
-            ready = prepare(images, expert_card(name, tiny=networks.tiny))
-            product = f"{engine.name} {engine.precisions[name]}"
-            variants = {
-                "torch float32": _forward(networks.experts[name], ready),
-                f"the product: {product}": lambda e=engine, c=crops: e.answer_batch(c),  # type: ignore[misc]
-            }
-            rows += compare(f"{name}, batch {batch}", variants, rounds)
-    return rows
-
-
-def _forward(network: torch.nn.Module, images: torch.Tensor) -> Callable[[], object]:
-    def run() -> object:
-        with torch.inference_mode():
-            return network(images)
-
-    return run
-
-
-def detection(bench: Bench) -> list[Row]:
-    """The face detector on pictures of several sizes, and what a size costs that it has not seen before."""
-    detector = bench.analyser.detector
-    sizes = ((640, 360), (1280, 720), (1920, 1080), (640, 640), (320, 320))
-    pictures = {f"{w} x {h}": scene(w, h) for w, h in sizes}
-    rows = compare("face detection", {k: lambda p=p: detector.detect(p) for k, p in pictures.items()}, bench.rounds)  # type: ignore[misc]
-    firsts = []
-    for width in range(330, 330 + 32 * (2 if bench.short else 8), 32):
-        fresh = scene(width, 230)
-        started = time.perf_counter()
-        detector.detect(fresh)
-        firsts.append(1000 * (time.perf_counter() - started))
-    return [*rows, *rows_of("face detection, new size", {"first picture of a size": firsts}, {})]
-
-
-def decoding(bench: Bench) -> list[Row]:
-    """A photo and a clip: the decoder alone in this process, and through the confined child."""
-    settings, limits = bench.analyser.settings, MediaLimits()
-    data = bench.photo().read_bytes()
-    photo, clip = bench.photo(), bench.clip()
-
-    def child(path: Path, **how: Any) -> Callable[[], object]:
-        return lambda: decode_media(path, settings.media, settings.sandbox, **how)
-
-    rows = compare(
-        "decode, photo of 1280 x 960",
-        {"decoder alone, no child": lambda: decode_image(io.BytesIO(data), limits), "a new child": child(photo)},
-        bench.rounds,
-    )
-    frames = settings.media.frames
-    rows += compare(
-        "decode, clip",
-        {
-            "every frame, no child": lambda: decode_video(clip, 10**6, limits) if bench.short else _all_frames(clip),
-            "16 frames, no child": lambda: decode_video(clip, frames, limits),
-            "16 frames, a new child": child(clip),
-        },
-        bench.slow_rounds,
-    )
-    return rows
-
-
-def _all_frames(path: Path) -> None:
-    import av
-
-    with av.open(str(path)) as source:
-        source.streams.video[0].codec_context.thread_count = 1
-        for _ in source.decode(video=0):
-            pass
 
 
 def image(bench: Bench) -> list[Row]:
@@ -173,16 +79,13 @@ def _whole(bench: Bench, section: str, path: Path, rounds: int) -> list[Row]:
     faces = [face for face in report.faces if face.frames]
     crops = bench.crops(sum(len(face.frames) for face in faces))
     quality = np.stack([np.zeros(4, np.float32)] * len(crops))
-    rows = compare(
-        section,
-        {
-            "reference": lambda: reference.analyse(path),
-            "product": product,
-            "the networks' forward passes alone": lambda: engine.mix(engine.run(crops), quality),
-        },
-        rounds,
-        notes={"reference": f"P(fake) {_shown(plain)}", "product": f"P(fake) {_shown(found)}"},
-    )
+    variants = {
+        "reference": lambda: reference.analyse(path),
+        "product": product,
+        "the networks' forward passes alone": lambda: engine.mix(engine.run(crops), quality),
+    }
+    notes = {"reference": f"P(fake) {_shown(plain)}", "product": f"P(fake) {_shown(found)}"}
+    rows = rows_of(section, interleave(variants, rounds), notes)
     rows.append(Row(section, "product / networks alone", round(rows[1].value / rows[2].value, 3), "times"))
     # stages that overlap take part in each other's time
     return rows + rows_of(f"{section}, stages of the product", {"total": stages.pop("total"), **stages}, {})
@@ -231,11 +134,4 @@ class _Counting:
             self.seconds += time.perf_counter() - started
 
 
-SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
-    "experts": experts,
-    "detection": detection,
-    "decoding": decoding,
-    "image": image,
-    "video": video,
-    "photos": photos,
-}
+SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {"image": image, "video": video, "photos": photos}

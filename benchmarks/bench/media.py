@@ -55,11 +55,6 @@ def write_clip(
     """H.264 with the encoder's own choice of key and B frames: the portrait wanders and grows over grainy noise.
 
     Args:
-        path: of the MP4.
-        seconds: length.
-        width: pixels.
-        height: pixels.
-        fps: frames per second.
         moves: False gives a still picture as a video.
     """
     source = np.random.default_rng(1)

@@ -11,8 +11,17 @@ import time
 from pathlib import Path
 
 from benchmarks.bench.media import photo
-from benchmarks.bench.timing import Row, percentile
-from benchmarks.reliability.common import CONTENT_TYPE, Server, at_once, make_settings, memory_kb, multipart, query
+from benchmarks.bench.timing import Row
+from benchmarks.reliability.common import (
+    CONTENT_TYPE,
+    Server,
+    at_once,
+    make_settings,
+    memory_kb,
+    multipart,
+    percentile,
+    query,
+)
 from utils.config import Settings
 from web_app.jobs.supervisor import worker_command
 

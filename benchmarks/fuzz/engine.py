@@ -52,10 +52,8 @@ def fuzz(target: Target, *, count: int | None = None, seconds: float | None = No
     """Give a reader mutated inputs.
 
     Args:
-        target: the reader.
         count: how many inputs; None for no limit.
         seconds: how long; None for no limit.
-        seed: of the mutations.
 
     Returns:
         How many inputs it was given.

@@ -17,7 +17,7 @@ from benchmarks.reliability.common import (
     CONTENT_TYPE,
     Figure,
     Server,
-    get_json,
+    ask,
     make_settings,
     multipart,
     percentile,
@@ -110,7 +110,7 @@ def _ask_health(server: Server, while_running: Callable[[], bool], times: list[f
     connection = server.connect()
     while while_running():
         started = time.monotonic()
-        status, _ = get_json(connection, "/api/health")
+        status, _ = ask(connection, "GET", "/api/health")
         if status == 200:
             times.append(time.monotonic() - started)
         time.sleep(0.02)
@@ -144,7 +144,7 @@ def run(short: bool) -> list[Figure]:
         running.clear()
         asking.join()
         connection = server.connect()
-        after, _ = get_json(connection, "/api/health")
+        after, _ = ask(connection, "GET", "/api/health")
         with contextlib.suppress(http.client.HTTPException, json.JSONDecodeError):
             connection.close()
     wrong = {name: status for name, status in statuses.items() if status not in ALLOWED}

@@ -46,10 +46,6 @@ class Figure:
     """One measured value with what it should be.
 
     Args:
-        name: what was measured.
-        value: in words.
-        goal: in words.
-        reached: whether the value meets the goal.
         timed: whether the value depends on the machine's speed; the short forms in the tests do not judge these.
     """
 
@@ -91,7 +87,6 @@ class Server:
     """The web server in a process of its own, with or without a worker.
 
     Args:
-        settings: the whole configuration.
         worker: the command of the worker; empty for none.
     """
 
@@ -164,24 +159,24 @@ def photo(order: str, size: int, number: int) -> bytes:
     return (JPEG_HEAD + f"|{order}|{number}|{os.getpid()}|".encode()).ljust(size, b"\x5a")
 
 
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, value: Any = None, **headers: str
+) -> tuple[int, dict[str, Any]]:
+    """Status and answer of a request; `value` is a file to upload, as bytes, or JSON. What is no JSON is `{}`."""
+    body = multipart(value) if isinstance(value, bytes) else None if value is None else json.dumps(value).encode()
+    if body is not None:
+        headers["Content-Type"] = CONTENT_TYPE if isinstance(value, bytes) else "application/json"
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    return answer.status, json.loads(content) if "json" in answer.headers.get_content_type() else {}
+
+
 def send_upload(
     connection: http.client.HTTPConnection, content: bytes, *, again: bool = False
 ) -> tuple[int, dict[str, Any]]:
-    """Upload without waiting for the verdict; status and answer. `again` analyses what was analysed before."""
-    connection.request(
-        "POST",
-        f"/api/detect?again={int(again)}",
-        multipart(content),
-        {"Content-Type": CONTENT_TYPE, "Prefer": "respond-async"},
-    )
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
-
-
-def get_json(connection: http.client.HTTPConnection, path: str) -> tuple[int, dict[str, Any]]:
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
+    """Upload without waiting for the verdict; `again` analyses what was analysed before."""
+    return ask(connection, "POST", f"/api/detect?again={int(again)}", content, Prefer="respond-async")
 
 
 def percentile(values: Sequence[float], share: float) -> float:

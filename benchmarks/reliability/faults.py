@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import http.client
-import json
 import shutil
 import sqlite3
 import subprocess
@@ -27,8 +26,8 @@ from benchmarks.reliability.common import (
     STAND_IN,
     Figure,
     Server,
+    ask,
     at_once,
-    get_json,
     make_settings,
     photo,
     query,
@@ -74,11 +73,8 @@ def _fill(folder: Path) -> Path:
 
 
 def _send_feedback(connection: http.client.HTTPConnection, public_id: str) -> tuple[int, str]:
-    body = json.dumps({"id": public_id, "feedback": "correct"})
-    connection.request("POST", "/api/feedback", body, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    said: dict[str, Any] = json.loads(answer.read())
-    return answer.status, str(said.get("code", ""))
+    status, said = ask(connection, "POST", "/api/feedback", {"id": public_id, "feedback": "correct"})
+    return status, str(said.get("code", ""))
 
 
 def full_disk() -> list[Figure]:
@@ -104,8 +100,7 @@ def full_disk() -> list[Figure]:
             filler.unlink(missing_ok=True)
             shutil.rmtree(disk / "versions")
             for public_id in ids[: len(ids) // 2]:
-                connection.request("DELETE", f"/api/detections/{public_id}")
-                connection.getresponse().read()
+                ask(connection, "DELETE", f"/api/detections/{public_id}")
             recovered = send_upload(connection, photo("fake", PHOTO_BYTES, 9001))[0]
             feedback_after = _send_feedback(connection, judged[-1])[0]
             connection.close()
@@ -179,7 +174,7 @@ def locked_database(seconds: float) -> list[Figure]:
 
             with at_once((functools.partial(upload, number) for number in range(1, 5)), 90):
                 asked = time.monotonic()
-                read_status, _ = get_json(first, f"/api/jobs/{answer['id']}")
+                read_status, _ = ask(first, "GET", f"/api/jobs/{answer['id']}")
                 read_s = time.monotonic() - asked
                 time.sleep(seconds)
                 blocker.execute("ROLLBACK")
@@ -212,7 +207,7 @@ def clock_jumps() -> list[Figure]:
                 marks = ", ".join("?" * len(ids))
                 sql = f"SELECT state FROM jobs WHERE public_id IN ({marks})"  # noqa: S608 - question marks only
                 wait_until(lambda s=settings, q=sql, i=ids: {row[0] for row in query(s, q, *i)} == {"done"}, 120)
-                wait_until(lambda c=connection: get_json(c, "/api/ready")[1]["checks"][2]["ok"], 60)
+                wait_until(lambda c=connection: ask(c, "GET", "/api/ready")[1]["checks"][2]["ok"], 60)
                 connection.close()
             attempts = query(settings, "SELECT max(attempts) FROM jobs")[0][0]
             figures.append(

@@ -10,23 +10,22 @@ import dataclasses
 import functools
 import http.client
 import io
-import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from skimage.data import astronaut
 
 from benchmarks.reliability.common import (
-    CONTENT_TYPE,
     Figure,
     Server,
+    ask,
     at_once,
     make_settings,
     memory_kb,
-    multipart,
     query,
     wait_until,
     workspace,
@@ -85,16 +84,15 @@ class User:
     def use_once(self) -> None:
         """One analysis from upload to feedback, and a look around."""
         self._number += 1
-        headers = {"Content-Type": CONTENT_TYPE, "Prefer": "respond-async"}
-        status, answer = self._ask("POST", "/api/detect", multipart(some_photo(self._number)), headers)
+        status, answer = self._ask("POST", "/api/detect", some_photo(self._number), Prefer="respond-async")
         if status != 202:
             self._diary.unexpected.append(f"upload: {status}")
             return
-        public_id = str(json.loads(answer)["id"])
+        public_id = str(answer["id"])
         state = ""
         while state not in ("done", "failed", "cancelled"):
             time.sleep(0.1)
-            state = str(json.loads(self._ask("GET", f"/api/jobs/{public_id}")[1])["state"])
+            state = str(self._ask("GET", f"/api/jobs/{public_id}")[1]["state"])
         if state != "done":
             self._diary.unexpected.append(f"{public_id}: {state}")
         self._diary.done += state == "done"
@@ -102,19 +100,14 @@ class User:
         for path in (f"/api/detections/{public_id}", f"/api/detections/{public_id}/media", "/api/history", "/",
                      "/api/ready", "/metrics"):  # fmt: skip
             self._ask("GET", path)
-        said = {"id": public_id, "feedback": "correct", "actual": "real"}
-        self._ask("POST", "/api/feedback", json.dumps(said).encode(), {"Content-Type": "application/json"})
+        self._ask("POST", "/api/feedback", {"id": public_id, "feedback": "correct", "actual": "real"})
         if len(self._kept) > KEPT:
             self._ask("DELETE", f"/api/detections/{self._kept.pop(0)}")
 
-    def _ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes]:
-        self._connection.request(method, path, body, headers or {})
-        answer = self._connection.getresponse()
-        content = answer.read()
-        self._diary.statuses[answer.status] += 1
-        return answer.status, content
+    def _ask(self, method: str, path: str, value: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
+        status, answer = ask(self._connection, method, path, value, **headers)
+        self._diary.statuses[status] += 1
+        return status, answer
 
     def leave(self) -> list[str]:
         """End the session; the analyses that must still be there."""

@@ -71,9 +71,6 @@ def make_record(
     Args:
         root: folder with the versions; None takes that of the configuration.
         cache: of converted networks; None takes that of the configuration.
-        engines: that are asked.
-        names: of the files; none for all.
-        learned: files whose features are made.
 
     Returns:
         Plain JSON values, every float with all its digits.

@@ -17,9 +17,7 @@ class Difference:
     """One leaf that is not the same.
 
     Args:
-        path: where it is, parts joined by `/`.
         before: the value of the older record; `<nothing>` where it has none.
-        after: of the newer one.
         size: absolute distance of two numbers; None for anything else.
     """
 
@@ -37,8 +35,6 @@ def compare(before: Any, after: Any, leave_out: Sequence[str] = ()) -> list[Diff
     """What differs between two records, but for how many modules of our own each process holds.
 
     Args:
-        before: the older record, plain JSON values.
-        after: the newer one.
         leave_out: members with these names are not compared, wherever they are.
     """
     old, new = (dict(_leaves(record, "", frozenset({*leave_out, "own_modules"}))) for record in (before, after))

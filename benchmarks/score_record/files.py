@@ -25,10 +25,6 @@ Picture = Image.Image
 def write_files(folder: Path, names: tuple[str, ...] = ()) -> list[Path]:
     """Write the files into an existing folder.
 
-    Args:
-        folder: gets them.
-        names: of those that are wanted; none for all.
-
     Returns:
         Their paths in the order of the record.
     """

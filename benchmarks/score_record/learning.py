@@ -34,8 +34,6 @@ def learn(root: Path, cache: Path, files: list[Path]) -> dict[str, Any]:
 
     Args:
         root: the folder with the versions; it is not changed.
-        cache: of converted networks.
-        files: each with a face.
     """
     import torch
 

@@ -54,11 +54,6 @@ def split_modules(names: Sequence[str]) -> tuple[list[str], dict[str, int]]:
 def server_modules(environ: Mapping[str, str], photo: Path, scratch: Path) -> dict[str, list[str]]:
     """Modules of the web process and of its worker.
 
-    Args:
-        environ: settings as variables.
-        photo: is uploaded and analysed.
-        scratch: an empty folder.
-
     Raises:
         TimeoutError: the server did not answer or not end.
     """

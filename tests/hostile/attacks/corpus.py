@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.reliability.common import Server, get_json, send_upload
+from benchmarks.reliability.common import Server, ask, send_upload
 
 FINAL = ("done", "failed", "cancelled")
 PATIENCE_S = 300.0
@@ -73,7 +73,7 @@ def _send(server: Server, name: str, data: bytes) -> tuple[str, float, str, str]
 def _follow(connection: http.client.HTTPConnection, public_id: str) -> tuple[float, str, str]:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
-        status, job = get_json(connection, f"/api/jobs/{public_id}")
+        status, job = ask(connection, "GET", f"/api/jobs/{public_id}")
         if status != 200:
             return 0.0, f"HTTP {status}", f"the job's state answered {status}"
         if job["state"] in FINAL:
