@@ -23,6 +23,8 @@ from utils.types import Floats, Outcome
 
 FACTS = ("level", "peak", "seconds", "silence", "brightness", "floor")
 """Single facts of a recording that must tell as little as possible."""
+LEAST_ALONE = 8
+"""Recordings of a family or world, with fewer of which it stands with others."""
 HEAD = """# The network of speech
 
 By `python -m benchmarks.speech_scorecard --data data --run RUN`, on the validation recordings of the run. A family or
@@ -53,12 +55,15 @@ def scorecard(scores: Scores, facts: Mapping[str, float]) -> str:
         ("fakes called real, %", ~real, Outcome.REAL),
     ):
         rows.append((title, share([said[i] is outcome for i in np.flatnonzero(chosen)])))
-    rows += [(f"AUC of {name} alone", f"{value:.2f}") for name, value in facts.items()]
+    rows.append(("AUC of single facts alone", ", ".join(f"{name} {value:.2f}" for name, value in facts.items())))
+    of_kind: dict[tuple[str, float, float], list[Outcome]] = {}
+    for outcome, *kind in zip(said, scores.kinds, scores.labels, scores.strangers, strict=True):
+        few = scores.kinds.count(kind[0]) < LEAST_ALONE
+        of_kind.setdefault(("others" if few else kind[0], kind[1], kind[2]), []).append(outcome)
     kinds = []
-    for kind, label, new in sorted(set(zip(scores.kinds, scores.labels, scores.strangers, strict=True))):
-        of = [o for o, k, v in zip(said, scores.kinds, scores.labels, strict=True) if (k, v) == (kind, label)]
+    for (name, label, new), of in sorted(of_kind.items()):
         cells = [f"{100 * np.mean([o is wanted for o in of]):.0f}" for wanted in (Outcome.FAKE, Outcome.REAL)]
-        kinds.append((kind, "fake" if label else "real", "yes" if new else "no", len(of), *cells))
+        kinds.append((name, "fake" if label else "real", "yes" if new else "no", len(of), *cells))
     heads = ("family or world", "label", "strange", "recordings", "called fake, %", "called real, %")
     return "\n".join(
         [*markdown_table(("measure", "value [95 % interval]"), rows), "", *markdown_table(heads, kinds), ""]

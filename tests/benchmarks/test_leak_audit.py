@@ -106,7 +106,8 @@ def test_report_names_what_fails():
     ]
     text = audit_markdown(found, "made up.", "A note.\n")
     assert "2 of 3 fail, 1 of them surely" in text
-    assert f"| a | rim | 10 | {good} | {good} |" in text
-    assert f"| b | sizes | 10 | **{bad}** | **{maybe}** * |" in text
+    assert "| a | 0.50, 0.50 | — | — |" in text
+    assert "| b | — | — | **0.80, 0.57** |" in text
+    assert "| c | **0.50, 0.57** * | — | — |" in text
     assert text.endswith("A note.\n")
     assert failures(found) == {"b": ["sizes"]}

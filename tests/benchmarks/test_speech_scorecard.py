@@ -10,8 +10,15 @@ def test_the_page_names_every_family_and_world():
     text = scorecard(scores(), {"level": 0.61})
     for name in ("| family 0 | fake | no | 15 |", "| family 3 | fake | yes |", "| world 1 | real |"):
         assert name in text
-    assert "| AUC of level alone | 0.61 |" in text
+    assert "| AUC of single facts alone | level 0.61 |" in text
     assert "| left-out worlds called fake, % |" in text
+
+
+def test_families_of_a_few_stand_together():
+    few = scores(count=40)  # five of each
+    text = scorecard(few, {})
+    assert "| others | fake | no | 10 |" in text
+    assert "family 0 " not in text.split("recordings")[-1]
 
 
 def test_shares_have_exact_intervals():

@@ -184,7 +184,7 @@ def generators(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
             fakes = [row for row in scored if row["label"] == "fake" and key(row) == generator]
             out.setdefault(generator, []).extend([*real, *fakes])
     count = {name: sum(row["label"] == "fake" for row in rows) for name, rows in out.items()}
-    small = sorted(out, key=lambda name: -count[name])[2 * MOST_ALONE :]
+    small = sorted(out, key=lambda name: -count[name])[MOST_ALONE:]
     together = {id(row): row for name in small for row in out.pop(name)}  # real ones stand beside many, and count once
     return out | ({f"{len(small)} smaller generators": list(together.values())} if small else {})
 

@@ -21,6 +21,7 @@ from utils.detection.pipeline import load_analyser
 from utils.errors import TelltaleError
 from utils.evaluation.datasets import read_samples
 from utils.evaluation.figures import (
+    PICTURES,
     Row,
     count_verdicts,
     figures_of,
@@ -96,21 +97,14 @@ def scorecard_markdown(
 
 
 def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibration, *, rounds: int = 1000) -> list[str]:
-    """Lines of three tables: verdicts per set, each generator, each source of real media.
+    """Lines of two tables, each generator and each source of real media, and how many files have no score.
 
     Args:
         sets: rows per set, those without a score included.
         calibration: whose band decides where a row has no verdict.
     """
-    counted = [
-        (name, label, counts)
-        for name, of_set in sets.items()
-        for label, counts in count_verdicts(of_set, calibration).items()
-        if counts
-    ]
-    without = [outcome for outcome in NOT_JUDGED if any(outcome in counts for _, _, counts in counted)]
-    outcomes = ("real", "inconclusive", "fake", *without)
-    verdicts = [[name, label, *(counts.get(o, 0) for o in outcomes)] for name, label, counts in counted]
+    outcomes = [row.get("outcome") for name, of_set in sets.items() if name != PICTURES for row in of_set]
+    without = [f"{n} {outcome.replace('_', ' ')}" for outcome in NOT_JUDGED if (n := outcomes.count(outcome))]
     made, real = [], []
     for name, beside in generators(sets).items():
         found = measures(beside, calibration, rounds)
@@ -124,10 +118,7 @@ def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibrati
         shares = (plain(found[what], percent=True) for what in ("false_alarms", "called_fake", "decided"))
         real.append([name, len(rows), *shares])
     return [
-        "Verdicts; files without a face and unreadable ones get none:",
-        "",
-        *markdown_table(("set", "truth", *(outcome.replace("_", " ") for outcome in outcomes)), verdicts),
-        "",
+        *([f"Without a score: {', '.join(without)}.", ""] if without else []),
         "Each generator beside the real ones of the same source, and of clips each family beside all real clips:",
         "",
         *markdown_table(("generator", "real / fake", "AUC", "misses at 50 %", "called real", "decided"), made),

@@ -124,6 +124,6 @@ def test_one_command_trains_a_version_that_judges(data, tmp_path, monkeypatch):
         == 0
     )
     page = (tmp_path / "p.md").read_text()
-    assert all(f"| AUC of {name} alone | 0." in page for name in (*speech_scorecard.FACTS, "linear spectral probe"))
+    assert all(f"{name} 0." in page for name in (*speech_scorecard.FACTS, "linear spectral probe"))
     with pytest.raises(WeightsError, match="taken"):
         train_speech(data, tmp_path / "run", root, "v9", plan, terms=[], notes=[])
