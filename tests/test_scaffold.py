@@ -67,7 +67,7 @@ def imported_packages(path: Path) -> set[str]:
 
 def test_every_import_of_the_product_is_a_direct_requirement():
     distributions = importlib.metadata.packages_distributions()
-    known = pins("requirements.txt").keys()
+    known = pins("requirements.txt").keys() | pins("requirements-scale.txt").keys()
     ours = {*OUR_PACKAGES, *(Path(s).stem for s in OUR_SCRIPTS)}
     undeclared = {
         f"{path.relative_to(ROOT)}: {name}"
@@ -76,6 +76,20 @@ def test_every_import_of_the_product_is_a_direct_requirement():
         if not {d.lower().replace("_", "-") for d in distributions.get(name, [name])} & known
     }
     assert undeclared == set()
+
+
+def test_one_machine_needs_nothing_of_the_requirements_for_many():
+    """They are imported inside functions, where a setting asks for them."""
+    optional = {"celery", "kombu", "redis", "psycopg"}
+    eager = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in SOURCES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or node.names[0].name]
+        if name.partition(".")[0] in optional
+    }
+    assert eager == set()
 
 
 # Makefile and continuous integration

@@ -147,6 +147,11 @@ class WeightsSettings:
 
 @dataclass(frozen=True)
 class JobSettings:
+    engine: str = setting(
+        "local", "What brings jobs to the workers: local is the database alone; celery also reaches other machines.",
+        choices=("local", "celery"), later=True,
+    )  # fmt: skip
+    broker_url: str = setting("", "Address of the broker for celery, such as redis://:word@host:6379/0.", later=True)
     lease_s: float = 60.0  # a job whose worker has not been heard of for this long is tried again
     attempts: int = 3  # a job is given up after so many
     max_waiting: int = setting(100, "Uploads beyond this many waiting jobs are answered with 429.", low=1, high=100000)

@@ -20,6 +20,7 @@ from utils.weights import current_version, weights_root
 from web_app.auth.keys import DEFAULT_SCOPES, SCOPES, create_key, list_keys, revoke_key
 from web_app.db.migrations import open_database
 from web_app.db.session import Database
+from web_app.jobs.broker import ROLES, read_roles
 from web_app.paths import InstancePaths
 from web_app.reports.keys import ReportKeys
 
@@ -58,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
 
     worker = commands.add_parser("worker", parents=[shared], help="a worker beside a server on the same instance")
     worker.add_argument("--worker-id", help="name in the database; made up by default")
+    worker.add_argument(
+        "--queues",
+        default=",".join(ROLES),
+        metavar="NAMES",
+        help=f"with celery: some of {', '.join(ROLES)}",
+    )
     worker.add_argument("--supervised", action="store_true", help="end when standard input, the parent's pipe, ends")
     worker.set_defaults(run=_worker)
 
@@ -98,7 +105,8 @@ def _serve(given: argparse.Namespace) -> int:
 def _worker(given: argparse.Namespace) -> int:
     from web_app.worker import end_process, work  # not for the other commands: it brings the learning
 
-    end_process(work(_started(given), worker_id=given.worker_id, supervised=given.supervised))
+    roles = read_roles(given.queues)
+    end_process(work(_started(given), worker_id=given.worker_id, supervised=given.supervised, roles=roles))
 
 
 def _create_key(given: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.tasks import LearningTasks, recover_versions
 from web_app.integrations.webhooks import sending
+from web_app.jobs.broker import LEARNING, QUEUES, ROLES
 from web_app.jobs.derived import CleanCopies, keep_previews
 from web_app.jobs.heartbeat import EXIT_RECYCLED
 from web_app.jobs.queue import Claim
@@ -42,12 +43,15 @@ if TYPE_CHECKING:
 ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing
 
 
-def work(settings: Settings, *, worker_id: str | None = None, supervised: bool = False) -> int:
+def work(
+    settings: Settings, *, worker_id: str | None = None, supervised: bool = False, roles: Sequence[str] = ROLES
+) -> int:
     """Run jobs until told to stop.
 
     Args:
         worker_id: name in the database; None makes one up.
         supervised: end when standard input, the parent's pipe, ends.
+        roles: of many workers: which queues this one takes jobs from, and whether it learns.
 
     Returns:
         The exit code: 0, or 75 when a fresh worker shall take over.
@@ -89,8 +93,11 @@ def work(settings: Settings, *, worker_id: str | None = None, supervised: bool =
         return outcomes
 
     tasks = replace(worker_tasks(settings, served, learning, copies, protections), together=run_together)
+    if LEARNING not in roles:
+        tasks = replace(tasks, background={}, when_idle=lambda: None)
+    queues = [name for name in roles if name in QUEUES]
     with sending(settings):
-        recycled = run_worker(settings, run, stop, worker_id=worker_id, tasks=tasks)
+        recycled = run_worker(settings, run, stop, worker_id=worker_id, tasks=tasks, queues=queues)
     learning.close()
     return EXIT_RECYCLED if recycled else 0
 

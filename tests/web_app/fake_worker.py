@@ -10,6 +10,7 @@ import sys
 
 from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
+from web_app.jobs.broker import QUEUES
 from web_app.jobs.heartbeat import EXIT_RECYCLED
 from web_app.jobs.runner import WorkerTasks, run_worker
 from web_app.worker import end_with_parent, stop_on_signals
@@ -17,6 +18,7 @@ from web_app.worker import end_with_parent, stop_on_signals
 parser = argparse.ArgumentParser()
 parser.add_argument("--worker-id")
 parser.add_argument("--supervised", action="store_true")
+parser.add_argument("--queues", default=",".join(QUEUES))
 parser.add_argument("--die", action="store_true")
 given = parser.parse_args()
 if given.die:
@@ -25,5 +27,6 @@ stop = stop_on_signals()
 if given.supervised:
     end_with_parent(stop)
 tasks = WorkerTasks(facts=lambda: {"model_version": "v-test"})
-recycled = run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, tasks=tasks)
+queues = given.queues.split(",")
+recycled = run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, tasks=tasks, queues=queues)
 sys.exit(EXIT_RECYCLED if recycled else 0)

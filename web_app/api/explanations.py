@@ -105,6 +105,7 @@ def ask_closeup(id: str, query: FaceQuery) -> Closeup:
         job = JobRow.new(EXPLAIN, {"detection": id, "face": query.face})
         session.add(job)
         session.flush()
+        parts.queue.announce(session, job)
         closeup = CloseupRow(job_id=job.id, detection_id=row.job_id, face=query.face, job=job)
         session.add(closeup)
         session.flush()

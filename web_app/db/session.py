@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,15 @@ from web_app.paths import InstancePaths
 BUSY_TIMEOUT_S = 15.0  # longer than any transaction of ours, so that a backup or a slow disk is waited for
 CONNECT_S = 5  # until a server database counts as away
 POOL_SIZE = 16  # sessions are short; more connections only wait for SQLite's single writer
+
+
+WRITE_KEY = 7_355_607  # of PostgreSQL's advisory lock; any number nobody else uses in this database
+AFTERWARDS = "afterwards"
+
+
+def afterwards(session: Session, do: Callable[[], object]) -> None:
+    """Have something done once the writing transaction of a session is committed."""
+    session.info.setdefault(AFTERWARDS, []).append(do)
 
 
 class Database:
@@ -73,10 +82,20 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """A session in one transaction that holds the write lock from its start; commits, or rolls back on an error."""
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
-            yield session
+    def write(self, *, alone: bool = True) -> Iterator[Session]:
+        """A session in one transaction; commits, or rolls back on an error.
+
+        Args:
+            alone: no other such transaction runs meanwhile, so that what was read still holds when it is written. False
+                for what is one statement with all its conditions in it. SQLite has one writer at a time in any case.
+        """
+        with Session(self._writing, expire_on_commit=False) as session:
+            with session.begin():
+                if alone and not self.is_sqlite:
+                    session.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITE_KEY)))
+                yield session
+            for do in session.info.get(AFTERWARDS, ()):
+                do()
 
     def close(self) -> None:
         self.engine.dispose()

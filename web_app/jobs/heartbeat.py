@@ -115,7 +115,7 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        with log_and_continue("sign off"), self._queue.database.write() as session:
+        with log_and_continue("sign off"), self._queue.database.write(alone=False) as session:
             session.execute(sa.delete(WorkerRow).where(WorkerRow.id == self._worker_id))
 
     @contextlib.contextmanager
@@ -146,7 +146,9 @@ class Heartbeat:
         with log_and_continue("say what it has loaded"):
             self._known = self._facts()
         jobs = {each.claim: each for each in held if each.claim is not None and not each.lost.is_set()}
-        with log_and_continue("show that it is alive"), self._queue.database.write() as session:
+        with log_and_continue("show that it is alive"), self._queue.database.write(alone=False) as session:
             session.merge(WorkerRow(id=self._worker_id, pid=os.getpid(), facts=self._known, seen_at=utc_now()))
             for claim in self._queue.renew(session, list(jobs)):
                 jobs[claim].lost.set()
+        with log_and_continue("look after the broker"):
+            self._queue.send_lost()

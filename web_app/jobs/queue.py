@@ -11,6 +11,7 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,8 +21,9 @@ from sqlalchemy.orm import Session
 from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import MediaKind, Report
-from web_app.db.models import ANALYSE, DetectionRow, JobRow, JobState, MediaRow, utc_now
-from web_app.db.session import Database
+from web_app.db.models import ANALYSE, COPY, EXPLAIN, DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.session import Database, afterwards
+from web_app.jobs.broker import OVERDUE_S, Sender, queue_of
 
 DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
 FIRST_GUESS_S = 5.0  # until something has finished
@@ -59,6 +61,7 @@ class JobQueue:
     def __init__(self, database: Database, settings: JobSettings) -> None:
         self.database = database
         self.settings = settings
+        self.sender = Sender(settings) if settings.engine == "celery" else None
 
     # What the web process does
 
@@ -91,7 +94,14 @@ class JobQueue:
         session.flush()
         session.add(DetectionRow(job_id=job.id, media_id=media.id, **detection))
         session.flush()
+        self.announce(session, job, media.kind)
         return job
+
+    def announce(self, session: Session, job: JobRow, kind: str | None = None) -> None:
+        """Have the broker, where there is one, told of a new job once it is committed; `kind` is of its medium."""
+        name = queue_of(job.task, kind)
+        if self.sender is not None and name is not None:
+            afterwards(session, partial(self.sender.send, job.id, name))
 
     def add_task(self, session: Session, task: str, payload: dict[str, Any]) -> JobRow:
         """Queue work that is no analysis within the caller's transaction; of each such task only one may be open.
@@ -113,6 +123,7 @@ class JobQueue:
             session.flush()
         except IntegrityError as error:  # another process was first; the index over open tasks says so
             raise ConflictError(f"A job of this kind ({task}) has just been queued.") from error
+        self.announce(session, job)
         return job
 
     def waiting(self, session: Session) -> int:
@@ -128,7 +139,7 @@ class JobQueue:
 
     def cancel(self, public_id: str) -> bool:
         """End a waiting or running job; False when it had ended already. Its worker notices at the next progress."""
-        with self.database.write() as session:
+        with self.database.write(alone=False) as session:
             return _changed(
                 session,
                 sa.update(JobRow)
@@ -149,19 +160,31 @@ class JobQueue:
 
     # What a worker does
 
-    def claim(self, worker_id: str, tasks: Sequence[str] = (ANALYSE,)) -> Claim | None:
+    def claim(self, worker_id: str, tasks: Sequence[str] = (ANALYSE,), only: int | None = None) -> Claim | None:
         """Take the oldest job of these tasks that waits or whose lease has run out; None when there is nothing to do.
 
         Jobs whose last allowed attempt was lost end here as failed, `worker_lost`.
+
+        Args:
+            only: take the job of this id or none.
         """
+        this = sa.true() if only is None else JobRow.id == only
         with self.database.read() as session:  # an idle worker must not take the write lock five times a second
-            if session.scalar(sa.select(JobRow.id).where(_claimable(utc_now(), self._lease(), tasks)).limit(1)) is None:
+            free = sa.and_(this, _claimable(utc_now(), self._lease(), tasks))
+            if session.scalar(sa.select(JobRow.id).where(free).limit(1)) is None:
                 return None
-        with self.database.write() as session:
+        with self.database.write(alone=False) as session:
             now = utc_now()
             self._fail_lost(session, now)
-            taken = self._take(session, worker_id, now, _claimable(now, self._lease(), tasks), 1)
+            taken = self._take(session, worker_id, now, sa.and_(this, _claimable(now, self._lease(), tasks)), 1)
         return taken[0] if taken else None
+
+    def send_lost(self) -> None:
+        """Send for jobs again that have long been free and that the broker, where there is one, knows nothing of."""
+        if self.sender is not None:
+            before = utc_now() - dt.timedelta(seconds=OVERDUE_S)
+            free = _claimable(utc_now(), self._lease(), (ANALYSE, EXPLAIN, COPY))
+            self.sender.send_lost(self.database, sa.and_(free, JobRow.created_at < before))
 
     def claim_batch(self, claim: Claim, most: int) -> list[Claim]:
         """Take further waiting pictures that can be analysed together with one, the oldest first.
@@ -187,7 +210,7 @@ class JobQueue:
             alone = session.scalar(pictures.where(DetectionRow.job_id == claim.job_id)) is None
             if alone or session.scalar(sa.select(JobRow.id).where(fresh).limit(1)) is None:
                 return []
-        with self.database.write() as session:
+        with self.database.write(alone=False) as session:
             return self._take(session, claim.worker_id, utc_now(), fresh, most)
 
     def _take(
@@ -245,7 +268,7 @@ class JobQueue:
 
     def finish(self, claim: Claim, report: Report) -> bool:
         """Store the report and end the job, together; False when the job is no longer this worker's."""
-        with self.database.write() as session:
+        with self.database.write(alone=False) as session:
             done = _ended(JobState.DONE, fraction=1.0)
             ended = _changed(session, sa.update(JobRow).where(_own(claim)).values(done))
             if ended:
@@ -281,7 +304,7 @@ class JobQueue:
 
     def release_lost(self, worker_id: str) -> int:
         """End the leases of a worker that is known to be dead, so that nobody waits for them; returns how many."""
-        with self.database.write() as session:
+        with self.database.write(alone=False) as session:
             result = session.execute(
                 sa.update(JobRow)
                 .where(JobRow.worker_id == worker_id, JobRow.state == JobState.RUNNING)
@@ -303,7 +326,7 @@ class JobQueue:
         )
 
     def _update_own(self, claim: Claim, **values: Any) -> bool:
-        with self.database.write() as session:
+        with self.database.write(alone=False) as session:
             return _changed(session, sa.update(JobRow).where(_own(claim)).values(**values))
 
     def _lease(self) -> dt.timedelta:

@@ -25,6 +25,7 @@ from utils.log import get_logger
 from utils.types import Report
 from web_app.db.models import ANALYSE, TRAIN
 from web_app.db.session import Database
+from web_app.jobs.broker import QUEUES, Inbox
 from web_app.jobs.heartbeat import Heartbeat, Held, database_reason, has_grown, log_and_continue
 from web_app.jobs.maintenance import Maintenance
 from web_app.jobs.queue import Claim, JobQueue
@@ -87,6 +88,7 @@ def run_worker(
     *,
     worker_id: str | None = None,
     tasks: WorkerTasks | None = None,
+    queues: Sequence[str] = QUEUES,
 ) -> bool:
     """Run jobs until `stop` is set; an analysis under way is then interrupted at its next progress call.
 
@@ -96,6 +98,7 @@ def run_worker(
         stop: set by a signal handler or a test.
         worker_id: name in the database, unique among living workers; None makes one.
         tasks: further ones and what happens between jobs; None for analyses only.
+        queues: of the broker, where there is one, to take jobs from; without any, no analyses are run.
 
     Returns:
         Whether the worker ended by itself, because it has grown beyond `worker_memory_mb`.
@@ -127,12 +130,16 @@ def run_worker(
     lane = Lane(queue, heartbeat, stop, worker_id, (ANALYSE, *tasks.foreground), run_networks, most)
     recycled = False
     try:
-        with heartbeat, _background(queue, heartbeat, tasks.background, stop, worker_id) as busy:
+        with (
+            heartbeat,
+            _background(queue, heartbeat, tasks.background, stop, worker_id) as busy,
+            _jobs_of(queue, worker_id, queues, stop) as jobs,
+        ):
             log.info("worker %s is ready", worker_id)
             idle_at = worked_at = time.monotonic()
             while not (stop.is_set() or recycled):
                 between("change the version", tasks.before_job)
-                worked = lane.work_once()
+                worked = jobs.work_once(lane.work_once)
                 if not worked:
                     between("clean up", maintenance.run_if_due)
                 if not worked or time.monotonic() - idle_at > STARVED_S:
@@ -141,13 +148,35 @@ def run_worker(
                 if worked:
                     worked_at = time.monotonic()
                 else:
-                    stop.wait(min(settings.jobs.poll_s, EAGER_S + (time.monotonic() - worked_at) / 10))
+                    jobs.wait(min(settings.jobs.poll_s, EAGER_S + (time.monotonic() - worked_at) / 10))
                 # a training in the background would begin anew
                 recycled = worked and not busy.is_set() and has_grown(settings.jobs.worker_memory_mb)
     finally:
         database.close()
     log.info("worker %s has stopped", worker_id)
     return recycled
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One machine: an idle worker looks for jobs in the table; `Inbox` is the same with a broker."""
+
+    stop: threading.Event
+    analyses: bool
+
+    def wait(self, seconds: float) -> None:
+        self.stop.wait(seconds)
+
+    def work_once(self, work: Callable[[int | None], bool]) -> bool:
+        return self.analyses and work(None)
+
+
+def _jobs_of(
+    queue: JobQueue, worker_id: str, queues: Sequence[str], stop: threading.Event
+) -> contextlib.AbstractContextManager[Inbox | _Table]:
+    if queue.sender is None or not queues:
+        return contextlib.nullcontext(_Table(stop, bool(queues)))
+    return Inbox(queue.settings, worker_id, queues, stop)
 
 
 @contextlib.contextmanager
@@ -201,12 +230,12 @@ class Lane:
     run: Callable[[Sequence[Claim], Sequence[Progress]], list[Outcome]]
     most: int = 1
 
-    def work_once(self) -> bool:
-        """Claim and run what waits; False when there was nothing."""
+    def work_once(self, only: int | None = None) -> bool:
+        """Claim and run what waits, or the job of that id; False when there was nothing."""
         claims: list[Claim] = []
         looked = False
         with log_and_continue("look for work"):
-            claim, looked = self.queue.claim(self.worker_id, self.tasks), True
+            claim, looked = self.queue.claim(self.worker_id, self.tasks, only), True
             if claim is not None:
                 claims = [claim]
         if not claims:

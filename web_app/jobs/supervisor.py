@@ -175,7 +175,7 @@ class Supervisor:
         there can be no sign.
         """
         look = sa.update(WorkerRow).where(WorkerRow.id == worker_id).values(pid=WorkerRow.pid)
-        with log_and_continue("be heard of"), self._queue.database.write() as session:
+        with log_and_continue("be heard of"), self._queue.database.write(alone=False) as session:
             return session.scalar(look.returning(WorkerRow.seen_at))
         return object()
 

@@ -14,9 +14,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
+from utils.config import Settings
 from web_app.db.migrations import HEAD, migrate
 from web_app.db.models import Base, DetectionRow, JobRow, JobState, MediaRow
 from web_app.db.session import Database
+from web_app.paths import InstancePaths
 from web_app.services import Services
 
 OLDEST = Path(__file__).resolve().parents[2] / "data" / "v5" / "database.sql"
@@ -96,13 +98,16 @@ def test_times_come_back_in_utc(parts: Services) -> None:
     assert (found, found.tzinfo) == (given, dt.UTC)
 
 
-def test_writers_take_turns(parts: Services) -> None:
-    with parts.database.write() as session:
+def test_writers_take_turns(both_databases: Settings) -> None:
+    database = Database.of(both_databases)
+    InstancePaths.of(both_databases).create()
+    migrate(database)
+    with database.write() as session:
         session.add(JobRow(public_id="a", task="analyse", state=JobState.QUEUED))
 
     def count_up() -> None:
         for _ in range(20):
-            with parts.database.write() as session:
+            with database.write() as session:
                 row = session.scalars(sa.select(JobRow)).one()
                 row.attempts += 1
 
@@ -111,5 +116,6 @@ def test_writers_take_turns(parts: Services) -> None:
         thread.start()
     for thread in threads:
         thread.join(30)
-    with parts.database.read() as session:
+    with database.read() as session:
         assert session.scalars(sa.select(JobRow)).one().attempts == 80
+    database.close()

@@ -1,0 +1,201 @@
+"""One contract for both engines: whatever brings jobs to the workers, each runs once, in time, and none is lost.
+
+`local` is SQLite alone; `celery` is PostgreSQL and a Redis that forgets everything when it ends. Workers are processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+from redis import Redis as Client
+
+from benchmarks.servers import Redis, temporary
+from tests.web_app.db import postgres
+from tests.web_app.helpers import job_state, make_settings, media_bytes, upload, wait_until
+from utils.config import Settings
+from utils.errors import ConfigError
+from web_app.db.models import JobRow, WorkerRow
+from web_app.jobs.broker import PHOTOS, VIDEOS, Sender, queue_of, read_roles
+from web_app.jobs.queue import JobQueue
+from web_app.jobs.supervisor import settings_environ
+from web_app.services import Services
+
+LEASE_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    with temporary(Redis) as server:
+        yield server
+
+
+@pytest.fixture(params=["local", "celery"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def settings(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    if engine == "local":
+        yield make_settings(tmp_path, lease_s=LEASE_S)
+        return
+    server = request.getfixturevalue("redis")
+    client = Client.from_url(server.url)
+    client.flushall()  # no test sees another's ids
+    client.close()
+    made = make_settings(tmp_path, on_postgres=True, engine="celery", broker_url=server.url, lease_s=LEASE_S)
+    yield made
+    postgres.drop_database(made.storage.database_url)
+
+
+@contextlib.contextmanager
+def worker(settings: Settings, *arguments: str, kill: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process with the fake analysis."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.web_app.fake_worker", *arguments],
+        env={**os.environ, **settings_environ(settings)},
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        assert process.wait(30) == (-signal.SIGKILL if kill else 0)
+
+
+def row(parts: Services, public_id: str) -> JobRow:
+    with parts.database.read() as session:
+        return session.scalars(sa.select(JobRow).where(JobRow.public_id == public_id)).one()
+
+
+def send(client: FlaskClient, order: str, media_format: str = "png", size: int = 300) -> str:
+    answer = upload(client, media_bytes(media_format, order, size), "/api/detect?wait=0")
+    assert answer.status_code == 202, answer.get_json()
+    return str(answer.get_json()["id"])
+
+
+def ended(client: FlaskClient, *ids: str) -> None:
+    wait_until(lambda: all(job_state(client, each) in ("done", "failed", "cancelled") for each in ids))
+
+
+def test_two_workers_run_each_job_once(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    ids = [send(client, "fake", "mp4", 400 + number) for number in range(12)]
+    with worker(settings), worker(settings):
+        ids += [send(client, "real", size=400 + number) for number in range(12)]
+        ended(client, *ids)
+    assert {(row(parts, each).state, row(parts, each).attempts) for each in ids} == {("done", 1)}
+
+
+def test_a_killed_workers_job_is_run_again(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    public_id = send(client, "sleep 2", "mp4")
+    with worker(settings, kill=True):
+        wait_until(lambda: row(parts, public_id).state == "running")
+    with worker(settings):
+        ended(client, public_id)
+    assert (row(parts, public_id).state, row(parts, public_id).attempts) == ("done", 2)
+
+
+def test_a_worker_that_stops_gives_its_job_to_another(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    public_id = send(client, "sleep 2", "mp4")
+    with worker(settings):
+        wait_until(lambda: row(parts, public_id).state == "running")
+    stopped_at = time.monotonic()
+    assert row(parts, public_id).state == "queued"
+    with worker(settings):
+        wait_until(lambda: row(parts, public_id).state == "running")
+        assert time.monotonic() - stopped_at < 2 * LEASE_S  # it did not wait for a lease or a lost message
+        ended(client, public_id)
+    assert (row(parts, public_id).state, row(parts, public_id).attempts) == ("done", 1)
+
+
+def test_a_cancelled_job_never_starts(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    public_id, later = send(client, "fake"), send(client, "real")
+    assert parts.queue.cancel(public_id)
+    with worker(settings):
+        ended(client, later)
+    assert (row(parts, public_id).state, row(parts, public_id).attempts) == ("cancelled", 0)
+
+
+def test_a_full_queue_says_when_to_come_back(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    narrow = dataclasses.replace(settings.jobs, max_waiting=1)
+    object.__setattr__(parts, "queue", JobQueue(parts.database, narrow))
+    send(client, "fake")
+    refused = upload(client, media_bytes(size=301), "/api/detect?wait=0")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
+
+
+# What a broker brings
+
+
+@pytest.mark.parametrize("engine", ["celery"], indirect=True)
+def test_photos_come_before_videos(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    videos = [send(client, "fake", "mp4", 400 + number) for number in range(3)]
+    photos = [send(client, "fake", "png", 400 + number) for number in range(3)]
+    with worker(settings):
+        ended(client, *videos, *photos)
+    started = [row(parts, each).started_at for each in (*photos, *videos)]
+    assert started == sorted(started)
+
+
+@pytest.mark.parametrize("engine", ["celery"], indirect=True)
+def test_a_worker_takes_from_its_queues_only(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    photo, video = send(client, "fake"), send(client, "fake", "mp4")
+    with worker(settings, "--queues", VIDEOS):
+        ended(client, video)
+        assert job_state(client, photo) == "queued"
+        with worker(settings, "--queues", PHOTOS):
+            ended(client, photo)
+
+
+@pytest.mark.parametrize("engine", ["celery"], indirect=True)
+def test_a_broker_that_forgets_or_is_away_loses_no_job(
+    client: FlaskClient, settings: Settings, parts: Services, redis: Redis
+) -> None:
+    forgotten = send(client, "fake", "mp4", 400)
+    redis.stop()
+    unsent = send(client, "fake", "mp4", 401)
+    redis.start()
+    with worker(settings):
+        ended(client, forgotten, unsent)
+        wait_until(lambda: _alive(parts))
+        redis.stop()
+        redis.start()
+        ended(client, send(client, "fake", "mp4", 402))
+    assert {row(parts, each).attempts for each in (forgotten, unsent)} == {1}
+
+
+def _alive(parts: Services) -> int:
+    with parts.database.read() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(WorkerRow)) or 0
+
+
+@pytest.mark.parametrize("engine", ["celery"], indirect=True)
+def test_what_waits_in_the_broker_is_counted(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    assert parts.queue.sender is not None
+    for size in (400, 401):
+        send(client, "fake", "mp4", size)
+    assert parts.queue.sender.lengths() == {PHOTOS: 0, VIDEOS: 2}
+
+
+def test_tasks_find_their_queue() -> None:
+    asked = [("analyse", "image"), ("analyse", "audio"), ("copy", None), ("explain", None), ("train", None)]
+    assert [queue_of(*each) for each in asked] == [PHOTOS, VIDEOS, PHOTOS, VIDEOS, None]
+
+
+def test_wrong_names_and_addresses_are_refused() -> None:
+    assert read_roles(" videos, learning") == ("videos", "learning")
+    for wrong in ("", "photos,gpu"):
+        with pytest.raises(ConfigError, match="--queues"):
+            read_roles(wrong)
+    with pytest.raises(ConfigError, match="broker_url"):
+        Sender(dataclasses.replace(Settings().jobs, engine="celery"))
