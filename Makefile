@@ -123,7 +123,7 @@ score-record: setup-dev weights ## Every number that the version in use gives fo
 bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/results/performance.md)
 	@$(PY) -m benchmarks.bench $(ARGS)
 
-reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="load chaos" for some, ARGS=--short)
+reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="chaos soak" for some, ARGS=--short)
 	@$(PY) -m benchmarks.reliability $(ARGS)
 
 chaos: setup-dev weights ## The short form of every reliability run, some minutes; for a nightly job
@@ -135,7 +135,7 @@ reliability-media: setup-dev weights ## Hostile media: abuse, bombs, 5,000 malfo
 fuzz: setup-dev ## Fuzz every reader of foreign bytes for 60 s, with atheris if it is installed (ARGS="--seconds 1800" for long)
 	@$(PY) -m benchmarks.fuzz $(ARGS)
 
-screenshots: setup-dev weights ## Pictures of every page for docs/images, with the real networks (needs Chromium)
+screenshots: setup-dev weights ## The pictures of the page in docs/images, with the real networks (needs Chromium)
 	@$(PY) -m benchmarks.screenshots $(ARGS)
 
 clean: ## Remove caches

@@ -33,6 +33,7 @@ from benchmarks.common import run_command, tell
 from models.cards import EXPERT_NAMES
 from utils.config import load_settings
 from utils.detection.verdict import outcome_of
+from utils.errors import TrainingDataError
 from utils.evaluation.plots import new_figure
 from utils.evaluation.scorecard import markdown_table
 from utils.feedback.corrections import borders
@@ -44,12 +45,13 @@ from utils.feedback.trainable import VIT_COLUMN, load_parts, probabilities
 from utils.tensors import read_tensors
 from utils.training.crop_set import Pack, load_pack
 from utils.training.experts import new_vit, train_vit_head
-from utils.training.features import Features, FeatureStore
+from utils.training.features import VIEWS_FILE, Features, FeatureStore, fingerprint
 from utils.training.golden_sets import picture_features, write_lineage
 from utils.training.plan import read_plan
 from utils.training.planning import head_weights
 from utils.training.publishing import state_arrays
 from utils.training.strangers import relatives
+from utils.training.views import View
 from utils.types import Outcome
 from utils.weights import (
     CALIBRATION_FILE,
@@ -151,7 +153,7 @@ class Stage:
         self._root, self._version = root, verify_version(root, name)
         self._pack: Pack = load_pack(packs)
         self._plan = read_plan(ROOT / "data" / "recipes" / f"{name}.toml")
-        self._stores = {folder.name: FeatureStore.opened(folder) for folder in sorted((run / "features").iterdir())}
+        self._stores = {folder.name: opened(folder) for folder in sorted((run / "features").iterdir())}
         self._whole: Lineage = load_lineage(self._version)
 
     def case(self, source: str, folder: Path) -> Case:
@@ -198,6 +200,19 @@ class Stage:
             if chosen:
                 parts.append(picture_features(ensemble, self._pack, store, chosen))
         return join_features(parts)
+
+
+def opened(folder: Path) -> FeatureStore:
+    """A finished store of a training, which is only read.
+
+    Raises:
+        TrainingDataError: it is of another form or not finished.
+    """
+    text = (folder / VIEWS_FILE).read_text("utf-8")
+    views = [View(**view) for view in json.loads(text)]
+    if fingerprint(views) != text or (store := FeatureStore(folder, views)).done != len(views):
+        raise TrainingDataError(f"The feature store {folder} is of another form or not finished.")
+    return store
 
 
 def _without(features: FeatureSet, family: str, experts: Sequence[str]) -> FeatureSet:

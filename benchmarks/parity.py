@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -33,15 +34,8 @@ AUC_TOLERANCE = 0.002
 """The AUC of an expert, and that of the ensemble, may differ by so much from the reference."""
 
 
-@dataclass(frozen=True)
-class Person:
-    """A face of a labelled file, through its frames.
-
-    Args:
-        label: 1 fake, 0 real.
-        crops: T of (S, S, 3) uint8.
-        quality: (Q,) mean measurements.
-    """
+class Labelled(NamedTuple):
+    """A face of a labelled file, through its frames: 1 fake, 0 real; (S, S, 3) uint8 crops; (Q,) mean measurements."""
 
     label: int
     crops: Sequence[Pixels]
@@ -50,12 +44,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Compared:
-    """One expert, or the ensemble, by the served engine and by the reference.
-
-    Args:
-        name: of the expert, or `ensemble`.
-        distance: 99th percentile of the difference of the probabilities.
-    """
+    """One expert, or the ensemble, by the served engine and by the reference; `distance` of probabilities at p99."""
 
     name: str
     precision: str
@@ -81,13 +70,8 @@ def p99_probability_gap(reference: Floats, found: Floats) -> float:
     return float(np.quantile(np.nan_to_num(apart, nan=1.0), 0.99, method="higher"))
 
 
-def compare(people: Sequence[Person], served: Engine, reference: Engine) -> list[Compared]:
-    """Both engines on the same people.
-
-    Args:
-        people: at least one.
-        served: the engine of the product; its gate mixes for both.
-    """
+def compare(people: Sequence[Labelled], served: Engine, reference: Engine) -> list[Compared]:
+    """Both engines on the same people, at least one; the gate of the served one mixes for both."""
     labels = np.array([person.label for person in people], np.float64)
     quality = np.stack([person.quality for person in people])
     found, wanted = (
@@ -109,7 +93,7 @@ def compare(people: Sequence[Person], served: Engine, reference: Engine) -> list
     return [*out[1:], out[0]]
 
 
-def read_people(samples: Sequence[Sample], analyser: Analyser) -> Iterator[Person]:
+def read_people(samples: Sequence[Sample], analyser: Analyser) -> Iterator[Labelled]:
     """The largest face of each file, for it is the one that the label speaks of; files without a face are left out."""
     for number, sample in enumerate(samples):
         try:
@@ -118,7 +102,7 @@ def read_people(samples: Sequence[Sample], analyser: Analyser) -> Iterator[Perso
             tell(f"{sample.path.name} is left out: {error}")
             continue
         if judged:
-            yield Person(sample.label, [crop.pixels for crop in judged[0].crops], judged[0].quality.mean(0))
+            yield Labelled(sample.label, [crop.pixels for crop in judged[0].crops], judged[0].quality.mean(0))
         if (number + 1) % 50 == 0:
             tell(f"{number + 1} of {len(samples)} files looked at")
 

@@ -1,9 +1,7 @@
-"""Pictures of every page, light, dark and on a phone, taken from a real server with the real networks.
-
-    python -m benchmarks.screenshots [--out docs/images] [--only light dark phone]
+"""The pictures of the page in docs/images, taken from a real server with the real networks: `make screenshots`.
 
 The server runs on a free port over a temporary instance folder; the media are the self-test's portrait and a clip.
-The pictures are WebP files, of 150 kB at most where a page is not too long for that. Look at each before you commit it.
+Look at each picture before you commit it.
 """
 
 from __future__ import annotations
@@ -14,10 +12,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from benchmarks.bench.media import PORTRAIT, write_clip
 from benchmarks.bench.serving import server_settings
@@ -27,122 +25,78 @@ from web_app.jobs.supervisor import worker_command
 from web_app.paths import ROOT
 
 STEP_MS = 600_000  # a busy machine is slow
-QUALITIES = (90, 80, 70, 60, 50)
-MOST_BYTES = 150_000
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-
-
-@dataclass(frozen=True)
-class Look:
-    """One way to look at the pages: window size in pixels, the preferred colours, and whether it is a phone."""
-
-    name: str
-    width: int
-    height: int
-    scheme: str
-    phone: bool = False
-
-
-LOOKS = (
-    Look("light", 1180, 860, "light"), Look("dark", 1180, 860, "dark"), Look("phone", 390, 800, "light", phone=True),
-)  # fmt: skip
+DESK, PHONE = {"width": 1180, "height": 860}, {"width": 390, "height": 800}
+WEBP_QUALITY = 70
 
 
 def main() -> int:
     """Entry point of the command; 1 where there is no browser."""
-    parser = argparse.ArgumentParser(description="Take pictures of every page.")
+    parser = argparse.ArgumentParser(description="Take the pictures of the page.")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder for the WebP files")
-    parser.add_argument("--only", nargs="+", choices=[look.name for look in LOOKS], help="these looks only")
     given = parser.parse_args()
     browser = os.environ.get("TELLTALE_TEST_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if browser is None:
         print("There is no Chromium on this machine (Debian: apt-get install chromium).", file=sys.stderr)
         return 1
-    looks = [look for look in LOOKS if not given.only or look.name in given.only]
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        media = [PORTRAIT, write_clip(Path(folder) / "clip.mp4", seconds=3.0)]
+        clip = write_clip(Path(folder) / "clip.mp4", seconds=3.0)
         with Server(server_settings(Path(folder), load_settings()), worker_command()) as server:
             server.wait_ready()
-            base = f"http://127.0.0.1:{server.settings.server.port}/"
-            take_all(base, media, browser, looks, lambda name: given.out / f"page-{name}.webp")
+            take_all(f"http://127.0.0.1:{server.settings.server.port}/", clip, browser, given.out)
     return 0
 
 
-def take_all(base: str, media: list[Path], browser: str, looks: list[Look], target: Callable[[str], Path]) -> None:
-    """Analyse the media once, then visit every page in every look."""
+def take_all(base: str, clip: Path, browser: str, out: Path) -> None:
+    """Analyse portrait and clip once, look closer at the portrait, and take the pictures."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
-        first = chromium.new_context(viewport={"width": 1180, "height": 860})
-        page = first.new_page()
-        page.set_default_timeout(STEP_MS)
-        addresses = analyse(page, base, media)
-        state = first.storage_state()  # the cookie that owns the analyses
-        for look in looks:
-            context = chromium.new_context(
-                viewport={"width": look.width, "height": look.height}, color_scheme=look.scheme,
-                reduced_motion="reduce", storage_state=state, is_mobile=look.phone, has_touch=look.phone,
-            )  # fmt: skip
-            page = context.new_page()
-            page.set_default_timeout(STEP_MS)
-            visit(page, base, addresses, lambda name, look=look: target(f"{name}-{look.name}"))
-            context.close()
+        page = opened(chromium, DESK)
+        photo = analyse(page, base, PORTRAIT)
+        page.goto(analyse(page, base, clip))
+        page.wait_for_selector(".plot__dot")
+        page.locator(".plot").press("End")
+        shoot(page, out / "page-video.webp")
+        page.goto(photo)
+        page.click("text=Look closer")
+        state = page.context.storage_state()  # the cookie that owns the analyses
+        for name, scheme in (("page-photo", "light"), ("page-photo-dark", "dark")):
+            page = opened(chromium, DESK, state, color_scheme=scheme)
+            page.goto(photo)
+            page.wait_for_selector(".closeup__maps")
+            page.locator(".choice:not([data-off]) >> nth=-1").click()
+            shoot(page, out / f"{name}.webp")
+        page = opened(chromium, PHONE, state, is_mobile=True, has_touch=True)
+        page.goto(f"{base}history")
+        page.wait_for_selector(".entries tbody tr")
+        shoot(page, out / "page-history-phone.webp")
         chromium.close()
 
 
-def analyse(page: Any, base: str, media: list[Path]) -> dict[str, str]:
-    """Upload the media, look closer at the photo, and give the permalinks."""
-    addresses = {}
-    for path in media:
-        page.goto(base)
-        page.set_input_files("#file", [path])
-        page.wait_for_selector(".verdict")
-        addresses[path.suffix] = page.locator("a:has-text('Permanent link')").get_attribute("href")
-        if path == PORTRAIT:
-            page.click("text=Look closer")
-            page.wait_for_selector(".closeup__maps")
-    return addresses
+def opened(chromium: Any, viewport: dict[str, int], state: Any = None, **how: Any) -> Any:
+    """A page in a context of its own."""
+    context = chromium.new_context(viewport=viewport, storage_state=state, reduced_motion="reduce", **how)
+    page = context.new_page()
+    page.set_default_timeout(STEP_MS)
+    return page
 
 
-def visit(page: Any, base: str, addresses: dict[str, str], target: Callable[[str], Path]) -> None:
-    """One picture per page, the whole page each."""
-
-    def shoot(name: str) -> None:
-        page.wait_for_timeout(700)
-        save(page.screenshot(full_page=True), target(name))
-
+def analyse(page: Any, base: str, path: Path) -> str:
+    """Upload a file, and give the address of its result."""
     page.goto(base)
-    shoot("start")
-    page.goto(base.rstrip("/") + addresses[".png"])
-    page.wait_for_selector(".closeup__maps")
-    faithful = page.locator(".choice:not([data-off]) >> nth=-1")
-    faithful.click()
-    shoot("photo")
-    page.goto(base.rstrip("/") + addresses[".mp4"])
-    page.wait_for_selector(".plot__dot")
-    page.locator(".plot").press("End")
-    shoot("video")
-    page.goto(f"{base}history")
-    page.wait_for_selector(".entries tbody tr")
-    shoot("history")
-    for name in ("model", "learning", "live", "reference"):
-        page.goto(f"{base}{name}")
-        shoot(name)
+    page.set_input_files("#file", [path])
+    page.wait_for_selector(".verdict")
+    return base.rstrip("/") + str(page.locator("a:has-text('Permanent link')").get_attribute("href"))
 
 
-def save(png: bytes, path: Path) -> None:
-    """Write a screenshot as WebP, in the best of `QUALITIES` that keeps it below `MOST_BYTES`, or the last."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as picture:
-        whole = picture.convert("RGB")
-    for quality in QUALITIES:
-        whole.save(path, "WEBP", quality=quality, method=6)
-        if path.stat().st_size <= MOST_BYTES:
-            break
-    print(f"{path} {path.stat().st_size / 1000:.0f} kB")
+def shoot(page: Any, path: Path) -> None:
+    """The whole page as WebP."""
+    page.wait_for_timeout(700)
+    with Image.open(io.BytesIO(page.screenshot(full_page=True))) as picture:
+        picture.convert("RGB").save(path, "WEBP", quality=WEBP_QUALITY, method=6)
 
 
 if __name__ == "__main__":

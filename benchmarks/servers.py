@@ -19,11 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 PATIENCE_S = 60.0
 POSTGRES_FOLDERS = "/usr/lib/postgresql/*/bin"
 UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
+
+S = TypeVar("S", bound="Server")
 
 
 class Server:
@@ -157,7 +159,7 @@ class Redis(Server):
 
 
 @contextlib.contextmanager
-def temporary(kind: type[Server]) -> Iterator[Server]:
+def temporary(kind: type[S]) -> Iterator[S]:
     """A server in a temporary folder, running."""
     with tempfile.TemporaryDirectory(prefix="telltale-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)

@@ -367,5 +367,6 @@ def test_documentation_names_every_option_and_exit_code():
 
 def test_experts_are_those_of_the_ensemble():
     from models.cards import EXPERT_NAMES
+    from utils.config import EXPERTS
 
-    assert tuple(EXPERT_NAMES) == inference.EXPERTS
+    assert tuple(EXPERT_NAMES) == EXPERTS

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 FRAMES = 4  # of an exception's way that are named, the innermost first
 _ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] 
 
 def configure_logging(level: str = "info", style: str = "text") -> None:
     """Send log records of at least `level` (debug, info, warning, error) to standard error, as `text` or `json`."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStandardError()
     whole_traces = level == "debug"
     handler.setFormatter(JsonFormatter(whole_traces) if style == "json" else TextFormatter(whole_traces))
     root = logging.getLogger()
@@ -50,6 +50,14 @@ def log_fields(**fields: str) -> Iterator[None]:
         yield
     finally:
         _FIELDS.reset(token)
+
+
+class _ToStandardError(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error by then: the one of the start may have been replaced, and closed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class TextFormatter(logging.Formatter):

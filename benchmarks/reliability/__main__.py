@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.reliability.common import Figure, print_figures
 
-NAMES = ("load", "chaos", "faults", "abuse", "media", "soak")
+NAMES = ("chaos", "faults", "abuse", "media", "soak")
 
 
 def main() -> int:

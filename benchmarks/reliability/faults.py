@@ -195,26 +195,25 @@ def locked_database(seconds: float) -> list[Figure]:
 
 def clock_jumps() -> list[Figure]:
     """An hour forth and an hour back while a worker works; then one dies while its lease lies an hour ahead."""
-    figures = []
-    for name, seconds in (("forth", HOUR_S), ("back", -HOUR_S)):
-        with workspace() as folder:
-            settings = make_settings(folder)
-            with Server(settings, STAND_IN) as server:
-                connection = server.connect()
-                ids = [str(send_upload(connection, photo("sleep 1", 1000, n))[1]["id"]) for n in range(3)]
-                wait_until(lambda s=settings: query(s, "SELECT 1 FROM jobs WHERE state = 'running'"), 120)
-                _move_clock(settings, seconds)
-                marks = ", ".join("?" * len(ids))
-                sql = f"SELECT state FROM jobs WHERE public_id IN ({marks})"  # noqa: S608 - question marks only
-                wait_until(lambda s=settings, q=sql, i=ids: {row[0] for row in query(s, q, *i)} == {"done"}, 120)
-                wait_until(lambda c=connection: ask(c, "GET", "/api/ready")[1]["checks"][2]["ok"], 60)
-                connection.close()
-            attempts = query(settings, "SELECT max(attempts) FROM jobs")[0][0]
-            figures.append(
-                Figure(f"clock an hour {name}: jobs done, most attempts", f"3 of 3, {attempts}", "3 of 3, at most 2",
-                       attempts <= 2)
-            )  # fmt: skip
-    return figures
+    return [_clock_jumps(name, seconds) for name, seconds in (("forth", HOUR_S), ("back", -HOUR_S))]
+
+
+def _clock_jumps(name: str, seconds: int) -> Figure:
+    with workspace() as folder:
+        settings = make_settings(folder)
+        with Server(settings, STAND_IN) as server:
+            connection = server.connect()
+            ids = [str(send_upload(connection, photo("sleep 1", 1000, n))[1]["id"]) for n in range(3)]
+            wait_until(lambda: query(settings, "SELECT 1 FROM jobs WHERE state = 'running'"), 120)
+            _move_clock(settings, seconds)
+            marks = ", ".join("?" * len(ids))
+            sql = f"SELECT state FROM jobs WHERE public_id IN ({marks})"  # noqa: S608 - question marks only
+            wait_until(lambda: {row[0] for row in query(settings, sql, *ids)} == {"done"}, 120)
+            wait_until(lambda: ask(connection, "GET", "/api/ready")[1]["checks"][2]["ok"], 60)
+            connection.close()
+        attempts = query(settings, "SELECT max(attempts) FROM jobs")[0][0]
+    value = f"3 of 3, {attempts}"
+    return Figure(f"clock an hour {name}: jobs done, most attempts", value, "3 of 3, at most 2", attempts <= 2)
 
 
 def _move_clock(settings: Settings, seconds: int) -> None:

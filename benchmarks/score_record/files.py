@@ -44,7 +44,8 @@ def _astronaut() -> Picture:
 
 
 def _hopper() -> Picture:
-    with get_sample_data("grace_hopper.jpg") as stream, Image.open(stream) as picture:
+    path = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    with Image.open(path) as picture:
         return picture.convert("RGB")
 
 
@@ -205,7 +206,7 @@ _CLIPS: dict[str, Callable[[], bytes]] = {
     "wander.mp4": lambda: _clip(_wander(2, 12), "mp4", "libx264", 12, preset="veryfast", crf="28"),
     "meet.mov": lambda: _clip(_meet(1.2, 10), "mov", "mpeg4", 10, qscale="4"),
     "long.mkv": lambda: _clip(_visit(40, 2), "matroska", "libx264", 2, preset="veryfast"),
-    "short.webm": lambda: _clip(_wander(0.6, 10), "webm", "libvpx", 10, deadline="good", **{"cpu-used": "5"}),
+    "short.webm": lambda: _clip(_wander(0.6, 10), "webm", "libvpx", 10, 0, deadline="good", **{"cpu-used": "5"}),
     "three-frames.avi": lambda: _clip(_wander(0.3, 10), "avi", "mjpeg", 10),
     "turned.mp4": lambda: _clip(
         (np.rot90(p) for p in _wander(0.8, 10, 300, (512, 384))), "mp4", "libx264", 10, rotation=90, preset="veryfast"

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.learning_benchmark import main, right_of, summary, wrong_of
+from benchmarks.learning_benchmark import main, opened, right_of, summary, wrong_of
+from utils.errors import TrainingDataError
+from utils.training.features import VIEWS_FILE, FeatureStore
+from utils.training.views import View
 
 
 def scored(source: str, asked: int, wrong: float, verdict: str, auc: float = 0.9) -> dict[str, Any]:
@@ -45,3 +48,16 @@ def test_table_and_plot_come_from_the_scores(tmp_path: Path, capsys: pytest.Capt
     assert "| two | 20 | 40 | 0.500 | 0.100 | 0.400 | 0.40 | 0.9000 | 0.0500 | slice |" in capsys.readouterr().out
     assert scores.with_suffix(".md").read_text().startswith("# Learning benchmark, version v9")
     assert (tmp_path / "images" / "learning.svg").read_text().count("<path") > 4
+
+
+def test_a_store_is_read_as_it_is_or_refused_and_never_begun_anew(tmp_path):
+    made = FeatureStore(tmp_path / "train", [View(row=0, label=1, source="a", generator="-", seed=3)])
+    (made.folder / "tokens.npy").write_bytes(b"features")
+    with pytest.raises(TrainingDataError, match="not finished"):
+        opened(made.folder)
+    (made.folder / "done.txt").write_text("1")
+    assert opened(made.folder).views == made.views
+    (made.folder / VIEWS_FILE).write_text((made.folder / VIEWS_FILE).read_text().replace(', "processed": false', ""))
+    with pytest.raises(TrainingDataError, match="of another form"):
+        opened(made.folder)
+    assert (made.folder / "tokens.npy").exists()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks import parity
-from benchmarks.parity import Compared, Person, compare, table
+from benchmarks.parity import Compared, Labelled, compare, table
 from models.cards import EXPERT_NAMES
 from tests.ensembles import build_ensemble
 from utils.detection.torch_engine import TorchEngine
@@ -29,10 +29,10 @@ def engine_of(seed: int = 3, *, moved: float = 0.0) -> TorchEngine:
     return TorchEngine(ensemble.eval(), device="cpu", threads=1)
 
 
-def people(count: int, frames: int) -> list[Person]:
+def people(count: int, frames: int) -> list[Labelled]:
     rng = np.random.default_rng(5)
     crops = rng.integers(0, 256, (count, frames, 40, 40, 3), dtype=np.uint8)
-    return [Person(number % 2, crop, rng.random(Q, dtype=np.float32)) for number, crop in enumerate(crops)]
+    return [Labelled(number % 2, crop, rng.random(Q, dtype=np.float32)) for number, crop in enumerate(crops)]
 
 
 def test_an_engine_keeps_parity_with_itself():

@@ -36,6 +36,7 @@ def violations(page: Any, axe: str) -> list[str]:
 def violations_in_all_looks(page: Any, axe: str) -> dict[str, list[str]]:
     """`violations` per look, for a page that need not be loaded again for each; only looks that have some."""
     found = {}
+    options: dict[str, Any]
     for look, options in LOOKS.items():
         page.emulate_media(color_scheme=options["color_scheme"])
         page.set_viewport_size(options.get("viewport", {"width": 1280, "height": 900}))

@@ -28,6 +28,7 @@ from utils.errors import MediaCorruptError, MediaError
 from utils.media import decode_media, video
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
+from utils.media.packets import opened
 from utils.media.sniff import sniff
 from utils.types import MediaKind
 
@@ -97,7 +98,6 @@ def test_slow_files_end_with_a_report_or_a_code(name: str, tmp_path: Path) -> No
 
 def test_a_clip_of_packets_that_cannot_be_decoded_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
-    opened = video.opened
 
     @contextlib.contextmanager
     def counting(*given: Any) -> Iterator[tuple[Any, Any]]:

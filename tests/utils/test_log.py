@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
 
 import pytest
 
-from utils.log import JsonFormatter, TextFormatter, escape, log_fields, where_it_came_from
+from utils.log import JsonFormatter, TextFormatter, configure_logging, escape, log_fields, where_it_came_from
 
 
 def record(message: str, *, failed: bool = False) -> logging.LogRecord:
@@ -50,3 +51,19 @@ def test_bound_fields_go_along_and_end() -> None:
         assert "request_id=r1 job_id=j1" in TextFormatter().format(record("x"))
     assert (line["request_id"], line["job_id"], line["level"], line["message"]) == ("r1", "j1", "error", "x")
     assert "request_id" not in json.loads(JsonFormatter().format(record("x")))
+
+
+def test_lines_go_to_the_standard_error_of_their_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    monkeypatch.setattr(root, "level", root.level)
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", first)
+    configure_logging()
+    logging.getLogger("a").warning("before")
+    assert "before" in first.getvalue()
+    first.close()
+    monkeypatch.setattr(sys, "stderr", second)
+    logging.getLogger("a").warning("after")
+    assert "WARNING a: after" in second.getvalue()
+    assert "Logging error" not in second.getvalue()

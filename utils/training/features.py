@@ -92,6 +92,11 @@ def quick_featurizer(expert: ViTExpert, device: str, *, tiny: bool = False) -> F
     return TorchFeaturizer(expert, device, tiny=tiny, bfloat16=fast_bfloat16(device))
 
 
+def fingerprint(views: Sequence[View]) -> str:
+    """What a store writes down of its views, to know them again."""
+    return json.dumps([dataclasses.asdict(view) for view in views])
+
+
 class FeatureStore:
     """Pixels, tokens and quality of a list of views, in one folder; extraction continues where it stopped.
 
@@ -103,13 +108,12 @@ class FeatureStore:
         self.folder = folder
         self.views = tuple(views)
         folder.mkdir(parents=True, exist_ok=True)
-        fingerprint = json.dumps([dataclasses.asdict(view) for view in self.views])
         marker = folder / VIEWS_FILE
-        if not marker.is_file() or marker.read_text(encoding="utf-8") != fingerprint:
+        if not marker.is_file() or marker.read_text(encoding="utf-8") != fingerprint(views):
             for old in folder.glob("*.npy"):
                 old.unlink()
             (folder / "done.txt").unlink(missing_ok=True)
-            marker.write_text(fingerprint, encoding="utf-8")
+            marker.write_text(fingerprint(views), encoding="utf-8")
 
     @property
     def done(self) -> int:

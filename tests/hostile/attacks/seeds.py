@@ -105,7 +105,7 @@ def pictures() -> dict[str, bytes]:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
     more = [drawing(shift=n) for n in range(1, 4)]
-    rich = {"exif": exif, "icc_profile": bytes(700), "xmp": b"<x:xmpmeta/>"}
+    rich: dict[str, Any] = {"exif": exif, "icc_profile": bytes(700), "xmp": b"<x:xmpmeta/>"}
     return {
         "jpeg": save("JPEG"),
         "jpeg-rich": save("JPEG", **rich),

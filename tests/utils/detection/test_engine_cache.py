@@ -121,9 +121,7 @@ def test_conversion_that_is_killed_leaves_torch(settings, tiny_root, version, mo
     said = f"print({last!r})" if last.startswith("{") else ""
     child = f"import os, sys\n{said}\nsys.stdout.flush()\nos.kill(os.getpid(), 9)"
     real = subprocess.Popen
-    monkeypatch.setattr(
-        engine_cache.subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", child], **more)
-    )
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", child], **more))
     monkeypatch.setattr("utils.detection.engines.choose_backend", lambda *given, **more: "openvino")
     detection = dataclasses.replace(settings.detection, engine="auto")
     engine, _ = load_engine(

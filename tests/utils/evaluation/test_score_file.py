@@ -68,8 +68,7 @@ def test_stopped_run_goes_on_behind_its_last_whole_row(samples, analyser, tmp_pa
     cut = whole.index(b"\n", whole.index(b"\n") + 1) + 1
     path.write_bytes(whole[: cut + 25])
     seen = []
-    real = module.analyse
-    monkeypatch.setattr(module, "analyse", lambda file, a: (seen.append(file.name), real(file, a))[1])
+    monkeypatch.setattr(module, "analyse", lambda file, a: (seen.append(file.name), analyse(file, a))[1])
     score_files(samples, analyser, path)
     assert seen == ["two.jpg", "grey.png", "broken.jpg"]
     assert path.read_bytes() == whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import random
 from itertools import combinations
 
@@ -21,6 +22,7 @@ from utils.feedback.quarantine import (
 
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 QUORUM = LearningSettings(enough="quorum", quorum=3)
+NUMBERS = itertools.count(1)
 
 
 def accepted_votes(judged):
@@ -28,11 +30,10 @@ def accepted_votes(judged):
 
 
 def vote(user="ann", medium=1, *, label=1, minutes=0, phash="own", **facts):
-    vote.number = getattr(vote, "number", 0) + 1
     own = random.Random(medium).getrandbits(64) if phash == "own" else phash
     time = NOON + dt.timedelta(minutes=minutes)
     return Vote(
-        id=f"v{vote.number}", user=user, media_sha256=f"{medium:064d}", phash=own, label=label, time=time, **facts
+        id=f"v{next(NUMBERS)}", user=user, media_sha256=f"{medium:064d}", phash=own, label=label, time=time, **facts
     )
 
 

@@ -32,7 +32,8 @@ def test_only_the_masked_part_changes(face, seed):
 
 
 def test_same_seed_same_blend_other_seed_another(face):
-    made = [self_blend(*face, np.random.default_rng(seed)).tobytes() for seed in (1, 1, 2)]
+    pixels, marks = face
+    made = [self_blend(pixels, marks, np.random.default_rng(seed)).tobytes() for seed in (1, 1, 2)]
     assert made[0] == made[1] != made[2]
 
 

@@ -11,7 +11,7 @@ import torch
 from models.gating import Gate
 from models.vision_transformer import ViTExpert
 from utils.training import norms
-from utils.training.experts import new_network
+from utils.training.experts import new_network, smooth_bce
 from utils.training.fit import stored_vit
 from utils.training.loop import Recipe
 from utils.training.norms import NormTuner, rendered, score_views, train_norms, trained_norms
@@ -73,7 +73,7 @@ def test_what_is_stored_and_averaged_is_what_learns():
 def test_stopped_training_ends_with_the_same_bits(pack, tmp_path, monkeypatch, dropout):
     plan = dataclasses.replace(PLAN, patch_dropout=dropout)
     whole = state(train_norms(pack, expert(), TINY, plan, tmp_path / "whole"))
-    real, left = norms.smooth_bce, [5]
+    real, left = smooth_bce, [5]
 
     def cut(*arguments):
         left[0] -= 1
@@ -125,7 +125,7 @@ def test_attention_is_spelt_out_on_a_cpu_for_as_long_as_it_trains():
 
 def test_training_uses_it(pack, tmp_path, monkeypatch):
     vit, seen = expert(), []
-    real = norms.smooth_bce
+    real = smooth_bce
 
     def watched(*arguments):
         seen.append([block.attn.fused_attn for block in vit.backbone.blocks])

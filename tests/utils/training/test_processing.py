@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def crop():
     return np.clip(smooth + rng.normal(0, 8, (256, 256, 3)), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("filter_", sorted(set(FILTERS), key=lambda f: f.__name__), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("filter_", sorted(set(FILTERS), key=attrgetter("__name__")), ids=attrgetter("__name__"))
 def test_every_filter_changes_the_picture_a_little_and_not_its_form(filter_, crop):
     out = filter_(crop, np.random.default_rng(1))
     assert out.dtype == np.uint8

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 
 from utils.errors import InvalidFieldError, NotFoundError
-from web_app.auth import keys
 from web_app.auth.keys import create_key, find_key, revoke_key
 from web_app.db.models import ApiKeyRow, utc_now
 from web_app.services import Services
@@ -51,7 +50,7 @@ def test_known_and_unknown_keys_are_compared_alike(parts: Services, monkeypatch:
         compared.append((len(a), len(b)))
         return real(a, b)
 
-    monkeypatch.setattr(keys.hmac, "compare_digest", compare)
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     find_key(parts.database, create_key(parts.database, "desk", ["analyse"]))
     find_key(parts.database, f"tt_{'1' * 12}_{'2' * 48}")
     assert compared == [(64, 64), (64, 64)]

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
-from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, read_feedback_log
+from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_feedback, read_feedback_log
 from web_app.db.migrations import migrate
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.db.session import Database
@@ -51,14 +51,14 @@ def sha256_of(number: int) -> str:
 def arm(step: str) -> None:
     """Put the end of this process at a step of writing."""
     write = os.write
-    append, store = votes.append_feedback, votes._store
+    store, functions = votes._store, vars(votes)
 
     def half(descriptor: int, line: bytes) -> NoReturn:
         write(descriptor, line[: len(line) // 2])
         die()
 
     def append_and_die(*values: Any) -> NoReturn:
-        append(*values)
+        append_feedback(*values)
         die()
 
     def store_and_die(*values: Any) -> NoReturn:
@@ -66,15 +66,15 @@ def arm(step: str) -> None:
         die()
 
     if step == "before the line":
-        votes.append_feedback = die
+        functions["append_feedback"] = die
     elif step == "half a line":
         os.write = half  # type: ignore[assignment]
     elif step == "line not synced":
         os.fsync = die
     elif step == "line on the disk":
-        votes.append_feedback = append_and_die
+        functions["append_feedback"] = append_and_die
     elif step == "row not committed":
-        votes._store = store_and_die
+        functions["_store"] = store_and_die
 
 
 def act(action: str, number: int, moment: int, folder: Path) -> None:

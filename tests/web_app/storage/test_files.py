@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_room_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         def free(self) -> int:
             return free.pop(0)
 
-    monkeypatch.setattr(files_module.shutil, "disk_usage", lambda _: Usage())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage())
 
     def receive() -> None:
         with MediaStore(tmp_path, 10**8, reserve_bytes=200_000_000).incoming() as incoming:
