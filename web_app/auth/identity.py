@@ -169,14 +169,16 @@ def _is_local(parts: AuthParts) -> bool:
 def refuse_cross_site() -> None:
     """Refuse a request that changes something when a browser says that another site made it.
 
-    Browsers send Sec-Fetch-Site, or at least Origin, and pages cannot forge either; programs send neither and pass.
+    Browsers send Sec-Fetch-Site, or at least Origin, and pages cannot forge either; programs send neither and pass. So
+    does who sends an API key along, as a browser's extension: a page of another site may only add that header after
+    asking for it (CORS), which is granted to none.
 
     Raises:
         CrossSiteError: the request comes from another origin.
 
     Source: OWASP Cross-Site Request Forgery Prevention Cheat Sheet, "Fetch Metadata headers".
     """
-    if request.method in SAFE_METHODS:
+    if request.method in SAFE_METHODS or "Authorization" in request.headers:
         return
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:

@@ -36,6 +36,16 @@ def test_other_sites_change_nothing_on_any_route(app: Flask, client: FlaskClient
     assert asked > 10
 
 
+def test_an_extension_passes_with_a_key_which_no_page_may_add(client: FlaskClient) -> None:
+    """Such a header needs leave by CORS; no answer to the question for it gives any."""
+    from_extension = {"Sec-Fetch-Site": "cross-site", "Authorization": "Bearer tt_x"}
+    assert client.post("/api/detect", headers=from_extension).get_json()["code"] == "bad_request"
+    asking = {"Origin": "https://evil.example", "Access-Control-Request-Headers": "authorization"}
+    for path in ("/api/detect", "/api/v1/history", "/"):
+        answer = client.options(path, headers={**asking, "Access-Control-Request-Method": "POST"})
+        assert not [name for name, _ in answer.headers if name.lower().startswith("access-control")]
+
+
 @pytest.mark.parametrize(
     "headers", [{}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {"Origin": "http://localhost"}]
 )
