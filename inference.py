@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from utils.config import EXPERTS, DetectionSettings, Settings, load_settings, parse_experts
 from utils.detection.cli_files import Collected, check_readable, collect_files
-from utils.detection.cli_output import (
-    FileResult,
-    format_csv,
-    format_json,
-    format_json_line,
-    format_table,
-)
+from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
 from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
 from utils.files import replace_file
 from utils.log import configure_logging, escape

@@ -8,7 +8,7 @@ again. A verdict that flips then rests on little; it is information for the read
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,23 +91,14 @@ class Closeup:
                     "method": m.method,
                     "png": None if m.grid is None else base64.b64encode(to_png(m.grid)).decode(),
                     "gain": round(m.faithfulness.gain, 4),
-                    "random_gain": round(m.faithfulness.random_gain, 4),
+                    "random_gain": round(float(np.mean(m.faithfulness.random)), 4),
                     "beaten": m.faithfulness.beaten,
                     "masks": len(m.faithfulness.random),
-                    "faithful": m.grid is not None and m.faithfulness.better,
+                    "faithful": m.grid is not None and m.faithfulness.beaten == len(m.faithfulness.random),
                 }
                 for m in self.maps
             ],
-            "trials": [
-                {
-                    "code": t.code,
-                    "title": t.title,
-                    "outcome": t.outcome.value,
-                    "probability": t.probability,
-                    "flipped": t.flipped,
-                }
-                for t in self.trials
-            ],
+            "trials": [asdict(trial) for trial in self.trials],
         }
 
 
@@ -166,10 +157,7 @@ def square_in_medium(seen: Sighting, media: Media) -> Box:
 
 def to_png(grid: Floats) -> bytes:
     """A map (h, w) of 0..1 as 8-bit grey PNG of the same few pixels; the page enlarges it smoothly."""
-    done, packed = cv2.imencode(".png", np.round(np.clip(grid, 0, 1) * 255).astype(np.uint8))
-    if not done:
-        raise ValueError("the map could not be encoded as PNG")
-    return packed.tobytes()
+    return cv2.imencode(".png", np.round(np.clip(grid, 0, 1) * 255).astype(np.uint8))[1].tobytes()
 
 
 def reencode(pixels: Pixels, face: Face) -> tuple[Pixels, Face]:

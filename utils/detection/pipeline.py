@@ -35,23 +35,8 @@ from utils.faces.tracking import track_faces, turns_of
 from utils.faces.upright import find_turn, turn_upright
 from utils.media import ForkServer, decode_media, start_fork_server
 from utils.speech.judge import SpeechJudge, load_speech
-from utils.types import (
-    Face,
-    FaceTrack,
-    Frame,
-    Media,
-    MediaKind,
-    Notice,
-    Report,
-)
-from utils.weights import (
-    CALIBRATION_FILE,
-    SPEECH_FOLDER,
-    has_speech,
-    read_document,
-    verify_current,
-    weights_root,
-)
+from utils.types import Face, FaceTrack, Frame, Media, MediaKind, Notice, Report
+from utils.weights import CALIBRATION_FILE, SPEECH_FOLDER, has_speech, read_document, verify_current, weights_root
 
 NO_SPEECH_NETWORK = "There are no weights of speech here (`trained_models/speech`), so the voice was not judged."
 

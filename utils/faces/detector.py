@@ -24,6 +24,8 @@ MULTIPLE = 32
 """Its input sides are multiples of 32."""
 MAX_SIDE = 640
 """Pictures are shrunk for detection to this length of their longer side, pixels."""
+MIN_SCORE = 0.5
+"""Detections below this confidence are dropped."""
 TORN_SHARE = 0.5
 """A face wider or taller than this share of the picture can come out as two halves that overlap."""
 BORDER_SHARE = 0.35
@@ -56,11 +58,9 @@ class CenterFaceDetector:
 
     Args:
         weights: the verified `centerface.onnx`.
-        min_score: detections below this confidence are dropped.
-        max_side: pictures are shrunk for detection to this length of their longer side, pixels.
     """
 
-    def __init__(self, weights: Path, *, min_score: float = 0.5, max_side: int = MAX_SIDE, threads: int = 0) -> None:
+    def __init__(self, weights: Path, *, threads: int = 0) -> None:
         import openvino
 
         core = openvino.Core()
@@ -72,8 +72,6 @@ class CenterFaceDetector:
         self._compiled = core.compile_model(model, "CPU", options)
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()  # one request computes one picture at a time
-        self._min_score = min_score
-        self._max_side = max_side
 
     def detect(self, rgb: Pixels) -> tuple[Face, ...]:
         """All faces, the largest first; a second look with a border when the first finds none.
@@ -92,7 +90,7 @@ class CenterFaceDetector:
 
     def _look_framed(self, rgb: Pixels) -> tuple[Face, ...]:
         height, width = rgb.shape[:2]
-        shrink = min(1.0, self._max_side / max(height, width))
+        shrink = min(1.0, MAX_SIDE / max(height, width))
         if shrink < 1:  # before the border is put around it: a frame around 65000 x 700 pixels would take 15 GB
             size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
             rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -101,24 +99,23 @@ class CenterFaceDetector:
         stretch = np.array([width / rgb.shape[1], height / rgb.shape[0]], np.float32)
         return tuple(_unframed(face, border, stretch) for face in self._look(framed))
 
-    def _look(self, rgb: Pixels, min_score: float | None = None) -> tuple[Face, ...]:
+    def _look(self, rgb: Pixels, min_score: float = MIN_SCORE) -> tuple[Face, ...]:
         height, width = rgb.shape[:2]
-        net_w, net_h = network_size(width, height, self._max_side)
-        method = cv2.INTER_AREA if max(width, height) > self._max_side else cv2.INTER_LINEAR
+        net_w, net_h = network_size(width, height)
+        method = cv2.INTER_AREA if max(width, height) > MAX_SIDE else cv2.INTER_LINEAR
         blob = cv2.resize(rgb, (net_w, net_h), interpolation=method)[None]
         with self._lock:
             outputs = self._request.infer({0: blob}, share_inputs=True)
             heat, scale, offset, marks = (np.array(outputs[port])[0] for port in self._compiled.outputs)
-        least = self._min_score if min_score is None else min_score
-        found = _decode(heat[0], scale, offset, marks, least)
+        found = _decode(heat[0], scale, offset, marks, min_score)
         stretch = np.array([width / net_w, height / net_h], np.float32)
         faces = [_to_face(box, score, points, stretch) for box, score, points in found]
         return tuple(sorted(faces, key=lambda f: f.box.width * f.box.height, reverse=True))
 
 
-def network_size(width: int, height: int, max_side: int = MAX_SIDE) -> tuple[int, int]:
+def network_size(width: int, height: int) -> tuple[int, int]:
     """Width and height, in pixels, to which CenterFace resizes a picture of this size."""
-    shrink = min(1.0, max_side / max(height, width))
+    shrink = min(1.0, MAX_SIDE / max(height, width))
     net_w, net_h = (max(MULTIPLE, round(side * shrink / MULTIPLE) * MULTIPLE) for side in (width, height))
     return net_w, net_h
 

@@ -19,14 +19,7 @@ from utils.detection.calibration import Calibration
 from utils.detection.export import export_onnx
 from utils.evaluation.speech_figures import calibrate, figures_of, write_scores
 from utils.speech.spectrogram import BANDS, WINDOW_FRAMES
-from utils.training.speech import (
-    SpeechPlan,
-    all_views,
-    fit,
-    read_recordings,
-    score,
-    with_copies,
-)
+from utils.training.speech import SpeechPlan, all_views, fit, read_recordings, score, with_copies
 from utils.weights import SPEECH_FILE, Version, publish_version, require_new_name
 
 

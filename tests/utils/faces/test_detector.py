@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.base_weights import FACE_FILE
-from utils.faces.detector import CenterFaceDetector, FaceDetector
+from utils.faces.detector import MIN_SCORE, CenterFaceDetector, FaceDetector
 from utils.types import Face, Pixels
 
 EYES, NOSE, MOUTH = slice(0, 2), 2, slice(3, 5)
@@ -130,8 +130,10 @@ def test_border_around_an_extreme_picture_stays_small(face_detector, monkeypatch
 
 
 def test_score_below_the_wanted_confidence_is_dropped(base_folder, photo):
-    strict = CenterFaceDetector(base_folder / "centerface.onnx", min_score=0.99, threads=1)
-    assert strict.detect(photo) == ()
+    detector = CenterFaceDetector(base_folder / "centerface.onnx", threads=1)
+    assert detector.suspect(photo, 0.99) == ()
+    assert all(face.score >= MIN_SCORE for face in detector.detect(photo))
+    assert len(detector.suspect(photo, 0.05)) > len(detector.detect(photo)) > 0
 
 
 def test_network_computes_on_pixels_what_it_does_on_numbers(base_folder, face_detector, photo):
