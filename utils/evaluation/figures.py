@@ -53,7 +53,7 @@ def split_into_sets(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, 
 
 def _largest(sets: dict[str, list[dict[str, str]]], what: str) -> dict[str, list[dict[str, str]]]:
     """The largest sets in their order, and the others as one."""
-    small = sorted(sets, key=lambda name: -len(sets[name]))[2 * MOST_ALONE :]
+    small = sorted(sets, key=lambda name: -len(sets[name]))[MOST_ALONE:]
     together = [row for name, rows in sets.items() if name in small for row in rows]
     alone = {name: rows for name, rows in sets.items() if name not in small}
     return alone | ({f"{len(small)} smaller {what}": together} if small else {})
