@@ -18,10 +18,9 @@ from utils.errors import ConfigError, TelltaleError, WeightsError
 from utils.log import configure_logging
 from utils.weights import current_version, weights_root
 from web_app.auth.keys import DEFAULT_SCOPES, SCOPES, create_key, list_keys, revoke_key
-from web_app.db.migrations import open_database
-from web_app.db.session import Database
+from web_app.db.migrations import migrate, told
 from web_app.jobs.broker import ROLES, read_roles
-from web_app.paths import InstancePaths
+from web_app.jobs.instance import Instance
 from web_app.reports.keys import ReportKeys
 
 EXIT_UNABLE = 1
@@ -111,30 +110,30 @@ def _worker(given: argparse.Namespace) -> int:
 
 def _create_key(given: argparse.Namespace) -> int:
     scopes = [scope.strip() for scope in given.scopes.split(",") if scope.strip()]
-    with _instance(given) as (database, _):
-        print(create_key(database, given.name, scopes, max(given.days, 0)))
+    with _instance(given) as instance:
+        print(create_key(instance.database, given.name, scopes, max(given.days, 0)))
     print("This is shown only now. Send it as `Authorization: Bearer KEY`.", file=sys.stderr)
     return 0
 
 
 def _list_keys(given: argparse.Namespace) -> int:
-    with _instance(given) as (database, _):
-        for line in list_keys(database):
+    with _instance(given) as instance:
+        for line in list_keys(instance.database):
             print(line)
     return 0
 
 
 def _revoke_key(given: argparse.Namespace) -> int:
-    with _instance(given) as (database, _):
-        revoke_key(database, given.public)
+    with _instance(given) as instance:
+        revoke_key(instance.database, given.public)
     print(f"{given.public} is revoked.")
     return 0
 
 
 def _rotate_key(given: argparse.Namespace) -> int:
     """Safe beside a running server, which takes the new key at once."""
-    with _instance(given) as (_, paths):
-        print(f"Reports are signed with the key {ReportKeys.of(paths.report_keys).rotate()} from now on.")
+    with _instance(given) as instance:
+        print(f"Reports are signed with the key {ReportKeys.of(instance.paths.report_keys).rotate()} from now on.")
     return 0
 
 
@@ -142,11 +141,11 @@ def _rebuild(given: argparse.Namespace) -> int:
     """Safe beside a running server: only what differs is written, and damaged lines are skipped and named."""
     from web_app.feedback.votes import reconcile
 
-    with _instance(given) as (database, paths):
+    with _instance(given) as instance:
         try:
-            done = reconcile(database, paths)
+            done = reconcile(instance)
         except OSError as error:
-            print(f"{paths.feedback_log} cannot be read: {error}", file=sys.stderr)
+            print(f"{instance.paths.feedback_log} cannot be read: {error}", file=sys.stderr)
             return EXIT_UNABLE
     for line in done.damaged:
         print(f"line {line.number} is skipped: {line.why}", file=sys.stderr)
@@ -165,13 +164,12 @@ def _check_corrections(given: argparse.Namespace) -> int:
     from web_app.feedback.corrections import count_corrections, list_corrections, note
     from web_app.feedback.training import accepted_items
 
-    with _instance(given) as (database, paths):
-        with database.read() as session:
-            items = accepted_items(session, paths)
-        settings = load_settings(given.config)
-        version = current_version(settings) or ""
-        said = check_items(items, weights_root(settings), version)
-        with database.write() as session:
+    with _instance(given) as instance:
+        with instance.database.read() as session:
+            items = accepted_items(session, instance.paths)
+        version = current_version(instance.settings) or ""
+        said = check_items(items, weights_root(instance.settings), version)
+        with instance.database.write() as session:
             note(session, version, said)
             every = list_corrections(session)
             for each in every:
@@ -190,10 +188,9 @@ def _started(given: argparse.Namespace) -> Settings:
 
 
 @contextlib.contextmanager
-def _instance(given: argparse.Namespace) -> Iterator[tuple[Database, InstancePaths]]:
-    """The instance's database, brought up to date, and its paths."""
-    settings = load_settings(given.config)
-    paths = InstancePaths.of(settings)
-    paths.create()
-    with open_database(settings) as database:
-        yield database, paths
+def _instance(given: argparse.Namespace) -> Iterator[Instance]:
+    """The instance with its database brought up to date; damage that shows only in the block is told as well."""
+    with contextlib.closing(Instance.of(load_settings(given.config))) as instance, told(instance.database):
+        instance.paths.create()
+        migrate(instance.database)
+        yield instance

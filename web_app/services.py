@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from flask import current_app
 
@@ -13,32 +12,24 @@ from utils.config import Settings
 from web_app.auth.identity import EXTENSION
 from web_app.auth.keys import load_secret
 from web_app.db.migrations import migrate
-from web_app.db.session import Database
-from web_app.feedback.votes import forget_analysis
 from web_app.integrations.http_client import Rules
-from web_app.jobs.queue import JobQueue
+from web_app.jobs.instance import Instance
 from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
 from web_app.reports.keys import ReportKeys
-from web_app.storage.detections import delete_detection, sweep_without_row
-from web_app.storage.files import MediaStore
+from web_app.storage.detections import sweep_without_row
 
 __all__ = ["EXTENSION", "WAITING_SLOTS", "Services", "services"]
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones
 
 
 @dataclass(frozen=True)
-class Services:
+class Services(Instance):
     """The parts of one application.
 
     `slots` bounds the requests that wait; `stopping` is set when the server ends, so that they stop waiting.
     """
 
-    settings: Settings
-    paths: InstancePaths
-    database: Database
-    store: MediaStore
-    queue: JobQueue
     weights: WeightsCheck
     secret: bytes
     report_keys: ReportKeys
@@ -55,34 +46,23 @@ class Services:
         """
         paths = InstancePaths.of(settings)
         paths.create()
-        database = Database.of(settings)
-        migrate(database)
-        store = MediaStore.of(settings)
-        store.prepare()
-        store.sweep_cut_off()
-        sweep_without_row(database, store)
-        return cls(
-            settings=settings,
-            paths=paths,
-            database=database,
-            store=store,
-            queue=JobQueue(database, settings.jobs),
+        parts = cls.of(
+            settings,
             weights=WeightsCheck(settings, verify),
             secret=load_secret(paths.secret),
             report_keys=ReportKeys.of(paths.report_keys),
             outbound=Rules.of(settings.api),
         )
-
-    def delete_detection(self, public_id: str) -> bool:
-        """Delete an analysis with its report, its feedback, and the file if nobody else's analysis uses it."""
-        return delete_detection(
-            self.database, self.store, public_id, partial(forget_analysis, self.database, self.paths)
-        )
+        migrate(parts.database)
+        parts.store.prepare()
+        parts.store.sweep_cut_off()
+        sweep_without_row(parts.database, parts.store)
+        return parts
 
     def close(self) -> None:
         """Wake the waiting requests and give the database connections back."""
         self.stopping.set()
-        self.database.close()
+        super().close()
 
 
 def services() -> Services:

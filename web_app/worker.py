@@ -5,40 +5,39 @@ Only this process of the server imports the networks. It ends on SIGTERM, SIGINT
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from utils.config import Settings
 from utils.errors import NotFoundError
 from utils.media.sandbox import sandbox_level
 from utils.types import Report
-from web_app.db.migrations import open_database
+from web_app.db.migrations import migrate
 from web_app.db.models import CHECK, COPY, EXPLAIN, TRAIN
-from web_app.db.session import Database
+from web_app.feedback.corrections import run_check
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.tasks import LearningTasks, recover_versions
+from web_app.feedback.training import run_training
 from web_app.integrations.webhooks import sending
 from web_app.jobs.broker import LEARNING, QUEUES, ROLES
 from web_app.jobs.derived import CleanCopies, keep_previews
-from web_app.jobs.heartbeat import EXIT_RECYCLED
+from web_app.jobs.heartbeat import EXIT_RECYCLED, log_and_continue
+from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
-from web_app.jobs.runner import Handler, Progress, WorkerTasks, run_worker
-from web_app.paths import InstancePaths
+from web_app.jobs.runner import Progress, WorkerTasks, run_worker
+from web_app.maintenance import Maintenance
 from web_app.storage.detections import find_detection
-from web_app.storage.files import MediaStore
-
-if TYPE_CHECKING:
-    from utils.detection.pipeline import Analyser
 
 ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing
 
@@ -67,70 +66,76 @@ def work(
     from utils.detection.engines import prepare_version
     from utils.detection.pipeline import analyse, load_analyser
 
-    InstancePaths.of(settings).create()
-    with open_database(settings):
-        recover_versions(settings)
-    with ThreadPoolExecutor(1) as beside:
-        probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
-        served = ModelHandle(settings, load_analyser, prepare_version)
-        learning = LearningTasks(settings, Learner(settings, served))
-        protections = probing.result()
+    with contextlib.closing(Instance.of(settings)) as instance:
+        instance.paths.create()
+        migrate(instance.database)
+        recover_versions(instance)
+        with ThreadPoolExecutor(1) as beside:
+            probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
+            served = ModelHandle(settings, load_analyser, prepare_version)
+            protections = probing.result()
+        copies = CleanCopies(instance, lambda: served.analyser.decoders)
 
-    copies = CleanCopies(settings, lambda: served.analyser.decoders)
+        def run(path: Path, progress: Progress) -> Report:
+            report = analyse(path, served.analyser, progress=progress, on_media=partial(keep_previews, path))
+            copies.keep(path, report)
+            return report
 
-    def run(path: Path, progress: Progress) -> Report:
-        report = analyse(path, served.analyser, progress=progress, on_media=partial(keep_previews, path))
-        copies.keep(path, report)
-        return report
+        def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
+            outcomes = analyse_together(
+                [Work(path, progress, partial(keep_previews, path)) for path, progress in works], served.analyser
+            )
+            for (path, _), outcome in zip(works, outcomes, strict=True):
+                if isinstance(outcome, Report):
+                    copies.keep(path, outcome)
+            return outcomes
 
-    def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
-        outcomes = analyse_together(
-            [Work(path, progress, partial(keep_previews, path)) for path, progress in works], served.analyser
-        )
-        for (path, _), outcome in zip(works, outcomes, strict=True):
-            if isinstance(outcome, Report):
-                copies.keep(path, outcome)
-        return outcomes
-
-    tasks = replace(worker_tasks(settings, served, learning, copies, protections), together=run_together)
-    if LEARNING not in roles:
-        tasks = replace(tasks, background={}, when_idle=lambda: None)
-    queues = [name for name in roles if name in QUEUES]
-    with sending(settings):
-        recycled = run_worker(settings, run, stop, worker_id=worker_id, tasks=tasks, queues=queues)
-    learning.close()
+        tasks = worker_tasks(instance, served, Learner(settings, served), copies, protections, learns=LEARNING in roles)
+        queues = [name for name in roles if name in QUEUES]
+        with sending(instance):
+            tasks = replace(tasks, together=run_together)
+            recycled = run_worker(instance, run, stop, worker_id=worker_id, tasks=tasks, queues=queues)
     return EXIT_RECYCLED if recycled else 0
 
 
 def worker_tasks(
-    settings: Settings, served: ModelHandle, learning: LearningTasks, copies: CleanCopies, protections: Sequence[str]
+    instance: Instance,
+    served: ModelHandle,
+    learner: Learner,
+    copies: CleanCopies,
+    protections: Sequence[str],
+    *,
+    learns: bool = True,
 ) -> WorkerTasks:
-    """All that the real worker does beside analyses."""
+    """All that the real worker does beside analyses; `learns` where it looks at feedback, judges and trains."""
+    learning, maintenance = LearningTasks(instance, learner), Maintenance(instance)
+
+    def when_idle() -> None:
+        with log_and_continue("clean up"):
+            maintenance.run_if_due()
+        if learns:
+            learning.when_idle()
+
+    trains = {TRAIN: partial(run_training, instance, learner), CHECK: partial(run_check, instance, learner)}
     return WorkerTasks(
-        background={TRAIN: learning.run_training, CHECK: learning.run_check},
-        foreground={EXPLAIN: closeup_handler(settings, lambda: served.analyser), COPY: copies.handle},
+        background=trains if learns else {},
+        foreground={EXPLAIN: partial(run_closeup, instance, served), COPY: copies.handle},
         before_job=served.refresh,
-        when_idle=learning.when_idle,
-        on_delete=learning.forget,
+        when_idle=when_idle,
         facts=lambda: {**served.facts(), "sandbox": list(protections)},
     )
 
 
-def closeup_handler(settings: Settings, analyser: Callable[[], Analyser]) -> Handler:
-    """The handler of the task `explain`; `analyser` gives the one in use when the job runs."""
-    database, store = Database.of(settings), MediaStore.of(settings)
+def run_closeup(instance: Instance, served: ModelHandle, claim: Claim, progress: Progress) -> dict[str, Any]:
+    """The handler of the task `explain`."""
+    from utils.detection.closeup import look_closer  # brings torch, 500 MB, to workers that need it
 
-    def handle(claim: Claim, progress: Progress) -> dict[str, Any]:
-        from utils.detection.closeup import look_closer  # brings torch, 500 MB, to workers that need it
-
-        with database.read() as session:
-            row = find_detection(session, claim.payload["detection"])
-        if row is None:
-            raise NotFoundError("The analysis was deleted.")
-        face = int(claim.payload["face"])
-        return look_closer(store.path(row.media.stored_name), analyser(), face, progress=progress).to_dict()
-
-    return handle
+    with instance.database.read() as session:
+        row = find_detection(session, claim.payload["detection"])
+    if row is None:
+        raise NotFoundError("The analysis was deleted.")
+    path = instance.store.path(row.media.stored_name)
+    return look_closer(path, served.analyser, int(claim.payload["face"]), progress=progress).to_dict()
 
 
 def stop_on_signals() -> threading.Event:

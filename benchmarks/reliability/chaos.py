@@ -30,11 +30,10 @@ from benchmarks.reliability.common import (
     workspace,
 )
 from utils.config import Settings
+from web_app.jobs.submission import UploadOptions, queue_upload
 from web_app.jobs.supervisor import RestartPolicy, Supervisor
 from web_app.paths import InstancePaths
 from web_app.services import Services
-from web_app.storage.detections import queue_upload
-from web_app.storage.idempotency import UploadOptions
 from web_app.storage.upload import Upload
 
 CLIENTS = 6
@@ -131,7 +130,7 @@ def _queue_jobs(parts: Services, count: int, seconds: tuple[float, ...]) -> None
         with parts.store.incoming() as incoming:
             incoming.write(photo(f"sleep {random.choice(seconds)}", 400, number))  # noqa: S311
             upload = Upload(incoming.finish(), f"{number}.jpg", ())
-        queue_upload(parts.queue, parts.store, upload, "drill", UploadOptions())
+        queue_upload(parts, upload, "drill", UploadOptions())
 
 
 def _living(settings: Settings) -> list[int]:

@@ -89,7 +89,7 @@ def app(
 ) -> Iterator[Flask]:
     """The server with a worker, fresh for each test."""
     built = make_app(settings)
-    copies = CleanCopies(settings, lambda: decoders)
+    copies = CleanCopies(built.extensions[EXTENSION], lambda: decoders)
 
     def analyse(path: Path, progress: Progress) -> Report:
         for index, stage in enumerate(("decode", "detect", "experts", "decide")):

@@ -12,6 +12,7 @@ from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
 from web_app.jobs.broker import QUEUES
 from web_app.jobs.heartbeat import EXIT_RECYCLED
+from web_app.jobs.instance import Instance
 from web_app.jobs.runner import WorkerTasks, run_worker
 from web_app.worker import end_with_parent, stop_on_signals
 
@@ -28,5 +29,7 @@ if given.supervised:
     end_with_parent(stop)
 tasks = WorkerTasks(facts=lambda: {"model_version": "v-test"})
 queues = given.queues.split(",")
-recycled = run_worker(load_settings(), fake_analyse, stop, worker_id=given.worker_id, tasks=tasks, queues=queues)
+recycled = run_worker(
+    Instance.of(load_settings()), fake_analyse, stop, worker_id=given.worker_id, tasks=tasks, queues=queues
+)
 sys.exit(EXIT_RECYCLED if recycled else 0)

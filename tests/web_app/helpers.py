@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import threading
 import time
@@ -35,7 +36,9 @@ from utils.types import (
     Verdict,
 )
 from utils.weights import CURRENT, SPEECH_FOLDER
+from web_app.jobs.instance import Instance
 from web_app.jobs.runner import Analyse, Progress, WorkerTasks, run_worker
+from web_app.maintenance import Maintenance
 
 HEADS = {
     "png": b"\x89PNG\r\n\x1a\n",
@@ -181,16 +184,24 @@ def running_worker(
     settings: Settings, analyse: Analyse = fake_analyse, *, tasks: WorkerTasks | None = None, **facts: Any
 ) -> Iterator[threading.Event]:
     """A worker in a thread; it has ended when the block ends."""
-    stop = threading.Event()
+    stop, instance = threading.Event(), Instance.of(settings)
     tasks = tasks or WorkerTasks(facts=lambda: facts)
-    thread = threading.Thread(target=run_worker, args=(settings, analyse, stop), kwargs={"tasks": tasks})
+    thread = threading.Thread(target=run_worker, args=(instance, analyse, stop), kwargs={"tasks": tasks})
     thread.start()
     try:
         yield stop
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
+        instance.close()
+
+
+def clean_up(instance: Instance, days: int, now: dt.datetime) -> int:
+    """What a worker deletes at this moment where analyses are kept so many days; how many analyses."""
+    storage = dataclasses.replace(instance.settings.storage, retention_days=days)
+    changed = dataclasses.replace(instance, settings=dataclasses.replace(instance.settings, storage=storage))
+    return Maintenance(changed).run(now)
 
 
 @contextmanager

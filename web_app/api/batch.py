@@ -17,8 +17,8 @@ from web_app.api.schemas.analysis import Batch, BatchItem
 from web_app.auth import identity
 from web_app.auth.rate_limit import count_upload
 from web_app.db.models import BatchRow, DetectionRow, JobRow
+from web_app.jobs.submission import queue_upload
 from web_app.services import Services, services
-from web_app.storage.detections import queue_upload
 from web_app.storage.upload import Refused, receive_files
 
 
@@ -42,7 +42,7 @@ def create_batch() -> Response:
             if counted:
                 count_upload()
             counted = True
-            item["id"] = queue_upload(parts.queue, parts.store, received, owner, options).public_id
+            item["id"] = queue_upload(parts, received, owner, options).public_id
         except TelltaleError as error:
             parts.store.remove(received.file.name)
             item["error"] = error.to_problem()

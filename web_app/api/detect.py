@@ -33,11 +33,12 @@ from web_app.api.schemas import Links, job_error
 from web_app.api.schemas.analysis import Accepted, NoticeModel, Result, UrlRequest
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobState, utc_now
+from web_app.feedback.votes import delete_analysis
 from web_app.integrations.http_client import open_url
+from web_app.jobs.submission import Queued, UploadOptions, check_key, conditions_of, queue_upload
 from web_app.services import Services, services
-from web_app.storage.detections import Queued, find_detection, queue_upload
+from web_app.storage.detections import find_detection
 from web_app.storage.files import too_large
-from web_app.storage.idempotency import UploadOptions, check_key, conditions_of
 from web_app.storage.upload import Upload, display_name, name_notices, receive_upload
 
 WAIT_IMAGE_S = 30.0  # for a picture or recording, when the client does not say how long it wants to wait
@@ -182,7 +183,7 @@ def _answer_upload(parts: Services, upload: Upload, options: UploadOptions, aske
     Raises:
         TelltaleError: the analysis failed, or the upload is refused.
     """
-    queued = queue_upload(parts.queue, parts.store, upload, identity.caller().id, options)
+    queued = queue_upload(parts, upload, identity.caller().id, options)
     if options.expires_at is not None:
         return _answer_and_forget(parts, queued)
     default_s = 0.0 if upload.file.format.kind is MediaKind.VIDEO else WAIT_IMAGE_S
@@ -199,7 +200,7 @@ def _answer_and_forget(parts: Services, queued: Queued) -> Response:
             raise UnavailableError("There was no verdict in time, and nothing was kept.", retry_after_s=2)
         return _answer(parts, queued, row)
     finally:
-        parts.delete_detection(queued.public_id)
+        delete_analysis(parts, queued.public_id)
 
 
 def asked_wait_s() -> float | None:

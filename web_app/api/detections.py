@@ -101,7 +101,7 @@ def clear_history() -> Cleared:
     own = sa.select(JobRow.public_id).join(DetectionRow, DetectionRow.job_id == JobRow.id)
     with parts.database.read() as session:
         ids = session.scalars(own.where(DetectionRow.client_id == identity.caller().id)).all()
-    return Cleared(deleted=sum(parts.delete_detection(public_id) for public_id in ids))
+    return Cleared(deleted=sum(votes.delete_analysis(parts, public_id) for public_id in ids))
 
 
 @route("GET", "/detections/<id>", {200: Detection, 304: None}, NotFoundError, ConflictError)
@@ -121,7 +121,7 @@ def remove_detection(id: str) -> None:
     parts = services()
     with parts.database.read() as session:
         require_detection(session, id)
-    if not parts.delete_detection(id):
+    if not votes.delete_analysis(parts, id):
         raise NotFoundError("There is no analysis with this id.")
 
 

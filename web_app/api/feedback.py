@@ -49,7 +49,7 @@ def give_feedback(said: FeedbackRequest) -> FeedbackState:
         face_labels=said.faces,
         trusted=TRUSTED_SCOPE in asking.scopes,
     )
-    vote = save_vote(parts.database, parts.paths, entry)
+    vote = save_vote(parts, entry)
     with parts.database.read() as session:
         return FeedbackState.told(session, vote, parts.settings.learning, said.id, row.report)
 
@@ -62,7 +62,7 @@ def withdraw_feedback(id: str) -> None:
     if not SHA256.fullmatch(id):
         with parts.database.read() as session:
             media_sha256 = require_detection(session, id).media.sha256
-    if not withdraw_vote(parts.database, parts.paths, media_sha256, identity.caller().id):
+    if not withdraw_vote(parts, media_sha256, identity.caller().id):
         raise NotFoundError("You have given no feedback on this medium.")
 
 

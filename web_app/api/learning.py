@@ -49,7 +49,7 @@ PRIVATE = frozenset({"asked_by"})  # a caller's id opens what belongs to them wh
 @route("GET", "/rl/stats", {200: Stats})
 def get_stats() -> Response:
     """What users said, what became of it, what was learned, and how the golden set judged each version."""
-    return jsonify(learning_stats(services().settings, services().database))
+    return jsonify(learning_stats(services()))
 
 
 @route("POST", "/rl/retrain", {202: Training}, ConflictError, NothingNewError, scope="admin")
@@ -57,9 +57,8 @@ def retrain() -> Response:
     """Queue a training on all accepted feedback; it runs beside the analyses."""
     parts = services()
     served = serving(weights_root(parts.settings))
-    learning, asked_by = parts.settings.learning, identity.caller().id
     with parts.database.write() as session:
-        job = request_training(session, parts.queue, parts.paths, learning, served, asked_by)
+        job = request_training(session, parts, served, identity.caller().id)
     with parts.database.read() as session:
         training = _training(session, job.public_id)
     return json_answer(training, 202, location=training.links["self"])
@@ -75,8 +74,7 @@ def get_training(id: str) -> Training:
 @route("GET", "/rl/versions", {200: LearnedVersions})
 def get_learning_versions() -> Response:
     """Every version on disk, with its verdict of the golden set, and which one is loaded."""
-    parts = services()
-    return jsonify(list_versions(parts.settings, parts.database))
+    return jsonify(list_versions(services()))
 
 
 @route(
@@ -85,7 +83,7 @@ def get_learning_versions() -> Response:
 )  # fmt: skip
 def rollback(said: RollbackRequest) -> Response:
     """Serve an earlier version again; without a name, the one that was served before. The worker changes at once."""
-    return jsonify(roll_back(services().settings, said.version))
+    return jsonify(roll_back(services(), said.version))
 
 
 @route("GET", "/rl/corrections", {200: Corrections}, query=Page)
@@ -130,18 +128,15 @@ def decide_case(sha256: str, said: DecisionRequest) -> ReviewCase:
         raise FeedbackError("Say which label is accepted: real or fake.")
     if said.label is not None and said.label not in labels:
         raise FeedbackError(f"Nobody called this medium {said.label}.")
-    decide(
-        parts.database,
-        parts.paths,
-        DecisionEntry(
-            time=utc_now(),
-            media_sha256=sha256,
-            moderator_id=identity.caller().id,
-            decision=said.decision,
-            label=said.label,
-            note=said.note,
-        ),
+    entry = DecisionEntry(
+        time=utc_now(),
+        media_sha256=sha256,
+        moderator_id=identity.caller().id,
+        decision=said.decision,
+        label=said.label,
+        note=said.note,
     )
+    decide(parts, entry)
     with parts.database.read() as session:
         return _cases(session, [sha256])[0]
 

@@ -17,10 +17,9 @@ from sqlalchemy.orm import Session
 
 from utils.feedback.quarantine import Status
 from web_app.db.models import CHECK, FeedbackRow, JobRow, JobState, utc_now
-from web_app.db.session import Database
 from web_app.feedback.training import AFTER_FAILURE, accepted_items
-from web_app.jobs.queue import JobQueue
-from web_app.paths import InstancePaths
+from web_app.jobs.instance import Instance
+from web_app.jobs.queue import Claim
 
 if TYPE_CHECKING:
     from utils.feedback.corrections import Said
@@ -76,28 +75,28 @@ def count_corrections(corrections: Iterable[Correction]) -> dict[str, int]:
     return {state: counts[state] for state in STATES}
 
 
-def queue_check(database: Database, queue: JobQueue, serving: str | None) -> bool:
+def queue_check(instance: Instance, serving: str | None) -> bool:
     """Queue a check where an accepted vote has its last verdict from another version than `serving`."""
     said_by = sa.func.coalesce(FeedbackRow.checked_version, FeedbackRow.model_version)
     outdated = sa.select(FeedbackRow.id).where(ACCEPTED, said_by != serving).limit(1)
     earlier = sa.select(JobRow).where(JobRow.task == CHECK).order_by(JobRow.id.desc()).limit(1)
-    with database.read() as session:
+    with instance.database.read() as session:
         due, last = session.scalar(outdated) is not None, session.scalar(earlier)
     failed = last is not None and last.state == JobState.FAILED and last.finished_at
     if not due or (last and not JobState(last.state).final) or (failed and utc_now() - failed < AFTER_FAILURE):
         return False
-    with database.write() as session:
+    with instance.database.write() as session:
         session.execute(sa.delete(JobRow).where(JobRow.task == CHECK))
-        queue.add_task(session, CHECK, {})
+        instance.queue.add_task(session, CHECK, {})
     return True
 
 
-def run_check(database: Database, paths: InstancePaths, learner: Learner, progress: Progress) -> dict[str, Any]:
+def run_check(instance: Instance, learner: Learner, _claim: Claim, progress: Progress) -> dict[str, Any]:
     """The handler of the task `check`: ask the version in use about every accepted vote, and note what it says."""
-    with database.read() as session:
-        items = accepted_items(session, paths)
+    with instance.database.read() as session:
+        items = accepted_items(session, instance.paths)
     version, said = learner.check(items, progress)
-    with database.write() as session:
+    with instance.database.write() as session:
         note(session, version, said)
         lost = count_corrections(list_corrections(session))["lost"]
     return {"version": version, "lost": lost}

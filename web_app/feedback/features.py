@@ -20,9 +20,8 @@ from sqlalchemy.orm import Session
 from utils.errors import TelltaleError
 from utils.log import get_logger
 from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
-from web_app.db.session import Database
+from web_app.jobs.instance import Instance
 from web_app.paths import InstancePaths
-from web_app.storage.files import MediaStore
 
 if TYPE_CHECKING:
     from web_app.feedback.learner import Learner
@@ -50,13 +49,13 @@ def feature_path(paths: InstancePaths, media_sha256: str, face: str) -> Path:
     return paths.features / media_sha256 / f"{name}.npz"
 
 
-def examine_next(database: Database, store: MediaStore, paths: InstancePaths, learner: Learner) -> bool:
+def examine_next(instance: Instance, learner: Learner) -> bool:
     """Look at one medium that nobody has looked at yet; False when there is none.
 
     Raises:
         OSError: the features cannot be written; the medium is looked at again later.
     """
-    experts = learner.fingerprint()
+    database, store, paths, experts = instance.database, instance.store, instance.paths, learner.fingerprint()
     with database.read() as session:
         row = session.scalar(_unexamined(experts))
         if row is None:

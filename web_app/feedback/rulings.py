@@ -19,18 +19,18 @@ from utils.feedback.quarantine import Outlook, Status, Vote, judge_votes, outloo
 from utils.types import MediaKind
 from web_app.auth.keys import KEY_OWNER
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
-from web_app.db.session import Database
 from web_app.feedback.votes import NOT_LOOKED_AT
+from web_app.jobs.instance import Instance
 
 LABEL_NUMBERS: dict[str, Literal[0, 1]] = {"real": 0, "fake": 1}
 
 
-def judge(database: Database, rules: LearningSettings) -> int:
+def judge(instance: Instance) -> int:
     """Judge all votes anew; returns of how many something else became."""
-    with database.read() as session:
-        changes = judge_rows(session, rules)
+    with instance.database.read() as session:
+        changes = judge_rows(session, instance.settings.learning)
     if changes:  # judged without the write lock, which others wait for; what changed since is judged next time
-        with database.write() as session:
+        with instance.database.write() as session:
             for change in changes:
                 change.write(session)
     return len(changes)

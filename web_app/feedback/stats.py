@@ -7,33 +7,31 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.config import Settings
 from utils.feedback.history import verify_history
 from utils.feedback.quarantine import Status
 from utils.weights import current_version
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState
-from web_app.db.session import Database
 from web_app.feedback.versions import Entry, golden_point, history_entries, loaded_versions
+from web_app.jobs.instance import Instance
 from web_app.paths import InstancePaths
 
 
-def learning_stats(settings: Settings, database: Database) -> dict[str, Any]:
+def learning_stats(instance: Instance) -> dict[str, Any]:
     """Everything about the learning, as `Stats` of the API."""
-    paths = InstancePaths.of(settings)
-    with database.read() as session:
+    with instance.database.read() as session:
         feedback, accuracy = _feedback(session)
         running = session.scalar(
             sa.select(JobRow.public_id).where(
                 JobRow.task == TRAIN, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING))
             )
         )
-    loaded = loaded_versions(settings, database)
-    chosen = current_version(settings)
-    trainings = training_entries(paths)
+    loaded = loaded_versions(instance)
+    chosen = current_version(instance.settings)
+    trainings = training_entries(instance.paths)
     return {
         "feedback": feedback,
         "accuracy_on_feedback": accuracy,
-        "trainings": {**_trainings(paths, trainings), "running": running},
+        "trainings": {**_trainings(instance.paths, trainings), "running": running},
         "golden": golden_points(trainings),
         "model_version": loaded[-1]["version"] if loaded else chosen,
         "chosen_version": chosen,

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.config import LearningSettings, Settings
+from utils.config import LearningSettings
 from utils.errors import ConflictError, NothingNewError
 from utils.feedback.quarantine import LearningItem, Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
 from utils.weights import weights_root
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
-from web_app.db.session import Database
 from web_app.feedback.features import DECIDING, feature_path
 from web_app.feedback.rulings import LABEL_NUMBERS
-from web_app.jobs.queue import Claim, JobQueue
+from web_app.jobs.instance import Instance
+from web_app.jobs.queue import Claim
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def digest(items: Sequence[LearningItem], settings: LearningSettings, base_sha25
     return hashlib.sha256(repr([base_sha256, *plain, settings]).encode()).hexdigest()
 
 
-def request_training(
-    session: Session, queue: JobQueue, paths: InstancePaths, settings: LearningSettings, served: Serving, asked_by: str
-) -> JobRow:
+def request_training(session: Session, instance: Instance, served: Serving, asked_by: str) -> JobRow:
     """Queue a training within a writing transaction.
 
     Args:
@@ -79,7 +77,7 @@ def request_training(
         ConflictError: a training waits or runs; the fact `id` names it.
         NothingNewError: nothing is accepted, or all of it was learned from in the last training already.
     """
-    items = accepted_items(session, paths)
+    items, settings = accepted_items(session, instance.paths), instance.settings.learning
     waits = session.scalar(sa.select(sa.func.count()).where(FeedbackRow.state == Status.WAITING.value)) or 0
     beside = f" {waits} votes wait to be accepted." if waits else ""
     opened = session.scalar(
@@ -93,7 +91,7 @@ def request_training(
     done = {} if last is None else last.result or {}
     if done.get("serving") == served.current and done.get("digest") == digest(items, settings, served.base_sha256):
         raise NothingNewError(f"The last training learned from exactly this feedback.{beside}")
-    return queue.add_task(session, TRAIN, {"asked_by": asked_by})
+    return instance.queue.add_task(session, TRAIN, {"asked_by": asked_by})
 
 
 def last_training(session: Session) -> JobRow | None:
@@ -135,32 +133,28 @@ def training_is_due(session: Session, settings: LearningSettings, served: Servin
     return last is None or (now - last).total_seconds() >= 3600 * settings.auto_hours
 
 
-def start_if_due(
-    database: Database, queue: JobQueue, settings: Settings, served: Serving, *, all_prepared: bool
-) -> bool:
+def start_if_due(instance: Instance, served: Serving, *, all_prepared: bool) -> bool:
     """Queue a training when the settings [learning] auto_after or auto_hours say so, or when the base was changed.
 
     With another base everything is learned again, once all media that are still stored have been prepared again.
     """
-    how = settings.learning
-    with database.read() as session:
+    how = instance.settings.learning
+    with instance.database.read() as session:
         last = getattr(last_training(session), "result", None) or {}
         rebased = all_prepared and last.get("base_sha256", served.base_sha256) != served.base_sha256
         due = dataclasses.replace(how, auto_after=1) if rebased else how
         if not training_is_due(session, due, served, utc_now()):
             return False
     try:
-        with database.write() as session:
-            job = request_training(session, queue, InstancePaths.of(settings), how, served, BY_ITSELF)
+        with instance.database.write() as session:
+            job = request_training(session, instance, served, BY_ITSELF)
     except (ConflictError, NothingNewError):
         return False
     log.info("training %s starts by itself", job.public_id)
     return True
 
 
-def run_training(
-    database: Database, settings: Settings, learner: Learner, claim: Claim, progress: Progress
-) -> dict[str, Any]:
+def run_training(instance: Instance, learner: Learner, claim: Claim, progress: Progress) -> dict[str, Any]:
     """The handler of the task `train`: learn, note which votes were tried, and tell the outcome.
 
     A worker may be killed after the candidate was promoted and before the job ended. The next attempt then finds the
@@ -170,10 +164,11 @@ def run_training(
         NothingNewError: what was accepted has been withdrawn meanwhile.
     """
     progress("collect", 0.0)
+    database, settings = instance.database, instance.settings
     root = weights_root(settings)
     base = serving(root).base_sha256
     with database.read() as session:
-        everything = accepted_items(session, InstancePaths.of(settings))
+        everything = accepted_items(session, instance.paths)
     items = [item for item in everything if learner.is_whole(item.features)]
     tried = digest(items, settings.learning, base)
     whole = set(items)

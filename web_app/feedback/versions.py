@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from utils.config import Settings
 from utils.errors import ConflictError, NotFoundError, WeightsMissingError
 from utils.feedback.history import read_history
 from utils.feedback.versions import rollback
 from utils.weights import CARD_FILE, CHECKSUMS, current_version, weights_root
-from web_app.db.session import Database
+from web_app.jobs.instance import Instance
 from web_app.observability.health import living_workers
 from web_app.paths import InstancePaths
 
@@ -23,28 +22,25 @@ def history_entries(paths: InstancePaths) -> list[Entry]:
     return [dict(entry) for entry in read_history(paths.training_history).entries]
 
 
-def loaded_versions(settings: Settings, database: Database) -> list[dict[str, Any]]:
+def loaded_versions(instance: Instance) -> list[dict[str, Any]]:
     """What each living worker has in its memory; its refusal of a version, where there is one."""
-    with database.read() as session:
-        rows = living_workers(session, settings)
+    with instance.database.read() as session:
+        rows = living_workers(session, instance.settings)
     return [
         {"worker": row.id, "version": row.facts.get("model_version"), "refused": row.facts.get("refused")}
         for row in rows
     ]
 
 
-def list_versions(settings: Settings, database: Database) -> dict[str, Any]:
+def list_versions(instance: Instance) -> dict[str, Any]:
     """All versions, the oldest first, as `LearnedVersions`."""
-    root = weights_root(settings)
+    settings = instance.settings
     current = current_version(settings)
-    loaded = {each["version"] for each in loaded_versions(settings, database)}
-    trained = {
-        entry["version"]: entry
-        for entry in history_entries(InstancePaths.of(settings))
-        if entry.get("event") == "training"
-    }
+    loaded = {each["version"] for each in loaded_versions(instance)}
+    trained = {entry["version"]: entry for entry in history_entries(instance.paths) if entry.get("event") == "training"}
     items = []
-    for name, card in sorted(_cards(root).items(), key=lambda pair: (_created(pair[1]) or "", pair[0])):
+    cards = _cards(weights_root(settings))
+    for name, card in sorted(cards.items(), key=lambda pair: (_created(pair[1]) or "", pair[0])):
         entry = trained.get(name, {})
         items.append(
             {
@@ -77,7 +73,7 @@ def golden_point(entry: Entry) -> dict[str, Any]:
     }
 
 
-def roll_back(settings: Settings, name: str | None) -> dict[str, Any]:
+def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
     """Point `CURRENT` at an earlier version; the workers change between two jobs.
 
     Raises:
@@ -85,12 +81,13 @@ def roll_back(settings: Settings, name: str | None) -> dict[str, Any]:
         NotFoundError: there is no version of this name.
         WeightsError: it does not verify.
     """
+    settings = instance.settings
     if settings.weights.version:
         raise ConflictError("[weights] version pins one; empty it to follow promotions and rollbacks.")
     root = weights_root(settings)
     previous = current_version(settings)
     try:
-        version = rollback(root, InstancePaths.of(settings).training_history, name)
+        version = rollback(root, instance.paths.training_history, name)
     except WeightsMissingError as error:
         raise NotFoundError(error.detail) from error
     return {"version": version.name, "previous": previous}

@@ -16,8 +16,9 @@ from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_fee
 from utils.feedback.quarantine import Status
 from utils.files import DamagedLine
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
-from web_app.db.session import Database
+from web_app.jobs.instance import Instance
 from web_app.paths import InstancePaths
+from web_app.storage.detections import delete_detection
 
 NOT_LOOKED_AT = "It waits for its first check. Nothing is learned from it until then."
 SAID = (
@@ -40,36 +41,41 @@ def find_votes(session: Session, media: set[str], client_id: str) -> dict[str, F
     return {vote.media_sha256: vote for vote in session.scalars(wanted)}
 
 
-def save_vote(database: Database, paths: InstancePaths, entry: FeedbackEntry) -> FeedbackRow:
+def save_vote(instance: Instance, entry: FeedbackEntry) -> FeedbackRow:
     """Bring a vote to the disk and then into the database, where it waits to be looked at.
 
     Raises:
         OSError: the line could not be written; nothing has changed then.
     """
-    with database.write() as session:  # within it, so that lines and rows have the same order
-        append_feedback(paths.feedback_log, entry)
+    with instance.database.write() as session:  # within it, so that lines and rows have the same order
+        append_feedback(instance.paths.feedback_log, entry)
         return _store(session, entry, _job_id(session, entry.detection_id))
 
 
-def withdraw_vote(database: Database, paths: InstancePaths, media_sha256: str, client_id: str) -> bool:
+def withdraw_vote(instance: Instance, media_sha256: str, client_id: str) -> bool:
     """Take a vote back; False when there is none. The next training does without it."""
     own = sa.and_(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id)
-    return _withdraw(database, paths, own) > 0
+    return _withdraw(instance, own) > 0
 
 
-def forget_analysis(database: Database, paths: InstancePaths, job_id: int) -> int:
-    """Withdraw the votes that were given on an analysis, before it is deleted; returns how many."""
-    return _withdraw(database, paths, FeedbackRow.detection_id == job_id)
+def delete_analysis(instance: Instance, public_id: str) -> bool:
+    """Delete an analysis, withdraw the votes that were given on it, and delete its file if no other needs it.
+
+    Returns:
+        False when there is no such analysis.
+    """
+    _withdraw(instance, FeedbackRow.detection_id.in_(sa.select(JobRow.id).where(JobRow.public_id == public_id)))
+    return delete_detection(instance.database, instance.store, public_id)
 
 
-def decide(database: Database, paths: InstancePaths, entry: DecisionEntry) -> None:
+def decide(instance: Instance, entry: DecisionEntry) -> None:
     """Bring a moderator's decision to the disk and then into the database; the worker judges by it.
 
     Raises:
         OSError: the line could not be written; nothing has changed then.
     """
-    with database.write() as session:
-        append_feedback(paths.feedback_log, entry)
+    with instance.database.write() as session:
+        append_feedback(instance.paths.feedback_log, entry)
         _store_decision(session, entry)
 
 
@@ -92,14 +98,14 @@ class Reconciled:
     damaged: tuple[DamagedLine, ...]
 
 
-def reconcile(database: Database, paths: InstancePaths) -> Reconciled:
+def reconcile(instance: Instance) -> Reconciled:
     """Make the database's rows again from the log, as far as they differ.
 
     A crash may have come between a line and the end of its row's transaction, and a database may be lost. The log is
     read while the write lock is held: whatever has a row by then has its line already.
     """
-    with database.write() as session:
-        log = read_feedback_log(paths.feedback_log)
+    with instance.database.write() as session:
+        log = read_feedback_log(instance.paths.feedback_log)
         standing = log.standing()
         rows = {(row.media_sha256, row.client_id): row for row in session.scalars(sa.select(FeedbackRow))}
         jobs = _job_ids(session, {entry.detection_id for entry in standing.values()})
@@ -117,7 +123,7 @@ def reconcile(database: Database, paths: InstancePaths) -> Reconciled:
             written += _store_decision(session, decision)
         session.flush()
         for media_sha256 in {row.media_sha256 for row in gone}:
-            _drop_features(session, paths, media_sha256)
+            _drop_features(session, instance.paths, media_sha256)
     return Reconciled(written, len(gone), len(standing), unlogged, log.damaged)
 
 
@@ -160,9 +166,9 @@ def _store_decision(session: Session, entry: DecisionEntry) -> bool:
     return True
 
 
-def _withdraw(database: Database, paths: InstancePaths, wanted: sa.ColumnElement[bool]) -> int:
+def _withdraw(instance: Instance, wanted: sa.ColumnElement[bool]) -> int:
     """Take votes back, with a line for each; returns how many."""
-    with database.write() as session:
+    with instance.database.write() as session:
         rows = session.scalars(sa.select(FeedbackRow).where(wanted)).all()
         for row in rows:
             given_on = session.get(JobRow, row.detection_id) if row.detection_id is not None else None
@@ -174,11 +180,11 @@ def _withdraw(database: Database, paths: InstancePaths, wanted: sa.ColumnElement
                 withdrawn=True,
                 **{name: getattr(row, name) for name in SAID if name != "note"},
             )
-            append_feedback(paths.feedback_log, withdrawal)
+            append_feedback(instance.paths.feedback_log, withdrawal)
             session.delete(row)
         session.flush()
         for media_sha256 in {row.media_sha256 for row in rows}:
-            _drop_features(session, paths, media_sha256)
+            _drop_features(session, instance.paths, media_sha256)
     return len(rows)
 
 

@@ -23,12 +23,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from utils.config import Settings
 from utils.errors import AddressRefusedError, FetchError
 from utils.log import get_logger
 from web_app.db.models import DeliveryRow, DetectionRow, JobRow, JobState, WebhookRow, utc_now
 from web_app.db.session import Database
 from web_app.integrations.http_client import Rules, open_url
+from web_app.jobs.instance import Instance
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a secret, is none
 SECRET_BYTES = 24
@@ -198,23 +198,23 @@ def forget_old(database: Database, now: dt.datetime) -> None:
 
 
 @contextmanager
-def sending(settings: Settings) -> Iterator[None]:
+def sending(instance: Instance) -> Iterator[None]:
     """Messages are collected and sent by a thread while the block runs, if `[api] webhooks` is on.
 
     The end waits for the attempt under way, which lasts a few seconds at most.
     """
-    if settings.api.webhooks != "on":
+    if instance.settings.api.webhooks != "on":
         yield
         return
-    database, rules, ended = Database.of(settings), Rules.of(settings.api), threading.Event()
-    thread = threading.Thread(target=_send_until, args=(database, rules, ended), name="messenger", daemon=True)
+    ended = threading.Event()
+    told = (instance.database, Rules.of(instance.settings.api), ended)
+    thread = threading.Thread(target=_send_until, args=told, name="messenger", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join(ATTEMPT_S + 1)
-        database.close()
 
 
 def _send_until(database: Database, rules: Rules, ended: threading.Event) -> None:

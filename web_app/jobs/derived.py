@@ -21,16 +21,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import sqlalchemy as sa
 
-from utils.config import Settings
 from utils.errors import MediaError, NotFoundError, StorageFullError
 from utils.log import get_logger
 from utils.media import ForkServer, copy_media
 from utils.media.clean_picture import COPIED
 from utils.types import Floats, Media, MediaKind, Pixels, Report
 from web_app.db.models import DetectionRow, MediaRow
-from web_app.db.session import Database
+from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
-from web_app.storage.files import CLEAN_SUFFIX, FRAMES_SUFFIX, THUMBNAIL_SUFFIX, MediaStore, write_beside
+from web_app.storage.files import CLEAN_SUFFIX, FRAMES_SUFFIX, THUMBNAIL_SUFFIX, write_beside
 
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 160, 78
 FRAME_PX, FRAME_QUALITY = 640, 70
@@ -99,10 +98,8 @@ class CleanCopies:
         decoders: where the confined children come from at present.
     """
 
-    def __init__(self, settings: Settings, decoders: Callable[[], ForkServer | None]) -> None:
-        self._settings = settings
-        self._database = Database.of(settings)
-        self._store = MediaStore.of(settings)
+    def __init__(self, instance: Instance, decoders: Callable[[], ForkServer | None]) -> None:
+        self._settings, self._database, self._store = instance.settings, instance.database, instance.store
         self._decoders = decoders
 
     def keep(self, path: Path, report: Report) -> None:

@@ -19,19 +19,15 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from utils.config import Settings
 from utils.errors import JobCancelledError, TelltaleError
 from utils.log import get_logger
 from utils.types import Report
 from web_app.db.models import ANALYSE, TRAIN
-from web_app.db.session import Database
 from web_app.jobs.broker import QUEUES, Inbox
 from web_app.jobs.heartbeat import Heartbeat, Held, database_reason, has_grown, log_and_continue
-from web_app.jobs.maintenance import Maintenance
+from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.observability.health import beat_s
-from web_app.storage.detections import OnDelete, forget_nothing
-from web_app.storage.files import MediaStore
 
 Progress = Callable[[str, float], None]
 Analyse = Callable[[Path, Progress], Report]
@@ -69,7 +65,6 @@ class WorkerTasks:
         when_idle: called when no analysis waits.
         facts: what the worker says of itself at present (model version, sandbox); shown with its signs of life.
         together: analyses several pictures at once, each a report or what was raised for it alone; None for one by one.
-        on_delete: called with the number of an analysis that was never to be kept, before it is deleted.
     """
 
     background: Mapping[str, Handler] = field(default_factory=dict)
@@ -78,11 +73,10 @@ class WorkerTasks:
     when_idle: Callable[[], object] = _nothing
     facts: Callable[[], dict[str, Any]] = dict
     together: Together | None = None
-    on_delete: OnDelete = forget_nothing
 
 
 def run_worker(
-    settings: Settings,
+    instance: Instance,
     analyse: Analyse,
     stop: threading.Event,
     *,
@@ -93,7 +87,7 @@ def run_worker(
     """Run jobs until `stop` is set; an analysis under way is then interrupted at its next progress call.
 
     Args:
-        settings: the whole configuration; lease and poll interval come from `[jobs]`.
+        instance: lease and poll interval come from its settings; its connections stay open.
         analyse: path and progress callback to report; raises TelltaleError for a medium that cannot be analysed.
         stop: set by a signal handler or a test.
         worker_id: name in the database, unique among living workers; None makes one.
@@ -105,17 +99,14 @@ def run_worker(
     """
     tasks = tasks or WorkerTasks()
     worker_id = worker_id or f"worker-{os.getpid()}-{time.time_ns():x}"
-    database = Database.of(settings)
-    store = MediaStore.of(settings)
-    queue = JobQueue(database, settings.jobs)
-    maintenance = Maintenance(database, store, settings.storage.retention_days, tasks.on_delete)
-    heartbeat = Heartbeat(queue, worker_id, tasks.facts, beat_s(settings))
+    queue, settings = instance.queue, instance.settings.jobs
+    heartbeat = Heartbeat(queue, worker_id, tasks.facts, beat_s(instance.settings))
 
     def run_networks(claims: Sequence[Claim], progress: Sequence[Progress]) -> list[Outcome]:
         first = claims[0]
         if first.task != ANALYSE:
             return [partial(queue.finish_task, first, tasks.foreground[first.task](first, progress[0]))]
-        works = [(store.path(claim.stored_name), tell) for claim, tell in zip(claims, progress, strict=True)]
+        works = [(instance.store.path(claim.stored_name), tell) for claim, tell in zip(claims, progress, strict=True)]
         reports = tasks.together(works) if tasks.together and len(works) > 1 else [analyse(*works[0])]
         return [
             report if isinstance(report, Exception) else partial(queue.finish, claim, report)
@@ -123,36 +114,31 @@ def run_worker(
         ]
 
     def between(what: str, do: Callable[[], object]) -> None:
-        with log_and_continue(what), heartbeat.hold(f"what was to {what}", settings.jobs.longest_s):
+        with log_and_continue(what), heartbeat.hold(f"what was to {what}", settings.longest_s):
             do()
 
-    most = settings.jobs.batch if tasks.together else 1
+    most = settings.batch if tasks.together else 1
     lane = Lane(queue, heartbeat, stop, worker_id, (ANALYSE, *tasks.foreground), run_networks, most)
     recycled = False
-    try:
-        with (
-            heartbeat,
-            _background(queue, heartbeat, tasks.background, stop, worker_id) as busy,
-            _jobs_of(queue, worker_id, queues, stop) as jobs,
-        ):
-            log.info("worker %s is ready", worker_id)
-            idle_at = worked_at = time.monotonic()
-            while not (stop.is_set() or recycled):
-                between("change the version", tasks.before_job)
-                worked = jobs.work_once(lane.work_once)
-                if not worked:
-                    between("clean up", maintenance.run_if_due)
-                if not worked or time.monotonic() - idle_at > STARVED_S:
-                    between("do its other tasks", tasks.when_idle)
-                    idle_at = time.monotonic()
-                if worked:
-                    worked_at = time.monotonic()
-                else:
-                    jobs.wait(min(settings.jobs.poll_s, EAGER_S + (time.monotonic() - worked_at) / 10))
-                # a training in the background would begin anew
-                recycled = worked and not busy.is_set() and has_grown(settings.jobs.worker_memory_mb)
-    finally:
-        database.close()
+    with (
+        heartbeat,
+        _background(queue, heartbeat, tasks.background, stop, worker_id) as busy,
+        _jobs_of(queue, worker_id, queues, stop) as jobs,
+    ):
+        log.info("worker %s is ready", worker_id)
+        idle_at = worked_at = time.monotonic()
+        while not (stop.is_set() or recycled):
+            between("change the version", tasks.before_job)
+            worked = jobs.work_once(lane.work_once)
+            if not worked or time.monotonic() - idle_at > STARVED_S:
+                between("do its other tasks", tasks.when_idle)
+                idle_at = time.monotonic()
+            if worked:
+                worked_at = time.monotonic()
+            else:
+                jobs.wait(min(settings.poll_s, EAGER_S + (time.monotonic() - worked_at) / 10))
+            # a training in the background would begin anew
+            recycled = worked and not busy.is_set() and has_grown(settings.worker_memory_mb)
     log.info("worker %s has stopped", worker_id)
     return recycled
 

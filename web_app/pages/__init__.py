@@ -112,13 +112,13 @@ def detection(detection_id: str) -> str:
 def learning() -> str:
     """Model learning progress: what users said, what was learned, and how the golden set judged each version."""
     parts = services()
-    stats = learning_stats(parts.settings, parts.database)
+    stats = learning_stats(parts)
     with parts.database.read() as session:
         corrections = list_corrections(session)
     return render_template(
         "learning.html",
         stats=stats,
-        versions=list_versions(parts.settings, parts.database),
+        versions=list_versions(parts),
         corrections=[(each.row, each) for each in corrections[:CORRECTIONS]],
         counts=count_corrections(corrections),
         plot=golden_plot(stats["golden"]),

@@ -12,6 +12,7 @@ from pathlib import Path
 from utils.config import Settings, load_settings
 from utils.media import decode_media, sandbox_level
 from utils.types import Outcome, Report, Verdict
+from web_app.jobs.instance import Instance
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.worker import end_with_parent, stop_on_signals
 
@@ -44,7 +45,7 @@ def main() -> None:
     settings = load_settings()
     level = list(sandbox_level())
     run_worker(
-        settings,
+        Instance.of(settings),
         lambda path, progress: decode_only(settings, path, progress),
         stop,
         worker_id=given.worker_id,

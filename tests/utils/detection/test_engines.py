@@ -21,20 +21,18 @@ PUT_TOGETHER = """
 import sys
 from types import SimpleNamespace
 from utils.config import Settings, StorageSettings
-from web_app.db.session import Database
 from web_app.worker import worker_tasks
 from web_app.feedback.learner import Learner
-from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.derived import CleanCopies
 from web_app.db.migrations import migrate
-from web_app.paths import InstancePaths
+from web_app.jobs.instance import Instance
 
 settings = Settings(storage=StorageSettings(instance_dir=sys.argv[1]))
-InstancePaths.of(settings).create()
-migrate(Database.of(settings))
+instance = Instance.of(settings)
+instance.paths.create()
+migrate(instance.database)
 served = SimpleNamespace(refresh=None, facts=dict, analyser=SimpleNamespace(version="none"))
-learning = LearningTasks(settings, Learner(settings, served))
-worker_tasks(settings, served, learning, CleanCopies(settings, lambda: None), ())
+worker_tasks(instance, served, Learner(settings, served), CleanCopies(instance, lambda: None), ())
 sys.exit(int("torch" in sys.modules))
 """
 

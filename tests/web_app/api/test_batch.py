@@ -14,11 +14,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.web_app.helpers import make_settings, media_bytes, wait_until
+from tests.web_app.helpers import clean_up, make_settings, media_bytes, wait_until
 from utils.config import ApiSettings
 from web_app.api.schemas.analysis import Batch
 from web_app.db.models import BatchRow, utc_now
-from web_app.jobs.maintenance import Maintenance
 from web_app.services import Services
 
 
@@ -77,9 +76,9 @@ def test_a_deleted_analysis_loses_its_name_and_the_last_one_takes_the_batch(
 
 def test_old_batches_go_with_the_retention_period(client: FlaskClient, parts: Services) -> None:
     refused, waiting = (send(client, content).get_json()["id"] for content in (b"%PDF nothing", media_bytes("mp4")))
-    Maintenance(parts.database, parts.store, 7).run(utc_now() + dt.timedelta(days=6))
+    clean_up(parts, 7, utc_now() + dt.timedelta(days=6))
     assert client.get(f"/api/batch/{refused}").status_code == 200
-    Maintenance(parts.database, parts.store, 7).run(utc_now() + dt.timedelta(days=8))
+    clean_up(parts, 7, utc_now() + dt.timedelta(days=8))
     assert [client.get(f"/api/batch/{each}").status_code for each in (refused, waiting)] == [404, 404]
 
 

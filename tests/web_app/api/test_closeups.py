@@ -24,7 +24,7 @@ from web_app.db.models import EXPLAIN, CloseupRow, JobRow
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import Services
-from web_app.worker import closeup_handler
+from web_app.worker import run_closeup
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
@@ -159,13 +159,13 @@ def test_worker_is_told_what_to_look_at(
         return SimpleNamespace(to_dict=dict)
 
     monkeypatch.setattr("utils.detection.closeup.look_closer", look_closer)
-    handle = closeup_handler(parts.settings, lambda: None)  # type: ignore[arg-type,return-value]
+    served: Any = SimpleNamespace(analyser=None)
     claim = Claim(1, "closeup", "w", 1, "", EXPLAIN, {"detection": analysed, "face": 0})
-    assert handle(claim, lambda stage, fraction: None) == {}
+    assert run_closeup(parts, served, claim, lambda stage, fraction: None) == {}
     assert seen == [(True, 0)]
     client.delete(f"/api/detections/{analysed}")
     with pytest.raises(NotFoundError):
-        handle(claim, lambda stage, fraction: None)
+        run_closeup(parts, served, claim, lambda stage, fraction: None)
 
 
 def test_a_full_queue_takes_no_closeup(client: FlaskClient, analysed: str, parts: Services) -> None:

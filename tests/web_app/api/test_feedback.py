@@ -17,7 +17,7 @@ from utils.feedback.feedback_log import read_feedback_log
 from web_app.api.schemas.feedback import FeedbackState, Stats
 from web_app.feedback import votes
 from web_app.services import Services
-from web_app.storage.detections import delete_detection, forget_nothing
+from web_app.storage.detections import delete_detection
 
 
 def analysed(client: FlaskClient, order: str) -> str:
@@ -189,7 +189,7 @@ def test_a_vote_outlives_its_analysis_and_can_still_be_withdrawn(served: FlaskCl
     public_id = analysed(served, "fake")
     say(served, public_id)
     sha256 = hashlib.sha256(media_bytes(order="fake")).hexdigest()
-    assert delete_detection(parts.database, parts.store, public_id, forget_nothing)
+    assert delete_detection(parts.database, parts.store, public_id)
     assert served.delete(f"/api/feedback/{public_id}").status_code == 404
     stranger = {"User-Agent": "somebody else"}
     assert served.delete(f"/api/feedback/{sha256}", headers=stranger).status_code == 404

@@ -40,8 +40,8 @@ def decoders() -> Iterator[ForkServer | None]:
 
 
 @pytest.fixture
-def copies(settings: Settings, decoders: ForkServer | None) -> CleanCopies:
-    return CleanCopies(settings, lambda: decoders)
+def copies(parts: Services, decoders: ForkServer | None) -> CleanCopies:
+    return CleanCopies(parts, lambda: decoders)
 
 
 def report_of(path: Path) -> Report:

@@ -12,9 +12,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import make_settings, media_bytes, upload, wait_until
+from tests.web_app.helpers import clean_up, make_settings, media_bytes, upload, wait_until
 from web_app.db.models import DetectionRow, JobRow, MediaRow, utc_now
-from web_app.jobs.maintenance import Maintenance
 from web_app.services import Services
 
 
@@ -130,7 +129,7 @@ def test_what_a_killed_request_left_is_cleaned_up(client: FlaskClient, parts: Se
         assert newest is not None
         newest.expires_at = utc_now() - dt.timedelta(minutes=1)
     assert len(client.get("/api/history").get_json()["items"]) == 1
-    assert Maintenance(parts.database, parts.store, 0).run(utc_now()) == 1
+    assert clean_up(parts, 0, utc_now()) == 1
     assert (rows(parts), len(files(parts))) == (1, 1)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 
-from tests.web_app.helpers import make_settings
+from tests.web_app.helpers import make_settings, running_worker
 from utils.config import DetectionSettings, LearningSettings, Settings, WeightsSettings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.detection.torch_engine import TorchEngine
@@ -28,9 +27,9 @@ from utils.types import Pixels, Report
 from utils.weights import frozen_fingerprint, verify_version
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
-from web_app.feedback.tasks import LearningTasks
 from web_app.jobs.derived import CleanCopies
-from web_app.jobs.runner import Progress, run_worker
+from web_app.jobs.instance import Instance
+from web_app.jobs.runner import Progress
 from web_app.worker import worker_tasks
 
 GOLDEN_ITEMS = 24
@@ -127,22 +126,15 @@ def _features(
 def learning_worker(settings: Settings) -> Iterator[ModelHandle]:
     """The real worker, its networks and its learning, in a thread; it has ended when the block ends."""
     served = ModelHandle(settings, load_analyser)
-    learning = LearningTasks(settings, Learner(settings, served))
 
     def run(path: Path, progress: Progress) -> Report:
         return analyse(path, served.analyser, progress=progress)
 
-    stop = threading.Event()
-    tasks = worker_tasks(settings, served, learning, CleanCopies(settings, lambda: None), ())
-    thread = threading.Thread(target=run_worker, args=(settings, run, stop), kwargs={"tasks": tasks})
-    thread.start()
-    try:
-        yield served
-    finally:
-        stop.set()
-        thread.join(60)
-        learning.close()
-        assert not thread.is_alive()
+    with closing(Instance.of(settings)) as instance:
+        copies = CleanCopies(instance, lambda: None)
+        tasks = worker_tasks(instance, served, Learner(settings, served), copies, ())
+        with running_worker(settings, run, tasks=tasks):
+            yield served
 
 
 @pytest.fixture

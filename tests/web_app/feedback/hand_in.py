@@ -5,25 +5,29 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.web_app.helpers import fake_analyse, media_bytes, order_of, upload, wait_until
+from tests.web_app.helpers import media_bytes, order_of, running_worker, upload, wait_until
 from utils.config import Settings
 from utils.feedback.corrections import Said
 from utils.feedback.history import append_training
 from utils.feedback.quarantine import LearningItem
 from utils.weights import current_version
 from web_app.db.models import CHECK, TRAIN
+from web_app.feedback.corrections import run_check
 from web_app.feedback.learner import Learner
 from web_app.feedback.process import Progress
 from web_app.feedback.tasks import LearningTasks
-from web_app.jobs.runner import WorkerTasks, run_worker
+from web_app.feedback.training import run_training
+from web_app.jobs.instance import Instance
+from web_app.jobs.runner import WorkerTasks
 from web_app.paths import InstancePaths
 
 FIGURES = {"auc": 0.9, "ece": 0.05, "accuracy": 0.8, "slices": {"source a": 0.85}, "count": 20}
@@ -108,23 +112,18 @@ class FakeLearner(Learner):
 def hand_in_worker(settings: Settings, promoted: bool = True) -> Iterator[Trainer]:
     """A worker in a thread with the fake analysis and the functions above."""
     trainer = Trainer(InstancePaths.of(settings).training_history, promoted)
-    learning = LearningTasks(settings, FakeLearner(look, trainer, check=trainer.check))
-    tasks = WorkerTasks(
-        background={TRAIN: learning.run_training, CHECK: learning.run_check},
-        when_idle=learning.when_idle,
-        facts=lambda: {"model_version": current_version(settings)},
-    )
-    stop = trainer.stop
-    thread = threading.Thread(target=run_worker, args=(settings, fake_analyse, stop), kwargs={"tasks": tasks})
-    thread.start()
-    try:
-        yield trainer
-    finally:
-        trainer.go_on.set()
-        stop.set()
-        thread.join(30)
-        learning.close()
-        assert not thread.is_alive()
+    learner = FakeLearner(look, trainer, check=trainer.check)
+    with closing(Instance.of(settings)) as instance:
+        tasks = WorkerTasks(
+            background={TRAIN: partial(run_training, instance, learner), CHECK: partial(run_check, instance, learner)},
+            when_idle=LearningTasks(instance, learner).when_idle,
+            facts=lambda: {"model_version": current_version(settings)},
+        )
+        with running_worker(settings, tasks=tasks) as trainer.stop:
+            try:
+                yield trainer
+            finally:
+                trainer.go_on.set()
 
 
 def say(client: FlaskClient, order: str, label: str, **keywords: Any) -> tuple[str, TestResponse]:

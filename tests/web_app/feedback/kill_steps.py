@@ -17,12 +17,12 @@ from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
+from utils.config import Settings, StorageSettings
 from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_feedback, read_feedback_log
 from web_app.db.migrations import migrate
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
-from web_app.db.session import Database
 from web_app.feedback import votes
-from web_app.paths import InstancePaths
+from web_app.jobs.instance import Instance
 
 STEPS = ("before the line", "half a line", "line not synced", "line on the disk", "row not committed", "acknowledged")
 ACTIONS = ("say", "change", "withdraw", "decide")
@@ -79,21 +79,21 @@ def arm(step: str) -> None:
 
 def act(action: str, number: int, moment: int, folder: Path) -> None:
     """Do one thing as the server does it."""
-    paths, database = InstancePaths(folder), open_database(folder)
+    instance = open_instance(folder)
     if action == "withdraw":
-        votes.withdraw_vote(database, paths, sha256_of(number), "user")
+        votes.withdraw_vote(instance, sha256_of(number), "user")
     elif action == "decide":
         when = START + dt.timedelta(seconds=moment)
         decision = DecisionEntry(
             time=when, media_sha256=sha256_of(number), moderator_id="m", decision="accept", label="fake"
         )
-        votes.decide(database, paths, decision)
+        votes.decide(instance, decision)
     else:
-        votes.save_vote(database, paths, entry(number, "fake" if action == "change" else "real", moment))
+        votes.save_vote(instance, entry(number, "fake" if action == "change" else "real", moment))
 
 
-def open_database(folder: Path) -> Database:
-    return Database.at(folder / "telltale.sqlite3")
+def open_instance(folder: Path) -> Instance:
+    return Instance.of(Settings(storage=StorageSettings(instance_dir=str(folder))))
 
 
 def killed(step: str, work: Callable[[], None]) -> bool:
@@ -121,10 +121,11 @@ def check(folder: Path, promised: dict[int, set[str | None]]) -> list[str]:
         folder: the instance.
         promised: per medium the labels that may stand now, None for no vote.
     """
-    database, paths = open_database(folder), InstancePaths(folder)
+    instance = open_instance(folder)
+    database, paths = instance.database, instance.paths
     with database.read() as session:
         found = {row.media_sha256: row.actual for row in session.scalars(sa.select(FeedbackRow))}
-    votes.reconcile(database, paths)
+    votes.reconcile(instance)
     log = read_feedback_log(paths.feedback_log)
     standing = {sha256: each.actual for (sha256, _), each in log.standing().items()}
     with database.read() as session:
@@ -148,11 +149,11 @@ def check(folder: Path, promised: dict[int, set[str | None]]) -> list[str]:
 
 def run(folder: Path, rounds: int) -> dict[str, Any]:
     """Kill `rounds` times at each step; the summary."""
-    paths = InstancePaths(folder)
+    instance = open_instance(folder)
+    paths = instance.paths
     paths.create()
-    database = open_database(folder)
-    migrate(database)
-    database.close()
+    migrate(instance.database)
+    instance.close()
     promised: dict[int, set[str | None]] = {}
     result_of: dict[str, str | None] = {"say": "real", "change": "fake", "withdraw": None}
     faults: list[str] = []

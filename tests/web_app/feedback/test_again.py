@@ -23,7 +23,7 @@ from web_app.db.models import TRAIN, FeedbackRow, JobRow, utc_now
 from web_app.feedback.process import Progress
 from web_app.feedback.rulings import judge, judge_rows
 from web_app.feedback.tasks import LearningTasks
-from web_app.feedback.training import request_training, start_if_due, training_is_due
+from web_app.feedback.training import request_training, run_training, start_if_due, training_is_due
 from web_app.jobs.queue import Claim
 from web_app.services import Services
 
@@ -45,16 +45,12 @@ def outcome(items: Sequence[LearningItem], progress: Progress, job: str, digest:
 
 
 def train(parts: Services, claim: Claim, function: Callable[..., dict[str, Any]] = outcome) -> dict[str, Any]:
-    tasks = LearningTasks(parts.settings, FakeLearner(look, function))
-    try:
-        return tasks.run_training(claim, quiet)
-    finally:
-        tasks.close()
+    return run_training(parts, FakeLearner(look, function), claim, quiet)
 
 
 def ask(parts: Services, served: Serving) -> None:
     with parts.database.write() as session:
-        request_training(session, parts.queue, parts.paths, LearningSettings(), served, "me")
+        request_training(session, parts, served, "me")
 
 
 def test_another_base_or_a_rollback_makes_learning_possible_again(
@@ -73,10 +69,11 @@ def test_another_base_or_a_rollback_makes_learning_possible_again(
     with parts.database.read() as session:
         due = [training_is_due(session, automatic, served, utc_now()) for served in (SERVED, back, new_base)]
     assert due == [False, False, True]
-    by_hand = parts.settings
-    assert not by_hand.learning.auto_after, "and still another base is learned for by itself, once all is prepared"
+    assert not parts.settings.learning.auto_after, (
+        "and still another base is learned for by itself, once all is prepared"
+    )
     due = [
-        start_if_due(parts.database, parts.queue, by_hand, served, all_prepared=prepared)
+        start_if_due(parts, served, all_prepared=prepared)
         for served, prepared in ((SERVED, True), (back, True), (new_base, False), (new_base, True))
     ]
     assert due == [False, False, False, True]
@@ -193,9 +190,8 @@ def test_damaged_features_are_made_again(
             train(parts, claim)
     (features,) = parts.paths.features.glob("*/deciding.npz")
     features.unlink()
-    tasks = LearningTasks(settings, FakeLearner(look, outcome))
+    tasks = LearningTasks(parts, FakeLearner(look, outcome))
     tasks.when_idle()
-    tasks.close()
     assert features.is_file()
 
 
@@ -209,21 +205,19 @@ def test_a_full_disk_lets_the_learning_rest(client: FlaskClient, settings: Setti
     with hand_in_worker(settings):
         report = upload(client, media_bytes(order="fake"), "/api/detect?wait=1").get_json()
     client.post("/api/feedback", json={"id": report["id"], "feedback": "incorrect", "actual": "real"})
-    tasks = LearningTasks(settings, FakeLearner(full, outcome))
+    tasks = LearningTasks(parts, FakeLearner(full, outcome))
     tasks.when_idle()
     tasks.when_idle()
-    tasks.close()
     assert len(asked) == 1, "it rests"
-    tasks = LearningTasks(settings, FakeLearner(look, outcome))
+    tasks = LearningTasks(parts, FakeLearner(look, outcome))
     tasks.when_idle()
-    tasks.close()
     with parts.database.read() as session:
         assert session.scalar(sa.select(FeedbackRow.state)) == "accepted"
 
 
 def test_a_change_that_bears_no_later_time_is_judged(client: FlaskClient, settings: Settings, parts: Services) -> None:
     accepted(client, settings)
-    assert judge(parts.database, LearningSettings()) == 0
+    assert judge(parts) == 0
     with parts.database.write() as session:
         session.execute(sa.update(FeedbackRow).values(state="waiting"))
-    assert judge(parts.database, LearningSettings()) == 1
+    assert judge(parts) == 1

@@ -12,6 +12,7 @@ from utils.config import Settings
 from utils.errors import WeightsMissingError
 from web_app.feedback.features import UNFORESEEN
 from web_app.feedback.tasks import LearningTasks
+from web_app.services import Services
 
 
 def test_a_fault_in_looking_stops_nothing(
@@ -27,15 +28,14 @@ def test_a_fault_in_looking_stops_nothing(
         assert client.get(f"/api/detections/{public_id}").get_json()["feedback"]["reason"] == UNFORESEEN
 
 
-def test_learning_rests_where_the_networks_are_gone(client: FlaskClient, settings: Settings) -> None:
+def test_learning_rests_where_the_networks_are_gone(client: FlaskClient, parts: Services) -> None:
     asked: list[int] = []
 
     def gone() -> str:
         asked.append(1)
         raise WeightsMissingError("The version was deleted.")
 
-    tasks = LearningTasks(settings, FakeLearner(look, lambda *_: {}, gone))
+    tasks = LearningTasks(parts, FakeLearner(look, lambda *_: {}, gone))
     tasks.when_idle()
     tasks.when_idle()
-    tasks.close()
     assert asked == [1]

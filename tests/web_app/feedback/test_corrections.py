@@ -80,10 +80,10 @@ def test_a_check_that_failed_waits(client: FlaskClient, settings: Settings, part
         wait_for_state(client, public_id, "accepted")
     with parts.database.write() as session:
         session.execute(sa.delete(JobRow).where(JobRow.task == CHECK))
-    assert queue_check(parts.database, parts.queue, "v-new")
-    assert not queue_check(parts.database, parts.queue, "v-new"), "it waits already"
+    assert queue_check(parts, "v-new")
+    assert not queue_check(parts, "v-new"), "it waits already"
     claim = parts.queue.claim("w", (CHECK,))
     assert claim is not None
     parts.queue.fail(claim, WeightsCorruptError("damaged"))
-    assert not queue_check(parts.database, parts.queue, "v-new")
-    assert not queue_check(parts.database, parts.queue, "v-test"), "whose verdict it was"
+    assert not queue_check(parts, "v-new")
+    assert not queue_check(parts, "v-test"), "whose verdict it was"

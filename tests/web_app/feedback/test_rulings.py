@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.feedback.hand_in import hand_in_worker, say, state_of, wait_for_state
-from tests.web_app.helpers import make_settings, wait_until
+from tests.web_app.helpers import clean_up, make_settings, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
 from web_app.api.schemas.feedback import FeedbackState, Review, ReviewCase
@@ -23,7 +23,6 @@ from web_app.db.models import FeedbackRow, ReviewedMediumRow, utc_now
 from web_app.feedback.features import GONE
 from web_app.feedback.rulings import foresee
 from web_app.feedback.votes import NOT_LOOKED_AT
-from web_app.jobs.maintenance import Maintenance
 from web_app.services import EXTENSION, Services
 
 
@@ -167,8 +166,7 @@ def test_features_live_as_long_as_a_vote(client: FlaskClient, settings: Settings
         assert client.delete(f"/api/detections/{gone}").status_code == 204
         (folder,) = parts.paths.features.iterdir()
         assert [path.name for path in folder.iterdir()] == ["deciding.npz"]
-        old = Maintenance(parts.database, parts.store, 1)
-        assert old.run(utc_now().replace(year=utc_now().year + 1)) == 1
+        assert clean_up(parts, 1, utc_now().replace(year=utc_now().year + 1)) == 1
         assert not [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
         assert client.get("/api/rl/stats").get_json()["feedback"]["accepted"] == 1, "its features are enough"
         assert folder.is_dir()

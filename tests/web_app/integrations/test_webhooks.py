@@ -225,12 +225,12 @@ def test_a_caller_has_ten_at_most(client: FlaskClient) -> None:
 
 
 def test_the_thread_of_the_worker_sends_by_itself(
-    client: FlaskClient, parts: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhooks, "POLL_S", 0.05)
     monkeypatch.setattr(Rules, "of", lambda settings: RULES)
     receiver = Receiver(200)
-    with serving(receiver) as place, webhooks.sending(settings):
+    with serving(receiver) as place, webhooks.sending(parts):
         register(client, place)
         client.delete(f"/api/jobs/{upload(client, media_bytes('mp4')).get_json()['id']}")
         wait_until(lambda: receiver.messages, 30)

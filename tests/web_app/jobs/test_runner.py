@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
 import time
@@ -15,6 +16,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
 from tests.web_app.helpers import (
+    clean_up,
     fake_analyse,
     job_state,
     make_report,
@@ -28,9 +30,10 @@ from utils.config import Settings
 from utils.types import Report
 from web_app.db.models import TRAIN, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.jobs.heartbeat import EXIT_STUCK
-from web_app.jobs.maintenance import Maintenance
+from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
+from web_app.maintenance import Maintenance
 from web_app.services import Services
 from web_app.storage.files import MediaStore
 
@@ -124,7 +127,7 @@ def test_a_locked_database_is_survived(
 
 
 def test_a_disk_error_while_cleaning_up_does_not_end_the_worker(
-    client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    client: FlaskClient, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept = threading.Event()
 
@@ -133,7 +136,7 @@ def test_a_disk_error_while_cleaning_up_does_not_end_the_worker(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(MediaStore, "sweep_cut_off", sweep_cut_off)
-    with running_worker(settings):
+    with running_worker(parts.settings, tasks=WorkerTasks(when_idle=Maintenance(parts).run_if_due)):
         assert swept.wait(10)
         public_id = queue_one(client)
         wait_until(lambda: job_state(client, public_id) == "done")
@@ -173,7 +176,8 @@ def test_an_idle_look_that_hangs_ends_the_process(parts: Services, tmp_path: Pat
         wait_until(lambda: exits)
 
     tasks = WorkerTasks(when_idle=hang)
-    run_worker(make_settings(tmp_path, lease_s=0.3, longest_s=0.2), fake_analyse, stop, tasks=tasks)
+    with contextlib.closing(Instance.of(make_settings(tmp_path, lease_s=0.3, longest_s=0.2))) as instance:
+        run_worker(instance, fake_analyse, stop, tasks=tasks)
     assert set(exits) == {EXIT_STUCK}
 
 
@@ -188,7 +192,9 @@ def test_a_training_may_take_as_long_as_it_likes(parts: Services, tmp_path: Path
         return {"loss": 0.5}
 
     tasks = WorkerTasks(background={TRAIN: train})
-    run_worker(make_settings(tmp_path, lease_s=1.5, longest_s=0.4), fake_analyse, stop, tasks=tasks)
+    short = make_settings(tmp_path, lease_s=1.5, longest_s=0.4)
+    with contextlib.closing(Instance.of(short)) as instance:
+        run_worker(instance, fake_analyse, stop, tasks=tasks)
     with parts.database.read() as session:
         assert session.scalars(sa.select(JobRow.result)).one() == {"loss": 0.5}
     assert exits == []
@@ -198,16 +204,10 @@ def test_facts_that_cannot_be_told_cost_no_lease(client: FlaskClient, tmp_path: 
     def facts() -> dict[str, Any]:
         raise OSError(5, "Input/output error")
 
-    public_id, stop = queue_one(client, "deaf 2.5"), threading.Event()
+    public_id = queue_one(client, "deaf 2.5")
     short = make_settings(tmp_path, lease_s=1.5)
-    worker = threading.Thread(
-        target=run_worker, args=(short, fake_analyse, stop), kwargs={"tasks": WorkerTasks(facts=facts)}
-    )
-    worker.start()
-    with running_worker(short):
+    with running_worker(short, tasks=WorkerTasks(facts=facts)), running_worker(short):
         wait_until(lambda: job_state(client, public_id) == "done", 20)
-    stop.set()
-    worker.join(20)
     assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
 
 
@@ -217,8 +217,8 @@ def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:
         session.execute(
             sa.update(JobRow).where(JobRow.public_id == old).values(created_at=utc_now() - dt.timedelta(days=8))
         )
-    assert Maintenance(parts.database, parts.store, 0).run(utc_now()) == 0
-    assert Maintenance(parts.database, parts.store, 7).run(utc_now()) == 1
+    assert clean_up(parts, 0, utc_now()) == 0
+    assert clean_up(parts, 7, utc_now()) == 1
     assert served.get(f"/api/detections/{old}").status_code == 404
     assert served.get(f"/api/detections/{young}").status_code == 200
     assert len([path for path in parts.paths.uploads.rglob("*") if path.is_file()]) == 1
@@ -228,5 +228,5 @@ def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:
 
 def test_old_analyses_that_wait_are_kept(client: FlaskClient, parts: Services) -> None:
     waiting = queue_one(client)
-    assert Maintenance(parts.database, parts.store, 7).run(utc_now() + dt.timedelta(days=8)) == 0
+    assert clean_up(parts, 7, utc_now() + dt.timedelta(days=8)) == 0
     assert job_state(client, waiting) == "queued"

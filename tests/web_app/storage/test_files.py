@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tests.web_app.helpers import media_bytes
 from utils.errors import MediaTooLargeError, QueueFullError, StorageFullError, UnsupportedMediaError
+from web_app.feedback.votes import delete_analysis
+from web_app.jobs.submission import UploadOptions, queue_upload
 from web_app.services import Services
 from web_app.storage import detections
 from web_app.storage import files as files_module
-from web_app.storage.detections import queue_upload
 from web_app.storage.files import MediaStore
-from web_app.storage.idempotency import UploadOptions
 from web_app.storage.upload import MAX_NAME_CHARACTERS, Upload, display_name
 
 
@@ -130,15 +130,15 @@ def test_a_refused_job_leaves_no_file(parts: Services, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(parts.queue, "add", refuse)
     with pytest.raises(QueueFullError):
-        queue_upload(parts.queue, parts.store, stored_upload(parts), "client", UploadOptions())
+        queue_upload(parts, stored_upload(parts), "client", UploadOptions())
     assert files(parts.paths.uploads) == []
 
 
 def test_a_deletion_between_two_uploads_keeps_the_second(parts: Services) -> None:
-    first = queue_upload(parts.queue, parts.store, stored_upload(parts), "client", UploadOptions()).public_id
+    first = queue_upload(parts, stored_upload(parts), "client", UploadOptions()).public_id
     second = stored_upload(parts)  # on the disk, its row not written yet
-    assert parts.delete_detection(first)
-    public_id = queue_upload(parts.queue, parts.store, second, "client", UploadOptions()).public_id
+    assert delete_analysis(parts, first)
+    public_id = queue_upload(parts, second, "client", UploadOptions()).public_id
     with parts.database.read() as session:
         row = detections.find_detection(session, public_id)
     assert row is not None

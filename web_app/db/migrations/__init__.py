@@ -10,7 +10,6 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from utils.config import Settings
 from utils.errors import ConfigError
 from utils.files import locked
 from web_app.db.models import Base
@@ -28,29 +27,13 @@ DAMAGED = (
 CHOOSE_ANOTHER = "Name a new one in [storage] database_url, or another [storage] instance_dir."
 
 
-@contextmanager
-def open_database(settings: Settings) -> Iterator[Database]:
-    """The migrated database of a command, closed at the block's end.
-
-    Raises:
-        ConfigError: see `migrate`; also when damage shows only in the block.
-    """
-    database = Database.of(settings)
-    try:
-        with _told(database):
-            migrate(database)
-            yield database
-    finally:
-        database.close()
-
-
 def migrate(database: Database) -> None:
     """Apply the missing migrations; processes that start together take turns.
 
     Raises:
         ConfigError: the database cannot be opened or changed, is damaged, too old, of a later version, or not ours.
     """
-    with _told(database), _one_at_a_time(database), database.engine.connect() as connection:
+    with told(database), _one_at_a_time(database), database.engine.connect() as connection:
         if database.url.get_backend_name() == "postgresql":
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
         revision = _revision(connection, _name(database))
@@ -109,7 +92,7 @@ def _upgrade(connection: sa.Connection, *, is_empty: bool) -> None:
 
 
 @contextmanager
-def _told(database: Database) -> Iterator[None]:
+def told(database: Database) -> Iterator[None]:
     """Say in a sentence why a database cannot be used."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Repeated uploads: the same bytes from the same caller under the same networks and settings are analysed once.
+"""An upload becomes an analysis; the same bytes from the same caller under the same networks and settings, only once.
 
 A client that lost the answer may send its request again and gets the same analysis. `Idempotency-Key` makes that hold
 for any request; without it the content decides. A failed or cancelled analysis is made anew.
@@ -14,14 +14,18 @@ import json
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from utils.config import REPLAYED, Settings
-from utils.errors import BadRequestError, IdempotencyError
+from utils.errors import BadRequestError, IdempotencyError, UnavailableError
 from utils.weights import current_speech
-from web_app.db.models import DetectionRow, JobRow, JobState
+from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow
+from web_app.jobs.instance import Instance
+from web_app.storage.upload import Upload
 
 MAX_KEY_CHARACTERS = 255
+TRIES = 3  # the same bytes may be uploaded or deleted by somebody else at this very moment
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,72 @@ def find_earlier(session: Session, client_id: str, sha256: str, options: UploadO
         return None
     alive = JobRow.state.in_((JobState.QUEUED, JobState.RUNNING, JobState.DONE))
     return session.scalar(own.where(DetectionRow.reuse_key == reuse_key, alive).order_by(JobRow.id.desc()).limit(1))
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The analysis of an upload; `repeated` when it is an earlier one of the same upload."""
+
+    public_id: str
+    repeated: bool
+    kept_name: str
+
+
+def queue_upload(instance: Instance, upload: Upload, client_id: str, options: UploadOptions) -> Queued:
+    """Queue the analysis of a stored upload, or find the earlier one; bytes that are known already are kept once.
+
+    Raises:
+        QueueFullError: too much is waiting; the file is deleted again.
+        IdempotencyError: the caller's key belongs to another file; the file is deleted again.
+        UnavailableError: others kept changing the same medium.
+    """
+    try:
+        for _ in range(TRIES):
+            try:
+                queued = _insert(instance, upload, client_id, options)
+            except IntegrityError:
+                continue
+            if queued.kept_name != upload.file.name:
+                instance.store.remove(upload.file.name)
+            return queued
+        raise UnavailableError("Another request was changing the same file.")
+    except BaseException:
+        instance.store.remove(upload.file.name)
+        raise
+
+
+def _insert(instance: Instance, upload: Upload, client_id: str, options: UploadOptions) -> Queued:
+    with instance.database.write() as session:
+        earlier = find_earlier(session, client_id, upload.file.sha256, options)
+        media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == upload.file.sha256))
+        if media is None:
+            media = MediaRow(
+                sha256=upload.file.sha256,
+                size_bytes=upload.file.size_bytes,
+                format=upload.file.format.name,
+                mime=upload.file.format.mime,
+                kind=upload.file.format.kind.value,
+                stored_name=upload.file.name,
+            )
+            session.add(media)
+            session.flush()
+        elif not instance.store.path(media.stored_name).is_file():  # deleted by hand; the new copy heals the row
+            media.stored_name = upload.file.name
+        if earlier is not None:
+            return Queued(earlier.job.public_id, True, media.stored_name)
+        job = instance.queue.add(
+            session,
+            media,
+            {
+                "client_id": client_id,
+                "display_name": upload.display_name,
+                "notices": [{"code": each.code, "text": each.text} for each in upload.notices],
+                "reuse_key": options.reuse_key(client_id, upload.file.sha256),
+                "idempotency_key": options.idempotency_key(),
+                "expires_at": options.expires_at,
+            },
+        )
+        return Queued(job.public_id, False, media.stored_name)
 
 
 def _digest(*parts: str) -> str:

@@ -1,0 +1,34 @@
+"""What every process of a server works with: its settings, and the folder, database, store and queue that they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from utils.config import Settings
+from web_app.db.session import Database
+from web_app.jobs.queue import JobQueue
+from web_app.paths import InstancePaths
+from web_app.storage.files import MediaStore
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One for a process; `close` gives the database connections back."""
+
+    settings: Settings
+    paths: InstancePaths
+    database: Database
+    store: MediaStore
+    queue: JobQueue
+
+    @classmethod
+    def of(cls, settings: Settings, **more: Any) -> Self:
+        """By the settings alone: nothing is created, and nothing is asked of the database yet."""
+        database = Database.of(settings)
+        queue = JobQueue(database, settings.jobs)
+        return cls(settings, InstancePaths.of(settings), database, MediaStore.of(settings), queue, **more)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.database.close()
