@@ -146,6 +146,14 @@ class WeightsSettings:
 
 
 @dataclass(frozen=True)
+class EvidenceSettings:
+    trust_list: str = setting(
+        "", "File of certificates (PEM) whose signers of Content Credentials are trusted; empty trusts nobody.",
+        later=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class JobSettings:
     engine: str = setting(
         "local", "What brings jobs to the workers: local is the database alone; celery also reaches other machines.",
@@ -243,6 +251,7 @@ class Settings:
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     weights: WeightsSettings = field(default_factory=WeightsSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     learning: LearningSettings = field(default_factory=LearningSettings)
     security: SecuritySettings = field(default_factory=SecuritySettings)

@@ -1,7 +1,7 @@
 """The values that cross the borders of our rooms: media, faces, scores, verdicts and the report.
 
-Everyone may import this file; it imports nothing of ours but `media_types.py`. Every value is frozen and checks itself,
-so that a function that receives one need not check it again.
+Everyone may import this file; it imports nothing of ours but `media_types.py` and `provenance_types.py`. Every value is
+frozen and checks itself, so that a function that receives one need not check it again.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from utils.media_types import (
     check_probability,
     require,
 )  # fmt: skip
+from utils.provenance_types import Provenance
 
 __all__ = [
     "SAMPLE_RATE", "Box", "Face", "FaceTrack", "Floats", "Frame", "Media", "MediaInfo", "MediaKind", "Notice", "Pixels",
@@ -233,9 +234,10 @@ class Report:
     The verdict of a medium is that of its most suspicious face (`deciding_face`), with a reason more where somebody was
     not judged; it is not `real` where somebody was left out who could be. Of a recording it is that of its voice.
     `speech` is what the voice of a recording or video says, None where no sound was judged; `overall` fuses it with the
-    faces of a video. `times_ms` maps the stages `decode`, `detect`, `speech` (where sound was judged), `experts`,
-    `decide` and `total` to milliseconds. `settings` are those that the score depends on,
-    by their names in config.ini; with them, the same file and the same version, the score can be reproduced.
+    faces of a video. `provenance` is what the file says of itself; no verdict depends on it. `times_ms` maps the stages
+    `decode`, `detect`, `speech` (where sound was judged), `experts`, `decide` and `total` to milliseconds. `settings`
+    are those that the score depends on, by their names in config.ini; with them, the same file and the same version,
+    the score can be reproduced.
     """
 
     media: MediaInfo
@@ -250,6 +252,7 @@ class Report:
     settings: Mapping[str, float | str] = field(default_factory=dict)
     speech: SpeechReport | None = None
     overall: Overall | None = None
+    provenance: Provenance | None = None
     schema_version: int = REPORT_SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -21,9 +21,11 @@ from tests.hostile.attacks import seeds
 from utils.config import load_settings
 from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
 from utils.errors import BadRequestError, ConfigError, MediaError, TelltaleError
+from utils.evidence.answer import to_provenance
 from utils.feedback.feedback_log import read_feedback_log
 from utils.media import audio
 from utils.media.child_protocol import (
+    MAX_HEADER_BYTES,
     BrokenAnswerError,
     CopyWriter,
     Expected,
@@ -304,7 +306,29 @@ def sound(data: bytes) -> None:
         copy_film(Disk(data), container, SMALL, io.BytesIO())
 
 
+def evidence(data: bytes) -> None:
+    """What a file says of itself, by the libraries themselves: an answer that the parent takes, whatever the file."""
+    for name, mime in (("jpeg", "image/jpeg"), ("png", "image/png"), ("webp", "image/webp"), ("heic", "image/heic")):
+        told = _evidence_reader().read(Disk(data), name, mime, list)
+        assert len(json.dumps(told)) < MAX_HEADER_BYTES
+        assert to_provenance(told).credentials.text
+
+
+@functools.cache
+def _evidence_reader() -> Any:
+    from utils.evidence.reading import EvidenceReader
+
+    return EvidenceReader("")
+
+
+def _signed() -> list[bytes]:
+    from tests.utils.evidence.signing import MODEL, created, picture, signed
+
+    return [signed(picture(), created(MODEL)), signed(picture("PNG"), created(MODEL), "image/png"), picture("WEBP")]
+
+
 TARGETS = {
+    "evidence": Target(evidence, lambda: [*_signed(), *seeds.pictures().values()]),
     "sound": Target(sound, lambda: [data for data in seeds.recordings().values() if len(data) < 40_000]),
     "sniff": Target(sniffing, _media_seeds),
     "pictures": Target(pictures, lambda: [*seeds.pictures().values()]),

@@ -14,6 +14,7 @@ from utils.faces.crops import FaceCrop, crop_for_networks, measure_quality
 from utils.faces.judgeable import why_not_judged
 from utils.faces.tracking import thinned
 from utils.faces.upright import enlargement
+from utils.provenance_types import Provenance
 from utils.types import Face, FaceTrack, Floats, Media, Notice, Pixels, SpeechReport
 
 FULL_PEOPLE = 8
@@ -50,6 +51,7 @@ class People:
         judged: those whom the networks are asked about, the largest face first.
         left_out: how many there are beside them who could be judged.
         speech: what the voice says; None where no sound was judged.
+        provenance: what the file says of itself; None where nobody asked.
     """
 
     media: Media
@@ -58,6 +60,7 @@ class People:
     left_out: int = 0
     times_ms: Mapping[str, float] = field(default_factory=dict)
     speech: SpeechReport | None = None
+    provenance: Provenance | None = None
 
 
 def cut(

@@ -34,6 +34,8 @@ from utils.faces.small import with_small_faces
 from utils.faces.tracking import track_faces, turns_of
 from utils.faces.upright import find_turn, turn_upright
 from utils.media import ForkServer, decode_media, start_fork_server
+from utils.media.provenance import check_trust_list, read_provenance
+from utils.provenance_types import Provenance
 from utils.speech.judge import SpeechJudge, load_speech
 from utils.types import Face, FaceTrack, Frame, Media, MediaKind, Notice, Report
 from utils.weights import CALIBRATION_FILE, SPEECH_FOLDER, has_speech, read_document, verify_current, weights_root
@@ -58,6 +60,7 @@ class Analyser:
     missing: Mapping[str, str]
     tiny: bool = False
     speech: SpeechJudge | None = None
+    trust_list: str = ""
     decoders: ForkServer | None = None
 
 
@@ -75,6 +78,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         WeightsError: weights are missing, damaged or do not fit; nothing is ever computed with random ones.
         ConfigError: an expert's name is unknown, or the device is not there.
     """
+    trust_list = check_trust_list(settings.evidence.trust_list)
     wanted = parse_experts(",".join(experts) if experts else settings.detection.experts)
     decoders = start_fork_server()
     if decoders is not None:
@@ -98,6 +102,7 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         missing=missing,
         tiny=version.tiny,
         speech=load_speech(root / SPEECH_FOLDER, threads=threads) if has_speech(root) else None,
+        trust_list=trust_list,
         decoders=decoders,
     )
 
@@ -150,8 +155,23 @@ def examine(
     was spent waiting for frames.
 
     Args:
-        keep_pixels: of whole frames, for what changes and cuts them again; the voice of a video is then left alone.
+        keep_pixels: of whole frames, for what changes and cuts them again; the voice of a video and what a file says
+            of itself are then left alone.
     """
+    with ThreadPoolExecutor(1, thread_name_prefix="evidence") as beside:
+        said = None if keep_pixels else beside.submit(_read_provenance, path, analyser)
+        people = _examine(path, analyser, progress, on_media, keep_pixels)
+        return people if said is None else replace(people, provenance=said.result())
+
+
+def _read_provenance(path: Path, analyser: Analyser) -> Provenance:
+    settings = analyser.settings
+    return read_provenance(path, settings.media, settings.sandbox, analyser.trust_list, analyser.decoders)
+
+
+def _examine(
+    path: Path, analyser: Analyser, progress: Progress, on_media: Callable[[Media], None] | None, keep_pixels: bool
+) -> People:
     clock = _Clock()
     progress("decode", 0.0)
     search = FaceSearch(analyser.detector, analyser.settings.media.frames, progress)
@@ -269,6 +289,7 @@ def make_report(people: People, scores: Scores, analyser: Analyser) -> Report:
         settings=score_settings(analyser),
         speech=speech,
         overall=overall,
+        provenance=people.provenance,
     )
 
 

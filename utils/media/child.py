@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import Any, BinaryIO
 
 from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError, UnsupportedMediaError
@@ -19,10 +20,12 @@ from utils.types import Floats, MediaKind
 
 
 def main(request_text: str) -> None:
-    """Serve one request (JSON: `format`, `copy`, `frames`, `max_frames`, `sound`, `limits`, `memory_mb`, `cpu_s`).
+    """Serve one request (JSON: `format`, `copy`, `evidence`, `frames`, `max_frames`, `sound`, `limits`, `memory_mb`,
+    `cpu_s`).
 
     Without a format it reports the level of its protections; with `copy` it sends a clean copy instead of frames; with
-    `sound` the samples of a video's sound too.
+    `evidence`, the path of a trust list or an empty text, what the file says of itself; with `sound` the samples of a
+    video's sound too.
     """
     request = json.loads(request_text)
     out = os.fdopen(os.dup(1), "wb")
@@ -48,6 +51,11 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
     is_image = container is not None and container.kind is MediaKind.IMAGE
     if container is not None:
         load_codecs(container.kind)
+    evidence = None
+    if container is not None and request.get("evidence") is not None:
+        from utils.evidence.reading import EvidenceReader
+
+        evidence = EvidenceReader(request["evidence"])
     level = confine(request["memory_mb"] * 1_000_000, request["cpu_s"])
     if container is None:
         child_protocol.write_level(out, level)
@@ -56,6 +64,13 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
     with os.fdopen(0, "rb", closefd=False) as untrusted_file:
         check_header(untrusted_file, container.name, limits)
         untrusted_file.seek(0)
+        if evidence is not None:
+            from utils.media import packets
+
+            tags = partial(packets.read_tags, untrusted_file, container, limits) if not is_image else list
+            told = evidence.read(untrusted_file, container.name, container.mime, tags)
+            child_protocol.write_header(out, {"evidence": told})
+            return
         if request.get("copy"):
             _copy(untrusted_file, container, limits, child_protocol.CopyWriter(out))
             return

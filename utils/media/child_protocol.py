@@ -65,7 +65,7 @@ class BrokenAnswerError(Exception):
 
 def write_ahead(out: BinaryIO, frame: Frame) -> None:
     """Send a frame as soon as it is decoded (the child's side); index 0 takes back those that were sent before."""
-    _write_header(out, {"ahead": [frame.index, *frame.pixels.shape[:2], frame.time_s]})
+    write_header(out, {"ahead": [frame.index, *frame.pixels.shape[:2], frame.time_s]})
     out.write(np.ascontiguousarray(frame.pixels).data.cast("B"))
     out.flush()
 
@@ -74,7 +74,7 @@ def write_samples(out: BinaryIO, samples: Floats) -> None:
     """Send the next samples of the sound (the child's side)."""
     for start in range(0, len(samples), PIECE_SAMPLES):
         piece = np.ascontiguousarray(samples[start : start + PIECE_SAMPLES], np.float32)
-        _write_header(out, {"samples": len(piece)})
+        write_header(out, {"samples": len(piece)})
         out.write(piece.data.cast("B"))
 
 
@@ -92,7 +92,7 @@ def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts, *, ahead:
         "sound": None if facts.sound is None else dataclasses.asdict(facts.sound),
         "frames": shapes,
     }
-    _write_header(out, header)
+    write_header(out, header)
     for frame in () if ahead else frames:
         out.write(np.ascontiguousarray(frame.pixels).data.cast("B"))
     out.flush()
@@ -109,7 +109,7 @@ class CopyWriter:
         """Send bytes for the present place."""
         for start in range(0, len(data), PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
-            _write_header(self._out, {"at": self._at, "size": len(piece)})
+            write_header(self._out, {"at": self._at, "size": len(piece)})
             self._out.write(piece)
             self._at += len(piece)
             self._end = max(self._end, self._at)
@@ -126,23 +126,24 @@ class CopyWriter:
 
     def finish(self) -> None:
         """Tell that the copy is whole."""
-        _write_header(self._out, {"copied": self._end})
+        write_header(self._out, {"copied": self._end})
         self._out.flush()
 
 
 def write_error(out: BinaryIO, error: TelltaleError) -> None:
     """Send the code and the sentence of an error (the child's side)."""
-    _write_header(out, {"error": error.code, "detail": error.detail[:MAX_DETAIL]})
+    write_header(out, {"error": error.code, "detail": error.detail[:MAX_DETAIL]})
     out.flush()
 
 
 def write_level(out: BinaryIO, level: Sequence[str]) -> None:
     """Send the names of the protections in force (the child's side)."""
-    _write_header(out, {"level": list(level)})
+    write_header(out, {"level": list(level)})
     out.flush()
 
 
-def _write_header(out: BinaryIO, header: dict[str, Any]) -> None:
+def write_header(out: BinaryIO, header: dict[str, Any]) -> None:
+    """Send a header (the child's side)."""
     text = json.dumps(header).encode()
     out.write(MAGIC + struct.pack("<I", len(text)) + text)
 
@@ -167,7 +168,7 @@ def read_answer(
     frames: list[Frame] = []
     begun_anew = False
     sound: list[Floats] = []
-    while "ahead" in (untrusted := _read_header(untrusted_pipe)) or "samples" in untrusted:
+    while "ahead" in (untrusted := read_header(untrusted_pipe)) or "samples" in untrusted:
         if "samples" in untrusted:
             sound.append(_read_samples(untrusted_pipe, untrusted["samples"], sound, expected))
             continue
@@ -178,7 +179,7 @@ def read_answer(
         frames.append(_read_frame(untrusted_pipe, len(frames), shape))
         tell(frames[-1])
     if "error" in untrusted:
-        raise _reported(untrusted)
+        raise reported(untrusted)
     facts = _check_facts(untrusted, expected)
     shapes = _check_shapes(untrusted.get("frames"), facts, expected)
     if frames:
@@ -234,7 +235,7 @@ def read_copy(untrusted_pipe: BinaryIO, target: BinaryIO, most: int) -> None:
         BrokenAnswerError: there is less than was announced.
     """
     end = 0
-    while "at" in (untrusted := _read_header(untrusted_pipe)):
+    while "at" in (untrusted := read_header(untrusted_pipe)):
         at, size = untrusted["at"], untrusted.get("size", 0)
         _require(type(at) is int and type(size) is int, "a piece without place and size")
         _require(0 < size <= PIECE_BYTES and 0 <= at <= most - size, "a piece outside the copy")
@@ -242,7 +243,7 @@ def read_copy(untrusted_pipe: BinaryIO, target: BinaryIO, most: int) -> None:
         target.write(_read_exactly(untrusted_pipe, size))
         end = max(end, at + size)
     if "error" in untrusted:
-        raise _reported(untrusted)
+        raise reported(untrusted)
     _require(untrusted.get("copied") == end > 0, "a copy of another length")
     _require(not untrusted_pipe.read(1), "more bytes than announced")
 
@@ -254,7 +255,7 @@ def read_level(untrusted_pipe: BinaryIO) -> tuple[str, ...]:
         DecoderCrashedError: they are no list of names.
         BrokenAnswerError: there is less than was announced.
     """
-    names = _read_header(untrusted_pipe).get("level")
+    names = read_header(untrusted_pipe).get("level")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DecoderCrashedError("The decoder gave an answer that breaks the rules: its protections are no names.")
     return tuple(names)
@@ -280,7 +281,8 @@ def _read_exactly(pipe: BinaryIO, count: int) -> bytes:
     return bytes(buffer)
 
 
-def _read_header(pipe: BinaryIO) -> dict[str, Any]:
+def read_header(pipe: BinaryIO) -> dict[str, Any]:
+    """Receive a header (the parent's side); raises as `read_copy` does."""
     head = _read_exactly(pipe, len(MAGIC) + 4)
     _require(head.startswith(MAGIC), "it does not begin as an answer does")
     (length,) = struct.unpack("<I", head[len(MAGIC) :])
@@ -293,7 +295,8 @@ def _read_header(pipe: BinaryIO) -> dict[str, Any]:
     return dict(header)
 
 
-def _reported(untrusted: dict[str, Any]) -> MediaError:
+def reported(untrusted: dict[str, Any]) -> MediaError:
+    """The error that a header tells of."""
     code, detail = untrusted["error"], untrusted.get("detail")
     _require(isinstance(code, str) and code in _ERRORS, "an unknown error code")
     _require(isinstance(detail, str), "an error without a sentence")

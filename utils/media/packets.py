@@ -17,6 +17,7 @@ from utils.errors import DecoderLimitError, MediaCorruptError, UnsupportedMediaE
 from utils.media.limits import MediaLimits
 from utils.media.sniff import MediaFormat
 from utils.media.truncation import lacks_index
+from utils.types import MediaKind
 
 # FFmpeg's demuxer for each of our formats: the name to open with, and the names it may answer to.
 _DEMUXERS = {
@@ -132,6 +133,17 @@ def opened(
             limits.check_size(context.width, context.height)
         limits.check_duration(declared_s(source, stream, container) or 0.0)
         yield source, stream
+
+
+def read_tags(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> list[tuple[str, str]]:
+    """Key and text of each tag of a film or recording and of its streams."""
+    with contextlib.ExitStack() as stack:
+        try:
+            source, _ = stack.enter_context(opened(file, container, limits, sound=container.kind is MediaKind.AUDIO))
+        except UnsupportedMediaError:  # of a film, sound alone
+            source, _ = stack.enter_context(opened(file, container, limits, sound=True))
+        told = [source.metadata, *(stream.metadata for stream in source.streams)]
+        return [(str(key), str(text)) for metadata in told for key, text in metadata.items()]
 
 
 def declared_s(source: Any, stream: Any, container: MediaFormat) -> float | None:

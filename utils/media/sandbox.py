@@ -102,14 +102,14 @@ def decode_media(
         DecoderLimitError: the child used up its time or memory.
         DecoderCrashedError: the child died or gave an answer that breaks the rules.
     """
-    with _open_regular(path) as file:
-        asked = _ask(file, media, sandbox, sound=sound)
+    with open_regular(path) as file:
+        asked = ask(file, media, sandbox, sound=sound)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         fmt = asked.format
         moving = fmt.moves or fmt.kind is MediaKind.VIDEO
         most = max(media.frames, media.max_frames) if moving else 1
         expected = Expected(fmt.kind, most, asked.limits, fmt.moves)
-        child = _start(asked, file, decoders)
+        child = start(asked, file, decoders)
         frames, facts = converse(child, asked.wall_s, lambda pipe, tell: read_answer(pipe, expected, tell), on_frame)
     kind, mime = MediaKind.IMAGE if facts.duration_s is None else MediaKind.VIDEO, fmt.mime
     if not frames:
@@ -138,10 +138,10 @@ def copy_media(
         NotFoundError, MediaError: as of `decode_media`; MediaCorruptError also where content and metadata cannot be
             told apart.
     """
-    with _open_regular(path) as file:
-        asked = _ask(file, media, sandbox, copy=True)
+    with open_regular(path) as file:
+        asked = ask(file, media, sandbox, copy=True)
         most = COPY_GROWTH * asked.size_bytes + COPY_HEADER_BYTES
-        child = _start(asked, file, decoders)
+        child = start(asked, file, decoders)
         converse(child, asked.wall_s, lambda pipe, tell: read_copy(pipe, target, most))
 
 
@@ -156,10 +156,8 @@ class _Asked:
     wall_s: float
 
 
-def _ask(
-    file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, *, copy: bool = False, sound: bool = False
-) -> _Asked:
-    """Look at a file's size and first bytes, and go back to its beginning."""
+def ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, **wanted: bool | str) -> _Asked:
+    """Look at a file's size and first bytes, and go back to its beginning; `wanted` as of `child.main`."""
     size = os.fstat(file.fileno()).st_size
     if size > media.max_file_mb * 1_000_000:
         raise MediaTooLargeError(f"The file has {size / 1e6:.1f} MB; {media.max_file_mb} MB are allowed.")
@@ -170,10 +168,9 @@ def _ask(
     longest_s = VIDEO_S + VIDEO_S_PER_MB * size / 1e6
     request = {
         "format": fmt.name,
-        "copy": copy,
         "frames": media.frames,
         "max_frames": media.max_frames,
-        "sound": sound,
+        **wanted,
         "limits": [limits.max_megapixels, limits.min_side_px, limits.max_duration_s],
         "memory_mb": sandbox.memory_mb,
         "cpu_s": min(sandbox.cpu_s, PICTURE_CPU_S if is_picture else math.ceil(longest_s)),
@@ -182,7 +179,8 @@ def _ask(
     return _Asked(fmt, size, limits, json.dumps(request), wall_s)
 
 
-def _start(asked: _Asked, file: BinaryIO, decoders: ForkServer | None) -> Child:
+def start(asked: _Asked, file: BinaryIO, decoders: ForkServer | None) -> Child:
+    """Start a child for what is asked of a file, from `decoders` where there are any."""
     if decoders is None:
         return start_child(child_command(asked.request), file)
     kind = MediaKind.IMAGE if asked.format.kind is MediaKind.IMAGE else MediaKind.VIDEO  # the same libraries
@@ -378,7 +376,7 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _open_regular(path: Path) -> Iterator[io.BufferedReader]:
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """Open a regular file for reading; anything else (a pipe would block, a device never ends) is refused."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:

@@ -23,15 +23,11 @@ from web_app.api.schemas import (
     StateName,
 )
 from web_app.api.schemas.feedback import FeedbackState
+from web_app.api.schemas.provenance import NoticeModel, ProvenanceModel
 from web_app.db.models import DetectionRow
 
 MAX_PER_PAGE = 100
 FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2999, 12, 31)
-
-
-class NoticeModel(Schema):
-    code: str
-    text: str
 
 
 class SoundModel(Schema):
@@ -198,6 +194,7 @@ class Result(Schema):
         default=None, description="null for pictures, without sound or weights of speech, and in old reports"
     )
     overall: OverallModel | None = Field(default=None, description="of a video whose faces or voice were judged")
+    provenance: ProvenanceModel | None = Field(default=None, description="null in old reports")
 
     @classmethod
     def stored(cls, row: DetectionRow, **more: Any) -> Self:

@@ -1,0 +1,126 @@
+"""What the child read of a file, checked and put into sentences: the parent's side of `reading.py`.
+
+The texts are the file's own and may say anything; they are checked for length and printable characters here, and
+wherever they are shown they stand as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from utils.evidence import words
+from utils.evidence.marks import MARKS, PLACES
+from utils.media_types import Notice, require
+from utils.provenance_types import Compression, Credentials, CredentialState, Mark, Proof, Provenance, Says
+
+MAX_MARKS, MAX_STEPS, MAX_NAMES = 24, 6, 12
+"""Marks, steps of a history, and actions, ingredients and problems that are told."""
+MAX_VALUE, MAX_NAME = 140, 60
+"""Characters of a text of the file, and of a name in it."""
+
+_ORDER = {value: rank for rank, value in enumerate((*Says, *Proof))}
+
+
+def unread(why: str) -> Provenance:
+    """What is said where nothing could be read."""
+    credentials = Credentials(state=CredentialState.ABSENT, text=words.CREDENTIALS[None])
+    return Provenance(
+        statement=None, credentials=credentials, notices=(Notice("provenance_unread", words.unread(why)),)
+    )
+
+
+def to_provenance(untrusted: Any) -> Provenance:
+    """The child's answer as a checked value.
+
+    Args:
+        untrusted: see `reading.EvidenceReader.read`.
+
+    Raises:
+        ValueError: a value breaks the rules.
+    """
+    require(isinstance(untrusted, dict), "no object")
+    failed = _texts(untrusted.get("failed"), 9)
+    of_credentials = untrusted.get("credentials")
+    credentials = _credentials(of_credentials) if of_credentials is not None else unread("").credentials
+    marks = sorted(_marks(untrusted, credentials), key=lambda mark: (_ORDER[mark.says], _ORDER[mark.proof]))
+    notices = (Notice("provenance_unread", words.unread(", ".join(failed))),) if failed else ()
+    return Provenance(
+        statement=words.statement(marks, credentials),
+        credentials=credentials,
+        marks=tuple(marks),
+        compression=_compression(untrusted.get("compression")),
+        notices=notices,
+    )
+
+
+def _text(untrusted: Any, most: int = MAX_NAME) -> str:
+    require(isinstance(untrusted, str) and len(untrusted) <= most, "a text that is none, or is too long")
+    require(str(untrusted).isprintable(), "a text that cannot be printed")
+    return str(untrusted)
+
+
+def _optional(untrusted: Any) -> str | None:
+    return None if untrusted is None else _text(untrusted)
+
+
+def _texts(untrusted: Any, most: int, longest: int = MAX_NAME) -> tuple[str, ...]:
+    require(isinstance(untrusted, list) and len(untrusted) <= most, "a list that is none, or is too long")
+    return tuple(_text(each, longest) for each in untrusted)
+
+
+def _marks(untrusted: dict[str, Any], credentials: Credentials) -> Iterator[Mark]:
+    of_credentials = untrusted.get("credentials") or {}
+    if credentials.state in (CredentialState.VALID, CredentialState.UNTRUSTED):
+        proof = Proof.SIGNED if credentials.state is CredentialState.VALID else Proof.STATED
+        for key, says in (("generator", Says.GENERATED), ("editor", Says.EDITED)):
+            if of_credentials.get(key) is not None:
+                yield words.mark("c2pa", _text(of_credentials[key]), says, proof, "Content Credentials", "")
+                break
+    rows = untrusted.get("marks")
+    require(isinstance(rows, list) and len(rows) <= MAX_MARKS, "marks that are none")
+    for untrusted_row in rows or ():
+        require(isinstance(untrusted_row, list) and len(untrusted_row) == 5, "a mark that is none")
+        number, group, place, key, value = untrusted_row
+        require(type(number) is int and 0 <= number < len(MARKS) and place in PLACES, "a mark of no row")
+        row = MARKS[number]
+        where = f"{PLACES[place]} {_text(key)}"
+        yield words.mark(row.code, row.name.format(_text(group)), row.says, row.proof, where, _text(value, MAX_VALUE))
+    if (camera := untrusted.get("camera")) is not None:
+        place, name = _texts(camera, 2, MAX_VALUE)
+        require(place in PLACES, "a camera of no place")
+        yield words.mark("camera", name, Says.CAPTURED, Proof.STATED, PLACES[place], name)
+    for step in _texts(untrusted.get("steps"), MAX_STEPS, MAX_VALUE):
+        yield words.mark("history", step, Says.TOOL, Proof.STATED, "XMP history", step)
+    if (source := untrusted.get("source_type")) is not None:
+        kind = _text(source, MAX_VALUE).rpartition("/")[2]
+        if not kind.lower().endswith("trainedalgorithmicmedia"):
+            yield words.mark("source_type", kind, Says.TOOL, Proof.STATED, "digital source type", kind)
+
+
+def _credentials(untrusted: Any) -> Credentials:
+    require(isinstance(untrusted, dict), "credentials that are none")
+    state = CredentialState(untrusted.get("state"))
+    signer, issuer, signed_at, made_with = (
+        _optional(untrusted.get(key)) for key in ("signer", "issuer", "signed_at", "made_with")
+    )
+    types, actions, ingredients, problems = (
+        _texts(untrusted.get(key, []), MAX_NAMES) for key in ("source_types", "actions", "ingredients", "problems")
+    )
+    return Credentials(
+        state=state,
+        text=words.credentials(state, signer, issuer, elsewhere=untrusted.get("elsewhere") is True),
+        signer=signer, issuer=issuer, signed_at=signed_at, made_with=made_with,
+        source_types=types, actions=actions, ingredients=ingredients, problems=problems,
+    )  # fmt: skip
+
+
+def _compression(untrusted: Any) -> Compression | None:
+    if untrusted is None:
+        return None
+    require(isinstance(untrusted, dict), "a compression that is none")
+    quality, before = untrusted.get("quality"), untrusted.get("quality_before")
+    require(type(quality) is int and (before is None or (type(before) is int and 0 < before < quality)), "no quality")
+    tables = _text(untrusted.get("tables"))
+    texts = words.compression(quality, before, tables)
+    return Compression(quality=quality, quality_before=before, tables=tables, texts=texts)
