@@ -178,9 +178,6 @@ def flag(request: Request, name: str) -> bool | None:
 def _answer_upload(parts: Services, upload: Upload, options: UploadOptions, asked_s: float | None) -> Response:
     """Queue a stored upload and answer with its verdict, or with its job when that is not there in time.
 
-    Args:
-        upload: in the store.
-
     Raises:
         TelltaleError: the analysis failed, or the upload is refused.
     """

@@ -124,7 +124,6 @@ def require_scope(scope: str) -> Caller:
     """The caller, who may do what `scope` stands for.
 
     Raises:
-        UnauthorizedError: see `caller`.
         ForbiddenError: the caller lacks the scope.
     """
     found = caller()

@@ -53,7 +53,6 @@ def create_key(database: Database, name: str, scopes: Sequence[str], days: int =
 
     Args:
         name: for people, 1 to 64 visible characters.
-        scopes: any of `SCOPES`.
         days: how long it is valid; 0 for ever.
 
     Returns:

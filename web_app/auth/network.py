@@ -72,9 +72,7 @@ def client_address(peer: str, untrusted_hops: str, trusted: tuple[Network, ...])
     """The last address that a trusted proxy saw and that is not itself one.
 
     Args:
-        peer: who is connected to us, a trusted proxy.
         untrusted_hops: X-Forwarded-For; only what trusted proxies appended, its right end, is believed.
-        trusted: the proxies.
     """
     address = peer
     for hop in reversed(untrusted_hops.split(",")[-MAX_HOPS:]):

@@ -67,11 +67,7 @@ class TokenBuckets:
 
 
 class Limits:
-    """The buckets of one application.
-
-    Args:
-        settings: requests and uploads that a caller may send a minute.
-    """
+    """The buckets of one application."""
 
     def __init__(self, settings: SecuritySettings) -> None:
         self.wrong_keys = TokenBuckets(WRONG_KEYS_PER_MINUTE)

@@ -32,9 +32,6 @@ def afterwards(session: Session, do: Callable[[], object]) -> None:
 class Database:
     """An engine and its two kinds of session; `close` gives the connections back.
 
-    Args:
-        url: SQLAlchemy address.
-
     Raises:
         ConfigError: it is no address, or of a database whose driver is not there.
     """

@@ -36,11 +36,8 @@ class Correction:
     """An accepted vote with what the version in use says of it.
 
     Args:
-        row: the vote; `prediction` and `model_version` are what was said first.
         state: of `STATES`.
         prediction: the verdict today, or the last one that is known; empty where none is.
-        probability: of fake, likewise.
-        version: whose verdict that is.
     """
 
     row: FeedbackRow
@@ -106,8 +103,6 @@ def note(session: Session, version: str, said: Sequence[Said]) -> None:
     """Store what a version says of all accepted votes; those of which it was not asked cannot be known.
 
     Args:
-        session: of a writing transaction.
-        version: its name.
         said: one for each face that a vote is about.
     """
     of_row: dict[int, list[Said]] = defaultdict(list)

@@ -30,11 +30,7 @@ log = get_logger(__name__)
 
 
 class Learner:
-    """Looks at media and trains.
-
-    Args:
-        served: what the worker has loaded.
-    """
+    """Looks at media and trains."""
 
     def __init__(self, settings: Settings, served: ModelHandle) -> None:
         self._settings, self._served = settings, served
@@ -71,10 +67,7 @@ class Learner:
         """Train a candidate and put it to the golden sets.
 
         Args:
-            items: what to learn from.
-            progress: told the stage and how much of it is done, 0..1.
             job: public id; a second attempt of it gives what the first one brought about.
-            digest: of what is learned from.
 
         Returns:
             The line of the history, which names job and digest; `version` and `promoted` at least.

@@ -28,9 +28,7 @@ def call(task: Task, progress: Progress, log: tuple[str, str], **values: Any) ->
     """Run a task in a process of its own; what `progress` raises ends it.
 
     Args:
-        task: a function of a module, which gets `values` and its own `progress`.
         progress: told the stage and how much of it is done, 0..1.
-        log: level and format of its messages.
         values: what is handed on; it is pickled, as is the result.
 
     Returns:

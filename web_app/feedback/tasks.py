@@ -22,11 +22,7 @@ log = get_logger(__name__)
 
 
 class LearningTasks:
-    """The learning's part of one worker.
-
-    Args:
-        learner: asks the networks.
-    """
+    """The learning's part of one worker."""
 
     def __init__(self, instance: Instance, learner: Learner) -> None:
         self._instance = instance

@@ -71,7 +71,6 @@ def request_training(session: Session, instance: Instance, served: Serving, aske
 
     Args:
         served: the version in use; after a rollback or with another base the same feedback may be learned again.
-        asked_by: client id of whoever asks.
 
     Raises:
         ConflictError: a training waits or runs; the fact `id` names it.

@@ -7,7 +7,7 @@ it too. Features that were derived from a medium live as long as a vote about it
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -59,11 +59,7 @@ def withdraw_vote(instance: Instance, media_sha256: str, client_id: str) -> bool
 
 
 def delete_analysis(instance: Instance, public_id: str) -> bool:
-    """Delete an analysis, withdraw the votes that were given on it, and delete its file if no other needs it.
-
-    Returns:
-        False when there is no such analysis.
-    """
+    """Delete an analysis with the votes that were given on it, and its file if no other needs it; False without one."""
     _withdraw(instance, FeedbackRow.detection_id.in_(sa.select(JobRow.id).where(JobRow.public_id == public_id)))
     return delete_detection(instance.database, instance.store, public_id)
 
@@ -79,16 +75,10 @@ def decide(instance: Instance, entry: DecisionEntry) -> None:
         _store_decision(session, entry)
 
 
-@dataclass(frozen=True)
-class Reconciled:
-    """What `reconcile` did.
+class Reconciled(NamedTuple):
+    """What `reconcile` did: rows added or changed, rows of withdrawn votes, votes that stand, and lines skipped.
 
-    Args:
-        written: rows added or changed.
-        removed: rows of votes that were withdrawn.
-        standing: votes that stand in the log.
-        unlogged: rows that the log knows nothing of, because somebody has lost lines of it; they are kept.
-        damaged: lines that were skipped.
+    `unlogged` rows are unknown to the log, because somebody has lost lines of it; they are kept.
     """
 
     written: int

@@ -65,7 +65,6 @@ class Rules:
 
     Args:
         allowed: networks that are let through although they are not public, on any port.
-        resolver: host and port to addresses.
         context: of TLS; None verifies against the system's authorities.
     """
 
@@ -195,10 +194,7 @@ def open_url(
     """The answer of a URL, after its redirects.
 
     Args:
-        untrusted_url: chosen by a caller or by another server.
         seconds: for everything, also for reading the answer within the block.
-        headers: further ones of the request.
-        redirects: how many are followed.
 
     Raises:
         AddressRefusedError: the URL or a redirect is not allowed.

@@ -63,7 +63,6 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
     Args:
         secret: `whsec_` and base64.
-        message_id: the header `webhook-id`.
         timestamp: the header `webhook-timestamp`, seconds since 1970.
     """
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))

@@ -102,11 +102,7 @@ def open_app(settings: JobSettings) -> Celery:
 
 
 class Sender:
-    """Sends ids of jobs; a broker that is away is no error, for the row waits.
-
-    Raises:
-        ConfigError: see `open_app`.
-    """
+    """Sends ids of jobs; a broker that is away is no error, for the row waits."""
 
     def __init__(self, settings: JobSettings) -> None:
         self._app = open_app(settings)

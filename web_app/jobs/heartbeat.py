@@ -73,7 +73,6 @@ class Held:
     """Something in a worker's hands: a job, or what it does between two jobs.
 
     Args:
-        what: for the log.
         until: moment of the monotonic clock by which it must have ended.
         claim: the job; its lease is kept. None for what is no job.
         lost: set when the job was cancelled, deleted, or given to another worker.
@@ -90,10 +89,6 @@ class Heartbeat:
 
     What is held for longer than it may hangs in code that cannot be interrupted: the process ends. The supervisor
     starts another, and the job's next attempt, or its failure as `worker_lost`, is up to the queue.
-
-    Args:
-        facts: what the worker says of itself at present.
-        interval_s: seconds between two beats.
     """
 
     def __init__(self, queue: JobQueue, worker_id: str, facts: Callable[[], dict[str, Any]], interval_s: float) -> None:

@@ -52,11 +52,7 @@ class Claim:
 
 
 class JobQueue:
-    """Claims, leases and endings of jobs.
-
-    Args:
-        settings: lease, attempts and the most waiting jobs.
-    """
+    """Claims, leases and endings of jobs."""
 
     def __init__(self, database: Database, settings: JobSettings) -> None:
         self.database = database
@@ -82,11 +78,7 @@ class JobQueue:
         """Queue the analysis of a medium within the caller's transaction.
 
         Args:
-            session: a writing session.
             detection: further columns of the detection's row.
-
-        Raises:
-            QueueFullError: see `require_room`.
         """
         self.require_room(session)
         job = JobRow.new(ANALYSE)
@@ -105,11 +97,6 @@ class JobQueue:
 
     def add_task(self, session: Session, task: str, payload: dict[str, Any]) -> JobRow:
         """Queue work that is no analysis within the caller's transaction; of each such task only one may be open.
-
-        Args:
-            session: a writing session.
-            task: its name, which the worker knows a handler for.
-            payload: plain JSON for the handler.
 
         Raises:
             ConflictError: one of this task waits or runs; the fact `id` names it.
@@ -191,10 +178,6 @@ class JobQueue:
 
         None when that one is no picture or not at its first attempt; what was tried before comes alone, so that a
         picture that ends its worker takes nobody else down a second time.
-
-        Args:
-            claim: just taken.
-            most: how many.
         """
         if claim.task != ANALYSE or claim.attempt != 1 or most < 1:
             return []

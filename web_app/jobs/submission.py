@@ -34,8 +34,6 @@ class UploadOptions:
 
     Args:
         conditions: fingerprint of the networks and settings that would answer now; None never reuses an analysis.
-        key: the caller's Idempotency-Key.
-        again: analyse although the same was analysed before.
         expires_at: when the analysis is deleted by itself; None keeps it.
     """
 

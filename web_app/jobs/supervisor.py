@@ -75,8 +75,6 @@ class Supervisor:
     happens, and the worker ends with it.
 
     Args:
-        settings: handed to the worker in its environment.
-        queue: where the jobs of a dead worker are released.
         command: starts the worker; `--supervised --worker-id NAME` is appended.
     """
 

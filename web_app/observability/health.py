@@ -37,7 +37,6 @@ class WeightsCheck:
     """The verification of the weights, remembered for a while.
 
     Args:
-        settings: names the folder and the version.
         verify: raises WeightsError; None takes `utils.weights.verify_current`.
     """
 

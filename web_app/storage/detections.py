@@ -30,11 +30,7 @@ def find_detection(session: Session, public_id: str) -> DetectionRow | None:
 
 
 def delete_detection(database: Database, store: MediaStore, public_id: str) -> bool:
-    """Delete an analysis with its report, and the file if nobody else's analysis uses it; not the votes on it.
-
-    Returns:
-        False when there is no such analysis.
-    """
+    """Delete an analysis with its report, and the file if no other uses it, not the votes on it; False without one."""
     with database.write() as session:
         row = find_detection(session, public_id)
         if row is None:
@@ -58,7 +54,6 @@ def forget_names(session: Session, public_id: str, owner: str) -> None:
 
     Args:
         session: a writing session, in which the analysis is gone already.
-        owner: its client id.
     """
     for message in session.scalars(sa.select(DeliveryRow).where(DeliveryRow.job_public_id == public_id)):
         kept = {key: None if key in NAMED else value for key, value in message.payload["data"].items()}
@@ -84,11 +79,7 @@ def _anything_left(session: Session, items: list[dict[str, Any]]) -> bool:
 
 
 def sweep_without_row(database: Database, store: MediaStore) -> int:
-    """Delete files that no row knows, except young ones, and what was made of files that are gone.
-
-    Returns:
-        How many files had no row.
-    """
+    """Delete files that no row knows, except young ones, and what was made of files that are gone; gives how many."""
     old = {name for name, status in store.files() if abs(time.time() - status.st_mtime) > YOUNG_S}
     with database.read() as session:  # after the names, so that a new file is not taken for one without a row
         unknown = old - set(session.scalars(sa.select(MediaRow.stored_name)))

@@ -49,12 +49,7 @@ class StoredFile:
 
 
 class IncomingFile:
-    """One upload on its way in; use it in a `with` block, `write` the bytes, then `finish`.
-
-    Args:
-        max_bytes: more than this is refused while it arrives.
-        reserve_bytes: room that must be left on the disk.
-    """
+    """One upload on its way in; use it in a `with` block, `write` the bytes, then `finish`."""
 
     def __init__(self, folder: Path, max_bytes: int, reserve_bytes: int = 0) -> None:
         self._folder = folder
@@ -130,12 +125,7 @@ class IncomingFile:
 
 
 class MediaStore:
-    """The files of the uploads folder.
-
-    Args:
-        folder: the uploads folder; it exists.
-        reserve_bytes: room that uploads leave on the disk.
-    """
+    """The files of the uploads folder."""
 
     def __init__(self, folder: Path, max_bytes: int, reserve_bytes: int = 0) -> None:
         self.folder = folder
@@ -217,10 +207,6 @@ def write_beside(path: Path, suffix: str, fill: Callable[[BinaryIO], object]) ->
 
     A disk that refuses costs what was to be written and nothing else; a file that was deleted meanwhile leaves none
     behind.
-
-    Args:
-        suffix: of what is made, one of `DERIVED_SUFFIXES`.
-        fill: writes it.
     """
     target = path.with_name(path.name + suffix)
     part = target.with_name(f"{target.name}.{secrets.token_hex(4)}{PART_SUFFIX}")

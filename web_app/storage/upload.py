@@ -95,7 +95,6 @@ def receive_upload(request: Request, store: MediaStore, accepted: MediaKind | No
         accepted: the only kind that this route takes; of recordings containers of video too; None takes all.
 
     Raises:
-        BadRequestError: see `receive_files`.
         MediaTooLargeError: the file or the body is above the limit.
         UnsupportedMediaError: the content is of no kind we read, or not of the accepted one.
     """

@@ -43,11 +43,7 @@ def migrate(database: Database) -> None:
 
 
 def _revision(connection: sa.Connection, name: str) -> str | None:
-    """The state of a database that can be used or brought up; None for an empty one.
-
-    Raises:
-        ConfigError: see `migrate`.
-    """
+    """The state of a database that can be used or brought up; None for an empty one."""
     if connection.dialect.name == "sqlite" and connection.scalar(sa.text("PRAGMA quick_check(1)")) != "ok":
         raise _refusal(f"{name} is damaged.", DAMAGED)
     inspector = sa.inspect(connection)
