@@ -172,9 +172,9 @@ def _check_corrections(given: argparse.Namespace) -> int:
         with instance.database.write() as session:
             note(session, version, said)
             every = list_corrections(session)
-            for each in every:
-                then, now = f"{each.row.prediction} ({each.row.model_version})", each.prediction or "not known"
-                print(f"{each.state:8} {each.row.media_sha256[:12]} is {each.row.actual}: {then}, now {now}")
+            for row, today in every:
+                then, now = f"{row.prediction} ({row.model_version})", today.prediction or "not known"
+                print(f"{today.state:8} {row.media_sha256[:12]} is {row.actual}: {then}, now {now}")
     counts = count_corrections(every)
     print(f"{version}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     return EXIT_UNABLE if counts["lost"] else 0

@@ -153,15 +153,16 @@ def get_case_media(sha256: str) -> Response:
     return serve_media(media)
 
 
-def _correction(session: Session, each: Correction, asking: identity.Caller) -> CorrectionItem:
+def _correction(session: Session, correction: Correction, asking: identity.Caller) -> CorrectionItem:
     """A correction; only who may see its analysis is told which that is."""
-    analysis = None if each.row.detection_id is None else session.get(DetectionRow, each.row.detection_id)
-    if analysis is not None and analysis.client_id != asking.id and "admin" not in asking.scopes:
+    row, today = correction
+    analysis = None if row.detection_id is None else session.get(DetectionRow, row.detection_id)
+    if analysis is not None and not asking.owns(analysis.client_id):
         analysis = None
     return CorrectionItem.of(
-        each.row, medium=each.row.media_sha256[:12], id=analysis and analysis.job.public_id,
-        name=analysis and analysis.display_name, before=each.row.prediction, before_version=each.row.model_version,
-        now=VerdictNow.of(each),
+        row, medium=row.media_sha256[:12], id=analysis and analysis.job.public_id,
+        name=analysis and analysis.display_name, before=row.prediction, before_version=row.model_version,
+        now=VerdictNow.of(today),
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from utils.feedback.quarantine import Status
 from web_app.db.models import CHECK, FeedbackRow, JobRow, JobState, utc_now
+from web_app.feedback.rulings import VerdictToday, verdict_today
 from web_app.feedback.training import AFTER_FAILURE, accepted_items
 from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
@@ -27,48 +27,20 @@ if TYPE_CHECKING:
     from web_app.feedback.process import Progress
 
 STATES = ("lost", "open", "holds", "unknown")
-"""Right once and not now; never right; right; its features were made with other networks and its file is gone."""
+Correction = tuple[FeedbackRow, VerdictToday]
+"""An accepted vote with what is said of it today."""
 ACCEPTED = FeedbackRow.state == Status.ACCEPTED.value
-
-
-@dataclass(frozen=True)
-class Correction:
-    """An accepted vote with what the version in use says of it.
-
-    Args:
-        state: of `STATES`.
-        prediction: the verdict today, or the last one that is known; empty where none is.
-    """
-
-    row: FeedbackRow
-    state: str
-    prediction: str
-    probability: float | None
-    version: str
-
-    @classmethod
-    def of(cls, row: FeedbackRow) -> Correction:
-        """By what stands in a row; the verdict that was shown until the first check."""
-        if row.checked_version is None:
-            state = "holds" if row.prediction == row.actual else "open"
-            return cls(row, state, row.prediction, row.fake_probability, row.model_version)
-        state = "open" if row.right_version is None else "lost"
-        if row.checked_prediction is None:
-            state = "unknown"
-        elif row.right_version == row.checked_version:
-            state = "holds"
-        return cls(row, state, row.checked_prediction or "", row.checked_probability, row.checked_version)
 
 
 def list_corrections(session: Session) -> list[Correction]:
     """Every accepted vote, those that are lost first and the latest first among each."""
     rows = session.scalars(sa.select(FeedbackRow).where(ACCEPTED).order_by(FeedbackRow.created_at.desc()))
-    return sorted((Correction.of(row) for row in rows), key=lambda each: STATES.index(each.state))
+    return sorted(((row, verdict_today(row)) for row in rows), key=lambda pair: STATES.index(pair[1].state))
 
 
 def count_corrections(corrections: Iterable[Correction]) -> dict[str, int]:
     """How many are in each state, every state named."""
-    counts = Counter(each.state for each in corrections)
+    counts = Counter(today.state for _, today in corrections)
     return {state: counts[state] for state in STATES}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -107,6 +107,32 @@ def _is_hopeless(row: FeedbackRow, report: Mapping[str, Any]) -> bool:
     return bool(faces) and all(
         any(reason["code"] == "small_face" for reason in face["verdict"]["reasons"]) for face in faces
     )
+
+
+class VerdictToday(NamedTuple):
+    """What the version in use says of an accepted vote, or the last one that is known to have said something.
+
+    `state` is `holds`, `open` (never right), `lost` (right once, not now), or `unknown`: its features were made with
+    other networks and its file is gone, so `prediction` is empty.
+    """
+
+    state: str
+    prediction: str
+    probability: float | None
+    version: str
+
+
+def verdict_today(row: FeedbackRow) -> VerdictToday:
+    """By what stands in the row; until its first check that is the verdict that was shown."""
+    if row.checked_version is None:
+        state = "holds" if row.prediction == row.actual else "open"
+        return VerdictToday(state, row.prediction, row.fake_probability, row.model_version)
+    state = "open" if row.right_version is None else "lost"
+    if row.checked_prediction is None:
+        state = "unknown"
+    elif row.right_version == row.checked_version:
+        state = "holds"
+    return VerdictToday(state, row.checked_prediction or "", row.checked_probability, row.checked_version)
 
 
 def vote_of(row: FeedbackRow, medium: ReviewedMediumRow) -> Vote:

@@ -119,7 +119,7 @@ def learning() -> str:
         "learning.html",
         stats=stats,
         versions=list_versions(parts),
-        corrections=[(each.row, each) for each in corrections[:CORRECTIONS]],
+        corrections=corrections[:CORRECTIONS],
         counts=count_corrections(corrections),
         plot=golden_plot(stats["golden"]),
         rules=parts.settings.learning,

@@ -65,9 +65,9 @@ def test_a_changed_label_and_features_that_are_gone(client: FlaskClient, setting
         note(session, "v9", faces[:1])
         assert (row.checked_prediction, row.right_version) == ("real", "v9")
         note(session, "v10", faces)
-        assert [each.state for each in list_corrections(session)] == ["lost"], "one of its faces is wrong"
+        assert [today.state for _, today in list_corrections(session)] == ["lost"], "one of its faces is wrong"
         note(session, "v11", [Said(row.id, 0, "", None)])
-        assert [each.state for each in list_corrections(session)] == ["unknown"]
+        assert [today.state for _, today in list_corrections(session)] == ["unknown"]
     client.post("/api/feedback", json={"id": public_id, "feedback": "correct"})
     with parts.database.read() as session:
         row = session.scalars(sa.select(FeedbackRow)).one()

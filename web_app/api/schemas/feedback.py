@@ -12,8 +12,7 @@ from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, Decision,
 from utils.feedback.quarantine import Outlook, Status
 from web_app.api.schemas import EXAMPLE_ID, KindName, Moment, OutcomeName, Probability, Problem, Schema, StateName
 from web_app.db.models import FeedbackRow
-from web_app.feedback.corrections import Correction
-from web_app.feedback.rulings import foresee
+from web_app.feedback.rulings import foresee, verdict_today
 
 StatusName = Literal[
     "accepted", "duplicate", "replaced", "waiting", "contradiction", "quota", "out_of_domain", "rejected"
@@ -96,7 +95,7 @@ class FeedbackState(Schema):
     def told(cls, session: Session, vote: FeedbackRow, rules: LearningSettings, id: str, report: Any) -> Self:
         """A vote on an analysis, its id and report, with what will become of it by what is known now."""
         outlook, missing = foresee(session, vote, rules, report)
-        now = VerdictNow.of(Correction.of(vote)) if vote.state == Status.ACCEPTED else None
+        now = VerdictNow.of(verdict_today(vote)) if vote.state == Status.ACCEPTED else None
         return cls.of(vote, id=id, outlook=outlook, missing_users=missing, now=now)
 
 
