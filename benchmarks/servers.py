@@ -1,4 +1,4 @@
-"""Real servers on loopback for tests, benchmarks and `make scale`: PostgreSQL and Redis.
+"""Servers on loopback for tests, benchmarks and `make scale`: PostgreSQL, Redis, and two that speak S3.
 
 Programs of the system (Debian's `postgresql` and `redis-server`) are taken where they are installed, else those in two
 wheels of requirements-dev.txt. Each server keeps its data in a folder of its own and can be stopped and started again;
@@ -15,11 +15,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 PATIENCE_S = 60.0
 POSTGRES_FOLDERS = "/usr/lib/postgresql/*/bin"
@@ -156,6 +157,36 @@ class Redis(Server):
     def url(self) -> str:
         """The address for Celery."""
         return f"redis://127.0.0.1:{self.port}/0"
+
+
+class S3(Server):
+    """nanio: buckets are folders; it checks who signed a request and for how long a link holds."""
+
+    KEYS: ClassVar = {"AWS_ACCESS_KEY_ID": "telltale", "AWS_SECRET_ACCESS_KEY": "telltale-of-loopback"}
+
+    def command(self) -> list[str]:
+        os.environ |= {"NANIO_ACCESS_KEY": self.KEYS["AWS_ACCESS_KEY_ID"]}
+        os.environ |= {"NANIO_SECRET_KEY": self.KEYS["AWS_SECRET_ACCESS_KEY"]}
+        place = ["--data-dir", str(self.folder), "--host", "127.0.0.1", "--port", str(self.port)]
+        return [sys.executable, "-m", "nanio", "serve", *place, "--log-level", "warning", "--no-access-log"]
+
+    def bucket(self, name: str) -> str:
+        """Make a bucket; its address for [storage] s3_url."""
+        import boto3
+
+        url = f"http://127.0.0.1:{self.port}"
+        keys = dict(zip(("aws_access_key_id", "aws_secret_access_key"), self.KEYS.values(), strict=True))
+        client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket=name)
+        client.close()
+        return f"{url}/{name}"
+
+
+class Moto(S3):
+    """moto: much of S3, in memory, for everybody."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def test_every_import_of_the_product_is_a_direct_requirement():
 
 def test_one_machine_needs_nothing_of_the_requirements_for_many():
     """They are imported inside functions, where a setting asks for them."""
-    optional = {"celery", "kombu", "redis", "psycopg"}
+    optional = {"celery", "kombu", "redis", "psycopg", "boto3", "botocore"}
     eager = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in SOURCES

@@ -82,6 +82,13 @@ class ServerSettings:
 class StorageSettings:
     instance_dir: str = setting("instance", "Where a running server writes: uploads, results, database, logs.")
     database_url: str = setting("", "SQLAlchemy address of the database; empty means SQLite inside instance_dir.")
+    files: str = setting(
+        "local", "Where uploads lie: local is inside instance_dir; s3 is a bucket that other machines share.",
+        choices=("local", "s3"), later=True,
+    )  # fmt: skip
+    s3_url: str = setting(
+        "", "Address of the S3 server and the bucket, such as https://s3.example.org/telltale.", later=True
+    )
     reserve_mb: int = 200  # MB; with less room left uploads are refused, so that jobs can still be written
     retention_days: int = setting(
         0, "Uploads older than this are deleted by the worker; 0 keeps them.", unit="days", low=0, high=3650

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -39,6 +40,9 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     parts = app.extensions[EXTENSION] = Services.build(settings, verify)
+    if parts.store.origin:  # where clean copies come from
+        policy = re.sub(r"(img|media)-src 'self'", rf"\g<0> {parts.store.origin}", identity.HEADERS[identity.POLICY])
+        app.config["OWN_HEADERS"] = {identity.POLICY: policy}
     count = metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"))
     rate_limit.install(app, settings)
     login.install(app, parts.secret)

@@ -79,6 +79,7 @@ def work(
         def run(path: Path, progress: Progress) -> Report:
             report = analyse(path, served.analyser, progress=progress, on_media=partial(keep_previews, path))
             copies.keep(path, report)
+            instance.store.share(f"{path.parent.name}/{path.name}", report.media.mime)
             return report
 
         def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
@@ -88,6 +89,7 @@ def work(
             for (path, _), outcome in zip(works, outcomes, strict=True):
                 if isinstance(outcome, Report):
                     copies.keep(path, outcome)
+                    instance.store.share(f"{path.parent.name}/{path.name}", outcome.media.mime)
             return outcomes
 
         tasks = worker_tasks(instance, served, Learner(settings, served), copies, protections, learns=LEARNING in roles)

@@ -9,7 +9,7 @@ import contextlib
 import datetime as dt
 
 import sqlalchemy as sa
-from flask import Response, send_file
+from flask import Response, request, send_file
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
@@ -35,6 +35,7 @@ from web_app.feedback import votes
 from web_app.feedback.rulings import foresee
 from web_app.services import Services, services
 from web_app.storage.detections import find_detection
+from web_app.storage.files import CLEAN_SUFFIX
 
 MOST_VERSIONS = 50
 RETRY_S = 2  # while a copy is made
@@ -59,7 +60,7 @@ def get_history(query: HistoryQuery) -> History:
 
 def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook | None) -> HistoryItem:
     job, media, p = row.job, row.media, row.fake_probability
-    has_thumbnail = services().store.thumbnail(media.stored_name).is_file()
+    has_thumbnail = services().store.shows(media.stored_name, done=job.state == JobState.DONE)
     return HistoryItem.of(
         row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=Problem.of_job(job),
         feedback=None if vote is None else vote.judgement, outlook=outlook, links=Links.to(job.public_id),
@@ -182,23 +183,25 @@ def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
         StorageFullError: the disk had no room for it a moment ago.
     """
     parts = services()
-    clean = parts.store.clean(media.stored_name)
-    if not parts.store.path(media.stored_name).is_file():
+    size = parts.store.size(media.stored_name, CLEAN_SUFFIX)
+    if parts.store.size(media.stored_name) is None:
         raise NotFoundError("The file of this analysis is gone.")
-    if not clean.is_file():
+    if size is None:
         if not kept:
             raise NotFoundError("This analysis is not kept, so its file is not handed out.")
         _ask_for_copy(parts, media)
         raise UnavailableError("The copy without metadata is not there yet.", retry_after_s=RETRY_S)
-    if not clean.stat().st_size:
+    if not size:
         raise NotFoundError(f"This {media.kind} is damaged: metadata could go with it, so it is not handed out.")
-    answer = send_file(
-        clean,
-        mimetype=media.mime,
-        as_attachment=True,
-        download_name=f"telltale-{media.sha256[:12]}.{FORMATS[media.format].endings[0]}",
-        conditional=True,
-    )
+    name = f"telltale-{media.sha256[:12]}.{FORMATS[media.format].endings[0]}"
+    link = parts.store.link(media.stored_name, CLEAN_SUFFIX, media.mime, name)
+    if link is None:
+        clean = parts.store.clean(media.stored_name)
+        answer = send_file(clean, mimetype=media.mime, as_attachment=True, download_name=name, conditional=True)
+    elif request.method == "HEAD":  # the link is for GET
+        answer = Response(mimetype=media.mime, headers={"Content-Length": str(size)})
+    else:
+        answer = Response(status=302, headers={"Location": link})
     answer.headers["Content-Security-Policy"] = identity.MEDIA_POLICY
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers["Cache-Control"] = "private, no-cache"

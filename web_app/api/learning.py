@@ -148,7 +148,7 @@ def get_case_media(sha256: str) -> Response:
     with parts.database.read() as session:
         spoken = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == sha256).limit(1))
         media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == sha256))
-    if spoken is None or media is None or not parts.store.path(media.stored_name).is_file():
+    if spoken is None or media is None or parts.store.size(media.stored_name) is None:
         raise NotFoundError("There is no file that feedback was given on under this address.")
     return serve_media(media)
 

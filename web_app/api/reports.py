@@ -38,7 +38,7 @@ def get_report(id: str, query: ReportQuery) -> Response:
         row = require_detection(session, id, done=True)
         analysed = row.job.finished_at.isoformat() if row.job.finished_at else ""
         document = parts.report_keys.sign(build_document(Result.stored(row).plain(), row.display_name, analysed))
-        has_picture = row.media.kind == MediaKind.IMAGE and parts.store.path(row.media.stored_name).is_file()
+        has_picture = row.media.kind == MediaKind.IMAGE and parts.store.size(row.media.stored_name) is not None
     page_url = url_for("pages.detection", detection_id=id, _external=True)
     if query.format == "json":
         answer = current_app.response_class(canonical(document), mimetype=DOCUMENT)

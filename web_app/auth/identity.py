@@ -46,6 +46,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+POLICY = "Content-Security-Policy"
 HSTS = "max-age=31536000"  # said only over TLS, where it can be kept
 MEDIA_POLICY = "default-src 'none'; sandbox"  # a served upload may load and run nothing
 _CLIENT_ID = re.compile(r"[0-9a-f]{32}")
@@ -215,7 +216,7 @@ def client_signature(secret: bytes, client: str) -> str:
 
 def add_headers(response: Response) -> Response:
     """The headers of every answer, and the cookie of a browser that comes for the first time."""
-    for name, value in HEADERS.items():
+    for name, value in (HEADERS | current_app.config.get("OWN_HEADERS", {})).items():
         response.headers.setdefault(name, value)
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", HSTS)

@@ -130,6 +130,7 @@ class CleanCopies:
         doubtful = not known or DAMAGED in notices  # what no analysis has read to its end may be damaged
         if not self._make(self._store.path(media.stored_name), damaged=media.kind == MediaKind.VIDEO and doubtful):
             raise StorageFullError("There is no room for the copy without metadata.")
+        self._store.share(media.stored_name, media.mime)
         return {}
 
     def _make(self, path: Path, *, damaged: bool) -> bool:

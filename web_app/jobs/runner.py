@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from utils.errors import JobCancelledError, TelltaleError
+from utils.errors import JobCancelledError, TelltaleError, UnavailableError
 from utils.log import get_logger
 from utils.types import Report
 from web_app.db.models import ANALYSE, TRAIN
@@ -281,6 +281,10 @@ def _end(queue: JobQueue, claim: Claim, outcome: Outcome, started: float) -> Non
         log.info("job %s: back to the queue, the worker stops", claim.public_id)
     elif isinstance(outcome, JobCancelledError):
         log.info("job %s: cancelled", claim.public_id)
+    elif isinstance(outcome, UnavailableError):
+        _persist(lambda: queue.give_back(claim))
+        log.warning("job %s: back to the queue: %s", claim.public_id, outcome.detail)
+        time.sleep(TROUBLE_PAUSE_S)
     elif isinstance(outcome, TelltaleError):
         _persist(lambda: queue.fail(claim, outcome))
         log.info("job %s: failed with %s", claim.public_id, outcome.code)

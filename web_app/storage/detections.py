@@ -80,7 +80,7 @@ def _anything_left(session: Session, items: list[dict[str, Any]]) -> bool:
 
 def sweep_without_row(database: Database, store: MediaStore) -> int:
     """Delete files that no row knows, except young ones, and what was made of files that are gone; gives how many."""
-    old = {name for name, status in store.files() if abs(time.time() - status.st_mtime) > YOUNG_S}
+    old = {name for name, written in store.files() if abs(time.time() - written) > YOUNG_S}
     with database.read() as session:  # after the names, so that a new file is not taken for one without a row
         unknown = old - set(session.scalars(sa.select(MediaRow.stored_name)))
     for name in unknown:

@@ -127,6 +127,9 @@ class IncomingFile:
 class MediaStore:
     """The files of the uploads folder."""
 
+    origin = ""
+    """Of addresses that `link` gives, for the pages' policy."""
+
     def __init__(self, folder: Path, max_bytes: int, reserve_bytes: int = 0) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
@@ -136,7 +139,12 @@ class MediaStore:
     def of(cls, settings: Settings) -> MediaStore:
         """The store of an instance."""
         media, storage = settings.media, settings.storage
-        return cls(InstancePaths.of(settings).uploads, media.max_file_mb * 1_000_000, storage.reserve_mb * 1_000_000)
+        place = (InstancePaths.of(settings).uploads, media.max_file_mb * 1_000_000, storage.reserve_mb * 1_000_000)
+        if storage.files == "s3":
+            from web_app.storage.bucket import BucketStore
+
+            return BucketStore.open(storage, *place)
+        return cls(*place)
 
     def prepare(self) -> None:
         """Make all folders that names can begin with, so that no upload has to bring a new one to the disk."""
@@ -151,6 +159,22 @@ class MediaStore:
     def path(self, stored_name: str) -> Path:
         """Where a stored file lies; the name comes from the database, never from a request."""
         return self.folder / stored_name
+
+    def size(self, stored_name: str, suffix: str = "") -> int | None:
+        """Bytes of a stored file, or of what was made of it; None where there is none."""
+        path = self.folder / (stored_name + suffix)
+        return path.stat().st_size if path.is_file() else None
+
+    def shows(self, stored_name: str, *, done: bool) -> bool:
+        """Whether there is a thumbnail, for a list; a store that would have to ask for each goes by `done`."""
+        return self.thumbnail(stored_name).is_file()
+
+    def link(self, stored_name: str, suffix: str, mime: str, name: str) -> str | None:
+        """Where somebody else hands a file out as a download; None: that is done here."""
+        return None
+
+    def share(self, stored_name: str, mime: str) -> None:
+        """Let the other machines have what was made of a file of this type."""
 
     def thumbnail(self, stored_name: str) -> Path:
         """Where the thumbnail of a stored file lies, if its worker made one."""
@@ -194,12 +218,12 @@ class MediaStore:
     def _parts(self) -> Iterator[Path]:
         return self.folder.rglob(f"*{PART_SUFFIX}")
 
-    def files(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Stored name and status of each complete file, what was made of it left out."""
+    def files(self) -> Iterator[tuple[str, float]]:
+        """Stored name of each complete file, and when it was written in seconds since 1970."""
         for path in self.folder.glob("*/*"):
             if path.suffix not in (PART_SUFFIX, *DERIVED_SUFFIXES):
                 with contextlib.suppress(FileNotFoundError):
-                    yield f"{path.parent.name}/{path.name}", path.stat()
+                    yield f"{path.parent.name}/{path.name}", path.stat().st_mtime
 
 
 def write_beside(path: Path, suffix: str, fill: Callable[[BinaryIO], object]) -> bool:
