@@ -1,7 +1,6 @@
 """Convert a version's networks from torch to OpenVINO, each to the precision that `precision.py` chose for it.
 
-`engine_cache.py` runs this as a process of its own, `python -m utils.detection.conversion`, whose memory is given back
-when it ends. Each line that it prints is a JSON object: `{"stage": ...}`, or at last `{"manifest": ...}`.
+`engine_cache.py` runs this as a process of its own, whose memory is given back when it ends.
 
 bf16 has 8 significant bits, no more than a pixel has. Rounding there loses what the CNN's residual filters and the
 ViT's first normalisation work on, and the blocks of a transformer all add to one sum, so that what is rounded off it in
@@ -10,14 +9,13 @@ one is missing in all later ones. The way from the pixels to the first wide laye
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 import threading
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cards import IMAGE_EXPERTS, expert_card
+from utils.detection.engine_cache import REFUSED
 from utils.detection.precision import read_precision
 from utils.errors import TelltaleError
 from utils.files import file_sha256
@@ -155,9 +154,7 @@ def mark_precise(path: Path, names: set[str]) -> int:
     return marked
 
 
-def convert_version(
-    root: Path, name: str, folder: Path, precisions: Mapping[str, str], *, tell: Callable[[str], None]
-) -> dict[str, Any]:
+def convert_version(root: Path, name: str, folder: Path, precisions: Mapping[str, str]) -> dict[str, Any]:
     """Convert all experts of a verified version into `folder`, and give its manifest.
 
     Returns:
@@ -167,44 +164,27 @@ def convert_version(
         WeightsError: the version cannot be used.
     """
     version = verify_version(root, name)
-    tell("loading the networks")
     ensemble, _ = load_ensemble(root, version)
     experts = {}
     for expert, network in ensemble.experts.items():
         precision = precisions[expert]
         graph = to_graph(expert, network, tiny=ensemble.tiny)
-        tell(f"{expert} in {precision}")
         save_graph(expert, graph, precision, folder / f"{expert}.xml")
         experts[expert] = {"precision": precision}
     files = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
     return {"experts": experts, "files": files, "version": version.name, "version_sha256": version.sha256}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Convert as the command line says; 0, or 1 with `{"error": ...}` as the last line."""
-    parser = argparse.ArgumentParser(prog="utils.detection.conversion", description=__doc__)
-    parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--version", required=True)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--precisions", required=True, help="of each expert, such as cnn=fp32,vit=bf16")
-    parser.add_argument("--threads", type=int, default=0)
-    given = parser.parse_args(arguments)
+def main(root: str, version: str, folder: str, precisions: str, threads: str) -> int:
+    """Convert, and print the manifest as JSON: 0; or `REFUSED`, with a sentence why not."""
     _end_with_parent()
-    if given.threads:
-        torch.set_num_threads(given.threads)
-
-    def say(**members: Any) -> None:
-        print(json.dumps(members), flush=True)
-
+    if int(threads):
+        torch.set_num_threads(int(threads))
     try:
-        precisions = read_precision(given.precisions, bf16=True)
-        manifest = convert_version(
-            given.root, given.version, given.folder, precisions, tell=lambda sentence: say(stage=sentence)
-        )
+        print(json.dumps(convert_version(Path(root), version, Path(folder), read_precision(precisions, bf16=True))))
     except TelltaleError as error:
-        say(error=error.detail)
-        return 1
-    say(manifest=manifest)
+        print(error.detail)
+        return REFUSED
     return 0
 
 
@@ -221,6 +201,6 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    code = main()
+    code = main(*sys.argv[1:])
     sys.stdout.flush()
     os._exit(code)  # tearing the networks down would take seconds

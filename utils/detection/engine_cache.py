@@ -32,6 +32,8 @@ FORMAT = 4
 MANIFEST = "manifest.json"
 KEPT = 6
 """Converted versions that are kept; the ones used longest ago go first."""
+REFUSED = 3
+"""Exit code of `conversion.py` where the version cannot be used."""
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 log = get_logger(__name__)
@@ -145,27 +147,22 @@ def _make(folder: Path, settings: Settings, root: Path, version: Version) -> Non
 def _convert(scratch: Path, settings: Settings, root: Path, version: Version) -> dict[str, Any]:
     """Run `utils.detection.conversion` in a process of its own and give back its manifest."""
     command = [
-        sys.executable, "-m", "utils.detection.conversion", "--root", str(root.resolve()), "--version", version.name,
-        "--folder", str(scratch.resolve()), "--precisions", format_precisions(chosen_precisions(settings)),
-        "--threads", str(settings.detection.threads),
+        sys.executable, "-m", "utils.detection.conversion", str(root.resolve()), version.name, str(scratch.resolve()),
+        format_precisions(chosen_precisions(settings)), str(settings.detection.threads),
     ]  # fmt: skip
-    last: dict[str, Any] = {}
     with subprocess.Popen(  # noqa: S603 (our own module, no shell)
         command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as child:
         try:
-            for line in child.stdout or ():
-                last = json.loads(line)
-                if "stage" in last:
-                    log.info("conversion: %s", last["stage"])
+            said = child.stdout.read() if child.stdout else ""
         except BaseException:
             child.kill()
             raise
-    if "error" in last:
-        raise WeightsError(last["error"])
-    if "manifest" not in last:  # it was killed, or OpenVINO cannot do this here; the weights need not be to blame
+    if child.returncode == REFUSED:
+        raise WeightsError(said.strip())
+    if child.returncode:  # it was killed, or OpenVINO cannot do this here; the weights need not be to blame
         raise ChildProcessError(f"the conversion ended with code {child.returncode}")
-    manifest: dict[str, Any] = last["manifest"]
+    manifest: dict[str, Any] = json.loads(said.splitlines()[-1])
     return manifest
 
 

@@ -116,12 +116,20 @@ def test_conversion_that_fails_leaves_nothing(settings, tiny_root, version, monk
     assert [p for p in cache_folder(settings).iterdir() if p.is_dir()] == []
 
 
-@pytest.mark.parametrize("last", ['{"stage": "cnn"}', "nothing at all"])
-def test_conversion_that_is_killed_leaves_torch(settings, tiny_root, version, monkeypatch, last):
-    said = f"print({last!r})" if last.startswith("{") else ""
-    child = f"import os, sys\n{said}\nsys.stdout.flush()\nos.kill(os.getpid(), 9)"
+def run_instead(monkeypatch, child: str) -> None:
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **more: real([sys.executable, "-c", child], **more))
+
+
+def test_conversion_that_refuses_the_version_says_why(settings, tiny_root, version, monkeypatch):
+    run_instead(monkeypatch, f"print('other bytes'); raise SystemExit({engine_cache.REFUSED})")
+    with pytest.raises(WeightsError, match="other bytes"):
+        converted(settings, tiny_root, version)
+
+
+@pytest.mark.parametrize("said", ['{"experts": {', ""])
+def test_conversion_that_is_killed_leaves_torch(settings, tiny_root, version, monkeypatch, said):
+    run_instead(monkeypatch, f"import os\nprint({said!r}, flush=True)\nos.kill(os.getpid(), 9)")
     monkeypatch.setattr("utils.detection.engines.choose_backend", lambda *given, **more: "openvino")
     detection = dataclasses.replace(settings.detection, engine="auto")
     engine, _ = load_engine(
