@@ -46,7 +46,7 @@ def decode_moving(
             taken, duration_s, shown = _decode_all(image, total, frames, limits, most)
             if taken:
                 fps = round(shown / duration_s, 4)
-                notices = () if shown == total else ("truncated",)
+                notices = () if shown == total and not image.info.get("damaged") else ("truncated",)
                 return taken, Facts(*size, round(duration_s, 6), fps, CODECS.get(name, name), notices)
     frame, facts = decode_image(untrusted_file, limits)
     return (frame,), facts

@@ -124,7 +124,15 @@ def _decode_over_time(
 def _copy(
     untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, target: child_protocol.CopyWriter
 ) -> None:
-    if container.kind is MediaKind.IMAGE:
+    if container.name in ("heic", "avif"):
+        from utils.media import clean_heif
+
+        target.write(clean_heif.strip_heif(untrusted_file.read(), limits))
+    elif container.name in ("bmp", "tiff"):
+        from utils.media import images
+
+        target.write(images.write_again(untrusted_file, container.name, limits))
+    elif container.kind is MediaKind.IMAGE:
         target.write(clean_picture.strip(untrusted_file.read(), container.name))
     else:
         from utils.media import clean_film
@@ -140,7 +148,7 @@ def load_codecs(kind: str) -> None:
         kind: a value of `MediaKind`.
     """
     if kind == MediaKind.IMAGE:
-        from utils.media import animation, images  # noqa: F401 - what moves is decoded by what is imported here
+        from utils.media import animation, clean_heif, images  # noqa: F401 - what is imported here is used afterwards
 
         images.load_codecs()
     else:

@@ -4,7 +4,7 @@ The orientation stays, in an Exif block of our own that holds nothing else. The 
 arithmetic and put together again; no pixel is decoded or encoded again, and what is not known is left out. It runs in
 the confined child, which bounds its time.
 
-Sources: ITU-T T.81 annex B, CIPA DC-008 (Exif 2.32), W3C PNG (Third Edition), RFC 9649 (WebP).
+Sources: ITU-T T.81 annex B, CIPA DC-008 (Exif 2.32), W3C PNG (Third Edition), RFC 9649 (WebP), GIF89a.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ _PNG_KEPT = frozenset(
 )  # fmt: skip
 _WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP"))
 _WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
+_GIF_LOOPS, _GIF_LOOPS_BYTES = (b"NETSCAPE2.0", b"ANIMEXTS1.0"), 19
 
 
 def strip(untrusted: bytes, format_name: str) -> bytes:
     """A picture without its metadata.
 
     Raises:
-        MediaCorruptError: the structure leaves a doubt about what is what, or the format is none of `COPIED`.
+        MediaCorruptError: the structure leaves a doubt about what is what, or the format is none of `_READERS`.
     """
-    if format_name not in COPIED:
+    if format_name not in _READERS:
         raise MediaCorruptError("Of this format no copy is made.")
     try:
         return b"".join(_READERS[format_name](untrusted))
@@ -188,6 +189,33 @@ def _webp(data: bytes) -> list[bytes]:
     return [b"RIFF" + struct.pack("<I", 4 + sum(map(len, parts))) + b"WEBP", *parts]
 
 
-_READERS = {"jpeg": _jpeg, "png": _png, "webp": _webp}
-COPIED = frozenset(_READERS)
-"""The formats that are handed out; of others the page shows a small picture of the decoded pixels."""
+def _gif(data: bytes) -> list[bytes]:
+    if data[:6] not in (b"GIF87a", b"GIF89a"):
+        raise ValueError("no picture")
+    at = 13 + _gif_table(data[10])
+    parts = [data[:at]]
+    while len(parts) < MAX_PARTS:
+        kind, label = data[at], data[at + 1] if at + 1 < len(data) else 0
+        if kind == 0x3B:
+            return [*parts, b";"]
+        if kind not in (0x21, 0x2C):
+            raise ValueError("no block")
+        end = at + 2 if kind == 0x21 else at + 11 + _gif_table(data[at + 9])
+        while data[end]:
+            end += 1 + data[end]
+        end += 1
+        loops = label == 0xFF and data[at + 3 : at + 14] in _GIF_LOOPS and end - at == _GIF_LOOPS_BYTES
+        if kind == 0x2C or label == 0xF9 or loops:
+            parts.append(data[at:end])
+        at = end
+    raise ValueError("too many parts")
+
+
+def _gif_table(flags: int) -> int:
+    """Bytes of a table of colours."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+_READERS = {"jpeg": _jpeg, "png": _png, "webp": _webp, "gif": _gif}
+SHOWN = frozenset(("jpeg", "png", "webp"))
+"""The formats that every browser shows; of others a small picture of the decoded pixels is kept beside the copy."""

@@ -1,7 +1,8 @@
 """A decoded video frame as a viewer shows it: deinterlaced, with square pixels, in SDR colours, upright, RGB.
 
-Called by `video.py` for each frame that is kept. HDR (PQ and HLG, BT.2020) is brought to SDR BT.709 as ITU-R BT.2408
-relates them: its reference white, 203 cd/m², is the white of SDR; only what is brighter is compressed.
+Called by `video.py` for each frame that is kept, and by `heif.py` for HDR pictures. HDR (PQ, HLG, BT.2020) is brought
+to SDR BT.709 as ITU-R BT.2408 relates them: its reference white, 203 cd/m², is the white of SDR; only what is brighter
+is compressed.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def to_display(frame: Any, aspect: Fraction | None, most_side: int) -> tuple[Pix
     how: dict[str, Any] = {"threads": 1}
     if tuple(size.values()) != (frame.width, frame.height):
         how |= size | {"interpolation": "AREA" if scale < 1 else "BICUBIC"}
-    if frame.color_trc in (PQ, HLG) or frame.color_primaries == BT2020:
-        rgb = _to_sdr(frame.reformat(format="rgb48le", **how).to_ndarray(), frame)
+    if is_hdr(frame.color_trc, frame.color_primaries):
+        rgb = to_sdr(frame.reformat(format="rgb48le", **how).to_ndarray(), frame.color_trc, frame.color_primaries)
     else:
         rgb = frame.reformat(format="rgb24", **how).to_ndarray()
     return np.ascontiguousarray(np.rot90(rgb, turns)), (height, width) if turns % 2 else (width, height)
@@ -80,16 +81,21 @@ def _deinterlaced(frame: Any) -> Any:
     return graph.vpull()
 
 
-def _to_sdr(rgb: Any, frame: Any) -> Pixels:
+def is_hdr(transfer: int, primaries: int) -> bool:
+    """Whether colours, named by their numbers in ITU-T H.273, are brought to SDR."""
+    return transfer in (PQ, HLG) or primaries == BT2020
+
+
+def to_sdr(rgb: Any, transfer: int, primaries: int) -> Pixels:
     """Gamma-coded HDR or BT.2020, (H, W, 3) uint16, as SDR BT.709 with colours at half the resolution as there."""
-    light = np.take(_linear(frame.color_trc), rgb)  # 1 is reference white
-    if frame.color_trc == HLG:  # the system gamma of a display of 1000 cd/m² (ITU-R BT.2100)
+    light = np.take(_linear(transfer), rgb)  # 1 is reference white
+    if transfer == HLG:  # the system gamma of a display of 1000 cd/m² (ITU-R BT.2100)
         light *= 1000 / WHITE * np.maximum(light @ LUMINANCE, 1e-6)[..., None] ** np.float32(0.2)
-    if frame.color_primaries == BT2020:
+    if primaries == BT2020:
         light = light @ TO_BT709
     root = np.sqrt(np.clip(light, 0, BRIGHTEST, out=light), out=light)  # steps as fine as the eye's
     root *= (CODES - 1) / BRIGHTEST**0.5
-    codes = np.take(_codes(KNEE if frame.color_trc in (PQ, HLG) else 1), root.astype(np.uint16))
+    codes = np.take(_codes(KNEE if transfer in (PQ, HLG) else 1), root.astype(np.uint16))
     as_sdr = av.VideoFrame.from_ndarray(codes, format="rgb24").reformat(format="yuv420p", threads=1)  # its colours too
     return np.asarray(as_sdr.reformat(format="rgb24", threads=1).to_ndarray(), np.uint8)
 

@@ -1,4 +1,4 @@
-"""HEIC pictures: the items of an ISO file, decoded by FFmpeg's HEVC and put together as the file says.
+"""HEIC pictures, and HDR ones in AVIF: the items of an ISO file, decoded by FFmpeg and put together as the file says.
 
 Runs in the confined child, called by `images.py`; libheif would start threads, which the child may not. Thumbnails,
 depth and gain maps are passed over.
@@ -19,17 +19,18 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import DecoderLimitError, MediaCorruptError, UnsupportedMediaError
+from utils.media.display import is_hdr, to_sdr
 from utils.media.limits import MediaLimits
 from utils.media.mp4 import boxes
 from utils.types import Pixels
 
-SEQUENCES = (b"hevc", b"hevx", b"hevm", b"hevs", b"msf1")
+SEQUENCES = (b"hevc", b"hevx", b"hevm", b"hevs", b"msf1", b"avis")
 """Major brands of files with a timed sequence, which is a clip."""
 
 MAX_META_BYTES = 2_000_000
 """Of what describes the items; a picture of 48 megapixels in tiles has some kB."""
 
-_CODED, _DERIVED = (b"hvc1", b"hev1"), (b"iden", b"tmap")
+_CODED, _DERIVED = (b"hvc1", b"hev1", b"av01"), (b"iden", b"tmap")
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0", b"urn:mpeg:hevc:2015:auxid:1\0")
 _TURNS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 _MIRRORS = (Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_LEFT_RIGHT)
@@ -41,20 +42,29 @@ def is_sequence(untrusted_file: BinaryIO) -> bool:
     return untrusted_file.read(4) in SEQUENCES
 
 
+def is_hdr_picture(untrusted_file: BinaryIO, limits: MediaLimits) -> bool:
+    """Whether the primary picture of a HEIC or AVIF file says that its colours are HDR; False where nothing is said."""
+    try:
+        items = HeifItems(untrusted_file, limits)
+        return is_hdr(*items.colours(items.primary)[1::-1])
+    except (ValueError, IndexError, KeyError, struct.error):
+        return False
+
+
 def open_heic(untrusted_file: BinaryIO, limits: MediaLimits) -> Image.Image:
-    """Decode the primary picture of a HEIC file.
+    """Decode the primary picture of a HEIC or AVIF file, HDR brought to SDR.
 
     Returns:
         The picture as it is shown, RGB or RGBA; in its `info` the `icc_profile`, whether the file holds `others` beside
         it, and whether it is `damaged`.
 
     Raises:
-        UnsupportedMediaError: it is coded with something else than HEVC.
+        UnsupportedMediaError: it is coded with something else than HEVC or AV1.
         MediaDimensionsError: outside the limits, by its header.
         MediaCorruptError: its structure or its pixels cannot be read.
     """
     try:
-        heic = _Heic(untrusted_file, limits)
+        heic = HeifItems(untrusted_file, limits)
         image = heic.picture(heic.primary)
     except (ValueError, IndexError, KeyError, ZeroDivisionError, struct.error, av.error.FFmpegError) as error:
         if isinstance(error, MemoryError):
@@ -79,16 +89,17 @@ class _Item:
         return next((body for found, body in self.properties if found == name), b"")
 
 
-class _Heic:
+class HeifItems:
     """The items of a file, by their numbers."""
 
     def __init__(self, file: BinaryIO, limits: MediaLimits) -> None:
         self._file, self._limits = file, limits
-        self._items: dict[int, _Item] = {}
-        self._links: list[tuple[bytes, int, list[int]]] = []
+        self.items: dict[int, _Item] = {}
+        self.links: list[tuple[bytes, int, list[int]]] = []
         self._idat = b""
         self.primary = -1
         self.damaged = False
+        self._shown: tuple[int, int, int, int] = (0, 0, 0, 0)
         readers = {b"pitm": self._read_primary, b"iinf": self._read_kinds, b"iloc": self._read_places}
         readers |= {b"iprp": self._read_properties, b"iref": self._read_links}
         for name, body in _inside(_meta(file)[4:]):
@@ -98,7 +109,7 @@ class _Heic:
                 readers[name](body)
 
     def _item(self, number: int) -> _Item:
-        return self._items.setdefault(number, _Item())
+        return self.items.setdefault(number, _Item())
 
     def _read_primary(self, body: bytes) -> None:
         self.primary = int.from_bytes(body[4 : 8 if body[0] else 6], "big")
@@ -138,31 +149,38 @@ class _Heic:
         for name, entry in _inside(body[4:]):
             fields, wide = io.BytesIO(entry), 4 if body[0] else 2
             first = _number(fields, wide)
-            self._links.append((name, first, [_number(fields, wide) for _ in range(_number(fields, 2))]))
+            self.links.append((name, first, [_number(fields, wide) for _ in range(_number(fields, 2))]))
 
     def _linked(self, name: bytes, first: int) -> list[int]:
-        return next((others for kind, start, others in self._links if (kind, start) == (name, first)), [])
+        return next((others for kind, start, others in self.links if (kind, start) == (name, first)), [])
 
     def has_others(self) -> bool:
         """Whether another picture stands beside the primary one: no part, thumbnail or map of any."""
         owned = {self.primary}
-        for kind, first, others in self._links:
+        for kind, first, others in self.links:
             owned |= set(others) if kind == b"dimg" else {first} if kind in (b"thmb", b"auxl") else set()
-        rest = [item for number, item in self._items.items() if number not in owned]
+        rest = [item for number, item in self.items.items() if number not in owned]
         return any(item.kind in (*_CODED, b"grid") and not item.hidden for item in rest)
+
+    def colours(self, number: int) -> tuple[int, int, int, int]:
+        """Primaries, transfer, matrix (ITU-T H.273) and whether its range is full, as an item says; else zeros."""
+        told = (body for name, body in self.items[number].properties if name == b"colr" and body[:4] == b"nclx")
+        primaries, transfer, matrix, is_full = struct.unpack(">HHHB", next(told, bytes(11))[4:11])
+        return primaries, transfer, matrix, is_full >> 7
 
     def picture(self, number: int, depth: int = 0) -> Image.Image:
         """An item as it is shown; one that is derived from another by way of that one."""
-        item = self._items[number]
+        item = self.items[number]
         if item.kind in _DERIVED and depth < 2:
             image = self.picture(self._linked(b"dimg", number)[0], depth + 1)
         else:
+            self._shown = self.colours(number)
             image = Image.fromarray(self._pixels(item, number, "rgb24"))
-            for kind, first, others in self._links:
-                if kind == b"auxl" and number in others and self._items[first].get(b"auxC")[4:].startswith(_ALPHA):
-                    image.putalpha(Image.fromarray(self._pixels(self._items[first], first, "gray")).resize(image.size))
-        profile = item.get(b"colr")
-        kept = profile[4:] if profile[:4] in (b"prof", b"rICC") else image.info.get("icc_profile")
+            for kind, first, others in self.links:
+                if kind == b"auxl" and number in others and self.items[first].get(b"auxC")[4:].startswith(_ALPHA):
+                    image.putalpha(Image.fromarray(self._pixels(self.items[first], first, "gray")).resize(image.size))
+        profiles = (body[4:] for name, body in item.properties if name == b"colr" and body[:4] in (b"prof", b"rICC"))
+        kept = None if is_hdr(*self._shown[1::-1]) else next(profiles, image.info.get("icc_profile"))
         for name, body in item.properties:  # in their order
             image = _changed(image, name, body)
         image.info["icc_profile"] = kept
@@ -173,33 +191,43 @@ class _Heic:
         if item.kind in _CODED:
             return self._decode(item, form)
         if item.kind != b"grid":
-            raise UnsupportedMediaError("The picture is HEIF, but not coded with HEVC.", looks_like="a HEIF picture")
+            raise UnsupportedMediaError(
+                "The picture is HEIF, but not coded with HEVC or AV1.", looks_like="a HEIF picture"
+            )
         layout, tiles = self._bytes(item), self._linked(b"dimg", number)
         rows, columns = layout[2] + 1, layout[3] + 1
         width, height = struct.unpack(">II" if layout[1] & 1 else ">HH", layout[4 : 12 if layout[1] & 1 else 8])
         self._limits.check_size(width, height)
         whole = np.zeros((height, width, *((3,) if form == "rgb24" else ())), np.uint8)
-        high, wide = self._decode(self._items[tiles[0]], form).shape[:2]
+        high, wide = self._decode(self.items[tiles[0]], form).shape[:2]
         fits = height <= rows * high < height + high and width <= columns * wide < width + wide
         if not fits or len(tiles) != rows * columns:
             raise ValueError("a grid that its tiles do not fill")
         for at, tile in enumerate(tiles):
             y, x = at // columns * high, at % columns * wide
-            pixels = self._decode(self._items[tile], form)[: height - y, : width - x]
+            pixels = self._decode(self.items[tile], form)[: height - y, : width - x]
             whole[y : y + high, x : x + wide] = pixels
         return whole
 
     def _decode(self, item: _Item, form: str) -> Pixels:
         width, height = struct.unpack(">II", item.get(b"ispe")[4:12])
         self._limits.check_size(width, height)
-        context = av.CodecContext.create("hevc", "r")
-        context.extradata, context.thread_count = item.get(b"hvcC"), 1
+        is_av1 = item.kind == b"av01"
+        context = av.CodecContext.create("libdav1d" if is_av1 else "hevc", "r")
+        context.extradata, context.thread_count = item.get(b"av1C" if is_av1 else b"hvcC"), 1
         context.options = {"max_pixels": str(self._limits.max_pixels)}
         frames: list[Any] = [*context.decode(av.Packet(self._bytes(item))), *context.decode(None)]
         if item.kind not in _CODED or [(frame.width, frame.height) for frame in frames] != [(width, height)]:
             raise ValueError("a picture of another size")
         frame = frames[0]
         self.damaged = self.damaged or bool(frame.is_corrupt)
+        primaries, transfer, matrix, is_full = self._shown
+        if matrix not in (0, 2) and form != "gray":  # 2: unspecified
+            frame.colorspace, frame.color_range = matrix, 2 if is_full else 1
+        else:
+            primaries, transfer = primaries or frame.color_primaries, transfer or frame.color_trc
+        if form != "gray" and is_hdr(transfer, primaries):
+            return to_sdr(frame.reformat(format="rgb48le", threads=1).to_ndarray(), transfer, primaries)
         return np.asarray(frame.reformat(format=form, threads=1).to_ndarray(), np.uint8)
 
     def _bytes(self, item: _Item) -> bytes:

@@ -25,6 +25,7 @@ from utils.media.colours import DAMAGE, to_rgb
 from utils.media.headers import check_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.sniff import SNIFF_BYTES, sniff
+from utils.media.truncation import whole_frames
 from utils.types import Frame, Pixels
 
 PLUGINS = ("Jpeg", "Mpo", "Png", "WebP", "Avif", "Gif", "Bmp", "Tiff")  # TIFF's parser reads EXIF as well
@@ -47,7 +48,7 @@ _UPRIGHT = {
 
 _TURNED = (5, 6, 7, 8)
 _ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
-_SUBFILE_TYPE = 254
+_BITS, _SUBFILE_TYPE = 258, 254
 _CLIP_BYTES = 12
 _CLIP = re.compile(rb"\0\0\0[\x10-\x60]ftyp(?:isom|iso[2-9]|mp4[12]|avc1|qt  |MSNV|M4V )")
 
@@ -166,7 +167,7 @@ def _is_glossed_over(file: BinaryIO) -> bool:
     file.seek(0)
     context = av.CodecContext.create("mjpeg", "r")
     context.thread_count = 1
-    context.options = {"err_detect": "+explode+bitstream+buffer", "skip_idct": "all"}
+    context.options = {"err_detect": "+explode+bitstream+buffer", "skip_idct": "all", "lowres": "3"}
     try:
         for packet in (av.Packet(file.read()), None):
             context.decode(packet)
@@ -196,16 +197,45 @@ def _require_content(pixels: Pixels) -> None:
 def open_picture(file: BinaryIO, name: str, limits: MediaLimits) -> Image.Image:
     """A picture within the limits, its pixels not decoded yet; see `decode_image` for what is raised."""
     file.seek(0)
-    if name == "heic":
+    if name == "heic" or (name == "avif" and not heif.is_sequence(file) and heif.is_hdr_picture(file, limits)):
         return heif.open_heic(file, limits)
     try:
-        image = Image.open(file, formats=(name.upper(),))
+        image: Image.Image = Image.open(file, formats=(name.upper(),))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise MediaDimensionsError(f"The picture is far larger than the limit ({error}).") from error
     except DAMAGE as error:
-        raise MediaCorruptError("The picture's header cannot be read.") from error
+        if name == "webp" and (whole := whole_frames(file)):
+            image = open_picture(whole, name, limits)
+            image.info["damaged"] = True
+            return image
+        raise MediaCorruptError("The picture's header cannot be read, or it ends early.") from error
     limits.check_size(image.width, image.height, reducible=name == "jpeg")
     return image
+
+
+def write_again(untrusted_file: BinaryIO, name: str, limits: MediaLimits) -> bytes:
+    """A BMP or TIFF with the same pixels and colours in all its pages, upright, and nothing else.
+
+    Raises:
+        MediaError: as `decode_image`; MediaCorruptError also where not every bit of its pixels can be written.
+    """
+    with opened(untrusted_file, limits) as (file, _):
+        image, pages = open_picture(file, name, limits), []
+        try:
+            for number in range(getattr(image, "n_frames", 1)):
+                image.seek(number)
+                limits.check_size(*image.size)
+                if name == "tiff" and max(image.tag_v2.get(_BITS, (8,))) > 8 and len(image.getbands()) > 1:  # type: ignore[attr-defined]
+                    raise MediaCorruptError("A TIFF of more than 8 bits a colour cannot be written again.")
+                image.load()
+                pages.append(image.convert("RGB") if image.mode == "YCbCr" else image.copy())
+                pages[-1].info = {k: v for k, v in image.info.items() if k in ("icc_profile", "transparency")}
+            options = {"compression": "tiff_lzw", "save_all": len(pages) > 1, "append_images": pages[1:]}
+            out = io.BytesIO()
+            pages[0].save(out, name.upper(), **(options if name == "tiff" else {}))
+        except DAMAGE as error:
+            raise MediaCorruptError(f"The picture cannot be written again ({error}).") from error
+    return out.getvalue()
 
 
 def _load_damaged(file: BinaryIO, name: str, limits: MediaLimits, why: BaseException) -> Image.Image:

@@ -6,6 +6,7 @@ that the container writes down are compared; live recordings that leave them ope
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 from typing import BinaryIO
@@ -39,6 +40,26 @@ def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
     if format_name == "mpegts":
         return total % 188 > 0 and total % 192 > 0
     return format_name == "flv" and not _flv_closed(untrusted_file, total)
+
+
+def whole_frames(untrusted_file: BinaryIO) -> BinaryIO | None:
+    """An animated WebP that ends early as one that ends behind its last whole frame; None where there is none.
+
+    Args:
+        untrusted_file: open for reading; its position is changed.
+    """
+    total, at, end = untrusted_file.seek(0, os.SEEK_END), 12, 0
+    for _ in range(MAX_BOXES):
+        head = _read(untrusted_file, at, 8)
+        size = int.from_bytes(head[4:8], "little")
+        at += 8 + size + size % 2
+        if len(head) < 8 or at > total:
+            break
+        end = at if head[:4] == b"ANMF" else end
+    if not end or end == total:
+        return None
+    data = _read(untrusted_file, 0, end)
+    return io.BytesIO(data[:4] + (end - 8).to_bytes(4, "little") + data[8:])
 
 
 def lacks_index(untrusted_file: BinaryIO, format_name: str) -> bool:

@@ -1,7 +1,7 @@
 """What the worker keeps beside an upload, right after its analysis: previews, and the clean copy that is handed out.
 
 Previews are made of what was decoded, so nothing else of the upload is in them: a thumbnail, the analysed frames of a
-video or of a picture in a format of which no copy is made, the form of a sound. A clean copy has the same pixels,
+video or of a picture in a format that not every browser shows, the form of a sound. A clean copy has the same pixels,
 frames and samples, and nothing else that the upload said; it is made in the confined child that decodes
 (`utils.media.copy_media`), and an empty one means that none can be made.
 Files from before there were copies, and those whose copy met a full disk, get theirs by a job when somebody asks.
@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from utils.errors import MediaError, NotFoundError, StorageFullError
 from utils.log import get_logger
 from utils.media import ForkServer, copy_media
-from utils.media.clean_picture import COPIED
+from utils.media.clean_picture import SHOWN
 from utils.types import Floats, Media, MediaKind, Pixels, Report
 from web_app.db.models import DetectionRow, MediaRow
 from web_app.jobs.instance import Instance
@@ -47,7 +47,7 @@ def keep_previews(path: Path, media: Media) -> None:
     middle = media.frames[len(media.frames) // 2].pixels if media.frames else _drawn(form)
     thumbnail = _jpeg(middle, THUMBNAIL_PX, THUMBNAIL_QUALITY)
     write_beside(path, THUMBNAIL_SUFFIX, lambda file: file.write(thumbnail))
-    if media.info.kind is not MediaKind.IMAGE or media.info.format not in COPIED:
+    if media.info.kind is not MediaKind.IMAGE or media.info.format not in SHOWN:
         step = max(1, -(-len(media.frames) // MOST_FRAMES))
         frames = [
             {

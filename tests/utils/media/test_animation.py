@@ -85,7 +85,7 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         decode_moving(io.BytesIO(moving("GIF")), 4, LIMITS)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG"])
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_a_clip_that_ends_early_gives_what_is_there(kind: str) -> None:
     noise = [Image.fromarray(np.random.default_rng(n).integers(0, 256, (64, 64, 3), np.uint8)) for n in range(6)]
     out = io.BytesIO()

@@ -9,12 +9,14 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from tests.hostile.attacks import seeds
 from utils.errors import MediaCorruptError
 from utils.media.clean_picture import orientation_only, read_orientation, strip
+from utils.media.images import write_again
+from utils.media.limits import MediaLimits
 from utils.media.sandbox import PICTURE_CPU_S
 
 SECRET = b"48.8584 N 2.2945 E"
@@ -148,3 +150,69 @@ def test_a_picture_that_looks_like_endless_work_is_done_in_time(name: str) -> No
     else:
         assert "scan" in name  # that one is a picture
     assert time.process_time() - begun < PICTURE_CPU_S
+
+
+def moving_gif() -> bytes:
+    """Three frames that are repeated, with a comment and an application's data."""
+    out = io.BytesIO()
+    frames = [Image.fromarray(np.full((24, 40), 60 * n, np.uint8)).convert("P") for n in range(3)]
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=[50, 70, 90], loop=0, comment=SECRET)
+    head = out.getvalue()
+    at = head.index(b"\x21\xfe")
+    application = b"\x21\xff\x0bXMP DataXMP" + bytes([len(SECRET)]) + SECRET + b"\0"
+    return head[:at] + application + head[at:] + SECRET
+
+
+def test_a_gif_keeps_its_frames_their_times_and_its_loops() -> None:
+    data = moving_gif()
+    found = strip(data, "gif")
+    assert data.count(SECRET) == 3
+    assert SECRET not in found
+    before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(found))
+    assert (getattr(after, "n_frames", 1), after.info["loop"]) == (3, 0)
+    for number in range(3):
+        before.seek(number)
+        after.seek(number)
+        assert after.info["duration"] == before.info["duration"]
+        assert np.array_equal(np.asarray(after.convert("RGB")), np.asarray(before.convert("RGB")))
+    for broken in (b"", b"GIF89a", found[:40], b"GIF89a" + bytes(7) + b"\x55"):
+        with pytest.raises(MediaCorruptError):
+            strip(broken, "gif")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_tiff_is_written_again_with_its_pages_pixels_and_colours(mode: str) -> None:
+    first = picture().convert("L").convert("I").convert("I;16") if mode == "I;16" else picture().convert(mode)
+    out = io.BytesIO()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if mode == "RGB" else None
+    first.save(
+        out, "TIFF", save_all=True, append_images=[first.rotate(180)], icc_profile=profile, description=SECRET.decode(),
+        tiffinfo={274: 6, 271: SECRET.decode(), 700: SECRET},
+    )  # fmt: skip
+    found = write_again(io.BytesIO(out.getvalue()), "tiff", MediaLimits(min_side_px=8))
+    assert SECRET in out.getvalue()
+    assert SECRET not in found
+    before, after = Image.open(io.BytesIO(out.getvalue())), Image.open(io.BytesIO(found))
+    assert (getattr(after, "n_frames", 1), after.mode) == (2, before.mode)
+    assert after.info.get("icc_profile") == profile
+    for number in range(2):
+        before.seek(number)
+        after.seek(number)
+        assert np.array_equal(np.asarray(after), np.asarray(ImageOps.exif_transpose(before)))
+
+
+def test_a_bmp_is_written_again_and_what_lies_behind_it_goes() -> None:
+    for mode in ("1", "L", "P", "RGB"):
+        out = io.BytesIO()
+        picture().convert(mode).save(out, "BMP")
+        found = write_again(io.BytesIO(out.getvalue() + SECRET), "bmp", MediaLimits(min_side_px=8))
+        assert SECRET not in found
+        shown = np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB"))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(found)).convert("RGB")), shown)
+
+
+def test_a_tiff_that_is_cut_off_has_no_copy() -> None:
+    out = io.BytesIO()
+    picture().save(out, "TIFF")
+    with pytest.raises(MediaCorruptError):
+        write_again(io.BytesIO(out.getvalue()[:300]), "tiff", MediaLimits(min_side_px=8))

@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
+import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.utils.media.heics import ALPHA, Heic, heic
+from tests.utils.media.test_display import CODINGS, TO_BT2020, encoded
 from tests.utils.media.test_images import BLUE, GREEN, RED, WHITE, near, quarters
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import MediaCorruptError, MediaDimensionsError, MediaError, UnsupportedMediaError
 from utils.media import decode_media, heif
+from utils.media.display import WHITE as WHITE_LEVEL
 from utils.media.images import decode_image
 from utils.media.limits import Facts, MediaLimits
 from utils.types import MediaKind, Pixels
@@ -77,6 +82,38 @@ def test_tiles_are_put_together_and_what_hangs_over_is_cut_off() -> None:
 def test_ten_bits() -> None:
     file = Heic()
     shows(file.save(file.picture(PICTURE, form="yuv420p10le")), CORNERS)
+
+
+@pytest.mark.parametrize("name", ["pq", "hlg", "pq in AVIF", "hlg by its stream alone"])
+def test_hdr_looks_as_in_sdr(name: str) -> None:
+    photo = np.asarray(skimage.data.astronaut())[:256, 100:356]
+    number, _, curve = CODINGS[name.split()[0]]
+    codes = curve(WHITE_LEVEL * (photo / 255) ** 2.4 @ TO_BT2020.T)
+    is_avif = "AVIF" in name
+    with av.open(io.BytesIO(encoded_as("libsvtav1", codes) if is_avif else encoded(codes, name.split()[0]))) as source:
+        packet = next(bytes(packet) for packet in source.demux(video=0) if packet.size)
+        configuration = bytes(source.streams.video[0].codec_context.extradata)
+    properties = [(b"av1C" if is_avif else b"hvcC", configuration), (b"ispe", struct.pack(">III", 0, 256, 256))]
+    if "stream" not in name:
+        properties.append((b"colr", b"nclx" + struct.pack(">HHHB", 9, number, 9, 0)))
+    file = Heic()
+    data = file.save(file.add(b"av01" if is_avif else b"hvc1", packet, properties), b"avif" if is_avif else b"heic")
+    frame, _ = decode_image(data, LIMITS)
+    apart = np.abs(frame.pixels.astype(float) - photo)[photo.max(2) < 240]
+    assert apart.mean() < 4
+    assert apart.mean(0).max() < 6
+
+
+def encoded_as(coder: str, codes: np.ndarray[Any, Any]) -> bytes:
+    """Colours in 0..1 as a clip in 10 bit that says nothing of them."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as sink:
+        stream: Any = sink.add_stream(coder, rate=10, options={"crf": "8", "preset": "8"})
+        stream.height, stream.width, stream.pix_fmt = *codes.shape[:2], "yuv420p10le"
+        frame = av.VideoFrame.from_ndarray(np.rint(65535 * codes.clip(0, 1)).astype(np.uint16), format="rgb48le")
+        sink.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace=9)))
+        sink.mux(stream.encode(None))
+    return out.getvalue()
 
 
 def test_alpha_is_composited_on_white_and_other_layers_are_passed_over() -> None:

@@ -128,10 +128,14 @@ export async function handedOut(id) {
   return { there: status < 400, damaged: status === 404, waited };
 }
 
-/** What is said below the frames of a video that cannot be played, with a way to have it. */
+/** What is said below the frames of a video that cannot be played. */
 function framesNote(detection, { there, damaged }) {
   const missing = damaged ? T.media.framesOfDamaged : T.media.framesLater;
-  const text = there ? T.media.framesOf(detection.media.format.toUpperCase()) : missing;
+  return note(there ? T.media.framesOf(detection.media.format.toUpperCase()) : missing, detection, there);
+}
+
+/** A line below a medium that a browser cannot show, with a way to have it where it is `there`. */
+function note(text, detection, there) {
   const link = there && h("a", { class: "button", href: mediaUrl(detection.id) }, icon("download"), h("span", { text: T.media.download }));
   return h("div", { class: "stage__note" }, h("p", { class: "fine", text }), link);
 }
@@ -191,10 +195,6 @@ export function stage(detection, onSelect) {
       medium.src = address;
       return;
     }
-    if (copy.there && !isVideo) {
-      fail(T.media.unplayable);
-      return;
-    }
     const found = await getFrames(detection.id).catch(() => null);
     if (!found) {
       fail(isVideo ? T.media.unplayable : copy.damaged ? T.media.damaged : T.media.later);
@@ -202,7 +202,7 @@ export function stage(detection, onSelect) {
     }
     if (!isVideo) {
       medium.src = `data:image/jpeg;base64,${found.frames[0].jpeg}`;
-      element.append(h("p", { class: "fine", text: T.media.small(media.format.toUpperCase()) }));
+      element.append(note(T.media.small(media.format.toUpperCase()), detection, copy.there));
       return;
     }
     frames = filmstrip(found.frames, T.media.player(detection.name), tick);
