@@ -336,7 +336,7 @@ def _verify(options: argparse.Namespace) -> int:
     except MediaError as error:
         print(error, file=sys.stderr)
         return EXIT_SOME_FAILED
-    unnamed = missing_settings(outcome.claim)
+    unnamed = missing_settings(outcome.claim) if outcome.claim else ()
     if unnamed and not options.quiet:
         print(f"The report does not name {', '.join(unnamed)}; the configuration's are taken.", file=sys.stderr)
     _write("".join(f"{escape(sentence)}\n" for sentence in outcome.sentences), options.output)

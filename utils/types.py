@@ -41,6 +41,7 @@ __all__ = [
 
 REPORT_SCHEMA_VERSION = 1
 DOCUMENT, DOCUMENT_VERSION = "telltale-report", 1  # a report that stands by itself says so
+CASE_DOCUMENT, MANIFEST_DOCUMENT = "telltale-case", "telltale-manifest"  # many reports; files of an export
 
 
 class Outcome(enum.StrEnum):

@@ -20,7 +20,7 @@ from utils.detection.precision import format_precisions
 from utils.errors import ReportError, TelltaleError, WeightsMissingError
 from utils.files import file_sha256
 from utils.signatures import Signature, canonical, check_signature, parse_unique
-from utils.types import DOCUMENT, DOCUMENT_VERSION, Report
+from utils.types import CASE_DOCUMENT, DOCUMENT, DOCUMENT_VERSION, MANIFEST_DOCUMENT, Report
 from utils.weights import verify_version, weights_root
 
 TOLERANCE = 1e-3
@@ -52,11 +52,12 @@ class Claim:
 class Verification:
     """The outcome of a replay: `same_file` says whether it is the right file, `reproduced` whether the score came back.
 
-    `found` is the new report, None for another file, and where a report that was changed names what cannot be replayed.
+    `found` is the new report, None for another file, for a mere list of files, and where a report that was changed
+    names what cannot be replayed. `claim` is None where nothing is said of the file that could be replayed.
     """
 
     signature: Signature
-    claim: Claim
+    claim: Claim | None
     same_file: bool
     reproduced: bool
     found: Report | None
@@ -77,7 +78,8 @@ def read_document(path: Path) -> tuple[dict[str, Any], bool]:
         untrusted = parse_unique(content := path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{path.name} is not JSON in which every name comes once.") from error
-    if not isinstance(untrusted, dict) or untrusted.get("document") != DOCUMENT:
+    known = (DOCUMENT, CASE_DOCUMENT, MANIFEST_DOCUMENT)
+    if not isinstance(untrusted, dict) or untrusted.get("document") not in known:
         raise ReportError(f"{path.name} is no report: the member `document` is not {DOCUMENT!r}.")
     if untrusted.get("document_version") != DOCUMENT_VERSION:
         raise ReportError(f"{path.name} has another version than {DOCUMENT_VERSION}, the only one known.")
@@ -91,7 +93,10 @@ def read_claim(path: Path) -> Claim:
         ReportError: it is no report document of a version that we know, or a value in it is of the wrong kind.
         MediaUnreadableError: the file cannot be opened.
     """
-    return claim_of(read_document(path)[0], path.name)
+    document = read_document(path)[0]
+    if document["document"] != DOCUMENT:
+        raise ReportError(f"{path.name} is no report of one file.")
+    return claim_of(document, path.name)
 
 
 def claim_of(untrusted: dict[str, Any], name: str) -> Claim:
@@ -147,8 +152,8 @@ def verify_report(
     """Check a report's signature and replay it on a file; of one that was changed, as far as it can be.
 
     Args:
-        report: a report document (`GET /api/detections/{id}/report`).
-        file: what is said to have been analysed.
+        report: a report document (`GET /api/detections/{id}/report`), that of a case, or the manifest of its export.
+        file: what is said to have been analysed, or to be in the export.
         own: the settings of this installation.
         trusted: keys of which one must have signed it, see `utils.signatures.check_signature`.
 
@@ -159,13 +164,16 @@ def verify_report(
     """
     document, as_handed_out = read_document(report)
     signature = check_signature(document, trusted)
-    claim = claim_of(document, report.name)
+    check_readable(file)
+    sha256 = file_sha256(file)
+    claim, listed = _about(document, sha256, report.name)
     said = [signature.sentence]
     if signature.holds and not as_handed_out:
         said.append("Its bytes were written anew since (another spacing or order); what they say is as it was signed.")
-    check_readable(file)
-    if file_sha256(file) != claim.sha256:
-        said.append("This is another file: its SHA-256 is not the one in the report.")
+    if listed is not None:
+        return Verification(signature, None, True, True, None, (*said, f"The file is as it was exported: {listed}."))
+    if claim is None or sha256 != claim.sha256:
+        said.append("This is another file: its SHA-256 is not in the report.")
         return Verification(signature, claim, False, False, None, tuple(said))
     try:
         found = _replay(claim, file, own)
@@ -177,6 +185,24 @@ def verify_report(
     return Verification(
         signature, claim, True, not differing, found, (*said, *(differing or (_agreement(claim, found),)))
     )
+
+
+def _about(untrusted: dict[str, Any], sha256: str, name: str) -> tuple[Claim | None, str | None]:
+    """What a document claims of a file that can be replayed, and the name under which a manifest lists it.
+
+    Raises:
+        ReportError: a value in it is of the wrong kind.
+    """
+    if untrusted["document"] == DOCUMENT:
+        return claim_of(untrusted, name), None
+    try:
+        if untrusted["document"] == MANIFEST_DOCUMENT:
+            return None, next((_text(each["name"]) for each in untrusted["files"] if each["sha256"] == sha256), None)
+        reports = [each["report"] for each in untrusted["items"] if each["report"] is not None]
+        found = next((each for each in reports if each["sha256"] == sha256), None)
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"{name} lacks a member or has one of the wrong kind: {error!r}.") from error
+    return None if found is None else claim_of(found, name), None
 
 
 def _replay(claim: Claim, file: Path, own: Settings) -> Report:

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from flask import Flask
 
-from web_app.api import batch, detect, detections, explanations, feedback, jobs, learning, reports, server, webhooks
+from web_app.api import (
+    batch,
+    cases,
+    detect,
+    detections,
+    explanations,
+    feedback,
+    jobs,
+    learning,
+    reports,
+    server,
+    webhooks,
+)
 from web_app.api.routing import VERSIONED_PREFIX, blueprint
 
 __all__ = [
-    "batch", "detect", "detections", "explanations", "feedback", "jobs", "learning", "register",
+    "batch", "cases", "detect", "detections", "explanations", "feedback", "jobs", "learning", "register",
     "reports", "server", "webhooks",
 ]  # fmt: skip
 

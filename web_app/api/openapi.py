@@ -32,6 +32,7 @@ from web_app.api.routing import (
     UPLOAD,
     UPLOADS,
     VERSIONED_PREFIX,
+    ZIP,
     Answer,
     Route,
     needs_body,
@@ -45,7 +46,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = "#/components/schemas/{model}"
 PLACE_HOLDER = re.compile(r"<(\w+)>")
 SERVERS = (VERSIONED_PREFIX, PREFIX)
-PATH_EXAMPLES = {"id": EXAMPLE_ID, "sha256": EXAMPLE_SHA256}
+PATH_EXAMPLES = {"id": EXAMPLE_ID, "detection": EXAMPLE_ID, "sha256": EXAMPLE_SHA256}
 FILE = {"type": "string", "format": "binary", "description": "picture or video"}
 BODIES = {
     UPLOAD: {"type": "object", "properties": {"file": FILE}, "required": ["file"]},
@@ -79,7 +80,7 @@ WAIT_PARAMETERS = [
     ),
 ]  # fmt: skip
 BINARY = {"type": "string", "format": "binary"}
-CONTENTS = {DOCUMENT: {"type": "object"}, PNG: BINARY, JPEG: BINARY, PDF: BINARY, MEDIA: BINARY}
+CONTENTS = {DOCUMENT: {"type": "object"}, PNG: BINARY, JPEG: BINARY, PDF: BINARY, ZIP: BINARY, MEDIA: BINARY}
 """Schema of each media type that is no text."""
 
 

@@ -24,7 +24,7 @@ UPLOAD = "multipart/form-data"
 UPLOADS = "multipart/form-data with several files"
 MEDIA = "the file's own media type"
 EVENTS, DOCUMENT, CSV = "text/event-stream", "application/json", "text/csv"
-PNG, JPEG, HTML, PDF = "image/png", "image/jpeg", "text/html", "application/pdf"
+PNG, JPEG, HTML, PDF, ZIP = "image/png", "image/jpeg", "text/html", "application/pdf", "application/zip"
 
 Answer = type[BaseModel] | str | None
 """Schema of a JSON answer, the media type of another one, or None for an empty body."""

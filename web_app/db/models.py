@@ -1,4 +1,4 @@
-"""The tables: media, jobs, detections, workers, feedback and API keys.
+"""The tables: media, jobs, detections, workers, feedback, API keys and cases.
 
 The job row is the truth about an analysis; what may happen to it stands in `web_app/jobs/queue.py`. The tables are made
 by the migrations in `migrations`; a test holds them against these models.
@@ -289,3 +289,31 @@ class DeliveryRow(Base):
     status: Mapped[int | None]
     error: Mapped[str | None] = mapped_column(sa.String(300))
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class CaseRow(Base):
+    """Analyses that somebody keeps together, with notes; they may be in other cases too."""
+
+    __tablename__ = "cases"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
+    title: Mapped[str] = mapped_column(sa.String(200))
+    notes: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class CaseItemRow(Base):
+    """One analysis in a case; it goes with either of them."""
+
+    __tablename__ = "case_items"
+
+    case_id: Mapped[int] = mapped_column(sa.ForeignKey("cases.id", ondelete="CASCADE"), primary_key=True)
+    detection_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("detections.job_id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    note: Mapped[str] = mapped_column(sa.Text)
+    added_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+    detection: Mapped[DetectionRow] = relationship(lazy="joined", innerjoin=True)

@@ -30,6 +30,7 @@ NAVIGATION = (
     ("pages.index", "analyse"),
     ("pages.live", "live"),
     ("pages.history", "history"),
+    ("pages.case", "cases"),
     ("pages.learning", "learning"),
     ("pages.model", "model"),
 )
@@ -106,6 +107,13 @@ def model() -> str:
 def detection(detection_id: str) -> str:
     """The permalink of one analysis; an unknown id is told by the API's answer."""
     return render_template("detection.html", detection_id=detection_id)
+
+
+@blueprint.get("/cases")
+@blueprint.get("/cases/<case_id>")
+def case(case_id: str = "") -> str:
+    """All cases, or one; filled by the module."""
+    return render_template("cases.html", case_id=case_id)
 
 
 @blueprint.get("/learning")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -80,11 +81,43 @@ def render_pdf(document: dict[str, Any], page_url: str) -> bytes:
         document: signed; see `web_app.reports.document.build_document`.
         page_url: where the result stands; shown as a QR code.
     """
+    title, footer = f"Telltale report: {document['name']}", f"Telltale report {document['id']}"
+    return make_pdf(title, footer, lambda to: _story(document, to), page_url)
+
+
+def make_pdf(title: str, footer: str, story: Callable[[Typeset], list[Any]], page_url: str) -> bytes:
+    """A4 pages of what `story` makes, with a QR code of `page_url` at the end."""
     with _LOCK:
-        return _render(document, page_url)
+        return _render(title, footer, story, page_url)
 
 
-def _render(document: dict[str, Any], page_url: str) -> bytes:
+class Typeset:
+    """The styles of a PDF's text, in a font whose characters `glyphs` are."""
+
+    def __init__(self, glyphs: set[int]) -> None:
+        from reportlab.lib.styles import ParagraphStyle
+
+        self.glyphs = glyphs
+        self.body = ParagraphStyle("body", fontName=FONT, fontSize=9, leading=12.5)
+        self.small = ParagraphStyle("small", parent=self.body, fontSize=7.5, leading=10, textColor="#4b5968")
+        self.point = ParagraphStyle("point", parent=self.body, leftIndent=9, firstLineIndent=-9, spaceBefore=2)
+        self.heading = ParagraphStyle(
+            "heading", parent=self.body, fontName=BOLD, fontSize=11, leading=15, spaceBefore=12, spaceAfter=3
+        )
+        self.title = ParagraphStyle("title", parent=self.heading, fontSize=15, leading=19, spaceBefore=0)
+
+    def text(self, value: str, style: Any = None) -> Any:
+        """A paragraph; of the body where no style is named."""
+        from reportlab.platypus import Paragraph
+
+        return Paragraph(escape(_clean(value, self.glyphs)), style or self.body)
+
+    def facts(self, facts: list[words.Fact]) -> Any:
+        """A table of names and values."""
+        return table([[self.text(fact, self.small), self.text(value)] for fact, value in facts], FACT_COLUMNS)
+
+
+def _render(title: str, footer: str, story: Callable[[Typeset], list[Any]], page_url: str) -> bytes:
     from reportlab.lib.pagesizes import A4
     from reportlab.lib.units import mm
     from reportlab.pdfbase import pdfmetrics
@@ -95,15 +128,15 @@ def _render(document: dict[str, Any], page_url: str) -> bytes:
     out = io.BytesIO()
     pages = SimpleDocTemplate(
         out, pagesize=A4, leftMargin=18 * mm, rightMargin=18 * mm, topMargin=18 * mm, bottomMargin=20 * mm,
-        title=_clean(f"Telltale report: {document['name']}", glyphs), author="Telltale", invariant=1, lang="en",
+        title=_clean(title, glyphs), author="Telltale", invariant=1, lang="en",
     )  # fmt: skip
 
-    def footer(canvas: Any, _template: Any) -> None:
+    def finish(canvas: Any, _template: Any) -> None:
         canvas.setFont(FONT, 7)
-        canvas.drawString(18 * mm, 11 * mm, f"Telltale report {document['id']}")
+        canvas.drawString(18 * mm, 11 * mm, footer)
         canvas.drawRightString(A4[0] - 18 * mm, 11 * mm, f"Page {canvas.getPageNumber()}")
 
-    pages.build([*_story(document, glyphs), _qr_drawing(page_url)], onFirstPage=footer, onLaterPages=footer)
+    pages.build([*story(Typeset(glyphs)), _qr_drawing(page_url)], onFirstPage=finish, onLaterPages=finish)
     return out.getvalue()
 
 
@@ -125,21 +158,11 @@ def _font_folder() -> Path:
     return Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
 
 
-def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
+def _story(document: dict[str, Any], to: Typeset) -> list[Any]:
     from reportlab.lib.styles import ParagraphStyle
-    from reportlab.platypus import KeepTogether, Paragraph, Spacer
+    from reportlab.platypus import KeepTogether, Spacer
 
-    body = ParagraphStyle("body", fontName=FONT, fontSize=9, leading=12.5)
-    small = ParagraphStyle("small", parent=body, fontSize=7.5, leading=10, textColor="#4b5968")
-    point = ParagraphStyle("point", parent=body, leftIndent=9, firstLineIndent=-9, spaceBefore=2)
-    heading = ParagraphStyle(
-        "heading", parent=body, fontName=BOLD, fontSize=11, leading=15, spaceBefore=12, spaceAfter=3
-    )
-    title = ParagraphStyle("title", parent=heading, fontSize=15, leading=19, spaceBefore=0)
-
-    def text(value: str, style: Any = body) -> Any:
-        return Paragraph(escape(_clean(value, glyphs)), style)
-
+    text, body, small, point, heading, title = to.text, to.body, to.small, to.point, to.heading, to.title
     analysis = document["analysis"]
     verdict = analysis["verdict"]
     tone = ParagraphStyle("verdict", parent=title, textColor=INK[words.TONES[verdict["outcome"]]])
@@ -159,14 +182,13 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
         story.append(text(f"Voice: {speech['verdict']['headline']}", heading))
         story.append(text(words.verdict_sentence(speech["verdict"])))
         story += [text(f"• {reason['text']}", point) for reason in speech["verdict"]["reasons"]]
-        facts = words.speech_facts(speech)
-        story.append(_table([[text(fact, small), text(value)] for fact, value in facts], FACT_COLUMNS))
+        story.append(to.facts(words.speech_facts(speech)))
     for face in analysis["faces"]:
         rows = [("Network", "Looks at", "Alone", "Weight"), *words.expert_rows(face["experts"])]
         block = [
             text(f"Person {face['id'] + 1}: {face['verdict']['headline']}", heading),
             text(words.face_sentence(face)),
-            _table(
+            table(
                 [[text(cell, small if index == 0 else body) for cell in row] for index, row in enumerate(rows)], COLUMNS
             ),
         ]
@@ -175,8 +197,7 @@ def _story(document: dict[str, Any], glyphs: set[int]) -> list[Any]:
         ("Input", words.input_facts(document)), ("Method", words.method_facts(document)),
         ("Signature", words.signature_facts(document)),
     ):  # fmt: skip
-        story.append(text(name, heading))
-        story.append(_table([[text(fact, small), text(value)] for fact, value in facts], FACT_COLUMNS))
+        story += [text(name, heading), to.facts(facts)]
     story += [text(f"• {notice['text']}", point) for notice in analysis["notices"]]
     story.append(text("Limits of the method", heading))
     story += [text(f"• {limit}", point) for limit in document["limits"]]
@@ -205,7 +226,8 @@ def _frame(parts: list[Any], colour: Any) -> Any:
     return Table([[parts]], colWidths=(sum(COLUMNS),), style=style, hAlign="LEFT")
 
 
-def _table(rows: list[list[Any]], widths: tuple[int, ...]) -> Any:
+def table(rows: list[list[Any]], widths: tuple[int, ...]) -> Any:
+    """Rows with a line below each, in columns of these widths in points."""
     from reportlab.platypus import Table
 
     style = [("LINEBELOW", (0, 0), (-1, -1), 0.4, "#c9d2db"), ("VALIGN", (0, 0), (-1, -1), "TOP")]

@@ -71,6 +71,14 @@ export const getTraining = (id) => call("GET", idPath("rl/retrain", id));
 export const rollBack = (version) => call("POST", "api/rl/rollback", version ? { version } : {});
 export const getReview = (query) => call("GET", `api/rl/review?${new URLSearchParams(query)}`);
 export const decideCase = (sha256, decision) => call("POST", idPath("rl/review", sha256), decision);
+export const getCases = () => call("GET", "api/cases");
+export const createCase = (values) => call("POST", "api/cases", values);
+export const getCase = (id) => call("GET", idPath("cases", id));
+export const changeCase = (id, values) => call("PATCH", idPath("cases", id), values);
+export const deleteCase = (id, analyses) => call("DELETE", `${idPath("cases", id)}?analyses=${analyses ? 1 : 0}`);
+const itemPath = (id, detection) => `${idPath("cases", id)}/items/${encodeURIComponent(detection)}`;
+export const putCaseItem = (id, detection, note) => call("PUT", itemPath(id, detection), { note });
+export const removeCaseItem = (id, detection) => call("DELETE", itemPath(id, detection));
 export const getFrames = (id) => call("GET", `${idPath("detections", id)}/frames`);
 export const mediaUrl = (id) => url(`${idPath("detections", id)}/media`);
 /** The status that the medium is answered with: 503 while its copy is made, 404 where there is none. */

@@ -7,12 +7,13 @@ import { T } from "./strings.js";
 
 /** Ask, delete one analysis, and tell; resolves to true when it is gone. The browser gives the focus back. */
 export const confirmDelete = (id, name) =>
-  ask({ title: T.history.confirmTitle, text: T.history.confirm(name), yes: T.action.remove, run: () => deleteDetection(id) });
+  askFirst({ title: T.history.confirmTitle, text: T.history.confirm(name), yes: T.action.remove, run: () => deleteDetection(id) });
 
 /** The same for everything; `run` deletes it. */
-export const confirmClear = (run) => ask({ title: T.history.clearTitle, text: T.history.clearText, yes: T.history.clearYes, run });
+export const confirmClear = (run) => askFirst({ title: T.history.clearTitle, text: T.history.clearText, yes: T.history.clearYes, run });
 
-function ask({ title, text, yes, run }) {
+/** Ask in a dialog, with `more` below the text, and `run` on yes; resolves to true when that is done. */
+export function askFirst({ title, text, yes, run, more = null }) {
   return new Promise((resolve) => {
     const failure = h("div", {});
     const keep = h("button", { class: "button", type: "button", text: T.action.keep, onclick: () => dialog.close() });
@@ -22,6 +23,7 @@ function ask({ title, text, yes, run }) {
       { class: "dialog", "aria-labelledby": "confirm-title" },
       h("h2", { id: "confirm-title", text: title }),
       h("p", { text }),
+      more,
       failure,
       h("div", { class: "row row--end" }, keep, remove),
     );

@@ -32,6 +32,7 @@ function actions(detection, onDeleted) {
     "nav",
     { class: "row actions", "aria-label": T.action.title },
     link !== location.pathname && h("a", { class: "button", href: link }, icon("link"), h("span", { text: T.action.link })),
+    h("a", { class: "button", href: url(`cases?add=${encodeURIComponent(detection.id)}`) }, icon("versions"), h("span", { text: T.action.case })),
     ["html", "pdf", "json"].map((format) =>
       h("a", { class: "button", href: reportUrl(detection.id, format) }, icon("download"), h("span", { text: T.action.report[format] })),
     ),

@@ -1,0 +1,75 @@
+"""The pages of cases: opened, filled from disk, history and result, noted on, reported, exported, deleted."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.browser.test_axe import violations_in_all_looks
+from web_app.services import Services
+
+Open = Callable[..., Any]
+Give = Callable[[str], dict[str, Any]]
+
+
+def test_a_case_from_its_opening_to_its_end(
+    open_page: Open, photo: Give, clip: Give, address: str, axe: str, parts: Services, tmp_path: Path
+) -> None:
+    page = open_page("cases")
+    page.wait_for_selector("text=There are no cases yet.")
+    assert violations_in_all_looks(page, axe) == {}
+    page.fill("input[name=title]", "Holiday <pictures>")
+    page.fill("textarea[name=notes]", "From a stranger.")
+    page.click("text=Open a case")
+    page.wait_for_selector("h1:has-text('Holiday <pictures>')")
+    case = page.url
+    page.set_input_files("#case-files", [photo("portrait.jpg"), clip("clip.webm")])
+    page.wait_for_selector(".case__line >> nth=1")
+    for index in range(2):
+        page.locator(".case__line").nth(index).locator(".chip[data-tone=fake], .chip[data-tone=real]").wait_for()
+    page.fill("textarea[aria-label='Note on portrait.jpg']", "looks odd")
+    with page.expect_response(lambda answer: answer.request.method == "PUT") as noted:
+        page.press("textarea[aria-label='Note on portrait.jpg']", "Tab")
+    assert noted.value.ok
+    page.reload()
+    page.wait_for_selector(".case__line >> nth=1")
+    assert page.input_value("textarea[aria-label='Note on portrait.jpg']") == "looks odd"
+    assert violations_in_all_looks(page, axe) == {}
+
+    with page.expect_download() as saved:
+        page.click("text=Export (ZIP)")
+    with zipfile.ZipFile(io.BytesIO(Path(saved.value.path()).read_bytes())) as archive:
+        assert "media/001-portrait.jpg" in archive.namelist()
+    page.click("text=Report (to print)")
+    page.wait_for_selector("text=Note: looks odd")
+    assert page.locator("table tbody tr").count() == 2
+    assert violations_in_all_looks(page, axe) == {}
+
+    page.goto(case)
+    page.click("button[aria-label='Take out: clip.webm']")
+    page.wait_for_selector(".case__line >> nth=1", state="detached")
+    page.click("text=Add from the history")
+    page.click("button[aria-label='Add: clip.webm']")
+    page.wait_for_selector("button[aria-label='Take out: clip.webm']")
+    page.click("text=Delete case")
+    page.check(".dialog input[type=checkbox]")
+    page.click(".dialog .button--danger")
+    page.wait_for_selector("text=There are no cases yet.")
+    assert list(parts.store.files()) == []
+
+
+def test_a_result_is_put_into_a_case(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    page.set_input_files("#file", [photo("portrait.jpg")])
+    page.wait_for_selector(".verdict")
+    page.click("text=Put into a case")
+    page.fill("input[name=title]", "First")
+    page.click("text=Open a case")
+    page.wait_for_selector(".case__line:has-text('portrait.jpg')")
+
+
+def test_a_case_that_is_not_there_is_told(open_page: Open) -> None:
+    open_page("cases/missing").wait_for_selector("text=Code not_found")

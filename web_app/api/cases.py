@@ -1,0 +1,270 @@
+"""Cases: several analyses kept together with notes, one report for all of them, and an export to pass on."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import sqlalchemy as sa
+from flask import Response, current_app, url_for
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from utils.errors import ConflictError, NotFoundError
+from utils.signatures import canonical
+from web_app.api.detections import require_detection
+from web_app.api.routing import DOCUMENT, HTML, PDF, ZIP, conditional, json_answer, route
+from web_app.api.schemas import KindName, Links, Moment, OutcomeName, Probability, Schema, StateName, address
+from web_app.api.schemas.analysis import ReportDocument, ReportQuery, Result, SignatureModel
+from web_app.auth import identity
+from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState
+from web_app.feedback import votes
+from web_app.reports.cases import CaseItem, build_case, export_lines, render_case_html, render_case_pdf
+from web_app.reports.document import build_document
+from web_app.services import services
+from web_app.storage.files import CLEAN_SUFFIX, MediaStore
+
+MOST_CASES, MOST_ITEMS = 200, 200
+Title = Field(min_length=1, max_length=200, pattern=r"\S")
+Notes = Field(max_length=10_000, description="plain text")
+
+
+class NewCase(Schema):
+    title: str = Title
+    notes: str = Field(default="", max_length=10_000, description="plain text")
+
+
+class CaseChange(Schema):
+    """What is left out stays."""
+
+    title: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"\S")
+    notes: str | None = Field(default=None, max_length=10_000)
+
+
+class ItemNote(Schema):
+    note: str = Field(default="", max_length=2_000, description="plain text about this file")
+
+
+class CaseEntry(Schema):
+    """One analysis in a case."""
+
+    id: str
+    name: str
+    note: str
+    kind: KindName
+    sha256: str
+    state: StateName
+    prediction: OutcomeName | None
+    fake_probability: Probability | None
+    created: Moment
+    links: Links
+
+    @classmethod
+    def of_row(cls, item: CaseItemRow) -> Self:
+        row = item.detection
+        return cls.of(row, row.job, row.media, note=item.note, links=Links.to(row.job.public_id))
+
+
+class CaseSummary(Schema):
+    id: str
+    title: str
+    created: Moment
+    count: int = Field(description="analyses in it")
+
+
+class Cases(Schema):
+    items: list[CaseSummary]
+
+
+class Case(CaseSummary):
+    notes: str = Notes
+    items: list[CaseEntry] = Field(description="in the order in which they were added")
+
+
+class CaseReportItem(Schema):
+    """One file of a case's report."""
+
+    name: str
+    note: str
+    state: StateName
+    report: ReportDocument | None = Field(description="unsigned, for the whole is signed; null without a result")
+
+
+class CaseDocument(Schema):
+    """The report of a case, made to be kept, passed on and checked."""
+
+    document: Literal["telltale-case"]
+    document_version: Literal[1]
+    telltale_version: str
+    id: str
+    title: str
+    notes: str
+    created: Moment
+    analysed: str = Field(description="end of the last analysis, ISO 8601, UTC; empty without one")
+    items: list[CaseReportItem]
+    limits: list[str]
+    reproduce: str = Field(description="the command that checks one of the files")
+    signature: SignatureModel
+
+
+class DeleteQuery(Schema):
+    analyses: Literal["0", "1"] = Field(default="0", description="1 deletes the analyses and their files too")
+
+
+@route("POST", "/cases", {201: Case}, ConflictError, body=NewCase)
+def create_case(said: NewCase) -> Response:
+    """Open a case; you may have 200."""
+    owner = identity.caller().id
+    row = CaseRow(public_id=secrets.token_hex(16), client_id=owner, title=said.title.strip(), notes=said.notes)
+    with services().database.write() as session:
+        mine = session.scalar(sa.select(sa.func.count()).where(CaseRow.client_id == owner)) or 0
+        if mine >= MOST_CASES:
+            raise ConflictError(f"You have {mine} cases, and no more than {MOST_CASES} are allowed.")
+        session.add(row)
+        session.flush()
+        made = _case(session, row)
+    return json_answer(made, 201, location=address("get_case", id=row.public_id))
+
+
+@route("GET", "/cases", {200: Cases})
+def list_cases() -> Cases:
+    """Your cases, newest first; those of everybody for an administrator."""
+    asking = identity.caller()
+    count = sa.select(sa.func.count()).where(CaseItemRow.case_id == CaseRow.id).scalar_subquery()
+    wanted = sa.select(CaseRow, count).order_by(CaseRow.id.desc())
+    if "admin" not in asking.scopes:
+        wanted = wanted.where(CaseRow.client_id == asking.id)
+    with services().database.read() as session:
+        return Cases(items=[CaseSummary.of(row, count=items) for row, items in session.execute(wanted)])
+
+
+@route("GET", "/cases/<id>", {200: Case}, NotFoundError)
+def get_case(id: str) -> Case:
+    """A case with its notes and analyses."""
+    with services().database.read() as session:
+        return _case(session, _require(session, id))
+
+
+@route("PATCH", "/cases/<id>", {200: Case}, NotFoundError, body=CaseChange)
+def change_case(id: str, said: CaseChange) -> Case:
+    """Change title or notes."""
+    with services().database.write() as session:
+        row = _require(session, id)
+        for name, value in said.model_dump(exclude_none=True).items():
+            setattr(row, name, value)
+        return _case(session, row)
+
+
+@route("DELETE", "/cases/<id>", {204: None}, NotFoundError, query=DeleteQuery)
+def remove_case(id: str, query: DeleteQuery) -> None:
+    """Delete a case with its notes; with `analyses=1` its analyses too, as if each were deleted by itself."""
+    parts, asking = services(), identity.caller()
+    with parts.database.read() as session:
+        rows = [item.detection for item in _items(session, _require(session, id))]
+        own = [row.job.public_id for row in rows if asking.owns(row.client_id)]
+    for public_id in own if query.analyses == "1" else ():
+        votes.delete_analysis(parts, public_id)
+    with parts.database.write() as session:
+        session.delete(_require(session, id))
+
+
+@route("PUT", "/cases/<id>/items/<detection>", {200: Case}, NotFoundError, ConflictError, body=ItemNote)
+def put_case_item(id: str, detection: str, said: ItemNote) -> Case:
+    """Put one of your analyses into a case, or change the note on it; a case holds 200."""
+    with services().database.write() as session:
+        case, row = _require(session, id), require_detection(session, detection)
+        item = session.get(CaseItemRow, (case.id, row.job_id))
+        if item is None:
+            if len(_items(session, case)) >= MOST_ITEMS:
+                raise ConflictError(f"A case holds no more than {MOST_ITEMS} analyses.")
+            item = CaseItemRow(case_id=case.id, detection_id=row.job_id)
+            session.add(item)
+        item.note = said.note
+        session.flush()
+        return _case(session, case)
+
+
+@route("DELETE", "/cases/<id>/items/<detection>", {204: None}, NotFoundError)
+def remove_case_item(id: str, detection: str) -> None:
+    """Take an analysis out of a case; the analysis stays."""
+    with services().database.write() as session:
+        case = _require(session, id)
+        found = next((item for item in _items(session, case) if item.detection.job.public_id == detection), None)
+        if found is None:
+            raise NotFoundError("There is no such analysis in this case.")
+        session.delete(found)
+
+
+@route("GET", "/cases/<id>/report", {200: (CaseDocument, HTML, PDF), 304: None}, NotFoundError, query=ReportQuery)
+def get_case_report(id: str, query: ReportQuery) -> Response:
+    """One signed report for all files of a case: `format` is json, html or pdf; `download=1` names a file for it."""
+    parts = services()
+    document, page_url = parts.report_keys.sign(_document(id)[0]), _page_url(id)
+    if query.format == "json":
+        answer = current_app.response_class(canonical(document), mimetype=DOCUMENT)
+    elif query.format == "html":
+        answer = current_app.response_class(render_case_html(document, page_url), mimetype=HTML)
+    else:
+        answer = current_app.response_class(render_case_pdf(document, page_url), mimetype=PDF)
+    disposition = "attachment" if query.download == "1" else "inline"
+    answer.headers["Content-Disposition"] = f'{disposition}; filename="telltale-case-{id[:12]}.{query.format}"'
+    return conditional(answer)
+
+
+@route("GET", "/cases/<id>/export", {200: ZIP}, NotFoundError)
+def export_case(id: str) -> Response:
+    """A ZIP of a case: its report and those of its files, clean copies, `SHA256SUMS` and a signed `manifest.json`."""
+    parts = services()
+    document, items = _document(id)
+    lines = export_lines(document, items, parts.report_keys.sign, _page_url(id))
+    answer = current_app.response_class(lines, mimetype=ZIP)
+    answer.headers["Content-Disposition"] = f'attachment; filename="telltale-case-{id[:12]}.zip"'
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _page_url(id: str) -> str:
+    return url_for("pages.case", case_id=id, _external=True)
+
+
+def _document(id: str) -> tuple[dict[str, Any], list[CaseItem]]:
+    """The unsigned report of a case, and its files."""
+    parts = services()
+    with parts.database.read() as session:
+        case = _require(session, id)
+        items = [_report_item(item, parts.store) for item in _items(session, case)]
+        return build_case(case.public_id, case.title, case.notes, case.created_at.isoformat(), items), items
+
+
+def _report_item(item: CaseItemRow, store: MediaStore) -> CaseItem:
+    row: DetectionRow = item.detection
+    finished = row.job.finished_at.isoformat() if row.job.finished_at else ""
+    done = row.job.state == JobState.DONE
+    report = build_document(Result.stored(row).plain(), row.display_name, finished) if done else None
+    return CaseItem(
+        name=row.display_name, note=item.note, state=row.job.state, report=report, format=row.media.format,
+        copy=partial(_clean_copy, store, row.media.stored_name),
+    )  # fmt: skip
+
+
+def _clean_copy(store: MediaStore, stored_name: str) -> Path | None:
+    return store.clean(stored_name) if store.size(stored_name, CLEAN_SUFFIX) else None
+
+
+def _case(session: Session, row: CaseRow) -> Case:
+    items = [CaseEntry.of_row(item) for item in _items(session, row)]
+    return Case.of(row, count=len(items), notes=row.notes, items=items)
+
+
+def _items(session: Session, row: CaseRow) -> list[CaseItemRow]:
+    wanted = sa.select(CaseItemRow).where(CaseItemRow.case_id == row.id)
+    return list(session.scalars(wanted.order_by(CaseItemRow.added_at, CaseItemRow.detection_id)))
+
+
+def _require(session: Session, public_id: str) -> CaseRow:
+    row = session.scalar(sa.select(CaseRow).where(CaseRow.public_id == public_id))
+    if row is None or not identity.caller().owns(row.client_id):
+        raise NotFoundError("There is no case with this id.")
+    return row
