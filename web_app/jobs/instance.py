@@ -9,6 +9,7 @@ from utils.config import Settings
 from web_app.db.session import Database
 from web_app.jobs.queue import JobQueue
 from web_app.paths import InstancePaths
+from web_app.storage.bucket import open_store
 from web_app.storage.files import MediaStore
 
 
@@ -27,7 +28,7 @@ class Instance:
         """By the settings alone: nothing is created, and nothing is asked of the database yet."""
         database = Database.of(settings)
         queue = JobQueue(database, settings.jobs)
-        return cls(settings, InstancePaths.of(settings), database, MediaStore.of(settings), queue, **more)
+        return cls(settings, InstancePaths.of(settings), database, open_store(settings), queue, **more)
 
     def close(self) -> None:
         """Give the connections back."""

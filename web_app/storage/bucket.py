@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from utils.config import StorageSettings
+from utils.config import Settings
 from utils.errors import ConfigError, UnavailableError
 from utils.files import file_sha256
 from utils.log import get_logger
+from web_app.paths import InstancePaths
 from web_app.storage.files import DERIVED_SUFFIXES, PART_SUFFIX, IncomingFile, MediaStore, StoredFile
 
 PREFIX = "uploads/"  # of our keys, so that the bucket may hold other things, too
@@ -157,11 +158,6 @@ class BucketStore(MediaStore):
         self._drop_at = 0.0
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    @classmethod
-    def open(cls, storage: StorageSettings, folder: Path, max_bytes: int, reserve_bytes: int) -> BucketStore:
-        """The store of the settings."""
-        return cls(Bucket(storage.s3_url), folder, max_bytes, reserve_bytes)
-
     def prepare(self) -> None:
         """Look whether the bucket can be used, and delete the copies of processes that are gone."""
         self.bucket.require()
@@ -262,3 +258,10 @@ class _IncomingToBucket(IncomingFile):
         finally:
             self._store.drop(stored.name)
         return stored
+
+
+def open_store(settings: Settings) -> MediaStore:
+    """The store of an instance: its own folder, or the bucket that it shares."""
+    media, storage = settings.media, settings.storage
+    place = (InstancePaths.of(settings).uploads, media.max_file_mb * 1_000_000, storage.reserve_mb * 1_000_000)
+    return BucketStore(Bucket(storage.s3_url), *place) if storage.files == "s3" else MediaStore(*place)

@@ -19,12 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from utils.config import Settings
 from utils.errors import BadRequestError, MediaTooLargeError, StorageFullError, UnavailableError
 from utils.files import fsync_folder
 from utils.log import get_logger
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
-from web_app.paths import InstancePaths
 
 PART_SUFFIX = ".part"
 THUMBNAIL_SUFFIX = ".thumb"
@@ -134,17 +132,6 @@ class MediaStore:
         self.folder = folder
         self.max_bytes = max_bytes
         self.reserve_bytes = reserve_bytes
-
-    @classmethod
-    def of(cls, settings: Settings) -> MediaStore:
-        """The store of an instance."""
-        media, storage = settings.media, settings.storage
-        place = (InstancePaths.of(settings).uploads, media.max_file_mb * 1_000_000, storage.reserve_mb * 1_000_000)
-        if storage.files == "s3":
-            from web_app.storage.bucket import BucketStore
-
-            return BucketStore.open(storage, *place)
-        return cls(*place)
 
     def prepare(self) -> None:
         """Make all folders that names can begin with, so that no upload has to bring a new one to the disk."""

@@ -32,7 +32,7 @@ from utils.types import Report
 from web_app.jobs.runner import Progress
 from web_app.paths import InstancePaths
 from web_app.services import Services
-from web_app.storage.bucket import PREFIX, Bucket, BucketStore
+from web_app.storage.bucket import PREFIX, Bucket, BucketStore, open_store
 from web_app.storage.detections import sweep_without_row
 from web_app.storage.files import CLEAN_SUFFIX, FRAMES_SUFFIX, THUMBNAIL_SUFFIX, MediaStore, write_beside
 
@@ -91,7 +91,7 @@ def test_a_worker_shares_database_and_bucket_only(
     assert files_in(InstancePaths.of(settings).uploads) == []
     (name,) = (key for key, _ in bucket.keys(PREFIX))
     there = on_another_machine(settings, tmp_path)
-    with running_worker(there, partial(analyse_and_share, MediaStore.of(there))):
+    with running_worker(there, partial(analyse_and_share, open_store(there))):
         wait_until(lambda: job_state(client, public_id) == "done")
     assert files_in(InstancePaths.of(there).uploads) == []
     assert {key for key, _ in bucket.keys(PREFIX)} == {name + suffix for suffix in ("", ".thumb", ".frames", ".clean")}
