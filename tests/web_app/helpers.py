@@ -218,6 +218,11 @@ def listening(application: Any) -> Iterator[int]:
         server.server_close()
 
 
+def stored_files(parts: Instance) -> list[Path]:
+    """All files of the uploads folder, whatever they are."""
+    return sorted(path for path in parts.paths.uploads.rglob("*") if path.is_file())
+
+
 def multipart(content: bytes, name: str = "photo.png") -> bytes:
     """The body of an upload, with the boundary `b`."""
     head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.web_app.helpers import clean_up, make_settings, media_bytes, wait_until
+from tests.web_app.helpers import clean_up, make_settings, media_bytes, stored_files, wait_until
 from utils.config import ApiSettings
 from web_app.api.schemas.analysis import Batch
 from web_app.db.models import BatchRow, utc_now
@@ -28,10 +28,6 @@ def send(client: FlaskClient, *contents: bytes, **keywords: Any) -> TestResponse
     ]
     body = b"\r\n".join([*parts, b"--b--\r\n"])
     return client.post("/api/batch", data=body, content_type="multipart/form-data; boundary=b", **keywords)
-
-
-def files(parts: Services) -> list[Path]:
-    return [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
 
 
 def test_good_files_are_taken_beside_bad_ones(served: FlaskClient, parts: Services) -> None:
@@ -53,7 +49,7 @@ def test_good_files_are_taken_beside_bad_ones(served: FlaskClient, parts: Servic
     assert batch["counts"] == {"done": 2, "failed": 1, "refused": 2}
     assert [item["prediction"] for item in batch["items"]] == ["fake", None, None, None, "fake"]
     assert batch["items"][2]["error"]["code"] == "media_corrupt"
-    assert len(files(parts)) == 2
+    assert len(stored_files(parts)) == 2
 
 
 def test_a_deleted_analysis_loses_its_name_and_the_last_one_takes_the_batch(
@@ -94,13 +90,13 @@ def test_none_or_too_many_are_refused_whole(make_app: Callable[..., Flask], tmp_
     app = make_app(dataclasses.replace(make_settings(tmp_path), api=ApiSettings(batch_files=2)))
     answer = send(app.test_client(), *(media_bytes() for _ in range(count)))
     assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
-    assert files(app.extensions["telltale"]) == []
+    assert stored_files(app.extensions["telltale"]) == []
 
 
 def test_all_together_keep_the_limit_of_one_upload(client: FlaskClient, parts: Services) -> None:
     answer = send(client, *(media_bytes(size=600_000) for _ in range(2)))
     assert (answer.status_code, answer.get_json()["code"]) == (413, "media_too_large")
-    assert files(parts) == []
+    assert stored_files(parts) == []
 
 
 def test_a_body_that_is_cut_off_leaves_nothing(client: FlaskClient, parts: Services) -> None:
@@ -108,7 +104,7 @@ def test_a_body_that_is_cut_off_leaves_nothing(client: FlaskClient, parts: Servi
     body = head + media_bytes() + b"\r\n" + head + media_bytes()
     answer = client.post("/api/batch", data=body, content_type="multipart/form-data; boundary=b")
     assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
-    assert files(parts) == []
+    assert stored_files(parts) == []
 
 
 def test_an_unknown_batch_is_not_found(client: FlaskClient) -> None:

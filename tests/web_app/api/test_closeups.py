@@ -14,7 +14,15 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import fake_analyse, make_settings, media_bytes, running_worker, upload, wait_until
+from tests.web_app.helpers import (
+    fake_analyse,
+    make_settings,
+    media_bytes,
+    running_worker,
+    stored_files,
+    upload,
+    wait_until,
+)
 from utils.config import PageSettings, Settings
 from utils.errors import MediaCorruptError, NotFoundError
 from utils.types import Report
@@ -146,7 +154,7 @@ def test_deleting_the_analysis_deletes_its_closeup(client: FlaskClient, analysed
     with parts.database.read() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(CloseupRow)) == 0
         assert session.scalar(sa.select(sa.func.count()).select_from(JobRow)) == 0
-    assert [path for path in parts.paths.uploads.rglob("*") if path.is_file()] == []
+    assert stored_files(parts) == []
 
 
 def test_worker_is_told_what_to_look_at(
@@ -224,4 +232,4 @@ def test_clearing_deletes_everything_of_the_caller(client: FlaskClient, analysed
     left = client.get("/api/history").get_json()["items"]  # somebody at this machine sees everybody's
     assert [entry["id"] for entry in left] == [theirs]
     assert client.get(f"/api/detections/{analysed}").status_code == 404
-    wait_until(lambda: len({path.stem for path in parts.paths.uploads.rglob("*") if path.is_file()}) == 1)
+    wait_until(lambda: len({path.stem for path in stored_files(parts)}) == 1)

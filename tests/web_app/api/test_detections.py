@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import media_bytes, upload, wait_until
+from tests.web_app.helpers import media_bytes, stored_files, upload, wait_until
 from web_app.api.schemas.analysis import Detection, History
 from web_app.services import Services
 
@@ -31,10 +29,6 @@ def history(client: FlaskClient, query: str = "") -> dict[str, object]:
 
 def listed(client: FlaskClient, query: str = "") -> list[str]:
     return [item["id"] for item in history(client, query)["items"]]  # type: ignore[attr-defined]
-
-
-def files(parts: Services) -> list[Path]:
-    return [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
 
 
 def test_the_history_is_newest_first(served: FlaskClient, ids: list[str]) -> None:
@@ -84,10 +78,10 @@ def test_unknown_analyses_are_not_found(client: FlaskClient) -> None:
 
 
 def test_deleting_deletes_the_file(served: FlaskClient, ids: list[str], parts: Services) -> None:
-    before = len(files(parts))
+    before = len(stored_files(parts))
     answer = served.delete(f"/api/detections/{ids[0]}")
     assert (answer.status_code, answer.data) == (204, b"")
-    assert len(files(parts)) == before - 1
+    assert len(stored_files(parts)) == before - 1
     for path in (f"detections/{ids[0]}", f"detections/{ids[0]}/media", f"jobs/{ids[0]}"):
         assert served.get(f"/api/{path}").status_code == 404
     assert ids[0] not in listed(served)
@@ -98,14 +92,14 @@ def test_a_file_that_is_still_needed_stays(served: FlaskClient, parts: Services)
     film = media_bytes("mp4")
     first, second = (upload(served, film, "/api/detect?again=1").get_json()["id"] for _ in range(2))
     served.delete(f"/api/detections/{first}")
-    assert [path.read_bytes() for path in files(parts)] == [film]
+    assert [path.read_bytes() for path in stored_files(parts)] == [film]
     served.delete(f"/api/detections/{second}")
-    assert files(parts) == []
+    assert stored_files(parts) == []
 
 
 def test_a_file_deleted_by_hand_is_told_and_healed(served: FlaskClient, parts: Services) -> None:
     public_id = upload(served, media_bytes("mp4"), "/api/detect?wait=1").get_json()["id"]
-    files(parts)[0].unlink()
+    stored_files(parts)[0].unlink()
     assert served.get(f"/api/detections/{public_id}/media").status_code == 404
     upload(served, media_bytes("mp4"))
-    assert [path.read_bytes() for path in files(parts)] == [media_bytes("mp4")]
+    assert [path.read_bytes() for path in stored_files(parts)] == [media_bytes("mp4")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -218,9 +217,3 @@ def test_faces_can_be_labelled_each(served: FlaskClient) -> None:
     public_id = analysed(served, "fake")
     assert say(served, public_id, faces={"0": "fake"}).get_json()["faces"] == {"0": "fake"}
     assert served.get(f"/api/detections/{public_id}").get_json()["feedback"]["faces"] == {"0": "fake"}
-
-
-def test_two_servers_share_one_secret(make_app: Callable[..., Flask]) -> None:
-    secrets = {make_app().extensions["telltale"].secret for _ in range(2)}
-    assert len(secrets) == 1
-    assert len(secrets.pop()) == 32

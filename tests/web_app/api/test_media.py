@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from tests.utils.media.films import decoded
-from tests.web_app.helpers import make_report, media_bytes, running_worker, upload, wait_until
+from tests.web_app.helpers import make_report, media_bytes, running_worker, stored_files, upload, wait_until
 from utils.config import Settings
 from utils.media import start_fork_server
 from utils.media.fork_server import ForkServer
@@ -93,7 +93,7 @@ def status(client: FlaskClient, place: str) -> int:
 
 
 def names(parts: Services) -> list[str]:
-    return sorted(path.suffix for path in parts.paths.uploads.rglob("*") if path.is_file())
+    return sorted(path.suffix for path in stored_files(parts))
 
 
 def test_a_picture_is_served_without_its_metadata(served: FlaskClient) -> None:
@@ -230,7 +230,7 @@ def test_a_disk_that_refuses_costs_the_copy_until_it_has_room(
     step: str,
 ) -> None:
     place = place_of(client, photo(), "?wait=0")
-    path = next(path for path in parts.paths.uploads.rglob("*") if path.is_file())
+    path = stored_files(parts)[0]
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

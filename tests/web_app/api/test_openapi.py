@@ -97,6 +97,7 @@ def test_every_route_has_a_scope_that_is_asked_for(make_app: Callable[..., Flask
             answer = client.open(address, method=route.method)
             asked = (answer.status_code, (answer.get_json(silent=True) or {}).get("code")) == (401, "unauthorized")
             assert asked == (route.scope is not None), f"{route.method} {address}"
+            assert answer.headers.get("WWW-Authenticate") == ("Bearer" if asked else None)
     assert {route.path for route in ROUTES if route.scope is None} <= {
         "/health", "/ready", "/openapi.json", "/docs",
     }  # fmt: skip
@@ -114,5 +115,6 @@ def test_a_key_opens_what_its_scopes_say_and_no_more(make_app: Callable[..., Fla
             answer = app.test_client().open(
                 address, method=route.method, headers={"Authorization": f"Bearer {text}"}, buffered=True
             )
-            refused = (answer.status_code, (answer.get_json(silent=True) or {}).get("code")) == (403, "forbidden")
+            problem = answer.get_json(silent=True) or {}
+            refused = (answer.status_code, problem.get("code"), problem.get("scope")) == (403, "forbidden", route.scope)
             assert refused == (route.scope != scope), f"{scope}: {route.method} {address} {answer.status_code}"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import clean_up, make_settings, media_bytes, upload, wait_until
+from tests.web_app.helpers import clean_up, make_settings, media_bytes, stored_files, upload, wait_until
 from web_app.db.models import DetectionRow, JobRow, MediaRow, utc_now
 from web_app.services import Services
 
@@ -20,10 +20,6 @@ from web_app.services import Services
 def rows(parts: Services) -> int:
     with parts.database.read() as session:
         return session.scalar(sa.select(sa.func.count()).select_from(DetectionRow)) or 0
-
-
-def files(parts: Services) -> list[Path]:
-    return [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
 
 
 def test_the_same_file_is_analysed_once(served: FlaskClient, parts: Services) -> None:
@@ -95,7 +91,7 @@ def test_a_key_belongs_to_one_file(served: FlaskClient, parts: Services) -> None
     upload(served, media_bytes(order="real"), headers=headers)
     answer = upload(served, media_bytes(order="fake"), headers=headers)
     assert (answer.status_code, answer.get_json()["code"]) == (422, "idempotency_key")
-    assert len(files(parts)) == 1
+    assert len(stored_files(parts)) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
@@ -109,7 +105,7 @@ def test_nothing_is_kept_when_that_is_asked_for(served: FlaskClient, parts: Serv
     answer = upload(served, media_bytes(order=order), "/api/detect/image?keep=0")
     assert answer.status_code == (200 if order == "fake" else 422)
     assert rows(parts) == 0
-    assert files(parts) == []
+    assert stored_files(parts) == []
     with parts.database.read() as session:
         assert session.scalars(sa.select(MediaRow)).all() == session.scalars(sa.select(JobRow)).all() == []
 
@@ -118,7 +114,7 @@ def test_what_is_not_to_be_kept_leaves_what_is(served: FlaskClient, parts: Servi
     kept = upload(served, media_bytes()).get_json()["id"]
     assert upload(served, media_bytes(), "/api/detect/image?keep=0").get_json()["id"] != kept
     assert served.get(f"/api/detections/{kept}").status_code == 200
-    assert len(files(parts)) == 1
+    assert len(stored_files(parts)) == 1
 
 
 def test_what_a_killed_request_left_is_cleaned_up(client: FlaskClient, parts: Services) -> None:
@@ -130,7 +126,7 @@ def test_what_a_killed_request_left_is_cleaned_up(client: FlaskClient, parts: Se
         newest.expires_at = utc_now() - dt.timedelta(minutes=1)
     assert len(client.get("/api/history").get_json()["items"]) == 1
     assert clean_up(parts, 0, utc_now()) == 1
-    assert (rows(parts), len(files(parts))) == (1, 1)
+    assert (rows(parts), len(stored_files(parts))) == (1, 1)
 
 
 @pytest.mark.parametrize("query", ["again=2", "keep=no", "wait=yes"])

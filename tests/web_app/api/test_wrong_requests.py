@@ -7,7 +7,8 @@ import gzip
 import pytest
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import media_bytes, multipart, upload
+from tests.web_app.helpers import media_bytes, multipart, stored_files, upload
+from web_app.services import Services
 
 FORM = "multipart/form-data; boundary=b"
 LARGER_THAN_JSON = 200_000
@@ -61,11 +62,12 @@ def test_what_was_sent_instead_of_a_file_is_named(client: FlaskClient, head: str
     assert named in answer.get_json()["detail"]
 
 
-def test_two_files_are_sent_to_the_batch(client: FlaskClient) -> None:
+def test_two_files_are_sent_to_the_batch(client: FlaskClient, parts: Services) -> None:
     one = ('name="file"; filename="a.png"', media_bytes())
     answer = client.post("/api/detect", data=parts_of(one, one), content_type=FORM)
     assert answer.status_code == 400
     assert "/api/batch" in answer.get_json()["detail"]
+    assert stored_files(parts) == []
 
 
 def test_a_file_name_that_is_not_utf8_is_named(client: FlaskClient) -> None:

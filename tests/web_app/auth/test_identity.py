@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import media_bytes, upload
+from tests.web_app.helpers import media_bytes, stored_files, upload
 from web_app.auth.identity import SAFE_METHODS
 from web_app.auth.keys import load_secret
 from web_app.services import Services
@@ -85,12 +85,6 @@ def test_programs_get_no_cookie(client: FlaskClient) -> None:
     assert "Set-Cookie" not in client.get("/api/history").headers
 
 
-def test_a_made_up_cookie_is_replaced(client: FlaskClient) -> None:
-    client.set_cookie("telltale_client", "../../etc/passwd")
-    answer = client.get("/api/history", headers={"Sec-Fetch-Site": "same-origin"})
-    assert "telltale_client=" in answer.headers["Set-Cookie"]
-
-
 def test_an_id_that_we_have_not_signed_is_replaced(client: FlaskClient) -> None:
     browser = {"Sec-Fetch-Site": "same-origin"}
     client.get("/api/history", headers=browser)
@@ -99,6 +93,7 @@ def test_an_id_that_we_have_not_signed_is_replaced(client: FlaskClient) -> None:
     assert "Set-Cookie" not in client.get("/api/history", headers=browser).headers
     victim = ours.value.partition(".")[0]
     for forged in (
+        "../../etc/passwd",
         victim,
         f"{victim}.",
         f"{victim}.{'0' * 64}",
@@ -132,7 +127,7 @@ def test_the_instance_folder_is_private(client: FlaskClient, parts: Services) ->
     assert upload(client, media_bytes(), "/api/detect?wait=0").status_code == 202
     inside = [parts.paths.instance, *parts.paths.instance.rglob("*")]
     assert {path.stat().st_mode & 0o777 for path in inside if path.is_dir()} == {0o700}
-    stored = [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
+    stored = stored_files(parts)
     assert {path.stat().st_mode & 0o777 for path in (*stored, parts.paths.secret)} == {0o600}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from web_app.auth.keys import create_key, find_key
 from web_app.db.migrations import migrate
 from web_app.db.models import Base
 from web_app.db.session import Database
-from web_app.jobs.queue import JobQueue
 from web_app.services import Services
 
 
@@ -67,26 +65,6 @@ def test_one_way_through_everything(client: FlaskClient, settings: Settings, par
     assert find_key(parts.database, create_key(parts.database, "desk", ["analyse"])) is not None
     assert client.delete("/api/history").get_json()["deleted"] == 3
     assert client.get("/api/history").get_json()["total"] == 0
-
-
-def test_workers_claim_each_job_once(client: FlaskClient, settings: Settings) -> None:
-    for number in range(12):
-        upload(client, media_bytes("mp4", size=500 + number))
-    claimed: list[int] = []
-
-    def work(name: str) -> None:
-        database = Database.of(settings)
-        queue = JobQueue(database, settings.jobs)
-        while (claim := queue.claim(name)) is not None:
-            claimed.append(claim.job_id)
-        database.close()
-
-    threads = [threading.Thread(target=work, args=(f"w{number}",)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(claimed) == len(set(claimed)) == 12
 
 
 def test_a_server_that_is_away_is_told_and_found_again(tmp_path: Path, make_app: Callable[..., Flask]) -> None:

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.feedback.hand_in import hand_in_worker, say, state_of, wait_for_state
-from tests.web_app.helpers import clean_up, make_settings, wait_until
+from tests.web_app.helpers import clean_up, make_settings, stored_files, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
 from web_app.api.schemas.feedback import FeedbackState, Review, ReviewCase
@@ -167,16 +167,15 @@ def test_features_live_as_long_as_a_vote(client: FlaskClient, settings: Settings
         (folder,) = parts.paths.features.iterdir()
         assert [path.name for path in folder.iterdir()] == ["deciding.npz"]
         assert clean_up(parts, 1, utc_now().replace(year=utc_now().year + 1)) == 1
-        assert not [path for path in parts.paths.uploads.rglob("*") if path.is_file()]
+        assert not stored_files(parts)
         assert client.get("/api/rl/stats").get_json()["feedback"]["accepted"] == 1, "its features are enough"
         assert folder.is_dir()
 
 
 def test_a_file_that_is_gone_before_it_was_looked_at(served: FlaskClient, settings: Settings, parts: Services) -> None:
     say(served, "real", "fake")
-    for path in parts.paths.uploads.rglob("*"):
-        if path.is_file():
-            path.unlink()
+    for path in stored_files(parts):
+        path.unlink()
     with hand_in_worker(settings):
         cases = wait_until(lambda: served.get("/api/rl/review?state=out_of_domain").get_json()["items"], 30)
     assert cases[0]["votes"][0]["reason"] == GONE
@@ -204,9 +203,8 @@ def test_what_lies_on_the_disk_outlives_rows_and_file(
         (folder / "facts.json").write_text(json.dumps({"phash": phash, "features": {"deciding": ""}}))
     else:
         (folder / "face-3.npz").write_text("3")
-    for path in parts.paths.uploads.rglob("*"):
-        if path.is_file():
-            path.unlink()
+    for path in stored_files(parts):
+        path.unlink()
     with hand_in_worker(settings):
         wait_until(lambda: row_of(parts).examined_at)
         wait_for_state(client, public_id, "accepted")

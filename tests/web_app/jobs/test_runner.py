@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.web_app.helpers import (
     make_settings,
     media_bytes,
     running_worker,
+    stored_files,
     upload,
     wait_until,
 )
@@ -79,33 +79,12 @@ def test_a_job_deleted_while_it_runs_ends(client: FlaskClient, settings: Setting
         wait_until(lambda: job_state(client, second) == "done")
 
 
-def test_a_stopping_worker_gives_its_job_back(client: FlaskClient, settings: Settings) -> None:
-    public_id = queue_one(client, "sleep 30")
-    with running_worker(settings):
-        wait_until(lambda: job_state(client, public_id) == "running")
-    job = client.get(f"/api/jobs/{public_id}").get_json()
-    assert (job["state"], job["attempts"], job["position"]) == ("queued", 0, 0)
-
-
 def test_a_long_stage_keeps_its_lease(client: FlaskClient, tmp_path: Path, parts: Services) -> None:
     short = make_settings(tmp_path, lease_s=3.0)  # a shorter one can run out beside other load
     public_id = queue_one(client, "deaf 4.5")
     with running_worker(short), running_worker(short):
         wait_until(lambda: job_state(client, public_id) == "done", 20)
     assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
-
-
-def test_two_workers_run_each_job_once(client: FlaskClient, settings: Settings) -> None:
-    runs: Counter[str] = Counter()
-
-    def analyse(path: Path, progress: Progress) -> Report:
-        runs[path.name] += 1
-        return fake_analyse(path, progress)
-
-    ids = [queue_one(client, f"sleep 0.0{n % 10}{n}") for n in range(20)]
-    with running_worker(settings, analyse), running_worker(settings, analyse):
-        wait_until(lambda: all(job_state(client, i) == "done" for i in ids), 30)
-    assert sorted(runs.values()) == [1] * 20
 
 
 def test_a_locked_database_is_survived(
@@ -221,7 +200,7 @@ def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:
     assert clean_up(parts, 7, utc_now()) == 1
     assert served.get(f"/api/detections/{old}").status_code == 404
     assert served.get(f"/api/detections/{young}").status_code == 200
-    assert len([path for path in parts.paths.uploads.rglob("*") if path.is_file()]) == 1
+    assert len(stored_files(parts)) == 1
     with parts.database.read() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(DetectionRow)) == 1
 

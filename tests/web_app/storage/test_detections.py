@@ -43,9 +43,3 @@ def test_a_living_upload_is_not_swept(parts: Services) -> None:
         os.utime(half, (1, 1))
         assert parts.store.sweep_cut_off() == 0
         assert incoming.finish().size_bytes == 300
-
-
-def test_nobody_else_may_read(parts: Services, stored: Path) -> None:
-    assert stored.stat().st_mode & 0o777 == 0o600
-    for folder in (parts.paths.instance, parts.store.folder, stored.parent):
-        assert folder.stat().st_mode & 0o777 == 0o700
