@@ -27,8 +27,8 @@ from web_app.db.models import CHECK, COPY, EXPLAIN, TRAIN
 from web_app.feedback.corrections import run_check
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
-from web_app.feedback.tasks import LearningTasks, recover_versions
 from web_app.feedback.training import run_training
+from web_app.idle import LearningTasks, Maintenance, recover_versions
 from web_app.integrations.webhooks import sending
 from web_app.jobs.broker import LEARNING, QUEUES, ROLES
 from web_app.jobs.derived import CleanCopies, keep_previews
@@ -36,7 +36,6 @@ from web_app.jobs.heartbeat import EXIT_RECYCLED, log_and_continue
 from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
-from web_app.maintenance import Maintenance
 from web_app.storage.detections import find_detection
 
 ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing

@@ -37,9 +37,8 @@ from web_app.api.schemas.feedback import (
 from web_app.auth import identity
 from web_app.db.models import TRAIN, DetectionRow, FeedbackRow, JobRow, MediaRow, ReviewedMediumRow, utc_now
 from web_app.feedback.corrections import Correction, count_corrections, list_corrections
-from web_app.feedback.stats import count_states, learning_stats
+from web_app.feedback.stats import count_states, learning_stats, list_versions, roll_back
 from web_app.feedback.training import request_training
-from web_app.feedback.versions import list_versions, roll_back
 from web_app.feedback.votes import decide
 from web_app.services import services
 

@@ -136,7 +136,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": " ".join(summary.split()),
         "description": _description(route, more),
         "tags": [_tag(route)],
-        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
+        "parameters": _parameters(route),
         "responses": {str(status): _answer(status, answer) for status, answer in route.answers.items()},
     }
     if route.scope is None:
@@ -177,24 +177,20 @@ def _of_every_route(route: Route) -> tuple[type[errors.TelltaleError], ...]:
     return (*guarded, *writing)
 
 
-def _path_parameters(route: Route) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name, "in": "path", "required": True, "schema": {"type": "string"},
-            "example": PATH_EXAMPLES[name],
-        }
-        for name in PLACE_HOLDER.findall(route.path)
-    ]  # fmt: skip
-
-
-def _query_parameters(route: Route) -> list[dict[str, Any]]:
-    if route.query is None:
-        return []
-    described = route.query.model_json_schema()
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    """Those of the path, of the query, and what uploads understand beside their files."""
+    described = {} if route.query is None else route.query.model_json_schema()
     needed = described.get("required", ())
     return [
-        {"name": name, "in": "query", "required": name in needed, "schema": _in_query(schema)}
-        for name, schema in described["properties"].items()
+        *(
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": PATH_EXAMPLES[name]}
+            for name in PLACE_HOLDER.findall(route.path)
+        ),
+        *(
+            {"name": name, "in": "query", "required": name in needed, "schema": _in_query(schema)}
+            for name, schema in described.get("properties", {}).items()
+        ),
+        *(WAIT_PARAMETERS if route.waits else [AGAIN, KEEP] if route.body == UPLOADS else []),
     ]
 
 
@@ -209,12 +205,6 @@ def _in_query(schema: dict[str, Any]) -> dict[str, Any]:
     if schema.get("default") is not None:
         kept["default"] = schema["default"]
     return kept
-
-
-def _header_parameters(route: Route) -> list[dict[str, Any]]:
-    if route.waits:
-        return WAIT_PARAMETERS
-    return [AGAIN, KEEP] if route.body == UPLOADS else []
 
 
 def _answer(status: int, answer: Answer | tuple[Answer, ...]) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from web_app.jobs.queue import Claim
 
 if TYPE_CHECKING:
     from utils.feedback.corrections import Said
-    from web_app.feedback.learner import Learner
-    from web_app.feedback.process import Progress
+    from web_app.feedback.learner import Learner, Progress
 
 STATES = ("lost", "open", "holds", "unknown")
 Correction = tuple[FeedbackRow, VerdictToday]

@@ -1,21 +1,27 @@
 """What the learning asks of the networks; tests put another in its place.
 
-Media are looked at with what the worker has loaded; what needs torch runs in a process of its own (`process`).
+Media are looked at with what the worker has loaded. What needs torch, a training or the verdicts of a version on all
+corrections, runs in a process of its own: the worker's memory stays what the analyses need, they get the processor
+first, and whatever goes wrong in a training ends with its process. It ends with the worker, too; what it was doing is
+then put right as after any crash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
-from utils.errors import TrainingDataError
+from utils.errors import TelltaleError, TrainingDataError, error_of
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.versions import prune_rejected
-from utils.log import get_logger
+from utils.log import configure_logging, get_logger
 from utils.weights import current_version, verify_version, weights_root
-from web_app.feedback.process import Progress, call, check, train
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
@@ -23,6 +29,12 @@ if TYPE_CHECKING:
     from utils.feedback.items import Prepared
     from web_app.feedback.model_handle import ModelHandle
 
+Progress = Callable[[str, float], None]
+Task = Callable[..., Any]
+LOOK_S = 0.2
+"""The worker looks so often whether the job was cancelled or it shall end itself."""
+NICE = 5
+"""How much later than the analyses the system lets the learning run."""
 KEPT_REJECTED = 5
 """Candidates that the golden sets rejected are deleted beyond so many, the oldest first."""
 
@@ -84,3 +96,72 @@ class Learner:
         """The version in use, and what it says of accepted items."""
         version = current_version(self._settings) or ""
         return version, call(check, progress, self._log, items=items, root=self._root, name=version)
+
+
+def call(task: Task, progress: Progress, log: tuple[str, str], **values: Any) -> Any:
+    """Run a task in a process of its own; what `progress` raises ends it.
+
+    Args:
+        progress: told the stage and how much of it is done, 0..1.
+        values: what is handed on; it is pickled, as is the result.
+
+    Returns:
+        What the task returned.
+
+    Raises:
+        TelltaleError: what the task raised, or that its process ended without a result.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(task, there, log, NICE, values), daemon=True)
+    process.start()
+    there.close()
+    said: tuple[Any, ...] = ("progress", "start", 0.0)
+    try:
+        while said[0] == "progress":
+            progress(*said[1:])
+            if here.poll(LOOK_S):
+                said = here.recv()
+    except EOFError as error:
+        process.join()
+        raise TelltaleError(f"The learning process ended with code {process.exitcode}, without a result.") from error
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+    if said[0] == "error":
+        raise error_of(*said[1:])
+    return said[1]
+
+
+def _work(task: Task, worker: Connection, log: tuple[str, str], nice: int, values: dict[str, Any]) -> None:
+    os.nice(nice)
+    configure_logging(*log)
+    threading.Thread(target=_end_with_worker, daemon=True).start()
+    try:
+        result = task(progress=lambda stage, done: worker.send(("progress", stage, done)), **values)
+    except TelltaleError as error:
+        worker.send(("error", error.code, error.detail))
+    else:
+        worker.send(("result", result))
+
+
+def _end_with_worker() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def train(**values: Any) -> dict[str, Any]:
+    """`train_version`; the line of the history."""
+    from utils.feedback.retrain import train_version
+
+    return train_version(**values).to_dict()
+
+
+def check(progress: Progress, **values: Any) -> list[Any]:
+    """`check_items`."""
+    from utils.feedback.corrections import check_items
+
+    return check_items(**values)

@@ -30,8 +30,7 @@ from web_app.jobs.queue import Claim
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
-    from web_app.feedback.learner import Learner
-    from web_app.feedback.process import Progress
+    from web_app.feedback.learner import Learner, Progress
 
 MARKED_AT_ONCE = 500
 AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once

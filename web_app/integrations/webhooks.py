@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,17 +44,6 @@ MAX_ERROR_CHARACTERS = 300
 FINAL = tuple(state for state in JobState if state.final)
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Message:
-    """A delivery in a worker's hands."""
-
-    id: int
-    url: str
-    secret: str
-    payload: dict[str, Any]
-    attempts: int
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
@@ -126,7 +114,7 @@ def message_of(row: DetectionRow) -> dict[str, Any]:
     }
 
 
-def claim_message(database: Database, now: dt.datetime) -> Message | None:
+def claim_message(database: Database, now: dt.datetime) -> tuple[DeliveryRow, WebhookRow] | None:
     """Take the message that is due for longest; the attempt is counted, and the next one is due already."""
     with database.write() as session:
         row = session.scalar(
@@ -138,13 +126,12 @@ def claim_message(database: Database, now: dt.datetime) -> Message | None:
         )
         if row is None:
             return None
-        webhook = session.get_one(WebhookRow, row.webhook_id)
         row.attempts += 1
         row.due_at = now + dt.timedelta(seconds=CLAIM_S)
-        return Message(row.id, webhook.url, webhook.secret, row.payload, row.attempts)
+        return row, session.get_one(WebhookRow, row.webhook_id)
 
 
-def send(message: Message, rules: Rules) -> int:
+def send(message: DeliveryRow, webhook: WebhookRow, rules: Rules) -> int:
     """Post a message and return the status of the answer.
 
     Raises:
@@ -158,20 +145,21 @@ def send(message: Message, rules: Rules) -> int:
         "Content-Type": "application/json",
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(message.secret, message_id, timestamp, body),
+        "webhook-signature": sign(webhook.secret, message_id, timestamp, body),
     }
-    with open_url(message.url, rules, ATTEMPT_S, method="POST", body=body, headers=headers, redirects=0) as answer:
+    with open_url(webhook.url, rules, ATTEMPT_S, method="POST", body=body, headers=headers, redirects=0) as answer:
         return answer.status
 
 
 def deliver_one(database: Database, rules: Rules, now: dt.datetime) -> bool:
     """Try the next message; False when none is due."""
-    message = claim_message(database, now)
-    if message is None:
+    claimed = claim_message(database, now)
+    if claimed is None:
         return False
+    message, webhook = claimed
     status, error = None, None
     try:
-        status = send(message, rules)
+        status = send(message, webhook, rules)
         if not 200 <= status < 300:
             error = f"The receiver answered {status}."
     except (AddressRefusedError, FetchError) as failure:

@@ -14,8 +14,7 @@ from utils.media.sniff import SUFFIXES, titles
 from utils.types import MediaKind
 from web_app.auth.identity import HEADERS, caller
 from web_app.feedback.corrections import count_corrections, list_corrections
-from web_app.feedback.stats import learning_stats
-from web_app.feedback.versions import list_versions
+from web_app.feedback.stats import learning_stats, list_versions
 from web_app.observability.health import living_workers
 from web_app.pages.model import FILTERS, engine_sentence, read_card
 from web_app.pages.plot import golden_plot

@@ -46,7 +46,7 @@ def picture(photo: Pixels, brightness: float = 1.0, tint: tuple[float, float, fl
 @pytest.fixture(autouse=True)
 def as_soon_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings of tests do not stand back behind what else the machine does."""
-    monkeypatch.setattr("web_app.feedback.process.NICE", 0)
+    monkeypatch.setattr("web_app.feedback.learner.NICE", 0)
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from utils.errors import NothingNewError, TrainingDataError
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.versions import Serving
 from web_app.db.models import TRAIN, FeedbackRow, JobRow, utc_now
-from web_app.feedback.process import Progress
+from web_app.feedback.learner import Progress
 from web_app.feedback.rulings import judge, judge_rows
-from web_app.feedback.tasks import LearningTasks
 from web_app.feedback.training import request_training, run_training, start_if_due, training_is_due
+from web_app.idle import LearningTasks
 from web_app.jobs.queue import Claim
 from web_app.services import Services
 

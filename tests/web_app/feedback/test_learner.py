@@ -16,14 +16,14 @@ import pytest
 
 from tests.web_app.helpers import wait_until
 from utils.errors import JobCancelledError, NothingNewError, TelltaleError
-from web_app.feedback.process import Progress, call, train
+from web_app.feedback.learner import Progress, call, train
 from web_app.paths import ROOT
 
 LOG = ("error", "text")
 LASTING = """
 import json, multiprocessing, time
-from tests.web_app.feedback.test_process import LOG, last
-from web_app.feedback.process import call
+from tests.web_app.feedback.test_learner import LOG, last
+from web_app.feedback.learner import call
 if __name__ == "__main__":
     pid = lambda: json.dumps(multiprocessing.active_children()[0].pid)
     tell = lambda stage, done: stage == "lasting" and print(pid(), flush=True)
