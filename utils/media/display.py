@@ -8,6 +8,7 @@ is compressed.
 from __future__ import annotations
 
 import functools
+import struct
 from fractions import Fraction
 from typing import Any
 
@@ -53,7 +54,7 @@ def to_display(frame: Any, aspect: Fraction | None, most_side: int) -> tuple[Pix
         most_side: longest side of the answer, pixels.
     """
     width, height = display_size(frame, aspect)
-    turns = round(frame.rotation / 90) % 4
+    across, (rows, columns) = _axes(frame)
     if frame.interlaced_frame:
         frame = _deinterlaced(frame)
     scale = min(1.0, most_side / max(width, height))
@@ -65,7 +66,20 @@ def to_display(frame: Any, aspect: Fraction | None, most_side: int) -> tuple[Pix
         rgb = to_sdr(frame.reformat(format="rgb48le", **how).to_ndarray(), frame.color_trc, frame.color_primaries)
     else:
         rgb = frame.reformat(format="rgb24", **how).to_ndarray()
-    return np.ascontiguousarray(np.rot90(rgb, turns)), (height, width) if turns % 2 else (width, height)
+    turned = rgb.transpose(1, 0, 2) if across else rgb
+    return np.ascontiguousarray(turned[::rows, ::columns]), (height, width) if across else (width, height)
+
+
+def _axes(frame: Any) -> tuple[bool, tuple[int, int]]:
+    """Whether rows and columns change places, then the steps along both: turns and mirrors of the display matrix.
+
+    Source: ISO/IEC 14496-12, 8.3.2: a place (x, y) is shown at (ax + cy, bx + dy).
+    """
+    found = (struct.unpack("=9i", bytes(data)) for data in frame.side_data if data.type.name == "DISPLAYMATRIX")
+    a, b, _, c, d, *_ = next(found, (1, 0, 0, 0, 1))
+    across = abs(b) > abs(a)
+    x, y = (c, b) if across else (a, d)
+    return across, (-1 if y < 0 else 1, -1 if x < 0 else 1)
 
 
 def _deinterlaced(frame: Any) -> Any:

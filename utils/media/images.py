@@ -209,6 +209,8 @@ def open_picture(file: BinaryIO, name: str, limits: MediaLimits) -> Image.Image:
             image.info["damaged"] = True
             return image
         raise MediaCorruptError("The picture's header cannot be read, or it ends early.") from error
+    if name == "tiff" and image.tag_v2.get(_SUBFILE_TYPE, 0) & 1:  # type: ignore[attr-defined]
+        raise UnsupportedMediaError("The file looks like a raw picture, of which only a preview is read; develop it.")
     limits.check_size(image.width, image.height, reducible=name == "jpeg")
     return image
 

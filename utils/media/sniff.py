@@ -124,6 +124,14 @@ _OTHER_BRANDS = {
 _OTHER_MAGICS = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive or Office document"),
+    (b"\xff\x0a", "a JPEG XL picture"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"8BPS", "a Photoshop document"),
+    (b"FUJIFILMCCD-RAW", "a Fujifilm raw picture"),
+    (b"\0\0\1\0", "an icon"),
+    (b".RMF", "a RealMedia video"),
 )
 
 # A stream without a container begins with a start code and a unit that others need (ITU-T H.264 and H.265, annex B).
@@ -168,6 +176,8 @@ def sniff(untrusted_head: bytes) -> MediaFormat:
         return FORMATS["bmp"]
     if any(set(head[first::step][:5]) == {0x47} and len(head) > first + step for first, step in _TS_PACKETS):
         return FORMATS["mpegts"]
+    if any(set(head[n % step :: step][:16]) == {0x47} for step in (188, 192) for n in range(step)) and len(head) > 3200:
+        return FORMATS["mpegts"]  # it begins within a packet
     if codec := _bare_stream(head):
         raise UnsupportedMediaError(
             f"The file looks like a bare {codec} stream without a container; "

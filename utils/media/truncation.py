@@ -63,11 +63,12 @@ def whole_frames(untrusted_file: BinaryIO) -> BinaryIO | None:
 
 
 def lacks_index(untrusted_file: BinaryIO, format_name: str) -> bool:
-    """Whether an MP4 or MOV file has neither an index (`moov`) nor fragments, as a recording that was broken off."""
+    """Whether an MP4 or MOV file has neither a whole index (`moov`) nor fragments, as what was broken off."""
     if format_name not in ("mp4", "mov", "m4a"):
         return False
-    found = itertools.islice(boxes(untrusted_file, 0, untrusted_file.seek(0, os.SEEK_END)), MAX_BOXES)
-    return {name for name, _, _ in found}.isdisjoint((b"moov", b"moof"))
+    total = untrusted_file.seek(0, os.SEEK_END)
+    found = itertools.islice(boxes(untrusted_file, 0, total), MAX_BOXES)
+    return {name for name, _, stop in found if stop <= total}.isdisjoint((b"moov", b"moof"))
 
 
 def _read(file: BinaryIO, at: int, count: int) -> bytes:

@@ -23,7 +23,7 @@ from utils.media.display import display_size, to_display
 from utils.media.limits import FULL_SIZE_FRAMES, MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.media.packets import NO_INDEX, Scan, clock, opened, packets_of, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
-from utils.media.truncation import is_truncated
+from utils.media.truncation import is_truncated, lacks_index
 from utils.types import Frame, MediaKind
 
 OnFrame = Callable[[Frame], None]
@@ -97,8 +97,8 @@ def decode_video(
         cut = is_truncated(file, container.name)
         try:
             scan = scan_packets(file, container, limits, cut)
-        except UnsupportedMediaError as error:
-            if cut and not error.facts.get("only_sound"):
+        except (UnsupportedMediaError, MediaCorruptError) as error:
+            if cut and lacks_index(file, container.name) and not error.facts.get("only_sound"):
                 raise MediaCorruptError(NO_INDEX) from error
             raise
         chosen = choose_times(scan.times, max(frames, min(most, math.ceil(scan.duration_s))))

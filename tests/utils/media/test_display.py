@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -132,3 +133,38 @@ def test_no_combing_is_left_of_interlaced_frames(interlaced: bool) -> None:
     assert (len(frames), facts.width, facts.height) == (8, 128, 96)
     combing = [np.abs(np.diff(f.pixels[10:-10].mean(2), axis=0)).mean() for f in frames]
     assert (max(combing) < 1.5) if interlaced else (min(combing) > 8)
+
+
+ONE = 65536
+MATRICES = {
+    "upright": ((ONE, 0, 0, 0, ONE), lambda image: image),
+    "turned": ((0, ONE, 0, -ONE, 0), lambda image: np.rot90(image, -1)),
+    "on its head": ((-ONE, 0, 0, 0, -ONE), lambda image: np.rot90(image, 2)),
+    "turned back": ((0, -ONE, 0, ONE, 0), np.rot90),
+    "mirrored": ((-ONE, 0, 0, 0, ONE), np.fliplr),
+    "upside down": ((ONE, 0, 0, 0, -ONE), np.flipud),
+    "mirrored and turned": ((0, ONE, 0, ONE, 0), lambda image: image.transpose(1, 0, 2)),
+    "mirrored and turned back": ((0, -ONE, 0, -ONE, 0), lambda image: np.rot90(image.transpose(1, 0, 2), 2)),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_turns_and_mirrors_of_the_container(name: str) -> None:
+    """As ISO/IEC 14496-12, 8.3.2 has them; cameras at the front write mirrors."""
+    matrix, expected = MATRICES[name]
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:16, :24], picture[:16, 72:], picture[48:, :24] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as sink:
+        stream: Any = sink.add_stream("libx264", rate=10, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(4):
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        sink.mux(stream.encode(None))
+    data = bytearray(out.getvalue())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 20] = struct.pack(">5i", *matrix)
+    (frame, *_), facts = decode_video(io.BytesIO(bytes(data)), 4, MediaLimits())
+    shown = expected(picture)
+    assert (facts.height, facts.width) == frame.pixels.shape[:2] == shown.shape[:2]
+    assert np.abs(frame.pixels.astype(int) - shown).mean() < 4

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from utils.errors import MediaCorruptError, MediaDimensionsError, MediaError
+from utils.errors import MediaCorruptError, MediaDimensionsError, MediaError, UnsupportedMediaError
 from utils.media.images import EXIF_ORIENTATION, decode_image
 from utils.media.limits import Facts, MediaLimits
 from utils.types import Pixels
@@ -283,6 +283,13 @@ def test_of_several_pages_the_first_with_a_notice() -> None:
     smaller = pages[1].resize((32, 24))
     smaller.encoderinfo = {"tiffinfo": {254: 1}}  # a smaller copy of the first page
     assert decode_image(saved(pages[0], "TIFF", save_all=True, append_images=[smaller]), LIMITS)[1].notices == ()
+
+
+def test_a_raw_picture_is_not_judged_by_its_preview() -> None:
+    out = io.BytesIO()
+    quarters().save(out, "TIFF", tiffinfo={254: 1})
+    with pytest.raises(UnsupportedMediaError, match="raw picture"):
+        decode_image(out.getvalue(), LIMITS)
 
 
 def test_a_jpeg_beyond_the_limit_is_decoded_at_half_its_size() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +45,17 @@ def test_streams_of_discs_and_cameras(
 ) -> None:
     data = encode_clip(muxer, encoder, rate=25, container_options=options)
     assert sniff(data[:4096]) is FORMATS[name]
+
+
+@pytest.mark.parametrize("options", [{}, {"mpegts_m2ts_mode": "1"}])
+def test_a_transport_stream_may_begin_within_a_packet(
+    options: dict[str, str], encode_clip: Callable[..., bytes]
+) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+    data = encode_clip("mpegts", "libx264", picture=picture, container_options=options)
+    assert len(data) > 5000
+    for start in (1, 100, 187):
+        assert sniff(data[start : start + 4096]) is FORMATS["mpegts"]
 
 
 def test_words_that_begin_like_a_picture_are_none() -> None:
@@ -108,6 +120,11 @@ def test_an_atom_smaller_than_its_own_head_is_no_quicktime() -> None:
         (b"\x00\x00\x01\x09\xf0\x00\x00\x01", "a bare H.264 stream"),
         (b"\x00\x00\x00\x01\x40\x01\x0c\x01", "a bare H.265 stream"),
         (b"\x1a\x45\xdf\xa3\x84\x42\x82\x81x", "EBML file"),
+        (b"\xff\x0a" + bytes(20), "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\xff\x4f\xff\x51" + bytes(20), "JPEG 2000"),
+        (b"8BPS\0\1" + bytes(20), "Photoshop"),
         (bytes(64), "no format"),
     ],
 )

@@ -61,7 +61,11 @@ def test_cut_off_mp4_with_its_index_in_front(tmp_path: Path, encode_clip: Encode
 def test_cut_off_mp4_without_its_index_is_corrupt(clips: dict[str, bytes]) -> None:
     whole = clips["mp4"]
     open_end = whole.index(b"mdat") - 4  # a camera writes the length of its data at the end, with the index
-    for broken in (whole[: len(whole) // 2], whole[:open_end] + bytes(4) + whole[open_end + 4 : len(whole) // 2]):
+    for broken in (
+        whole[: len(whole) // 2],
+        whole[:-100],
+        whole[:open_end] + bytes(4) + whole[open_end + 4 : len(whole) // 2],
+    ):
         with pytest.raises(MediaCorruptError, match=r"no index.*untrunc"):
             decode(broken)
 
