@@ -98,7 +98,8 @@ def make_report(content: bytes, scenario: str, notices: tuple[Notice, ...]) -> R
     info = dataclasses.replace(report.media, format=kind.name, mime=kind.mime, width=width, height=height)
     if scenario == "open":
         notices = (*notices, Notice("recompressed", "The picture was saved several times; traces may be lost."))
-    report = dataclasses.replace(report, media=info, verdict=verdict, faces=faces, notices=notices)
+    said = helpers.make_provenance() if scenario == "portrait" else None
+    report = dataclasses.replace(report, media=info, verdict=verdict, faces=faces, notices=notices, provenance=said)
     if VOICED not in content:
         return report
     voice = helpers.make_voice(Outcome.REAL)

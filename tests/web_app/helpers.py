@@ -20,6 +20,8 @@ from tests.web_app.db import postgres
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings, WeightsSettings
 from utils.detection.fusion import fuse
 from utils.errors import MediaCorruptError
+from utils.evidence.answer import to_provenance
+from utils.provenance_types import Provenance
 from utils.types import (
     Box,
     ExpertScore,
@@ -96,6 +98,24 @@ def make_report(
     return Report(
         media=info, verdict=verdict, faces=faces, deciding_face=0 if faces else None, model_version="v-test",
         model_sha256="0" * 64, threshold=0.5, times_ms={"total": 12.5},
+    )  # fmt: skip
+
+
+def make_provenance(state: str = "valid") -> Provenance:
+    """What a file says of itself: credentials, a generator, a camera, an editor, and two savings."""
+    return to_provenance(
+        {
+            "marks": [[0, "", "png", "parameters", '{"sui_image_params": "<b>"}']],
+            "camera": ["exif", "Canon EOS R5"],
+            "steps": ["saved by Adobe Photoshop 25.1 on 2024-05-01"],
+            "credentials": {
+                "state": state, "signer": "Example Signer", "issuer": "Example Org", "made_with": "Example Maker 1.0",
+                "actions": ["c2pa.created"], "source_types": ["trainedAlgorithmicMedia"], "ingredients": ["before.jpg"],
+                "generator": "ImageModel", "problems": ["assertion.dataHash.mismatch"] if state == "broken" else [],
+            },
+            "compression": {"quality": 85, "quality_before": 40, "tables": "standard"},
+            "failed": [],
+        }
     )  # fmt: skip
 
 

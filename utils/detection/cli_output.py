@@ -25,6 +25,7 @@ CSV_COLUMNS = (
     "file", "outcome", "fake_probability", "interval_low", "interval_high", "faces", "kind", "format", "width",
     "height", "duration_s", "ms", "threshold", "model_version", "sha256", "error_code", "error_detail", "spans",
     "faces_not_judged", "voice", "voice_probability", "speech_s", "overall",
+    "credentials", "statement",
 )  # fmt: skip
 _TABLE_HEAD = ("VERDICT", "P(FAKE)", "95 % INTERVAL", "FACES", "VOICE", "MS", "FILE")
 _TABLE_RIGHT = (False, True, False, True, False, True)
@@ -94,7 +95,9 @@ def _table_row(result: FileResult) -> tuple[str, ...]:
 
         times = f" ({format_spans(deciding.spans).lower()})"
     voice = "-" if speech is None else speech.verdict.outcome.value.replace("_", " ")
-    return verdict_word(result), probability, interval, people, voice, ms, name + times
+    said = result.report.provenance
+    stated = f"  {escape(said.statement)}" if said and said.statement else ""
+    return verdict_word(result), probability, interval, people, voice, ms, name + times + stated
 
 
 def count_outcomes(results: Iterable[FileResult]) -> dict[str, int]:
@@ -161,6 +164,8 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
             "spans": " ".join(f"{s.start_s:g}-{s.end_s:g}" for s in (report.deciding.spans if report.deciding else ())),
             "faces_not_judged": sum(not face.judged for face in report.faces),
             "overall": None if report.overall is None else report.overall.outcome.value,
+            "credentials": report.provenance and report.provenance.credentials.state.value,
+            "statement": safe_cell(escape((report.provenance and report.provenance.statement) or "")),
         }  # fmt: skip
         if report.speech is not None:
             verdict = report.speech.verdict

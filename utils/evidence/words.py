@@ -41,6 +41,8 @@ def mark(code: str, name: str, says: Says, proof: Proof, where: str, value: str)
     """A mark with its sentence."""
     if proof is Proof.SIGNED:
         text = f"{where} state, signed, that the file was {_verb(says)} {name}."
+    elif code in ("history", "source_type"):
+        text = f"{where}: {name}."
     elif says is Says.TOOL:
         usual = f"{where} is usual for files written by {name}."
         text = usual if proof is Proof.USUAL else f"{where} names {name}."

@@ -134,6 +134,24 @@ def suspicious_stretches(speech: dict[str, Any]) -> list[tuple[float, float]]:
     return joined
 
 
+def provenance_facts(said: dict[str, Any]) -> list[Fact]:
+    """What the file says of itself, each with what it proves."""
+    credentials, compression = said["credentials"], said["compression"]
+    facts = [("Credentials", credentials["text"])]
+    for name, key in (("Signed on", "signed_at"), ("Written by", "made_with")):
+        if credentials[key]:
+            facts.append((name, credentials[key]))
+    for name, key in (("Actions", "actions"), ("Made of", "ingredients"), ("Problems", "problems")):
+        if credentials[key]:
+            facts.append((name, ", ".join(credentials[key])))
+    for mark in said["marks"]:
+        value = f" “{mark['value']}”" if mark["value"] not in ("", mark["name"]) else ""
+        facts.append((mark["proof"].capitalize(), mark["text"] + value))
+    if compression is not None:
+        facts.append(("Compression", " ".join(compression["texts"])))
+    return [*facts, *(("Note", notice["text"]) for notice in said["notices"])]
+
+
 def verdict_sentence(verdict: dict[str, Any]) -> str:
     """Probability and interval of a verdict in one sentence."""
     if verdict["probability"] is None:

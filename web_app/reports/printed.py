@@ -40,7 +40,8 @@ def render_html(document: dict[str, Any], media_url: str | None, page_url: str) 
     return render_template(
         "report.html", document=document, analysis=analysis, words=words, media_url=media_url, points=points,
         shaded=shaded, page_url=page_url, code=qr_code(page_url),
-        speech=analysis.get("speech"), overall=analysis.get("overall"), width=TIMELINE_WIDTH, height=TIMELINE_HEIGHT,
+        speech=analysis.get("speech"), overall=analysis.get("overall"), said=analysis.get("provenance"),
+        width=TIMELINE_WIDTH, height=TIMELINE_HEIGHT,
     )  # fmt: skip
 
 
@@ -166,8 +167,10 @@ def _story(document: dict[str, Any], to: Typeset) -> list[Any]:
     analysis = document["analysis"]
     verdict = analysis["verdict"]
     tone = ParagraphStyle("verdict", parent=title, textColor=INK[words.TONES[verdict["outcome"]]])
+    said = analysis.get("provenance")
+    stated = [text(said["statement"])] if said and said["statement"] else []
     judged = [
-        text(verdict["headline"], tone), text(words.verdict_sentence(verdict)),
+        text(verdict["headline"], tone), *stated, text(words.verdict_sentence(verdict)),
         *(text(f"• {reason['text']}", point) for reason in verdict["reasons"]),
     ]  # fmt: skip
     story = [
@@ -193,8 +196,9 @@ def _story(document: dict[str, Any], to: Typeset) -> list[Any]:
             ),
         ]
         story.append(KeepTogether(block))
+    of_file = [("What the file says of itself", words.provenance_facts(said))] if said else []
     for name, facts in (
-        ("Input", words.input_facts(document)), ("Method", words.method_facts(document)),
+        *of_file, ("Input", words.input_facts(document)), ("Method", words.method_facts(document)),
         ("Signature", words.signature_facts(document)),
     ):  # fmt: skip
         story += [text(name, heading), to.facts(facts)]

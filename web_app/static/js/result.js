@@ -6,6 +6,7 @@ import { details } from "./details.js";
 import { announce, bytes, clock, h, icon } from "./dom.js";
 import { facesPanel } from "./faces.js";
 import { feedback } from "./feedback.js";
+import { provenancePanel } from "./provenance.js";
 import { soundPlayer } from "./sound.js";
 import { stage } from "./stage.js";
 import { T } from "./strings.js";
@@ -78,6 +79,7 @@ export function showResult(container, detection, { focus = false, onDeleted }) {
       { class: "result" },
       overallLine(detection),
       verdictPanel(detection),
+      provenancePanel(detection),
       columns,
       !hasFaces && voicePanel(detection),
       judgedVoice && feedback(detection),

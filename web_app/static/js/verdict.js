@@ -1,6 +1,7 @@
 // The verdict: words first, then the probability with its interval on a scale, what it means, and the reasons.
 
 import { h, icon, percent, place } from "./dom.js";
+import { statementLine } from "./provenance.js";
 import { T } from "./strings.js";
 
 /** Outcome as icon and words; the colour comes from `data-tone` and never stands alone. */
@@ -67,6 +68,7 @@ export function verdictPanel(detection) {
         h("p", { class: "eyebrow", text: T.verdict.eyebrow[media.kind === "video" && detection.speech ? "faces" : media.kind] }),
         heading,
         verdict.headline !== heading.textContent && h("p", { class: "verdict__line", text: verdict.headline }),
+        statementLine(detection),
       ),
       hasNumber &&
         h(
