@@ -26,14 +26,13 @@ from benchmarks.poisoning import Arena
 from utils.config import load_settings
 from utils.errors import TelltaleError
 from utils.feedback.feature_set import CachedItem
-from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import recover, rollback
 from utils.weights import current_name, list_versions, verify_version, weights_root
 
-STEPS, ITEMS = 60, 4
+ITEMS = 4
 WATCHED = ("os.rename", "os.mkdir", "os.link", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree")
 
 
@@ -172,7 +171,7 @@ def run_crashes(
     found: list[str] = []
     kills = 0
     with tempfile.TemporaryDirectory() as folder:
-        arena = Arena(root, name, Path(folder) / "arena", Recipe(steps=STEPS))
+        arena = Arena(root, name, Path(folder) / "arena")
         items = easy_items(arena)
         whole = max(run_child(lambda: work(arena, items), 0)[1] for _ in range(2))
         tell(f"one round has {whole} file operations")

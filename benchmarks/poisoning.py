@@ -4,8 +4,8 @@
 
 It works on a copy of the version in use in a temporary folder. Users' media are half of the replay buffer, which is
 taken out of it, so what the attackers send is real features of real faces. Passed means: whatever version was served in
-whatever round, its golden AUC was never more than .005 below the base, every attack left signs in the statistics, and
-after a rollback the scores were those of before, bit for bit.
+whatever round, its golden AUC stayed at least .002 above the bound (.005 below the base), every attack left signs in
+the statistics, and after a rollback the scores were those of before, bit for bit.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from benchmarks.poisoning_attacks import ATTACKS, Attack, Crowd
 from utils.config import LearningSettings, load_settings
 from utils.errors import NothingNewError
 from utils.evaluation.scorecard import markdown_table
-from utils.feedback.acceptance import GateRules
 from utils.feedback.feature_set import CachedItem
-from utils.feedback.fine_tune import Recipe
 from utils.feedback.golden import Lineage, load_lineage, score_golden
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.quarantine import LearningItem, Status, Vote, judge_votes
+from utils.feedback.remember import Recipe
 from utils.feedback.retrain import train_version
 from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import lineage_of, rollback
@@ -45,6 +44,8 @@ from utils.training.golden_sets import write_lineage
 from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
 ROOT = Path(__file__).resolve().parent.parent
+BOUND, ROOM = 0.005, 0.002
+"""What golden AUC may lose by no attack, and how far the worst served version shall stay from it."""
 SIGN_SHARE = 0.3
 """Share of accepted items that stays wrong after a training, from which the statistics show that something is odd."""
 
@@ -205,16 +206,15 @@ def run_drill(
         arena = Arena(root, name, Path(folder), recipe, rules)
         base_auc = arena.golden_auc()
         results = [run_attack(arena, attack, rounds, tell) for attack in attacks]
-    bound = GateRules().auc
     lowest = min(r.lowest_auc for r in results)
-    passed = lowest >= base_auc - bound and all(r.signs and r.rollback_equal for r in results)
+    passed = lowest >= base_auc - BOUND + ROOM and all(r.signs and r.rollback_equal for r in results)
     return {
         "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "version": name,
         "passed": passed,
         "base_auc": round(base_auc, 6),
         "lowest_auc": round(lowest, 6),
-        "bound": bound,
+        "bound": BOUND,
         "seconds": round(time.monotonic() - started, 1),
         "attacks": [dataclasses.asdict(r) for r in results],
     }
@@ -246,7 +246,7 @@ def markdown(result: dict[str, Any]) -> str:
     verdict = (
         f"Version {result['version']}: {'passed' if result['passed'] else 'FAILED'}; golden AUC of the base "
         f"{result['base_auc']:.4f}, lowest of any served version {result['lowest_auc']:.4f} "
-        f"(allowed {result['base_auc'] - result['bound']:.4f})."
+        f"(bound {result['base_auc'] - result['bound']:.4f}, room wanted {ROOM:g})."
     )
     heads = ("attack", "votes", "accepted", "trainings", "promoted", "lowest golden AUC", "what the statistics show")
     rows = (

@@ -15,9 +15,6 @@ from utils.tensors import Arrays
 from utils.weights import publish_version, set_current
 
 BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
-EAGER = {"rate": 0.02, "steps": 40, "batch": 8, "replay_share": 0.5, "distillation_weight": 0.0, "l2sp_weight": 0.0,
-         "max_weight_change": 2.0, "drift": 50.0}  # fmt: skip
-"""How the tiny version learns from feedback: so that a few corrections move it."""
 
 
 def build_ensemble(names: tuple[str, ...] = EXPERT_NAMES, *, quality: int = 4, tiny: bool = False) -> Ensemble:
@@ -41,8 +38,6 @@ def publish_tiny(root: Path, experts: tuple[str, ...] = EXPERT_NAMES) -> Path:
         if name in (*experts, "gate")
     }
     calibration = Calibration((ReliabilityBin(0.0, 1.0, 100, 50),), 0.2, 0.8, {}).to_dict()
-    publish_version(
-        root, "tiny", tensors, {"calibration": calibration, "card": {"tiny": True, "feedback_recipe": EAGER}}
-    )
+    publish_version(root, "tiny", tensors, {"calibration": calibration, "card": {"tiny": True}})
     set_current(root, "tiny")
     return root

@@ -18,6 +18,11 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
+def sigmoids(logits: Array) -> Array:
+    """Probabilities of calibrated logits."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -500, 500))))
+
+
 def logit(probability: float, least: float = 1e-6) -> float:
     """Logit of a probability, which is held `least` away from 0 and 1."""
     clipped = min(max(probability, least), 1 - least)

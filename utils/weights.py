@@ -40,6 +40,7 @@ SPEECH_FOLDER = "speech"
 SPEECH_FILE, SPEECH_HEAD_FILE = "speech.onnx", "head.safetensors"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "card.json"
+NETWORK_FILES = frozenset({GATE_FILE, CALIBRATION_FILE, *(f"{name}.safetensors" for name in EXPERT_NAMES)})
 FROZEN = ("cnn", "resnext", "lstm")
 """Experts that cached features stand on, beside the ViT's backbone."""
 
@@ -191,6 +192,19 @@ def read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise WeightsCorruptError(f"{path.name} is not a JSON object.")
     return document
+
+
+def networks_of(root: Path, version: Version) -> Version:
+    """The version whose networks, gate and calibration a verified version has: the one it learned from, or itself.
+
+    What learned from feedback changes nothing of them, so that they need not be converted or loaded a second time.
+    """
+    name = version.card.get("learning", {}).get("base")
+    if not name or not (root / str(name) / CHECKSUMS).is_file():
+        return version
+    mine, others = (read_document(folder / CHECKSUMS) for folder in (version.folder, root / str(name)))
+    same = all(mine.get(file) == others.get(file) for file in (*mine, *others) if file in NETWORK_FILES)
+    return verify_version(root, str(name)) if same else version
 
 
 def frozen_fingerprint(version: Version) -> str:

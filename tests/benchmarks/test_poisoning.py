@@ -14,18 +14,17 @@ from benchmarks.crash_test import easy_items, faults
 from benchmarks.poisoning import Arena, AttackResult, markdown, run_drill, signs_of
 from benchmarks.poisoning_attacks import ATTACKS
 from utils.config import LearningSettings
-from utils.feedback.fine_tune import Recipe
 from utils.feedback.quarantine import STRANGERS_PER_DAY, Status, judge_votes
+from utils.feedback.remember import Recipe
 from utils.weights import set_current, verify_version
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = Recipe(steps=30)
 
 
 def test_every_attack_is_seen_held_off_and_rolled_back(lineage):
-    result = run_drill(lineage.root, "tiny", SHORT, rounds=5)
+    result = run_drill(lineage.root, "tiny", rounds=5)
     assert [a["key"] for a in result["attacks"]] == ["a", "b", "c", "d", "e"]
-    assert result["lowest_auc"] >= result["base_auc"] - 0.005
+    assert result["lowest_auc"] >= result["base_auc"] - 0.003
     assert all(a["signs"] and a["rollback_equal"] and a["trainings"] for a in result["attacks"])
     assert result["passed"]
     assert markdown(result).count("| yes |") == len(ATTACKS)
@@ -36,9 +35,8 @@ def test_a_gate_that_lets_everything_pass_fails_the_drill(lineage, monkeypatch):
     from utils.feedback.acceptance import GateVerdict
 
     monkeypatch.setattr("utils.feedback.retrain.judge_candidate", lambda *_: GateVerdict(True, "promoted", "open"))
-    wild = Recipe(
-        steps=60, rate=1.0, max_weight_change=50.0, replay_share=0.0, distillation_weight=0.0, margin=50.0, drift=1e6
-    )
+    monkeypatch.setattr("utils.feedback.remember.SHARES", (2.0,))  # every correction reaches everybody
+    wild = Recipe(margin=50.0)
     result = run_drill(lineage.root, "tiny", wild, attacks=[a for a in ATTACKS if a.key == "b"])
     assert result["lowest_auc"] < result["base_auc"] - 0.005
     assert not result["passed"]
@@ -55,7 +53,7 @@ def test_the_reason_shown_is_that_of_a_rejected_candidate():
 
 
 def test_what_the_quarantine_makes_of_each_attack(lineage, tmp_path):
-    arena = Arena(lineage.root, "tiny", tmp_path / "arena", SHORT)
+    arena = Arena(lineage.root, "tiny", tmp_path / "arena")
     seen = {}
     for attack in ATTACKS:
         votes = [v for part in attack.rounds(arena.crowd, 3) for v in part]
@@ -78,7 +76,7 @@ def test_kills_at_many_steps_leave_nothing_half(lineage):
 
 
 def test_the_crash_drill_sees_what_it_should(lineage, tmp_path):
-    arena = Arena(lineage.root, "tiny", tmp_path / "arena", SHORT)
+    arena = Arena(lineage.root, "tiny", tmp_path / "arena")
     assert faults(arena, (), recovered=True) == []
     assert len(easy_items(arena)) > 0
     assert "a line of the history was lost" in faults(arena, ("f" * 64,), recovered=False)

@@ -33,7 +33,7 @@ def test_the_record_holds_reports_features_a_training_and_imports(record: dict) 
     assert len(scores["alone"]["short.webm"]["faces"][0]["frames"]) == 6
     assert scores["alone"]["tiny.png"] == {"error": "MediaDimensionsError", "code": "media_dimensions"}
     assert record["learning"]["outcome"]["items"] == 4
-    assert set(record["learning"]["candidate"]) == {"cnn", "gate", "lstm", "resnext", "vit"}
+    assert set(record["learning"]["candidate"]) == {"cnn", "gate", "lstm", "remembered", "resnext", "vit"}
     assert all(len(held["features"]) == 64 for held in record["learning"]["features"].values())
     assert {"waitress", "flask"} <= set(record["imports"]["web"])
     assert "torch" in record["imports"]["worker"]

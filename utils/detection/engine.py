@@ -18,6 +18,7 @@ from models.cards import EXPERT_NAMES, MIN_SEQUENCE
 from utils.detection.cover import cover_probability
 from utils.detection.gate import NumericGate
 from utils.detection.moments import LEAST_PROBABILITY, Flags, differing_part
+from utils.detection.remembered import Remembered
 from utils.metrics import logit
 from utils.types import Floats, Pixels
 
@@ -61,6 +62,7 @@ class TrackScores:
         frame_logits: (T,) calibrated logits frame by frame, image experts only.
         part: (T,) the frames that stand out, which all but `frame_logits` is then about; None for a track of one piece.
         covered: probability that something covers the face, 0..1.
+        recalled: logits by which remembered corrections moved `logit`.
     """
 
     logit: float
@@ -69,6 +71,7 @@ class TrackScores:
     frame_logits: Floats
     part: Flags | None = None
     covered: float = 0.0
+    recalled: float = 0.0
 
 
 class Engine(ABC):
@@ -148,28 +151,36 @@ class Engine(ABC):
         starts = np.linspace(0, max(0, len(features) - SEQUENCE), count).round().astype(int)
         return float(np.mean([self.sequence_logit(features[start : start + SEQUENCE]) for start in starts]))
 
-    def mix(self, answers: Answers, quality: Floats) -> TrackScores:
+    def mix(self, answers: Answers, quality: Floats, remembered: Remembered | None = None) -> TrackScores:
         """What the gate makes of the answers about one person.
 
         Args:
             answers: about the crops of the person, in time order.
             quality: (T, Q) measurements of the crops.
+            remembered: corrections of the version, which move the logits of faces within their reach.
         """
         mixed, part = self.gate.mix(self.person_logits(answers)[None], quality.mean(0)[None]), None
         alone = bool(np.isnan(answers.logits).all(1).any())  # no image expert: nothing to say of single frames
         frames = mixed.logit if alone else self.gate.mix(answers.logits, quality).logit
+        shift, recalled = np.zeros(len(quality), np.float32), 0.0
+        if remembered is not None and answers.tokens is not None:
+            shift = remembered.shift(answers.tokens)
+            frames, recalled = frames + shift, float(shift.mean())
+        whole = float(mixed.logit[0]) + recalled
         if not alone and (high := differing_part(frames)) is not None:
             rows = np.flatnonzero(high).tolist()
             there = self.gate.mix(self.person_logits(answers[rows])[None], quality[rows].mean(0)[None])
-            if there.logit[0] > max(float(mixed.logit[0]), logit(LEAST_PROBABILITY)):
-                mixed, part = there, high
+            moved = float(shift[rows].mean())
+            if there.logit[0] + moved > max(whole, logit(LEAST_PROBABILITY)):
+                mixed, part, whole, recalled = there, high, float(there.logit[0]) + moved, moved
         return TrackScores(
-            logit=float(mixed.logit[0]),
+            logit=whole,
             weights=mixed.weights[0],
             expert_logits=mixed.calibrated[0],
             frame_logits=np.broadcast_to(frames, len(quality)).copy(),
             part=part,
             covered=cover_probability(answers.tokens),
+            recalled=recalled,
         )
 
 

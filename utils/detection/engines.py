@@ -13,7 +13,7 @@ from utils.detection.gate import NumericGate
 from utils.detection.precision import read_precision
 from utils.errors import ConfigError, WeightsCorruptError
 from utils.log import get_logger
-from utils.weights import Version, choose_experts, load_ensemble, read_gate, verify_version, weights_root
+from utils.weights import Version, choose_experts, load_ensemble, networks_of, read_gate, verify_version, weights_root
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
@@ -63,7 +63,7 @@ def prepare_version(settings: Settings, name: str) -> None:
         OSError: the cache cannot be written.
     """
     root = weights_root(settings)
-    version = verify_version(root, name)
+    version = networks_of(root, verify_version(root, name))
     detection = settings.detection
     if choose_backend(detection.engine, detection.device, tiny=version.tiny) == "openvino":
         from utils.detection.engine_cache import converted

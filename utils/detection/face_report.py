@@ -17,7 +17,7 @@ from utils.faces.crops import QUALITY_NAMES
 from utils.faces.judgeable import face_size
 from utils.faces.upright import as_stored, enlargement
 from utils.metrics import sigmoid
-from utils.types import ExpertScore, FaceReport, FrameScore, Media, MediaKind
+from utils.types import ExpertScore, FaceReport, FrameScore, Media, MediaKind, Notice
 
 if TYPE_CHECKING:
     from utils.detection.pipeline import Analyser
@@ -45,11 +45,18 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
     )
     means = {n: round(float(value), 4) for n, value in zip(QUALITY_NAMES, person.quality.mean(0), strict=True)}
     quality = {"face_px": round(face_size(person.track) * enlargement(media), 1), **means}
-    verdict = replace(verdict, reasons=verdict.reasons + seen)
+    verdict = replace(verdict, reasons=verdict.reasons + seen + remembered_notice(score))
     return FaceReport(
         id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans,
         judged=person.obstacle is None,
     )  # fmt: skip
+
+
+def remembered_notice(score: TrackScores) -> tuple[Notice, ...]:
+    """What corrections of faces like this one have to do with its score, where it can be seen."""
+    without, with_them = (f"{sigmoid(logit):.0%}" for logit in (score.logit - score.recalled, score.logit))
+    text = f"Users corrected verdicts on faces like this one; that moved its score from {without} to {with_them}."
+    return () if without == with_them else (Notice("corrections_remembered", text),)
 
 
 def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:

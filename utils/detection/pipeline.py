@@ -26,6 +26,7 @@ from utils.detection.fusion import fuse
 from utils.detection.moments import seen_notice
 from utils.detection.people import People, cut, without_pixels
 from utils.detection.precision import format_precisions
+from utils.detection.remembered import Remembered, read_remembered
 from utils.detection.verdict import deciding_face, verdict_of_all
 from utils.errors import WeightsMissingError
 from utils.faces.detector import CenterFaceDetector, FaceDetector
@@ -38,7 +39,15 @@ from utils.media.provenance import check_trust_list, read_provenance
 from utils.provenance_types import Provenance
 from utils.speech.judge import SpeechJudge, load_speech
 from utils.types import Face, FaceTrack, Frame, Media, MediaKind, Notice, Report
-from utils.weights import CALIBRATION_FILE, SPEECH_FOLDER, has_speech, read_document, verify_current, weights_root
+from utils.weights import (
+    CALIBRATION_FILE,
+    SPEECH_FOLDER,
+    has_speech,
+    networks_of,
+    read_document,
+    verify_current,
+    weights_root,
+)
 
 NO_SPEECH_NETWORK = "There are no weights of speech here (`trained_models/speech`), so the voice was not judged."
 
@@ -47,7 +56,8 @@ NO_SPEECH_NETWORK = "There are no weights of speech here (`trained_models/speech
 class Analyser:
     """Everything loaded once: detector, engine, calibration, the decoders' processes, and the settings for them all.
 
-    `speech` is None where there are no weights of speech.
+    `speech` is None where there are no weights of speech, `remembered` where the version learned no corrections;
+    `networks` is the checksum of the version whose networks are loaded: its own, or that of the one it learned from.
     """
 
     settings: Settings
@@ -62,6 +72,8 @@ class Analyser:
     speech: SpeechJudge | None = None
     trust_list: str = ""
     decoders: ForkServer | None = None
+    remembered: Remembered | None = None
+    networks: str = ""
 
 
 class Scores(NamedTuple):
@@ -71,8 +83,17 @@ class Scores(NamedTuple):
     ms: float
 
 
-def load_analyser(settings: Settings, *, device: str | None = None, experts: tuple[str, ...] | None = None) -> Analyser:
+def load_analyser(
+    settings: Settings,
+    *,
+    device: str | None = None,
+    experts: tuple[str, ...] | None = None,
+    loaded: Analyser | None = None,
+) -> Analyser:
     """Load the verified version that the settings choose.
+
+    Args:
+        loaded: made with the same arguments; where the version has the same networks, they are not loaded again.
 
     Raises:
         WeightsError: weights are missing, damaged or do not fit; nothing is ever computed with random ones.
@@ -80,16 +101,18 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
     """
     trust_list = check_trust_list(settings.evidence.trust_list)
     wanted = parse_experts(",".join(experts) if experts else settings.detection.experts)
+    version, root = verify_current(settings), weights_root(settings)
+    networks, remembered = networks_of(root, version), read_remembered(version)
+    if loaded is not None and loaded.networks == networks.sha256:
+        return replace(loaded, version=version.name, version_sha256=version.sha256, remembered=remembered)
     decoders = start_fork_server()
     if decoders is not None:
         decoders.warm(MediaKind.IMAGE)  # ready when the networks are
-    version = verify_current(settings)
-    root = weights_root(settings)
     threads = settings.detection.threads or usable_cores()
     with ThreadPoolExecutor(1) as beside:
         detector = beside.submit(CenterFaceDetector, root / "base" / FACE_FILE, threads=threads)
         engine, missing = load_engine(
-            settings, root, version, device=device or settings.detection.device, threads=threads, experts=wanted
+            settings, root, networks, device=device or settings.detection.device, threads=threads, experts=wanted
         )
     return Analyser(
         settings=settings,
@@ -104,6 +127,8 @@ def load_analyser(settings: Settings, *, device: str | None = None, experts: tup
         speech=load_speech(root / SPEECH_FOLDER, threads=threads) if has_speech(root) else None,
         trust_list=trust_list,
         decoders=decoders,
+        remembered=remembered,
+        networks=networks.sha256,
     )
 
 
@@ -249,7 +274,8 @@ def score(group: Sequence[People], analyser: Analyser, on_batch: Callable[[float
     if judged:
         answers = analyser.engine.run([crop.pixels for person in judged for crop in person.crops], on_batch)
         for person in judged:
-            scores.append(analyser.engine.mix(answers[start : start + len(person.crops)], person.quality))
+            mine = answers[start : start + len(person.crops)]
+            scores.append(analyser.engine.mix(mine, person.quality, analyser.remembered))
             start += len(person.crops)
     of_all = iter(scores)
     of_each = [[next(of_all) for _ in people.judged] for people in group]

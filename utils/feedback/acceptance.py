@@ -21,7 +21,7 @@ class GateRules:
         slice_loss: AUC of any slice may fall by this much.
     """
 
-    auc: float = 0.005
+    auc: float = 0.003
     ece: float = 0.01
     slice_loss: float = 0.02
 

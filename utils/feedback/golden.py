@@ -22,7 +22,7 @@ import numpy.typing as npt
 from utils.config import Settings, load_settings
 from utils.errors import TelltaleError, TrainingDataError
 from utils.feedback.feature_set import FeatureSet, join_features, load_features, pseudonym, save_features
-from utils.feedback.trainable import LearnedParts, load_parts, probabilities
+from utils.feedback.trainable import CachedJudge, load_parts, probabilities
 from utils.feedback.versions import lineage_of
 from utils.files import file_sha256
 from utils.metrics import accuracy, auc, ece
@@ -175,7 +175,7 @@ def _directions(tokens: npt.NDArray[np.floating[Any]], mean: npt.NDArray[np.floa
     return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9))
 
 
-def score_golden(parts: LearnedParts, golden: GoldenSet) -> GoldenFigures:
+def score_golden(parts: CachedJudge, golden: GoldenSet) -> GoldenFigures:
     """Figures of a version on a golden set."""
     return figures(golden.features, probabilities(parts, golden.features))
 

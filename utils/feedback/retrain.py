@@ -1,6 +1,6 @@
 """Learning from feedback, from accepted items to a candidate that is promoted or rejected. The worker calls this.
 
-    items -> fine-tune from the base -> golden-set gate -> immutable version -> history -> CURRENT
+    items -> what the base shall remember -> golden-set gate -> immutable version -> history -> CURRENT
 
 `utils.feedback.items` made the items' features beforehand; pictures are not needed here.
 """
@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from utils.detection.remembered import Remembered
 from utils.errors import NothingNewError
 from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
 from utils.feedback.corrections import DAMAGED, STALE, borders, load_items, right_verdicts
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
-from utils.feedback.fine_tune import Progress, Recipe, Tuned, one_thread, tune
 from utils.feedback.golden import GoldenFigures, Lineage, figures, known_again, load_lineage
 from utils.feedback.history import append_training, read_history
 from utils.feedback.quarantine import LearningItem
-from utils.feedback.trainable import LearnedParts, load_parts, probabilities
+from utils.feedback.remember import Learned, Progress, Recipe, remember
+from utils.feedback.trainable import CachedJudge, load_parts, logits_of, one_thread, probabilities
 from utils.feedback.versions import (
     activate,
     learning_lock,
@@ -56,14 +57,14 @@ class TrainingOutcome:
         new: figures of the candidate.
         improvements: accepted items that the version in use gets wrong and the candidate right, at 50 %.
         regressions: the other way round.
-        loss: mean loss on feedback near the end.
+        loss: mean log loss on the accepted items, of the candidate.
         accuracy_before: on the accepted items, of the version in use.
         accuracy_after: of the candidate.
-        distance: from the base.
+        distance: root mean square of how far the logits on unseen parts of the replay buffer were moved.
         items: learned from.
         stale: left out because their features were made with other networks; prepare them again.
         held_out: left out because they are in a golden set.
-        steps: taken.
+        steps: reaches that were tried, the largest first.
         damaged: left out because their features cannot be read.
         seconds: in all.
         job: id of the job that asked for it.
@@ -113,29 +114,30 @@ class TrainingOutcome:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fine-tuned copy of the base that nobody serves yet, and what the gate says of it.
+    """The base with what it shall remember, which nobody serves yet, and what the gate says of it.
 
     `before` and `after` are which accepted items are right at 50 % by the version in use and by the candidate; `lost`
     are the keys of those whose verdict was right and is not any more.
     """
 
-    parts: LearnedParts
-    tuned: Tuned
+    parts: CachedJudge
+    learned: Learned
     verdict: GateVerdict
     compared: tuple[Compared, ...]
     before: np.ndarray[Any, np.dtype[np.bool_]]
     after: np.ndarray[Any, np.dtype[np.bool_]]
     lost: tuple[str, ...]
+    loss: float
 
 
-def fine_tune(
+def make_candidate(
     feedback: FeatureSet,
     lineage: Lineage,
     parent: Version,
     recipe: Recipe,
     progress: Progress | None = None,
 ) -> Candidate:
-    """Train a candidate from the base of a lineage and let the golden sets judge it; nothing is written.
+    """Let the base of a lineage remember feedback and the golden sets judge it; nothing is written.
 
     Args:
         feedback: accepted items with their actual labels, all of them and not only the new ones.
@@ -144,9 +146,11 @@ def fine_tune(
         recipe: how.
         progress: told now and then; what it raises ends the training.
     """
-    base, old, new = load_parts(lineage.base), load_parts(parent), load_parts(lineage.base)
+    base, old = load_parts(lineage.base), load_parts(parent)
     low, high = (logit(border) for border in borders(lineage.base))
-    tuned = tune(new, feedback, lineage.replay, recipe, (low, high), progress)
+    said, before = (logits_of(base, each) for each in (feedback, lineage.replay))
+    learned = remember(feedback, said, lineage.replay, before, recipe, (low, high), progress)
+    new = CachedJudge(base.head, base.gate, learned.remembered)
     if progress is not None:
         progress("judge", 0.0)
     compared = tuple(
@@ -154,11 +158,13 @@ def fine_tune(
         for g in lineage.golden
     )
     scores = [probabilities(parts, feedback) for parts in (old, new)]
-    before, after = ((each >= 0.5) == (feedback.labels > 0.5) for each in scores)
     held = [right_verdicts(feedback.labels, each, lineage.base) for each in scores]
     lost = tuple(feedback.keys[i] for i in np.flatnonzero(held[0] & ~held[1]))
-    verdict = judge_candidate(compared, int((~before & after).sum()))
-    return Candidate(new, tuned, verdict, compared, before, after, lost)
+    right = [(each >= 0.5) == (feedback.labels > 0.5) for each in scores]
+    verdict = judge_candidate(compared, int((~held[0] & held[1]).sum()))
+    of_label = np.where(feedback.labels > 0.5, scores[1], 1 - scores[1])
+    loss = float(-np.log(np.maximum(of_label, 1e-12)).mean())
+    return Candidate(new, learned, verdict, compared, right[0], right[1], lost, loss)
 
 
 def train_version(
@@ -206,7 +212,7 @@ def train_version(
         lineage = load_lineage(base, own_golden)
         feedback, left_out = gather(items, lineage)
         with one_thread():
-            done = fine_tune(feedback, lineage, parent, how, progress)
+            done = make_candidate(feedback, lineage, parent, how, progress)
         name, shipped = next_name(root, base.name), done.compared[0]
         outcome = TrainingOutcome(
             version=name,
@@ -220,15 +226,15 @@ def train_version(
             new=shipped.new,
             improvements=int((~done.before & done.after).sum()),
             regressions=int((done.before & ~done.after).sum()),
-            loss=done.tuned.loss,
+            loss=done.loss,
             accuracy_before=float(done.before.mean()),
             accuracy_after=float(done.after.mean()),
-            distance=done.tuned.distance,
+            distance=done.learned.moved,
             items=len(feedback),
             stale=left_out.stale,
             held_out=left_out.held_out,
             damaged=left_out.damaged,
-            steps=done.tuned.steps,
+            steps=done.learned.steps,
             seconds=round(time.monotonic() - started, 3),
             job=job,
             digest=digest,
@@ -236,7 +242,7 @@ def train_version(
         )
         if progress is not None:
             progress("publish", 0.0)
-        return _publish(root, history, base, done.parts, outcome, how)
+        return _publish(root, history, base, done.learned.remembered, outcome, how)
 
 
 def _outcome_of(history: Path, job: str) -> TrainingOutcome | None:
@@ -248,7 +254,7 @@ def _outcome_of(history: Path, job: str) -> TrainingOutcome | None:
 
 
 def _publish(
-    root: Path, history: Path, base: Version, parts: LearnedParts, outcome: TrainingOutcome, recipe: Recipe
+    root: Path, history: Path, base: Version, remembered: Remembered, outcome: TrainingOutcome, recipe: Recipe
 ) -> TrainingOutcome:
     """Write the candidate and its line, and serve it if it passed and what it was compared with is still in use."""
     with pointer_lock(root):  # from the comparison to the last line, so that no rollback comes in between
@@ -260,7 +266,7 @@ def _publish(
             )
             outcome = dataclasses.replace(outcome, promoted=False, code="moved", reason=reason)
         entry = {"event": "training", **outcome.to_dict(), "settings": dataclasses.asdict(recipe)}
-        publish_candidate(root, outcome.version, base, parts.arrays(), entry)
+        publish_candidate(root, outcome.version, base, remembered.arrays(), entry)
         append_training(history, entry)
         if outcome.promoted:
             activate(root, outcome.version, history, "promotion")

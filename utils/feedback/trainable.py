@@ -1,10 +1,13 @@
-"""The parts of a version that feedback may change: the head of the ViT and the gate, on cached features.
+"""What a version says of cached features: by the head of its ViT, its gate, and the corrections that it remembers.
 
-CNN, ResNeXt-50, BiLSTM and the ViT's backbone stay exactly as they are: their answers are cached, so neither their
-weights nor their batch-norm statistics can move. `frozen_fingerprint` says which networks made a cache.
+No network changes by feedback; the answers of CNN, ResNeXt-50, BiLSTM and the ViT's backbone are cached, and
+`frozen_fingerprint` says which of them made a cache.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -14,26 +17,30 @@ from torch import Tensor, nn
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from models.vision_transformer import TapHead
+from utils.detection.remembered import Remembered, read_remembered
 from utils.errors import WeightsCorruptError
 from utils.feedback.feature_set import FeatureSet
-from utils.tensors import Arrays, load_into, read_tensors
+from utils.metrics import sigmoids
+from utils.tensors import load_into, read_tensors
 from utils.weights import GATE_FILE, Version
 
 VIT_COLUMN = EXPERT_NAMES.index("vit")
 
 
-class LearnedParts(nn.Module):
+class CachedJudge(nn.Module):
     """Head of the ViT and gate: cached features in, calibrated logit of fake out, as the product computes it.
 
     Args:
         head: of the ViT; None for versions without a ViT.
         gate: of the version.
+        remembered: corrections, which move what `logits_of` gives; None for none.
     """
 
-    def __init__(self, head: TapHead | None, gate: Gate) -> None:
+    def __init__(self, head: TapHead | None, gate: Gate, remembered: Remembered | None = None) -> None:
         super().__init__()
         self.head = head
         self.gate = gate
+        self.remembered = remembered
 
     def forward(self, tokens: Tensor, owner: Tensor, logits: Tensor, quality: Tensor) -> Tensor:
         """Score items.
@@ -56,33 +63,9 @@ class LearnedParts(nn.Module):
         out: Tensor = self.gate(logits, quality).logit
         return out
 
-    def learning(self) -> dict[str, Tensor]:
-        """The tensors that learn, by name and switched to learning; all others are switched off.
 
-        They are the linear layers of the ViT's head; in a version without a ViT, the mixing layer, the shift of each
-        expert and of the mixture in the gate. What the gate shifts, it shifts for every face alike, so that the head,
-        which can tell this face from others, goes first. Scales stay: no expert can be turned around.
-        """
-        chosen = {}
-        of_head, of_gate = ("head.reduce.", "head.score."), ("gate.mix.", "gate.shift", "gate.offset")
-        for name, tensor in (dict(self.named_parameters()) | dict(self.named_buffers())).items():
-            wanted = name.startswith(of_gate if self.head is None else of_head)
-            tensor.requires_grad_(wanted)
-            if wanted:
-                chosen[name] = tensor
-        return chosen
-
-    def arrays(self) -> dict[str, Arrays]:
-        """The tensors as `vit` and `gate` files of a version store them (of the ViT only the head)."""
-        state = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
-        out = {"gate": {k.removeprefix("gate."): v for k, v in state.items() if k.startswith("gate.")}}
-        if self.head is not None:
-            out["vit"] = {k: v for k, v in state.items() if k.startswith("head.")}
-        return out
-
-
-def load_parts(version: Version) -> LearnedParts:
-    """The learning parts of a verified version, in evaluation mode (dropout is off: learning here is deterministic).
+def load_parts(version: Version) -> CachedJudge:
+    """What of a verified version judges cached features, in evaluation mode.
 
     Raises:
         WeightsCorruptError: its weights do not fit.
@@ -101,11 +84,22 @@ def load_parts(version: Version) -> LearnedParts:
         raise WeightsCorruptError("The weights of the gate lack quality_mean.")
     gate = Gate(experts=len(EXPERT_NAMES), quality=len(tensors["quality_mean"]))
     load_into(gate, tensors, what="the gate")
-    return LearnedParts(head, gate).eval()
+    return CachedJudge(head, gate, read_remembered(version)).eval()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread in here: the layers are small, so more of them wait more than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def tensors_of(features: FeatureSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Tokens, owner, logits and quality as `LearnedParts.forward` takes them."""
+    """Tokens, owner, logits and quality as `CachedJudge.forward` takes them."""
     owner = np.repeat(np.arange(len(features)), np.diff(features.starts))
     return (
         torch.from_numpy(np.asarray(features.tokens, np.float32)),
@@ -115,8 +109,15 @@ def tensors_of(features: FeatureSet) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
-def probabilities(parts: LearnedParts, features: FeatureSet) -> npt.NDArray[np.float64]:
-    """(N,) calibrated probabilities of fake."""
+def logits_of(parts: CachedJudge, features: FeatureSet) -> npt.NDArray[np.float64]:
+    """(N,) calibrated logits of fake, with what is remembered."""
     with torch.inference_mode():
-        logits = parts(*tensors_of(features)).double()
-    return np.asarray(logits.sigmoid().numpy())
+        logits = parts(*tensors_of(features)).double().numpy()
+    if parts.remembered is not None:
+        logits = logits + parts.remembered.shift_items(np.asarray(features.tokens, np.float32), features.starts)
+    return np.asarray(logits)
+
+
+def probabilities(parts: CachedJudge, features: FeatureSet) -> npt.NDArray[np.float64]:
+    """(N,) calibrated probabilities of fake."""
+    return sigmoids(logits_of(parts, features))

@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.detection.remembered import REMEMBERED
 from utils.errors import ConflictError, WeightsError, WeightsMissingError
 from utils.feedback.history import append_training, read_history
 from utils.files import file_sha256, locked
 from utils.log import get_logger
-from utils.tensors import Arrays, read_tensors
+from utils.tensors import Arrays
 from utils.weights import (
     CALIBRATION_FILE,
     CARD_FILE,
     CHECKSUMS,
-    FROZEN,
+    GATE_FILE,
     Version,
     current_name,
     list_versions,
@@ -113,27 +114,23 @@ def serving(root: Path) -> Serving:
     return Serving(current, base, file_sha256(listing))
 
 
-def publish_candidate(
-    root: Path, name: str, base: Version, learned: Mapping[str, Arrays], training: Mapping[str, Any]
-) -> Version:
-    """Write a candidate as an immutable version: the learned parts anew, everything else as in the base.
+def publish_candidate(root: Path, name: str, base: Version, remembered: Arrays, training: Mapping[str, Any]) -> Version:
+    """Write a candidate as an immutable version: what it remembers anew, everything else as in the base.
 
     Args:
         root: the folder with the versions.
         name: from `next_name`.
         base: the trained version that it learned from.
-        learned: the tensors of the files `gate` and `vit`, as far as they learned.
+        remembered: arrays of the corrections.
         training: its entry for the history; it goes into the card too, so that the line can be written again.
     """
-    tensors = dict(learned)
-    if "vit" in tensors:  # what a tiny version or trained LayerNorms store beside the head stays
-        tensors["vit"] = read_tensors(base.folder / "vit.safetensors") | tensors["vit"]
-    kept = {f"{e}.safetensors": base.folder / f"{e}.safetensors" for e in FROZEN if e in base.experts}
+    kept = {file: base.folder / file for file in (GATE_FILE, *(f"{e}.safetensors" for e in base.experts))}
     card = {k: v for k, v in base.card.items() if k not in ("validation", "selftest")}
     # the figures of the base's scorecard are not the candidate's; its own ones are those of the golden set
     card |= {"name": name, "learning": {"base": base.name, "training": dict(training)}}
     calibration = read_document(base.folder / CALIBRATION_FILE)
-    return publish_version(root, name, tensors, {"calibration": calibration, "card": card}, kept, link=True)
+    documents = {"calibration": calibration, "card": card}
+    return publish_version(root, name, {REMEMBERED: remembered}, documents, kept, link=True)
 
 
 def rollback(root: Path, history: Path, to: str | None = None) -> Version:

@@ -30,7 +30,7 @@ class ModelHandle:
 
     Args:
         settings: name the folder of weights; `[weights] version` pins one, which then never changes.
-        load: makes the analyser for what `CURRENT` names now.
+        load: makes the analyser for what `CURRENT` names now, from settings and, at a change, the one that is `loaded`.
         prepare: makes a version ready to be loaded quickly (its networks are converted), in a thread of its own while
             the loaded one keeps serving; None where nothing takes long.
 
@@ -41,7 +41,7 @@ class ModelHandle:
     def __init__(
         self,
         settings: Settings,
-        load: Callable[[Settings], Analyser],
+        load: Callable[..., Analyser],
         prepare: Callable[[Settings, str], None] | None = None,
     ) -> None:
         self._settings = settings
@@ -68,7 +68,7 @@ class ModelHandle:
                 return False
             if not self._prepared(name):
                 return False
-            self.analyser = self._load(self._settings)
+            self.analyser = self._load(self._settings, loaded=self.analyser)
         except WeightsError as error:
             if self._refused is None or self._refused[0] != name:
                 log.error("version %s is refused, %s keeps serving: %s", name or "?", self.analyser.version, error)

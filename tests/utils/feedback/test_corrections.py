@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from utils.feedback.corrections import check_items
 from utils.feedback.feature_set import CachedItem, pseudonym
-from utils.feedback.fine_tune import Recipe, Tuned
 from utils.feedback.history import read_history
+from utils.feedback.remember import remember
 from utils.feedback.retrain import TrainingOutcome, train_version
-
-GENTLE = Recipe(steps=60, max_weight_change=0.5)
 
 
 def outcomes(lineage, items, version):
@@ -21,7 +21,7 @@ def test_what_was_learned_holds_in_the_version_that_learned_it(lineage):
     items = lineage.corrections()
     label = ("real", "fake")[items[0].label]
     before = outcomes(lineage, items, "tiny")
-    learned = train_version(items, lineage.root, lineage.history, recipe=GENTLE)
+    learned = train_version(items, lineage.root, lineage.history)
     assert learned.promoted
     after = outcomes(lineage, items, learned.version)
     assert before.count(label) < after.count(label)
@@ -42,15 +42,18 @@ def test_features_of_other_networks_and_damaged_ones_are_not_asked_about(lineage
 
 
 def test_a_candidate_that_loses_a_correction_says_so_in_its_line(lineage, monkeypatch):
-    def everything_is_fake(parts, *rest):
-        parts.gate.offset.fill_(50.0)
-        return Tuned(0.1, 0.1, 1)
+    def everything_is_fake(*given):
+        done = remember(*given)
+        whole = dataclasses.replace(
+            done.remembered, reach=np.full_like(done.remembered.reach, -1), pull=np.full_like(done.remembered.pull, 50)
+        )
+        return dataclasses.replace(done, remembered=whole)
 
     known = [lineage.item(100 + n, 0, strange=False) for n in range(40)]
     said = check_items(known, lineage.root, "tiny")
     held = {item.media_sha256 for item, each in zip(known, said, strict=True) if each.outcome == "real"}
     assert 0 < len(held) < len(known)
-    monkeypatch.setattr("utils.feedback.retrain.tune", everything_is_fake)
+    monkeypatch.setattr("utils.feedback.retrain.remember", everything_is_fake)
     outcome = train_version(known, lineage.root, lineage.history)
     (line,) = read_history(lineage.history).entries
     assert set(outcome.lost) == {pseudonym(sha256) for sha256 in held}

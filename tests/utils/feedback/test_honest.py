@@ -9,10 +9,10 @@ import pytest
 
 from utils.config import Settings
 from utils.feedback.corrections import right_verdicts
-from utils.feedback.fine_tune import Recipe, one_thread
 from utils.feedback.golden import Lineage, load_lineage
-from utils.feedback.retrain import Candidate, fine_tune
-from utils.feedback.trainable import load_parts, probabilities
+from utils.feedback.remember import Recipe
+from utils.feedback.retrain import Candidate, make_candidate
+from utils.feedback.trainable import load_parts, one_thread, probabilities
 from utils.weights import current_name, verify_version, weights_root
 
 
@@ -24,7 +24,7 @@ def taught(lineage: Lineage, seed: int, recipe: Recipe) -> tuple[int, Candidate]
     mistakes = dataclasses.replace(pool.select(~right), sources=("user",) * int((~right).sum()))
     rest = dataclasses.replace(lineage, replay=lineage.replay.select(~half))
     with one_thread():
-        return len(mistakes), fine_tune(mistakes, rest, lineage.base, recipe)
+        return len(mistakes), make_candidate(mistakes, rest, lineage.base, recipe)
 
 
 @pytest.mark.parametrize("seed", [11, 12])
@@ -36,6 +36,5 @@ def test_mistakes_of_the_version_in_use_are_learned_within_its_bounds(seed: int)
     assert done.verdict.promoted, done.verdict.reason
     assert done.lost == ()
     golden = done.compared[0]
-    assert golden.new.auc > golden.base.auc - 0.003
-    assert (~done.before & done.after).sum() >= 1
-    assert done.tuned.share <= 1
+    assert golden.new.auc > golden.base.auc - 0.002
+    assert done.after.all(), "each correction is right in the version that learned it"

@@ -14,7 +14,6 @@ import pytest
 from utils.errors import ConflictError, NothingNewError
 from utils.feedback import retrain
 from utils.feedback.feature_set import load_features, save_features
-from utils.feedback.fine_tune import Recipe
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import pointer_lock, rollback, serving
@@ -22,11 +21,9 @@ from utils.files import file_sha256
 from utils.training.golden_sets import media_key
 from utils.weights import current_name, remove_scratch, set_current
 
-GENTLE = Recipe(steps=60, max_weight_change=0.5)
-
 
 def learn(lineage, items, **more):
-    return train_version(items, lineage.root, lineage.history, recipe=GENTLE, **more)
+    return train_version(items, lineage.root, lineage.history, **more)
 
 
 def change_often(root: Path, history: Path, names: tuple[str, str]) -> None:

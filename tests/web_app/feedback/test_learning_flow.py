@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from tests.web_app.feedback.conftest import learning_worker, picture
 from tests.web_app.helpers import upload, wait_until
 from utils.config import Settings
+from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.feedback.history import verify_history
 from utils.files import file_sha256
 from utils.types import Pixels
@@ -25,11 +26,12 @@ from web_app.services import EXTENSION, Services
 SECONDS = 120.0
 
 
-def correct(client: FlaskClient, content: bytes) -> tuple[dict[str, Any], str]:
-    """Upload, and say the opposite of what the networks tend to; the report and the label."""
+def correct(client: FlaskClient, content: bytes, *, right: bool = False) -> tuple[dict[str, Any], str]:
+    """Upload, and say the opposite of what the networks tend to, or that they are `right`; the report and the label."""
     report = upload(client, content, "/api/detect?wait=1").get_json()
-    label = "real" if report["fake_probability"] >= 0.5 else "fake"
-    answer = client.post("/api/feedback", json={"id": report["id"], "feedback": "incorrect", "actual": label})
+    label = "real" if (report["fake_probability"] >= 0.5) is not right else "fake"
+    said = "correct" if label == report["prediction"] else "incorrect"
+    answer = client.post("/api/feedback", json={"id": report["id"], "feedback": said, "actual": label})
     assert answer.status_code == 201, answer.get_json()
     return report, label
 
@@ -120,12 +122,12 @@ def test_a_candidate_that_learned_nothing_is_rejected_with_the_reason(
     photo: Pixels,
     own_root: Path,
 ) -> None:
-    card, sums = own_root / "tiny" / "card.json", own_root / "tiny" / CHECKSUMS
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"feedback_recipe": {"rate": 1e-8, "steps": 2}}))
-    sums.write_text(json.dumps(json.loads(sums.read_text()) | {"card.json": file_sha256(card)}))
+    band, sums = own_root / "tiny" / "calibration.json", own_root / "tiny" / CHECKSUMS
+    band.write_text(json.dumps(Calibration((ReliabilityBin(0.0, 1.0, 100, 50),), 0.5, 0.5, {}).to_dict()))
+    sums.write_text(json.dumps(json.loads(sums.read_text()) | {"calibration.json": file_sha256(band)}))
     client = make_app(learning_settings).test_client()
     with learning_worker(learning_settings):
-        _, label = correct(client, picture(photo))
+        _, label = correct(client, picture(photo), right=True)
         lineage(1 if label == "fake" else 0)
         wait_until(lambda: accepted(client) == 1, SECONDS)
         result = train(client)["result"]

@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(settings: Settings) -> Loaded:
+def load(settings: Settings, *, loaded: Loaded | None = None) -> Loaded:
     name = settings.weights.version or (Path(settings.weights.dir) / "CURRENT").read_text().strip()
     if name == "bad":
         raise WeightsCorruptError("A byte is wrong.")
@@ -64,7 +64,7 @@ def test_a_damaged_version_is_refused_and_tried_again_later(root: Path, monkeypa
     assert (refused["version"], served.facts()["model_version"]) == ("bad", "v1")
     assert "A byte is wrong." in refused["reason"]
     tried: list[Settings] = []
-    monkeypatch.setattr(served, "_load", lambda settings: (tried.append(settings), Loaded("bad"))[1])
+    monkeypatch.setattr(served, "_load", lambda settings, **_: (tried.append(settings), Loaded("bad"))[1])
     assert not served.refresh()
     assert tried == [], "not again so soon"
     monkeypatch.setattr(module, "RETRY_S", 0.0)
