@@ -53,6 +53,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted_networks(settings.security))  # type: ignore[method-assign]
     for before in (
         request_log.begin,
+        parts.shared.follow,
         identity.host_check(settings),
         identity.refuse_cross_site,
         rate_limit.enforce,  # from here on it is known who asks

@@ -133,7 +133,10 @@ def _revoke_key(given: argparse.Namespace) -> int:
 def _rotate_key(given: argparse.Namespace) -> int:
     """Safe beside a running server, which takes the new key at once."""
     with _instance(given) as instance:
-        print(f"Reports are signed with the key {ReportKeys.of(instance.paths.report_keys).rotate()} from now on.")
+        path = instance.paths.report_keys
+        instance.shared.once(path, lambda: ReportKeys.of(path))
+        print(f"Reports are signed with the key {ReportKeys.of(path).rotate()} from now on.")
+        instance.shared.again(path)
     return 0
 
 

@@ -13,7 +13,7 @@ from utils.log import get_logger
 from utils.weights import current_version, weights_root
 from web_app.db.models import DetectionRow, JobRow, JobState, WorkerRow, utc_now
 from web_app.feedback.corrections import queue_check
-from web_app.feedback.features import examine_next
+from web_app.feedback.features import drop_orphans, examine_next
 from web_app.feedback.learner import Learner
 from web_app.feedback.rulings import judge
 from web_app.feedback.training import start_if_due
@@ -50,6 +50,8 @@ class Maintenance:
         database, store = self._instance.database, self._instance.store
         days = self._instance.settings.storage.retention_days
         store.sweep_cut_off()
+        if self._instance.shared.on:
+            drop_orphans(self._instance)
         with database.write() as session:
             session.execute(sa.delete(WorkerRow).where(WorkerRow.seen_at < now - FORGET_WORKERS))
         # those that were never to be kept are deleted by their request, unless it dies in between
@@ -105,7 +107,8 @@ def recover_versions(instance: Instance) -> None:
     if not root.is_dir():
         return  # loading says what is missing
     try:
-        recover(root, instance.paths.training_history)
+        with instance.shared.acting():
+            recover(root, instance.paths.training_history)
     except ConflictError:
         log.info("another worker trains at the moment; it leaves nothing to put right")
     except PermissionError as error:

@@ -46,14 +46,18 @@ class Services(Instance):
         """
         paths = InstancePaths.of(settings)
         paths.create()
-        parts = cls.of(
-            settings,
+        common = Instance.of(settings)
+        migrate(common.database)
+        common.shared.once(paths.secret, lambda: load_secret(paths.secret))
+        common.shared.once(paths.report_keys, lambda: ReportKeys.of(paths.report_keys))
+        common.shared.follow()
+        parts = cls(
+            **vars(common),
             weights=WeightsCheck(settings, verify),
             secret=load_secret(paths.secret),
             report_keys=ReportKeys.of(paths.report_keys),
             outbound=Rules.of(settings.api),
         )
-        migrate(parts.database)
         parts.store.prepare()
         parts.store.sweep_cut_off()
         sweep_without_row(parts.database, parts.store)

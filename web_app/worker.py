@@ -68,7 +68,9 @@ def work(
     with contextlib.closing(Instance.of(settings)) as instance:
         instance.paths.create()
         migrate(instance.database)
-        recover_versions(instance)
+        if LEARNING in roles:
+            recover_versions(instance)
+        instance.shared.follow()
         with ThreadPoolExecutor(1) as beside:
             probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
             served = ModelHandle(settings, load_analyser, prepare_version)
@@ -117,11 +119,15 @@ def worker_tasks(
         if learns:
             learning.when_idle()
 
+    def before_job() -> None:
+        instance.shared.follow()
+        served.refresh()
+
     trains = {TRAIN: partial(run_training, instance, learner), CHECK: partial(run_check, instance, learner)}
     return WorkerTasks(
         background=trains if learns else {},
         foreground={EXPLAIN: partial(run_closeup, instance, served), COPY: copies.handle},
-        before_job=served.refresh,
+        before_job=before_job,
         when_idle=when_idle,
         facts=lambda: {**served.facts(), "sandbox": list(protections)},
     )

@@ -218,6 +218,25 @@ class CloseupRow(Base):
     job: Mapped[JobRow] = relationship(lazy="joined", innerjoin=True)
 
 
+class JournalRow(Base):
+    """A line of the feedback log, where machines share no folder; one machine has a file."""
+
+    __tablename__ = "journal"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line: Mapped[str] = mapped_column(sa.Text)
+
+
+class SharedRow(Base):
+    """A small file that all machines have alike; `number` grows with each change."""
+
+    __tablename__ = "shared"
+
+    name: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    number: Mapped[int]
+    content: Mapped[bytes] = mapped_column(sa.LargeBinary)
+
+
 class ApiKeyRow(Base):
     """An API key; `public` finds it, of its secret only the hash is kept, `scopes` are separated by commas."""
 

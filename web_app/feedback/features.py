@@ -73,6 +73,16 @@ def examine_next(instance: Instance, learner: Learner) -> bool:
     return True
 
 
+def drop_orphans(instance: Instance) -> int:
+    """Delete features of media that no vote is about any more, where another machine took the last one back."""
+    folders = {folder.name: folder for folder in instance.paths.features.iterdir()}
+    with instance.database.write() as session:
+        spoken = set(session.scalars(sa.select(FeedbackRow.media_sha256).distinct()))
+        for name in folders.keys() - spoken:
+            shutil.rmtree(folders[name])
+    return len(folders.keys() - spoken)
+
+
 def _look(path: Path, media_sha256: str, faces: Sequence[str], paths: InstancePaths, learner: Learner) -> Found:
     (paths.features / media_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
     numbers = {None if face == DECIDING else int(face): face for face in faces}

@@ -182,8 +182,13 @@ def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
         raise ConflictError("[weights] version pins one; empty it to follow promotions and rollbacks.")
     root = weights_root(settings)
     previous = current_version(settings)
+    with instance.database.read() as session:
+        training = sa.select(JobRow.id).where(JobRow.task == TRAIN, JobRow.state == JobState.RUNNING)
+        if instance.shared.on and session.scalar(training) is not None:
+            raise ConflictError("A training is going on at another machine; its end decides which version serves.")
     try:
-        version = rollback(root, instance.paths.training_history, name)
+        with instance.shared.acting():
+            version = rollback(root, instance.paths.training_history, name)
     except WeightsMissingError as error:
         raise NotFoundError(error.detail) from error
     return {"version": version.name, "previous": previous}

@@ -181,7 +181,8 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
             raise NothingNewError("What was accepted has been withdrawn meanwhile.")
         attempts.setdefault(tried, {"rows": sorted({item.row_id for item in items}), "base_sha256": base})
         job.payload = payload | {"attempts": attempts}
-    outcome = learner.train(items, progress, claim.public_id, tried)
+    with instance.shared.acting():
+        outcome = learner.train(items, progress, claim.public_id, tried)
     learned = str(outcome.get("digest") or tried)
     attempt = attempts[learned]
     moved = outcome.get("code") == "moved"  # then the same feedback may be learned again

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_feedback, read_feedback_log
 from utils.feedback.quarantine import Status
-from utils.files import DamagedLine
-from web_app.db.models import DetectionRow, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
+from utils.files import DamagedLine, replace_file
+from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JournalRow, ReviewedMediumRow, utc_now
 from web_app.jobs.instance import Instance
 from web_app.paths import InstancePaths
 from web_app.storage.detections import delete_detection
@@ -48,7 +48,7 @@ def save_vote(instance: Instance, entry: FeedbackEntry) -> FeedbackRow:
         OSError: the line could not be written; nothing has changed then.
     """
     with instance.database.write() as session:  # within it, so that lines and rows have the same order
-        append_feedback(instance.paths.feedback_log, entry)
+        _log(session, instance, entry)
         return _store(session, entry, _job_id(session, entry.detection_id))
 
 
@@ -71,7 +71,7 @@ def decide(instance: Instance, entry: DecisionEntry) -> None:
         OSError: the line could not be written; nothing has changed then.
     """
     with instance.database.write() as session:
-        append_feedback(instance.paths.feedback_log, entry)
+        _log(session, instance, entry)
         _store_decision(session, entry)
 
 
@@ -95,6 +95,7 @@ def reconcile(instance: Instance) -> Reconciled:
     read while the write lock is held: whatever has a row by then has its line already.
     """
     with instance.database.write() as session:
+        _bring_log(session, instance)
         log = read_feedback_log(instance.paths.feedback_log)
         standing = log.standing()
         rows = {(row.media_sha256, row.client_id): row for row in session.scalars(sa.select(FeedbackRow))}
@@ -156,6 +157,26 @@ def _store_decision(session: Session, entry: DecisionEntry) -> bool:
     return True
 
 
+def _log(session: Session, instance: Instance, entry: FeedbackEntry | DecisionEntry) -> None:
+    """Add a line to the log: to the file, or where machines share no folder to the table that stands for it."""
+    if instance.shared.on:
+        session.add(JournalRow(line=entry.to_line().decode()))
+    else:
+        append_feedback(instance.paths.feedback_log, entry)
+
+
+def _bring_log(session: Session, instance: Instance) -> None:
+    """Where a table stands for the log: write it to the file, or read the file of a backup into an empty table."""
+    path = instance.paths.feedback_log
+    if not instance.shared.on:
+        return
+    lines = session.scalars(sa.select(JournalRow.line).order_by(JournalRow.id)).all()
+    if lines:
+        replace_file(path, "".join(lines).encode(), mode=0o600)
+    elif path.exists():
+        session.add_all(JournalRow(line=f"{line}\n") for line in path.read_text("utf-8", "replace").splitlines())
+
+
 def _withdraw(instance: Instance, wanted: sa.ColumnElement[bool]) -> int:
     """Take votes back, with a line for each; returns how many."""
     with instance.database.write() as session:
@@ -170,7 +191,7 @@ def _withdraw(instance: Instance, wanted: sa.ColumnElement[bool]) -> int:
                 withdrawn=True,
                 **{name: getattr(row, name) for name in SAID if name != "note"},
             )
-            append_feedback(instance.paths.feedback_log, withdrawal)
+            _log(session, instance, withdrawal)
             session.delete(row)
         session.flush()
         for media_sha256 in {row.media_sha256 for row in rows}:

@@ -1,0 +1,200 @@
+"""Many machines: what servers and workers have in common beside uploads: versions of the weights, history, keys.
+
+Small files (which version serves, the training history, secret, keys of reports) are rows of the table `shared`, each
+with a number that grows; versions lie in the bucket, every file once, under its hash. Each process looks at the rows
+every two seconds and brings its own folder up to them. Who changes versions (a training, a rollback) does so between
+`acting` and its end: it begins with what is shared, works on its own folder as on one machine, and what it did is
+published in one transaction, unless somebody else was faster: so the history has one order and its chain no branch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from utils.base_weights import require_file
+from utils.config import Settings
+from utils.errors import ConflictError, TelltaleError, WeightsError
+from utils.files import replace_file
+from utils.log import get_logger
+from utils.weights import (
+    CARD_FILE,
+    CHECKSUMS,
+    CURRENT,
+    current_name,
+    list_versions,
+    read_document,
+    set_current,
+    verify_version,
+    weights_root,
+)
+from web_app.db.models import SharedRow
+from web_app.db.session import Database
+from web_app.paths import InstancePaths
+from web_app.storage.bucket import Bucket, BucketStore
+from web_app.storage.files import MediaStore
+
+LOOK_S = 2.0
+WEIGHTS, VERSIONS = "weights/", "versions/"  # keys of the bucket
+
+log = get_logger(__name__)
+
+
+class Shared:
+    """What this machine has in common with others; on one machine everything here does nothing, or `make` alone."""
+
+    def __init__(self, settings: Settings, paths: InstancePaths, database: Database, store: MediaStore) -> None:
+        self._pinned = bool(settings.weights.version)
+        self._root = weights_root(settings)
+        self._database = database
+        self._bucket = store.bucket if isinstance(store, BucketStore) else None
+        self._history = paths.training_history
+        self._small = {path.name: path for path in (paths.training_history, paths.report_keys)}
+        self._seen: dict[str, int] = {}
+        self._look_at = 0.0
+        self._lock = threading.RLock()
+
+    @property
+    def on(self) -> bool:
+        """Whether there are other machines."""
+        return self._bucket is not None
+
+    def once(self, path: Path, make: Callable[[], object]) -> None:
+        """Have a small file that all machines have alike: the shared one, or what `make` writes and is shared then."""
+        if not self.on:
+            make()
+            return
+        with self._database.write() as session:
+            row = session.get(SharedRow, path.name)
+            if row is not None:
+                replace_file(path, row.content, mode=0o600)
+                return
+            make()
+            _store(session, path.name, path.read_bytes())
+
+    def again(self, path: Path) -> None:
+        """Share the present content of a small file."""
+        if self.on:
+            with self._database.write() as session:
+                _store(session, path.name, path.read_bytes())
+
+    def follow(self) -> None:
+        """Bring the folders of this machine up to what is shared, at most every two seconds; trouble is only logged."""
+        if not self.on or time.monotonic() < self._look_at or not self._lock.acquire(blocking=False):
+            return  # who is `acting` here has the lock
+        try:
+            self._look_at = time.monotonic() + LOOK_S
+            self._take_over()
+        except (TelltaleError, OSError, SQLAlchemyError) as error:
+            log.warning("what other machines have changed cannot be taken over yet: %s", type(error).__name__)
+        finally:
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """Change versions and history of this machine, and have all others follow at the block's end.
+
+        Raises:
+            ConflictError: another machine has changed them meanwhile; this one follows it at its next look.
+            BucketAwayError: nothing was changed, or nobody knows of it yet: it is published with the next change.
+        """
+        if not self.on:
+            yield
+            return
+        with self._lock:
+            self._seen = {}
+            self._take_over()
+            try:
+                yield
+            finally:
+                self._publish()
+
+    def _take_over(self) -> None:
+        with self._database.read() as session:
+            numbers = dict(session.execute(sa.select(SharedRow.name, SharedRow.number)).all())
+            changed = [name for name in numbers if numbers[name] != self._seen.get(name)]
+            rows = {row.name: row for row in session.scalars(sa.select(SharedRow).where(SharedRow.name.in_(changed)))}
+        for name, row in rows.items():
+            if name in self._small:
+                replace_file(self._small[name], row.content, mode=0o600)
+        if CURRENT in rows and self._bucket is not None and not self._pinned:
+            there = {key.removeprefix(VERSIONS) for key, _ in self._bucket.keys(VERSIONS)}
+            for name in there - set(list_versions(self._root)):
+                self._fetch(self._bucket, name)
+            chosen = rows[CURRENT].content.decode().strip()
+            with contextlib.suppress(WeightsError):
+                if current_name(self._root) == chosen:
+                    chosen = ""
+            if chosen:
+                set_current(self._root, chosen)
+                log.info("version %s is chosen", chosen)
+        self._seen |= {name: row.number for name, row in rows.items()}
+
+    def _publish(self) -> None:
+        own = self._history.read_bytes() if self._history.exists() else b""
+        for name in list_versions(self._root):
+            learned = read_document(self._root / name / CARD_FILE).get("learning", {})
+            rejected = learned and not learned.get("training", {}).get("promoted")  # which nobody can choose
+            if self._bucket is not None and not rejected:
+                try:
+                    self._send(self._bucket, name)
+                except WeightsError as error:
+                    log.error("version %s stays here: %s", name, error)
+        with self._database.write() as session:
+            row = session.get(SharedRow, self._history.name)
+            if row is not None and not own.startswith(row.content):
+                raise ConflictError("Another machine has changed the versions meanwhile; ask again.")
+            _store(session, self._history.name, own)
+            with contextlib.suppress(WeightsError):
+                _store(session, CURRENT, f"{current_name(self._root)}\n".encode())
+
+    def _send(self, bucket: Bucket, name: str) -> None:
+        """Send the files of a version that the bucket has not, and then the list that names them."""
+        if bucket.size(VERSIONS + name) is not None:
+            return
+        folder = verify_version(self._root, name).folder
+        for file_name, sha256 in read_document(folder / CHECKSUMS).items():
+            if bucket.size(WEIGHTS + sha256) is None:
+                bucket.put(folder / file_name, WEIGHTS + sha256)
+        bucket.put(folder / CHECKSUMS, VERSIONS + name)
+
+    def _fetch(self, bucket: Bucket, name: str) -> None:
+        """Bring a version here, whole and verified or not at all; files that another version has are linked."""
+        have = {
+            sha256: self._root / other / file_name
+            for other in list_versions(self._root)
+            for file_name, sha256 in read_document(self._root / other / CHECKSUMS).items()
+        }
+        scratch = self._root / f".{name}.{os.getpid()}.coming"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        try:
+            bucket.get(VERSIONS + name, scratch / CHECKSUMS)
+            for untrusted_name, sha256 in read_document(scratch / CHECKSUMS).items():
+                target = scratch / Path(untrusted_name).name
+                if sha256 in have:
+                    os.link(have[sha256], target)
+                else:
+                    bucket.get(WEIGHTS + sha256, target)
+                require_file(target, sha256)
+            with contextlib.suppress(OSError):  # another process of this machine was faster
+                scratch.rename(self._root / name)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _store(session: Session, name: str, content: bytes) -> None:
+    row = session.get(SharedRow, name)
+    if row is None:
+        session.add(SharedRow(name=name, number=1, content=content))
+    elif row.content != content:
+        row.number, row.content = row.number + 1, content
