@@ -57,9 +57,7 @@ def get_batch(id: str) -> Batch:
     """How far a batch is: the state of each file and how many there are of each."""
     parts = services()
     with parts.database.read() as session:
-        batch = session.scalar(sa.select(BatchRow).where(BatchRow.public_id == id))
-    if batch is None or not identity.caller().owns(batch.client_id):
-        raise NotFoundError("There is no batch with this id.")
+        batch = identity.require_own(session, BatchRow, id, "batch")
     return _batch(parts, batch)
 
 

@@ -13,16 +13,15 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
-from utils.signatures import canonical
 from web_app.api.detections import require_detection
-from web_app.api.routing import DOCUMENT, HTML, PDF, ZIP, conditional, json_answer, route
+from web_app.api.reports import document_of, report_answer
+from web_app.api.routing import HTML, PDF, ZIP, json_answer, route
 from web_app.api.schemas import KindName, Links, Moment, OutcomeName, Probability, Schema, StateName, address
-from web_app.api.schemas.analysis import ReportDocument, ReportQuery, Result, SignatureModel
+from web_app.api.schemas.analysis import ReportDocument, ReportQuery, SignatureModel
 from web_app.auth import identity
 from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState
 from web_app.feedback import votes
 from web_app.reports.cases import CaseItem, build_case, export_lines, render_case_html, render_case_pdf
-from web_app.reports.document import build_document
 from web_app.services import services
 from web_app.storage.files import CLEAN_SUFFIX, MediaStore
 
@@ -133,9 +132,7 @@ def list_cases() -> Cases:
     """Your cases, newest first; those of everybody for an administrator."""
     asking = identity.caller()
     count = sa.select(sa.func.count()).where(CaseItemRow.case_id == CaseRow.id).scalar_subquery()
-    wanted = sa.select(CaseRow, count).order_by(CaseRow.id.desc())
-    if "admin" not in asking.scopes:
-        wanted = wanted.where(CaseRow.client_id == asking.id)
+    wanted = sa.select(CaseRow, count).where(asking.sees(CaseRow.client_id)).order_by(CaseRow.id.desc())
     with services().database.read() as session:
         return Cases(items=[CaseSummary.of(row, count=items) for row, items in session.execute(wanted)])
 
@@ -144,14 +141,14 @@ def list_cases() -> Cases:
 def get_case(id: str) -> Case:
     """A case with its notes and analyses."""
     with services().database.read() as session:
-        return _case(session, _require(session, id))
+        return _case(session, identity.require_own(session, CaseRow, id, "case"))
 
 
 @route("PATCH", "/cases/<id>", {200: Case}, NotFoundError, body=CaseChange)
 def change_case(id: str, said: CaseChange) -> Case:
     """Change title or notes."""
     with services().database.write() as session:
-        row = _require(session, id)
+        row = identity.require_own(session, CaseRow, id, "case")
         for name, value in said.model_dump(exclude_none=True).items():
             setattr(row, name, value)
         return _case(session, row)
@@ -162,19 +159,19 @@ def remove_case(id: str, query: DeleteQuery) -> None:
     """Delete a case with its notes; with `analyses=1` its analyses too, as if each were deleted by itself."""
     parts, asking = services(), identity.caller()
     with parts.database.read() as session:
-        rows = [item.detection for item in _items(session, _require(session, id))]
+        rows = [item.detection for item in _items(session, identity.require_own(session, CaseRow, id, "case"))]
         own = [row.job.public_id for row in rows if asking.owns(row.client_id)]
     for public_id in own if query.analyses == "1" else ():
         votes.delete_analysis(parts, public_id)
     with parts.database.write() as session:
-        session.delete(_require(session, id))
+        session.delete(identity.require_own(session, CaseRow, id, "case"))
 
 
 @route("PUT", "/cases/<id>/items/<detection>", {200: Case}, NotFoundError, ConflictError, body=ItemNote)
 def put_case_item(id: str, detection: str, said: ItemNote) -> Case:
     """Put one of your analyses into a case, or change the note on it; a case holds 200."""
     with services().database.write() as session:
-        case, row = _require(session, id), require_detection(session, detection)
+        case, row = identity.require_own(session, CaseRow, id, "case"), require_detection(session, detection)
         item = session.get(CaseItemRow, (case.id, row.job_id))
         if item is None:
             if len(_items(session, case)) >= MOST_ITEMS:
@@ -190,7 +187,7 @@ def put_case_item(id: str, detection: str, said: ItemNote) -> Case:
 def remove_case_item(id: str, detection: str) -> None:
     """Take an analysis out of a case; the analysis stays."""
     with services().database.write() as session:
-        case = _require(session, id)
+        case = identity.require_own(session, CaseRow, id, "case")
         found = next((item for item in _items(session, case) if item.detection.job.public_id == detection), None)
         if found is None:
             raise NotFoundError("There is no such analysis in this case.")
@@ -202,15 +199,8 @@ def get_case_report(id: str, query: ReportQuery) -> Response:
     """One signed report for all files of a case: `format` is json, html or pdf; `download=1` names a file for it."""
     parts = services()
     document, page_url = parts.report_keys.sign(_document(id)[0]), _page_url(id)
-    if query.format == "json":
-        answer = current_app.response_class(canonical(document), mimetype=DOCUMENT)
-    elif query.format == "html":
-        answer = current_app.response_class(render_case_html(document, page_url), mimetype=HTML)
-    else:
-        answer = current_app.response_class(render_case_pdf(document, page_url), mimetype=PDF)
-    disposition = "attachment" if query.download == "1" else "inline"
-    answer.headers["Content-Disposition"] = f'{disposition}; filename="telltale-case-{id[:12]}.{query.format}"'
-    return conditional(answer)
+    html, pdf = partial(render_case_html, document, page_url), partial(render_case_pdf, document, page_url)
+    return report_answer(document, query, f"telltale-case-{id[:12]}", html, pdf)
 
 
 @route("GET", "/cases/<id>/export", {200: ZIP}, NotFoundError)
@@ -233,16 +223,14 @@ def _document(id: str) -> tuple[dict[str, Any], list[CaseItem]]:
     """The unsigned report of a case, and its files."""
     parts = services()
     with parts.database.read() as session:
-        case = _require(session, id)
+        case = identity.require_own(session, CaseRow, id, "case")
         items = [_report_item(item, parts.store) for item in _items(session, case)]
         return build_case(case.public_id, case.title, case.notes, case.created_at.isoformat(), items), items
 
 
 def _report_item(item: CaseItemRow, store: MediaStore) -> CaseItem:
     row: DetectionRow = item.detection
-    finished = row.job.finished_at.isoformat() if row.job.finished_at else ""
-    done = row.job.state == JobState.DONE
-    report = build_document(Result.stored(row).plain(), row.display_name, finished) if done else None
+    report = document_of(row) if row.job.state == JobState.DONE else None
     return CaseItem(
         name=row.display_name, note=item.note, state=row.job.state, report=report, format=row.media.format,
         copy=partial(_clean_copy, store, row.media.stored_name),
@@ -261,10 +249,3 @@ def _case(session: Session, row: CaseRow) -> Case:
 def _items(session: Session, row: CaseRow) -> list[CaseItemRow]:
     wanted = sa.select(CaseItemRow).where(CaseItemRow.case_id == row.id)
     return list(session.scalars(wanted.order_by(CaseItemRow.added_at, CaseItemRow.detection_id)))
-
-
-def _require(session: Session, public_id: str) -> CaseRow:
-    row = session.scalar(sa.select(CaseRow).where(CaseRow.public_id == public_id))
-    if row is None or not identity.caller().owns(row.client_id):
-        raise NotFoundError("There is no case with this id.")
-    return row

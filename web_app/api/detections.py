@@ -77,9 +77,8 @@ def _overall(row: DetectionRow) -> str | None:
 def matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[DetectionRow]:
     """The analyses that a caller sees and the filters choose, joined with their jobs and media, in no order."""
     wanted = sa.select(DetectionRow).join(DetectionRow.job).join(DetectionRow.media)
-    wanted = wanted.where(DetectionRow.expires_at.is_(None))  # those with an end are not to be kept
-    if "admin" not in asking.scopes:
-        wanted = wanted.where(DetectionRow.client_id == asking.id)
+    # those with an end are not to be kept
+    wanted = wanted.where(DetectionRow.expires_at.is_(None), asking.sees(DetectionRow.client_id))
     if query.kind is not None:
         wanted = wanted.where(MediaRow.kind == query.kind)
     if query.prediction is not None:
@@ -137,14 +136,11 @@ def get_media(id: str) -> Response:
 @route("GET", "/detections/<id>/versions", {200: Versions}, NotFoundError)
 def get_versions(id: str) -> Versions:
     """Your finished analyses of the same file, newest first, to compare what different versions said."""
-    asking = identity.caller()
+    own = identity.caller().sees(DetectionRow.client_id)
     with services().database.read() as session:
         media_id = require_detection(session, id).media_id
         same = sa.select(DetectionRow).join(DetectionRow.job).order_by(JobRow.id.desc()).limit(MOST_VERSIONS)
-        same = same.where(DetectionRow.media_id == media_id, JobRow.state == JobState.DONE)
-        if "admin" not in asking.scopes:
-            same = same.where(DetectionRow.client_id == asking.id)
-        rows = session.scalars(same)
+        rows = session.scalars(same.where(DetectionRow.media_id == media_id, JobRow.state == JobState.DONE, own))
         return Versions(items=[VersionItem.of(row, row.job) for row in rows])
 
 

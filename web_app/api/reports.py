@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Response, current_app, stream_with_context, url_for
@@ -36,19 +38,31 @@ def get_report(id: str, query: ReportQuery) -> Response:
     parts = services()
     with parts.database.read() as session:
         row = require_detection(session, id, done=True)
-        analysed = row.job.finished_at.isoformat() if row.job.finished_at else ""
-        document = parts.report_keys.sign(build_document(Result.stored(row).plain(), row.display_name, analysed))
+        document = parts.report_keys.sign(document_of(row))
         has_picture = row.media.kind == MediaKind.IMAGE and parts.store.size(row.media.stored_name) is not None
     page_url = url_for("pages.detection", detection_id=id, _external=True)
-    if query.format == "json":
-        answer = current_app.response_class(canonical(document), mimetype=DOCUMENT)
-    elif query.format == "html":
-        media_url = url_for("api.get_media", id=id) if has_picture else None
-        answer = current_app.response_class(render_html(document, media_url, page_url), mimetype=HTML)
-    else:
-        answer = current_app.response_class(render_pdf(document, page_url), mimetype=PDF)
+    media_url = url_for("api.get_media", id=id) if has_picture else None
+    html, pdf = partial(render_html, document, media_url, page_url), partial(render_pdf, document, page_url)
+    return report_answer(document, query, f"telltale-{id[:12]}", html, pdf)
+
+
+def document_of(row: DetectionRow) -> dict[str, Any]:
+    """The unsigned report of a finished analysis."""
+    analysed = row.job.finished_at.isoformat() if row.job.finished_at else ""
+    return build_document(Result.stored(row).plain(), row.display_name, analysed)
+
+
+def report_answer(
+    document: dict[str, Any], query: ReportQuery, name: str, html: Callable[[], str], pdf: Callable[[], bytes]
+) -> Response:
+    """A signed document in the form that is asked for, under a name to save it by."""
+    forms: dict[str, tuple[Callable[[], str | bytes], str]] = {
+        "json": (partial(canonical, document), DOCUMENT), "html": (html, HTML), "pdf": (pdf, PDF),
+    }  # fmt: skip
+    render, mimetype = forms[query.format]
+    answer = current_app.response_class(render(), mimetype=mimetype)
     disposition = "attachment" if query.download == "1" else "inline"
-    answer.headers["Content-Disposition"] = f'{disposition}; filename="telltale-{id[:12]}.{query.format}"'
+    answer.headers["Content-Disposition"] = f'{disposition}; filename="{name}.{query.format}"'
     return conditional(answer)
 
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 import sqlalchemy as sa
 from pydantic import Field
-from sqlalchemy.orm import Session
 
 from utils.errors import AddressRefusedError, ConflictError, FetchError, NotAvailableError, NotFoundError
 from web_app.api.routing import route
@@ -92,14 +91,15 @@ def list_webhooks() -> Webhooks:
 def remove_webhook(id: str) -> None:
     """Forget a webhook with all its deliveries."""
     with services().database.write() as session:
-        session.delete(_require(session, id))
+        session.delete(identity.require_own(session, WebhookRow, id, "webhook"))
 
 
 @route("GET", "/webhooks/<id>/deliveries", {200: Deliveries}, NotFoundError)
 def list_deliveries(id: str) -> Deliveries:
     """What was sent to a webhook, newest first: state, attempts, and the last answer or error."""
     with services().database.read() as session:
-        sent = sa.select(DeliveryRow).where(DeliveryRow.webhook_id == _require(session, id).id)
+        webhook = identity.require_own(session, WebhookRow, id, "webhook")
+        sent = sa.select(DeliveryRow).where(DeliveryRow.webhook_id == webhook.id)
         rows = session.scalars(sent.order_by(DeliveryRow.id.desc()).limit(DELIVERIES_SHOWN))
         return Deliveries(items=[_delivery(row) for row in rows])
 
@@ -107,10 +107,3 @@ def list_deliveries(id: str) -> Deliveries:
 def _delivery(row: DeliveryRow) -> Delivery:
     next_attempt = row.due_at if row.state == "pending" else None
     return Delivery.of(row, analysis=row.job_public_id, type=row.payload["type"], next_attempt=next_attempt)
-
-
-def _require(session: Session, public_id: str) -> WebhookRow:
-    row = session.scalar(sa.select(WebhookRow).where(WebhookRow.public_id == public_id))
-    if row is None or not identity.caller().owns(row.client_id):
-        raise NotFoundError("There is no webhook with this id.")
-    return row

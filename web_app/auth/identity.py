@@ -12,15 +12,18 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
 from flask import Response, current_app, g, request, session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from utils.config import Settings
-from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, UnauthorizedError
+from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, NotFoundError, UnauthorizedError
 from web_app.auth.keys import KEY_OWNER, SCOPES, find_key, find_public
 from web_app.auth.network import FORWARDED, allowed_hosts, host_name, is_loopback
+from web_app.db.models import BatchRow, CaseRow, WebhookRow
 from web_app.db.session import Database
 
 EXTENSION = "telltale"
@@ -49,6 +52,7 @@ HEADERS = {
 POLICY = "Content-Security-Policy"
 HSTS = "max-age=31536000"  # said only over TLS, where it can be kept
 MEDIA_POLICY = "default-src 'none'; sandbox"  # a served upload may load and run nothing
+Owned = TypeVar("Owned", BatchRow, CaseRow, WebhookRow)
 _CLIENT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -71,6 +75,10 @@ class Caller:
     def owns(self, client_id: str) -> bool:
         """Whether something of this owner is the caller's to see and to delete."""
         return client_id == self.id or "admin" in self.scopes
+
+    def sees(self, owner: InstrumentedAttribute[str]) -> sa.ColumnElement[bool]:
+        """The same as a condition on a column that names owners."""
+        return sa.true() if "admin" in self.scopes else owner == self.id
 
 
 class AuthParts(Protocol):
@@ -119,6 +127,18 @@ def caller() -> Caller:
     if not isinstance(found, Caller):
         raise TypeError("something else has been stored as the caller")
     return found
+
+
+def require_own(session: Session, table: type[Owned], public_id: str, what: str) -> Owned:
+    """The caller's row with this public id.
+
+    Raises:
+        NotFoundError: there is none, or it is somebody else's, which nobody needs to know.
+    """
+    row = session.scalar(sa.select(table).where(table.public_id == public_id))
+    if row is None or not caller().owns(row.client_id):
+        raise NotFoundError(f"There is no {what} with this id.")
+    return row
 
 
 def require_scope(scope: str) -> Caller:
