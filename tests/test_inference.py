@@ -131,11 +131,6 @@ def test_no_recursive_stays_in_the_folder(pipeline, folder):
     assert pipeline.seen == ["fake_1.jpg", "none_1.jpg", "real_1.JPG", "real_3.webm"]
 
 
-def test_patterns_and_repeats(pipeline, folder):
-    assert run(folder / "fake*.jpg", folder / "fake_1.jpg", folder / "sub" / "**" / "*.jpg") == 0
-    assert pipeline.seen == ["fake_1.jpg", "real_2.jpg", "fake_2.jpg"]
-
-
 def test_existing_name_is_never_a_pattern(pipeline, folder):
     (folder / "fake_[12].jpg").write_bytes(JPEG)
     assert run(folder / "fake_[12].jpg") == 0
@@ -363,10 +358,3 @@ def test_documentation_names_every_option_and_exit_code():
             assert option in ("-h", "--help") or f"`{option}" in text, option
     for code in (getattr(inference, name) for name in dir(inference) if name.startswith("EXIT_")):
         assert f"\n| {code} |" in text, code
-
-
-def test_experts_are_those_of_the_ensemble():
-    from models.cards import EXPERT_NAMES
-    from utils.config import EXPERTS
-
-    assert tuple(EXPERT_NAMES) == EXPERTS

@@ -71,12 +71,6 @@ def test_an_analysis_without_a_report_conflicts(client: FlaskClient) -> None:
     assert (answer.status_code, answer.get_json()["state"]) == (409, "queued")
 
 
-def test_unknown_analyses_are_not_found(client: FlaskClient) -> None:
-    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/media")):
-        answer = client.open(f"/api/detections/nix{path}", method=method)
-        assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
-
-
 def test_deleting_deletes_the_file(served: FlaskClient, ids: list[str], parts: Services) -> None:
     before = len(stored_files(parts))
     answer = served.delete(f"/api/detections/{ids[0]}")

@@ -51,12 +51,6 @@ def test_a_failed_job_carries_its_problem(served: FlaskClient) -> None:
     assert job["error"]["detail"] == "Nothing could be decoded."
 
 
-def test_unknown_jobs_are_not_found(client: FlaskClient) -> None:
-    for method, path in (("GET", "/api/jobs/nix"), ("GET", "/api/jobs/nix/events"), ("DELETE", "/api/jobs/nix")):
-        answer = client.open(path, method=method)
-        assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
-
-
 def test_events_follow_a_job_to_its_end(served: FlaskClient) -> None:
     seen = events(served, queue_one(served, "sleep 0.8"))
     assert len(seen) >= 2

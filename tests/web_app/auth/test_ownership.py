@@ -63,7 +63,8 @@ def test_what_is_somebody_elses_answers_404(
     bob = key_of("analyse", "feedback", "moderate")
     theirs = client.open(path.replace("<id>", analysed["id"]), method=method, headers=bob)
     nothing = client.open(path.replace("<id>", "0" * 32), method=method, headers=bob)
-    assert (theirs.status_code, theirs.get_json()["code"]) == (404, "not_found")
+    for answer in (theirs, nothing):
+        assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
     assert theirs.get_json()["detail"] == nothing.get_json()["detail"]
     assert client.get(f"/api/detections/{analysed['id']}", headers=analysed["headers"]).status_code == 200
 

@@ -134,6 +134,13 @@ def say(client: FlaskClient, order: str, label: str, **keywords: Any) -> tuple[s
     )
 
 
+def say_accepted(client: FlaskClient, order: str = "fake", label: str = "real") -> str:
+    """The id of an analysis on which a vote was given that a worker has accepted."""
+    public_id, _ = say(client, order, label)
+    wait_for_state(client, public_id, "accepted")
+    return public_id
+
+
 def state_of(client: FlaskClient, public_id: str, **keywords: Any) -> str:
     return str(client.get(f"/api/detections/{public_id}", **keywords).get_json()["feedback"]["state"])
 

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.web_app.feedback.hand_in import FIGURES, FakeLearner, hand_in_worker, look, say, wait_for_state
+from tests.web_app.feedback.hand_in import FIGURES, FakeLearner, hand_in_worker, look, say_accepted
 from tests.web_app.helpers import media_bytes, upload
 from utils.config import LearningSettings, Settings
 from utils.errors import NothingNewError, TrainingDataError
@@ -32,8 +32,7 @@ SERVED = Serving("v1", "v1", "one")
 
 def accepted(client: FlaskClient, settings: Settings) -> None:
     with hand_in_worker(settings):
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
+        say_accepted(client)
 
 
 def quiet(stage: str, done: float) -> None:
@@ -53,14 +52,20 @@ def ask(parts: Services, served: Serving) -> None:
         request_training(session, parts, served, "me")
 
 
-def test_another_base_or_a_rollback_makes_learning_possible_again(
-    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    accepted(client, settings)
-    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+def begin(parts: Services) -> Claim:
+    """A training that has been asked for, in a worker's hands."""
     ask(parts, SERVED)
     claim = parts.queue.claim("w", (TRAIN,))
     assert claim is not None
+    return claim
+
+
+def test_another_base_or_a_rollback_makes_learning_possible_again(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    accepted(client, settings)
+    claim = begin(parts)
     parts.queue.finish_task(claim, train(parts, claim))
     with pytest.raises(NothingNewError):
         ask(parts, SERVED)
@@ -90,12 +95,8 @@ def test_a_training_is_due_when_what_was_learned_counts_no_more(
 ) -> None:
     monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
     with hand_in_worker(settings):
-        ids = [say(client, order, label)[0] for order, label in (("fake", "real"), ("real", "fake"))]
-        for public_id in ids:
-            wait_for_state(client, public_id, "accepted")
-    ask(parts, SERVED)
-    claim = parts.queue.claim("w", (TRAIN,))
-    assert claim is not None
+        ids = [say_accepted(client, order, label) for order, label in (("fake", "real"), ("real", "fake"))]
+    claim = begin(parts)
     parts.queue.finish_task(claim, train(parts, claim))
 
     def due(settings: LearningSettings, hours: float = 0) -> bool:
@@ -106,9 +107,7 @@ def test_a_training_is_due_when_what_was_learned_counts_no_more(
     assert [due(after), due(hours, 3)] == [False, False]
     assert client.delete(f"/api/feedback/{ids[0]}").status_code == 204
     assert [due(after), due(LearningSettings(auto_after=2)), due(hours, 1), due(hours, 3)] == [True, False, False, True]
-    ask(parts, SERVED)
-    claim = parts.queue.claim("w", (TRAIN,))
-    assert claim is not None
+    claim = begin(parts)
     parts.queue.fail(claim, TrainingDataError("There is no golden set."))
     assert [due(after), due(after, 2)] == [False, True]
 
@@ -118,9 +117,7 @@ def test_a_candidate_that_was_overtaken_is_tried_again(
 ) -> None:
     monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
     accepted(client, settings)
-    ask(parts, SERVED)
-    claim = parts.queue.claim("w", (TRAIN,))
-    assert claim is not None
+    claim = begin(parts)
     moved = {"version": "v1-r0001", "promoted": False, "code": "moved"}
     parts.queue.finish_task(claim, train(parts, claim, lambda *_: moved))
     with parts.database.read() as session:
@@ -153,9 +150,7 @@ def test_a_retried_job_marks_the_votes_of_its_first_attempt(
 ) -> None:
     monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
     accepted(client, settings)
-    ask(parts, SERVED)
-    claim = parts.queue.claim("w", (TRAIN,))
-    assert claim is not None
+    claim = begin(parts)
     done: list[dict[str, Any]] = []
 
     def killed_once(items: Sequence[LearningItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
@@ -168,8 +163,7 @@ def test_a_retried_job_marks_the_votes_of_its_first_attempt(
     with pytest.raises(KeyboardInterrupt):
         train(parts, claim, killed_once)
     with hand_in_worker(dataclasses.replace(settings)):  # a vote that the killed training knew nothing of
-        later, _ = say(client, "real", "fake")
-        wait_for_state(client, later, "accepted")
+        say_accepted(client, "real", "fake")
     result = train(parts, claim, killed_once)
     assert result["version"] == "v1-r0001"
     with parts.database.read() as session:
@@ -181,9 +175,7 @@ def test_damaged_features_are_made_again(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accepted(client, settings)
-    ask(parts, SERVED)
-    claim = parts.queue.claim("w", (TRAIN,))
-    assert claim is not None
+    claim = begin(parts)
     with monkeypatch.context() as damage:
         damage.setattr(FakeLearner, "is_whole", lambda *_: False)
         with pytest.raises(NothingNewError):

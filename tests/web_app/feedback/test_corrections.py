@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.web_app.feedback.hand_in import Trainer, hand_in_worker, say, wait_for_state
+from tests.web_app.feedback.hand_in import Trainer, hand_in_worker, say, say_accepted, wait_for_state
 from tests.web_app.helpers import wait_until
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
@@ -57,8 +57,7 @@ def test_each_version_is_held_against_all_corrections(
 
 def test_a_changed_label_and_features_that_are_gone(client: FlaskClient, settings: Settings, parts: Services) -> None:
     with hand_in_worker(settings):
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
+        public_id = say_accepted(client)
     with parts.database.write() as session:
         row = session.scalars(sa.select(FeedbackRow)).one()
         faces = [Said(row.id, label, "real", 0.2) for label in (0, 1)]
@@ -76,8 +75,7 @@ def test_a_changed_label_and_features_that_are_gone(client: FlaskClient, setting
 
 def test_a_check_that_failed_waits(client: FlaskClient, settings: Settings, parts: Services) -> None:
     with hand_in_worker(settings):
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
+        say_accepted(client)
     with parts.database.write() as session:
         session.execute(sa.delete(JobRow).where(JobRow.task == CHECK))
     assert queue_check(parts, "v-new")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web_app.feedback.hand_in import hand_in_worker, say, state_of, wait_for_state
+from tests.web_app.feedback.hand_in import hand_in_worker, say, say_accepted, state_of, wait_for_state
 from tests.web_app.helpers import clean_up, make_settings, stored_files, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
@@ -192,8 +192,7 @@ def test_what_lies_on_the_disk_outlives_rows_and_file(
 ) -> None:
     """An instance folder of an earlier version has `facts.json` beside the features."""
     with hand_in_worker(settings):
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
+        public_id = say_accepted(client)
     with parts.database.write() as session:
         row = session.scalars(sa.select(ReviewedMediumRow)).one()
         phash = row.phash

@@ -13,15 +13,14 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, wait_for_state
+from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, say_accepted
 from tests.web_app.helpers import job_state, media_bytes, upload, wait_until
-from utils.config import LearningSettings, SecuritySettings, Settings
+from utils.config import LearningSettings, Settings
 from web_app.api.schemas.feedback import Stats, Training
-from web_app.auth.keys import create_key
 from web_app.db.models import TRAIN, JobRow
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT
-from web_app.services import EXTENSION, Services
+from web_app.services import Services
 
 
 def test_nothing_to_learn_is_said(client: FlaskClient) -> None:
@@ -33,8 +32,7 @@ def test_nothing_to_learn_is_said(client: FlaskClient) -> None:
 
 def test_one_training_at_a_time_and_analyses_go_on(client: FlaskClient, settings: Settings) -> None:
     with hand_in_worker(settings) as trainer:
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
+        public_id = say_accepted(client)
         trainer.go_on.clear()
         answer = client.post("/api/rl/retrain")
         assert answer.status_code == 202
@@ -59,8 +57,7 @@ def test_one_training_at_a_time_and_analyses_go_on(client: FlaskClient, settings
         assert (feedback["learned_version"], feedback["outlook"]) == ("cand-1", "learned")
         nothing = client.post("/api/rl/retrain")
         assert (nothing.status_code, nothing.get_json()["code"]) == (422, "nothing_new")
-        other, _ = say(client, "real", "fake")
-        wait_for_state(client, other, "accepted")
+        say_accepted(client, "real", "fake")
         second = client.post("/api/rl/retrain")
         ended_training(client, second.headers["Location"])
         assert [item.label for item in trainer.rounds[1]].count(1) == 1
@@ -69,8 +66,7 @@ def test_one_training_at_a_time_and_analyses_go_on(client: FlaskClient, settings
 
 def test_the_stats_tell_the_trainings(client: FlaskClient, settings: Settings, parts: Services) -> None:
     with hand_in_worker(settings, promoted=False):
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
+        public_id = say_accepted(client)
         ended_training(client, client.post("/api/rl/retrain").headers["Location"])
     feedback = client.get(f"/api/detections/{public_id}").get_json()["feedback"]
     assert (feedback["outlook"], feedback["tried_version"], feedback["learned_version"]) == ("tried", "cand-1", None)
@@ -115,8 +111,7 @@ def test_trainings_start_by_themselves(
 
 def test_a_stopping_worker_gives_its_training_back(client: FlaskClient, settings: Settings) -> None:
     with hand_in_worker(settings) as trainer:
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
+        say_accepted(client)
         trainer.go_on.clear()
         where = client.post("/api/rl/retrain").headers["Location"]
         wait_until(lambda: client.get(where).get_json()["stage"] == "learn", 30)
@@ -131,8 +126,7 @@ def test_a_worker_killed_in_mid_training_leaves_it_to_the_next_one(
     client: FlaskClient, settings: Settings, parts: Services
 ) -> None:
     with hand_in_worker(settings):
-        public_id, _ = say(client, "fake", "real")
-        wait_for_state(client, public_id, "accepted")
+        public_id = say_accepted(client)
     command = [sys.executable, "-m", "tests.web_app.feedback.killed_worker"]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings_environ(settings)}) as worker:
         where = client.post("/api/rl/retrain").headers["Location"]
@@ -154,19 +148,6 @@ def test_a_rollback_needs_no_body(client: FlaskClient) -> None:
     bare, empty = client.post("/api/rl/rollback"), client.post("/api/rl/rollback", json={})
     assert (bare.status_code, bare.get_json()) == (empty.status_code, empty.get_json())
     assert bare.get_json()["code"] == "conflict"
-
-
-def test_rights_are_asked_for(make_app: Callable[..., Flask], settings: Settings) -> None:
-    app = make_app(dataclasses.replace(settings, security=SecuritySettings(keys="on")))
-    parts: Services = app.extensions[EXTENSION]
-    key = create_key(parts.database, "user", ["analyse", "feedback", "moderate"])
-    header = {"Authorization": f"Bearer {key}"}
-    client = app.test_client()
-    for path, body in (("retrain", None), ("rollback", {})):
-        answer = client.post(f"/api/rl/{path}", json=body, headers=header)
-        assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
-        assert client.post(f"/api/rl/{path}", json=body).status_code == 401
-    assert 'id="train"' not in client.get("/learning", headers=header).get_data(as_text=True)
 
 
 def test_a_job_of_an_unknown_kind_waits(client: FlaskClient, settings: Settings, parts: Services) -> None:
