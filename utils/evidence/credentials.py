@@ -17,7 +17,7 @@ from utils.evidence.answer import MAX_NAMES
 
 _MODEL, _COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
 _UNTRUSTED = "signingCredential.untrusted"
-_REMOTE = "RemoteManifest"
+_REMOTE = "Remote"
 _SETTINGS = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 _MARKS = (b"jumb", b"c2pa")
 

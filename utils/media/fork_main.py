@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import selectors
 import signal
@@ -35,6 +36,7 @@ class _Fork:
 def main(kind: str) -> None:
     """Fork a child for each request on standard input, a socket, until it is closed."""
     child.load_codecs(kind)
+    importlib.import_module("utils.evidence.reading")
     gc.collect()
     gc.freeze()  # the collector shall not touch, and so copy, the pages that all children share
     control = socket.socket(fileno=os.dup(0))
