@@ -26,6 +26,10 @@ OPEN = Verdict(
     Outcome.INCONCLUSIVE, "No verdict either way.", 0.47, (0.22, 0.71),
     (Notice("small_face", "The face is 43 pixels wide."),),
 )  # fmt: skip
+CUT = Verdict(
+    Outcome.INCONCLUSIVE, "Not judged: cut by the border", 0.97, (0.86, 0.99),
+    (Notice("face_cut", "The border of the picture cuts the face."),),
+)  # fmt: skip
 NO_FACE = Verdict(Outcome.NO_FACE, "No face was found.", None, None)
 VOICED = b"|voiced|"
 """In a clip: somebody speaks in it."""
@@ -76,6 +80,10 @@ FOUND: Mapping[str, tuple[FaceReport, ...]] = {
     "portrait": (
         _face(0, FAKE, PHOTO, _still(0.93, LEFT_FACE)),
         _face(1, REAL, PHOTO, _still(0.08, RIGHT_FACE)),
+    ),
+    "bystander": (
+        _face(0, REAL, PHOTO, _still(0.08, LEFT_FACE)),
+        dataclasses.replace(_face(1, CUT, PHOTO, _still(0.97, RIGHT_FACE)), judged=False),
     ),
     "open": (_face(0, OPEN, PHOTO, _still(0.47, LEFT_FACE)),),
     "landscape": (),

@@ -72,6 +72,21 @@ def test_photo_of_two_people_from_upload_to_feedback(open_page: Open, photo: Giv
     assert page.title() == "portrait.jpg · Telltale"
 
 
+def test_a_face_that_is_not_judged_has_its_reason_and_no_number(open_page: Open, photo: Give) -> None:
+    page = open_page()
+    analyse(page, photo("bystander.jpg"))
+    assert page.inner_text(".verdict__title") == "Little evidence of manipulation"
+    label = page.get_attribute(".box[data-face='1']", "aria-label")
+    assert "Not judged" in label
+    assert "%" not in label
+    page.click("[role=tab] >> text=Person 2")
+    face = page.locator(".face:visible")
+    assert "Not judged" in face.locator(".face__head").inner_text()
+    assert "The border of the picture cuts the face." in face.inner_text()
+    assert face.locator(".face__number").count() == face.locator(".gauge").count() == 0
+    assert "decides" not in face.locator(".face__facts").inner_text()
+
+
 def test_boxes_lie_on_the_faces(open_page: Open, photo: Give) -> None:
     page = open_page()
     analyse(page, photo("portrait.jpg"))

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.base_weights import require_file
 from utils.metrics import sigmoid
 from utils.tensors import read_tensors
 from utils.types import Floats, Notice
 
 PROBE = Path(__file__).with_name("cover.safetensors")
+PROBE_SHA256 = "e8c56385b9d9e9357ffa89a5d76d757944dc192725d5f42720774f3e1192dab4"
+"""Of the file that `python -m benchmarks.fit_cover` made; with other bytes nothing is analysed."""
 LIKELY = 0.5
 """A face is likely covered from this probability: 1 % of uncovered faces are, and 99 % of those with a drawn cover."""
 NOTICE = Notice("face_covered", "Something seems to cover part of the face, such as sunglasses, a mask or a hand.")
@@ -27,7 +30,7 @@ def cover_probability(tokens: Floats | None) -> float:
     Args:
         tokens: (T, L, 2D) of the crops.
     """
-    probe = _probe()
+    probe = read_probe()
     if tokens is None or tokens.shape[1:] != probe["weight"].shape:
         return 0.0
     logits = np.tensordot(tokens.astype(np.float32), probe["weight"], 2) + float(probe["bias"][0])
@@ -35,5 +38,10 @@ def cover_probability(tokens: Floats | None) -> float:
 
 
 @functools.cache
-def _probe() -> dict[str, Floats]:
-    return read_tensors(PROBE)
+def read_probe() -> dict[str, Floats]:
+    """The probe's weights and offset.
+
+    Raises:
+        WeightsError: the file is missing or has other bytes.
+    """
+    return read_tensors(require_file(PROBE, PROBE_SHA256))

@@ -19,6 +19,7 @@ from utils.base_weights import FACE_FILE
 from utils.config import Settings, parse_experts
 from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
+from utils.detection.cover import read_probe
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
 from utils.detection.face_report import report_face
@@ -108,6 +109,7 @@ def load_analyser(
     decoders = start_fork_server()
     if decoders is not None:
         decoders.warm(MediaKind.IMAGE)  # ready when the networks are
+    read_probe()
     threads = settings.detection.threads or usable_cores()
     with ThreadPoolExecutor(1) as beside:
         detector = beside.submit(CenterFaceDetector, root / "base" / FACE_FILE, threads=threads)
