@@ -36,12 +36,12 @@ from utils.detection.verdict import outcome_of
 from utils.errors import TrainingDataError
 from utils.evaluation.plots import new_figure
 from utils.evaluation.scorecard import markdown_table
+from utils.feedback.cached_judge import VIT_COLUMN, load_parts, probabilities
 from utils.feedback.corrections import borders
 from utils.feedback.feature_set import FeatureSet, join_features
 from utils.feedback.golden import Lineage, figures, load_lineage
 from utils.feedback.remember import Recipe
 from utils.feedback.retrain import make_candidate
-from utils.feedback.trainable import VIT_COLUMN, load_parts, one_thread, probabilities
 from utils.tensors import read_tensors
 from utils.training.crop_set import Pack, load_pack
 from utils.training.experts import new_vit, train_vit_head
@@ -241,8 +241,7 @@ def teach(case: Case, count: int) -> Round | None:
     if count:
         feedback = dataclasses.replace(feedback, sources=("user",) * len(feedback))
         started = time.monotonic()
-        with one_thread():
-            done = make_candidate(feedback, lineage, case.version, Recipe.of_card(case.version.card))
+        done = make_candidate(feedback, lineage, case.version, Recipe.of_card(case.version.card))
         seconds = time.monotonic() - started
         parts, verdict, reason = done.parts, done.verdict.code, done.verdict.reason
     of_golden = figures(golden, probabilities(parts, golden))

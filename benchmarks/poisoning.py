@@ -31,13 +31,13 @@ from benchmarks.poisoning_attacks import ATTACKS, Attack, Crowd
 from utils.config import LearningSettings, load_settings
 from utils.errors import NothingNewError
 from utils.evaluation.scorecard import markdown_table
+from utils.feedback.cached_judge import load_parts, probabilities
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.golden import Lineage, load_lineage, score_golden
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.quarantine import LearningItem, Status, Vote, judge_votes
 from utils.feedback.remember import Recipe
 from utils.feedback.retrain import train_version
-from utils.feedback.trainable import load_parts, probabilities
 from utils.feedback.versions import lineage_of, rollback
 from utils.files import replace_file
 from utils.training.golden_sets import write_lineage

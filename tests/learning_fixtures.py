@@ -14,9 +14,9 @@ import torch
 from skimage.data import astronaut
 
 from utils.faces.crops import PACK_PX
+from utils.feedback.cached_judge import load_parts, probabilities
 from utils.feedback.feature_set import CachedItem, FeatureSet
 from utils.feedback.quarantine import LearningItem
-from utils.feedback.trainable import load_parts, probabilities
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.golden_sets import write_lineage
 from utils.types import Floats, Pixels

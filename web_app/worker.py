@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from utils.config import Settings
 from utils.errors import NotFoundError
 from utils.media.sandbox import sandbox_level
-from utils.types import Report
+from utils.types import Media, Report
 from web_app.db.migrations import migrate
 from web_app.db.models import CHECK, COPY, EXPLAIN, TRAIN
 from web_app.feedback.corrections import run_check
@@ -76,16 +76,23 @@ def work(
             served = ModelHandle(settings, load_analyser, prepare_version)
             protections = probing.result()
         copies = CleanCopies(instance, lambda: served.analyser.decoders)
+        learner = Learner(settings, served)
+
+        def seen(path: Path, media: Media) -> None:
+            keep_previews(path, media)
+            learner.keep_hash(path, media)
 
         def run(path: Path, progress: Progress) -> Report:
-            report = analyse(path, served.analyser, progress=progress, on_media=partial(keep_previews, path))
+            keep = partial(learner.keep, path)
+            report = analyse(path, served.analyser, progress=progress, on_media=partial(seen, path), on_scores=keep)
             copies.keep(path, report)
             instance.store.share(f"{path.parent.name}/{path.name}", report.media.mime)
             return report
 
         def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
             outcomes = analyse_together(
-                [Work(path, progress, partial(keep_previews, path)) for path, progress in works], served.analyser
+                [Work(path, progress, partial(seen, path), partial(learner.keep, path)) for path, progress in works],
+                served.analyser,
             )
             for (path, _), outcome in zip(works, outcomes, strict=True):
                 if isinstance(outcome, Report):
@@ -93,7 +100,7 @@ def work(
                     instance.store.share(f"{path.parent.name}/{path.name}", outcome.media.mime)
             return outcomes
 
-        tasks = worker_tasks(instance, served, Learner(settings, served), copies, protections, learns=LEARNING in roles)
+        tasks = worker_tasks(instance, served, learner, copies, protections, learns=LEARNING in roles)
         queues = [name for name in roles if name in QUEUES]
         with sending(instance):
             tasks = replace(tasks, together=run_together)

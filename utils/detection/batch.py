@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 from utils.detection.cli_files import check_readable
 from utils.detection.cli_output import FileResult
 from utils.detection.people import People
-from utils.detection.pipeline import Analyser, examine, make_report, no_progress, score
+from utils.detection.pipeline import Analyser, OnScores, examine, make_report, no_progress, score
 from utils.errors import TelltaleError
 from utils.faces.search import Progress
 from utils.files import file_sha256
@@ -41,6 +41,7 @@ class Work:
     path: Path
     progress: Progress = no_progress
     on_media: Callable[[Media], None] | None = None
+    on_scores: OnScores | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,9 @@ def _judge(waiting: Sequence[_Waiting], analyser: Analyser) -> list[Report | Exc
         scores = score(list(group.values()), analyser, lambda done: tell("experts", 0.5 + 0.45 * done))
         for i, scored in zip(group, scores, strict=True):
             if i in alive():
-                results[i] = _attempt(make_report, group[i], scored, analyser)
+                results[i] = report = _attempt(make_report, group[i], scored, analyser)
+                if isinstance(report, Report) and (on_scores := waiting[i].work.on_scores) is not None:
+                    on_scores(group[i], scored, report)
     except _NobodyLeftError:
         log.debug("every file of a batch was given up")
     except Exception as error:  # noqa: BLE001 - whatever it is, each gets its own chance

@@ -63,6 +63,7 @@ class TrackScores:
         part: (T,) the frames that stand out, which all but `frame_logits` is then about; None for a track of one piece.
         covered: probability that something covers the face, 0..1.
         recalled: logits by which remembered corrections moved `logit`.
+        answers: of the experts, which feedback is learned from.
     """
 
     logit: float
@@ -72,6 +73,7 @@ class TrackScores:
     part: Flags | None = None
     covered: float = 0.0
     recalled: float = 0.0
+    answers: Answers | None = None
 
 
 class Engine(ABC):
@@ -181,6 +183,7 @@ class Engine(ABC):
             part=part,
             covered=cover_probability(answers.tokens),
             recalled=recalled,
+            answers=answers,
         )
 
 

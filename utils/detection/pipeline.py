@@ -84,6 +84,9 @@ class Scores(NamedTuple):
     ms: float
 
 
+OnScores = Callable[[People, Scores, Report], None]
+
+
 def load_analyser(
     settings: Settings,
     *,
@@ -144,6 +147,7 @@ def analyse(
     *,
     progress: Progress = no_progress,
     on_media: Callable[[Media], None] | None = None,
+    on_scores: OnScores | None = None,
 ) -> Report:
     """Analyse one image, video or recording: find its people and its voice, let the networks score them, and report.
 
@@ -151,6 +155,7 @@ def analyse(
         path: the file; its name is never trusted.
         progress: called at every stage; what it raises ends the analysis (so a user cancels).
         on_media: given the decoded medium once, for what else is made of its frames (the server's thumbnail).
+        on_scores: given all that the report was made of, and the report (for what learning keeps of it).
 
     Returns:
         The report, also when no face and no speech was found.
@@ -164,6 +169,8 @@ def analyse(
     (scores,) = score([people], analyser, lambda done: progress("experts", 0.5 + 0.45 * done))
     progress("decide", 0.95)
     report = make_report(people, scores, analyser)
+    if on_scores is not None:
+        on_scores(people, scores, report)
     progress("decide", 1.0)
     return report
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from utils.detection.calibration import calibration_from_dict
 from utils.detection.verdict import outcome_of
 from utils.errors import TrainingDataError
+from utils.feedback.cached_judge import load_parts, probabilities
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features
 from utils.feedback.quarantine import LearningItem
-from utils.feedback.trainable import load_parts, probabilities
 from utils.log import get_logger
 from utils.types import Outcome
 from utils.weights import CALIBRATION_FILE, Version, frozen_fingerprint, read_document, verify_version

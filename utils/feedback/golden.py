@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from utils.config import Settings, load_settings
 from utils.errors import TelltaleError, TrainingDataError
+from utils.feedback.cached_judge import CachedJudge, load_parts, probabilities
 from utils.feedback.feature_set import FeatureSet, join_features, load_features, pseudonym, save_features
-from utils.feedback.trainable import CachedJudge, load_parts, probabilities
 from utils.feedback.versions import lineage_of
 from utils.files import file_sha256
 from utils.metrics import accuracy, auc, ece

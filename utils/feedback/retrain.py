@@ -20,13 +20,13 @@ import numpy as np
 from utils.detection.remembered import Remembered
 from utils.errors import NothingNewError
 from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
+from utils.feedback.cached_judge import CachedJudge, load_parts, logits_of, probabilities
 from utils.feedback.corrections import DAMAGED, STALE, borders, load_items, right_verdicts
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
 from utils.feedback.golden import GoldenFigures, Lineage, figures, known_again, load_lineage
 from utils.feedback.history import append_training, read_history
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.remember import Learned, Progress, Recipe, remember
-from utils.feedback.trainable import CachedJudge, load_parts, logits_of, one_thread, probabilities
 from utils.feedback.versions import (
     activate,
     learning_lock,
@@ -211,8 +211,7 @@ def train_version(
         how = recipe or Recipe.of_card(base.card)
         lineage = load_lineage(base, own_golden)
         feedback, left_out = gather(items, lineage)
-        with one_thread():
-            done = make_candidate(feedback, lineage, parent, how, progress)
+        done = make_candidate(feedback, lineage, parent, how, progress)
         name, shipped = next_name(root, base.name), done.compared[0]
         outcome = TrainingOutcome(
             version=name,

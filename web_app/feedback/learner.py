@@ -1,17 +1,19 @@
 """What the learning asks of the networks; tests put another in its place.
 
-Media are looked at with what the worker has loaded. What needs torch, a training or the verdicts of a version on all
-corrections, runs in a process of its own: the worker's memory stays what the analyses need, they get the processor
-first, and whatever goes wrong in a training ends with its process. It ends with the worker, too; what it was doing is
-then put right as after any crash.
+What an analysis gives to learn from is kept for a while; media of before are looked at with what the worker has loaded.
+A training, and the verdicts of a version on all corrections, run in a process of their own with one thread: the
+worker's memory stays what the analyses need, they get the processor first, and whatever goes wrong in a training ends
+with its process. It ends with the worker, too; what it was doing is then put right as after any crash.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +27,24 @@ from utils.weights import current_version, verify_version, weights_root
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
+    from utils.detection.people import People
+    from utils.detection.pipeline import Scores
     from utils.feedback.corrections import Said
     from utils.feedback.items import Prepared
+    from utils.types import Media, Report
     from web_app.feedback.model_handle import ModelHandle
 
 Progress = Callable[[str, float], None]
 Task = Callable[..., Any]
 LOOK_S = 0.2
 """The worker looks so often whether the job was cancelled or it shall end itself."""
-NICE = 5
+NICE = 19
 """How much later than the analyses the system lets the learning run."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+AT_ONCE = 64
+"""Analyses that run at the same time, at most."""
+KEPT_BYTES = 32_000_000
+"""Of features of the last analyses: of some 2,000 photos."""
 KEPT_REJECTED = 5
 """Candidates that the golden sets rejected are deleted beyond so many, the oldest first."""
 
@@ -49,20 +59,43 @@ class Learner:
         self._root, self._paths = weights_root(settings), InstancePaths.of(settings)
         self._log = settings.server.log_level, settings.server.log_format
         self._fingerprint = ("", "")
+        self._kept: OrderedDict[Path, tuple[str, Prepared]] = OrderedDict()
+        self._hashes: OrderedDict[Path, list[int]] = OrderedDict()
+
+    def keep_hash(self, path: Path, media: Media) -> None:
+        """Note the perceptual hash of a file that is being analysed."""
+        from utils.feedback.items import hash_of
+
+        self._hashes[path] = hash_of(media)
+        if len(self._hashes) > AT_ONCE:
+            self._hashes.popitem(last=False)  # of an analysis that failed
+
+    def keep(self, path: Path, people: People, scores: Scores, report: Report) -> None:
+        """Keep what an analysis gives to learn from, in memory, so that a vote on it costs no second analysis."""
+        from utils.feedback.items import prepared
+
+        phash, experts = next(iter(self._hashes.pop(path, ())), None), self.fingerprint()
+        self._kept[path] = experts, prepared(people, scores, report, phash, self._served.analyser.engine, experts)
+        while sum(_size(each) for _, each in self._kept.values()) > KEPT_BYTES:
+            self._kept.popitem(last=False)
 
     def look(self, path: Path, faces: Sequence[int | None]) -> Prepared:
         """Look at faces of a file: by their numbers in the report, None for the deciding one."""
-        from utils.feedback.items import prepare_faces
+        from utils.feedback.items import chosen, prepare_faces
 
-        return prepare_faces(path, self._served.analyser, faces)
+        experts, found = self._kept.pop(path, ("", None))
+        if found is not None and experts == self.fingerprint():
+            return chosen(found, faces)
+        return prepare_faces(path, self._served.analyser, faces, self.fingerprint())
 
     def fingerprint(self) -> str:
         """Of the networks that look; features of others are made anew while the file is there."""
         from utils.weights import frozen_fingerprint
 
-        name = self._served.analyser.version
-        if name != self._fingerprint[0]:
-            self._fingerprint = (name, frozen_fingerprint(verify_version(self._root, name)))
+        analyser = self._served.analyser
+        networks = analyser.networks or analyser.version
+        if networks != self._fingerprint[0]:
+            self._fingerprint = (networks, frozen_fingerprint(verify_version(self._root, analyser.version)))
         return self._fingerprint[1]
 
     def is_whole(self, features: Path) -> bool:
@@ -98,6 +131,11 @@ class Learner:
         return version, call(check, progress, self._log, items=items, root=self._root, name=version)
 
 
+def _size(prepared: Prepared) -> int:
+    own = (item for face, item in prepared.faces.items() if face is not None)
+    return sum(item.tokens.nbytes for item in own if not isinstance(item, str))
+
+
 def call(task: Task, progress: Progress, log: tuple[str, str], **values: Any) -> Any:
     """Run a task in a process of its own; what `progress` raises ends it.
 
@@ -114,7 +152,8 @@ def call(task: Task, progress: Progress, log: tuple[str, str], **values: Any) ->
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(task, there, log, NICE, values), daemon=True)
-    process.start()
+    with one_thread():
+        process.start()
     there.close()
     said: tuple[Any, ...] = ("progress", "start", 0.0)
     try:
@@ -132,6 +171,18 @@ def call(task: Task, progress: Progress, log: tuple[str, str], **values: Any) ->
     if said[0] == "error":
         raise error_of(*said[1:])
     return said[1]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Processes that are started in here compute with one thread."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _work(task: Task, worker: Connection, log: tuple[str, str], nice: int, values: dict[str, Any]) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from utils.config import Settings
+from utils.feedback.cached_judge import load_parts, probabilities
 from utils.feedback.corrections import right_verdicts
 from utils.feedback.golden import Lineage, load_lineage
 from utils.feedback.remember import Recipe
 from utils.feedback.retrain import Candidate, make_candidate
-from utils.feedback.trainable import load_parts, one_thread, probabilities
 from utils.weights import current_name, verify_version, weights_root
 
 
@@ -23,8 +23,7 @@ def taught(lineage: Lineage, seed: int, recipe: Recipe) -> tuple[int, Candidate]
     right = right_verdicts(pool.labels, probabilities(load_parts(lineage.base), pool), lineage.base)
     mistakes = dataclasses.replace(pool.select(~right), sources=("user",) * int((~right).sum()))
     rest = dataclasses.replace(lineage, replay=lineage.replay.select(~half))
-    with one_thread():
-        return len(mistakes), make_candidate(mistakes, rest, lineage.base, recipe)
+    return len(mistakes), make_candidate(mistakes, rest, lineage.base, recipe)
 
 
 @pytest.mark.parametrize("seed", [11, 12])

@@ -9,9 +9,9 @@ from PIL import Image
 from utils.detection.pipeline import analyse, examine, load_analyser
 from utils.errors import TrainingDataError
 from utils.feedback import items
+from utils.feedback.cached_judge import load_parts, probabilities
 from utils.feedback.golden import add_own
-from utils.feedback.items import prepare_faces
-from utils.feedback.trainable import load_parts, probabilities
+from utils.feedback.items import chosen, hash_of, prepare_faces, prepared
 from utils.weights import frozen_fingerprint, verify_version
 
 
@@ -80,3 +80,25 @@ def test_an_own_golden_set_needs_enough_files_of_both_labels(tmp_path, portrait,
         add_own(tmp_path / "own", "mine", [portrait] * 3, [], settings_for(tiny_root))
     with pytest.raises(TrainingDataError, match="not allowed"):
         add_own(tmp_path / "own", "../x", [], [], settings_for(tiny_root))
+
+
+def test_an_analysis_gives_the_same_features_without_asking_the_networks_again(
+    portrait, tiny_root, settings_for, monkeypatch
+):
+    analyser = load_analyser(settings_for(tiny_root))
+    kept, hashes = [], []
+    experts = frozen_fingerprint(verify_version(tiny_root, "tiny"))
+
+    def keep(people, scores, report):
+        kept.append(prepared(people, scores, report, hashes[0], analyser.engine, experts))
+
+    report = analyse(portrait, analyser, on_media=lambda media: hashes.extend(hash_of(media)), on_scores=keep)
+    again = prepare_faces(portrait, analyser, [None, report.deciding_face, 7])
+    monkeypatch.setattr(analyser.engine, "run", None)
+    found = chosen(kept[0], [None, report.deciding_face, 7])
+    assert (found.phash, found.deciding) == (again.phash, again.deciding)
+    assert found.faces[7] == again.faces[7] == "There is no face number 7."
+    for face in (None, report.deciding_face):
+        for part in ("tokens", "logits", "quality"):
+            np.testing.assert_array_equal(getattr(found.faces[face], part), getattr(again.faces[face], part))
+        assert found.faces[face].experts == experts

@@ -5,23 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from utils.errors import ConflictError, NothingNewError, TrainingDataError
+from utils.feedback.cached_judge import load_parts, logits_of, probabilities
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, load_features, save_features
 from utils.feedback.golden import load_lineage, show
 from utils.feedback.history import append_training, read_history, verify_history
 from utils.feedback.remember import Recipe, remember
 from utils.feedback.retrain import train_version
-from utils.feedback.trainable import load_parts, logits_of, probabilities
 from utils.feedback.versions import learning_lock, lineage_of, recover, rollback
 from utils.files import file_sha256
 from utils.training.golden_sets import in_golden_half
 from utils.weights import current_name, list_versions, load_ensemble, set_current, verify_version, weights_root
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def learn(lineage, items, recipe=None, **more):
@@ -44,15 +47,19 @@ def test_corrections_are_learned_and_the_candidate_is_served(lineage):
     load_ensemble(lineage.root, verify_version(lineage.root, outcome.version))
 
 
-def test_a_training_uses_one_thread_and_gives_the_others_back(lineage):
-    seen = []
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        learn(lineage, lineage.corrections(), progress=lambda *_: seen.append(torch.get_num_threads()))
-        assert (seen[0], torch.get_num_threads()) == (1, 2)
-    finally:
-        torch.set_num_threads(before)
+def test_a_training_loads_no_torch(lineage):
+    """It would take seconds and hundreds of MB, beside people who wait for their analyses."""
+    items = [(item.media_sha256, item.label, str(item.features)) for item in lineage.corrections()]
+    script = f"""
+import sys
+from pathlib import Path
+from utils.feedback.quarantine import LearningItem
+from utils.feedback.retrain import train_version
+items = [LearningItem(key, label, Path(path), "user") for key, label, path in {items!r}]
+assert train_version(items, Path({str(lineage.root)!r}), Path({str(lineage.history)!r})).promoted
+assert not {{"torch", "openvino"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 def test_networks_that_do_not_learn_keep_every_byte(lineage):

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -126,13 +127,15 @@ def _features(
 def learning_worker(settings: Settings) -> Iterator[ModelHandle]:
     """The real worker, its networks and its learning, in a thread; it has ended when the block ends."""
     served = ModelHandle(settings, load_analyser)
+    learner = Learner(settings, served)
 
     def run(path: Path, progress: Progress) -> Report:
-        return analyse(path, served.analyser, progress=progress)
+        hash_it, keep = partial(learner.keep_hash, path), partial(learner.keep, path)
+        return analyse(path, served.analyser, progress=progress, on_media=hash_it, on_scores=keep)
 
     with closing(Instance.of(settings)) as instance:
         copies = CleanCopies(instance, lambda: None)
-        tasks = worker_tasks(instance, served, Learner(settings, served), copies, ())
+        tasks = worker_tasks(instance, served, learner, copies, ())
         with running_worker(settings, run, tasks=tasks):
             yield served
 

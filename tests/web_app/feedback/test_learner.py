@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from PIL import Image
 
 from tests.web_app.helpers import wait_until
+from utils.config import Settings
+from utils.detection.pipeline import analyse, load_analyser
 from utils.errors import JobCancelledError, NothingNewError, TelltaleError
-from web_app.feedback.learner import Progress, call, train
+from utils.feedback import items
+from utils.types import Pixels, Report
+from web_app.feedback.learner import Learner, Progress, call, train
+from web_app.feedback.model_handle import ModelHandle
 from web_app.paths import ROOT
 
 LOG = ("error", "text")
@@ -81,3 +89,51 @@ def test_it_ends_with_its_worker(tmp_path: Path) -> None:
         assert stat.is_file()
         worker.send_signal(signal.SIGKILL)
     wait_until(lambda: not stat.is_file() or ") Z " in stat.read_text(), 20)
+
+
+def environment(progress: Progress, name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_its_process_computes_with_one_thread_and_the_worker_with_as_many_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        assert call(environment, lambda *_: None, LOG, name=name) == "1"
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+def test_features_of_the_last_analyses_are_kept_up_to_a_budget_and_given_once(
+    learning_settings: Settings, tmp_path: Path, photo: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = ModelHandle(learning_settings, load_analyser)
+    learner = Learner(learning_settings, served)
+    paths = [tmp_path / f"{n}.png" for n in range(3)]
+
+    def analysed(path: Path) -> Report:
+        Image.fromarray(photo).save(path)
+        hash_it, keep = partial(learner.keep_hash, path), partial(learner.keep, path)
+        return analyse(path, served.analyser, on_media=hash_it, on_scores=keep)
+
+    looked: list[Path] = []
+    real = items.prepare_faces
+    monkeypatch.setattr(items, "prepare_faces", lambda path, *more: (looked.append(path), real(path, *more))[1])
+    deciding = analysed(paths[0]).deciding_face
+    first = learner.look(paths[0], [None])
+    assert looked == []
+    assert (first.deciding, first.phash is None) == (deciding, False)
+    again = learner.look(paths[0], [None])
+    assert looked == [paths[0]], "it was given already"
+    one, other = first.faces[None], again.faces[None]
+    assert not isinstance(one, str)
+    assert not isinstance(other, str)
+    assert (one.tokens == other.tokens).all()
+    monkeypatch.setattr("web_app.feedback.learner.KEPT_BYTES", int(1.5 * one.tokens.nbytes))
+    for path in paths[1:]:
+        analysed(path)
+    for path in paths[1:]:
+        learner.look(path, [None])
+    assert looked == paths[:2], "the older of the two was dropped"
