@@ -93,6 +93,10 @@ class StorageSettings:
     retention_days: int = setting(
         0, "Uploads older than this are deleted by the worker; 0 keeps them.", unit="days", low=0, high=3650
     )
+    seen_before: str = setting(
+        "on", "Whether it is kept what pictures and faces look like (64 bits each), so that near copies are named.",
+        choices=("off", "on"), later=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from web_app.jobs.broker import LEARNING, QUEUES, ROLES
 from web_app.jobs.derived import CleanCopies, keep_previews
 from web_app.jobs.heartbeat import EXIT_RECYCLED, log_and_continue
 from web_app.jobs.instance import Instance
+from web_app.jobs.looks import keep_looks
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.storage.detections import find_detection
@@ -78,26 +79,34 @@ def work(
         copies = CleanCopies(instance, lambda: served.analyser.decoders)
         learner = Learner(settings, served)
 
-        def seen(path: Path, media: Media) -> None:
+        def seen(path: Path, looked: list[Media], media: Media) -> None:
             keep_previews(path, media)
             learner.keep_hash(path, media)
+            looked.append(media)
+
+        def keep(path: Path, looked: list[Media], report: Report) -> None:
+            copies.keep(path, report)
+            with log_and_continue("keep what it looks like"):
+                keep_looks(instance, path, looked, report)
+            instance.store.share(f"{path.parent.name}/{path.name}", report.media.mime)
 
         def run(path: Path, progress: Progress) -> Report:
-            keep = partial(learner.keep, path)
-            report = analyse(path, served.analyser, progress=progress, on_media=partial(seen, path), on_scores=keep)
-            copies.keep(path, report)
-            instance.store.share(f"{path.parent.name}/{path.name}", report.media.mime)
+            looked: list[Media] = []
+            on_media, on_scores = partial(seen, path, looked), partial(learner.keep, path)
+            report = analyse(path, served.analyser, progress=progress, on_media=on_media, on_scores=on_scores)
+            keep(path, looked, report)
             return report
 
         def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
-            outcomes = analyse_together(
-                [Work(path, progress, partial(seen, path), partial(learner.keep, path)) for path, progress in works],
-                served.analyser,
-            )
-            for (path, _), outcome in zip(works, outcomes, strict=True):
+            looked: list[list[Media]] = [[] for _ in works]
+            asked = [
+                Work(path, progress, partial(seen, path, each), partial(learner.keep, path))
+                for (path, progress), each in zip(works, looked, strict=True)
+            ]
+            outcomes = analyse_together(asked, served.analyser)
+            for (path, _), each, outcome in zip(works, looked, outcomes, strict=True):
                 if isinstance(outcome, Report):
-                    copies.keep(path, outcome)
-                    instance.store.share(f"{path.parent.name}/{path.name}", outcome.media.mime)
+                    keep(path, each, outcome)
             return outcomes
 
         tasks = worker_tasks(instance, served, learner, copies, protections, learns=LEARNING in roles)

@@ -18,6 +18,7 @@ from web_app.api import (
     jobs,
     learning,
     reports,
+    seen,
     server,
     webhooks,
 )
@@ -25,7 +26,7 @@ from web_app.api.routing import VERSIONED_PREFIX, blueprint
 
 __all__ = [
     "batch", "cases", "detect", "detections", "explanations", "feedback", "jobs", "learning", "register",
-    "reports", "server", "webhooks",
+    "reports", "seen", "server", "webhooks",
 ]  # fmt: skip
 
 

@@ -336,3 +336,17 @@ class CaseItemRow(Base):
     added_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
 
     detection: Mapped[DetectionRow] = relationship(lazy="joined", innerjoin=True)
+
+
+class PictureHashRow(Base):
+    """What a medium, or a face in it, looks like: `look` is a perceptual hash, 64 bits in hexadecimal digits.
+
+    `part` and `number` are of `web_app/jobs/looks.py`.
+    """
+
+    __tablename__ = "picture_hashes"
+
+    media_id: Mapped[int] = mapped_column(sa.ForeignKey("media.id", ondelete="CASCADE"), primary_key=True)
+    part: Mapped[str] = mapped_column(sa.String(8), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    look: Mapped[str] = mapped_column(sa.String(16))

@@ -61,6 +61,7 @@ export const sendFeedback = (feedback) => call("POST", "api/feedback", feedback)
 export const getHistory = (query) => call("GET", `api/history?${new URLSearchParams(query)}`);
 export const clearHistory = () => call("DELETE", "api/history");
 export const getVersions = (id) => call("GET", `${idPath("detections", id)}/versions`);
+export const getSeen = (id) => call("GET", `${idPath("detections", id)}/seen`);
 export const undoFeedback = (id) => call("DELETE", idPath("feedback", id));
 const closeupPath = (id, face) => `${idPath("detections", id)}/closeup?face=${face}`;
 export const getCloseup = (id, face) => call("GET", closeupPath(id, face));

@@ -7,6 +7,7 @@ import { announce, bytes, clock, h, icon } from "./dom.js";
 import { facesPanel } from "./faces.js";
 import { feedback } from "./feedback.js";
 import { provenancePanel } from "./provenance.js";
+import { seenPanel } from "./seen.js";
 import { soundPlayer } from "./sound.js";
 import { stage } from "./stage.js";
 import { T } from "./strings.js";
@@ -83,6 +84,7 @@ export function showResult(container, detection, { focus = false, onDeleted }) {
       columns,
       !hasFaces && voicePanel(detection),
       judgedVoice && feedback(detection),
+      seenPanel(detection),
       details(detection),
       actions(detection, onDeleted),
     ),

@@ -1,0 +1,202 @@
+"""Near copies are known again: which, by whom, with what was said of them, and not once their file is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image
+
+from tests.web_app.helpers import make_report, make_settings, running_worker, upload
+from utils.config import SecuritySettings, Settings
+from utils.faces.detector import CenterFaceDetector
+from utils.types import Box, Frame, FrameScore, Media, MediaKind, Outcome, Pixels, Report
+from web_app.auth.keys import create_key
+from web_app.db.models import PictureHashRow
+from web_app.jobs.instance import Instance
+from web_app.jobs.looks import FACE, WHOLE, keep_looks, looks_of
+from web_app.jobs.runner import Progress
+from web_app.services import EXTENSION, Services
+
+PICTURES = {name: getattr(skimage.data, name)() for name in ("astronaut", "cat", "coffee", "rocket", "retina")}
+
+
+def jpeg(pixels: Any, quality: int = 90) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def resized(pixels: Any, factor: float) -> Any:
+    height, width = pixels.shape[:2]
+    return np.asarray(Image.fromarray(pixels).resize((round(width * factor), round(height * factor))))
+
+
+COPIES: dict[str, Callable[[Any], bytes]] = {
+    "coded anew": lambda pixels: jpeg(pixels, 30),
+    "half as large": lambda pixels: jpeg(resized(pixels, 0.5), 80),
+    "larger": lambda pixels: jpeg(resized(pixels, 1.5), 70),
+    "brighter": lambda pixels: jpeg(np.clip(pixels * 1.15 + 8, 0, 255).astype(np.uint8)),
+    "border cut off": lambda pixels: jpeg(pixels[10:-10, 10:-10]),
+}
+
+
+def media_of(pixels: Any, kind: MediaKind = MediaKind.IMAGE, frames: int = 1) -> Media:
+    info = dataclasses.replace(make_report(kind=kind).media, width=pixels.shape[1], height=pixels.shape[0])
+    moved = [np.ascontiguousarray(np.roll(pixels, 9 * index, axis=1)) for index in range(frames)]
+    return Media(info, tuple(Frame(index, float(index), each) for index, each in enumerate(moved)))
+
+
+def report_of(media: Media, boxes: list[Box]) -> Report:
+    """A report on a medium with a face in each of the boxes."""
+    report = make_report(outcome=Outcome.FAKE, kind=media.info.kind)
+    (face,) = report.faces
+    faces = tuple(
+        dataclasses.replace(face, id=number, frames=(FrameScore(0, 0.0, 0.93, box),))
+        for number, box in enumerate(boxes)
+    )
+    return dataclasses.replace(report, media=media.info, faces=faces)
+
+
+@pytest.fixture
+def served(app: Flask, settings: Settings, parts: Services, face_detector: CenterFaceDetector) -> Iterator[FlaskClient]:
+    """A client with a worker that looks for faces and keeps what it sees, as the real one does."""
+    with looking_worker(settings, parts, face_detector):
+        yield app.test_client()
+
+
+@contextlib.contextmanager
+def looking_worker(settings: Settings, instance: Instance, detector: CenterFaceDetector) -> Iterator[None]:
+    def analyse(path: Path, _progress: Progress) -> Report:
+        media = media_of(np.ascontiguousarray(Image.open(path).convert("RGB")))
+        found = report_of(media, [face.box for face in detector.detect(media.frames[0].pixels)] or [Box(0, 0, 1, 1)])
+        keep_looks(instance, path, [media], found)
+        return found
+
+    with running_worker(settings, analyse):
+        yield
+
+
+def analysed(client: FlaskClient, content: bytes, query: str = "", **keywords: Any) -> str:
+    answer = upload(client, content, f"/api/detect?wait=1{query}", **keywords)
+    assert answer.status_code == 200, answer.text
+    return str(answer.get_json()["id"])
+
+
+def seen(client: FlaskClient, public_id: str, **keywords: Any) -> list[dict[str, Any]]:
+    answer = client.get(f"/api/detections/{public_id}/seen", **keywords).get_json()
+    assert answer["kept"]
+    return list(answer["items"])
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_near_copy_is_known_again_and_nothing_else(served: FlaskClient, copy: str) -> None:
+    ids = {name: analysed(served, jpeg(pixels), name=f"{name}.jpg") for name, pixels in PICTURES.items()}
+    assert [seen(served, public_id) for public_id in ids.values()] == [[]] * len(ids)
+    again = analysed(served, COPIES[copy](PICTURES["astronaut"]), name="copy.jpg")
+    (found,) = seen(served, again)
+    assert (found["id"], found["name"], found["how"]) == (ids["astronaut"], "astronaut.jpg", "picture")
+    assert (found["prediction"], found["fake_probability"], found["model_version"]) == ("fake", 0.93, "v-test")
+    assert [each["id"] for each in seen(served, ids["astronaut"])] == [again]
+
+
+def test_a_face_cut_out_of_a_picture_is_known_again(served: FlaskClient) -> None:
+    whole = analysed(served, jpeg(PICTURES["astronaut"]))
+    part = analysed(served, jpeg(PICTURES["astronaut"][0:300, 80:400]))
+    (found,) = seen(served, part)
+    assert (found["id"], found["how"], found["face"], found["other_face"]) == (whole, "face", 0, 0)
+
+
+def test_the_very_same_file_comes_first_and_corrections_are_told(served: FlaskClient) -> None:
+    first = analysed(served, jpeg(PICTURES["cat"]))
+    copy = analysed(served, jpeg(PICTURES["cat"], 40))
+    again = analysed(served, jpeg(PICTURES["cat"]), "&again=1")
+    said = served.post("/api/feedback", json={"id": first, "feedback": "incorrect", "actual": "real"})
+    assert said.status_code == 201
+    found = seen(served, again)
+    assert [(each["id"], each["how"], each["actual"]) for each in found] == [
+        (first, "file", "real"),
+        (copy, "picture", None),
+    ]
+    sha256 = hashlib.sha256(jpeg(PICTURES["cat"])).hexdigest()
+    decided = served.post(f"/api/rl/review/{sha256}", json={"decision": "accept", "label": "real"})
+    assert decided.status_code == 200, decided.text
+    assert [each["decided"] for each in seen(served, again)] == ["real", None]
+
+
+def test_nothing_is_known_of_what_was_deleted_or_never_kept(served: FlaskClient, parts: Services) -> None:
+    first = analysed(served, jpeg(PICTURES["cat"]))
+    assert upload(served, jpeg(PICTURES["cat"], 50), "/api/detect?keep=0").status_code == 200
+    copy = analysed(served, jpeg(PICTURES["cat"], 40))
+    assert [each["id"] for each in seen(served, copy)] == [first]
+    served.delete(f"/api/detections/{first}")
+    assert seen(served, copy) == []
+    with parts.database.read() as session:
+        assert {row.media_id for row in session.query(PictureHashRow)} == {
+            session.query(PictureHashRow).first().media_id
+        }
+    served.delete(f"/api/detections/{copy}")
+    with parts.database.read() as session:
+        assert session.query(PictureHashRow).count() == 0
+
+
+def test_only_ones_own_are_told(
+    make_app: Callable[..., Flask], tmp_path: Path, face_detector: CenterFaceDetector
+) -> None:
+    settings = dataclasses.replace(make_settings(tmp_path), security=SecuritySettings(keys="on"))
+    app = make_app(settings)
+    parts, client = app.extensions[EXTENSION], app.test_client()
+    ann, bob, root = (
+        {"Authorization": f"Bearer {create_key(parts.database, 'k', scopes)}"}
+        for scopes in (["analyse"], ["analyse"], ["analyse", "admin"])
+    )
+    with looking_worker(settings, parts, face_detector):
+        own = analysed(client, jpeg(PICTURES["cat"]), headers=ann)
+        same = analysed(client, jpeg(PICTURES["cat"]), headers=bob)
+        copy = analysed(client, jpeg(PICTURES["cat"], 40), headers=bob)
+    assert seen(client, own, headers=ann) == []
+    assert [each["id"] for each in seen(client, same, headers=bob)] == [copy]
+    assert {each["id"] for each in seen(client, own, headers=root)} == {same, copy}
+    assert client.get(f"/api/detections/{own}/seen", headers=bob).status_code == 404
+
+
+def test_it_can_be_turned_off(
+    make_app: Callable[..., Flask], tmp_path: Path, face_detector: CenterFaceDetector
+) -> None:
+    settings = make_settings(tmp_path)
+    settings = dataclasses.replace(settings, storage=dataclasses.replace(settings.storage, seen_before="off"))
+    app = make_app(settings)
+    with looking_worker(settings, app.extensions[EXTENSION], face_detector):
+        for quality in (90, 40):
+            public_id = analysed(app.test_client(), jpeg(PICTURES["cat"], quality))
+    answer = app.test_client().get(f"/api/detections/{public_id}/seen").get_json()
+    assert answer == {"kept": False, "items": []}
+    with app.extensions[EXTENSION].database.read() as session:
+        assert session.query(PictureHashRow).count() == 0
+
+
+def test_of_a_video_three_frames_are_kept_and_of_flat_pictures_nothing() -> None:
+    clip = media_of(PICTURES["cat"], MediaKind.VIDEO, frames=16)
+    box = Box(150.0, 50.0, 300.0, 200.0)
+    assert set(looks_of(clip, report_of(clip, [box]))) == {(WHOLE, 0), (WHOLE, 1), (WHOLE, 2), (FACE, 0)}
+    flat = media_of(np.full((64, 64, 3), 90, np.uint8))
+    assert looks_of(flat, report_of(flat, [Box(0, 0, 64, 64)])) == {}
+
+
+def test_a_box_is_that_of_the_file_although_frames_are_smaller(photo: Pixels) -> None:
+    media = media_of(photo)
+    box = Box(170.0, 50.0, 280.0, 190.0)
+    small = media_of(resized(photo, 0.5))
+    small = dataclasses.replace(small, info=media.info)
+    one, other = (looks_of(each, report_of(media, [box]))[FACE, 0] for each in (media, small))
+    assert (one ^ other).bit_count() <= 8

@@ -1,0 +1,119 @@
+"""Whether a medium was seen before: analyses of the caller's whose pictures or faces look the same."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from utils.errors import ConflictError, NotFoundError
+from web_app.api.detections import require_detection
+from web_app.api.routing import route
+from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Schema
+from web_app.auth import identity
+from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, PictureHashRow, ReviewedMediumRow
+from web_app.feedback import votes
+from web_app.jobs.looks import FACE, WHOLE
+from web_app.services import services
+
+MOST_APART = 8  # bits of 64 in which looks that are called alike may differ; its rates stand in docs/api.md
+FRAMES_ALIKE = 2  # of the three of a video
+MOST_SHOWN = 20
+
+How = Literal["file", "picture", "face"]
+
+
+class SeenItem(Schema):
+    """An earlier analysis of something that looks the same."""
+
+    id: str
+    name: str
+    created: Moment
+    how: How = Field(description="the very same file, the whole picture or clip looks the same, or a face in it does")
+    distance: int = Field(ge=0, le=64, description="bits of 64 in which the looks differ; 0 for the same file")
+    face: int | None = Field(description="number of the face here; null but for `face`")
+    other_face: int | None = Field(description="its number there")
+    prediction: OutcomeName
+    fake_probability: Probability | None
+    model_version: str
+    actual: Literal["real", "fake"] | None = Field(description="what you said that it really is")
+    decided: Literal["real", "fake"] | None = Field(description="what a moderator decided that it really is")
+    links: Links
+
+
+class Seen(Schema):
+    kept: bool = Field(description="whether this server keeps what pictures look like ([storage] seen_before)")
+    items: list[SeenItem] = Field(description="the most alike first, 20 at most")
+
+
+class Likeness(NamedTuple):
+    """How two media are alike; the first of several is the smallest."""
+
+    rank: int
+    distance: int
+    how: How
+    face: int | None = None
+    other_face: int | None = None
+
+
+SAME_FILE = Likeness(0, 0, "file")
+
+
+@route("GET", "/detections/<id>/seen", {200: Seen}, NotFoundError, ConflictError)
+def get_seen(id: str) -> Seen:
+    """Your other analyses of the same file, of near copies of it, and of pictures with the same picture of a face.
+
+    An administrator sees those of everybody. Faces of the same person in other pictures are not meant and not found.
+    """
+    parts, asking = services(), identity.caller()
+    with parts.database.read() as session:
+        row = require_detection(session, id, done=True)
+        kept = sa.and_(DetectionRow.expires_at.is_(None), JobRow.state == JobState.DONE)
+        visible = sa.and_(DetectionRow.job_id != row.job_id, kept, asking.sees(DetectionRow.client_id))
+        alike = {row.media_id: SAME_FILE}
+        if parts.settings.storage.seen_before == "on":
+            alike |= _alike(session, row.media, visible)
+        wanted = sa.select(DetectionRow).join(DetectionRow.job).where(visible, DetectionRow.media_id.in_(alike))
+        rows = session.scalars(wanted.order_by(JobRow.id.desc())).all()
+        rows = sorted(rows, key=lambda each: alike[each.media_id][:2])[:MOST_SHOWN]
+        own = votes.find_votes(session, {each.media.sha256 for each in rows}, asking.id)
+        items = [_item(session, each, alike[each.media_id], own.get(each.media.sha256)) for each in rows]
+    return Seen(kept=parts.settings.storage.seen_before == "on", items=items)
+
+
+def _item(session: Session, row: DetectionRow, alike: Likeness, vote: FeedbackRow | None) -> SeenItem:
+    reviewed = session.get(ReviewedMediumRow, row.media.sha256)
+    return SeenItem.of(
+        row, row.job, how=alike.how, distance=alike.distance, face=alike.face, other_face=alike.other_face,
+        actual=None if vote is None else vote.actual, decided=None if reviewed is None else reviewed.decision_label,
+        links=Links.to(row.job.public_id),
+    )  # fmt: skip
+
+
+def _alike(session: Session, media: MediaRow, visible: sa.ColumnElement[bool]) -> dict[int, Likeness]:
+    """Other media that look like this one, of which there is an analysis that the caller may see."""
+    columns = (PictureHashRow.media_id, PictureHashRow.part, PictureHashRow.number, PictureHashRow.look)
+    own = session.execute(sa.select(*columns).where(PictureHashRow.media_id == media.id)).all()
+    seen = sa.exists().where(DetectionRow.media_id == MediaRow.id, DetectionRow.job_id == JobRow.id, visible)
+    others = sa.select(*columns).join(MediaRow).where(MediaRow.id != media.id, MediaRow.kind == media.kind, seen)
+    rows = session.execute(others).all() if own else []
+    looks = np.array([int(row.look, 16) for row in rows], np.uint64)
+    found: dict[int, list[Likeness]] = {}
+    frames: dict[int, list[int]] = {}
+    needed = min(FRAMES_ALIKE, sum(mine.part == WHOLE for mine in own))
+    for mine in own:
+        apart = np.bitwise_count(looks ^ np.uint64(int(mine.look, 16)))
+        for at in np.flatnonzero(apart <= MOST_APART):
+            other, distance = rows[int(at)], int(apart[at])
+            if mine.part == other.part == FACE:
+                likeness = Likeness(2, distance, "face", mine.number, other.number)
+                found.setdefault(other.media_id, []).append(likeness)
+            elif mine.part == other.part == WHOLE and mine.number == other.number:
+                frames.setdefault(other.media_id, []).append(distance)
+    for media_id, distances in frames.items():
+        if len(distances) >= needed:
+            found.setdefault(media_id, []).append(Likeness(1, sorted(distances)[len(distances) // 2], "picture"))
+    return {media_id: min(each, key=lambda one: one[:2]) for media_id, each in found.items()}
