@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import dataclasses
 import http.client
-import json
 import os
 import shutil
 import sys
@@ -26,11 +25,10 @@ from benchmarks.bench.media import photo
 from benchmarks.bench.serving import server_settings
 from benchmarks.common import tell
 from benchmarks.reliability.common import (
-    CONTENT_TYPE,
     Figure,
     Server,
+    ask,
     memory_kb,
-    multipart,
     percentile,
     print_figures,
     query,
@@ -45,19 +43,15 @@ PACE_S, LONGEST_S = 1.0, 900.0
 TRAININGS = 3
 
 
-def ask(connection: http.client.HTTPConnection, method: str, path: str, value: Any = None) -> dict[str, Any]:
+def told(connection: http.client.HTTPConnection, method: str, path: str, value: Any = None) -> dict[str, Any]:
     """The answer of the API.
 
     Raises:
         RuntimeError: it is an error.
     """
-    body = value if isinstance(value, bytes) else None if value is None else json.dumps(value).encode()
-    kind = CONTENT_TYPE if isinstance(value, bytes) else "application/json"
-    connection.request(method, f"/api/{path}", body, {"Content-Type": kind} if body else {})
-    answer = connection.getresponse()
-    said: dict[str, Any] = json.loads(answer.read() or b"{}")
-    if answer.status >= 400:
-        raise RuntimeError(f"{method} {path}: {answer.status} {said.get('detail')}")
+    status, said = ask(connection, method, f"/api/{path}", value)
+    if status >= 400:
+        raise RuntimeError(f"{method} {path}: {status} {said.get('detail')}")
     return said
 
 
@@ -86,8 +80,8 @@ class Client:
     def _send(self) -> None:
         with contextlib.closing(self._server.connect(120.0)) as connection:
             while not self._stop.is_set():
-                body, started = multipart(photo(number=self._number)), time.perf_counter()
-                ask(connection, "POST", "detect/image?wait=1", body)
+                body, started = photo(number=self._number), time.perf_counter()
+                told(connection, "POST", "detect/image?wait=1", body)
                 self.times.append(time.perf_counter() - started)
                 self._number += 1
                 self._stop.wait(max(0.0, PACE_S - self.times[-1]))
@@ -97,7 +91,7 @@ def measure(settings: Settings, media: int, photos: int) -> list[Figure]:
     """Run server and clients; the figures with their goals."""
     with Server(settings, worker_command()) as server, contextlib.closing(server.connect(120.0)) as connection:
         server.wait_ready()
-        said = [ask(connection, "POST", "detect/image?wait=1", multipart(photo(number=n))) for n in range(media)]
+        said = [told(connection, "POST", "detect/image?wait=1", photo(number=n)) for n in range(media)]
         with Client(server, 10_000) as alone:
             wait_until(lambda: len(alone.times) >= photos, LONGEST_S)
         ((worker,),) = query(settings, "SELECT pid FROM workers")
@@ -107,10 +101,10 @@ def measure(settings: Settings, media: int, photos: int) -> list[Figure]:
                 for each in said[number::TRAININGS]:
                     vote = {"id": each["id"], "feedback": "incorrect", "actual": "fake" if number % 2 else "real"}
                     vote["feedback"] = "correct" if vote["actual"] == each["prediction"] else "incorrect"
-                    ask(connection, "POST", "feedback", vote)
+                    told(connection, "POST", "feedback", vote)
                 count = sum(len(said[n::TRAININGS]) for n in range(number + 1))
                 wait_until(lambda count=count: _looked_at(connection) >= count, LONGEST_S)  # type: ignore[misc]
-                where = ask(connection, "POST", "rl/retrain")["id"]
+                where = told(connection, "POST", "rl/retrain")["id"]
                 ended = wait_until(lambda where=where: _ended(connection, where), LONGEST_S)  # type: ignore[misc]
                 tell(f"{ended['state']}: {(ended['result'] or {}).get('reason', ended['error'])}")
                 seconds.append((ended["result"] or {}).get("seconds", 0.0))
@@ -126,12 +120,12 @@ def measure(settings: Settings, media: int, photos: int) -> list[Figure]:
 
 
 def _looked_at(connection: http.client.HTTPConnection) -> int:
-    counts = ask(connection, "GET", "rl/stats")["feedback"]
+    counts = told(connection, "GET", "rl/stats")["feedback"]
     return int(counts["total"] - counts["quarantined"]["waiting"])
 
 
 def _ended(connection: http.client.HTTPConnection, training: str) -> dict[str, Any] | None:
-    job = ask(connection, "GET", f"rl/retrain/{training}")
+    job = told(connection, "GET", f"rl/retrain/{training}")
     return job if job["state"] in ("done", "failed") else None
 
 

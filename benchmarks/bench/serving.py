@@ -108,7 +108,6 @@ def _memory(server: Server, when: str) -> list[Row]:
         return []
     ((worker,),) = query(server.settings, "SELECT pid FROM workers")
     return [
-        Row(f"memory {when}", name + label, round(memory_kb(pid, key) / 1024, 0), "MiB")
+        Row(f"memory {when}", name, round(memory_kb(pid) / 1024, 0), "MiB")
         for name, pid in (("web process", server.pid), ("worker", worker))
-        for label, key in (("", "VmRSS"), (", peak", "VmHWM"))
     ]

@@ -209,9 +209,9 @@ def at_once(tasks: Iterable[Callable[[], object]], patience_s: float | None = No
             thread.join(patience_s)
 
 
-def memory_kb(pid: int, key: str = "VmRSS") -> int:
-    """Memory of a process as Linux tells it; `VmHWM` is the most that it ever had."""
-    return int(Path(f"/proc/{pid}/status").read_text(encoding="ascii").split(f"{key}:")[1].split()[0])
+def memory_kb(pid: int) -> int:
+    """Memory of a process as Linux tells it."""
+    return int(Path(f"/proc/{pid}/status").read_text(encoding="ascii").split("VmRSS:")[1].split()[0])
 
 
 def query(settings: Settings, sql: str, *values: Any) -> list[tuple[Any, ...]]:

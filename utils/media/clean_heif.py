@@ -30,10 +30,6 @@ _HANDLER_BYTES = 24  # of an hdlr box, before its name
 def strip_heif(untrusted: bytes, limits: MediaLimits) -> bytes:
     """A HEIC or AVIF picture, blanked but for what shows it.
 
-    Args:
-        untrusted: the whole file.
-        limits: what is accepted.
-
     Raises:
         MediaCorruptError: its structure cannot be read, or it holds a timed sequence.
     """

@@ -40,9 +40,6 @@ def read_provenance(
     """What a file says of itself; what cannot be read is told in a notice, and nothing is raised for it.
 
     Args:
-        path: of the file.
-        media: what is accepted.
-        sandbox: what the child may use.
         trust_list: see `check_trust_list`.
         decoders: as of `utils.media.sandbox.decode_media`.
     """
