@@ -23,11 +23,16 @@ if TYPE_CHECKING:
     from utils.detection.pipeline import Analyser
 
 
+HDR_CHOICES = 4
+"""HDR is called fake where the most suspicious of so many would be (1.04 in logits): docs/models.md."""
+
+
 def report_face(person: Person, score: TrackScores, media: Media, turns: float, analyser: Analyser) -> FaceReport:
     """What is said about one person: from the ensemble's scores and the crops' quality to the verdict."""
     experts = _expert_scores(score, media, analyser)
     sightings = person.track.sightings
     spans, part = spans_of([s.frame for s in sightings], media, score.part), score.part
+    is_hdr = any(notice.code == "hdr" for notice in media.notices)
     verdict = decide(
         score.logit,
         experts,
@@ -36,7 +41,7 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
         obstacle=person.obstacle,
         cover=cover.NOTICE if score.covered >= cover.LIKELY else None,
         part=part_notice(score, spans),
-        choices=turns * (1.0 if part is None else len(part) / int(part.sum())),
+        choices=turns * (1.0 if part is None else len(part) / int(part.sum())) * (HDR_CHOICES if is_hdr else 1),
     )
     seen = seen_notice(media, len(sightings), spans if part is None else ())
     frames = tuple(

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from utils.errors import DecoderLimitError, MediaCorruptError, UnsupportedMediaError
-from utils.media.display import is_hdr, to_sdr
+from utils.media.display import HLG, PQ, is_hdr, to_sdr
 from utils.media.limits import MediaLimits
 from utils.media.mp4 import boxes
 from utils.types import Pixels
@@ -56,7 +56,7 @@ def open_heic(untrusted_file: BinaryIO, limits: MediaLimits) -> Image.Image:
 
     Returns:
         The picture as it is shown, RGB or RGBA; in its `info` the `icc_profile`, whether the file holds `others` beside
-        it, and whether it is `damaged`.
+        it, whether it is `damaged` and was `hdr`.
 
     Raises:
         UnsupportedMediaError: it is coded with something else than HEVC or AV1.
@@ -70,7 +70,7 @@ def open_heic(untrusted_file: BinaryIO, limits: MediaLimits) -> Image.Image:
         if isinstance(error, MemoryError):
             raise
         raise MediaCorruptError(f"The HEIC picture cannot be read ({error}).") from error
-    image.info |= {"others": heic.has_others(), "damaged": heic.damaged}
+    image.info |= {"others": heic.has_others(), "damaged": heic.damaged, "hdr": heic.is_hdr}
     return image
 
 
@@ -98,7 +98,7 @@ class HeifItems:
         self.links: list[tuple[bytes, int, list[int]]] = []
         self._idat = b""
         self.primary = -1
-        self.damaged = False
+        self.damaged = self.is_hdr = False
         self._shown: tuple[int, int, int, int] = (0, 0, 0, 0)
         readers = {b"pitm": self._read_primary, b"iinf": self._read_kinds, b"iloc": self._read_places}
         readers |= {b"iprp": self._read_properties, b"iref": self._read_links}
@@ -227,6 +227,7 @@ class HeifItems:
         else:
             primaries, transfer = primaries or frame.color_primaries, transfer or frame.color_trc
         if form != "gray" and is_hdr(transfer, primaries):
+            self.is_hdr = transfer in (PQ, HLG)
             return to_sdr(frame.reformat(format="rgb48le", threads=1).to_ndarray(), transfer, primaries)
         return np.asarray(frame.reformat(format=form, threads=1).to_ndarray(), np.uint8)
 

@@ -126,6 +126,8 @@ def _decode(file: BinaryIO, name: str, limits: MediaLimits) -> tuple[Pixels, tup
     if image.info.get("others") or (image.format == "TIFF" and _has_pages(image)):
         notices.append("pages")
         image.seek(0)
+    if image.info.get("hdr"):
+        notices.append("hdr")
     if name in ("jpeg", "heic") and _has_clip(file):
         notices.append("clip_behind")
     if limits.is_reduced(width, height):

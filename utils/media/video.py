@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import av
 
 from utils.errors import MediaCorruptError, UnsupportedMediaError
-from utils.media.display import display_size, to_display
+from utils.media.display import HLG, PQ, display_size, to_display
 from utils.media.limits import FULL_SIZE_FRAMES, MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.media.packets import NO_INDEX, Scan, clock, opened, packets_of, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
@@ -104,11 +104,11 @@ def decode_video(
         chosen = choose_times(scan.times, max(frames, min(most, math.ceil(scan.duration_s))))
         if len(chosen) > frames and _on_the_way(scan, chosen) * scan.pixels > MAX_DECODED:
             chosen = _to_keys(scan, chosen)
-        taken, size, damaged = _decode_sparingly(file, container, scan, chosen, limits, on_frame or _ignore)
+        taken, size, met = _decode_sparingly(file, container, scan, chosen, limits, on_frame or _ignore)
     if not taken:
         raise MediaCorruptError("No frame of the video could be decoded.")
-    truncated = scan.truncated or damaged or len(taken) < len(chosen)
-    notices = ("truncated",) if truncated else ()
+    truncated = scan.truncated or "truncated" in met or len(taken) < len(chosen)
+    notices = (*(("truncated",) if truncated else ()), *(met - {"truncated"}))
     return tuple(taken), Facts(*size, scan.duration_s, scan.fps, scan.codec, notices, scan.others)
 
 
@@ -227,14 +227,14 @@ def _ignore(frame: Frame) -> None:
 
 def _decode_sparingly(
     file: BinaryIO, container: MediaFormat, scan: Scan, chosen: list[int], limits: MediaLimits, on_frame: OnFrame
-) -> tuple[list[Frame], tuple[int, int], bool]:
+) -> tuple[list[Frame], tuple[int, int], set[str]]:
     """See `_decode_at`; frames that nothing needs are left out where that certainly leads to the same result."""
     # AVI stores no times for display, and where every other frame is wanted there is little to leave out.
     if scan.codec in SPARING and container.name != "avi" and len(scan.times) > 2 * len(chosen):
-        taken, size, damaged = _decode_at(file, container, scan, chosen, limits, on_frame, frozenset(chosen))
+        taken, size, met = _decode_at(file, container, scan, chosen, limits, on_frame, frozenset(chosen))
         exact = [max(0.0, (time - scan.times[0]) * scan.tick_s) for time in chosen]
-        if not damaged and [frame.time_s for frame in taken] == exact:
-            return taken, size, damaged
+        if "truncated" not in met and [frame.time_s for frame in taken] == exact:
+            return taken, size, met
     return _decode_at(file, container, scan, chosen, limits, on_frame)
 
 
@@ -246,13 +246,13 @@ def _decode_at(
     limits: MediaLimits,
     on_frame: OnFrame,
     wanted: frozenset[int] | None = None,
-) -> tuple[list[Frame], tuple[int, int], bool]:
-    """The frames at the chosen times, the upright size of the first one, and whether damage was met."""
+) -> tuple[list[Frame], tuple[int, int], set[str]]:
+    """The frames at the chosen times, the upright size of the first one, and notices of what was met."""
     taken: list[Frame] = []
     size = (0, 0)
     last: int | None = None
     may_seek = True
-    damaged = False
+    met: set[str] = set()
     side = round(MAX_VIDEO_SIDE * min(1.0, math.sqrt(FULL_SIZE_FRAMES / len(chosen))))
     with contextlib.ExitStack() as stack:
         source, stream = stack.enter_context(opened(file, container, limits))
@@ -263,13 +263,15 @@ def _decode_at(
             frame = _advance(reader, target, last, key)
             if key is not None and (frame is None or reader.position is None or reader.position > target):
                 # The seek landed behind the target: the index is wrong, so read this clip from its beginning.
-                may_seek, damaged = False, damaged or reader.damaged
+                may_seek = False
+                met |= {"truncated"} if reader.damaged else set()
                 stack.close()
                 reader = _Reader(*stack.enter_context(opened(file, container, limits)), container, scan.step, wanted)
                 frame = _advance(reader, target, last, None)
             if frame is None or reader.position is None:
                 break
             limits.check_size(*display_size(frame, aspect))
+            met |= {"hdr"} if frame.color_trc in (PQ, HLG) else set()
             try:
                 pixels, upright = to_display(frame, aspect, side)
             except (av.error.FFmpegError, ValueError) as error:
@@ -282,7 +284,7 @@ def _decode_at(
             limits.check_duration(time_s)
             taken.append(Frame(len(taken), time_s, pixels))
             on_frame(taken[-1])
-        return taken, size, damaged or reader.damaged
+        return taken, size, met | ({"truncated"} if reader.damaged else set())
 
 
 def _advance(reader: _Reader, target: int, last: int | None, key: int | None) -> Any | None:

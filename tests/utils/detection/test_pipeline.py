@@ -20,10 +20,12 @@ from PIL import Image
 from models.cards import EXPERT_NAMES
 from utils.config import Settings
 from utils.detection.engine import TrackScores
-from utils.detection.pipeline import Analyser, analyse, load_analyser
+from utils.detection.pipeline import Analyser, Scores, analyse, examine, load_analyser, make_report
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT
 from utils.errors import ConfigError, JobCancelledError, MediaCorruptError, UnsupportedMediaError, WeightsError
-from utils.types import Outcome, Pixels, Report
+from utils.media.limits import NOTICE_TEXTS
+from utils.metrics import logit
+from utils.types import Notice, Outcome, Pixels, Report
 from utils.weights import CALIBRATION_FILE, publish_version, set_current
 
 FLAT = {"prediction", "fake_probability", "real_probability", "confidence", "experts", "timeline"}
@@ -264,6 +266,19 @@ def test_a_crowd_in_a_clip_is_judged_by_fewer_frames(analyser, photo, tmp_path):
 def test_threshold_is_that_of_the_settings(analyser, files, settings_for, tiny_root):
     strict = dataclasses.replace(analyser, settings=settings_for(tiny_root, threshold=0.9))
     assert analyse(files / "one.jpg", strict).threshold == 0.9
+
+
+def test_hdr_asks_for_more_before_it_is_called_fake(analyser, files):
+    people = examine(files / "one.jpg", analyser)
+    hdr = dataclasses.replace(
+        people, media=dataclasses.replace(people.media, notices=(Notice("hdr", NOTICE_TEXTS["hdr"]),))
+    )
+    edge = logit(analyser.calibration.band(analyser.settings.detection.threshold, 0)[1])
+    share = np.full(len(EXPERT_NAMES), 0.25, np.float32)
+    for over, of_hdr in ((0.2, Outcome.INCONCLUSIVE), (0.9, Outcome.INCONCLUSIVE), (1.3, Outcome.FAKE)):
+        found = Scores([TrackScores(edge + over, share, share, np.zeros(1, np.float32))], 0.0)
+        assert make_report(people, found, analyser).verdict.outcome is Outcome.FAKE
+        assert make_report(hdr, found, analyser).verdict.outcome is of_hdr
 
 
 def test_unsuitable_files_are_refused_with_their_code(analyser, files, tmp_path):

@@ -69,7 +69,8 @@ def encoded(codes: Array, name: str) -> bytes:
 def test_wide_colours_look_as_in_sdr(name: str) -> None:
     photo = np.asarray(skimage.data.astronaut())[:256, 100:356]
     light = WHITE * (photo / 255) ** 2.4 @ TO_BT2020.T
-    (frame, *_), _ = decode_video(io.BytesIO(encoded(CODINGS[name][2](light), name)), 4, MediaLimits())
+    (frame, *_), facts = decode_video(io.BytesIO(encoded(CODINGS[name][2](light), name)), 4, MediaLimits())
+    assert facts.notices == (() if "SDR" in name else ("hdr",))
     apart = np.abs(frame.pixels.astype(float) - photo)
     below = photo.max(2) < 240  # brighter parts give way to what is brighter still
     assert apart[below].mean() < 4

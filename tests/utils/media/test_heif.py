@@ -98,7 +98,8 @@ def test_hdr_looks_as_in_sdr(name: str) -> None:
         properties.append((b"colr", b"nclx" + struct.pack(">HHHB", 9, number, 9, 0)))
     file = Heic()
     data = file.save(file.add(b"av01" if is_avif else b"hvc1", packet, properties), b"avif" if is_avif else b"heic")
-    frame, _ = decode_image(data, LIMITS)
+    frame, facts = decode_image(data, LIMITS)
+    assert facts.notices == ("hdr",)
     apart = np.abs(frame.pixels.astype(float) - photo)[photo.max(2) < 240]
     assert apart.mean() < 4
     assert apart.mean(0).max() < 6
