@@ -1,7 +1,6 @@
 """What a file says of itself: who signed it, which marks it carries, how it was compressed.
 
-These are facts beside the networks' verdict; nothing here ever changes an outcome or a probability. They are read by
-`utils.evidence` in the confined child and are part of the report.
+Facts beside the networks' verdict; nothing here ever changes an outcome or a probability. Read by `utils.evidence`.
 """
 
 from __future__ import annotations
@@ -40,17 +39,8 @@ class CredentialState(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """One thing that the file carries.
-
-    Args:
-        code: for programs, such as `midjourney` or `camera`.
-        name: of the generator, tool or camera, for people.
-        says: what it is about.
-        proof: what it proves.
-        where: the place in the file, such as `PNG text parameters`.
-        value: what stands there, shortened.
-        text: one sentence for people.
-    """
+    """One thing that the file carries: `code` for programs, `name` of generator, tool or camera, `where` it stands, the
+    `value` there, shortened, and a sentence."""
 
     code: str
     name: str
@@ -63,20 +53,9 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """The Content Credentials (C2PA) of a file.
-
-    Args:
-        state: see `CredentialState`.
-        text: one sentence for people.
-        signer: the name in the signing certificate, None without credentials.
-        issuer: the organisation in it.
-        signed_at: the time of the signature where a time stamp says one, ISO 8601.
-        made_with: the program that wrote the claim.
-        source_types: the IPTC digital source types of the actions, the last part of their addresses.
-        actions: such as `c2pa.created`, in order.
-        ingredients: titles of the files that went into this one.
-        problems: codes of C2PA that say why the credentials are broken.
-    """
+    """The Content Credentials (C2PA) of a file: names in the signing certificate, time of its stamp, the program that
+    wrote the claim, IPTC's digital source types of the actions, titles of the files that went in, and, of broken ones,
+    C2PA's codes."""
 
     state: CredentialState
     text: str
@@ -95,14 +74,8 @@ class Credentials:
 
 @dataclass(frozen=True, kw_only=True)
 class Compression:
-    """How a JPEG was saved.
-
-    Args:
-        quality: of the last time, on the scale of libjpeg, 1..100.
-        quality_before: of the time before, where its traces are clear.
-        tables: `standard` where the tables are libjpeg's, else `own`; the quality is then the nearest standard one.
-        texts: sentences for people, with what that does to the verdict.
-    """
+    """How a JPEG was saved: the quality by its tables on libjpeg's scale, 1..100 (`standard` tables are libjpeg's, else
+    it is the nearest), that of the time before where its traces are clear, and sentences."""
 
     quality: int
     quality_before: int | None
@@ -116,15 +89,8 @@ class Compression:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Everything that a file says of itself.
-
-    Args:
-        statement: one sentence where the file states, signed or not, that a generative model made or changed it.
-        credentials: its Content Credentials.
-        marks: the strongest first.
-        compression: of a JPEG.
-        notices: what could not be read.
-    """
+    """Everything that a file says of itself: a `statement` where it states, signed or not, that a generative model made
+    or changed it; marks, the strongest first; notices about what could not be read."""
 
     statement: str | None
     credentials: Credentials

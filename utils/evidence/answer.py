@@ -25,32 +25,24 @@ _ORDER = {value: rank for rank, value in enumerate((*Says, *Proof))}
 def unread(why: str) -> Provenance:
     """What is said where nothing could be read."""
     credentials = Credentials(state=CredentialState.ABSENT, text=words.CREDENTIALS[None])
-    return Provenance(
-        statement=None, credentials=credentials, notices=(Notice("provenance_unread", words.unread(why)),)
-    )
+    notice = Notice("provenance_unread", words.unread(why))
+    return Provenance(statement=None, credentials=credentials, notices=(notice,))
 
 
 def to_provenance(untrusted: Any) -> Provenance:
-    """The child's answer as a checked value.
-
-    Args:
-        untrusted: see `reading.EvidenceReader.read`.
-
-    Raises:
-        ValueError: a value breaks the rules.
-    """
+    """The child's answer (`reading.EvidenceReader.read`) as a checked value; ValueError where it breaks the rules."""
     require(isinstance(untrusted, dict), "no object")
     failed = _texts(untrusted.get("failed"), 9)
-    of_credentials = untrusted.get("credentials")
-    credentials = _credentials(of_credentials) if of_credentials is not None else unread("").credentials
-    marks = sorted(_marks(untrusted, credentials), key=lambda mark: (_ORDER[mark.says], _ORDER[mark.proof]))
-    notices = (Notice("provenance_unread", words.unread(", ".join(failed))),) if failed else ()
+    told = untrusted.get("credentials")
+    credentials = unread("").credentials if told is None else _credentials(told)
+    marks = [*_signed(told or {}, credentials.state), *_marks(untrusted)]
+    marks.sort(key=lambda mark: (_ORDER[mark.says], _ORDER[mark.proof]))
     return Provenance(
         statement=words.statement(marks, credentials),
         credentials=credentials,
         marks=tuple(marks),
         compression=_compression(untrusted.get("compression")),
-        notices=notices,
+        notices=unread(", ".join(failed)).notices if failed else (),
     )
 
 
@@ -60,32 +52,31 @@ def _text(untrusted: Any, most: int = MAX_NAME) -> str:
     return str(untrusted)
 
 
-def _optional(untrusted: Any) -> str | None:
-    return None if untrusted is None else _text(untrusted)
-
-
 def _texts(untrusted: Any, most: int, longest: int = MAX_NAME) -> tuple[str, ...]:
     require(isinstance(untrusted, list) and len(untrusted) <= most, "a list that is none, or is too long")
     return tuple(_text(each, longest) for each in untrusted)
 
 
-def _marks(untrusted: dict[str, Any], credentials: Credentials) -> Iterator[Mark]:
-    of_credentials = untrusted.get("credentials") or {}
-    if credentials.state in (CredentialState.VALID, CredentialState.UNTRUSTED):
-        proof = Proof.SIGNED if credentials.state is CredentialState.VALID else Proof.STATED
+def _signed(told: dict[str, Any], state: CredentialState) -> Iterator[Mark]:
+    """Who the credentials say made or changed the file, where they hold; an unknown signer only states."""
+    if state in (CredentialState.VALID, CredentialState.UNTRUSTED):
+        proof = Proof.SIGNED if state is CredentialState.VALID else Proof.STATED
         for key, says in (("generator", Says.GENERATED), ("editor", Says.EDITED)):
-            if of_credentials.get(key) is not None:
-                yield words.mark("c2pa", _text(of_credentials[key]), says, proof, "Content Credentials", "")
-                break
+            if told.get(key) is not None:
+                yield words.mark("c2pa", _text(told[key]), says, proof, words.OF_CREDENTIALS, "")
+                return
+
+
+def _marks(untrusted: dict[str, Any]) -> Iterator[Mark]:
     rows = untrusted.get("marks")
     require(isinstance(rows, list) and len(rows) <= MAX_MARKS, "marks that are none")
-    for untrusted_row in rows or ():
-        require(isinstance(untrusted_row, list) and len(untrusted_row) == 5, "a mark that is none")
-        number, group, place, key, value = untrusted_row
+    for each in rows or ():
+        require(isinstance(each, list) and len(each) == 5, "a mark that is none")
+        number, group, place, key, value = each
         require(type(number) is int and 0 <= number < len(MARKS) and place in PLACES, "a mark of no row")
-        row = MARKS[number]
-        where = f"{PLACES[place]} {_text(key)}"
-        yield words.mark(row.code, row.name.format(_text(group)), row.says, row.proof, where, _text(value, MAX_VALUE))
+        row, where = MARKS[number], f"{PLACES[place]} {_text(key)}"
+        name = row.name.format(_text(group))
+        yield words.mark(row.code, name, row.says, row.proof, where, _text(value, MAX_VALUE))
     if (camera := untrusted.get("camera")) is not None:
         place, name = _texts(camera, 2, MAX_VALUE)
         require(place in PLACES, "a camera of no place")
@@ -98,29 +89,27 @@ def _marks(untrusted: dict[str, Any], credentials: Credentials) -> Iterator[Mark
             yield words.mark("source_type", kind, Says.TOOL, Proof.STATED, "digital source type", kind)
 
 
-def _credentials(untrusted: Any) -> Credentials:
-    require(isinstance(untrusted, dict), "credentials that are none")
-    state = CredentialState(untrusted.get("state"))
+def _credentials(told: Any) -> Credentials:
+    require(isinstance(told, dict), "credentials that are none")
+    state = CredentialState(told.get("state"))
     signer, issuer, signed_at, made_with = (
-        _optional(untrusted.get(key)) for key in ("signer", "issuer", "signed_at", "made_with")
+        None if told.get(key) is None else _text(told[key]) for key in ("signer", "issuer", "signed_at", "made_with")
     )
     types, actions, ingredients, problems = (
-        _texts(untrusted.get(key, []), MAX_NAMES) for key in ("source_types", "actions", "ingredients", "problems")
+        _texts(told.get(key, []), MAX_NAMES) for key in ("source_types", "actions", "ingredients", "problems")
     )
     return Credentials(
-        state=state,
-        text=words.credentials(state, signer, issuer, elsewhere=untrusted.get("elsewhere") is True),
+        state=state, text=words.credentials(state, signer, issuer, elsewhere=told.get("elsewhere") is True),
         signer=signer, issuer=issuer, signed_at=signed_at, made_with=made_with,
         source_types=types, actions=actions, ingredients=ingredients, problems=problems,
     )  # fmt: skip
 
 
-def _compression(untrusted: Any) -> Compression | None:
-    if untrusted is None:
+def _compression(told: Any) -> Compression | None:
+    if told is None:
         return None
-    require(isinstance(untrusted, dict), "a compression that is none")
-    quality, before = untrusted.get("quality"), untrusted.get("quality_before")
+    require(isinstance(told, dict), "a compression that is none")
+    quality, before, tables = told.get("quality"), told.get("quality_before"), _text(told.get("tables"))
     require(type(quality) is int and (before is None or (type(before) is int and 0 < before < quality)), "no quality")
-    tables = _text(untrusted.get("tables"))
     texts = words.compression(quality, before, tables)
     return Compression(quality=quality, quality_before=before, tables=tables, texts=texts)

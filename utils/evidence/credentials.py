@@ -18,33 +18,23 @@ from utils.evidence.answer import MAX_NAMES
 _MODEL, _COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
 _UNTRUSTED = "signingCredential.untrusted"
 _REMOTE = "Remote"
-_SETTINGS = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 _MARKS = (b"jumb", b"c2pa")
 
 
 class Reader:
-    """Reads the credentials of one file after another.
-
-    Args:
-        trust_list: certificates whose signers are trusted, PEM; None trusts nobody.
-    """
+    """Reads the credentials of files; `trust_list` holds the trusted signers' certificates, PEM, None trusts nobody."""
 
     def __init__(self, trust_list: str | None) -> None:
-        settings: dict[str, Any] = dict(_SETTINGS)
-        if trust_list:
-            settings["trust"] = {"trust_anchors": trust_list}
-        self._context = c2pa.Context.from_dict(settings)
+        settings: dict[str, Any] = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
+        self._context = c2pa.Context.from_dict(
+            settings | ({"trust": {"trust_anchors": trust_list}} if trust_list else {})
+        )
         self._types = frozenset(c2pa.Reader.get_supported_mime_types())
         self._kept, spare = c2pa.Stream(io.BytesIO()), c2pa.Stream(io.BytesIO())
         spare.close()  # its callbacks' memory serves the next stream
 
     def read(self, file: BinaryIO, mime: str) -> dict[str, Any]:
-        """What the credentials say, as plain values; see `answer.py` for their meaning.
-
-        Args:
-            file: open for reading.
-            mime: of the sniffed format.
-        """
+        """What the credentials of an open file say, as plain values; see `utils.provenance_types.Credentials`."""
         if mime not in self._types:
             return {"state": "absent"}
         file.seek(0)

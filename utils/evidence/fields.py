@@ -39,11 +39,6 @@ _STRUCTURE = frozenset(("li", "Alt", "Seq", "Bag", "Description"))
 MAX_PACKETS = 4
 
 
-def load_readers() -> None:
-    """Import what Pillow would import late; for the confined child, which can open no file afterwards."""
-    Image.Exif()
-
-
 def read_fields(file: BinaryIO, format_name: str, tags: list[tuple[str, str]]) -> list[Field]:
     """The texts of a file.
 
@@ -63,7 +58,9 @@ def read_fields(file: BinaryIO, format_name: str, tags: list[tuple[str, str]]) -
     if format_name in _PILLOW:
         found += _pillow(file, format_name)
     elif place := _TIFF.search(data):
-        found += _exif_fields(_parsed_exif(data[place.start() : place.start() + EDGE_BYTES]))
+        exif = Image.Exif()
+        exif.load(data[place.start() : place.start() + EDGE_BYTES])
+        found += _exif_fields(exif)
     packets = [match.group() for _, match in zip(range(MAX_PACKETS), _PACKET.finditer(data), strict=False)]
     packets += [field.text.encode() for field in found if field.key == _XMP_KEY]
     for packet in dict.fromkeys(packets):
@@ -126,12 +123,6 @@ def _pillow(file: BinaryIO, format_name: str) -> Iterator[Field]:
             for place, value in (IptcImagePlugin.getiptcinfo(image) or {}).items():
                 if place in _IPTC and (text := _text(value)):
                     yield Field("iptc", _IPTC[place], text)
-
-
-def _parsed_exif(block: bytes) -> Image.Exif:
-    exif = Image.Exif()
-    exif.load(block)
-    return exif
 
 
 def _exif_fields(exif: Image.Exif) -> Iterator[Field]:

@@ -37,14 +37,8 @@ class Field(NamedTuple):
 
 
 class MarkRow(NamedTuple):
-    """One row: what fits `key` as a whole and `text` anywhere says something, and proves so much.
-
-    Args:
-        name: for people; `{0}` is replaced by what the first group of `text` found.
-        places: names out of `PLACES`, separated by blanks.
-        key: pattern of the whole key.
-        text: pattern of a part of the text, any case.
-    """
+    """One row: what fits the patterns `key` as a whole and `text` anywhere, in one of the places, says something and
+    proves so much. In the name, `{0}` is what the first group of `text` found."""
 
     name: str
     places: str
@@ -136,26 +130,15 @@ MARKS = (
 )  # fmt: skip
 
 
-class Match(NamedTuple):
-    """A row that fits a field: its number in `MARKS`, what its first group found, and the field."""
-
-    row: int
-    group: str
-    field: Field
-
-
 _COMPILED = [
     (frozenset(row.places.split()), re.compile(row.key), re.compile(row.text, re.IGNORECASE | re.DOTALL))
     for row in MARKS
 ]
 
 
-def find_matches(fields: list[Field]) -> Iterator[Match]:
-    """The first row that fits each field; each name and meaning once.
-
-    Args:
-        fields: in the order in which they stand in the file.
-    """
+def find_matches(fields: list[Field]) -> Iterator[tuple[int, str, Field]]:
+    """The number of the first row that fits each field, what its first group found, and the field; each name and
+    meaning once."""
     seen = set()
     for field in fields:
         for number, (places, key, text) in enumerate(_COMPILED):
@@ -166,5 +149,5 @@ def find_matches(fields: list[Field]) -> Iterator[Match]:
             meaning = (MARKS[number].name.format(group), MARKS[number].says)
             if meaning not in seen:
                 seen.add(meaning)
-                yield Match(number, group, field)
+                yield number, group, field
             break

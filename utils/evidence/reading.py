@@ -16,11 +16,7 @@ from utils.evidence.marks import Field, find_matches
 
 
 class EvidenceReader:
-    """Reads files; made before the child confines itself, for its libraries load late otherwise.
-
-    Args:
-        trust_list: path of the trusted signers' certificates, PEM; empty trusts nobody.
-    """
+    """Reads files; made before the child confines itself, with the path of the trusted certificates (or nothing)."""
 
     def __init__(self, trust_list: str) -> None:
         trusted = Path(trust_list).read_text(encoding="utf-8") if trust_list else None
@@ -35,7 +31,7 @@ class EvidenceReader:
             file: open for reading; its position is changed.
             format_name: of the sniffed format.
             mime: its media type.
-            read_tags: key and text of each tag of a film or recording.
+            read_tags: gives key and text of each tag of a film or recording.
         """
         failed: list[str] = []
 
@@ -49,7 +45,7 @@ class EvidenceReader:
         tags = attempt("tags", read_tags) or []
         fields = attempt("texts", lambda: read_fields(file, format_name, tags)) or []
         found = {
-            "marks": attempt("marks", lambda: [_mark(match) for match in find_matches(fields)][:MAX_MARKS]) or [],
+            "marks": attempt("marks", lambda: _marks(fields)) or [],
             "camera": attempt("camera", lambda: _camera(fields)),
             "steps": attempt("history", lambda: list(_steps(fields))[-MAX_STEPS:]) or [],
             "source_type": next((_short(f.text) for f in fields if f.key == "digitalsourcetype"), None),
@@ -73,20 +69,18 @@ def _shortened(value: Any) -> Any:
     return _short(value, MAX_NAME) if isinstance(value, str) else value
 
 
-def _mark(match: Any) -> list[Any]:
-    field = match.field
-    return [match.row, _short(match.group, MAX_NAME), field.place, _short(field.key, MAX_NAME), _short(field.text)]
+def _marks(fields: list[Field]) -> list[list[Any]]:
+    return [
+        [row, _short(group, MAX_NAME), field.place, _short(field.key, MAX_NAME), _short(field.text)]
+        for row, group, field in find_matches(fields)
+    ][:MAX_MARKS]
 
 
 def _camera(fields: list[Field]) -> list[str] | None:
     """Place and name of the camera, where the file names one."""
-    named: dict[tuple[str, str], str] = {}
-    for field in fields:
-        key = field.key.rpartition(".")[2]  # com.apple.quicktime.make
-        if key in ("make", "model", "manufacturer"):
-            named.setdefault((field.place, "make" if key == "manufacturer" else key), _short(field.text, MAX_NAME))
     for place in ("exif", "xmp", "tag"):
-        make, model = named.get((place, "make"), ""), named.get((place, "model"), "")
+        named = {f.key.rpartition(".")[2]: f.text for f in reversed(fields) if f.place == place}  # com.apple.[...].make
+        make, model = (_short(named.get(key, ""), MAX_NAME) for key in ("make", "model"))
         if model and '"class_type"' not in model:
             return [place, model if model.lower().startswith(make.lower()) else f"{make} {model}"]
     return None
@@ -95,16 +89,10 @@ def _camera(fields: list[Field]) -> list[str] | None:
 def _steps(fields: list[Field]) -> Iterator[str]:
     """The steps of an XMP history: action, program and time of each."""
     step: dict[str, str] = {}
-    for field in fields:
-        if field.place == "xmp" and field.key in ("action", "softwareagent", "when"):
-            if field.key in step:
-                yield _short(_step(step))
-                step = {}
+    for field in [*(f for f in fields if f.place == "xmp"), Field("xmp", "action", "")]:
+        if field.key == "action" and "action" in step:
+            agent, when = step.get("softwareagent"), step.get("when")
+            yield _short(step["action"] + (f" by {agent}" if agent else "") + (f" on {when}" if when else ""))
+            step = {}
+        if field.key in ("action", "softwareagent", "when"):
             step[field.key] = field.text
-    if "action" in step:
-        yield _short(_step(step))
-
-
-def _step(step: dict[str, str]) -> str:
-    agent, when = step.get("softwareagent"), step.get("when")
-    return step.get("action", "changed") + (f" by {agent}" if agent else "") + (f" on {when}" if when else "")

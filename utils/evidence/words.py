@@ -18,6 +18,7 @@ CREDENTIALS = {
 }
 ELSEWHERE = "The file names Content Credentials that are kept elsewhere. This server does not fetch them."
 
+OF_CREDENTIALS = "Content Credentials"
 MEASURED = {95: (4.5, 3.1), 70: (8.9, 3.1), 50: (18.8, 1.6), 30: (20.5, 0.0)}
 """By the quality of a JPEG, how many verdicts changed and how many real pictures were called fake, percent: 112
 pictures, weights v4, docs/results/robustness.md. No verdict went from fake to real or back."""
@@ -49,7 +50,7 @@ def mark(code: str, name: str, says: Says, proof: Proof, where: str, value: str)
     elif proof is Proof.USUAL:
         text = f"{where} is usual for files that were {_verb(says)} {name}; it states nothing."
     else:
-        where = where if where != "Content Credentials" else "The unknown signer of the Content Credentials"
+        where = where if where != OF_CREDENTIALS else "The unknown signer of the Content Credentials"
         never = "; it never lowers suspicion" if says is Says.CAPTURED else ""
         text = f"{where} states that the file was {_verb(says)} {name}. Anybody can write that{never}."
     return Mark(code=code, name=name, says=says, proof=proof, where=where, value=value, text=text)

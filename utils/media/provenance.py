@@ -29,8 +29,12 @@ def check_trust_list(path: str) -> str:
         held = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"[evidence] trust_list {path} cannot be read ({error.strerror}).") from error
-    if b"-----BEGIN CERTIFICATE-----" not in held:
-        raise ConfigError(f"[evidence] trust_list {path} holds no certificate in PEM form.")
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        load_pem_x509_certificates(held)
+    except ValueError as error:
+        raise ConfigError(f"[evidence] trust_list {path} holds no certificates in PEM form ({error}).") from error
     return str(Path(path).resolve())
 
 
@@ -39,9 +43,7 @@ def read_provenance(
 ) -> Provenance:
     """What a file says of itself; what cannot be read is told in a notice, and nothing is raised for it.
 
-    Args:
-        trust_list: see `check_trust_list`.
-        decoders: as of `utils.media.sandbox.decode_media`.
+    Arguments are those of `decode_media` and `check_trust_list`.
     """
     try:
         with open_regular(path) as file:

@@ -30,8 +30,7 @@ from utils.types import MediaKind
 from utils.weights import current_speech, current_version
 from web_app.api.routing import UPLOAD, Answer, json_answer, route
 from web_app.api.schemas import Links, job_error
-from web_app.api.schemas.analysis import Accepted, Result, UrlRequest
-from web_app.api.schemas.provenance import NoticeModel
+from web_app.api.schemas.analysis import Accepted, NoticeModel, Result, UrlRequest
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobState, utc_now
 from web_app.feedback.votes import delete_analysis

@@ -175,7 +175,7 @@ def test_no_row_is_without_a_case() -> None:
     for _, _, _, (data, format_name) in CASES:
         is_tags = isinstance(data, list)
         fields = read_fields(io.BytesIO(b"" if is_tags else data), format_name, data if is_tags else [])
-        matched |= {match.row for match in find_matches(fields)}
+        matched |= {row for row, _, _ in find_matches(fields)}
     assert matched == set(range(len(MARKS)))
     generators = {row.name for row in MARKS if row.says is Says.GENERATED and row.proof is not Proof.USUAL}
     assert len(generators) >= 30

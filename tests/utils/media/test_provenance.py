@@ -130,6 +130,7 @@ def test_a_trust_list_is_checked_at_the_start(tmp_path: Path) -> None:
     assert check_trust_list("") == ""
     with pytest.raises(ConfigError, match="cannot be read"):
         check_trust_list(str(tmp_path / "none.pem"))
-    (tmp_path / "empty.pem").write_text("nothing")
-    with pytest.raises(ConfigError, match="no certificate"):
-        check_trust_list(str(tmp_path / "empty.pem"))
+    for text in ("nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        (tmp_path / "bad.pem").write_text(text)
+        with pytest.raises(ConfigError, match="no certificate"):
+            check_trust_list(str(tmp_path / "bad.pem"))

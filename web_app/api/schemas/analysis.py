@@ -10,6 +10,7 @@ from pydantic.config import JsonDict, JsonValue
 
 from utils.feedback.feedback_log import Judgement
 from utils.feedback.quarantine import Outlook
+from utils.provenance_types import Provenance
 from web_app.api.schemas import (
     EXAMPLE_ID,
     EXAMPLE_SHA256,
@@ -23,11 +24,15 @@ from web_app.api.schemas import (
     StateName,
 )
 from web_app.api.schemas.feedback import FeedbackState
-from web_app.api.schemas.provenance import NoticeModel, ProvenanceModel
 from web_app.db.models import DetectionRow
 
 MAX_PER_PAGE = 100
 FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2999, 12, 31)
+
+
+class NoticeModel(Schema):
+    code: str
+    text: str
 
 
 class SoundModel(Schema):
@@ -194,7 +199,9 @@ class Result(Schema):
         default=None, description="null for pictures, without sound or weights of speech, and in old reports"
     )
     overall: OverallModel | None = Field(default=None, description="of a video whose faces or voice were judged")
-    provenance: ProvenanceModel | None = Field(default=None, description="null in old reports")
+    provenance: Provenance | None = Field(
+        default=None, description="what the file says of itself, which no verdict depends on; null in old reports"
+    )
 
     @classmethod
     def stored(cls, row: DetectionRow, **more: Any) -> Self:
