@@ -65,8 +65,9 @@ def build_case(id: str, title: str, notes: str, created: str, items: list[CaseIt
 def render_case_html(document: dict[str, Any], page_url: str) -> str:
     """The page of a signed case."""
     return render_template(
-        "case_report.html", document=document, words=words, page_url=page_url, code=qr_code(page_url)
-    )
+        "case_report.html", document=document, words=words, page_url=page_url, code=qr_code(page_url),
+        summary_row=summary_row, file_facts=file_facts,
+    )  # fmt: skip
 
 
 def render_case_pdf(document: dict[str, Any], page_url: str) -> bytes:
@@ -97,7 +98,7 @@ def _told(item: dict[str, Any], to: Typeset) -> list[Any]:
     if item["report"] is None:
         return [to.text(f"There is no result: the analysis is {item['state']}.")]
     verdict = item["report"]["analysis"]["verdict"]
-    facts = [*words.input_facts(item["report"])[1:], *words.method_facts(item["report"])]
+    facts = file_facts(item["report"])
     return [
         to.text(f"{verdict['headline']} {words.verdict_sentence(verdict)}"),
         *(to.text(f"• {reason['text']}", to.point) for reason in verdict["reasons"]),
@@ -109,8 +110,21 @@ def summary_row(number: int, item: dict[str, Any]) -> tuple[str, str, str, str]:
     """Number, name, verdict and probability of one file."""
     if item["report"] is None:
         return str(number), item["name"], item["state"], "—"
-    verdict = item["report"]["analysis"]["verdict"]
-    return str(number), item["name"], verdict["headline"], words.percent(verdict["probability"])
+    analysis = item["report"]["analysis"]
+    headline = (analysis.get("overall") or analysis["verdict"])["headline"]
+    return str(number), item["name"], headline, words.percent(analysis["verdict"]["probability"])
+
+
+def file_facts(report: dict[str, Any]) -> list[words.Fact]:
+    """What is known of one file beside its verdict."""
+    analysis, facts = report["analysis"], words.input_facts(report)[1:]
+    if overall := analysis.get("overall"):
+        facts.append(("Faces and voice together", overall["headline"]))
+    if (speech := analysis.get("speech")) and analysis["media"]["kind"] != "audio":
+        facts.append(("Voice", f"{speech['verdict']['headline']} {words.verdict_sentence(speech['verdict'])}"))
+    if said := analysis.get("provenance"):
+        facts += words.provenance_facts(said)
+    return facts + words.method_facts(report)
 
 
 Sign = Callable[[dict[str, Any]], dict[str, Any]]

@@ -137,6 +137,8 @@ def test_others_see_and_change_nothing(make_app: Callable[..., Flask], tmp_path:
 def test_one_report_for_all(served: FlaskClient, filled: str) -> None:
     from pypdf import PdfReader
 
+    clip = upload(served, media_bytes("mp4", "real fake"), "/api/detect?wait=1", name="clip.mp4").get_json()["id"]
+    put(served, filled, clip)
     waiting = upload(served, media_bytes("mp4", "sleep 60")).get_json()["id"]
     put(served, filled, waiting)
     wait_until(lambda: job_state(served, waiting) == "running")
@@ -145,12 +147,19 @@ def test_one_report_for_all(served: FlaskClient, filled: str) -> None:
     jsonschema.Draft202012Validator(CaseDocument.model_json_schema()).validate(document)
     assert canonical(document) == content
     assert check_signature(document).state == "whole"
-    assert [item["report"] is not None for item in document["items"]] == [True, True, False]
+    assert [item["report"] is not None for item in document["items"]] == [True, True, True, False]
     html = served.get(f"/api/cases/{filled}/report?format=html").text
     pdf = served.get(f"/api/cases/{filled}/report?format=pdf&download=1")
     assert pdf.headers["Content-Disposition"] == f'attachment; filename="telltale-case-{filled[:12]}.pdf"'
     text = "".join("".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf.data)).pages).split())
-    for said in ("Bär & Söhne", "Second.", "second.png", "Note: from the sender", document["signature"]["key"]):
+    for said in (
+        "Bär & Söhne",
+        "Second.",
+        "second.png",
+        "Note: from the sender",
+        "Faces and voice together",
+        document["signature"]["key"],
+    ):
         assert "".join(said.split()) in text
         assert said.replace("&", "&amp;") in html
     assert "<b>" not in html
