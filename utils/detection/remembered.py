@@ -64,17 +64,25 @@ class Remembered:
         Returns:
             (T,) float32, 0 where no correction reaches.
         """
-        alike = directions_of(tokens, self.mean) @ self.directions.astype(np.float32).T  # (T, N)
+        return self.shift_alike(directions_of(tokens, self.mean) @ self.directions.astype(np.float32).T)
+
+    def shift_alike(self, alike: Floats) -> Floats:
+        """`shift` from the cosines of T crops to the N corrections, (T, N)."""
         wide = _blend(alike, self.reach, self.pull, DOUBT)
         return wide + _blend(alike, np.maximum(self.reach, np.float32(COPY)), self.rest, COPY_DOUBT)
 
     def shift_items(self, tokens: Floats, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """(N,) logits by which items are moved: the mean over the frames `starts[i]` to `starts[i + 1]` of each."""
-        return np.asarray(np.add.reduceat(self.shift(tokens).astype(np.float64), starts[:-1]) / np.diff(starts))
+        return mean_of_items(self.shift(tokens), starts)
 
     def arrays(self) -> Arrays:
         """As a version stores it."""
         return dict(asdict(self))
+
+
+def mean_of_items(frames: Floats, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(N,) means over the frames `starts[i]` to `starts[i + 1]` of each item."""
+    return np.asarray(np.add.reduceat(frames.astype(np.float64), starts[:-1]) / np.diff(starts))
 
 
 def directions_of(tokens: npt.NDArray[np.floating[Any]], mean: Floats) -> Floats:

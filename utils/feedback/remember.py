@@ -13,13 +13,13 @@ same votes in another order give the same candidate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from utils.detection.remembered import Remembered, at_depth, directions_of
+from utils.detection.remembered import Remembered, at_depth, directions_of, mean_of_items
 from utils.errors import TrainingDataError
 from utils.feedback.feature_set import FeatureSet
 from utils.feedback.golden import GoldenFigures, figures
@@ -123,50 +123,37 @@ def remember(
     fake = feedback.labels > 0.5
     lacking = np.where(fake, borders[1] + recipe.margin - said, said - borders[0] + recipe.margin)
     asked = (np.where(fake, 1, -1) * np.maximum(lacking, 0)).astype(np.float32)
-    shown, owner = _few_frames(feedback)
-    mine, old = (directions_of(each, mean) for each in (shown, replay.tokens))
-    closest = np.maximum.reduceat(mine @ old.T, replay.starts[:-1], axis=1)  # (F, R)
+    every, old = (directions_of(each.tokens, mean) for each in (feedback, replay))
+    frames, owner = _few_frames(feedback)
+    mine = every[frames].astype(np.float16)
+    among, to_old = (each @ mine.astype(np.float32).T for each in (every, old))  # cosines of frames to what is kept
+    closest = np.maximum.reduceat(to_old, replay.starts[:-1]).T  # (F, R)
     _, person = np.unique(replay.groups, return_inverse=True)
     fold = (np.random.default_rng(0).permutation(int(person.max()) + 1) % FOLDS)[person]
+
+    def with_reach(share: float, others: Floats) -> Remembered:
+        reach = (1 - share * (1 - np.minimum(others, 1))).astype(np.float32)
+        wide = Remembered(mean, mine, reach, asked[owner], np.zeros(len(owner), np.float32))
+        lacks = asked - mean_of_items(wide.shift_alike(among), feedback.starts)
+        return replace(wide, rest=lacks.astype(np.float32)[owner])
+
     base, moved, tried = figures(replay, sigmoids(before)), np.zeros(len(replay)), 0
     for tried, share in enumerate(SHARES, start=1):
         if progress is not None:
             progress("learn", (tried - 1) / len(SHARES))
         for part in np.unique(fold):
-            others = closest[:, fold != part].max(1, initial=-1.0)
-            kept = _remembered(feedback, mean, mine, owner, others, share, asked)
-            moved[fold == part] = kept.shift_items(*_frames(replay.select(fold == part)))
+            kept = with_reach(share, closest[:, fold != part].max(1, initial=-1.0))
+            moved[fold == part] = mean_of_items(kept.shift_alike(to_old), replay.starts)[fold == part]
         if _within(figures(replay, sigmoids(before + moved)), base, recipe):
             break
-    kept = _remembered(feedback, mean, mine, owner, closest.max(1), share, asked)
-    return Learned(kept, share, tried, float(np.sqrt((moved**2).mean())))
+    return Learned(with_reach(share, closest.max(1)), share, tried, float(np.sqrt((moved**2).mean())))
 
 
-def _few_frames(features: FeatureSet) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]:
-    """The tokens of `KEPT_FRAMES` frames of each item at most, evenly spread, and the item of each."""
+def _few_frames(features: FeatureSet) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """`KEPT_FRAMES` frames of each item at most, evenly spread, and the item of each."""
     spans = zip(features.starts[:-1], features.starts[1:], strict=True)
     frames = [np.unique(np.linspace(low, high - 1, KEPT_FRAMES).round().astype(np.int64)) for low, high in spans]
-    owner = np.repeat(np.arange(len(frames)), [len(each) for each in frames])
-    return features.tokens[np.concatenate(frames)], owner
-
-
-def _remembered(
-    feedback: FeatureSet,
-    mean: Floats,
-    mine: Floats,
-    owner: npt.NDArray[np.int64],
-    closest: Floats,
-    share: float,
-    asked: Floats,
-) -> Remembered:
-    reach = (1 - share * (1 - np.minimum(closest, 1))).astype(np.float32)
-    wide = Remembered(mean, mine.astype(np.float16), reach, asked[owner], np.zeros(len(owner), np.float32))
-    lacks = (asked - wide.shift_items(*_frames(feedback))).astype(np.float32)
-    return Remembered(mean, wide.directions, reach, asked[owner], lacks[owner])
-
-
-def _frames(features: FeatureSet) -> tuple[Floats, npt.NDArray[np.int64]]:
-    return np.asarray(features.tokens, np.float32), features.starts
+    return np.concatenate(frames), np.repeat(np.arange(len(frames)), [len(each) for each in frames])
 
 
 def _within(new: GoldenFigures, old: GoldenFigures, recipe: Recipe) -> bool:

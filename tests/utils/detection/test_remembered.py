@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from utils.detection.engine import Answers, TrackScores
 from utils.detection.face_report import remembered_notice
@@ -14,7 +15,7 @@ from utils.detection.remembered import COPY, Remembered, directions_of, read_rem
 from utils.errors import WeightsCorruptError
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import rollback
-from utils.weights import verify_version
+from utils.weights import CALIBRATION_FILE, networks_of, publish_version, read_document, verify_version
 
 D = 32
 RNG = np.random.default_rng(4)
@@ -101,6 +102,21 @@ def test_a_promoted_version_takes_over_the_loaded_networks_and_a_rollback_gives_
     fresh = load_analyser(settings)
     assert fresh.engine is not back.engine
     assert fresh.engine.mix(answers, quality, fresh.remembered).logit == scores[0]
+
+
+def test_a_version_that_was_tuned_has_networks_of_its_own(lineage):
+    """As those were that learned before corrections were remembered: its head or gate is another one."""
+    base = lineage.base
+    learned = train_version(lineage.corrections(), lineage.root, lineage.history)
+    tensors = {path.stem: load_file(path) for path in base.folder.glob("*.safetensors")}
+    tensors["gate"]["offset"] = tensors["gate"]["offset"] + np.float32(1)
+    documents = {"calibration": read_document(base.folder / CALIBRATION_FILE)}
+    card = {**base.card, "learning": {"base": "tiny", "training": {"promoted": True}}}
+    tuned = publish_version(lineage.root, "tuned", tensors, {**documents, "card": card})
+    assert networks_of(lineage.root, tuned).name == "tuned"
+    assert read_remembered(tuned) is None
+    assert networks_of(lineage.root, verify_version(lineage.root, learned.version)).name == "tiny"
+    assert networks_of(lineage.root, base).name == "tiny"
 
 
 def test_a_file_that_lacks_a_part_is_refused(lineage, monkeypatch):
