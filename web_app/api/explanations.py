@@ -102,10 +102,7 @@ def ask_closeup(id: str, query: FaceQuery) -> Closeup:
         if known is not None:
             session.execute(sa.delete(JobRow).where(JobRow.id == known.job_id))
             session.expunge(known)
-        job = JobRow.new(EXPLAIN, {"detection": id, "face": query.face})
-        session.add(job)
-        session.flush()
-        parts.queue.announce(session, job)
+        job = parts.queue.open(session, EXPLAIN, {"detection": id, "face": query.face})
         closeup = CloseupRow(job_id=job.id, detection_id=row.job_id, face=query.face, job=job)
         session.add(closeup)
         session.flush()

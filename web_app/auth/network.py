@@ -23,15 +23,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 FORWARDED = "telltale.forwarded"
 FORWARDING_HEADERS = (
-    "HTTP_FORWARDED",
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PORT",
-    "HTTP_X_FORWARDED_BY",
-    "HTTP_X_FORWARDED_PREFIX",
-    "HTTP_X_REAL_IP",
-)
+    "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_BY", "HTTP_X_FORWARDED_PREFIX",
+)  # fmt: skip
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _PREFIX = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+")
 MAX_HOPS = 32  # of X-Forwarded-For that are looked at, from its end

@@ -44,15 +44,8 @@ class TokenBuckets:
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, key: str) -> float:
-        """Take a token; 0 if there was one, else the seconds until there is."""
-        return self._look(key, 1.0)
-
-    def peek(self, key: str) -> float:
-        """As `take`, without taking."""
-        return self._look(key, 0.0)
-
-    def _look(self, key: str, cost: float) -> float:
+    def take(self, key: str, cost: float = 1.0) -> float:
+        """Take a token, or with a cost of 0 only look; 0 if there was one, else the seconds until there is."""
         if not self._per_minute:
             return 0.0
         with self._lock:
@@ -86,7 +79,9 @@ class Limits:
         """
         of_caller, of_address = self._buckets[what]
         pairs = [(of_address, address), *([(of_caller, asking.id)] if asking else [])]
-        _refuse(max(bucket.peek(key) for bucket, key in pairs), what)  # before: a refusal costs neither of them a token
+        _refuse(
+            max(bucket.take(key, 0.0) for bucket, key in pairs), what
+        )  # before: a refusal costs neither of them a token
         for bucket, key in pairs:
             bucket.take(key)
 
@@ -105,7 +100,7 @@ def enforce() -> None:
     if request.endpoint in FREE_ENDPOINTS:
         return
     limits, address = _limits(), address_key(request.remote_addr or "")
-    _refuse(limits.wrong_keys.peek(address), "wrong keys")
+    _refuse(limits.wrong_keys.take(address, 0.0), "wrong keys")
     try:
         asking = caller()
     except UnauthorizedError:

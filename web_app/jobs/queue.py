@@ -74,26 +74,17 @@ class JobQueue:
                 retry_after_s=self._seconds_per_job(session),
             )
 
-    def add(self, session: Session, media: MediaRow, detection: dict[str, Any]) -> JobRow:
-        """Queue the analysis of a medium within the caller's transaction.
-
-        Args:
-            detection: further columns of the detection's row.
-        """
-        self.require_room(session)
-        job = JobRow.new(ANALYSE)
+    def open(
+        self, session: Session, task: str, payload: dict[str, Any] | None = None, kind: str | None = None
+    ) -> JobRow:
+        """A new job, within the caller's transaction, after which the broker hears of it; `kind` is of its medium."""
+        job = JobRow.new(task, payload)
         session.add(job)
         session.flush()
-        session.add(DetectionRow(job_id=job.id, media_id=media.id, **detection))
-        session.flush()
-        self.announce(session, job, media.kind)
-        return job
-
-    def announce(self, session: Session, job: JobRow, kind: str | None = None) -> None:
-        """Have the broker, where there is one, told of a new job once it is committed; `kind` is of its medium."""
-        name = queue_of(job.task, kind)
+        name = queue_of(task, kind)
         if self.sender is not None and name is not None:
             afterwards(session, partial(self.sender.send, job.id, name))
+        return job
 
     def add_task(self, session: Session, task: str, payload: dict[str, Any]) -> JobRow:
         """Queue work that is no analysis within the caller's transaction; of each such task only one may be open.
@@ -104,14 +95,10 @@ class JobQueue:
         opened = session.scalar(sa.select(JobRow).where(JobRow.task == task, JobRow.state.in_(OPEN_STATES)))
         if opened is not None:
             raise ConflictError(f"A job of this kind ({task}) is {opened.state} already.", id=opened.public_id)
-        job = JobRow.new(task, payload)
-        session.add(job)
         try:
-            session.flush()
+            return self.open(session, task, payload)
         except IntegrityError as error:  # another process was first; the index over open tasks says so
             raise ConflictError(f"A job of this kind ({task}) has just been queued.") from error
-        self.announce(session, job)
-        return job
 
     def waiting(self, session: Session) -> int:
         """How many analyses wait for a worker."""
@@ -199,38 +186,23 @@ class JobQueue:
     def _take(
         self, session: Session, worker_id: str, now: dt.datetime, free: sa.ColumnElement[bool], most: int
     ) -> list[Claim]:
-        """Take jobs that are free, the oldest first.
-
-        They are locked by a statement of their own: PostgreSQL may run one inside the update for each row anew, and
-        skip what it has just locked, which takes every job that waits.
-        """
-        oldest = sa.select(JobRow.id).where(free).order_by(JobRow.id).limit(most).with_for_update(skip_locked=True)
-        ids = session.scalars(oldest).all()
-        rows = session.execute(
-            sa.update(JobRow)
-            .where(JobRow.id.in_(ids))
-            .values(
-                state=JobState.RUNNING,
-                attempts=JobRow.attempts + 1,
-                worker_id=worker_id,
-                lease_until=now + self._lease(),
-                started_at=now,
-                stage=None,
-                fraction=0.0,
-            )
-            .returning(JobRow.id, JobRow.public_id, JobRow.attempts, JobRow.task, JobRow.payload)
-            .execution_options(synchronize_session=False)
-        ).all()
-        stored = session.execute(
-            sa.select(DetectionRow.job_id, MediaRow.stored_name)
-            .join(MediaRow, MediaRow.id == DetectionRow.media_id)
-            .where(DetectionRow.job_id.in_([row.id for row in rows]))
-        ).all()
-        names = {job_id: name for job_id, name in stored}  # noqa: C416 - rows are no pairs to the type checker
-        return [
-            Claim(row.id, row.public_id, worker_id, row.attempts, names.get(row.id, ""), row.task, row.payload or {})
-            for row in sorted(rows, key=lambda row: row.id)
-        ]
+        """Take jobs that are free, the oldest first; they are locked before they are changed."""
+        oldest = (
+            sa.select(JobRow, MediaRow.stored_name)
+            .outerjoin(DetectionRow, DetectionRow.job_id == JobRow.id)
+            .outerjoin(MediaRow, MediaRow.id == DetectionRow.media_id)
+            .where(free)
+            .order_by(JobRow.id)
+            .limit(most)
+            .with_for_update(skip_locked=True, of=JobRow)
+        )
+        claims = []
+        for job, stored_name in session.execute(oldest).all():
+            job.state, job.worker_id, job.attempts = JobState.RUNNING, worker_id, job.attempts + 1
+            job.started_at, job.lease_until, job.stage, job.fraction = now, now + self._lease(), None, 0.0
+            held = (job.id, job.public_id, worker_id, job.attempts, stored_name or "", job.task, job.payload or {})
+            claims.append(Claim(*held))
+        return claims
 
     def renew(self, session: Session, claims: Sequence[Claim]) -> list[Claim]:
         """Prolong leases; returns the claims whose jobs were cancelled, deleted or given to another worker."""

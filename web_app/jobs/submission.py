@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from utils.config import REPLAYED, Settings
 from utils.errors import BadRequestError, IdempotencyError, UnavailableError
 from utils.weights import current_speech
-from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow
+from web_app.db.models import ANALYSE, DetectionRow, JobRow, JobState, MediaRow
 from web_app.jobs.instance import Instance
 from web_app.storage.upload import Upload
 
@@ -144,18 +144,19 @@ def _insert(instance: Instance, upload: Upload, client_id: str, options: UploadO
             media.stored_name = upload.file.name
         if earlier is not None:
             return Queued(earlier.job.public_id, True, media.stored_name)
-        job = instance.queue.add(
-            session,
-            media,
-            {
-                "client_id": client_id,
-                "display_name": upload.display_name,
-                "notices": [{"code": each.code, "text": each.text} for each in upload.notices],
-                "reuse_key": options.reuse_key(client_id, upload.file.sha256),
-                "idempotency_key": options.idempotency_key(),
-                "expires_at": options.expires_at,
-            },
+        instance.queue.require_room(session)
+        job = instance.queue.open(session, ANALYSE, kind=media.kind)
+        detection = DetectionRow(
+            job_id=job.id,
+            media_id=media.id,
+            client_id=client_id,
+            display_name=upload.display_name,
+            notices=[{"code": each.code, "text": each.text} for each in upload.notices],
+            reuse_key=options.reuse_key(client_id, upload.file.sha256),
+            idempotency_key=options.idempotency_key(),
+            expires_at=options.expires_at,
         )
+        session.add(detection)
         return Queued(job.public_id, False, media.stored_name)
 
 

@@ -128,7 +128,7 @@ def test_a_refused_job_leaves_no_file(parts: Services, monkeypatch: pytest.Monke
     def refuse(*_: object) -> None:
         raise QueueFullError()
 
-    monkeypatch.setattr(parts.queue, "add", refuse)
+    monkeypatch.setattr(parts.queue, "require_room", refuse)
     with pytest.raises(QueueFullError):
         queue_upload(parts, stored_upload(parts), "client", UploadOptions())
     assert files(parts.paths.uploads) == []
