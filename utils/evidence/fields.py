@@ -30,13 +30,13 @@ _TAGS = {
 }  # fmt: skip
 _EXIF_IFD = 0x8769
 _IPTC = {(2, 65): "software", (2, 80): "artist", (2, 110): "credit", (2, 115): "source", (2, 120): "caption"}
-_PACKET = re.compile(rb"<(?:x:xmpmeta|rdf:RDF)[\s>].{0,262144}?</(?:x:xmpmeta|rdf:RDF)>", re.DOTALL)
+_PACKET = re.compile(rb"<(x:xmpmeta|rdf:RDF)[\s>]")
 _TIFF = re.compile(rb"Exif\0\0(?:II\*\0|MM\0\*)")
 _SAMSUNG = b"PhotoEditor_Re_Edit_Data"
 _FACESET = (b"source_landmarks", b"image_to_face_mat")
 _XMP_KEY = "xml:com.adobe.xmp"
 _STRUCTURE = frozenset(("li", "Alt", "Seq", "Bag", "Description"))
-MAX_PACKETS = 4
+MAX_PACKETS, PACKET_BYTES = 8, 262_144
 
 
 def read_fields(file: BinaryIO, format_name: str, tags: list[tuple[str, str]]) -> list[Field]:
@@ -61,9 +61,7 @@ def read_fields(file: BinaryIO, format_name: str, tags: list[tuple[str, str]]) -
         exif = Image.Exif()
         exif.load(data[place.start() : place.start() + EDGE_BYTES])
         found += _exif_fields(exif)
-    packets = [match.group() for _, match in zip(range(MAX_PACKETS), _PACKET.finditer(data), strict=False)]
-    packets += [field.text.encode() for field in found if field.key == _XMP_KEY]
-    for packet in dict.fromkeys(packets):
+    for packet in dict.fromkeys([*_packets(data), *(field.text.encode() for field in found if field.key == _XMP_KEY)]):
         found += _xmp(packet)
     if (place_of_edit := data.find(_SAMSUNG)) >= 0:
         found.append(Field("bytes", "samsung", _text(data[place_of_edit : place_of_edit + MAX_TEXT])))
@@ -133,6 +131,20 @@ def _exif_fields(exif: Image.Exif) -> Iterator[Field]:
                 value = bytes(value).decode("utf-16-le", "replace")
             if text := _text(value):
                 yield Field("exif", key, text)
+
+
+def _packets(data: bytes) -> Iterator[bytes]:
+    """The XMP packets in a file; of what only begins like one a few are looked at."""
+    at = 0
+    for _ in range(MAX_PACKETS):
+        begun = _PACKET.search(data, at)
+        if begun is None:
+            return
+        ending = b"</" + begun.group(1) + b">"
+        end = data.find(ending, begun.end(), begun.end() + PACKET_BYTES)
+        at = begun.end() if end < 0 else end
+        if end >= 0:
+            yield data[begun.start() : end + len(ending)]
 
 
 def _xmp(packet: bytes) -> list[Field]:

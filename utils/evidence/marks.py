@@ -62,7 +62,7 @@ _EDITORS = (
     r"^((?:Adobe )?(?:Photoshop|Lightroom|Premiere|After Effects)[^(\n]{0,30}|GIMP|Snapseed|PicsArt|Pixelmator"
     r"|Affinity Photo|Final Cut|iMovie|DaVinci Resolve)"
 )
-_STEPS = r"steps: ?\d+, (?:.*, )?(?:sampler|cfg scale): "
+_STEPS = r"steps: ?\d+, (?:.{0,200}, )?(?:sampler|cfg scale): "
 
 MARKS = (
     # programs that write the settings of a generation
@@ -71,7 +71,7 @@ MARKS = (
     MarkRow("Fooocus", _ANY, "fooocus_scheme", ""),
     MarkRow("Fooocus", _ANY, _PARAMETERS, r"version\"?: ?\"?fooocus|\"metadata_scheme\": ?\"fooocus\""),
     MarkRow("SD.Next", _ANY, _PARAMETERS, r"\bapp: ?SD\.Next"),
-    MarkRow("Stable Diffusion WebUI Forge", _ANY, _PARAMETERS, _STEPS + r".*\bversion: ?f\d"),
+    MarkRow("Stable Diffusion WebUI Forge", _ANY, _PARAMETERS, _STEPS + r".{0,2000}\bversion: ?f\d"),
     MarkRow("a model hosted by Civitai", _ANY, _PARAMETERS, r"\bcivitai resources: ?\["),
     MarkRow("Stable Diffusion web UI (AUTOMATIC1111)", _ANY, _PARAMETERS, _STEPS),
     MarkRow("ComfyUI", _ANY, ".*", r'"class_type" ?: ?"'),
@@ -111,7 +111,7 @@ MARKS = (
     MarkRow("ElevenLabs", _ANY, _MAKERS, r"\bEleven ?Labs\b"),
     # standards by which any generator may name itself
     MarkRow("{0}", "xmp", "aisystemused", r"^\s*(\S.{0,60})"),
-    MarkRow("a generative model of {0}", _ANY, ".*", _AIGC + r'.*"ContentProducer" ?: ?"(\w[^"]{0,60})"'),
+    MarkRow("a generative model of {0}", _ANY, ".*", _AIGC + r'.{0,400}"ContentProducer" ?: ?"(\w[^"]{0,60})"'),
     MarkRow("a generative model", _ANY, ".*", _AIGC),
     MarkRow("a generative model", _ANY, "digitalsourcetype", r"\btrainedAlgorithmicMedia$"),
     MarkRow("a generative model", _ANY, "digitalsourcetype", r"\bcompositeWithTrainedAlgorithmicMedia$", CHANGED),

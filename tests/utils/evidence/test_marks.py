@@ -6,6 +6,7 @@ import io
 import json
 import random
 import struct
+import time
 from typing import Any
 
 import av
@@ -252,3 +253,20 @@ def test_texts_of_a_file_are_bounded() -> None:
     found = EvidenceReader("").read(io.BytesIO(png(parameters=STEPS + "x" * 400_000)[0]), "png", "image/png", list)
     assert len(json.dumps(found)) < 2000
     assert found["failed"] == []
+
+
+@pytest.mark.parametrize(
+    "spam",
+    [
+        b"<x:xmpmeta " * 500_000,
+        b"<rdf:RDF >" + b"<a b='" * 900_000,
+        png(parameters="steps: 1, sampler: " * 1000, comment='{"AIGC":{' * 2000, prompt='"nodes": [' * 2000)[0],
+    ],
+    ids=len,
+)
+def test_spam_costs_little(spam: bytes) -> None:
+    """It is bounded by what is looked at, not by the limit of processor time."""
+    started = time.process_time()
+    data = spam if spam.startswith(b"\x89PNG") else picture("PNG") + spam
+    assert EvidenceReader("").read(io.BytesIO(data), "png", "image/png", list)["failed"] == []
+    assert time.process_time() - started < 5
