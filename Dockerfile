@@ -5,8 +5,9 @@ FROM python:3.12-slim-bookworm AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
-COPY requirements.txt ./
-RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
+ARG REQUIREMENTS=requirements.txt
+COPY requirements.txt requirements-scale.txt ./
+RUN pip install --no-cache-dir --disable-pip-version-check -r ${REQUIREMENTS}
 # Only what the base weights need, so that a change elsewhere does not download them again.
 COPY config.ini ./
 COPY utils utils

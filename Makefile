@@ -15,7 +15,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark learning-load bench parity score-record
+.PHONY: scale chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark learning-load bench parity score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -122,6 +122,9 @@ score-record: setup-dev weights ## Every number that the version in use gives fo
 
 bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/results/performance.md)
 	@$(PY) -m benchmarks.bench $(ARGS)
+
+scale: setup-dev weights ## Two servers, two workers, PostgreSQL, Redis and an S3 server on loopback, until Ctrl-C
+	@$(PY) -m benchmarks.scale serve $(ARGS)
 
 reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="chaos soak" for some, ARGS=--short)
 	@$(PY) -m benchmarks.reliability $(ARGS)

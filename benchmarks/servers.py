@@ -113,7 +113,7 @@ class Postgres(Server):
                     shutil.copytree(part, folder / part.name, dirs_exist_ok=True)
                 wheel = folder / wheel.name
             os.chown(folder, pwd.getpwnam(UNPRIVILEGED).pw_uid, -1)
-        programs = self._programs = wheel / "pginstall" / "bin" if wheel else found[-1].parent
+        programs = self.programs = wheel / "pginstall" / "bin" if wheel else found[-1].parent
         data = folder / "data"
         if not data.is_dir():
             subprocess.run(  # noqa: S603 - likewise
@@ -135,7 +135,7 @@ class Postgres(Server):
             "fsync": "off",  # what a power cut would cost is nothing that is tried here
         }
         options = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
-        return [str(self._programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), *options]
+        return [str(self.programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), *options]
 
     def answers(self) -> bool:
         import psycopg

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from utils.config import Settings, keys_of, load_settings
+from web_app.jobs.broker import read_roles
 
 ROOT = Path(__file__).resolve().parent.parent
 OUR_PACKAGES = ("models", "utils", "web_app")
@@ -243,6 +244,29 @@ def test_compose_runs_web_and_worker_from_one_image_without_privileges():
     }
     assert services["web"]["ports"] == ["127.0.0.1:5000:5000"]
     assert services["web"]["healthcheck"]["test"][:3] == ["CMD", "python", "-c"]
+
+
+def test_compose_for_many_machines_shares_nothing_but_database_broker_and_bucket():
+    document = yaml.safe_load(read("docker-compose.scale.yml"))
+    services = document["services"]
+    assert set(services) == {"web", "worker", "learner", "nginx", "redis", "postgres"}
+    for name in ("web", "worker", "learner"):
+        service = services[name]
+        assert service["image"] == f"telltale-scale:{project_version()}"
+        assert service["build"]["args"] == {"REQUIREMENTS": "requirements-scale.txt"}
+        assert (service["cap_drop"], service["read_only"]) == (["ALL"], True)
+        assert service["volumes"] == ["/app/instance"]
+        given = {key: value for key, value in service["environment"].items() if key.startswith("TELLTALE_")}
+        dummy = {
+            key: re.sub(r"\$\{(\w+)(:[?-]([^}]*))?\}", lambda m: m[3] or "x", value) for key, value in given.items()
+        }
+        settings = load_settings(environ={**dummy, "TELLTALE_STORAGE__S3_URL": "https://s3.example.org/b"})
+        assert (settings.jobs.engine, settings.storage.files) == ("celery", "s3")
+        command = services[name]["command"][2].partition("exec python -m web_app ")[2].split()
+        if command[0] == "worker":
+            assert read_roles(command[2])
+    secrets = [line for line in read("docker-compose.scale.yml").splitlines() if "PASSWORD" in line and "#" not in line]
+    assert all("PASSWORD:?}" in line for line in secrets)
 
 
 def project_version() -> str:

@@ -43,7 +43,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     if parts.store.origin:  # where clean copies come from
         policy = re.sub(r"(img|media)-src 'self'", rf"\g<0> {parts.store.origin}", identity.HEADERS[identity.POLICY])
         app.config["OWN_HEADERS"] = {identity.POLICY: policy}
-    count = metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"))
+    count = metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"), parts.queue.lengths)
     rate_limit.install(app, settings)
     login.install(app, parts.secret)
     errors.install(app)

@@ -153,6 +153,10 @@ class JobQueue:
             taken = self._take(session, worker_id, now, sa.and_(this, _claimable(now, self._lease(), tasks)), 1)
         return taken[0] if taken else None
 
+    def lengths(self) -> dict[str, int]:
+        """How many ids wait in each queue of the broker; empty without one, or while it is away."""
+        return {} if self.sender is None else self.sender.lengths()
+
     def send_lost(self) -> None:
         """Send for jobs again that have long been free and that the broker, where there is one, knows nothing of."""
         if self.sender is not None:

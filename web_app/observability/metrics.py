@@ -29,9 +29,10 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 class HouseCollector(Collector):
     """What the database and the disk say at the moment of the question."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, lengths: Callable[[], dict[str, int]]) -> None:
         self._settings = settings
         self._database = database
+        self._lengths = lengths
 
     def collect(self) -> Iterable[Metric]:
         free = shutil.disk_usage(InstancePaths.of(self._settings).instance).free
@@ -49,7 +50,9 @@ class HouseCollector(Collector):
             by_state = {(task, state): count for task, state, count in counts}
             oldest = session.scalar(sa.select(sa.func.min(JobRow.created_at)).where(JobRow.state == JobState.QUEUED))
             files, size = session.execute(sa.select(sa.func.count(), sa.func.sum(MediaRow.size_bytes))).one()
-            alive = len(living_workers(session, self._settings))
+            alive = living_workers(session, self._settings)
+            held = sa.select(JobRow.worker_id, sa.func.count()).where(JobRow.state == JobState.RUNNING)
+            running = {row[0]: row[1] for row in session.execute(held.group_by(JobRow.worker_id))}
         jobs = GaugeMetricFamily("telltale_jobs", "Jobs in the database by task and state.", labels=("task", "state"))
         for (task, state), count in by_state.items():
             jobs.add_metric((task, state), count)
@@ -58,16 +61,34 @@ class HouseCollector(Collector):
         yield GaugeMetricFamily("telltale_oldest_waiting_seconds", "Age of the oldest waiting job.", value=wait_s)
         yield GaugeMetricFamily("telltale_media_files", "Stored files.", value=files)
         yield GaugeMetricFamily("telltale_media_bytes", "Their size together.", value=size or 0)
-        yield GaugeMetricFamily("telltale_workers", "Workers that were heard of recently.", value=alive)
+        yield GaugeMetricFamily("telltale_workers", "Workers that were heard of recently.", value=len(alive))
+        workers = GaugeMetricFamily(
+            "telltale_worker_running", "Jobs in each worker's hands.", labels=("worker", "version")
+        )
+        for row in alive:
+            workers.add_metric((row.id, str(row.facts.get("model_version"))), running.get(row.id, 0))
+        yield workers
+        queues = GaugeMetricFamily("telltale_queue_ids", "Ids that wait in the broker.", labels=("queue",))
+        for name, length in self._lengths().items():
+            queues.add_metric((name,), length)
+        yield queues
         yield GaugeMetricFamily("telltale_database_up", "Whether the database answers.", value=1)
 
 
 def install(
-    app: Flask, settings: Settings, database: Database, require_admin: Callable[[], object]
+    app: Flask,
+    settings: Settings,
+    database: Database,
+    require_admin: Callable[[], object],
+    lengths: Callable[[], dict[str, int]] = dict,
 ) -> Callable[[Response], Response]:
-    """Add the route, which asks `require_admin` first; returns what counts each answer."""
+    """Add the route, which asks `require_admin` first; returns what counts each answer.
+
+    Args:
+        lengths: of the broker's queues, by name.
+    """
     registry = CollectorRegistry()
-    registry.register(HouseCollector(settings, database))
+    registry.register(HouseCollector(settings, database, lengths))
     requests = Counter("telltale_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry)
     seconds = Histogram(
         "telltale_http_request_seconds", "Time to the answer's head.", ("route",), registry=registry, buckets=BUCKETS_S
