@@ -34,7 +34,7 @@ from web_app.jobs.broker import LEARNING, QUEUES, ROLES
 from web_app.jobs.derived import CleanCopies, keep_previews
 from web_app.jobs.heartbeat import EXIT_RECYCLED, log_and_continue
 from web_app.jobs.instance import Instance
-from web_app.jobs.looks import keep_looks
+from web_app.jobs.looks import Looks, face_looks, keep_looks, whole_looks
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.storage.detections import find_detection
@@ -64,7 +64,8 @@ def work(
 
     from utils.detection.batch import Work, analyse_together  # seconds and hundreds of MB: only here
     from utils.detection.engines import prepare_version
-    from utils.detection.pipeline import analyse, load_analyser
+    from utils.detection.people import People
+    from utils.detection.pipeline import Scores, analyse, load_analyser
 
     with contextlib.closing(Instance.of(settings)) as instance:
         instance.paths.create()
@@ -79,32 +80,36 @@ def work(
         copies = CleanCopies(instance, lambda: served.analyser.decoders)
         learner = Learner(settings, served)
 
-        def seen(path: Path, looked: list[Media], media: Media) -> None:
+        def seen(path: Path, looks: Looks, media: Media) -> None:
             keep_previews(path, media)
             learner.keep_hash(path, media)
-            looked.append(media)
+            looks.update(whole_looks(media))
 
-        def keep(path: Path, looked: list[Media], report: Report) -> None:
+        def scored(path: Path, looks: Looks, people: People, scores: Scores, report: Report) -> None:
+            learner.keep(path, people, scores, report)
+            looks.update(face_looks(people))
+
+        def keep(path: Path, looks: Looks, report: Report) -> None:
             copies.keep(path, report)
             with log_and_continue("keep what it looks like"):
-                keep_looks(instance, path, looked, report)
+                keep_looks(instance, path, looks)
             instance.store.share(f"{path.parent.name}/{path.name}", report.media.mime)
 
         def run(path: Path, progress: Progress) -> Report:
-            looked: list[Media] = []
-            on_media, on_scores = partial(seen, path, looked), partial(learner.keep, path)
+            looks: Looks = {}
+            on_media, on_scores = partial(seen, path, looks), partial(scored, path, looks)
             report = analyse(path, served.analyser, progress=progress, on_media=on_media, on_scores=on_scores)
-            keep(path, looked, report)
+            keep(path, looks, report)
             return report
 
         def run_together(works: Sequence[tuple[Path, Progress]]) -> list[Report | Exception]:
-            looked: list[list[Media]] = [[] for _ in works]
+            looks: list[Looks] = [{} for _ in works]
             asked = [
-                Work(path, progress, partial(seen, path, each), partial(learner.keep, path))
-                for (path, progress), each in zip(works, looked, strict=True)
+                Work(path, progress, partial(seen, path, each), partial(scored, path, each))
+                for (path, progress), each in zip(works, looks, strict=True)
             ]
             outcomes = analyse_together(asked, served.analyser)
-            for (path, _), each, outcome in zip(works, looked, outcomes, strict=True):
+            for (path, _), each, outcome in zip(works, looks, outcomes, strict=True):
                 if isinstance(outcome, Report):
                     keep(path, each, outcome)
             return outcomes

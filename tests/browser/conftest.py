@@ -29,7 +29,7 @@ from utils.media.fork_server import ForkServer
 from utils.types import MediaKind, Report
 from web_app.db.models import COPY, EXPLAIN
 from web_app.jobs.derived import CleanCopies, keep_previews
-from web_app.jobs.looks import keep_looks
+from web_app.jobs.looks import keep_looks, whole_looks
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import EXTENSION, Services
@@ -103,7 +103,7 @@ def app(
         scenario = next((name for name in FOUND if f"|{name}|".encode() in content), None)
         report = make_report(content, scenario or DEFAULTS[media.info.kind], media.notices)
         copies.keep(path, report)
-        keep_looks(built.extensions[EXTENSION], path, [media], report)
+        keep_looks(built.extensions[EXTENSION], path, whole_looks(media))
         return report
 
     def look_closer(claim: Claim, progress: Progress) -> dict[str, Any]:

@@ -17,14 +17,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 
-from tests.web_app.helpers import make_report, make_settings, running_worker, upload
+from tests.web_app.helpers import make_report, make_settings, media_bytes, running_worker, upload
 from utils.config import SecuritySettings, Settings
+from utils.detection.people import People, cut
 from utils.faces.detector import CenterFaceDetector
-from utils.types import Box, Frame, FrameScore, Media, MediaKind, Outcome, Pixels, Report
+from utils.types import FaceTrack, Frame, Media, MediaKind, Outcome, Report, Sighting
 from web_app.auth.keys import create_key
-from web_app.db.models import PictureHashRow
+from web_app.db.models import DetectionRow, PictureHashRow
 from web_app.jobs.instance import Instance
-from web_app.jobs.looks import FACE, WHOLE, keep_looks, looks_of
+from web_app.jobs.looks import FACE, WHOLE, face_looks, keep_looks, whole_looks
 from web_app.jobs.runner import Progress
 from web_app.services import EXTENSION, Services
 
@@ -57,15 +58,11 @@ def media_of(pixels: Any, kind: MediaKind = MediaKind.IMAGE, frames: int = 1) ->
     return Media(info, tuple(Frame(index, float(index), each) for index, each in enumerate(moved)))
 
 
-def report_of(media: Media, boxes: list[Box]) -> Report:
-    """A report on a medium with a face in each of the boxes."""
-    report = make_report(outcome=Outcome.FAKE, kind=media.info.kind)
-    (face,) = report.faces
-    faces = tuple(
-        dataclasses.replace(face, id=number, frames=(FrameScore(0, 0.0, 0.93, box),))
-        for number, box in enumerate(boxes)
-    )
-    return dataclasses.replace(report, media=media.info, faces=faces)
+def people_in(media: Media, detector: CenterFaceDetector) -> People:
+    """Everybody in the first frame of a medium, as the pipeline cuts them out."""
+    faces = detector.detect(media.frames[0].pixels)
+    tracks = [FaceTrack(number, (Sighting(0, face),)) for number, face in enumerate(faces)]
+    return cut(media, tracks, min_face_px=16)
 
 
 @pytest.fixture
@@ -79,9 +76,8 @@ def served(app: Flask, settings: Settings, parts: Services, face_detector: Cente
 def looking_worker(settings: Settings, instance: Instance, detector: CenterFaceDetector) -> Iterator[None]:
     def analyse(path: Path, _progress: Progress) -> Report:
         media = media_of(np.ascontiguousarray(Image.open(path).convert("RGB")))
-        found = report_of(media, [face.box for face in detector.detect(media.frames[0].pixels)] or [Box(0, 0, 1, 1)])
-        keep_looks(instance, path, [media], found)
-        return found
+        keep_looks(instance, path, whole_looks(media) | face_looks(people_in(media, detector)))
+        return dataclasses.replace(make_report(outcome=Outcome.FAKE), media=media.info)
 
     with running_worker(settings, analyse):
         yield
@@ -185,18 +181,29 @@ def test_it_can_be_turned_off(
         assert session.query(PictureHashRow).count() == 0
 
 
-def test_of_a_video_three_frames_are_kept_and_of_flat_pictures_nothing() -> None:
+def test_of_a_video_three_frames_are_kept_and_of_flat_pictures_nothing(
+    parts: Services, client: FlaskClient, face_detector: CenterFaceDetector
+) -> None:
     clip = media_of(PICTURES["cat"], MediaKind.VIDEO, frames=16)
-    box = Box(150.0, 50.0, 300.0, 200.0)
-    assert set(looks_of(clip, report_of(clip, [box]))) == {(WHOLE, 0), (WHOLE, 1), (WHOLE, 2), (FACE, 0)}
-    flat = media_of(np.full((64, 64, 3), 90, np.uint8))
-    assert looks_of(flat, report_of(flat, [Box(0, 0, 64, 64)])) == {}
+    assert set(whole_looks(clip)) == {(WHOLE, 0), (WHOLE, 1), (WHOLE, 2)}
+    assert len(set(whole_looks(clip).values())) == 3
+    person = media_of(PICTURES["astronaut"])
+    assert set(face_looks(people_in(person, face_detector))) == {(FACE, 0)}
+    upload(client, jpeg(PICTURES["cat"]))
+    (stored,) = [name for name, _ in parts.store.files()]
+    flat = whole_looks(media_of(np.full((64, 64, 3), 90, np.uint8)))
+    keep_looks(parts, parts.store.path(stored), flat)
+    with parts.database.read() as session:
+        assert session.query(PictureHashRow).count() == 0
 
 
-def test_a_box_is_that_of_the_file_although_frames_are_smaller(photo: Pixels) -> None:
-    media = media_of(photo)
-    box = Box(170.0, 50.0, 280.0, 190.0)
-    small = media_of(resized(photo, 0.5))
-    small = dataclasses.replace(small, info=media.info)
-    one, other = (looks_of(each, report_of(media, [box]))[FACE, 0] for each in (media, small))
-    assert (one ^ other).bit_count() <= 8
+def test_clips_are_alike_where_two_of_three_frames_are(parts: Services, client: FlaskClient) -> None:
+    ids = [upload(client, media_bytes("mp4", order)).get_json()["id"] for order in ("fake", "real", "no_face")]
+    own, near, far = 0x0F0F0F0F0F0F0F0F, 0x0F0F0F0F0F0F0F0E, 0x00FF00FF00FF00FF
+    looks = ([own] * 3, [near, near, far], [near, far, far])
+    with parts.database.write() as session:
+        for row, each in zip(session.query(DetectionRow).order_by(DetectionRow.job_id), looks, strict=True):
+            row.job.state, row.prediction, row.model_version = "done", "fake", "v-test"
+            for number, look in enumerate(each):
+                session.add(PictureHashRow(media_id=row.media_id, part=WHOLE, number=number, look=f"{look:016x}"))
+    assert [(each["id"], each["how"], each["distance"]) for each in seen(client, ids[0])] == [(ids[1], "picture", 1)]
