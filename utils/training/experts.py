@@ -7,6 +7,7 @@ CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's tap
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from models.cards import expert_card
 from models.ensemble_model import create_network
 from models.lstm_model import TemporalLSTM
 from models.preprocess import prepare, to_images
-from models.vision_transformer import ViTExpert
+from models.vision_transformer import TapHead, ViTExpert
 from utils.metrics import auc
 from utils.tensors import Arrays, load_into
 from utils.training.features import Stored, batches
@@ -203,6 +204,77 @@ def prepare_window(images: Tensor, mean: Sequence[float], std: Sequence[float]) 
     return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
 
 
+@dataclass(frozen=True)
+class HeadAxes:
+    """Coordinates in which the ViT's head learns: each tapped layer normalised, every direction of about equal size.
+
+    A few of the tokens' dimensions are a hundred times as large as the others and would rule a step; the smallest
+    principal components are noise. What is learned in these coordinates is written back as a head on tokens, exactly.
+
+    Args:
+        mean: (L, 2D) of the normalised tokens.
+        deviation: (L, 2D) of the normalised tokens, above 0.
+        axes: (L, 2D, K) principal components of what is left, the largest first.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    axes: Tensor
+
+    @classmethod
+    def fitted(cls, tokens: npt.NDArray[np.generic], *, most: int = 384, fitted_on: int = 8000) -> HeadAxes:
+        """The axes of (N, L, 2D) tapped tokens: at most `most` of each layer, from at most `fitted_on` rows."""
+        drawn, found = np.sort(np.random.default_rng(0).permutation(len(tokens))[:fitted_on]), []
+        for layer in range(tokens.shape[1]):
+            values = _normalised(tokens[drawn, layer])
+            mean, deviation = values.mean(0), values.std(0) + 1e-3
+            values = (values - mean) / deviation
+            _, axes = torch.linalg.eigh(values.T @ values)  # ascending
+            found.append((mean, deviation, axes[:, -most:].flip(1)))
+        return cls(*(torch.stack(part) for part in zip(*found, strict=True)))
+
+    def of(self, tokens: npt.NDArray[np.generic]) -> Tensor:
+        """(N, L, K) float32 coordinates of (N, L, 2D) tapped tokens."""
+        layers = [
+            ((_normalised(tokens[:, i]) - self.mean[i]) / self.deviation[i]) @ self.axes[i]
+            for i in range(tokens.shape[1])
+        ]
+        return torch.stack(layers, dim=1)
+
+    def read(self, head: TapHead) -> TapHead:
+        """A head on coordinates that answers as `head` does on tokens, up to the components that are left out."""
+        state = head.state_dict()
+        learned = TapHead(taps=len(self.axes), width=self.axes.shape[2] // 2, hidden=len(state["reduce.0.bias"]))
+        learned.norms = nn.ModuleList(nn.Identity() for _ in self.axes)
+        own = {name: value for name, value in state.items() if name.startswith("score.")}
+        for i in range(len(self.axes)):
+            of, weight = state[f"reduce.{i}.weight"], state[f"reduce.{i}.weight"] * state[f"norms.{i}.weight"]
+            own[f"reduce.{i}.weight"] = (weight * self.deviation[i]) @ self.axes[i]
+            own[f"reduce.{i}.bias"] = state[f"reduce.{i}.bias"] + of @ state[f"norms.{i}.bias"] + weight @ self.mean[i]
+        learned.load_state_dict(own)
+        return learned
+
+    def write(self, learned: TapHead, head: TapHead) -> None:
+        """Make `head`, which reads tokens, answer as `learned` does, which reads coordinates."""
+        own = learned.state_dict()
+        for i in range(len(self.axes)):
+            own[f"norms.{i}.weight"], own[f"norms.{i}.bias"] = (
+                torch.ones_like(self.mean[i]),
+                torch.zeros_like(self.mean[i]),
+            )
+            weight = (own[f"reduce.{i}.weight"] @ self.axes[i].T) / self.deviation[i]
+            own[f"reduce.{i}.bias"] = own[f"reduce.{i}.bias"] - weight @ self.mean[i]
+            own[f"reduce.{i}.weight"] = weight
+        head.load_state_dict(own)
+        head.train(learned.training)
+
+
+def _normalised(tokens: npt.NDArray[np.generic]) -> Tensor:
+    """(N, 2D) tokens of one layer as `TapHead`'s layer norm begins: each row with mean 0 and deviation 1."""
+    values = torch.from_numpy(np.asarray(tokens, np.float32))
+    return functional.layer_norm(values, values.shape[1:])
+
+
 def train_vit_head(
     train: Stored,
     calib: Stored,
@@ -211,24 +283,28 @@ def train_vit_head(
     *,
     expert: ViTExpert,
     weights: npt.NDArray[np.float32] | None = None,
+    axes: HeadAxes | None = None,
 ) -> ViTExpert:
-    """Train the head of the ViT on stored tokens; the backbone keeps its base weights.
+    """Train the head of the ViT on stored tokens, in the coordinates of `HeadAxes`; the backbone keeps its weights.
 
     Args:
         train: tokens to learn from.
         calib: tokens for early stopping.
         expert: whose head is trained in place.
         weights: (N,) how much each view counts; None for all alike.
+        axes: the coordinates; None for those of `train`.
     """
-    tokens = torch.from_numpy(np.asarray(train.load("tokens")))
+    stored = train.load("tokens")
+    axes = axes or HeadAxes.fitted(stored)
+    seen, held = axes.of(stored), axes.of(calib.load("tokens"))
     labels = torch.from_numpy(train.labels())
     counting = torch.ones(len(labels)) if weights is None else torch.from_numpy(weights)
-    held = torch.from_numpy(np.asarray(calib.load("tokens"), np.float32))
+    learned = axes.read(expert.head)
 
     def make(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng([recipe.seed, epoch])
         for chosen in batches(len(labels), recipe.batch, rng):
-            yield tokens[chosen].float(), labels[chosen], counting[chosen]
+            yield seen[chosen], labels[chosen], counting[chosen]
 
     def loss_of(net: nn.Module, batch: Batch) -> Tensor:
         return smooth_bce(net(batch[0]).logit.float(), batch[1], batch[2])
@@ -239,7 +315,8 @@ def train_vit_head(
 
     steps = max(1, len(labels) // recipe.batch)
     task = Task(make, steps, loss_of, score_of)
-    fit(expert.head, task, recipe, folder, bfloat16=fast_bfloat16("cpu"))
+    fit(learned, task, recipe, folder)
+    axes.write(learned, expert.head)
     return expert
 
 

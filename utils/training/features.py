@@ -19,7 +19,7 @@ from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.training.crop_set import Pack
 from utils.training.loop import fast_bfloat16
 from utils.training.plan import TrainingPlan
-from utils.training.planning import CLEAN, planned
+from utils.training.planning import CLEAN, FRAMES, planned
 from utils.training.progress import bar
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
@@ -234,7 +234,8 @@ def make_stores(pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert,
 
 def student_views(stores: Mapping[str, Stored]) -> Features:
     """What CNN and ResNeXt-50 learn from: all training views but those as they come."""
-    return Features([store for name, store in stores.items() if name.startswith("train") and name != CLEAN])
+    of_training = {name: store for name, store in stores.items() if name.startswith("train")}
+    return Features([store for name, store in of_training.items() if name not in (CLEAN, FRAMES)])
 
 
 def head_views(stores: Mapping[str, Stored]) -> Features:

@@ -20,10 +20,11 @@ from utils.types import MediaKind
 
 SEED_STEP = 100_000
 """Distance between the seeds of two runs: what is added for each unit of `--seed`."""
-CLEAN = "train_clean"
-"""Store of training pictures as they come; the ViT's head learns from them, students do not."""
-CLEAN_SHARE, BLENDS_SHARE = 0.35, 0.08
-"""How much pictures as they come, and self-blends, count of all that the ViT's head learns from."""
+CLEAN, FRAMES = "train_clean", "train_frames"
+"""Stores of training pictures, and of clips' frames, as they come; the ViT's head learns from them, students do not."""
+CLEAN_SHARE, BLENDS_SHARE = 0.5, 0.16
+"""How much what is as it comes counts of the real ones and of the fakes, and self-blends of the fakes. Traces of
+generators are finest in what is as it comes; with more of it, real photos are called fake after noise reduction."""
 ALL = 10**9
 
 
@@ -34,6 +35,7 @@ def planned(pack: Pack, plan: TrainingPlan) -> dict[str, list[View]]:
     return {
         **drawn_views(pack, plan, plan.views, plan.beside, seed=own),
         CLEAN: plan_clean(train, per_class=plan.clean_per_class, seed=5 + own),
+        FRAMES: plan_clean(some_frames(pack, plan.frames_per_clip, own), per_class=ALL, seed=8 + own),
         "calib": plan_clean(calib, per_class=plan.calib_per_class, seed=2),
         "calib_hard": plan_balanced(calib, 6 * plan.calib_per_class, seed=3, h264=plan.h264),
         "val": plan_clean(val, per_class=ALL, seed=4),
@@ -172,11 +174,13 @@ def head_weights(views: Sequence[View], rows: Sequence[PackedCrop]) -> npt.NDArr
     if clean.any():
         _, codes, counts = np.unique(cells[clean], return_inverse=True, return_counts=True)
         weights[clean] = 1 / np.sqrt(counts[codes])
-    rest = ~clean & ~blended
-    for chosen, share in ((clean, CLEAN_SHARE), (blended, BLENDS_SHARE), (rest, 1 - CLEAN_SHARE - BLENDS_SHARE)):
-        if chosen.any():
-            weights[chosen] *= share / weights[chosen].sum()
     for label in (0, 1):
+        blends = BLENDS_SHARE if label and blended.any() else 0.0
+        as_come = CLEAN_SHARE if clean.any() else 0.0
+        shares = ((clean, as_come), (blended, blends), (~clean & ~blended, 1 - as_come - blends))
+        for part, share in shares:
+            if (chosen := part & (labels == label)).any():
+                weights[chosen] *= share / weights[chosen].sum()
         if (labels == label).any():
             weights[labels == label] /= weights[labels == label].sum()
     return np.asarray(weights * len(weights) / weights.sum(), np.float32)

@@ -27,7 +27,7 @@ from utils.evaluation.scorecard import cell, markdown_table
 from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate
 from utils.tensors import Arrays, load_into
 from utils.training.crop_set import PackedCrop
-from utils.training.experts import new_vit, train_vit_head
+from utils.training.experts import HeadAxes, new_vit, train_vit_head
 from utils.training.features import Features, Stored
 from utils.training.gate_fit import gate_logits
 from utils.training.loop import Recipe
@@ -128,6 +128,7 @@ def cross_fitted(
         return np.array([fold.get(name_of(view, rows), -1) for view in store.views], np.int64)
 
     logits = {name: np.full((folds, len(store.views)), np.nan) for name, store in held.items()}
+    axes = HeadAxes.fitted(train.load("tokens"))  # knows no label
     for number in range(folds):
         kept, chooses = (Features([store], numbers(store) != number) for store in (train, calib))
         if number not in fold.values() or any(len(np.unique(store.labels())) < 2 for store in (kept, chooses)):
@@ -137,7 +138,7 @@ def cross_fitted(
             load_into(expert, start, what="vit", strict=False)
         weights = head_weights(kept.views, rows)
         own = folder / f"{name_of.__name__}-{number}"
-        train_vit_head(kept, chooses, recipe, own, expert=expert, weights=weights)
+        train_vit_head(kept, chooses, recipe, own, expert=expert, weights=weights, axes=axes)
         for name, store in held.items():
             logits[name][number] = head_logits(expert, store)
     return Unseen(fold, logits, {name: numbers(store) for name, store in held.items()})

@@ -10,13 +10,17 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from utils.metrics import auc
 from utils.training.experts import (
+    HeadAxes,
     mean_source_auc,
     new_network,
+    new_vit,
     smooth_bce,
     token_directions,
     train_lstm,
     train_student,
+    train_vit_head,
 )
 from utils.training.features import FeatureStore
 from utils.training.loop import Recipe
@@ -131,3 +135,64 @@ def test_loss_weights_count_items_as_often_as_they_say():
     logits, labels = torch.tensor([1.0, -2.0]), torch.tensor([1.0, 1.0])
     doubled = smooth_bce(torch.cat([logits, logits[:1]]), torch.ones(3))
     assert float(smooth_bce(logits, labels, torch.tensor([2.0, 1.0])) * 2 / 3) == pytest.approx(float(doubled))
+
+
+class HeldTokens:
+    """Tapped tokens in memory, and the labels of their views; three dimensions of a layer are far from the others."""
+
+    def __init__(self, count: int, seed: int, *, told_by: int = 7) -> None:
+        rng = np.random.default_rng(seed)
+        self.views = tuple(View(i, i % 2, "s", "gan" if i % 2 else "-", i) for i in range(count))
+        tokens = rng.normal(0, 1, (count, 4, 48))
+        tokens[:, :, :3] = tokens[:, :, :3] * 40 + 300
+        tokens[:, :, told_by] += 1.5 * (2 * self.labels()[:, None] - 1)
+        self.tokens = tokens.astype(np.float16)
+
+    def load(self, name: str) -> np.ndarray:
+        assert name == "tokens"
+        return self.tokens
+
+    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
+        return self.load(name)[rows]
+
+    def labels(self) -> np.ndarray:
+        return np.array([view.label for view in self.views], np.float32)
+
+
+def head_scores(expert, store) -> np.ndarray:
+    with torch.inference_mode():
+        return expert.head(torch.from_numpy(store.tokens.astype(np.float32))).logit.double().numpy()
+
+
+def test_a_head_answers_on_tokens_as_it_does_in_its_coordinates():
+    store, expert = HeldTokens(200, 1), new_vit(tiny=True, seed=3).eval()
+    with torch.no_grad():
+        for norm in expert.head.norms:
+            norm.weight.uniform_(0.5, 2), norm.bias.normal_()
+    axes, before = HeadAxes.fitted(store.tokens), head_scores(expert, store)
+    seen = axes.of(store.tokens)
+    learned = axes.read(expert.head).eval()
+    with torch.inference_mode():
+        np.testing.assert_allclose(learned(seen).logit.numpy(), before, atol=1e-3)
+    values = seen.flatten(0, 1).std(0)
+    assert float(values.max() / values.median()) < 4, "no direction is many times as large as the others"
+    axes.write(learned, expert.head)
+    np.testing.assert_allclose(head_scores(expert, store), before, atol=1e-3)
+    few = HeadAxes.fitted(store.tokens, most=4)
+    other = few.read(expert.head).eval()
+    few.write(other, expert.head)
+    with torch.inference_mode():
+        np.testing.assert_allclose(head_scores(expert, store), other(few.of(store.tokens)).logit.numpy(), atol=1e-3)
+
+
+def test_the_head_of_the_vit_learns_from_its_tokens_and_goes_on_from_what_it_was(tmp_path):
+    train, calib, val = (HeldTokens(count, seed) for seed, count in enumerate((400, 80, 200)))
+    recipe = Recipe(epochs=8, batch=16, lr=0.01, average=0.5, patience=8)
+    learned = train_vit_head(train, calib, recipe, tmp_path / "one", expert=new_vit(tiny=True, seed=0))
+    assert auc(val.labels().astype(np.float64), head_scores(learned, val)) > 0.95
+    assert not learned.head.training
+    before = head_scores(learned, val)
+    still = Recipe(epochs=1, batch=16, lr=1e-9, warmup=0.5, average=0.0, weight_decay=0.0)
+    np.testing.assert_allclose(
+        head_scores(train_vit_head(train, calib, still, tmp_path / "two", expert=learned), val), before, atol=1e-2
+    )

@@ -10,7 +10,18 @@ import pytest
 from utils.training.crop_set import PackedCrop
 from utils.training.features import FeatureStore, head_views, student_views
 from utils.training.plan import TrainingPlan
-from utils.training.planning import CLEAN, drawn_views, head_weights, plan_balanced, plan_clean, plan_clip, planned
+from utils.training.planning import (
+    BLENDS_SHARE,
+    CLEAN,
+    CLEAN_SHARE,
+    FRAMES,
+    drawn_views,
+    head_weights,
+    plan_balanced,
+    plan_clean,
+    plan_clip,
+    planned,
+)
 from utils.training.views import View
 
 
@@ -59,6 +70,16 @@ def test_real_and_fake_count_alike_and_clean_pictures_by_the_root_of_their_sourc
     assert weights[labels == 0].sum() == pytest.approx(weights[labels == 1].sum(), rel=1e-4)
     clean = {s: weights[[v.clean and v.source == s and not v.label for v in views]].sum() for s in "ab"}
     assert clean["a"] / clean["b"] == pytest.approx(2, rel=1e-3)
+    blends = [View(crop.row, 1, crop.source, "self-blend", 9, blended=True, processed=True) for crop in crops[:20]]
+    weights = head_weights([*views, *blends], crops)
+    fakes = np.array([view.label == 1 for view in [*views, *blends]])
+    kinds = {
+        "clean": np.array([v.clean for v in [*views, *blends]]),
+        "blended": np.array([v.blended for v in [*views, *blends]]),
+    }
+    shares = {name: weights[of & fakes].sum() / weights[fakes].sum() for name, of in kinds.items()}
+    assert shares == pytest.approx({"clean": CLEAN_SHARE, "blended": BLENDS_SHARE}, rel=1e-3)
+    assert weights[kinds["clean"] & ~fakes].sum() / weights[~fakes].sum() == pytest.approx(CLEAN_SHARE, rel=1e-3)
 
 
 def test_clean_views_are_at_most_so_many_per_source_and_label_and_never_repeated():
@@ -102,16 +123,19 @@ def test_every_store_is_of_its_own_split_and_another_seed_draws_other_training_v
     for name, own in views.items():
         assert {pack.rows[v.row].split for v in own} == {name.split("_")[0]}, name
         assert {pack.rows[v.row].kind for v in own} == {
-            "video" if name.split("_")[-1] in ("video", "clips") else "image"
+            "video" if name.split("_")[-1] in ("video", "clips", "frames") else "image"
         }
+    drawn = {view.row for view in views["train_frames"]}
+    assert all(view.clean for view in views["train_frames"])
+    assert len(drawn) == len(views["train_frames"]) == 2 * len(pack.videos("train"))
     assert all(v.blended for v in views["train_blends"])
     again, other = (drawn_views(pack, plan, 20, 8, seed=seed) for seed in (0, 7))
     assert again == {name: views[name] for name in again}
     assert all(other[name] != views[name] for name in other)
 
 
-def test_students_do_not_learn_from_pictures_as_they_come_and_the_head_does(make_pack, tmp_path):
-    pack = make_pack(pictures=32)
+def test_students_do_not_learn_from_what_is_as_it_comes_and_the_head_does(make_pack, tmp_path):
+    pack = make_pack(pictures=32, clips=8)
     stores = {
         name: FeatureStore(tmp_path / name, own)
         for name, own in planned(pack, TrainingPlan(views=20, beside=8)).items()
@@ -121,5 +145,5 @@ def test_students_do_not_learn_from_pictures_as_they_come_and_the_head_does(make
         store.extract(pack, lambda batch: np.zeros((len(batch), 1, 2), np.float16))
     of_student, of_head = student_views(stores).views, head_views(stores).views
     assert not any(view.clean for view in of_student)
-    assert set(of_head) - set(of_student) == set(stores[CLEAN].views)
+    assert set(of_head) - set(of_student) == {*stores[CLEAN].views, *stores[FRAMES].views}
     assert {pack.rows[view.row].split for view in of_head} == {"train"}
