@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from flask import Response, request, send_file
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
 from utils.feedback.quarantine import Outlook
@@ -46,10 +47,14 @@ FAILED_FOR = dt.timedelta(minutes=1)
 def get_history(query: HistoryQuery) -> History:
     """Your analyses, newest first, a page at a time; those of everybody for an administrator."""
     asking = identity.caller()
-    wanted = matching(query, asking)
-    page = wanted.order_by(JobRow.id.desc()).offset((query.page - 1) * query.per_page).limit(query.per_page)
+    page = (
+        matching(query, asking)
+        .order_by(DetectionRow.job_id.desc())
+        .offset((query.page - 1) * query.per_page)
+        .limit(query.per_page)
+    )
     with services().database.read() as session:
-        total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
+        total = session.scalar(count_matching(query, asking)) or 0
         rows = session.scalars(page).all()
         own = votes.find_votes(session, {row.media.sha256 for row in rows}, asking.id)
         rules = services().settings.learning
@@ -77,21 +82,35 @@ def _overall(row: DetectionRow) -> str | None:
 def matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[DetectionRow]:
     """The analyses that a caller sees and the filters choose, joined with their jobs and media, in no order."""
     wanted = sa.select(DetectionRow).join(DetectionRow.job).join(DetectionRow.media)
-    # those with an end are not to be kept
-    wanted = wanted.where(DetectionRow.expires_at.is_(None), asking.sees(DetectionRow.client_id))
+    loaded = contains_eager(DetectionRow.job), contains_eager(DetectionRow.media)
+    return wanted.options(*loaded).where(*_conditions(query, asking))
+
+
+def count_matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[int]:
+    """How many these are, counted without the joins that no filter needs."""
+    counted = sa.select(sa.func.count()).select_from(DetectionRow)
+    if query.since is not None or query.until is not None:
+        counted = counted.join(DetectionRow.job)
+    if query.kind is not None or query.prediction is not None:
+        counted = counted.join(DetectionRow.media)
+    return counted.where(*_conditions(query, asking))
+
+
+def _conditions(query: HistoryFilter, asking: identity.Caller) -> Iterator[sa.ColumnElement[bool]]:
+    yield DetectionRow.expires_at.is_(None)  # those with an end are not to be kept
+    yield asking.sees(DetectionRow.client_id)
     if query.kind is not None:
-        wanted = wanted.where(MediaRow.kind == query.kind)
+        yield MediaRow.kind == query.kind
     if query.prediction is not None:
         together = DetectionRow.report[("overall", "outcome")].as_string() == query.prediction
         of_video = sa.and_(MediaRow.kind == MediaKind.VIDEO.value, together)
-        wanted = wanted.where(sa.or_(DetectionRow.prediction == query.prediction, of_video))
+        yield sa.or_(DetectionRow.prediction == query.prediction, of_video)
     if query.text is not None:
-        wanted = wanted.where(DetectionRow.display_name.icontains(query.text, autoescape=True))
+        yield DetectionRow.display_name.icontains(query.text, autoescape=True)
     if query.since is not None:
-        wanted = wanted.where(JobRow.created_at >= day_start(query.since))
+        yield JobRow.created_at >= day_start(query.since)
     if query.until is not None:
-        wanted = wanted.where(JobRow.created_at < day_start(query.until) + dt.timedelta(days=1))
-    return wanted
+        yield JobRow.created_at < day_start(query.until) + dt.timedelta(days=1)
 
 
 @route("DELETE", "/history", {200: Cleared})
