@@ -89,10 +89,14 @@ def test_the_strip_meets_wcag_in_all_looks(open_page: Callable[..., Any], old_cl
     assert violations_in_all_looks(page, axe) == {}
 
 
-def test_a_picture_that_is_not_handed_out_is_shown_small(open_page: Callable[..., Any]) -> None:
+def test_a_picture_that_the_browser_does_not_know_is_shown_small_beside_its_copy(open_page: Callable[..., Any]) -> None:
     page = open_page()
     content = heic(two_people()[:320, :480].copy())
     page.set_input_files("#file", [{"name": "IMG_0001", "mimeType": "", "buffer": content}])  # the server decides
     page.wait_for_selector(".stage .fine")
     assert "HEIC" in page.inner_text(".stage .fine")
     until(page, "document.querySelector('.stage img')?.naturalWidth === 480")
+    link = page.locator(".stage__note a")
+    answer = page.request.get(link.evaluate("link => link.href"))
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/heic")
+    assert len(answer.body()) == len(content)
