@@ -42,6 +42,7 @@ from utils.feedback.feature_set import FeatureSet, join_features
 from utils.feedback.golden import Lineage, figures, load_lineage
 from utils.feedback.remember import Recipe
 from utils.feedback.retrain import make_candidate
+from utils.networks import load_ensemble
 from utils.tensors import read_tensors
 from utils.training.crop_set import Pack, load_pack
 from utils.training.experts import new_vit, train_vit_head
@@ -59,7 +60,6 @@ from utils.weights import (
     GATE_FILE,
     Version,
     current_name,
-    load_ensemble,
     publish_version,
     read_document,
     verify_version,

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 FRAMES = 4  # of an exception's way that are named, the innermost first
 _ROOT = Path(__file__).resolve().parent.parent
 _FIELDS: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=MappingProxyType({}))
@@ -126,3 +127,8 @@ def escape(text: str) -> str:
 def _short(name: str) -> str:
     path = Path(name)
     return str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else path.name
+
+
+def safe_cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

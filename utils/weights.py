@@ -25,10 +25,10 @@ from utils.config import Settings
 from utils.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from utils.files import file_sha256, fsync_folder, fsync_tree, replace_file
 from utils.log import get_logger
-from utils.tensors import Arrays, load_into, read_tensors
+from utils.tensors import Arrays, read_tensors
 
 if TYPE_CHECKING:
-    from models.ensemble_model import Ensemble
+    pass
 
 log = get_logger(__name__)
 
@@ -235,18 +235,6 @@ def verify_current(settings: Settings) -> Version:
     return version
 
 
-def load_vit_base(module: Any, base: Path) -> None:
-    """Put the verified CLIP weights into a `ViTExpert`'s backbone.
-
-    Raises:
-        WeightsMissingError: they are not there.
-        WeightsCorruptError: they have other bytes.
-    """
-    tensors = read_tensors(require_file(base / VIT_FILE, VIT_SHA256))
-    tensors["head.bias"] = np.zeros(512, np.float32)
-    load_into(module.backbone, tensors, what="the ViT's base")
-
-
 def choose_experts(version: Version, names: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], dict[str, str]]:
     """The wanted experts that a version has, in order, and for each other one a sentence why it is missing.
 
@@ -280,43 +268,6 @@ def read_gate(version: Version) -> Arrays:
     if "quality_mean" not in tensors:
         raise WeightsCorruptError("The weights of the gate lack quality_mean.")
     return tensors
-
-
-def load_ensemble(
-    root: Path, version: Version, names: tuple[str, ...] | None = None
-) -> tuple[Ensemble, dict[str, str]]:
-    """Build the ensemble of a verified version.
-
-    Args:
-        names: experts that are wanted; None for all.
-
-    Returns:
-        The ensemble in evaluation mode, and for each expert that is not in it a sentence why.
-
-    Raises:
-        WeightsError: no wanted expert is there, or weights do not fit.
-    """
-    from models.ensemble_model import Ensemble, create_network
-    from models.gating import Gate
-
-    chosen, why = choose_experts(version, names)
-    experts = {}
-    for name in chosen:
-        expert = create_network(name, tiny=version.tiny)
-        own = read_tensors(version.folder / f"{name}.safetensors")
-        if name == "vit" and not version.tiny:
-            load_vit_base(expert, root / "base")
-            load_into(expert, own, what=name, strict=False)
-            unset = {n for n, _ in expert.named_parameters() if n.startswith("head.")} - set(own)
-            if unset:
-                raise WeightsCorruptError(f"The weights of vit lack {sorted(unset)[:3]}.")
-        else:
-            load_into(expert, own, what=name)
-        experts[name] = expert
-    tensors = read_gate(version)
-    gate = Gate(experts=len(EXPERT_NAMES), quality=len(tensors["quality_mean"]))
-    load_into(gate, tensors, what="the gate")
-    return Ensemble(experts=experts, gate=gate, tiny=version.tiny).eval(), why
 
 
 def require_new_name(root: Path, name: str) -> None:

@@ -17,7 +17,8 @@ from utils.detection.engine import TrackScores
 from utils.detection.people import Person
 from utils.detection.pipeline import Analyser, Scores, cut_for, find_faces, make_report
 from utils.media import decode_media
-from utils.weights import load_ensemble, verify_current, weights_root
+from utils.networks import load_ensemble
+from utils.weights import verify_current, weights_root
 
 
 class ReferencePipeline:

@@ -13,8 +13,8 @@ from models.ensemble_model import create_network
 from models.preprocess import prepare
 from utils.base_weights import INT8_GRAPH_FILE
 from utils.faces.crops import crop_face
+from utils.networks import load_vit_base
 from utils.types import Pixels
-from utils.weights import load_vit_base
 
 MIN_COSINE = 0.97
 """The graph also rounds its activations to int8, so the two cannot agree fully."""

@@ -30,8 +30,8 @@ from utils.base_weights import (
 )
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.files import file_sha256
+from utils.networks import load_vit_base
 from utils.tensors import read_tensors
-from utils.weights import load_vit_base
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = b"bytes of a network" * 100

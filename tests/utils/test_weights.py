@@ -18,6 +18,7 @@ from models.ensemble_model import create_network
 from utils import weights
 from utils.base_weights import FACE_FILE, VIT_FILE
 from utils.errors import TelltaleError, WeightsCorruptError, WeightsError, WeightsMissingError
+from utils.networks import load_ensemble
 from utils.tensors import read_tensors
 from utils.weights import (
     CALIBRATION_FILE,
@@ -26,7 +27,6 @@ from utils.weights import (
     CURRENT,
     GATE_FILE,
     current_name,
-    load_ensemble,
     publish_version,
     read_document,
     set_current,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import TelltaleError
-from utils.log import escape
+from utils.log import FORMULA_STARTS, escape, safe_cell
 
 if TYPE_CHECKING:
     from utils.types import Report
@@ -29,7 +29,6 @@ CSV_COLUMNS = (
 )  # fmt: skip
 _TABLE_HEAD = ("VERDICT", "P(FAKE)", "95 % INTERVAL", "FACES", "VOICE", "MS", "FILE")
 _TABLE_RIGHT = (False, True, False, True, False, True)
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
     name = escape(str(result.path))
     row: dict[str, Any] = {
         # A spreadsheet would run a name like `=cmd()`; `./=cmd()` is the same file and no formula.
-        "file": f"./{name}" if name.startswith(_FORMULA_STARTS) else name,
+        "file": f"./{name}" if name.startswith(FORMULA_STARTS) else name,
         "outcome": verdict_word(result).replace(" ", "_"),
         "ms": round(result.ms, 1),
     }
@@ -172,11 +171,6 @@ def _csv_row(result: FileResult) -> dict[str, Any]:
             row |= {"voice": verdict.outcome.value, "voice_probability": verdict.probability}
             row["speech_s"] = round(report.speech.speech_s, 2)
     return row
-
-
-def safe_cell(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _finite(value: Any) -> Any:

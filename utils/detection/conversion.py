@@ -27,7 +27,8 @@ from utils.detection.engine_cache import REFUSED
 from utils.detection.precision import read_precision
 from utils.errors import TelltaleError
 from utils.files import file_sha256
-from utils.weights import load_ensemble, verify_version
+from utils.networks import load_ensemble
+from utils.weights import verify_version
 
 SEQUENCE = 16
 WIDE = 16

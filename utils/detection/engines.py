@@ -13,7 +13,8 @@ from utils.detection.gate import NumericGate
 from utils.detection.precision import read_precision
 from utils.errors import ConfigError, WeightsCorruptError
 from utils.log import get_logger
-from utils.weights import Version, choose_experts, load_ensemble, networks_of, read_gate, verify_version, weights_root
+from utils.networks import load_ensemble
+from utils.weights import Version, choose_experts, networks_of, read_gate, verify_version, weights_root
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble

@@ -17,7 +17,8 @@ from utils.detection.conversion import ExpertOutputs, example_input
 from utils.errors import ConflictError
 from utils.faces.crops import QUALITY_NAMES
 from utils.files import file_sha256
-from utils.weights import CALIBRATION_FILE, Version, load_ensemble, verify_current, weights_root
+from utils.networks import load_ensemble
+from utils.weights import CALIBRATION_FILE, Version, verify_current, weights_root
 
 OPSET = 17
 SUMS = "SHA256SUMS"

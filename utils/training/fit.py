@@ -18,6 +18,7 @@ from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample
 from utils.faces.detector import FaceDetector
+from utils.networks import load_vit_base
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
 from utils.training.crop_set import Pack, pack_faces, places
 from utils.training.experts import new_vit, train_lstm, train_student, train_vit_head
@@ -31,7 +32,7 @@ from utils.training.publishing import Trained, assemble, finish, learned_sources
 from utils.training.scoring import clip_sequences, why_no_sequences
 from utils.training.strangers import Strangers, cross_fitted, of_generator, of_source
 from utils.types import MediaKind
-from utils.weights import load_vit_base, require_new_name, verify_version
+from utils.weights import require_new_name, verify_version
 
 NORMS_FOLDER = "vit_norms"
 KEPT = ("cnn", "resnext", "lstm")

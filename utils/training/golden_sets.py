@@ -22,10 +22,11 @@ from utils.errors import TrainingDataError
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym, save_features
 from utils.feedback.golden import CHECKSUM_FILE, GOLDEN_FILE, LEARNING_FOLDER, REPLAY_FILE
 from utils.files import file_sha256, fsync_folder
+from utils.networks import load_ensemble
 from utils.training.crop_set import Pack, PackedCrop
 from utils.training.features import Features, FeatureStore
 from utils.training.scoring import clip_slices, image_table, score_store
-from utils.weights import Version, frozen_fingerprint, load_ensemble, verify_version
+from utils.weights import Version, frozen_fingerprint, verify_version
 
 CLIP_FRAMES = 4
 """Frames of a clip whose tokens are kept; its other logits are those of all frames."""

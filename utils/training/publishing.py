@@ -30,6 +30,7 @@ from utils.errors import TrainingDataError
 from utils.evaluation.figures import figures_of
 from utils.evaluation.score_file import ScoreTable, join_tables, write_scores
 from utils.faces.detector import CenterFaceDetector
+from utils.networks import load_vit_base
 from utils.tensors import Arrays, load_into, unpack_tensors
 from utils.training.crop_set import Pack, count_table, framing_table
 from utils.training.features import FeatureStore
@@ -40,7 +41,7 @@ from utils.training.planning import CLEAN
 from utils.training.progress import tell
 from utils.training.scoring import clip_slices, clip_table, image_table
 from utils.training.strangers import Strangers, Unseen, as_figures, holdout_markdown, relatives, stranger_rows, with_vit
-from utils.weights import CARD_FILE, Version, load_vit_base, publish_version, read_document, verify_version
+from utils.weights import CARD_FILE, Version, publish_version, read_document, verify_version
 
 HARD, CALIB_CLIPS = "calib_hard", "calib_clips"
 """Stores of the calibration pictures that were degraded, and of the calibration clips."""

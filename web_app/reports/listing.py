@@ -7,8 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from utils.detection.cli_output import safe_cell
-from utils.log import escape
+from utils.log import escape, safe_cell
 from web_app import VERSION
 from web_app.db.models import DetectionRow
 from web_app.reports.document import SHORT_LIMITS

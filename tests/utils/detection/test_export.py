@@ -19,7 +19,8 @@ from utils.config import Settings
 from utils.detection.export import SUMS, export_version
 from utils.faces.crops import QUALITY_NAMES
 from utils.files import file_sha256
-from utils.weights import load_ensemble, verify_version
+from utils.networks import load_ensemble
+from utils.weights import verify_version
 
 
 @pytest.fixture(scope="module")

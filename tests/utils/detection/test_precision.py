@@ -20,8 +20,9 @@ from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError
 from utils.faces.crops import CROP_PX, crop_face, measure_quality, resize
 from utils.faces.detector import CenterFaceDetector
+from utils.networks import load_ensemble
 from utils.types import Pixels
-from utils.weights import load_ensemble, verify_current, weights_root
+from utils.weights import verify_current, weights_root
 
 LSTM = EXPERT_NAMES.index("lstm")
 

@@ -10,7 +10,8 @@ from utils.config import Settings
 from utils.errors import WeightsCorruptError
 from utils.feedback.cached_judge import VIT_COLUMN, head_logits, load_parts, logits_of
 from utils.feedback.golden import load_lineage
-from utils.weights import current_name, load_ensemble, verify_version, weights_root
+from utils.networks import load_ensemble
+from utils.weights import current_name, verify_version, weights_root
 
 
 def test_head_and_gate_agree_with_the_networks():

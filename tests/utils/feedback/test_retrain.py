@@ -21,8 +21,9 @@ from utils.feedback.remember import Recipe, remember
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import learning_lock, lineage_of, recover, rollback
 from utils.files import file_sha256
+from utils.networks import load_ensemble
 from utils.training.golden_sets import in_golden_half
-from utils.weights import current_name, list_versions, load_ensemble, set_current, verify_version, weights_root
+from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
 ROOT = Path(__file__).resolve().parents[3]
 

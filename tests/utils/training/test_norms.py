@@ -10,6 +10,7 @@ import torch
 
 from models.gating import Gate
 from models.vision_transformer import ViTExpert
+from utils.networks import load_ensemble
 from utils.training import norms
 from utils.training.experts import new_network, smooth_bce
 from utils.training.fit import stored_vit
@@ -19,7 +20,7 @@ from utils.training.plan import NormsPlan, TrainingPlan
 from utils.training.planning import plan_clean
 from utils.training.views import View, render
 from utils.types import MediaKind
-from utils.weights import load_ensemble, publish_version
+from utils.weights import publish_version
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAN = NormsPlan(

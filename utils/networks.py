@@ -1,0 +1,66 @@
+"""Networks with the weights of a version, in torch, which is imported when the first one is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.cards import EXPERT_NAMES
+from utils.base_weights import VIT_FILE, VIT_SHA256, require_file
+from utils.errors import WeightsCorruptError
+from utils.tensors import load_into, read_tensors
+from utils.weights import Version, choose_experts, read_gate
+
+if TYPE_CHECKING:
+    from models.ensemble_model import Ensemble
+
+
+def load_vit_base(module: Any, base: Path) -> None:
+    """Put the verified CLIP weights into a `ViTExpert`'s backbone.
+
+    Raises:
+        WeightsMissingError: they are not there.
+        WeightsCorruptError: they have other bytes.
+    """
+    tensors = read_tensors(require_file(base / VIT_FILE, VIT_SHA256))
+    tensors["head.bias"] = np.zeros(512, np.float32)
+    load_into(module.backbone, tensors, what="the ViT's base")
+
+
+def load_ensemble(
+    root: Path, version: Version, names: tuple[str, ...] | None = None
+) -> tuple[Ensemble, dict[str, str]]:
+    """Build the ensemble of a verified version.
+
+    Args:
+        names: experts that are wanted; None for all.
+
+    Returns:
+        The ensemble in evaluation mode, and for each expert that is not in it a sentence why.
+
+    Raises:
+        WeightsError: no wanted expert is there, or weights do not fit.
+    """
+    from models.ensemble_model import Ensemble, create_network
+    from models.gating import Gate
+
+    chosen, why = choose_experts(version, names)
+    experts = {}
+    for name in chosen:
+        expert = create_network(name, tiny=version.tiny)
+        own = read_tensors(version.folder / f"{name}.safetensors")
+        if name == "vit" and not version.tiny:
+            load_vit_base(expert, root / "base")
+            load_into(expert, own, what=name, strict=False)
+            unset = {n for n, _ in expert.named_parameters() if n.startswith("head.")} - set(own)
+            if unset:
+                raise WeightsCorruptError(f"The weights of vit lack {sorted(unset)[:3]}.")
+        else:
+            load_into(expert, own, what=name)
+        experts[name] = expert
+    tensors = read_gate(version)
+    gate = Gate(experts=len(EXPERT_NAMES), quality=len(tensors["quality_mean"]))
+    load_into(gate, tensors, what="the gate")
+    return Ensemble(experts=experts, gate=gate, tiny=version.tiny).eval(), why
