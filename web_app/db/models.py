@@ -92,6 +92,7 @@ class JobRow(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         sa.Index("ix_jobs_state_id", "state", "id"),
+        sa.Index("ix_jobs_created_at", "created_at"),  # the history of some days, and what has become too old
         sa.Index("ix_jobs_state_task", "state", "task"),  # counting what waits reads no rows
         sa.Index("uq_jobs_open_task", "task", unique=True, sqlite_where=OPEN_TASK, postgresql_where=OPEN_TASK),
         {"sqlite_autoincrement": True},

@@ -143,10 +143,11 @@ class JobQueue:
             only: take the job of this id or none.
         """
         this = sa.true() if only is None else JobRow.id == only
-        with self.database.read() as session:  # an idle worker must not take the write lock five times a second
-            free = sa.and_(this, _claimable(utc_now(), self._lease(), tasks))
-            if session.scalar(sa.select(JobRow.id).where(free).limit(1)) is None:
-                return None
+        if only is None:
+            with self.database.read() as session:  # an idle worker must not take the write lock five times a second
+                free = _claimable(utc_now(), self._lease(), tasks)
+                if session.scalar(sa.select(JobRow.id).where(free).limit(1)) is None:
+                    return None
         with self.database.write(alone=False) as session:
             now = utc_now()
             self._fail_lost(session, now)

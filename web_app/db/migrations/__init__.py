@@ -15,7 +15,7 @@ from utils.files import locked
 from web_app.db.models import Base
 from web_app.db.session import Database
 
-BASELINE, HEAD = "r0006", "r0011"
+BASELINE, HEAD = "r0006", "r0012"
 OURS = re.compile(r"r\d{4}")
 BEFORE_BASELINE = "9952103"  # the last commit that brings an earlier state to the baseline
 VERSION_TABLE = "alembic_version"
