@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from utils.base_weights import require_file
 from utils.config import Settings
-from utils.errors import ConflictError, TelltaleError, WeightsError
+from utils.errors import ConflictError, TelltaleError, WeightsCorruptError, WeightsError
 from utils.files import replace_file
 from utils.log import get_logger
 from utils.weights import (
@@ -95,7 +95,10 @@ class Shared:
             self._look_at = time.monotonic() + LOOK_S
             self._take_over()
         except (TelltaleError, OSError, SQLAlchemyError) as error:
-            log.warning("what other machines have changed cannot be taken over yet: %s", type(error).__name__)
+            log.warning(
+                "what other machines have changed cannot be taken over yet: %s",
+                error if isinstance(error, TelltaleError) else type(error).__name__,
+            )
         finally:
             self._lock.release()
 
@@ -130,11 +133,10 @@ class Shared:
             there = {key.removeprefix(VERSIONS) for key, _ in self._bucket.keys(VERSIONS)}
             for name in there - set(list_versions(self._root)):
                 self._fetch(self._bucket, name)
-            chosen = rows[CURRENT].content.decode().strip()
-            with contextlib.suppress(WeightsError):
-                if current_name(self._root) == chosen:
-                    chosen = ""
-            if chosen:
+            chosen, sha256 = rows[CURRENT].content.decode().split()
+            if verify_version(self._root, chosen).sha256 != sha256:  # two machines have learned, each by itself
+                raise WeightsCorruptError(f"The version {chosen} of this machine is another one than is shared.")
+            if not (self._root / CURRENT).is_file() or current_name(self._root) != chosen:
                 set_current(self._root, chosen)
                 log.info("version %s is chosen", chosen)
         self._seen |= {name: row.number for name, row in rows.items()}
@@ -155,7 +157,8 @@ class Shared:
                 raise ConflictError("Another machine has changed the versions meanwhile; ask again.")
             _store(session, self._history.name, own)
             with contextlib.suppress(WeightsError):
-                _store(session, CURRENT, f"{current_name(self._root)}\n".encode())
+                version = verify_version(self._root, current_name(self._root))
+                _store(session, CURRENT, f"{version.name} {version.sha256}".encode())
 
     def _send(self, bucket: Bucket, name: str) -> None:
         """Send the files of a version that the bucket has not, and then the list that names them."""

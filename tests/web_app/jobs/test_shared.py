@@ -140,6 +140,17 @@ def test_of_two_who_act_at_once_one_is_refused_and_the_chain_stays_whole(two: tu
     assert verify_history(a.paths.training_history).ok
 
 
+def test_a_version_of_the_same_name_that_another_machine_made_is_not_served(
+    two: tuple[Instance, Instance], caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = two
+    learn(b, promoted=False)  # a second worker that learns, which nobody should start
+    with a.shared.acting():
+        learn(a)
+    assert now(b) == "tiny"
+    assert "tiny-r0001 of this machine is another one" in caplog.text
+
+
 def test_servers_have_the_same_keys(machine: Callable[[str], Settings], make_app: Callable[..., Flask]) -> None:
     apps = [make_app(machine(name)) for name in ("a", "b")]
     parts: list[Services] = [app.extensions[EXTENSION] for app in apps]
