@@ -209,7 +209,10 @@ def opened(folder: Path) -> FeatureStore:
         TrainingDataError: it is of another form or not finished.
     """
     text = (folder / VIEWS_FILE).read_text("utf-8")
-    views = [View(**view) for view in json.loads(text)]
+    try:
+        views = [View(**view) for view in json.loads(text)]
+    except TypeError as error:
+        raise TrainingDataError(f"The views of {folder} are of another release: {error}.") from error
     if fingerprint(views) != text or (store := FeatureStore(folder, views)).done != len(views):
         raise TrainingDataError(f"The feature store {folder} is of another form or not finished.")
     return store

@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         copied = shutil.copytree(weights_root(settings), Path(folder) / "models")  # trainings write and promote there
         own = dataclasses.replace(settings, weights=dataclasses.replace(settings.weights, dir=str(copied)))
         figures = measure(server_settings(Path(folder), own), chosen.media, chosen.photos)
-    print_figures(figures)
+        print_figures(figures)
     print(f"load of the machine in the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     return 0 if all(figure.reached for figure in figures) else 1
 

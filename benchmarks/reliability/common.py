@@ -79,7 +79,7 @@ def make_settings(folder: Path, **jobs: Any) -> Settings:
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
     """A temporary folder for one run; on the disk that TMPDIR names."""
-    with tempfile.TemporaryDirectory(prefix="telltale-reliability-") as name:
+    with tempfile.TemporaryDirectory(prefix="telltale-reliability-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
 
