@@ -67,9 +67,11 @@ def prepare_version(settings: Settings, name: str) -> None:
     version = networks_of(root, verify_version(root, name))
     detection = settings.detection
     if choose_backend(detection.engine, detection.device, tiny=version.tiny) == "openvino":
-        from utils.detection.engine_cache import converted
+        from utils.detection.engine_cache import cache_folder, cache_key, chosen_precisions, converted
 
-        converted(settings, root, version)
+        key = cache_key(version, chosen_precisions(settings))
+        if version.name == name or not (cache_folder(settings) / key).is_dir():  # else its base was loaded from there
+            converted(settings, root, version)
 
 
 def choose_backend(engine: str, device: str, *, tiny: bool) -> str:

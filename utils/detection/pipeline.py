@@ -43,10 +43,12 @@ from utils.types import Face, FaceTrack, Frame, Media, MediaKind, Notice, Report
 from utils.weights import (
     CALIBRATION_FILE,
     SPEECH_FOLDER,
+    current_name,
     has_speech,
     networks_of,
     read_document,
     verify_current,
+    verify_version,
     weights_root,
 )
 
@@ -105,10 +107,12 @@ def load_analyser(
     """
     trust_list = check_trust_list(settings.evidence.trust_list)
     wanted = parse_experts(",".join(experts) if experts else settings.detection.experts)
-    version, root = verify_current(settings), weights_root(settings)
+    root = weights_root(settings)
+    version = verify_version(root, settings.weights.version or current_name(root))
     networks, remembered = networks_of(root, version), read_remembered(version)
     if loaded is not None and loaded.networks == networks.sha256:
         return replace(loaded, version=version.name, version_sha256=version.sha256, remembered=remembered)
+    verify_current(settings)  # the base weights too, half a second
     decoders = start_fork_server()
     if decoders is not None:
         decoders.warm(MediaKind.IMAGE)  # ready when the networks are
