@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from utils.detection.pipeline import Analyser
 
 
-HDR_CHOICES = 4
-"""HDR is called fake where the most suspicious of so many would be (1.04 in logits): docs/models.md."""
+HDR_CHOICES = 5
+"""HDR is called fake where the most suspicious of so many would be (1.21 in logits): docs/models.md."""
 
 
 def report_face(person: Person, score: TrackScores, media: Media, turns: float, analyser: Analyser) -> FaceReport:
