@@ -75,8 +75,9 @@ def get_seen(id: str) -> Seen:
         visible = sa.and_(DetectionRow.job_id != row.job_id, kept, asking.sees(DetectionRow.client_id))
         alike = {row.media_id: SAME_FILE}
         if parts.settings.storage.seen_before == "on":
-            alike |= _alike(session, row.media, visible)
-        wanted = sa.select(DetectionRow).join(DetectionRow.job).where(visible, DetectionRow.media_id.in_(alike))
+            alike |= _alike(session, row.media_id)
+        wanted = sa.select(DetectionRow).join(DetectionRow.job).join(DetectionRow.media)
+        wanted = wanted.where(visible, DetectionRow.media_id.in_(alike), MediaRow.kind == row.media.kind)
         rows = session.scalars(wanted.order_by(JobRow.id.desc())).all()
         rows = sorted(rows, key=lambda each: alike[each.media_id][:2])[:MOST_SHOWN]
         own = votes.find_votes(session, {each.media.sha256 for each in rows}, asking.id)
@@ -93,13 +94,11 @@ def _item(session: Session, row: DetectionRow, alike: Likeness, vote: FeedbackRo
     )  # fmt: skip
 
 
-def _alike(session: Session, media: MediaRow, visible: sa.ColumnElement[bool]) -> dict[int, Likeness]:
-    """Other media that look like this one, of which there is an analysis that the caller may see."""
+def _alike(session: Session, media_id: int) -> dict[int, Likeness]:
+    """Other media that look like this one, whoever's and of whatever kind."""
     columns = (PictureHashRow.media_id, PictureHashRow.part, PictureHashRow.number, PictureHashRow.look)
-    own = session.execute(sa.select(*columns).where(PictureHashRow.media_id == media.id)).all()
-    seen = sa.exists().where(DetectionRow.media_id == MediaRow.id, DetectionRow.job_id == JobRow.id, visible)
-    others = sa.select(*columns).join(MediaRow).where(MediaRow.id != media.id, MediaRow.kind == media.kind, seen)
-    rows = session.execute(others).all() if own else []
+    own = session.execute(sa.select(*columns).where(PictureHashRow.media_id == media_id)).all()
+    rows = session.execute(sa.select(*columns).where(PictureHashRow.media_id != media_id)).all() if own else []
     looks = np.array([int(row.look, 16) for row in rows], np.uint64)
     found: dict[int, list[Likeness]] = {}
     frames: dict[int, list[int]] = {}
