@@ -7,6 +7,7 @@ what it says stands in `log` there.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import importlib.util
 import os
@@ -29,7 +30,7 @@ UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
 S = TypeVar("S", bound="Server")
 
 
-class Server:
+class Server(abc.ABC):
     """A program that listens on a port of this machine.
 
     Args:
@@ -45,9 +46,9 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._user: str | None = None
 
+    @abc.abstractmethod
     def command(self) -> list[str]:
         """What starts it."""
-        raise NotImplementedError
 
     def start(self) -> Self:
         """Start it, and return when it takes connections.
