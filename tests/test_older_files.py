@@ -20,7 +20,7 @@ from tests.web_app.helpers import accept_weights, make_settings
 from utils.config import RETIRED, Settings, load_settings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.detection.selftest import KNOWN_FOLDER, KNOWN_PAIR
-from utils.detection.verify import read_claim, verify_report
+from utils.detection.verify import claim_of, read_document, verify_report
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.feedback_log import read_feedback_log
 from utils.feedback.history import read_history, verify_history
@@ -117,7 +117,7 @@ def test_features_and_history_are_read() -> None:
 def test_the_report_is_read_and_replayed(
     tmp_path: Path, tiny_root: Path, settings_for: Callable[..., Settings]
 ) -> None:
-    claim = read_claim(OLD / "report.json")
+    claim = claim_of(read_document(OLD / "report.json")[0], "report")
     assert (claim.model_version, claim.sha256, claim.outcome) == ("v5", REAL, "real")
     own = settings_for(tiny_root)
     found = analyse(KNOWN_FOLDER / KNOWN_PAIR[0].file, load_analyser(own))

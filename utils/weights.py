@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from utils.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from utils.files import file_sha256, fsync_folder, fsync_tree, replace_file
 from utils.log import get_logger
 from utils.tensors import Arrays, read_tensors
-
-if TYPE_CHECKING:
-    pass
 
 log = get_logger(__name__)
 

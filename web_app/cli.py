@@ -172,6 +172,8 @@ def _check_corrections(given: argparse.Namespace) -> int:
             items = accepted_items(session, instance.paths)
         version = current_version(instance.settings) or ""
         said = check_items(items, weights_root(instance.settings), version)
+        if items and not any(each.outcome for each in said):
+            raise TelltaleError("No features are here to check by; run this where the worker with `learning` runs.")
         with instance.database.write() as session:
             note(session, version, said)
             every = list_corrections(session)

@@ -79,15 +79,22 @@ def work(
             protections = probing.result()
         copies = CleanCopies(instance, lambda: served.analyser.decoders)
         learner = Learner(settings, served)
+        keeps_looks = settings.storage.seen_before == "on"
 
         def seen(path: Path, looks: Looks, media: Media) -> None:
             keep_previews(path, media)
-            learner.keep_hash(path, media)
-            looks.update(whole_looks(media))
+            if LEARNING in roles:
+                learner.keep_hash(path, media)
+            if keeps_looks:
+                with log_and_continue("tell what it looks like"):
+                    looks.update(whole_looks(media))
 
         def scored(path: Path, looks: Looks, people: People, scores: Scores, report: Report) -> None:
-            learner.keep(path, people, scores, report)
-            looks.update(face_looks(people))
+            if LEARNING in roles:
+                learner.keep(path, people, scores, report)
+            if keeps_looks:
+                with log_and_continue("tell what its faces look like"):
+                    looks.update(face_looks(people))
 
         def keep(path: Path, looks: Looks, report: Report) -> None:
             copies.keep(path, report)

@@ -86,25 +86,18 @@ def read_document(path: Path) -> tuple[dict[str, Any], bool]:
     return untrusted, "signature" not in untrusted or canonical(untrusted) == content
 
 
-def read_claim(path: Path) -> Claim:
+def claim_of(untrusted: dict[str, Any], name: str) -> Claim:
     """What a report document says that can be checked.
 
-    Raises:
-        ReportError: it is no report document of a version that we know, or a value in it is of the wrong kind.
-        MediaUnreadableError: the file cannot be opened.
-    """
-    document = read_document(path)[0]
-    if document["document"] != DOCUMENT:
-        raise ReportError(f"{path.name} is no report of one file.")
-    return claim_of(document, path.name)
-
-
-def claim_of(untrusted: dict[str, Any], name: str) -> Claim:
-    """The same for a document that has been read.
+    Args:
+        untrusted: from `read_document`.
+        name: of its file.
 
     Raises:
-        ReportError: a value in it is of the wrong kind.
+        ReportError: it is no report of one file, or a value in it is of the wrong kind.
     """
+    if untrusted.get("document") != DOCUMENT:
+        raise ReportError(f"{name} is no report of one file.")
     try:
         verdict, model = untrusted["analysis"]["verdict"], untrusted["model"]
         probability = verdict["probability"]

@@ -191,14 +191,15 @@ def refuse_cross_site() -> None:
 
     Browsers send Sec-Fetch-Site, or at least Origin, and pages cannot forge either; programs send neither and pass. So
     does who sends an API key along, as a browser's extension: a page of another site may only add that header after
-    asking for it (CORS), which is granted to none.
+    asking for it (CORS), which is granted to none. (The password of a proxy, *Basic*, browsers add by themselves.)
 
     Raises:
         CrossSiteError: the request comes from another origin.
 
     Source: OWASP Cross-Site Request Forgery Prevention Cheat Sheet, "Fetch Metadata headers".
     """
-    if request.method in SAFE_METHODS or "Authorization" in request.headers:
+    scheme = request.headers.get("Authorization", "").partition(" ")[0].lower()
+    if request.method in SAFE_METHODS or scheme == "bearer":
         return
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:

@@ -60,6 +60,7 @@ class Learner:
         self._log = settings.server.log_level, settings.server.log_format
         self._fingerprint = ("", "")
         self._kept: OrderedDict[Path, tuple[str, Prepared]] = OrderedDict()
+        self._bytes = 0  # of all that is kept
         self._hashes: OrderedDict[Path, list[int]] = OrderedDict()
 
     def keep_hash(self, path: Path, media: Media) -> None:
@@ -75,18 +76,25 @@ class Learner:
         from utils.feedback.items import prepared
 
         phash, experts = next(iter(self._hashes.pop(path, ())), None), self.fingerprint()
-        self._kept[path] = experts, prepared(people, scores, report, phash, self._served.analyser.engine, experts)
-        while sum(_size(each) for _, each in self._kept.values()) > KEPT_BYTES:
-            self._kept.popitem(last=False)
+        self._forget(path)
+        found = prepared(people, scores, report, phash, self._served.analyser.engine, experts)
+        self._kept[path], self._bytes = (experts, found), self._bytes + _size(found)
+        while self._bytes > KEPT_BYTES:
+            self._forget(next(iter(self._kept)))
 
     def look(self, path: Path, faces: Sequence[int | None]) -> Prepared:
         """Look at faces of a file: by their numbers in the report, None for the deciding one."""
         from utils.feedback.items import chosen, prepare_faces
 
-        experts, found = self._kept.pop(path, ("", None))
+        experts, found = self._forget(path)
         if found is not None and experts == self.fingerprint():
             return chosen(found, faces)
         return prepare_faces(path, self._served.analyser, faces, self.fingerprint())
+
+    def _forget(self, path: Path) -> tuple[str, Prepared | None]:
+        experts, found = self._kept.pop(path, ("", None))
+        self._bytes -= 0 if found is None else _size(found)
+        return experts, found
 
     def fingerprint(self) -> str:
         """Of the networks that look; features of others are made anew while the file is there."""
@@ -132,8 +140,9 @@ class Learner:
 
 
 def _size(prepared: Prepared) -> int:
+    """Bytes that it takes, about; a medium without a face takes some, too."""
     own = (item for face, item in prepared.faces.items() if face is not None)
-    return sum(item.tokens.nbytes for item in own if not isinstance(item, str))
+    return 1000 + sum(item.tokens.nbytes for item in own if not isinstance(item, str))
 
 
 def call(task: Task, progress: Progress, log: tuple[str, str], **values: Any) -> Any:

@@ -52,7 +52,7 @@ def accepted_items(session: Session, paths: InstancePaths) -> list[LearningItem]
         labels = row.face_labels or {DECIDING: row.actual}
         for face in sorted(labels):
             path = feature_path(paths, row.media_sha256, face)
-            if (medium.features or {}).get(face) == "" and path.is_file():
+            if (medium.features or {}).get(face) == "":
                 label = LABEL_NUMBERS[labels[face]]
                 source = f"user {hashlib.sha256(row.client_id.encode()).hexdigest()[:12]}"
                 items.append(LearningItem(row.media_sha256, label, path, source, row.id))

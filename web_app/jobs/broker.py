@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from utils.config import JobSettings
-from utils.errors import ConfigError
+from utils.errors import ConfigError, TelltaleError
 from utils.log import get_logger
 from web_app.db.models import ANALYSE, COPY, EXPLAIN, DetectionRow, JobRow, MediaRow
 from web_app.db.session import Database
@@ -106,6 +106,13 @@ class Sender:
 
     def __init__(self, settings: JobSettings) -> None:
         self._app = open_app(settings)
+        from kombu.exceptions import OperationalError
+
+        self._away: tuple[type[BaseException], ...] = (
+            OperationalError,
+            OSError,
+            *self._app.connection_for_write().connection_errors,
+        )
         self._rest_until = 0.0
 
     def send(self, job_id: int, name: str) -> bool:
@@ -143,11 +150,9 @@ class Sender:
 
     @contextlib.contextmanager
     def _trouble(self) -> Iterator[None]:
-        from kombu.exceptions import OperationalError
-
         try:
             yield
-        except (OperationalError, OSError) as error:
+        except self._away as error:
             self._rest_until = time.monotonic() + REST_S
             log.warning("the broker is away (%s); jobs wait in the database", type(error).__name__)
 
@@ -200,7 +205,13 @@ class Inbox:
         flags.should_stop = None
 
     def wait(self, seconds: float) -> None:
-        """Wait for the next id, no longer than that."""
+        """Wait for the next id, no longer than that.
+
+        Raises:
+            TelltaleError: Celery has given up, such as on a login that is refused.
+        """
+        if not self._thread.is_alive():
+            raise TelltaleError("Nothing more comes from the broker; its part of this worker has ended.")
         if self._next is None:
             with contextlib.suppress(queue.Empty):
                 self._next = self._offers.get(timeout=seconds)

@@ -241,6 +241,8 @@ class Lane:
             outcomes = [error] * len(claims)
         for each, outcome in zip(claims, outcomes, strict=True):
             _end(self.queue, each, outcome, started)
+        if any(isinstance(each, UnavailableError) for each in outcomes):
+            self.stop.wait(TROUBLE_PAUSE_S)
         return True
 
     def _hold(self, claim: Claim) -> contextlib.AbstractContextManager[Held]:
@@ -284,7 +286,6 @@ def _end(queue: JobQueue, claim: Claim, outcome: Outcome, started: float) -> Non
     elif isinstance(outcome, UnavailableError):
         _persist(lambda: queue.give_back(claim))
         log.warning("job %s: back to the queue: %s", claim.public_id, outcome.detail)
-        time.sleep(TROUBLE_PAUSE_S)
     elif isinstance(outcome, TelltaleError):
         _persist(lambda: queue.fail(claim, outcome))
         log.info("job %s: failed with %s", claim.public_id, outcome.code)

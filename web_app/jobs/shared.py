@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from utils.base_weights import require_file
 from utils.config import Settings
 from utils.errors import ConflictError, TelltaleError, WeightsCorruptError, WeightsError
-from utils.files import replace_file
+from utils.files import file_sha256, replace_file
 from utils.log import get_logger
 from utils.weights import (
     CARD_FILE,
@@ -134,7 +134,7 @@ class Shared:
             for name in there - set(list_versions(self._root)):
                 self._fetch(self._bucket, name)
             chosen, sha256 = rows[CURRENT].content.decode().split()
-            if verify_version(self._root, chosen).sha256 != sha256:  # two machines have learned, each by itself
+            if file_sha256(self._root / chosen / CHECKSUMS) != sha256:  # two machines have learned, each by itself
                 raise WeightsCorruptError(f"The version {chosen} of this machine is another one than is shared.")
             if not (self._root / CURRENT).is_file() or current_name(self._root) != chosen:
                 set_current(self._root, chosen)
@@ -151,14 +151,17 @@ class Shared:
                     self._send(self._bucket, name)
                 except WeightsError as error:
                     log.error("version %s stays here: %s", name, error)
+        chosen = b""
+        with contextlib.suppress(WeightsError):
+            version = verify_version(self._root, current_name(self._root))
+            chosen = f"{version.name} {version.sha256}".encode()
         with self._database.write() as session:
             row = session.get(SharedRow, self._history.name)
             if row is not None and not own.startswith(row.content):
                 raise ConflictError("Another machine has changed the versions meanwhile; ask again.")
             _store(session, self._history.name, own)
-            with contextlib.suppress(WeightsError):
-                version = verify_version(self._root, current_name(self._root))
-                _store(session, CURRENT, f"{version.name} {version.sha256}".encode())
+            if chosen:
+                _store(session, CURRENT, chosen)
 
     def _send(self, bucket: Bucket, name: str) -> None:
         """Send the files of a version that the bucket has not, and then the list that names them."""

@@ -140,7 +140,7 @@ def _insert(instance: Instance, upload: Upload, client_id: str, options: UploadO
             )
             session.add(media)
             session.flush()
-        elif not instance.store.path(media.stored_name).is_file():  # deleted by hand; the new copy heals the row
+        elif instance.store.size(media.stored_name) is None:  # deleted by hand; the new copy heals the row
             media.stored_name = upload.file.name
         if earlier is not None:
             return Queued(earlier.job.public_id, True, media.stored_name)

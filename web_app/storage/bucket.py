@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from utils.config import Settings
-from utils.errors import ConfigError, UnavailableError
+from utils.errors import ConfigError, MediaCorruptError, UnavailableError
 from utils.files import file_sha256
 from utils.log import get_logger
 from web_app.paths import InstancePaths
@@ -229,7 +229,7 @@ class BucketStore(MediaStore):
             self.bucket.get(PREFIX + name, part)
             wanted = path.name.partition("-")[0]
             if not name.endswith(DERIVED_SUFFIXES) and file_sha256(part) != wanted:
-                raise BucketAwayError("A file came damaged from the store.", retry_after_s=RETRY_S)
+                raise MediaCorruptError("The stored file is another than was uploaded.")
             part.rename(path)
         except FileNotFoundError:
             return

@@ -92,6 +92,10 @@ def test_other_networks_are_refused(
     assert run(tmp_path, other, file, tiny_root, monkeypatch) == inference.EXIT_UNUSABLE
 
 
+def claim_in(path: Path) -> verify.Claim:
+    return verify.claim_of(verify.read_document(path)[0], path.name)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -104,18 +108,18 @@ def test_other_networks_are_refused(
 )  # fmt: skip
 def test_what_is_no_report_is_told(broken: object, file: Path, tmp_path: Path) -> None:
     with pytest.raises(ReportError):
-        verify.read_claim(written(tmp_path, broken))
+        claim_in(written(tmp_path, broken))
     assert inference.main(["--verify", str(tmp_path / "report.json"), str(file)]) == inference.EXIT_NO_REPORT
 
 
 @pytest.mark.parametrize("probability", [1.5, -0.1, float("nan"), "much", {}])
 def test_a_probability_is_one(probability: object, document: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ReportError):
-        verify.read_claim(written(tmp_path, changed(document, probability=probability)))
+        claim_in(written(tmp_path, changed(document, probability=probability)))
 
 
 def test_the_settings_of_the_report_are_taken(document: dict[str, Any], tmp_path: Path) -> None:
-    claim = verify.read_claim(written(tmp_path, document))
+    claim = claim_in(written(tmp_path, document))
     own = dataclasses.replace(Settings(), media=dataclasses.replace(Settings().media, min_side_px=99))
     used = verify.settings_of(claim, own)
     assert (used.detection.max_faces, used.media.frames, used.media.min_side_px) == (3, 9, 99)
@@ -123,8 +127,8 @@ def test_the_settings_of_the_report_are_taken(document: dict[str, Any], tmp_path
     assert verify.missing_settings(claim) == ()
     hostile = {**document, "settings": {**document["settings"], "frames": 10**9}}
     with pytest.raises(ConfigError):
-        verify.settings_of(verify.read_claim(written(tmp_path, hostile)), own)
-    old = verify.read_claim(written(tmp_path, {**document, "settings": {}}))
+        verify.settings_of(claim_in(written(tmp_path, hostile)), own)
+    old = claim_in(written(tmp_path, {**document, "settings": {}}))
     assert "threshold" in verify.missing_settings(old)
 
 

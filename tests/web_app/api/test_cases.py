@@ -21,7 +21,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import job_state, make_settings, media_bytes, running_worker, upload, wait_until
 from utils.config import SecuritySettings
-from utils.detection.verify import read_claim, verify_report
+from utils.detection.verify import claim_of, read_document, verify_report
 from utils.errors import ReportError
 from utils.signatures import canonical, check_signature, parse_unique, sign
 from web_app.api import cases
@@ -198,7 +198,7 @@ def test_the_export_is_whole_and_signed(served: FlaskClient, filled: str, parts:
     other = verify_report(tmp_path / "case.json", tmp_path / "case.pdf", parts.settings)
     assert (other.same_file, other.claim) == (False, None)
     with pytest.raises(ReportError):
-        read_claim(tmp_path / "case.json")
+        claim_of(read_document(tmp_path / "case.json")[0], "report")
 
 
 def test_each_of_a_thousand_changed_bytes_of_a_manifest_is_found(served: FlaskClient, filled: str) -> None:

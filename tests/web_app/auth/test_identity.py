@@ -40,6 +40,8 @@ def test_an_extension_passes_with_a_key_which_no_page_may_add(client: FlaskClien
     """Such a header needs leave by CORS; no answer to the question for it gives any."""
     from_extension = {"Sec-Fetch-Site": "cross-site", "Authorization": "Bearer tt_x"}
     assert client.post("/api/detect", headers=from_extension).get_json()["code"] == "bad_request"
+    by_itself = {"Sec-Fetch-Site": "cross-site", "Authorization": "Basic YTpi"}  # a browser's, for a proxy's password
+    assert client.post("/api/detect", headers=by_itself).get_json()["code"] == "cross_site"
     asking = {"Origin": "https://evil.example", "Access-Control-Request-Headers": "authorization"}
     for path in ("/api/detect", "/api/v1/history", "/"):
         answer = client.options(path, headers={**asking, "Access-Control-Request-Method": "POST"})

@@ -52,7 +52,7 @@ def as_soon_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def learning_settings(own_root: Path, tmp_path: Path) -> Settings:
-    """Settings over the tiny version, with a learning rate at which tiny networks learn something."""
+    """Settings over the tiny version, with a quorum of two."""
     return dataclasses.replace(
         make_settings(tmp_path),
         weights=WeightsSettings(dir=str(own_root)),

@@ -131,9 +131,27 @@ def test_features_of_the_last_analyses_are_kept_up_to_a_budget_and_given_once(
     assert not isinstance(one, str)
     assert not isinstance(other, str)
     assert (one.tokens == other.tokens).all()
-    monkeypatch.setattr("web_app.feedback.learner.KEPT_BYTES", int(1.5 * one.tokens.nbytes))
+    monkeypatch.setattr("web_app.feedback.learner.KEPT_BYTES", one.tokens.nbytes + 1500)
     for path in paths[1:]:
         analysed(path)
     for path in paths[1:]:
         learner.look(path, [None])
     assert looked == paths[:2], "the older of the two was dropped"
+
+
+def test_a_medium_without_a_face_takes_room_of_the_budget_too(
+    learning_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = ModelHandle(learning_settings, load_analyser)
+    learner = Learner(learning_settings, served)
+    looked: list[Path] = []
+    real = items.prepare_faces
+    monkeypatch.setattr(items, "prepare_faces", lambda path, *more: (looked.append(path), real(path, *more))[1])
+    paths = [tmp_path / "1.png", tmp_path / "2.png"]
+    monkeypatch.setattr("web_app.feedback.learner.KEPT_BYTES", 1500)
+    for path in paths:
+        Image.new("RGB", (200, 200)).save(path)
+        analyse(path, served.analyser, on_scores=partial(learner.keep, path))
+    for path in paths:
+        learner.look(path, [None])
+    assert looked == paths[:1], "one had room"

@@ -180,11 +180,17 @@ def _alive(parts: Services) -> int:
 
 
 @pytest.mark.parametrize("engine", ["celery"], indirect=True)
-def test_what_waits_in_the_broker_is_counted(client: FlaskClient, settings: Settings, parts: Services) -> None:
+def test_what_waits_in_the_broker_is_counted(client: FlaskClient, parts: Services, redis: Redis) -> None:
     for size in (400, 401):
         send(client, "fake", "mp4", size)
     assert parts.queue.lengths() == {PHOTOS: 0, VIDEOS: 2}
     assert f'telltale_queue_ids{{queue="{VIDEOS}"}} 2.0' in client.get("/metrics").get_data(as_text=True)
+    redis.stop()
+    try:
+        metrics = client.get("/metrics")
+        assert (metrics.status_code, "telltale_queue_ids{" in metrics.text) == (200, False)
+    finally:
+        redis.start()
 
 
 def test_tasks_find_their_queue() -> None:
