@@ -29,12 +29,14 @@ class Says(enum.StrEnum):
 
 
 class CredentialState(enum.StrEnum):
-    """Of Content Credentials: none, whole and by a trusted signer, whole by an unknown one, or changed since."""
+    """Of Content Credentials: none, whole and by a trusted signer, whole by an unknown one, changed since, or those
+    that could not be read."""
 
     ABSENT = "absent"
     VALID = "valid"
     UNTRUSTED = "untrusted"
     BROKEN = "broken"
+    UNREAD = "unread"
 
 
 @dataclass(frozen=True, kw_only=True)

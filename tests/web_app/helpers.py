@@ -111,7 +111,8 @@ def make_provenance(state: str = "valid") -> Provenance:
             "credentials": {
                 "state": state, "signer": "Example Signer", "issuer": "Example Org", "made_with": "Example Maker 1.0",
                 "actions": ["c2pa.created"], "source_types": ["trainedAlgorithmicMedia"], "ingredients": ["before.jpg"],
-                "generator": "ImageModel", "problems": ["assertion.dataHash.mismatch"] if state == "broken" else [],
+                "generator": "ImageModel", "own": ["generator"],
+                "problems": ["assertion.dataHash.mismatch"] if state == "broken" else [],
             },
             "compression": {"quality": 85, "quality_before": 40, "tables": "standard"},
             "failed": [],

@@ -14,8 +14,8 @@ from utils.evidence.marks import MARKS, PLACES
 from utils.media_types import Notice, require
 from utils.provenance_types import Compression, Credentials, CredentialState, Mark, Proof, Provenance, Says
 
-MAX_MARKS, MAX_STEPS, MAX_NAMES = 24, 6, 12
-"""Marks, steps of a history, and actions, ingredients and problems that are told."""
+MAX_MARKS, MAX_STEPS, MAX_NAMES, MAX_PARTS = 24, 6, 12, 16
+"""Marks, steps of a history, actions, ingredients and problems, and parts that could not be read, that are told."""
 MAX_VALUE, MAX_NAME = 140, 60
 """Characters of a text of the file, and of a name in it."""
 
@@ -24,7 +24,7 @@ _ORDER = {value: rank for rank, value in enumerate((*Says, *Proof))}
 
 def unread(why: str) -> Provenance:
     """What is said where nothing could be read."""
-    credentials = Credentials(state=CredentialState.ABSENT, text=words.CREDENTIALS[None])
+    credentials = Credentials(state=CredentialState.UNREAD, text=words.CREDENTIALS[CredentialState.UNREAD])
     notice = Notice("provenance_unread", words.unread(why))
     return Provenance(statement=None, credentials=credentials, notices=(notice,))
 
@@ -32,7 +32,7 @@ def unread(why: str) -> Provenance:
 def to_provenance(untrusted: Any) -> Provenance:
     """The child's answer (`reading.EvidenceReader.read`) as a checked value; ValueError where it breaks the rules."""
     require(isinstance(untrusted, dict), "no object")
-    failed = _texts(untrusted.get("failed"), 9)
+    failed = _texts(untrusted.get("failed"), MAX_PARTS)
     told = untrusted.get("credentials")
     credentials = unread("").credentials if told is None else _credentials(told)
     marks = [*_signed(told or {}, credentials.state), *_marks(untrusted)]
@@ -58,12 +58,15 @@ def _texts(untrusted: Any, most: int, longest: int = MAX_NAME) -> tuple[str, ...
 
 
 def _signed(told: dict[str, Any], state: CredentialState) -> Iterator[Mark]:
-    """Who the credentials say made or changed the file, where they hold; an unknown signer only states."""
+    """Who the credentials say made or changed the file, where they hold; a trusted signer signs what is its own, an
+    unknown one and that of an earlier version only state."""
     if state in (CredentialState.VALID, CredentialState.UNTRUSTED):
-        proof = Proof.SIGNED if state is CredentialState.VALID else Proof.STATED
+        own = _texts(told.get("own", []), 2)
         for key, says in (("generator", Says.GENERATED), ("editor", Says.EDITED)):
             if told.get(key) is not None:
-                yield words.mark("c2pa", _text(told[key]), says, proof, words.OF_CREDENTIALS, "")
+                proof = Proof.SIGNED if key in own and state is CredentialState.VALID else Proof.STATED
+                where = words.OF_CREDENTIALS if key in own else words.OF_EARLIER
+                yield words.mark("c2pa", _text(told[key]), says, proof, where, "")
                 return
 
 
@@ -85,7 +88,7 @@ def _marks(untrusted: dict[str, Any]) -> Iterator[Mark]:
         yield words.mark("history", step, Says.TOOL, Proof.STATED, "XMP history", step)
     if (source := untrusted.get("source_type")) is not None:
         kind = _text(source, MAX_VALUE).rpartition("/")[2]
-        if not kind.lower().endswith("trainedalgorithmicmedia"):
+        if not kind.lower().endswith(("trainedalgorithmicmedia", "compositesynthetic")):
             yield words.mark("source_type", kind, Says.TOOL, Proof.STATED, "digital source type", kind)
 
 

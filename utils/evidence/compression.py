@@ -55,8 +55,10 @@ def read_compression(file: BinaryIO) -> dict[str, Any] | None:
         table = np.array(tables[0])
         quality, standard = _quality(table)
         image.draft("L", image.size)
-        luma = np.asarray(image if image.mode == "L" else image.convert("L"), np.float32)
-    before = _before(_coefficients(luma), table.reshape(8, 8))
+        width, height = (side // 8 * 8 for side in image.size)
+        left, top = (max(0, (side - SIDE) // 2) // 8 * 8 for side in (width, height))
+        square = image.crop((left, top, min(width, left + SIDE), min(height, top + SIDE))).convert("L")
+    before = _before(_coefficients(np.asarray(square, np.float32)), table.reshape(8, 8))
     return {
         "quality": quality,
         "quality_before": before if before and before < quality else None,
@@ -78,11 +80,8 @@ def _quality(table: Any) -> tuple[int, bool]:
 
 
 def _coefficients(luma: Floats) -> Floats:
-    """The transforms of the blocks in the middle that are nowhere black or white, (N, 8, 8)."""
-    height, width = (side // 8 * 8 for side in luma.shape)
-    top, left = (max(0, (side - SIDE) // 2) // 8 * 8 for side in (height, width))
-    square = luma[top : min(height, top + SIDE), left : min(width, left + SIDE)]
-    blocks = square.reshape(square.shape[0] // 8, 8, -1, 8).swapaxes(1, 2).reshape(-1, 8, 8)
+    """The transforms of the blocks that are nowhere black or white, (N, 8, 8)."""
+    blocks = luma.reshape(luma.shape[0] // 8, 8, -1, 8).swapaxes(1, 2).reshape(-1, 8, 8)
     inside = (blocks.min((1, 2)) > 2) & (blocks.max((1, 2)) < 253)
     return np.asarray(_WAVES @ (blocks[inside] - 128) @ _WAVES.T, np.float32)
 

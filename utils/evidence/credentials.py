@@ -15,7 +15,8 @@ import c2pa
 
 from utils.evidence.answer import MAX_NAMES
 
-_MODEL, _COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
+_MODEL = ("trainedAlgorithmicMedia",)
+_CHANGED = ("compositeWithTrainedAlgorithmicMedia", "compositeSynthetic", *_MODEL)
 _UNTRUSTED = "signingCredential.untrusted"
 _REMOTE = "Remote"
 _MARKS = (b"jumb", b"c2pa")
@@ -78,7 +79,8 @@ def _summary(document: dict[str, Any]) -> dict[str, Any]:
         "ingredients": [str(each.get("title")) for each in active.get("ingredients", ())][:MAX_NAMES],
         "problems": [c for c in dict.fromkeys(codes) if c != _UNTRUSTED][:MAX_NAMES] if state == "broken" else [],
         "generator": _named(parents, _MODEL),
-        "editor": _named(chain, _COMPOSITE, _MODEL),
+        "editor": _named(chain, _CHANGED),
+        "own": [key for key, types in (("generator", _MODEL), ("editor", _CHANGED)) if _named([active], types)],
     }
 
 
@@ -116,7 +118,7 @@ def _program(manifest: dict[str, Any]) -> str | None:
     return f"{name} {info[0].get('version') or ''}".strip() if name else None
 
 
-def _named(chain: list[dict[str, Any]], *source_types: str) -> str | None:
+def _named(chain: list[dict[str, Any]], source_types: tuple[str, ...]) -> str | None:
     """Who made or changed something with a model: the agent of the action, else the program that wrote the claim."""
     for manifest in chain:
         for action in _actions(manifest):

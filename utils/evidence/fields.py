@@ -9,7 +9,7 @@ import contextlib
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 from xml.parsers import expat
 
@@ -36,17 +36,25 @@ _SAMSUNG = b"PhotoEditor_Re_Edit_Data"
 _FACESET = (b"source_landmarks", b"image_to_face_mat")
 _XMP_KEY = "xml:com.adobe.xmp"
 _STRUCTURE = frozenset(("li", "Alt", "Seq", "Bag", "Description"))
-MAX_PACKETS, PACKET_BYTES = 8, 262_144
+MAX_PACKETS, PACKET_BYTES, MAX_DEPTH = 8, 262_144, 64
 
 
-def read_fields(file: BinaryIO, format_name: str, tags: list[tuple[str, str]]) -> list[Field]:
+def read_fields(file: BinaryIO, format_name: str, tags: list[tuple[str, str]], failed: list[str]) -> list[Field]:
     """The texts of a file.
 
     Args:
         file: open for reading; its position is changed.
         format_name: of the sniffed format.
         tags: key and text of each tag of a film or recording.
+        failed: gets the name of each part that cannot be read; the others are read all the same.
     """
+
+    def gather(part: str, read: Callable[..., Iterable[Field]], *given: Any) -> None:
+        try:
+            found.extend(read(*given))
+        except Exception:  # noqa: BLE001 - whatever hostile metadata do to a parser
+            failed.extend({part} - {*failed})
+
     file.seek(0)
     data = file.read(PICTURE_BYTES if not tags and format_name in (*_PILLOW, "heic", "bmp") else EDGE_BYTES)
     end = max(len(data), file.seek(0, io.SEEK_END) - EDGE_BYTES)
@@ -54,15 +62,15 @@ def read_fields(file: BinaryIO, format_name: str, tags: list[tuple[str, str]]) -
     data += file.read(EDGE_BYTES)
     found = [Field("tag", key.lower(), text[:MAX_TEXT]) for key, text in tags]
     if format_name == "png":
-        found += _png(data)
+        gather("png", _png, data)
     if format_name in _PILLOW:
-        found += _pillow(file, format_name)
+        gather("picture", _pillow, file, format_name, gather)
     elif place := _TIFF.search(data):
-        exif = Image.Exif()
-        exif.load(data[place.start() : place.start() + EDGE_BYTES])
-        found += _exif_fields(exif)
-    for packet in dict.fromkeys([*_packets(data), *(field.text.encode() for field in found if field.key == _XMP_KEY)]):
-        found += _xmp(packet)
+        gather("exif", _loose_exif, data[place.start() : place.start() + EDGE_BYTES])
+    held = (data, *(field.text.encode() for field in found if field.key == _XMP_KEY))
+    packets = dict.fromkeys(packet for each in held for packet in _packets(each))
+    for packet in [*packets][: 2 * MAX_PACKETS]:
+        gather("xmp", _xmp, packet)
     if (place_of_edit := data.find(_SAMSUNG)) >= 0:
         found.append(Field("bytes", "samsung", _text(data[place_of_edit : place_of_edit + MAX_TEXT])))
     if all(name in data for name in _FACESET):
@@ -101,7 +109,8 @@ def _png(data: bytes) -> Iterator[Field]:
             rest = _inflated(rest) if compressed else rest
         elif kind != b"tEXt":
             continue
-        yield Field("png", key[:79].decode("latin-1").lower(), _text(rest))
+        name = key[:79].decode("latin-1").lower()
+        yield Field("png", name, rest.decode("utf-8", "replace") if name == _XMP_KEY else _text(rest))
 
 
 def _inflated(data: bytes) -> bytes:
@@ -110,25 +119,35 @@ def _inflated(data: bytes) -> bytes:
     return b""
 
 
-def _pillow(file: BinaryIO, format_name: str) -> Iterator[Field]:
-    """EXIF, IPTC and comment, where Pillow knows the format."""
+def _pillow(file: BinaryIO, format_name: str, gather: Callable[..., None]) -> list[Field]:
+    """The comment, after EXIF and IPTC were gathered, where Pillow knows the format."""
     file.seek(0)
     with Image.open(file, formats=(format_name.upper(),)) as image:
-        yield from _exif_fields(image.getexif())
-        if comment := _text(image.info.get("comment")):
-            yield Field("comment", "comment", comment)
+        gather("exif", lambda: _exif_fields(image.getexif()))
         if format_name in ("jpeg", "tiff"):
-            for place, value in (IptcImagePlugin.getiptcinfo(image) or {}).items():
-                if place in _IPTC and (text := _text(value)):
-                    yield Field("iptc", _IPTC[place], text)
+            gather("iptc", lambda: _iptc_fields(IptcImagePlugin.getiptcinfo(image) or {}))
+        comment = _text(image.info.get("comment"))
+    return [Field("comment", "comment", comment)] if comment else []
+
+
+def _iptc_fields(info: dict[tuple[int, int], Any]) -> Iterator[Field]:
+    for place, value in info.items():
+        if place in _IPTC and (text := _text(value)):
+            yield Field("iptc", _IPTC[place], text)
+
+
+def _loose_exif(data: bytes) -> Iterator[Field]:
+    exif = Image.Exif()
+    exif.load(data)
+    return _exif_fields(exif)
 
 
 def _exif_fields(exif: Image.Exif) -> Iterator[Field]:
     for values in (exif, exif.get_ifd(_EXIF_IFD)):
         for tag, key in _TAGS.items():
             value = values.get(tag)
-            if key in ("title", "comment") and isinstance(value, bytes | tuple):
-                value = bytes(value).decode("utf-16-le", "replace")
+            if key in ("title", "comment") and isinstance(value, bytes):
+                value = value.decode("utf-16-le", "replace")
             if text := _text(value):
                 yield Field("exif", key, text)
 
@@ -157,6 +176,8 @@ def _xmp(packet: bytes) -> list[Field]:
     texts: list[list[str]] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
+        if len(path) >= MAX_DEPTH:
+            raise ValueError("an XMP packet that is nested too deeply")
         path.append(_local(name))
         texts.append([])
         found.extend(Field("xmp", _local(key).lower(), _tidy(value)) for key, value in attributes.items())

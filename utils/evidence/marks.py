@@ -54,10 +54,13 @@ class MarkRow(NamedTuple):
 
 
 _PARAMETERS = "parameters|usercomment|comment|description|imagedescription"
-_MAKERS = "software|creatortool|make|model|generator|source|producer|encoder|encoded_by|softwareagent"
+_MAKERS = "software|creatortool|make|model|generator|producer|encoder|encoded_by|softwareagent"
 _ANY = "png exif xmp iptc comment tag"
-_AIGC = r'(?:"?AIGC"?.{0,9}|^)\{[^{}]{0,400}"Label" ?: ?"?1\b'
+_LABEL = r'\{[^{}]{0,400}"Label" ?: ?"?1\b'
 """The label that GB 45438-2025 asks of services in China, and that stands under its own key or within other text."""
+_AIGC, _IN_AIGC, _WITHIN = "aigc(?:_info)?", r"^\s*" + _LABEL, r'"?AIGC"?.{0,9}' + _LABEL
+_PRODUCER = r'.{0,400}"ContentProducer" ?: ?"(\w[^"]{0,60})"'
+_COMPOSITE = r"\bcomposite(?:WithTrainedAlgorithmicMedia|Synthetic)$"
 _EDITORS = (
     r"^((?:Adobe )?(?:Photoshop|Lightroom|Premiere|After Effects)[^(\n]{0,30}|GIMP|Snapseed|PicsArt|Pixelmator"
     r"|Affinity Photo|Final Cut|iMovie|DaVinci Resolve)"
@@ -107,14 +110,16 @@ MARKS = (
     MarkRow("NightCafe", _ANY, _MAKERS, r"\bNightCafe\b"),
     MarkRow("Recraft", _ANY, _MAKERS, r"\brecraft\.ai\b"),
     MarkRow("Suno", _ANY, ".*", r"^made with suno\b"),
-    MarkRow("Runway", _ANY, _MAKERS, r"\bRunway(?:ML)?\b"),
+    MarkRow("Runway", _ANY, _MAKERS, r"^Runway(?:ML| Gen|$)"),
     MarkRow("ElevenLabs", _ANY, _MAKERS, r"\bEleven ?Labs\b"),
     # standards by which any generator may name itself
     MarkRow("{0}", "xmp", "aisystemused", r"^\s*(\S.{0,60})"),
-    MarkRow("a generative model of {0}", _ANY, ".*", _AIGC + r'.{0,400}"ContentProducer" ?: ?"(\w[^"]{0,60})"'),
-    MarkRow("a generative model", _ANY, ".*", _AIGC),
+    MarkRow("a generative model of {0}", _ANY, _AIGC, _IN_AIGC + _PRODUCER),
+    MarkRow("a generative model of {0}", _ANY, ".*", _WITHIN + _PRODUCER),
+    MarkRow("a generative model", _ANY, _AIGC, _IN_AIGC),
+    MarkRow("a generative model", _ANY, ".*", _WITHIN),
     MarkRow("a generative model", _ANY, "digitalsourcetype", r"\btrainedAlgorithmicMedia$"),
-    MarkRow("a generative model", _ANY, "digitalsourcetype", r"\bcompositeWithTrainedAlgorithmicMedia$", CHANGED),
+    MarkRow("a generative model", _ANY, "digitalsourcetype", _COMPOSITE, CHANGED),
     # what is usual only
     MarkRow("xAI Grok", _ANY, "imagedescription|description|caption", r"^Signature: ?[\w+/=]{64,}", MADE, USUAL),
     MarkRow("Higgsfield", "png", "hf-job-id", "", MADE, USUAL),
@@ -122,7 +127,8 @@ MARKS = (
     MarkRow("DeepFaceLab", "bytes", "deepfacelab", "", TOOL, USUAL),
     MarkRow("FFmpeg", "tag", "encoder", r"^Lav[fc]\d", TOOL, USUAL),
     MarkRow("HandBrake", "tag", "encoder|encoding_tool", r"^HandBrake", TOOL, USUAL),
-    MarkRow("TikTok or CapCut", "tag", r"com\.bytedance\.info|aigc_info|comment", r"^\{|^vid:v", TOOL, USUAL),
+    MarkRow("TikTok or CapCut", "tag", r"com\.bytedance\.info|aigc_info", r"^\{", TOOL, USUAL),
+    MarkRow("TikTok or CapCut", "tag", "comment", r"^vid:v", TOOL, USUAL),
     MarkRow("YouTube or Google", "tag", "handler_name", r"produced by Google Inc", TOOL, USUAL),
     MarkRow("Canva", _ANY, _MAKERS, r"^Canva\b", TOOL),
     MarkRow("a screenshot", _ANY, "usercomment|description", r"^Screenshot$", TOOL),

@@ -19,7 +19,7 @@ class EvidenceReader:
     """Reads files; made before the child confines itself, with the path of the trusted certificates (or nothing)."""
 
     def __init__(self, trust_list: str) -> None:
-        trusted = Path(trust_list).read_text(encoding="utf-8") if trust_list else None
+        trusted = Path(trust_list).read_text(encoding="ascii", errors="ignore") if trust_list else None
         self._credentials = credentials.Reader(trusted)
 
     def read(
@@ -43,7 +43,7 @@ class EvidenceReader:
                 return None
 
         tags = attempt("tags", read_tags) or []
-        fields = attempt("texts", lambda: read_fields(file, format_name, tags)) or []
+        fields = attempt("texts", lambda: read_fields(file, format_name, tags, failed)) or []
         found = {
             "marks": attempt("marks", lambda: _marks(fields)) or [],
             "camera": attempt("camera", lambda: _camera(fields)),

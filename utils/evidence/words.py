@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from utils.provenance_types import Credentials, CredentialState, Mark, Proof, Says
 
 CREDENTIALS = {
-    None: "The Content Credentials (C2PA) of the file could not be read.",
+    CredentialState.UNREAD: "The Content Credentials (C2PA) of the file could not be read.",
     CredentialState.ABSENT: "The file has no Content Credentials (C2PA). Most files have none; that says nothing.",
     CredentialState.VALID: "Content Credentials signed by {0}, a signer that this server trusts. Nothing was changed "
     "since the signature.",
@@ -18,7 +18,11 @@ CREDENTIALS = {
 }
 ELSEWHERE = "The file names Content Credentials that are kept elsewhere. This server does not fetch them."
 
-OF_CREDENTIALS = "Content Credentials"
+OF_CREDENTIALS, OF_EARLIER = "Content Credentials", "Content Credentials of an earlier version"
+_SIGNERS = {
+    OF_CREDENTIALS: f"The unknown signer of the {OF_CREDENTIALS}",
+    OF_EARLIER: "The signer of an earlier version",
+}
 MEASURED = {95: (4.5, 3.1), 70: (8.9, 3.1), 50: (18.8, 1.6), 30: (20.5, 0.0)}
 """By the quality of a JPEG, how many verdicts changed and how many real pictures were called fake, percent: 112
 pictures, weights v4, docs/results/robustness.md. No verdict went from fake to real or back."""
@@ -50,9 +54,9 @@ def mark(code: str, name: str, says: Says, proof: Proof, where: str, value: str)
     elif proof is Proof.USUAL:
         text = f"{where} is usual for files that were {_verb(says)} {name}; it states nothing."
     else:
-        where = where if where != OF_CREDENTIALS else "The unknown signer of the Content Credentials"
         never = "; it never lowers suspicion" if says is Says.CAPTURED else ""
-        text = f"{where} states that the file was {_verb(says)} {name}. Anybody can write that{never}."
+        who = _SIGNERS.get(where, where)
+        text = f"{who} states that the file was {_verb(says)} {name}. Anybody can write that{never}."
     return Mark(code=code, name=name, says=says, proof=proof, where=where, value=value, text=text)
 
 

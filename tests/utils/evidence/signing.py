@@ -33,18 +33,22 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
     return x509.KeyUsage(signs, False, False, False, False, not signs, not signs, False, False)
 
 
-@functools.cache
-def chain() -> tuple[bytes, bytes, bytes]:
+def chain(organisation: str = "Example") -> tuple[bytes, bytes, bytes]:
     """A signer's certificates and key, and the root that a trust list would hold, PEM."""
+    return _chain(organisation)
+
+
+@functools.cache
+def _chain(organisation: str) -> tuple[bytes, bytes, bytes]:
     start, end = datetime.datetime(2025, 1, 1), datetime.datetime(2100, 1, 1)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
 
     def name(common: str) -> x509.Name:
-        parts = ((NameOID.ORGANIZATION_NAME, "Example Org"), (NameOID.COMMON_NAME, common))
+        parts = ((NameOID.ORGANIZATION_NAME, f"{organisation} Org"), (NameOID.COMMON_NAME, f"{organisation} {common}"))
         return x509.Name([x509.NameAttribute(*part) for part in parts])
 
     def certificate(common: str, key: Any, *, signs: bool) -> x509.Certificate:
-        made = x509.CertificateBuilder().subject_name(name(common)).issuer_name(name("Example Root"))
+        made = x509.CertificateBuilder().subject_name(name(common)).issuer_name(name("Root"))
         made = made.public_key(key.public_key()).serial_number(x509.random_serial_number())
         made = made.not_valid_before(start).not_valid_after(end)
         made = made.add_extension(x509.BasicConstraints(not signs, None), True).add_extension(_usage(signs=signs), True)
@@ -54,7 +58,7 @@ def chain() -> tuple[bytes, bytes, bytes]:
             made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key()), False)
         return made.sign(keys[0], hashes.SHA256())
 
-    root, leaf = certificate("Example Root", keys[0], signs=False), certificate("Example Signer", keys[1], signs=True)
+    root, leaf = certificate("Root", keys[0], signs=False), certificate("Signer", keys[1], signs=True)
     pem = [each.public_bytes(serialization.Encoding.PEM) for each in (leaf, root)]
     private = keys[1].private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -62,9 +66,11 @@ def chain() -> tuple[bytes, bytes, bytes]:
     return pem[0] + pem[1], private, pem[1]
 
 
-def signed(data: bytes, actions: list[dict[str, Any]], mime: str = "image/jpeg", *, edits: bool = False) -> bytes:
+def signed(
+    data: bytes, actions: list[dict[str, Any]], mime: str = "image/jpeg", *, edits: bool = False, by: str = "Example"
+) -> bytes:
     """The file with credentials that name these actions; one that `edits` names the file itself as its parent."""
-    certificates, key, _ = chain()
+    certificates, key, _ = chain(by)
     signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", certificates, key, None))
     manifest = {
         "claim_generator_info": [{"name": "Example Maker", "version": "1.0"}],

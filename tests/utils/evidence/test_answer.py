@@ -19,8 +19,9 @@ BAD: list[dict[str, Any]] = [
     {"marks": [[9999, "", "png", "x", "x"]]}, {"marks": [[True, "", "png", "x", "x"]]}, {"marks": [["0"] * 5]},
     {"marks": [[0, "", "nowhere", "x", "x"]]}, {"marks": [[0, "", "png", "x", "x" * 141]]}, {"marks": None},
     {"marks": [[0, "", "png", "x", "x"]] * 25}, {"marks": [[0, "", "png", "a\nb", "x"]]}, {"camera": ["exif"]},
-    {"camera": ["nowhere", "x"]}, {"steps": ["x"] * 7}, {"steps": "x"}, {"source_type": 3}, {"failed": ["x"] * 10},
+    {"camera": ["nowhere", "x"]}, {"steps": ["x"] * 7}, {"steps": "x"}, {"source_type": 3}, {"failed": ["x"] * 17},
     {"credentials": {"state": "perfect"}}, {"credentials": []}, {"credentials": {"state": "valid", "signer": 3}},
+    {"credentials": {"state": "valid", "own": 3}},
     {"credentials": {"state": "valid", "problems": ["x"]}}, {"credentials": {"state": "broken", "actions": ["x"] * 13}},
     {"compression": {"quality": 0, "quality_before": None, "tables": "standard"}}, {"compression": []},
     {"compression": {"quality": 50, "quality_before": 60, "tables": "standard"}},
@@ -52,15 +53,19 @@ def test_parts_that_failed_are_told() -> None:
     found = to_provenance(GOOD | {"failed": ["credentials"], "credentials": None})
     assert found.notices[0].code == "provenance_unread"
     assert "credentials" in found.notices[0].text
-    assert found.credentials.state is CredentialState.ABSENT
+    assert found.credentials.state is CredentialState.UNREAD
     assert "could not be read" in found.credentials.text
 
 
-def test_only_a_trusted_signature_signs() -> None:
-    said = {"signer": "S", "issuer": "O", "generator": "M"}
+def test_only_a_trusted_signature_signs_and_only_what_is_its_own() -> None:
+    said = {"signer": "S", "issuer": "O", "generator": "M", "own": ["generator"]}
     for state, proofs in (("valid", [Proof.SIGNED]), ("untrusted", [Proof.STATED]), ("broken", []), ("absent", [])):
         found = to_provenance(GOOD | {"credentials": {"state": state, **said}})
         assert [mark.proof for mark in found.marks if mark.code == "c2pa"] == proofs
+    for changed in ({"own": []}, {"own": ["editor"]}):
+        found = to_provenance(GOOD | {"credentials": {"state": "valid", **said, **changed}})
+        (mark,) = (mark for mark in found.marks if mark.code == "c2pa")
+        assert (mark.proof, mark.where) == (Proof.STATED, "Content Credentials of an earlier version")
 
 
 def test_nothing_read_says_nothing() -> None:

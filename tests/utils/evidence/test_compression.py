@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,15 @@ def test_resizing_in_between_leaves_no_grid() -> None:
 def test_a_file_without_pixels_to_look_at() -> None:
     for image in (Image.new("RGB", (40, 40), "white"), Image.new("L", (33, 64), 128), Image.new("CMYK", (40, 40))):
         assert read(saved(image, 60))[1:] == (None, "standard")
+
+
+def test_a_large_picture_costs_no_more_than_its_middle() -> None:
+    data = saved(PICTURES[0].convert("L").resize((6000, 4000)), 80)
+    tracemalloc.start()
+    assert read(data)[0] == 80
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60_000_000
 
 
 def test_what_is_said_of_reliability_was_measured() -> None:

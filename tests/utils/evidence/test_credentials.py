@@ -19,20 +19,21 @@ def reader() -> Reader:
     return Reader(chain()[2].decode())
 
 
-@pytest.mark.parametrize(("kind", "mime"), [("JPEG", "image/jpeg"), ("PNG", "image/png")])
-def test_a_thousand_changed_bytes_are_found(reader: Reader, kind: str, mime: str) -> None:
+def test_a_thousand_changed_bytes_are_found(reader: Reader) -> None:
     """But for zeros that fill the room of the signature, which no hash covers and nobody reads: 2 of 1,000."""
-    healthy = signed(picture(kind), created(CAMERA), mime)
-    assert reader.read(io.BytesIO(healthy), mime)["state"] == "valid"
-    rng, missed = random.Random(7), []
-    for _ in range(500):
-        place = rng.randrange(len(healthy))
-        damaged = bytearray(healthy)
-        damaged[place] ^= 1 << rng.randrange(8)
-        if reader.read(io.BytesIO(bytes(damaged)), mime)["state"] != "broken":
-            missed.append(place)
+    missed = []
+    for kind, mime in (("JPEG", "image/jpeg"), ("PNG", "image/png")):
+        healthy = signed(picture(kind), created(CAMERA), mime)
+        assert reader.read(io.BytesIO(healthy), mime)["state"] == "valid"
+        rng = random.Random(7)
+        for _ in range(500):
+            place = rng.randrange(len(healthy))
+            damaged = bytearray(healthy)
+            damaged[place] ^= 1 << rng.randrange(8)
+            if reader.read(io.BytesIO(bytes(damaged)), mime)["state"] != "broken":
+                missed.append(healthy[place - 12 : place + 13])
     assert len(missed) <= 2
-    assert not any(any(healthy[place - 12 : place + 13]) for place in missed)
+    assert not any(map(any, missed))
 
 
 def test_credentials_that_are_kept_elsewhere_are_not_fetched(reader: Reader) -> None:

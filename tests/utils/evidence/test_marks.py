@@ -7,6 +7,7 @@ import json
 import random
 import struct
 import time
+import zlib
 from typing import Any
 
 import av
@@ -133,16 +134,20 @@ CASES: list[tuple[str, Says, Proof, Any]] = [
     ("a generative model of doubao", Says.GENERATED, Proof.STATED, png(AIGC=AIGC)),
     ("a generative model of doubao", Says.GENERATED, Proof.STATED, jpeg(UserComment=f'{{"AIGC":{AIGC}}}')),
     ("a generative model", Says.GENERATED, Proof.STATED, tag(AIGC='{"Label":"1","ServiceProvider":""}')),
+    ("a generative model", Says.GENERATED, Proof.STATED, jpeg(UserComment='{"AIGC":{"Label":"1"}}')),
     ("a generative model", Says.GENERATED, Proof.STATED, xmp(
         f"<Iptc4xmpExt:DigitalSourceType>{MODEL}</Iptc4xmpExt:DigitalSourceType>")),
     ("a generative model", Says.EDITED, Proof.STATED, xmp(
         "<Iptc4xmpExt:DigitalSourceType>compositeWithTrainedAlgorithmicMedia</Iptc4xmpExt:DigitalSourceType>")),
+    ("a generative model", Says.EDITED, Proof.STATED, xmp(
+        "<Iptc4xmpExt:DigitalSourceType>compositeSynthetic</Iptc4xmpExt:DigitalSourceType>")),
     ("xAI Grok", Says.GENERATED, Proof.USUAL, jpeg(ImageDescription="Signature: " + "Ab1+" * 30, Artist=JOB)),
     ("Higgsfield", Says.GENERATED, Proof.USUAL, png(hf_job_id=JOB)),
     ("Samsung Galaxy AI", Says.EDITED, Proof.USUAL, trailing(b'PhotoEditor_Re_Edit_Data{"genAIType":2,"x":1}')),
     ("DeepFaceLab", Says.TOOL, Proof.USUAL, trailing(b"\x80\x04source_landmarks image_to_face_mat.")),
     ("FFmpeg", Says.TOOL, Proof.USUAL, tag()),
     ("HandBrake", Says.TOOL, Proof.USUAL, ([("encoder", "HandBrake 1.7.3 2024021100")], "mp4")),
+    ("TikTok or CapCut", Says.TOOL, Proof.USUAL, ([("com.bytedance.info", '{"data":1}')], "mp4")),
     ("TikTok or CapCut", Says.TOOL, Proof.USUAL, ([("comment", "vid:v12044gd0000abc")], "mp4")),
     ("YouTube or Google", Says.TOOL, Proof.USUAL, (
         [("handler_name", "ISO Media file produced by Google Inc.")], "mp4")),
@@ -175,11 +180,19 @@ def test_no_row_is_without_a_case() -> None:
     matched = set()
     for _, _, _, (data, format_name) in CASES:
         is_tags = isinstance(data, list)
-        fields = read_fields(io.BytesIO(b"" if is_tags else data), format_name, data if is_tags else [])
+        fields = read_fields(io.BytesIO(b"" if is_tags else data), format_name, data if is_tags else [], [])
         matched |= {row for row, _, _ in find_matches(fields)}
     assert matched == set(range(len(MARKS)))
     generators = {row.name for row in MARKS if row.says is Says.GENERATED and row.proof is not Proof.USUAL}
     assert len(generators) >= 30
+
+
+@pytest.mark.parametrize(
+    "text", ['{"label": 1, "box": [0, 0, 9, 9]}', '{"id": 7, "label": "1"}', '{"scene": "TikTok"}']
+)
+def test_notes_in_json_are_no_label_and_no_tool(text: str) -> None:
+    for made in (jpeg(text), jpeg(UserComment=text), png(Comment=text), ([("comment", text)], "mp4")):
+        assert read(*made).marks == ()
 
 
 CAMERAS = (
@@ -194,6 +207,25 @@ SENTENCES = (
     "Midjourney through the Alps", "A dream", "prompt: smile", "Steps: 20 to the tower", "workflow of the kitchen",
     "Signature: J. Smith", "Open day at OpenAI's office", "Made with love", "Flux of people", "parameters unknown",
 )  # fmt: skip
+
+CREDITS = (
+    "Runway Manhattan",
+    "OpenAI",
+    "Midjourney fan club",
+    "Stability AI press office",
+    "Ideogram",
+    "Example Agency",
+)
+
+
+def iptc(odd: bytes = b"", **texts: str) -> bytes:
+    """A segment of a JPEG with records of IPTC's second kind."""
+    records = odd + b"".join(
+        struct.pack(">BBBH", 0x1C, 2, {"credit": 110, "source": 115}[key], len(text)) + text.encode()
+        for key, text in texts.items()
+    )
+    body = b"Photoshop 3.0\0" + b"8BIM\4\4\0\0" + struct.pack(">I", len(records)) + records + b"\0" * (len(records) % 2)
+    return struct.pack(">HH", 0xFFED, len(body) + 2) + body
 
 
 def camera_photo(index: int) -> tuple[bytes, str]:
@@ -212,8 +244,12 @@ def camera_photo(index: int) -> tuple[bytes, str]:
     extra = {"comment": rng.choice(SENTENCES).encode()} if index % 4 == 0 else {}
     if index % 3 == 0:
         kind = MODEL.replace("trainedAlgorithmicMedia", "digitalCapture")
-        extra["xmp"] = packet(f"<Iptc4xmpExt:DigitalSourceType>{kind}</Iptc4xmpExt:DigitalSourceType>")
-    return picture("JPEG", exif=exif, quality=rng.choice((85, 92, 97)), **extra), "jpeg"
+        extra["xmp"] = packet(
+            f"<Iptc4xmpExt:DigitalSourceType>{kind}</Iptc4xmpExt:DigitalSourceType><photoshop:Source>"
+            f"{rng.choice(CREDITS)}</photoshop:Source><photoshop:Credit>{rng.choice(CREDITS)}</photoshop:Credit>"
+        )
+    made = picture("JPEG", exif=exif, quality=rng.choice((85, 92, 97)), **extra)
+    return made[:2] + iptc(credit=rng.choice(CREDITS), source=rng.choice(CREDITS)) + made[2:], "jpeg"
 
 
 def test_no_camera_photo_is_called_generated() -> None:
@@ -232,20 +268,45 @@ def test_no_camera_photo_is_called_generated() -> None:
 def test_the_steps_of_an_editor_are_told() -> None:
     step = '<rdf:li stEvt:action="saved" stEvt:when="2024-05-0{0}" stEvt:softwareAgent="Adobe Photoshop 25.{0}"/>'
     history = "".join(step.format(n) for n in range(1, 4))
-    found = read(*xmp(
+    made = packet(
         f'<xmpMM:History xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/" xmlns:stEvt="http://ns.adobe.com/xap/1.0/sType/'
         f'ResourceEvent#"><rdf:Seq>{history}</rdf:Seq></xmpMM:History>'
-    ))  # fmt: skip
-    steps = [mark.value for mark in found.marks if mark.code == "history"]
-    assert steps[0] == "saved by Adobe Photoshop 25.1 on 2024-05-01"
-    assert len(steps) == 3
+    )
+    for is_compressed in (None, False, True):
+        held = PngImagePlugin.PngInfo()
+        held.add_itxt("XML:com.adobe.xmp", f"<?xpacket?>{made.decode()}<?xpacket?>", zip=bool(is_compressed))
+        is_jpeg = is_compressed is None
+        found = read(*((picture("JPEG", xmp=made), "jpeg") if is_jpeg else (picture("PNG", pnginfo=held), "png")))
+        steps = [mark.value for mark in found.marks if mark.code == "history"]
+        assert steps[0] == "saved by Adobe Photoshop 25.1 on 2024-05-01"
+        assert len(steps) == 3
+
+
+DRAWN = "<xmp:CreatorTool>Draw Things</xmp:CreatorTool>"
+ODD_CHUNK = struct.pack(">I", 8) + b"eXIfnonsense" + struct.pack(">I", zlib.crc32(b"eXIfnonsense"))
+SHORTS = b"Exif\0\0" + struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x9C9C, 3, 2, 0xFFFF, 1, 0)
+DAMAGED: dict[str, tuple[bytes, str, set[str]]] = {
+    "PNG with odd EXIF": (png(parameters=STEPS)[0][:33] + ODD_CHUNK + png(parameters=STEPS)[0][33:], "png", {"exif"}),
+    "WebP with odd EXIF": (picture("WEBP", exif=b"Exif\0\0nonsense", xmp=packet(DRAWN)), "webp", {"exif"}),
+    "EXIF of another kind": (picture(exif=SHORTS, xmp=packet(DRAWN)), "jpeg", set()),
+    "JPEG with odd IPTC": (xmp(DRAWN)[0][:2] + iptc(b"nonsense") + xmp(DRAWN)[0][2:], "jpeg", {"iptc"}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_part_takes_nothing_from_the_others(name: str) -> None:
+    """And its own name is told, but for a value of a kind that it never has."""
+    data, format_name, lost = DAMAGED[name]
+    told = EvidenceReader("").read(io.BytesIO(data), format_name, f"image/{format_name}", list)
+    assert {*told["failed"]} == lost
+    assert to_provenance(told).statement is not None
 
 
 def test_exif_of_a_format_that_pillow_does_not_open() -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x0110] = "Apple", "iPhone 15"
     data = struct.pack(">I4s4s", 24, b"ftyp", b"heic") + b"\0" * 12 + exif.tobytes()
-    fields = read_fields(io.BytesIO(data), "heic", [])
+    fields = read_fields(io.BytesIO(data), "heic", [], [])
     assert [(field.key, field.text) for field in fields] == [("make", "Apple"), ("model", "iPhone 15")]
 
 
@@ -260,6 +321,9 @@ def test_texts_of_a_file_are_bounded() -> None:
     [
         b"<x:xmpmeta " * 500_000,
         b"<rdf:RDF >" + b"<a b='" * 900_000,
+        b"".join(
+            b"<x:xmpmeta xmlns:x='%d'>" % n + b"<li>a" * 26_000 + b"</li>" * 26_000 + b"</x:xmpmeta>" for n in range(8)
+        ),
         png(parameters="steps: 1, sampler: " * 1000, comment='{"AIGC":{' * 2000, prompt='"nodes": [' * 2000)[0],
     ],
     ids=len,

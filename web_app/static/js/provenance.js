@@ -3,7 +3,7 @@
 import { h, icon } from "./dom.js";
 import { T } from "./strings.js";
 
-const CREDENTIAL_TONES = { valid: "real", untrusted: "inconclusive", broken: "fake", absent: "no_face" };
+const CREDENTIAL_TONES = { valid: "real", untrusted: "inconclusive", broken: "fake", absent: "no_face", unread: "no_face" };
 
 /** The sentence under the headline where the file states that a model made or changed it; null for everything else. */
 export function statementLine({ provenance }) {
@@ -63,7 +63,7 @@ export function provenancePanel({ provenance }) {
   ].filter(Boolean);
   return h(
     "details",
-    { class: "card details provenance", open: Boolean(provenance.statement) || credentials.state !== "absent" },
+    { class: "card details provenance", open: Boolean(provenance.statement) || !["absent", "unread"].includes(credentials.state) },
     h("summary", {}, h("span", { text: T.provenance.title }), h("span", { class: "provenance__digest", text: digest.join(" · ") })),
     h(
       "div",
