@@ -35,6 +35,7 @@ from utils.media.child_protocol import (
     write_ahead,
     write_error,
     write_frames,
+    write_header,
     write_samples,
 )
 from utils.media.clean_film import copy_film
@@ -310,7 +311,8 @@ def evidence(data: bytes) -> None:
     """What a file says of itself, by the libraries themselves: an answer that the parent takes, whatever the file."""
     for name, mime in (("jpeg", "image/jpeg"), ("png", "image/png"), ("webp", "image/webp"), ("heic", "image/heic")):
         told = _evidence_reader().read(Disk(data), name, mime, list)
-        assert len(json.dumps(told)) < MAX_HEADER_BYTES
+        write_header(sent := io.BytesIO(), {"evidence": told})
+        assert len(sent.getvalue()) < MAX_HEADER_BYTES
         assert to_provenance(told).credentials.text
 
 
@@ -322,9 +324,16 @@ def _evidence_reader() -> Any:
 
 
 def _signed() -> list[bytes]:
+    from PIL import PngImagePlugin
+
     from tests.utils.evidence.signing import MODEL, created, picture, signed
 
-    return [signed(picture(), created(MODEL)), signed(picture("PNG"), created(MODEL), "image/png"), picture("WEBP")]
+    texts = PngImagePlugin.PngInfo()
+    for number in range(24):
+        wide = "\U0001f600" * 140
+        texts.add_itxt("note", f'{wide} AIGC {{"Label": 1, "ContentProducer": "a{number}{wide[:50]}"')
+    signed_ones = [signed(picture(), created(MODEL)), signed(picture("PNG"), created(MODEL), "image/png")]
+    return [*signed_ones, picture("WEBP"), picture("PNG", pnginfo=texts)]
 
 
 TARGETS = {

@@ -144,7 +144,7 @@ def write_level(out: BinaryIO, level: Sequence[str]) -> None:
 
 def write_header(out: BinaryIO, header: dict[str, Any]) -> None:
     """Send a header (the child's side)."""
-    text = json.dumps(header).encode()
+    text = json.dumps(header, ensure_ascii=False).encode(errors="replace")  # 4 bytes a character, not 12
     out.write(MAGIC + struct.pack("<I", len(text)) + text)
 
 

@@ -176,7 +176,7 @@ def sniff(untrusted_head: bytes) -> MediaFormat:
         return FORMATS["bmp"]
     if any(set(head[first::step][:5]) == {0x47} and len(head) > first + step for first, step in _TS_PACKETS):
         return FORMATS["mpegts"]
-    if any(set(head[n % step :: step][:16]) == {0x47} for step in (188, 192) for n in range(step)) and len(head) > 3200:
+    if len(head) > 3200 and any(set(head[n::step][:16]) == {0x47} for step in (188, 192) for n in range(step)):
         return FORMATS["mpegts"]  # it begins within a packet
     if codec := _bare_stream(head):
         raise UnsupportedMediaError(

@@ -203,6 +203,13 @@ JSON = st.recursive(
 )
 
 
+def test_texts_grow_to_no_more_than_four_bytes_a_character() -> None:
+    texts = ["\U0001f600" * 140] * 110
+    out = io.BytesIO()
+    child_protocol.write_header(out, {"texts": [*texts, "\ud800"]})
+    assert child_protocol.read_header(io.BytesIO(out.getvalue())) == {"texts": [*texts, "?"]}
+
+
 @given(st.dictionaries(st.sampled_from([*GOOD_VIDEO, "error", "detail", "ahead"]), JSON), st.booleans())
 def test_any_header_gives_frames_or_one_of_our_errors(change: dict[str, Any], is_video: bool) -> None:
     good, expected = (GOOD_VIDEO, VIDEO) if is_video else (GOOD_IMAGE, IMAGE)
