@@ -1,6 +1,7 @@
 // The entry in the context menu. It hands what was clicked to a panel of its own window, where pages cannot imitate it.
 
-const browser = globalThis.browser ?? globalThis.chrome;
+import { browser } from "./server.js";
+
 const PANEL = { type: "popup", width: 440, height: 640 };
 
 browser.runtime.onInstalled.addListener(() => {

@@ -62,7 +62,12 @@ async function readHere(src, most) {
 
 /** A name for the upload: the last part of the address, with the ending of what arrived. */
 export function nameOf(src, type) {
-  const path = /^https?:/.test(src) ? decodeURIComponent(new URL(src).pathname.split("/").pop()) : "";
+  let path = /^https?:/.test(src) ? new URL(src).pathname.split("/").pop() : "";
+  try {
+    path = decodeURIComponent(path);
+  } catch {
+    // a bare % is part of the name
+  }
   if (/\.\w{2,5}$/.test(path)) return path;
   return `${path || "medium"}.${ENDINGS[type] ?? type.split("/")[1] ?? "bin"}`;
 }

@@ -36,6 +36,7 @@ function showReport(blob, { report, page }, server) {
   const { probability, interval } = report.verdict;
   outcome.replaceChildren(
     h("section", { class: "verdict", "data-tone": headline.outcome }, h("h1", { text: headline.headline }),
+      report.provenance?.statement && h("p", { text: report.provenance.statement }),
       probability !== null && h("p", { text: `Probability of manipulation ${percent(probability)}, 95 % interval ${interval.map(percent).join(" to ")}.` }),
       h("ul", {}, ...headline.reasons.map((reason) => h("li", { text: reason.text })))),
     picture,
