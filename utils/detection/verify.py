@@ -27,7 +27,8 @@ TOLERANCE = 1e-3
 """Probabilities that differ by less count as equal: other processors and thread counts round differently."""
 OTHER_ARITHMETIC_TOLERANCE = 0.04
 """The same for a replay by another engine or in another precision: each may be `parity.TOLERANCE` away from torch."""
-MAX_REPORT_BYTES = 20_000_000
+MAX_REPORT_BYTES = 200_000_000
+"""The report of a case holds up to 200 of files; that of a long clip of many people takes some 200 kB."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from utils.detection import verify
 from utils.detection.pipeline import analyse, load_analyser
 from utils.errors import ConfigError, ReportError
 from utils.signatures import KEYS_DOCUMENT, canonical, sign
-from utils.types import DOCUMENT, DOCUMENT_VERSION, Pixels
+from utils.types import CASE_DOCUMENT, DOCUMENT, DOCUMENT_VERSION, Pixels
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +130,15 @@ def test_the_settings_of_the_report_are_taken(document: dict[str, Any], tmp_path
         verify.settings_of(claim_in(written(tmp_path, hostile)), own)
     old = claim_in(written(tmp_path, {**document, "settings": {}}))
     assert "threshold" in verify.missing_settings(old)
+
+
+def test_a_large_case_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "case.json"
+    large = [{"report": None, "note": "x" * 125_000}] * 200
+    case = {"document": CASE_DOCUMENT, "document_version": DOCUMENT_VERSION, "items": large}
+    path.write_text(json.dumps(case), encoding="utf-8")
+    assert path.stat().st_size > 25_000_000
+    assert verify.read_document(path)[0] == case
 
 
 def test_the_command_line_asks_for_one_file(tmp_path: Path) -> None:
