@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from web_app.services import Services
 
 Open = Callable[..., Any]
 Give = Callable[[str], dict[str, Any]]
+POLL_MS = 1500  # of cases.js
 
 
 def test_a_case_from_its_opening_to_its_end(
@@ -59,6 +61,31 @@ def test_a_case_from_its_opening_to_its_end(
     page.click(".dialog .button--danger")
     page.wait_for_selector("text=There are no cases yet.")
     assert list(parts.store.files()) == []
+
+
+def test_a_case_goes_on_looking_for_results_after_a_pause_and_a_failure(
+    open_page: Open, photo: Give, release: threading.Event
+) -> None:
+    page = open_page("cases")
+    page.fill("input[name=title]", "Waiting")
+    page.click("text=Open a case")
+    page.wait_for_selector("h1:has-text('Waiting')")
+    page.set_input_files("#case-files", [photo("portrait-held.jpg")])
+    page.wait_for_selector(".case__line")
+    asked: list[str] = []
+
+    def refuse(route: Any) -> None:
+        asked.append(route.request.url)
+        route.abort()
+
+    page.focus("textarea[name=notes]")
+    page.wait_for_timeout(2 * POLL_MS)
+    page.route("**/api/cases/*", refuse, times=1)
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_timeout(3 * POLL_MS)
+    assert len(asked) == 1
+    release.set()
+    page.wait_for_selector(".case__line .chip[data-tone=fake]")
 
 
 def test_a_result_is_put_into_a_case(open_page: Open, photo: Give) -> None:

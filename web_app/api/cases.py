@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
 from flask import Response, current_app, url_for
-from pydantic import Field
-from sqlalchemy.orm import Session
+from pydantic import AfterValidator, Field
+from sqlalchemy.orm import Session, joinedload
 
 from utils.errors import ConflictError, NotFoundError
-from web_app.api.detections import require_detection
+from web_app.api.detections import overall_outcome, require_detection
 from web_app.api.reports import document_of, report_answer
 from web_app.api.routing import HTML, PDF, ZIP, json_answer, route
 from web_app.api.schemas import KindName, Links, Moment, OutcomeName, Probability, Schema, StateName, address
@@ -26,24 +26,26 @@ from web_app.services import services
 from web_app.storage.files import CLEAN_SUFFIX, MediaStore
 
 MOST_CASES, MOST_ITEMS = 200, 200
-Title = Field(min_length=1, max_length=200, pattern=r"\S")
-Notes = Field(max_length=10_000, description="plain text")
+Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S"), AfterValidator(str.strip)]
+Notes = Annotated[str, Field(max_length=10_000, description="plain text")]
 
 
 class NewCase(Schema):
-    title: str = Title
-    notes: str = Field(default="", max_length=10_000, description="plain text")
+    title: Title
+    notes: Notes = ""
 
 
 class CaseChange(Schema):
     """What is left out stays."""
 
-    title: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"\S")
-    notes: str | None = Field(default=None, max_length=10_000)
+    title: Title | None = None
+    notes: Notes | None = None
 
 
 class ItemNote(Schema):
-    note: str = Field(default="", max_length=2_000, description="plain text about this file")
+    note: str | None = Field(
+        default=None, max_length=2_000, description="plain text about this file; left out, it stays as it is"
+    )
 
 
 class CaseEntry(Schema):
@@ -56,14 +58,15 @@ class CaseEntry(Schema):
     sha256: str
     state: StateName
     prediction: OutcomeName | None
+    overall: OutcomeName | None = Field(description="of faces and voice together; null but for videos with both")
     fake_probability: Probability | None
     created: Moment
     links: Links
 
     @classmethod
-    def of_row(cls, item: CaseItemRow) -> Self:
+    def of_row(cls, item: CaseItemRow, overall: str | None) -> Self:
         row = item.detection
-        return cls.of(row, row.job, row.media, note=item.note, links=Links.to(row.job.public_id))
+        return cls.of(row, row.job, row.media, note=item.note, overall=overall, links=Links.to(row.job.public_id))
 
 
 class CaseSummary(Schema):
@@ -78,7 +81,7 @@ class Cases(Schema):
 
 
 class Case(CaseSummary):
-    notes: str = Notes
+    notes: Notes
     items: list[CaseEntry] = Field(description="in the order in which they were added")
 
 
@@ -101,7 +104,9 @@ class CaseDocument(Schema):
     title: str
     notes: str
     created: Moment
-    analysed: str = Field(description="end of the last analysis, ISO 8601, UTC; empty without one")
+    analysed: str = Field(
+        description="end of the last analysis, ISO 8601, UTC; without a result, when the case was opened"
+    )
     items: list[CaseReportItem]
     limits: list[str]
     reproduce: str = Field(description="the command that checks one of the files")
@@ -116,7 +121,7 @@ class DeleteQuery(Schema):
 def create_case(said: NewCase) -> Response:
     """Open a case; you may have 200."""
     owner = identity.caller().id
-    row = CaseRow(public_id=secrets.token_hex(16), client_id=owner, title=said.title.strip(), notes=said.notes)
+    row = CaseRow(public_id=secrets.token_hex(16), client_id=owner, title=said.title, notes=said.notes)
     with services().database.write() as session:
         mine = session.scalar(sa.select(sa.func.count()).where(CaseRow.client_id == owner)) or 0
         if mine >= MOST_CASES:
@@ -172,13 +177,17 @@ def put_case_item(id: str, detection: str, said: ItemNote) -> Case:
     """Put one of your analyses into a case, or change the note on it; a case holds 200."""
     with services().database.write() as session:
         case, row = identity.require_own(session, CaseRow, id, "case"), require_detection(session, detection)
+        if case.client_id not in (row.client_id, identity.caller().id):  # its owner would get to see it
+            raise NotFoundError("There is no analysis with this id.")
         item = session.get(CaseItemRow, (case.id, row.job_id))
         if item is None:
-            if len(_items(session, case)) >= MOST_ITEMS:
+            count = sa.select(sa.func.count()).where(CaseItemRow.case_id == case.id)
+            if (session.scalar(count) or 0) >= MOST_ITEMS:
                 raise ConflictError(f"A case holds no more than {MOST_ITEMS} analyses.")
-            item = CaseItemRow(case_id=case.id, detection_id=row.job_id)
+            item = CaseItemRow(case_id=case.id, detection_id=row.job_id, note="")
             session.add(item)
-        item.note = said.note
+        if said.note is not None:
+            item.note = said.note
         session.flush()
         return _case(session, case)
 
@@ -224,7 +233,7 @@ def _document(id: str) -> tuple[dict[str, Any], list[CaseItem]]:
     parts = services()
     with parts.database.read() as session:
         case = identity.require_own(session, CaseRow, id, "case")
-        items = [_report_item(item, parts.store) for item in _items(session, case)]
+        items = [_report_item(item, parts.store) for item in _items(session, case, reports=True)]
         return build_case(case.public_id, case.title, case.notes, case.created_at.isoformat(), items), items
 
 
@@ -242,10 +251,21 @@ def _clean_copy(store: MediaStore, stored_name: str) -> Path | None:
 
 
 def _case(session: Session, row: CaseRow) -> Case:
-    items = [CaseEntry.of_row(item) for item in _items(session, row)]
+    wanted = sa.select(DetectionRow.job_id, overall_outcome).join(
+        CaseItemRow, CaseItemRow.detection_id == DetectionRow.job_id
+    )
+    overall: dict[int, str | None] = dict(session.execute(wanted.where(CaseItemRow.case_id == row.id)).all())
+    items = [CaseEntry.of_row(item, overall[item.detection_id]) for item in _items(session, row)]
     return Case.of(row, count=len(items), notes=row.notes, items=items)
 
 
-def _items(session: Session, row: CaseRow) -> list[CaseItemRow]:
+def _items(session: Session, row: CaseRow, *, reports: bool = False) -> list[CaseItemRow]:
+    """The analyses of a case in their order.
+
+    Args:
+        reports: load their reports with them, which may be large.
+    """
     wanted = sa.select(CaseItemRow).where(CaseItemRow.case_id == row.id)
+    if not reports:
+        wanted = wanted.options(joinedload(CaseItemRow.detection).defer(DetectionRow.report))
     return list(session.scalars(wanted.order_by(CaseItemRow.added_at, CaseItemRow.detection_id)))

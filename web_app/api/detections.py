@@ -41,6 +41,8 @@ from web_app.storage.files import CLEAN_SUFFIX
 MOST_VERSIONS = 50
 RETRY_S = 2  # while a copy is made
 FAILED_FOR = dt.timedelta(minutes=1)
+overall_outcome = DetectionRow.report[("overall", "outcome")].as_string()
+"""The same as `overall_of`, asked of the database."""
 
 
 @route("GET", "/history", {200: History, 304: None}, query=HistoryQuery)
@@ -69,12 +71,13 @@ def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook 
     return HistoryItem.of(
         row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=Problem.of_job(job),
         feedback=None if vote is None else vote.judgement, outlook=outlook, links=Links.to(job.public_id),
-        overall=_overall(row),
+        overall=overall_of(row),
         thumbnail=address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
     )  # fmt: skip
 
 
-def _overall(row: DetectionRow) -> str | None:
+def overall_of(row: DetectionRow) -> str | None:
+    """What faces and voice of a video say together; None where not both were judged."""
     overall = (row.report or {}).get("overall")
     return None if overall is None else str(overall["outcome"])
 
@@ -102,8 +105,7 @@ def _conditions(query: HistoryFilter, asking: identity.Caller) -> Iterator[sa.Co
     if query.kind is not None:
         yield MediaRow.kind == query.kind
     if query.prediction is not None:
-        together = DetectionRow.report[("overall", "outcome")].as_string() == query.prediction
-        of_video = sa.and_(MediaRow.kind == MediaKind.VIDEO.value, together)
+        of_video = sa.and_(MediaRow.kind == MediaKind.VIDEO.value, overall_outcome == query.prediction)
         yield sa.or_(DetectionRow.prediction == query.prediction, of_video)
     if query.text is not None:
         yield DetectionRow.display_name.icontains(query.text, autoescape=True)

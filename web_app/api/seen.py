@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
-from web_app.api.detections import require_detection
+from web_app.api.detections import overall_of, require_detection
 from web_app.api.routing import route
 from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Schema
 from web_app.auth import identity
@@ -37,6 +37,7 @@ class SeenItem(Schema):
     face: int | None = Field(description="number of the face here; null but for `face`")
     other_face: int | None = Field(description="its number there")
     prediction: OutcomeName
+    overall: OutcomeName | None = Field(description="of faces and voice together; null but for videos with both")
     fake_probability: Probability | None
     model_version: str
     actual: Literal["real", "fake"] | None = Field(description="what you said that it really is")
@@ -45,7 +46,6 @@ class SeenItem(Schema):
 
 
 class Seen(Schema):
-    kept: bool = Field(description="whether this server keeps what pictures look like ([storage] seen_before)")
     items: list[SeenItem] = Field(description="the most alike first, 20 at most")
 
 
@@ -76,19 +76,22 @@ def get_seen(id: str) -> Seen:
         alike = {row.media_id: SAME_FILE}
         if parts.settings.storage.seen_before == "on":
             alike |= _alike(session, row.media_id)
-        wanted = sa.select(DetectionRow).join(DetectionRow.job).join(DetectionRow.media)
+        wanted = sa.select(DetectionRow.job_id, DetectionRow.media_id).join(DetectionRow.job).join(DetectionRow.media)
         wanted = wanted.where(visible, DetectionRow.media_id.in_(alike), MediaRow.kind == row.media.kind)
-        rows = session.scalars(wanted.order_by(JobRow.id.desc())).all()
-        rows = sorted(rows, key=lambda each: alike[each.media_id][:2])[:MOST_SHOWN]
+        found = session.execute(wanted.order_by(JobRow.id.desc())).all()
+        shown = [job_id for job_id, _ in sorted(found, key=lambda each: alike[each.media_id][:2])[:MOST_SHOWN]]
+        rows = session.scalars(sa.select(DetectionRow).where(DetectionRow.job_id.in_(shown))).all()
+        rows = sorted(rows, key=lambda each: shown.index(each.job_id))
         own = votes.find_votes(session, {each.media.sha256 for each in rows}, asking.id)
         items = [_item(session, each, alike[each.media_id], own.get(each.media.sha256)) for each in rows]
-    return Seen(kept=parts.settings.storage.seen_before == "on", items=items)
+    return Seen(items=items)
 
 
 def _item(session: Session, row: DetectionRow, alike: Likeness, vote: FeedbackRow | None) -> SeenItem:
     reviewed = session.get(ReviewedMediumRow, row.media.sha256)
     return SeenItem.of(
-        row, row.job, how=alike.how, distance=alike.distance, face=alike.face, other_face=alike.other_face,
+        row, row.job, overall=overall_of(row), how=alike.how, distance=alike.distance,
+        face=alike.face, other_face=alike.other_face,
         actual=None if vote is None else vote.actual, decided=None if reviewed is None else reviewed.decision_label,
         links=Links.to(row.job.public_id),
     )  # fmt: skip

@@ -28,7 +28,6 @@ from web_app.reports.printed import FACT_COLUMNS, Typeset, make_pdf, qr_code, re
 CHUNK_BYTES = 256 * 1024
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the same case gives the same bytes
 SUMMARY_COLUMNS = (22, 250, 140, 81)  # points
-REPRODUCE = "python inference.py --verify report.json FILE"
 NO_COPY = "no copy without metadata can be made, or it is not made yet: open its result once and export again"
 
 
@@ -55,10 +54,10 @@ def build_case(id: str, title: str, notes: str, created: str, items: list[CaseIt
         "title": title,
         "notes": notes,
         "created": created,
-        "analysed": max((report["analysed"] for report in reports), default=""),
+        "analysed": max((report["analysed"] for report in reports), default=created),
         "items": [{"name": i.name, "note": i.note, "state": i.state, "report": i.report} for i in items],
         "limits": list(words.LIMITS),
-        "reproduce": REPRODUCE,
+        "reproduce": words.REPRODUCE.format("case.json"),
     }
 
 
@@ -97,22 +96,25 @@ def render_case_pdf(document: dict[str, Any], page_url: str) -> bytes:
 def _told(item: dict[str, Any], to: Typeset) -> list[Any]:
     if item["report"] is None:
         return [to.text(f"There is no result: the analysis is {item['state']}.")]
-    verdict = item["report"]["analysis"]["verdict"]
-    facts = file_facts(item["report"])
+    analysis, facts = item["report"]["analysis"], file_facts(item["report"])
+    verdict, said = analysis["verdict"], analysis.get("provenance")
+    stated = [to.text(said["statement"])] if said and said["statement"] else []
     return [
         to.text(f"{verdict['headline']} {words.verdict_sentence(verdict)}"),
+        *stated,
         *(to.text(f"• {reason['text']}", to.point) for reason in verdict["reasons"]),
         table([[to.text(fact, to.small), to.text(value, to.small)] for fact, value in facts], FACT_COLUMNS),
     ]
 
 
 def summary_row(number: int, item: dict[str, Any]) -> tuple[str, str, str, str]:
-    """Number, name, verdict and probability of one file."""
+    """Number, name, verdict and probability of one file; a verdict of faces and voice together has no probability."""
     if item["report"] is None:
         return str(number), item["name"], item["state"], "—"
     analysis = item["report"]["analysis"]
-    headline = (analysis.get("overall") or analysis["verdict"])["headline"]
-    return str(number), item["name"], headline, words.percent(analysis["verdict"]["probability"])
+    if overall := analysis.get("overall"):
+        return str(number), item["name"], overall["headline"], words.percent(None)
+    return str(number), item["name"], analysis["verdict"]["headline"], words.percent(analysis["verdict"]["probability"])
 
 
 def file_facts(report: dict[str, Any]) -> list[words.Fact]:
@@ -170,7 +172,7 @@ def export_lines(document: dict[str, Any], items: list[CaseItem], sign: Sign, pa
             if copy is None:
                 missing.append({"name": item.name, "why": NO_COPY})
             else:
-                ending = FORMATS[item.format].endings[0].lstrip(".")
+                ending = FORMATS[item.format].endings[0]
                 yield from put(f"media/{name}.{ending}", _chunks(copy), packed=False)
         sums = "".join(f"{file['sha256']}  {file['name']}\n" for file in files)
         yield from put("SHA256SUMS", iter([sums.encode()]))

@@ -24,6 +24,8 @@ LIMITS = (
 )
 SHORT_LIMITS = "Faces and voices only; holds for material like the validation data; evidence, no proof."
 TONES = {"fake": "red", "real": "green", "inconclusive": "amber", "no_face": "slate", "no_speech": "slate"}
+REPRODUCE = "python inference.py --verify {} FILE"
+"""The command that checks a file with a document of this name."""
 Fact = tuple[str, str]
 """One line of a table of facts: its name and value."""
 
@@ -51,7 +53,7 @@ def build_document(analysis: dict[str, Any], name: str, analysed: str) -> dict[s
         "settings": analysis.get("settings", {}),
         "limits": list(LIMITS),
         "analysis": analysis,
-        "reproduce": "python inference.py --verify report.json FILE",
+        "reproduce": REPRODUCE.format("report.json"),
     }
 
 

@@ -18,8 +18,18 @@ import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event, inspect
 
-from tests.web_app.helpers import job_state, make_settings, media_bytes, running_worker, upload, wait_until
+from tests.web_app.helpers import (
+    job_state,
+    make_provenance,
+    make_report,
+    make_settings,
+    media_bytes,
+    running_worker,
+    upload,
+    wait_until,
+)
 from utils.config import SecuritySettings
 from utils.detection.verify import claim_of, read_document, verify_report
 from utils.errors import ReportError
@@ -27,11 +37,21 @@ from utils.signatures import canonical, check_signature, parse_unique, sign
 from web_app.api import cases
 from web_app.api.cases import CaseDocument
 from web_app.auth.keys import create_key
-from web_app.db.models import CaseItemRow
-from web_app.reports.cases import CHUNK_BYTES, CaseItem, build_case, export_lines
+from web_app.db.models import CaseItemRow, DetectionRow
+from web_app.reports.cases import (
+    CHUNK_BYTES,
+    CaseItem,
+    build_case,
+    export_lines,
+    render_case_html,
+    render_case_pdf,
+    summary_row,
+)
+from web_app.reports.document import build_document
 from web_app.services import EXTENSION, Services
 
 EVIL = "<b>& x.png"
+NOW = "2026-01-01T00:00:00+00:00"
 
 
 def opened(client: FlaskClient, **values: str) -> str:
@@ -73,6 +93,35 @@ def test_a_case_keeps_analyses_with_notes_in_their_order(served: FlaskClient, fi
     assert served.get(f"/api/detections/{first}").status_code == 200
 
 
+def test_putting_an_analysis_in_again_keeps_its_note(served: FlaskClient, filled: str) -> None:
+    first = served.get(f"/api/cases/{filled}").get_json()["items"][0]["id"]
+    again = served.put(f"/api/cases/{filled}/items/{first}", json={}).get_json()
+    assert [item["note"] for item in again["items"]] == ["from the sender", ""]
+    assert put(served, filled, first, "").get_json()["items"][0]["note"] == ""
+
+
+def test_a_case_tells_what_faces_and_voice_say_together(served: FlaskClient, filled: str) -> None:
+    clip = upload(served, media_bytes("mp4", "real fake"), "/api/detect?wait=1", name="clip.mp4").get_json()["id"]
+    items = served.put(f"/api/cases/{filled}/items/{clip}", json={}).get_json()["items"]
+    assert [(item["prediction"], item["overall"], item["note"]) for item in items[1:]] == [
+        ("real", None, ""), ("real", "fake", ""),
+    ]  # fmt: skip
+
+
+def test_a_case_is_told_without_loading_reports(served: FlaskClient, filled: str) -> None:
+    loaded = []
+
+    def note(row: DetectionRow, _: Any) -> None:
+        loaded.append("report" not in inspect(row).unloaded)
+
+    event.listen(DetectionRow, "load", note)
+    try:
+        served.get(f"/api/cases/{filled}")
+    finally:
+        event.remove(DetectionRow, "load", note)
+    assert loaded == [False, False]
+
+
 def test_deleting_an_analysis_takes_it_out_of_its_cases(served: FlaskClient, filled: str) -> None:
     first, second = (item["id"] for item in served.get(f"/api/cases/{filled}").get_json()["items"])
     assert served.delete(f"/api/detections/{first}").status_code == 204
@@ -99,6 +148,7 @@ def test_limits(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.post("/api/cases", json={"title": "one more"}).status_code == 409
     ids = [upload(client, media_bytes("mp4", order)).get_json()["id"] for order in ("fake", "real")]
     assert [put(client, case, each).status_code for each in (*ids, ids[0])] == [200, 409, 200]
+    assert client.patch(f"/api/cases/{case}", json={"title": " A \n"}).get_json()["title"] == "A"
     for wrong in ({}, {"title": ""}, {"title": "  "}, {"title": "x" * 201}, {"title": "x", "notes": "x" * 10_001}):
         assert client.post("/api/cases", json=wrong).status_code == 422
     assert put(client, case, ids[0], "x" * 2001).status_code == 422
@@ -127,10 +177,13 @@ def test_others_see_and_change_nothing(make_app: Callable[..., Flask], tmp_path:
     assert client.patch(path, json={"notes": "x"}, headers=bob).status_code == 404
     assert put(client, case, own, headers=bob).status_code == 404
     assert put(client, of_bob, own, headers=bob).status_code == 404  # somebody else's analysis in one's own case
+    assert put(client, of_bob, own, headers=root).status_code == 404  # nor by an administrator, for Bob would read it
+    of_root = client.post("/api/cases", json={"title": "Root's"}, headers=root).get_json()["id"]
+    assert [put(client, each, own, headers=root).status_code for each in (case, of_root)] == [200, 200]
     titles = [
         [each["title"] for each in client.get("/api/cases", headers=who).get_json()["items"]] for who in (bob, root)
     ]
-    assert titles == [["Bob's"], ["Bob's", "Ann's"]]
+    assert titles == [["Bob's"], ["Root's", "Bob's", "Ann's"]]
     assert client.get(path, headers=ann).get_json()["count"] == 1
 
 
@@ -148,6 +201,7 @@ def test_one_report_for_all(served: FlaskClient, filled: str) -> None:
     assert canonical(document) == content
     assert check_signature(document).state == "whole"
     assert [item["report"] is not None for item in document["items"]] == [True, True, True, False]
+    assert document["reproduce"] == "python inference.py --verify case.json FILE"
     html = served.get(f"/api/cases/{filled}/report?format=html").text
     pdf = served.get(f"/api/cases/{filled}/report?format=pdf&download=1")
     assert pdf.headers["Content-Disposition"] == f'attachment; filename="telltale-case-{filled[:12]}.pdf"'
@@ -164,6 +218,34 @@ def test_one_report_for_all(served: FlaskClient, filled: str) -> None:
         assert said.replace("&", "&amp;") in html
     assert "<b>" not in html
     assert hashlib.sha256(content).hexdigest() in html
+
+
+def test_what_a_file_states_of_itself_stands_at_its_verdict(client: FlaskClient) -> None:
+    from pypdf import PdfReader
+
+    report = dataclasses.replace(make_report(), provenance=make_provenance()).to_dict()
+    item = CaseItem("a.png", "", "done", build_document({"id": "0" * 32, **report}, "a.png", NOW), "png", lambda: None)
+    document = sign(build_case("0" * 32, "One", "", NOW, [item]), bytes(32))
+    stated = "The file itself states that it was generated by ImageModel, signed by Example Signer."
+    with client.application.test_request_context():
+        assert f"<p><strong>{stated}</strong></p>" in render_case_html(document, "http://localhost/")
+    pages = PdfReader(io.BytesIO(render_case_pdf(document, "http://localhost/"))).pages
+    assert "".join(stated.split()) in "".join("".join(page.extract_text() for page in pages).split())
+
+
+def test_a_verdict_of_faces_and_voice_stands_beside_no_probability_of_faces() -> None:
+    verdict = {"headline": "Real.", "probability": 0.08}
+    analysis = {"verdict": verdict, "overall": {"headline": "The voice is fake."}}
+    item = {"name": "clip.mp4", "state": "done", "report": {"analysis": analysis}}
+    assert summary_row(1, item) == ("1", "clip.mp4", "The voice is fake.", "—")
+    assert summary_row(1, {**item, "report": {"analysis": {"verdict": verdict}}})[2:] == ("Real.", "8.0 %")
+
+
+def test_a_case_without_results_is_of_the_time_when_it_was_opened() -> None:
+    """So that one signed before its key was retired stays valid."""
+    signed = sign(build_case("0" * 32, "Empty", "", NOW, []), bytes(32))
+    assert signed["analysed"] == NOW
+    assert check_signature(signed, {signed["signature"]["key"]: "2026-01-02T00:00:00+00:00"}).state == "trusted"
 
 
 def test_the_export_is_whole_and_signed(served: FlaskClient, filled: str, parts: Services, tmp_path: Path) -> None:
@@ -222,7 +304,7 @@ def test_an_export_holds_no_file_in_memory(tmp_path: Path) -> None:
     with copy.open("wb") as file:
         file.truncate(200_000_000)
     item = CaseItem("large.mp4", "", "failed", None, "mp4", lambda: copy)
-    document = build_case("0" * 32, "Large", "", "2026-01-01T00:00:00+00:00", [item])
+    document = build_case("0" * 32, "Large", "", NOW, [item])
     lines = export_lines(document, [item], lambda each: sign(each, bytes(32)), "http://localhost/")
     for _ in range(4):  # fonts and the report are made
         next(lines)

@@ -16,12 +16,14 @@ import skimage.data
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
+from sqlalchemy import event
 
 from tests.web_app.helpers import make_report, make_settings, media_bytes, running_worker, upload
 from utils.config import SecuritySettings, Settings
 from utils.detection.people import People, cut
 from utils.faces.detector import CenterFaceDetector
 from utils.types import FaceTrack, Frame, Media, MediaKind, Outcome, Report, Sighting
+from web_app.api import seen as seen_before
 from web_app.auth.keys import create_key
 from web_app.db.models import DetectionRow, PictureHashRow
 from web_app.jobs.instance import Instance
@@ -91,7 +93,6 @@ def analysed(client: FlaskClient, content: bytes, query: str = "", **keywords: A
 
 def seen(client: FlaskClient, public_id: str, **keywords: Any) -> list[dict[str, Any]]:
     answer = client.get(f"/api/detections/{public_id}/seen", **keywords).get_json()
-    assert answer["kept"]
     return list(answer["items"])
 
 
@@ -128,6 +129,26 @@ def test_the_very_same_file_comes_first_and_corrections_are_told(served: FlaskCl
     decided = served.post(f"/api/rl/review/{sha256}", json={"decision": "accept", "label": "real"})
     assert decided.status_code == 200, decided.text
     assert [each["decided"] for each in seen(served, again)] == ["real", None]
+
+
+def test_of_many_only_the_most_alike_are_loaded(served: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen_before, "MOST_SHOWN", 2)
+    first = analysed(served, jpeg(PICTURES["cat"]))
+    copies = [analysed(served, jpeg(PICTURES["cat"], quality)) for quality in (40, 50, 60)]
+    again = analysed(served, jpeg(PICTURES["cat"]), "&again=1")
+    loaded = []
+
+    def note(row: DetectionRow, _: Any) -> None:
+        loaded.append(row)
+
+    event.listen(DetectionRow, "load", note)
+    try:
+        found = seen(served, again)
+    finally:
+        event.remove(DetectionRow, "load", note)
+    assert [each["how"] for each in found] == ["file", "picture"]
+    assert (found[0]["id"], found[1]["id"] in copies) == (first, True)
+    assert len(loaded) == 3  # with its own
 
 
 def test_nothing_is_known_of_what_was_deleted_or_never_kept(served: FlaskClient, parts: Services) -> None:
@@ -176,7 +197,7 @@ def test_it_can_be_turned_off(
         for quality in (90, 40):
             public_id = analysed(app.test_client(), jpeg(PICTURES["cat"], quality))
     answer = app.test_client().get(f"/api/detections/{public_id}/seen").get_json()
-    assert answer == {"kept": False, "items": []}
+    assert answer == {"items": []}
     with app.extensions[EXTENSION].database.read() as session:
         assert session.query(PictureHashRow).count() == 0
 
@@ -203,7 +224,10 @@ def test_clips_are_alike_where_two_of_three_frames_are(parts: Services, client: 
     looks = ([own] * 3, [near, near, far], [near, far, far])
     with parts.database.write() as session:
         for row, each in zip(session.query(DetectionRow).order_by(DetectionRow.job_id), looks, strict=True):
-            row.job.state, row.prediction, row.model_version = "done", "fake", "v-test"
+            row.job.state, row.prediction, row.model_version = "done", "real", "v-test"
+            row.report = {"overall": {"outcome": "fake"}}
             for number, look in enumerate(each):
                 session.add(PictureHashRow(media_id=row.media_id, part=WHOLE, number=number, look=f"{look:016x}"))
-    assert [(each["id"], each["how"], each["distance"]) for each in seen(client, ids[0])] == [(ids[1], "picture", 1)]
+    (found,) = seen(client, ids[0])
+    assert (found["id"], found["how"], found["distance"]) == (ids[1], "picture", 1)
+    assert (found["prediction"], found["overall"]) == ("real", "fake")

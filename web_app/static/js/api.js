@@ -78,6 +78,7 @@ export const getCase = (id) => call("GET", idPath("cases", id));
 export const changeCase = (id, values) => call("PATCH", idPath("cases", id), values);
 export const deleteCase = (id, analyses) => call("DELETE", `${idPath("cases", id)}?analyses=${analyses ? 1 : 0}`);
 const itemPath = (id, detection) => `${idPath("cases", id)}/items/${encodeURIComponent(detection)}`;
+/** Without a note, the one that is there stays. */
 export const putCaseItem = (id, detection, note) => call("PUT", itemPath(id, detection), { note });
 export const removeCaseItem = (id, detection) => call("DELETE", itemPath(id, detection));
 export const getFrames = (id) => call("GET", `${idPath("detections", id)}/frames`);

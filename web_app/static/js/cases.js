@@ -42,7 +42,7 @@ async function showList() {
   const adding = new URLSearchParams(location.search).get("add");
   const { items } = await getCases();
   const put = async (id) => {
-    if (adding) await putCaseItem(id, adding, "");
+    if (adding) await putCaseItem(id, adding);
     location.assign(caseUrl(id));
   };
   const row = (one) => {
@@ -78,7 +78,7 @@ function itemLine(one, item, reload) {
   const p = item.fake_probability;
   return h("li", { class: "card case__line" },
     h("a", { class: "case__name filename", href: url(`detections/${encodeURIComponent(item.id)}`), text: item.name }),
-    item.prediction ? chip(item.prediction) : h("span", { class: "chip", "data-tone": item.state === "failed" ? "failed" : "no_face", text: T.history.states[item.state] }),
+    item.prediction ? chip(item.overall || item.prediction) : h("span", { class: "chip", "data-tone": item.state === "failed" ? "failed" : "no_face", text: T.history.states[item.state] }),
     h("span", { class: "fine", text: p === null ? "–" : percent(p) }),
     h("button", { class: "button button--bare", type: "button", title: T.cases.out, "aria-label": T.action.of(T.cases.out, item.name), onclick: out }, icon("trash")),
     note, failure);
@@ -92,7 +92,7 @@ function adder(one, reload) {
     for (const file of chosen.files) {
       failure.replaceChildren(h("p", { class: "fine", role: "status", text: T.cases.sending(file.name) }));
       const { id } = await upload(file, { signal: new AbortController().signal, onProgress: () => {} });
-      await putCaseItem(one.id, id, "");
+      await putCaseItem(one.id, id);
     }
     failure.replaceChildren();
     await reload();
@@ -106,7 +106,7 @@ function adder(one, reload) {
     offers.replaceChildren(...items.filter((item) => !inside.has(item.id)).map((item) =>
       h("li", { class: "case__line" }, h("span", { class: "case__name filename", text: item.name }), h("span", { class: "fine", text: date(item.created) }),
         h("button", { class: "button", type: "button", text: T.cases.put, "aria-label": T.action.of(T.cases.put, item.name), onclick: attempt(failure, async () => {
-          await putCaseItem(one.id, item.id, "");
+          await putCaseItem(one.id, item.id);
           await reload();
         }) }))));
   }));
@@ -143,7 +143,10 @@ async function showCase(id) {
       to("report?format=json&download=1", T.cases.report.json), to("export", T.cases.export),
       h("button", { class: "button button--delete", type: "button", onclick: remove }, icon("trash"), h("span", { text: T.cases.delete }))),
   );
-  if (one.items.some((item) => open.has(item.state))) waiting = setTimeout(() => !container.contains(document.activeElement) && reload(), POLL_MS);
+  const later = () => {
+    waiting = setTimeout(() => (container.contains(document.activeElement) ? later() : reload().catch(later)), POLL_MS);
+  };
+  if (one.items.some((item) => open.has(item.state))) later();
 }
 
 try {

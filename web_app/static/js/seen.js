@@ -10,7 +10,7 @@ function line(item) {
   const said = [item.actual && T.seen.actual[item.actual], item.decided && T.seen.decided[item.decided]].filter(Boolean);
   return h("li", {},
     h("a", { class: "filename", href: url(`detections/${encodeURIComponent(item.id)}`), text: item.name }),
-    chip(item.prediction),
+    chip(item.overall || item.prediction),
     h("span", { text: item.fake_probability === null ? "–" : percent(item.fake_probability) }),
     h("span", { class: "fine", text: [how, date(item.created), ...said].join(" · ") }));
 }
