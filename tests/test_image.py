@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.servers import free_port
 from tests.image import commands, copy_image, is_ignored
 from tests.web_app.helpers import multipart, wait_until
 from utils.types import Pixels
@@ -68,9 +68,7 @@ def test_the_image_analyses_a_photo_and_a_clip(
     assert not any((image / name).exists() for name in ("data", "docs", "tests", "benchmarks", ".git", "instance"))
     Image.fromarray(photo).save(tmp_path / "photo.jpg")
     write_clip(tmp_path / "clip.mp4", photo)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environ = {
         "TELLTALE_SERVER__PORT": str(port),
         "TELLTALE_SERVER__LOG_LEVEL": "error",

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.servers import free_port
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT, InstancePaths
@@ -65,11 +65,8 @@ def print_figures(figures: Sequence[Figure]) -> None:
 
 def make_settings(folder: Path, **jobs: Any) -> Settings:
     """Settings that write below `folder` and listen on a free port; keywords replace keys of [jobs]."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     return Settings(
-        server=ServerSettings(port=port, log_level="error"),
+        server=ServerSettings(port=free_port(), log_level="error"),
         storage=StorageSettings(instance_dir=str(folder / "instance")),
         media=MediaSettings(max_file_mb=8),
         jobs=dataclasses.replace(JobSettings(poll_s=0.05, lease_s=5.0, max_waiting=100_000), **jobs),

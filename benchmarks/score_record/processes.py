@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from benchmarks.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS = ("models", "utils", "web_app", "benchmarks", "inference")
@@ -58,9 +59,7 @@ def server_modules(environ: Mapping[str, str], photo: Path, scratch: Path) -> di
         TimeoutError: the server did not answer or not end.
     """
     (scratch / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     own = {
         "PYTHONPATH": str(scratch),
         "SCORE_RECORD_FOLDER": str(scratch),

@@ -24,6 +24,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
+from benchmarks.servers import free_port
 from clients.python.telltale_client import ApiError, DeepfakeClient
 from tests.web_app.helpers import accept_weights, make_settings, media_bytes, multipart, upload, wait_until
 from utils.config import JobSettings, SecuritySettings, Settings, load_settings
@@ -43,12 +44,6 @@ app = create_app(load_settings(), verify=accept_weights)
 command = (sys.executable, "-m", "tests.web_app.fake_worker")
 sys.exit(serve(app, with_worker="worker" in sys.argv, command=command))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
