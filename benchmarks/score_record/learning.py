@@ -69,8 +69,8 @@ def learn(root: Path, cache: Path, files: list[Path]) -> dict[str, Any]:
         (copy / "base").symlink_to(root.resolve() / "base")
         items = _items(copy, name, Path(scratch))
         done = train_version(items, copy, Path(scratch) / "history.jsonl")
-        outcome = {key: value for key, value in done.to_dict().items() if key not in ("seconds", "settings")}
-        arrays = {path.stem: array_hash(read_tensors(path)) for path in (copy / done.version).glob("*.safetensors")}
+        outcome = {key: value for key, value in done.items() if key not in ("seconds", "settings")}
+        arrays = {path.stem: array_hash(read_tensors(path)) for path in (copy / done["version"]).glob("*.safetensors")}
     return {"features": features, "outcome": outcome, "candidate": dict(sorted(arrays.items()))}
 
 

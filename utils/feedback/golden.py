@@ -10,6 +10,7 @@ versions in `<weights>/learning/<version>/golden.safetensors` and belongs to the
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -71,6 +72,27 @@ class GoldenFigures:
         plain = asdict(self)
         rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
         return rounded | {"slices": {k: round(v, 6) for k, v in self.slices.items()}}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """By how much AUC may fall, the calibration error rise, and the AUC of any slice fall."""
+
+    auc: float
+    ece: float
+    slice_loss: float
+
+    def broken(self, new: GoldenFigures, old: GoldenFigures) -> tuple[str, str] | None:
+        """Code and sentence of the first bound that is broken; comparisons are written so that NaN breaks them."""
+        if not new.auc >= old.auc - self.auc:
+            return "auc", f"the AUC fell from {old.auc:.4f} to {new.auc:.4f} (allowed: {self.auc:g})"
+        if not new.ece <= old.ece + self.ece:
+            return "ece", f"the calibration error rose from {old.ece:.4f} to {new.ece:.4f} (allowed: {self.ece:g})"
+        for name, before in old.slices.items():
+            after = new.slices.get(name, math.nan)
+            if not after >= before - self.slice_loss:
+                return "slice", f"the slice {name} fell from {before:.4f} to {after:.4f} (allowed: {self.slice_loss:g})"
+        return None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from utils.detection.remembered import Remembered, at_depth, directions_of, mean_of_items
 from utils.errors import TrainingDataError
 from utils.feedback.feature_set import FeatureSet
-from utils.feedback.golden import GoldenFigures, figures
+from utils.feedback.golden import Bounds, figures
 from utils.metrics import sigmoids
 from utils.types import Floats
 
@@ -43,20 +43,17 @@ FORMER = frozenset({
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a candidate is made; a trained version may bring its own (`of_card`).
+class Recipe(Bounds):
+    """How a candidate is made; a trained version may bring its own (`of_card`). The bounds hold on the replay buffer.
 
     Args:
         margin: logits beyond the border of the verdict that an item asks for.
-        auc: AUC on the replay buffer may fall by this much.
-        ece: its calibration error may rise by this much.
-        slice_loss: AUC of any slice of it may fall by this much.
     """
 
-    margin: float = 0.3
     auc: float = 0.0025
     ece: float = 0.005
     slice_loss: float = 0.01
+    margin: float = 0.3
 
     def __post_init__(self) -> None:
         if min(self.margin, self.auc, self.ece, self.slice_loss) < 0:
@@ -144,7 +141,7 @@ def remember(
         for part in np.unique(fold):
             kept = with_reach(share, closest[:, fold != part].max(1, initial=-1.0))
             moved[fold == part] = mean_of_items(kept.shift_alike(to_old), replay.starts)[fold == part]
-        if _within(figures(replay, sigmoids(before + moved)), base, recipe):
+        if recipe.broken(figures(replay, sigmoids(before + moved)), base) is None:
             break
     return Learned(with_reach(share, closest.max(1)), share, tried, float(np.sqrt((moved**2).mean())))
 
@@ -154,8 +151,3 @@ def _few_frames(features: FeatureSet) -> tuple[npt.NDArray[np.int64], npt.NDArra
     spans = zip(features.starts[:-1], features.starts[1:], strict=True)
     frames = [np.unique(np.linspace(low, high - 1, KEPT_FRAMES).round().astype(np.int64)) for low, high in spans]
     return np.concatenate(frames), np.repeat(np.arange(len(frames)), [len(each) for each in frames])
-
-
-def _within(new: GoldenFigures, old: GoldenFigures, recipe: Recipe) -> bool:
-    slices = all(new.slices[name] >= before - recipe.slice_loss for name, before in old.slices.items())
-    return new.auc >= old.auc - recipe.auc and new.ece <= old.ece + recipe.ece and slices

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
 from utils.feedback.cached_judge import CachedJudge, load_parts, logits_of, probabilities
 from utils.feedback.corrections import DAMAGED, STALE, borders, load_items, right_verdicts
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
-from utils.feedback.golden import GoldenFigures, Lineage, figures, known_again, load_lineage
+from utils.feedback.golden import Lineage, figures, known_again, load_lineage
 from utils.feedback.history import append_training, read_history
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.remember import Learned, Progress, Recipe, remember
@@ -39,77 +38,22 @@ from utils.feedback.versions import (
 from utils.metrics import logit
 from utils.weights import Version, current_name, frozen_fingerprint, verify_version
 
+Outcome = dict[str, Any]
+"""What a training did, as plain JSON values; the line of the history holds the same.
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingOutcome:
-    """What a training did.
-
-    Args:
-        version: the candidate's name.
-        base: the trained version that it started from.
-        parent: the version in use that it was compared with.
-        promoted: it is served now.
-        code: `promoted` or the rule that it broke (`auc`, `ece`, `slice`, `no_correction`), or `moved`: another version
-            was put in use meanwhile, with which it was not compared.
-        reason: for people.
-        golden: name of the shipped golden set.
-        old: figures of the version in use on it.
-        new: figures of the candidate.
-        improvements: accepted items that the version in use gets wrong and the candidate right, at 50 %.
-        regressions: the other way round.
-        loss: mean log loss on the accepted items, of the candidate.
-        accuracy_before: on the accepted items, of the version in use.
-        accuracy_after: of the candidate.
-        distance: root mean square of how far the logits on unseen parts of the replay buffer were moved.
-        items: learned from.
-        stale: left out because their features were made with other networks; prepare them again.
-        held_out: left out because they are in a golden set.
-        steps: reaches that were tried, the largest first.
-        damaged: left out because their features cannot be read.
-        seconds: in all.
-        job: id of the job that asked for it.
-        digest: fingerprint of what it learned from, by whoever asked.
-        lost: accepted items that the version in use judges right, by its verdict, and the candidate does not;
-            pseudonyms of the files.
-    """
-
-    version: str
-    base: str
-    parent: str
-    promoted: bool
-    code: str
-    reason: str
-    golden: str
-    old: GoldenFigures
-    new: GoldenFigures
-    improvements: int
-    regressions: int
-    loss: float
-    accuracy_before: float
-    accuracy_after: float
-    distance: float
-    items: int
-    stale: int
-    held_out: int
-    damaged: int = 0
-    steps: int
-    seconds: float
-    job: str = ""
-    digest: str = ""
-    lost: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
-        return rounded | {"old": self.old.to_dict(), "new": self.new.to_dict(), "lost": list(self.lost)}
-
-    @classmethod
-    def of_entry(cls, entry: Mapping[str, Any]) -> TrainingOutcome:
-        """The outcome that a line of the history tells."""
-        plain = {f.name: entry[f.name] for f in dataclasses.fields(cls) if f.name in entry}
-        figures_of = {name: GoldenFigures(**entry[name]) for name in ("old", "new")}
-        return cls(**plain | figures_of | {"lost": tuple(entry.get("lost", ()))})
+`version` is the candidate's name, `base` the trained version that it started from, `parent` the version in use that it
+was compared with. `promoted` says whether it is served now; `code` is `promoted`, the rule that it broke (`auc`, `ece`,
+`slice`, `no_correction`), or `moved`: another version was put in use meanwhile; `reason` says it for people. `old` and
+`new` are the figures of the version in use and of the candidate on the shipped `golden` set. `items` were learned from;
+`stale`, `held_out` and `damaged` ones were left out (made with other networks, in a golden set, unreadable). Of those
+learned from, `improvements` are the ones that the version in use gets wrong and the candidate right, at 50 %,
+`regressions` the other way round, `accuracy_before` and `accuracy_after` the shares that are right, `loss` the
+candidate's mean log loss; `lost` are pseudonyms of the files whose verdict was right and is not any more. `distance` is
+how far the logits on unseen parts of the replay buffer were moved, as root mean square; `steps` are the reaches that
+were tried. `job` is the id of the job that asked for it, `digest` its fingerprint of what was learned from.
+"""
+LINE_FIELDS = frozenset({"event", "settings", "recovered", "schema_version", "number", "time", "previous", "hash"})
+"""What the line of the history has beside the outcome."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +121,7 @@ def train_version(
     progress: Progress | None = None,
     job: str = "",
     digest: str = "",
-) -> TrainingOutcome:
+) -> Outcome:
     """Learn from accepted feedback and promote the candidate if the golden sets allow it.
 
     What a killed training left is put right first. If that was the same job's and its candidate is there already,
@@ -213,98 +157,79 @@ def train_version(
         feedback, left_out = gather(items, lineage)
         done = make_candidate(feedback, lineage, parent, how, progress)
         name, shipped = next_name(root, base.name), done.compared[0]
-        outcome = TrainingOutcome(
-            version=name,
-            base=base.name,
-            parent=parent.name,
-            promoted=done.verdict.promoted,
-            code=done.verdict.code,
-            reason=done.verdict.reason,
-            golden=shipped.name,
-            old=shipped.old,
-            new=shipped.new,
-            improvements=int((~done.before & done.after).sum()),
-            regressions=int((done.before & ~done.after).sum()),
-            loss=done.loss,
-            accuracy_before=float(done.before.mean()),
-            accuracy_after=float(done.after.mean()),
-            distance=done.learned.moved,
-            items=len(feedback),
-            stale=left_out.stale,
-            held_out=left_out.held_out,
-            damaged=left_out.damaged,
-            steps=done.learned.steps,
-            seconds=round(time.monotonic() - started, 3),
-            job=job,
-            digest=digest,
-            lost=tuple(sorted({pseudonym(key) for key in done.lost})),
-        )
+        outcome = {
+            "version": name,
+            "base": base.name,
+            "parent": parent.name,
+            "promoted": done.verdict.promoted,
+            "code": done.verdict.code,
+            "reason": done.verdict.reason,
+            "golden": shipped.name,
+            "old": shipped.old.to_dict(),
+            "new": shipped.new.to_dict(),
+            "improvements": int((~done.before & done.after).sum()),
+            "regressions": int((done.before & ~done.after).sum()),
+            "loss": round(done.loss, 6),
+            "accuracy_before": round(float(done.before.mean()), 6),
+            "accuracy_after": round(float(done.after.mean()), 6),
+            "distance": round(done.learned.moved, 6),
+            "items": len(feedback),
+            **left_out,
+            "steps": done.learned.steps,
+            "seconds": round(time.monotonic() - started, 3),
+            "job": job,
+            "digest": digest,
+            "lost": sorted({pseudonym(key) for key in done.lost}),
+        }
         if progress is not None:
             progress("publish", 0.0)
         return _publish(root, history, base, done.learned.remembered, outcome, how)
 
 
-def _outcome_of(history: Path, job: str) -> TrainingOutcome | None:
+def _outcome_of(history: Path, job: str) -> Outcome | None:
     """What a job has brought about already, for one whose worker was killed before it could tell."""
     for entry in reversed(read_history(history).entries):
         if entry["event"] == "training" and entry.get("job") == job:
-            return TrainingOutcome.of_entry(entry)
+            return {name: value for name, value in entry.items() if name not in LINE_FIELDS}
     return None
 
 
 def _publish(
-    root: Path, history: Path, base: Version, remembered: Remembered, outcome: TrainingOutcome, recipe: Recipe
-) -> TrainingOutcome:
+    root: Path, history: Path, base: Version, remembered: Remembered, outcome: Outcome, recipe: Recipe
+) -> Outcome:
     """Write the candidate and its line, and serve it if it passed and what it was compared with is still in use."""
     with pointer_lock(root):  # from the comparison to the last line, so that no rollback comes in between
         current = current_name(root)
-        if outcome.promoted and current != outcome.parent:
+        if outcome["promoted"] and current != outcome["parent"]:
             reason = (
-                f"The version in use changed from {outcome.parent} to {current} during the training, and the candidate "
-                "was not compared with that one."
+                f"The version in use changed from {outcome['parent']} to {current} during the training, and the "
+                "candidate was not compared with that one."
             )
-            outcome = dataclasses.replace(outcome, promoted=False, code="moved", reason=reason)
-        entry = {"event": "training", **outcome.to_dict(), "settings": dataclasses.asdict(recipe)}
-        publish_candidate(root, outcome.version, base, remembered.arrays(), entry)
+            outcome |= {"promoted": False, "code": "moved", "reason": reason}
+        entry = {"event": "training", **outcome, "settings": dataclasses.asdict(recipe)}
+        publish_candidate(root, outcome["version"], base, remembered.arrays(), entry)
         append_training(history, entry)
-        if outcome.promoted:
-            activate(root, outcome.version, history, "promotion")
+        if outcome["promoted"]:
+            activate(root, outcome["version"], history, "promotion")
     return outcome
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """How many accepted items cannot be learned from.
-
-    Args:
-        stale: made with other networks.
-        held_out: in a golden set.
-        damaged: cannot be read.
-    """
-
-    stale: int
-    held_out: int
-    damaged: int
-
-
-def gather(items: Sequence[LearningItem], lineage: Lineage) -> tuple[FeatureSet, LeftOut]:
-    """The features of items that can be learned from, and how many cannot.
+def gather(items: Sequence[LearningItem], lineage: Lineage) -> tuple[FeatureSet, dict[str, int]]:
+    """The features of items that can be learned from, and how many are `stale`, `held_out` and `damaged`.
 
     Raises:
         NothingNewError: none is left.
     """
     usable, reasons = load_items(items, frozen_fingerprint(lineage.base))
-    counts = Counter(reasons)
-    stale, damaged, held_out = counts[STALE], counts[DAMAGED], 0
+    left_out = {STALE: reasons.count(STALE), "held_out": 0, DAMAGED: reasons.count(DAMAGED)}
     if usable:
         joined = join_features(usable)
         golden = np.any([known_again(joined, each) for each in lineage.golden], axis=0)
-        held_out = int(golden.sum())
-    if held_out == len(usable):
+        left_out["held_out"] = int(golden.sum())
+    if left_out["held_out"] == len(usable):
         why = (
-            f" {stale} were made with other networks, {held_out} belong to a golden set, {damaged} are damaged."
-            if items
-            else ""
+            f" {left_out[STALE]} were made with other networks, {left_out['held_out']} belong to a golden set, "
+            f"{left_out[DAMAGED]} are damaged."
         )
-        raise NothingNewError(f"No accepted item can be learned from.{why}")
-    return joined.select(~golden), LeftOut(stale, held_out, damaged)
+        raise NothingNewError(f"No accepted item can be learned from.{why if items else ''}")
+    return joined.select(~golden), left_out

@@ -214,10 +214,10 @@ def _end_with_worker() -> None:
 
 
 def train(**values: Any) -> dict[str, Any]:
-    """`train_version`; the line of the history."""
+    """`train_version`."""
     from utils.feedback.retrain import train_version
 
-    return train_version(**values).to_dict()
+    return train_version(**values)
 
 
 def check(progress: Progress, **values: Any) -> list[Any]:

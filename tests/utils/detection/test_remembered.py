@@ -86,9 +86,9 @@ def test_a_promoted_version_takes_over_the_loaded_networks_and_a_rollback_gives_
     settings = settings_for(lineage.root)
     before = load_analyser(settings)
     learned = train_version(lineage.corrections(), lineage.root, lineage.history)
-    assert learned.promoted
+    assert learned["promoted"]
     after = load_analyser(settings, loaded=before)
-    assert (after.version, after.engine is before.engine) == (learned.version, True)
+    assert (after.version, after.engine is before.engine) == (learned["version"], True)
     assert after.version_sha256 != before.version_sha256
     tokens = lineage_tokens(lineage)
     answers = Answers(np.zeros((1, 4), np.float32), None, tokens)
@@ -115,15 +115,15 @@ def test_a_version_that_was_tuned_has_networks_of_its_own(lineage):
     tuned = publish_version(lineage.root, "tuned", tensors, {**documents, "card": card})
     assert networks_of(lineage.root, tuned).name == "tuned"
     assert read_remembered(tuned) is None
-    assert networks_of(lineage.root, verify_version(lineage.root, learned.version)).name == "tiny"
+    assert networks_of(lineage.root, verify_version(lineage.root, learned["version"])).name == "tiny"
     assert networks_of(lineage.root, base).name == "tiny"
 
 
 def test_a_file_that_lacks_a_part_is_refused(lineage, monkeypatch):
     learned = train_version(lineage.corrections(), lineage.root, lineage.history)
-    version = verify_version(lineage.root, learned.version)
+    version = verify_version(lineage.root, learned["version"])
     assert read_remembered(verify_version(lineage.root, "tiny")) is None
-    assert len(read_remembered(version).pull) == learned.items
+    assert len(read_remembered(version).pull) == learned["items"]
     monkeypatch.setattr("utils.detection.remembered.read_tensors", lambda path: {"mean": np.zeros(2)})
     with pytest.raises(WeightsCorruptError, match="does not hold"):
         read_remembered(version)

@@ -36,7 +36,7 @@ def change_often(root: Path, history: Path, names: tuple[str, str]) -> None:
 
 def test_rollbacks_beside_each_other_keep_pointer_and_lines_together(lineage):
     outcome = learn(lineage, lineage.corrections())
-    names = ("tiny", outcome.version)
+    names = ("tiny", outcome["version"])
     context = multiprocessing.get_context("spawn")
     children = [context.Process(target=change_often, args=(lineage.root, lineage.history, names)) for _ in range(2)]
     for child in children:
@@ -64,7 +64,7 @@ def test_a_rollback_waits_for_whoever_moves_the_pointer(lineage):
         thread = threading.Thread(target=go_back)
         thread.start()
         assert not done.wait(0.3)
-        assert current_name(lineage.root) == outcome.version
+        assert current_name(lineage.root) == outcome["version"]
     thread.join(30)
     assert done.is_set()
     assert current_name(lineage.root) == "tiny"
@@ -77,7 +77,7 @@ def test_the_pointers_scratch_files_go_away(lineage):
 
 def test_a_rollback_during_a_training_is_not_overruled(lineage):
     first = learn(lineage, lineage.corrections(8))
-    assert first.promoted
+    assert first["promoted"]
     moved = []
 
     def tell(stage: str, done: float) -> None:
@@ -85,10 +85,10 @@ def test_a_rollback_during_a_training_is_not_overruled(lineage):
             moved.append(rollback(lineage.root, lineage.history).name)
 
     set_current(lineage.root, "tiny")
-    set_current(lineage.root, first.version)
+    set_current(lineage.root, first["version"])
     second = learn(lineage, lineage.corrections(14), progress=tell)
     assert moved == ["tiny"]
-    assert (second.promoted, second.code) in ((False, "moved"), (False, "no_correction"))
+    assert (second["promoted"], second["code"]) in ((False, "moved"), (False, "no_correction"))
     assert current_name(lineage.root) == "tiny"
 
 
@@ -98,14 +98,14 @@ def test_a_candidate_that_passed_is_rejected_when_the_version_in_use_changed(lin
 
     def tell(stage: str, done: float) -> None:
         if stage == "publish":
-            rollback(lineage.root, lineage.history, other.version)
+            rollback(lineage.root, lineage.history, other["version"])
 
     outcome = learn(lineage, lineage.corrections(), progress=tell)
-    assert (outcome.promoted, outcome.code) == (False, "moved")
-    assert f"from tiny to {other.version}" in outcome.reason
-    assert current_name(lineage.root) == other.version
+    assert (outcome["promoted"], outcome["code"]) == (False, "moved")
+    assert f"from tiny to {other['version']}" in outcome["reason"]
+    assert current_name(lineage.root) == other["version"]
     with pytest.raises(ConflictError, match="rejected"):
-        rollback(lineage.root, lineage.history, outcome.version)
+        rollback(lineage.root, lineage.history, outcome["version"])
 
 
 def test_a_killed_job_finds_what_it_did(lineage, monkeypatch):
@@ -122,11 +122,11 @@ def test_a_killed_job_finds_what_it_did(lineage, monkeypatch):
             learn(lineage, items, job="j1", digest="d1")
     assert current_name(lineage.root) == "tiny"
     again = learn(lineage, [], job="j1", digest="d2")
-    assert (again.job, again.digest, again.promoted) == ("j1", "d1", True)
-    assert current_name(lineage.root) == again.version == "tiny-r0001"
+    assert (again["job"], again["digest"], again["promoted"]) == ("j1", "d1", True)
+    assert current_name(lineage.root) == again["version"] == "tiny-r0001"
     lines = read_history(lineage.history).entries
     assert [e["event"] for e in lines] == ["training", "activation"]
-    assert again.to_dict().items() <= dict(lines[0]).items()
+    assert again.items() <= dict(lines[0]).items()
     with pytest.raises(NothingNewError):
         learn(lineage, [], job="j2")
 
@@ -135,7 +135,7 @@ def test_damaged_features_are_left_out(lineage):
     items = lineage.corrections(8)
     items[0].features.write_bytes(b"PK no archive")
     outcome = learn(lineage, items)
-    assert (outcome.damaged, outcome.items) == (1, 7)
+    assert (outcome["damaged"], outcome["items"]) == (1, 7)
 
 
 def test_uploads_of_golden_files_are_held_out(lineage, tmp_path):
@@ -150,7 +150,7 @@ def test_uploads_of_golden_files_are_held_out(lineage, tmp_path):
     save_features(own / "mine.safetensors", keyed, {"experts": facts["experts"], "name": "own-mine"})
     items = lineage.corrections(12)
     items[0] = dataclasses.replace(items[0], media_sha256=file_sha256(picture))
-    assert learn(lineage, items, own_golden=own).held_out == 1
+    assert learn(lineage, items, own_golden=own)["held_out"] == 1
 
 
 def test_serving_names_base_and_current(lineage):
@@ -158,6 +158,6 @@ def test_serving_names_base_and_current(lineage):
     assert (before.current, before.base) == ("tiny", "tiny")
     outcome = learn(lineage, lineage.corrections())
     after = serving(lineage.root)
-    assert (after.current, after.base, after.base_sha256) == (outcome.version, "tiny", lineage.base.sha256)
+    assert (after.current, after.base, after.base_sha256) == (outcome["version"], "tiny", lineage.base.sha256)
     (lineage.root / "CURRENT").unlink()
     assert serving(lineage.root).current == ""

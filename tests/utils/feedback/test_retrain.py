@@ -39,13 +39,13 @@ def golden_scores(lineage):
 
 def test_corrections_are_learned_and_the_candidate_is_served(lineage):
     outcome = learn(lineage, lineage.corrections())
-    assert outcome.promoted, outcome.reason
-    assert outcome.accuracy_after > outcome.accuracy_before
-    assert outcome.improvements > 0
-    assert current_name(lineage.root) == outcome.version == "tiny-r0001"
+    assert outcome["promoted"], outcome["reason"]
+    assert outcome["accuracy_after"] > outcome["accuracy_before"]
+    assert outcome["improvements"] > 0
+    assert current_name(lineage.root) == outcome["version"] == "tiny-r0001"
     assert [e["event"] for e in read_history(lineage.history).entries] == ["training", "activation"]
     assert verify_history(lineage.history).ok
-    load_ensemble(lineage.root, verify_version(lineage.root, outcome.version))
+    load_ensemble(lineage.root, verify_version(lineage.root, outcome["version"]))
 
 
 def test_a_training_loads_no_torch(lineage):
@@ -57,7 +57,7 @@ from pathlib import Path
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.retrain import train_version
 items = [LearningItem(key, label, Path(path), "user") for key, label, path in {items!r}]
-assert train_version(items, Path({str(lineage.root)!r}), Path({str(lineage.history)!r})).promoted
+assert train_version(items, Path({str(lineage.root)!r}), Path({str(lineage.history)!r}))["promoted"]
 assert not {{"torch", "openvino"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
@@ -67,9 +67,9 @@ def test_networks_that_do_not_learn_keep_every_byte(lineage):
     """So neither their weights nor their batch-norm statistics can have moved."""
     outcome = learn(lineage, lineage.corrections())
     for name in ("cnn", "resnext", "lstm", "vit", "gate"):
-        base, new = (lineage.root / v / f"{name}.safetensors" for v in ("tiny", outcome.version))
+        base, new = (lineage.root / v / f"{name}.safetensors" for v in ("tiny", outcome["version"]))
         assert file_sha256(base) == file_sha256(new)
-    assert (lineage.root / outcome.version / "remembered.safetensors").is_file()
+    assert (lineage.root / outcome["version"] / "remembered.safetensors").is_file()
 
 
 def test_a_rollback_gives_the_very_same_scores(lineage):
@@ -90,11 +90,11 @@ def test_a_harmful_candidate_is_kept_but_never_served(lineage):
         cached = CachedItem.load(item.features)
         dataclasses.replace(cached, tokens=(tokens + noise).astype(np.float16)).save(item.features)
     outcome = learn(lineage, items, Recipe(margin=50.0, auc=1.0, ece=1.0, slice_loss=1.0))
-    assert not outcome.promoted
-    assert outcome.reason
+    assert not outcome["promoted"]
+    assert outcome["reason"]
     assert current_name(lineage.root) == "tiny"
     with pytest.raises(ConflictError, match="rejected"):
-        rollback(lineage.root, lineage.history, outcome.version)
+        rollback(lineage.root, lineage.history, outcome["version"])
 
 
 def test_the_same_votes_give_the_same_candidate_whatever_was_learned_between(lineage):
@@ -102,7 +102,7 @@ def test_the_same_votes_give_the_same_candidate_whatever_was_learned_between(lin
     first = learn(lineage, items[:8])
     learn(lineage, items)
     again = learn(lineage, items[:8])
-    files = [lineage.root / v / "remembered.safetensors" for v in (first.version, again.version)]
+    files = [lineage.root / v / "remembered.safetensors" for v in (first["version"], again["version"])]
     assert file_sha256(files[0]) == file_sha256(files[1])
 
 
@@ -117,7 +117,7 @@ def test_features_of_other_networks_are_left_out(lineage):
     items = lineage.corrections(6)
     old = CachedItem.load(items[0].features)
     dataclasses.replace(old, experts="0" * 64).save(items[0].features)
-    assert learn(lineage, items).stale == 1
+    assert learn(lineage, items)["stale"] == 1
     with pytest.raises(NothingNewError, match="other networks"):
         learn(lineage, items[:1])
 
@@ -133,7 +133,7 @@ def test_items_of_a_golden_set_are_never_learned(lineage, tmp_path):
         dataclasses.replace(mine, keys=(items[0].media_sha256, *mine.keys[1:])),
         {"experts": facts["experts"], "name": "own-mine"},
     )
-    assert learn(lineage, items, own_golden=own).held_out == 1
+    assert learn(lineage, items, own_golden=own)["held_out"] == 1
 
 
 def test_a_golden_set_of_other_networks_is_refused(lineage):
@@ -193,9 +193,9 @@ def test_a_version_whose_line_is_missing_gets_it_from_its_card(lineage):
     lineage.history.unlink()
     done = recover(lineage.root, lineage.history)
     entries = read_history(lineage.history).entries
-    assert entries[0]["version"] == outcome.version
+    assert entries[0]["version"] == outcome["version"]
     assert entries[0]["recovered"] is True
-    assert current_name(lineage.root) == outcome.version  # it was decided, so it is done
+    assert current_name(lineage.root) == outcome["version"]  # it was decided, so it is done
     assert len(done) == 2
     assert recover(lineage.root, lineage.history) == ()
 
@@ -352,7 +352,7 @@ def test_the_version_in_use_comes_with_its_golden_set():
 
 def test_history_entries_of_the_card_and_of_the_file_agree(lineage):
     outcome = learn(lineage, lineage.corrections())
-    card = verify_version(lineage.root, outcome.version).card["learning"]["training"]
+    card = verify_version(lineage.root, outcome["version"]).card["learning"]["training"]
     line = read_history(lineage.history).entries[0]
     assert {k: line[k] for k in card} == card
     append_training(lineage.history, {"event": "drill", "passed": True})
