@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from sqlalchemy.orm import Session, joinedload
 
 from utils.errors import ConflictError, NotFoundError
-from web_app.api.detections import overall_outcome, require_detection
+from web_app.api.detections import require_detection
 from web_app.api.reports import document_of, report_answer
 from web_app.api.routing import HTML, PDF, ZIP, json_answer, route
 from web_app.api.schemas import KindName, Links, Moment, OutcomeName, Probability, Schema, StateName, address
@@ -64,9 +64,9 @@ class CaseEntry(Schema):
     links: Links
 
     @classmethod
-    def of_row(cls, item: CaseItemRow, overall: str | None) -> Self:
+    def of_row(cls, item: CaseItemRow) -> Self:
         row = item.detection
-        return cls.of(row, row.job, row.media, note=item.note, overall=overall, links=Links.to(row.job.public_id))
+        return cls.of(row, row.job, row.media, note=item.note, links=Links.to(row.job.public_id))
 
 
 class CaseSummary(Schema):
@@ -251,11 +251,7 @@ def _clean_copy(store: MediaStore, stored_name: str) -> Path | None:
 
 
 def _case(session: Session, row: CaseRow) -> Case:
-    wanted = sa.select(DetectionRow.job_id, overall_outcome).join(
-        CaseItemRow, CaseItemRow.detection_id == DetectionRow.job_id
-    )
-    overall: dict[int, str | None] = dict(session.execute(wanted.where(CaseItemRow.case_id == row.id)).all())
-    items = [CaseEntry.of_row(item, overall[item.detection_id]) for item in _items(session, row)]
+    items = [CaseEntry.of_row(item) for item in _items(session, row)]
     return Case.of(row, count=len(items), notes=row.notes, items=items)
 
 

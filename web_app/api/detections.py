@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 from flask import Response, request, send_file
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm import Session, defer
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
 from utils.feedback.quarantine import Outlook
 from utils.media.sniff import FORMATS
-from utils.types import MediaKind
 from web_app.api.routing import MEDIA, route
 from web_app.api.schemas import Links, Problem, address, job_error
 from web_app.api.schemas.analysis import (
@@ -32,6 +31,7 @@ from web_app.api.schemas.analysis import (
 from web_app.api.schemas.feedback import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import COPY, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.names import SHORTEST, has_table, matches, names
 from web_app.feedback import votes
 from web_app.feedback.rulings import foresee
 from web_app.services import Services, services
@@ -41,28 +41,28 @@ from web_app.storage.files import CLEAN_SUFFIX
 MOST_VERSIONS = 50
 RETRY_S = 2  # while a copy is made
 FAILED_FOR = dt.timedelta(minutes=1)
-overall_outcome = DetectionRow.report[("overall", "outcome")].as_string()
-"""The same as `overall_of`, asked of the database."""
+COUNTED = 10_000  # analyses after a page; whether there are more of them is told
+FEW = 20_000
+APART = 10_000  # ids that clocks may be apart
 
 
 @route("GET", "/history", {200: History, 304: None}, query=HistoryQuery)
 def get_history(query: HistoryQuery) -> History:
     """Your analyses, newest first, a page at a time; those of everybody for an administrator."""
     asking = identity.caller()
-    page = (
-        matching(query, asking)
-        .order_by(DetectionRow.job_id.desc())
-        .offset((query.page - 1) * query.per_page)
-        .limit(query.per_page)
-    )
+    before = (query.page - 1) * query.per_page
     with services().database.read() as session:
-        total = session.scalar(count_matching(query, asking)) or 0
-        rows = session.scalars(page).all()
+        wanted = matching(session, query, asking)
+        ids = session.scalars(wanted.offset(before).limit(query.per_page + COUNTED + 1)).all()
+        more, total = len(ids) > query.per_page + COUNTED, before + min(len(ids), query.per_page + COUNTED)
+        if not ids:  # beyond the end
+            total = session.scalar(sa.select(sa.func.count()).select_from(wanted.limit(before).subquery())) or 0
+        rows = session.scalars(by_ids(ids[: query.per_page]).options(defer(DetectionRow.report))).all()
         own = votes.find_votes(session, {row.media.sha256 for row in rows}, asking.id)
         rules = services().settings.learning
         outlooks = {sha256: foresee(session, vote, rules)[0] for sha256, vote in own.items()}
         items = [_history_item(row, own.get(row.media.sha256), outlooks.get(row.media.sha256)) for row in rows]
-    return History(items=items, page=query.page, per_page=query.per_page, total=total)
+    return History(items=items, page=query.page, per_page=query.per_page, total=total, more=more)
 
 
 def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook | None) -> HistoryItem:
@@ -71,48 +71,46 @@ def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook 
     return HistoryItem.of(
         row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=Problem.of_job(job),
         feedback=None if vote is None else vote.judgement, outlook=outlook, links=Links.to(job.public_id),
-        overall=overall_of(row),
         thumbnail=address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
     )  # fmt: skip
 
 
-def overall_of(row: DetectionRow) -> str | None:
-    """What faces and voice of a video say together; None where not both were judged."""
-    overall = (row.report or {}).get("overall")
-    return None if overall is None else str(overall["outcome"])
-
-
-def matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[DetectionRow]:
-    """The analyses that a caller sees and the filters choose, joined with their jobs and media, in no order."""
-    wanted = sa.select(DetectionRow).join(DetectionRow.job).join(DetectionRow.media)
-    loaded = contains_eager(DetectionRow.job), contains_eager(DetectionRow.media)
-    return wanted.options(*loaded).where(*_conditions(query, asking))
-
-
-def count_matching(query: HistoryFilter, asking: identity.Caller) -> sa.Select[int]:
-    """How many these are, counted without the joins that no filter needs."""
-    counted = sa.select(sa.func.count()).select_from(DetectionRow)
-    if query.since is not None or query.until is not None:
-        counted = counted.join(DetectionRow.job)
-    if query.kind is not None or query.prediction is not None:
-        counted = counted.join(DetectionRow.media)
-    return counted.where(*_conditions(query, asking))
-
-
-def _conditions(query: HistoryFilter, asking: identity.Caller) -> Iterator[sa.ColumnElement[bool]]:
-    yield DetectionRow.expires_at.is_(None)  # those with an end are not to be kept
-    yield asking.sees(DetectionRow.client_id)
+def matching(session: Session, query: HistoryFilter, asking: identity.Caller) -> sa.Select[int]:
+    """The ids of the analyses that a caller sees and the filters choose, the newest first."""
+    key, own = DetectionRow.job_id, asking.sees(DetectionRow.client_id)
+    found = sa.select(key).where(DetectionRow.expires_at.is_(None), own)  # those with an end are not to be kept
     if query.kind is not None:
-        yield MediaRow.kind == query.kind
+        found = found.where(DetectionRow.media_kind == query.kind)
     if query.prediction is not None:
-        of_video = sa.and_(MediaRow.kind == MediaKind.VIDEO.value, overall_outcome == query.prediction)
-        yield sa.or_(DetectionRow.prediction == query.prediction, of_video)
-    if query.text is not None:
-        yield DetectionRow.display_name.icontains(query.text, autoescape=True)
+        found = found.where(
+            sa.or_(*(each == query.prediction for each in (DetectionRow.prediction, DetectionRow.overall)))
+        )
+    if query.since is not None or query.until is not None:
+        found = found.join(DetectionRow.job).where(*_within(query))
+    if query.text is None:
+        return found.order_by(key.desc())
+    few = session.scalar(sa.select(key).where(own).offset(FEW).limit(1)) is None  # sooner read than the index asked
+    if few or len(query.text) < SHORTEST or not query.text.isprintable() or not has_table(session):
+        return found.where(DetectionRow.display_name.icontains(query.text, autoescape=True)).order_by(key.desc())
+    return found.join(names, names.c.rowid == key).where(matches(query.text)).order_by(names.c.rowid.desc())
+
+
+def _within(query: HistoryFilter) -> Iterator[sa.ColumnElement[bool]]:
+    """The days of a query; ids grow with time but for the clocks of machines, so that they bound what is looked at."""
+    created, ids = JobRow.created_at, sa.select(JobRow.id)
     if query.since is not None:
-        yield JobRow.created_at >= day_start(query.since)
+        since = day_start(query.since)
+        first = ids.where(created >= since).order_by(created).limit(1).scalar_subquery()
+        yield sa.and_(created >= since, DetectionRow.job_id >= first - APART)
     if query.until is not None:
-        yield JobRow.created_at < day_start(query.until) + dt.timedelta(days=1)
+        until = day_start(query.until) + dt.timedelta(days=1)
+        last = ids.where(created < until).order_by(created.desc()).limit(1).scalar_subquery()
+        yield sa.and_(created < until, DetectionRow.job_id <= last + APART)
+
+
+def by_ids(ids: Sequence[int]) -> sa.Select[DetectionRow]:
+    """The analyses of these ids, the newest first."""
+    return sa.select(DetectionRow).where(DetectionRow.job_id.in_(ids)).order_by(DetectionRow.job_id.desc())
 
 
 @route("DELETE", "/history", {200: Cleared})

@@ -12,7 +12,7 @@ from flask import Response, current_app, stream_with_context, url_for
 from utils.errors import ConflictError, NotFoundError
 from utils.signatures import canonical
 from utils.types import MediaKind
-from web_app.api.detections import matching, require_detection
+from web_app.api.detections import by_ids, matching, require_detection
 from web_app.api.routing import CSV, DOCUMENT, HTML, PDF, conditional, route
 from web_app.api.schemas.analysis import CsvQuery, ReportDocument, ReportQuery, Result
 from web_app.auth import identity
@@ -70,22 +70,26 @@ def report_answer(
 def get_history_csv(query: CsvQuery) -> Response:
     """Your analyses as comma-separated values, newest first: all that the filters or `ids` choose."""
     parts = services()
-    wanted = matching(query, identity.caller())
-    if query.ids is not None:
-        wanted = wanted.where(JobRow.public_id.in_([part.strip() for part in query.ids.split(",") if part.strip()]))
-    answer = current_app.response_class(stream_with_context(csv_lines(_rows(parts, wanted))), mimetype=CSV)
+    rows = _rows(parts, query, identity.caller())
+    answer = current_app.response_class(stream_with_context(csv_lines(rows)), mimetype=CSV)
     answer.headers["Content-Disposition"] = 'attachment; filename="telltale-history.csv"'
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
 
-def _rows(parts: Services, wanted: sa.Select[DetectionRow]) -> Iterator[DetectionRow]:
+def _rows(parts: Services, query: CsvQuery, asking: identity.Caller) -> Iterator[DetectionRow]:
     """Rows in portions, each in a short session, so that a slow reader holds nothing open."""
     before = None
     while True:
-        portion = wanted.order_by(JobRow.id.desc()).limit(ROWS_AT_A_TIME)
         with parts.database.read() as session:
-            rows = session.scalars(portion if before is None else portion.where(JobRow.id < before)).all()
+            wanted = matching(session, query, asking).limit(ROWS_AT_A_TIME)
+            if query.ids is not None:
+                chosen = [part.strip() for part in query.ids.split(",") if part.strip()]
+                jobs = sa.select(JobRow.id).where(JobRow.public_id.in_(chosen))
+                wanted = wanted.where(DetectionRow.job_id.in_(jobs))
+            if before is not None:
+                wanted = wanted.where(DetectionRow.job_id < before)
+            rows = session.scalars(by_ids(session.scalars(wanted).all())).all()
         yield from rows
         if len(rows) < ROWS_AT_A_TIME:
             return

@@ -10,7 +10,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
-from web_app.api.detections import overall_of, require_detection
+from web_app.api.detections import require_detection
 from web_app.api.routing import route
 from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Schema
 from web_app.auth import identity
@@ -90,7 +90,7 @@ def get_seen(id: str) -> Seen:
 def _item(session: Session, row: DetectionRow, alike: Likeness, vote: FeedbackRow | None) -> SeenItem:
     reviewed = session.get(ReviewedMediumRow, row.media.sha256)
     return SeenItem.of(
-        row, row.job, overall=overall_of(row), how=alike.how, distance=alike.distance,
+        row, row.job, how=alike.how, distance=alike.distance,
         face=alike.face, other_face=alike.other_face,
         actual=None if vote is None else vote.actual, decided=None if reviewed is None else reviewed.decision_label,
         links=Links.to(row.job.public_id),

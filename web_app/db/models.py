@@ -57,6 +57,10 @@ OPEN_TASK = sa.text("task NOT IN ('analyse', 'explain') AND state IN ('queued', 
 """Of each task other than analyses and close-ups, only one job may wait or run."""
 
 
+LISTED, KEPT = ("job_id", "media_kind", "prediction", "overall"), sa.text("expires_at IS NULL")
+"""What the history is filtered by, newest first, of the analyses that are kept."""
+
+
 class Base(DeclarativeBase):
     metadata = sa.MetaData(
         naming_convention={
@@ -122,17 +126,27 @@ class JobRow(Base):
 
 
 class DetectionRow(Base):
-    """One analysis of one medium for one user: the job's subject and, once done, its report."""
+    """One analysis of one medium for one user: the job's subject and, once done, its report.
+
+    `media_kind` is the medium's kind, `overall` what faces and voice of a video say together; both stand here too, so
+    that the history is filtered within an index.
+    """
 
     __tablename__ = "detections"
-    __table_args__ = (sa.Index("uq_detections_client_id_idempotency_key", "client_id", "idempotency_key", unique=True),)
+    __table_args__ = (
+        sa.Index("uq_detections_client_id_idempotency_key", "client_id", "idempotency_key", unique=True),
+        sa.Index("ix_detections_listed", *LISTED, sqlite_where=KEPT, postgresql_where=KEPT),
+        sa.Index("ix_detections_listed_own", "client_id", *LISTED, sqlite_where=KEPT, postgresql_where=KEPT),
+    )
 
     job_id: Mapped[int] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     media_id: Mapped[int] = mapped_column(sa.ForeignKey("media.id", ondelete="RESTRICT"), index=True)
     client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
     display_name: Mapped[str] = mapped_column(sa.String(200))
     report: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
-    prediction: Mapped[str | None] = mapped_column(sa.String(16), index=True)
+    media_kind: Mapped[str | None] = mapped_column(sa.String(16))
+    prediction: Mapped[str | None] = mapped_column(sa.String(16))
+    overall: Mapped[str | None] = mapped_column(sa.String(16))
     fake_probability: Mapped[float | None]
     model_version: Mapped[str | None] = mapped_column(sa.String(64))
     notices: Mapped[list[dict[str, str]]] = mapped_column(sa.JSON, default=list)

@@ -238,13 +238,17 @@ class JobQueue:
                     .values(
                         report=report.to_dict(),
                         prediction=report.verdict.outcome.value,
+                        overall=report.overall and report.overall.outcome.value,
                         fake_probability=report.verdict.probability,
                         model_version=report.model_version,
                     )
                 )
                 if report.media.kind is MediaKind.AUDIO:  # a container of video may hold sound alone
                     kind = {"kind": report.media.kind.value, "mime": report.media.mime}
-                    session.execute(sa.update(MediaRow).where(MediaRow.sha256 == report.media.sha256).values(**kind))
+                    medium = sa.select(DetectionRow.media_id).where(DetectionRow.job_id == claim.job_id)
+                    session.execute(sa.update(MediaRow).where(MediaRow.id == medium.scalar_subquery()).values(**kind))
+                    same = sa.update(DetectionRow).where(DetectionRow.media_id == medium.scalar_subquery())
+                    session.execute(same.values(media_kind=report.media.kind.value))
             return ended
 
     def finish_task(self, claim: Claim, result: dict[str, Any]) -> bool:

@@ -149,6 +149,7 @@ def _insert(instance: Instance, upload: Upload, client_id: str, options: UploadO
         detection = DetectionRow(
             job_id=job.id,
             media_id=media.id,
+            media_kind=media.kind,
             client_id=client_id,
             display_name=upload.display_name,
             notices=[{"code": each.code, "text": each.text} for each in upload.notices],

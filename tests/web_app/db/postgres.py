@@ -13,10 +13,15 @@ import functools
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from benchmarks.servers import Postgres, temporary
+from web_app.db import names
+from web_app.db.models import Base
 
 CHOSEN = os.environ.get("TELLTALE_TEST_POSTGRES", "")
 PREFIX = "telltale_test_"
@@ -43,6 +48,16 @@ def database_url(folder: Path) -> str:
 def drop_database(url: str) -> None:
     """Take a database away again."""
     _administer(f'DROP DATABASE IF EXISTS "{sa.make_url(url).database}" WITH (FORCE)')
+
+
+def differences(connection: sa.Connection) -> list[Any]:
+    """How the tables of a database differ from the models, but for the index of names."""
+
+    def is_modelled(_: object, name: str | None, *__: object) -> bool:
+        return not (name or "").startswith((names.TABLE, names.INDEX))
+
+    opts = {"compare_type": True, "compare_server_default": True, "include_object": is_modelled}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=opts), Base.metadata))
 
 
 def _administer(*statements: str) -> None:

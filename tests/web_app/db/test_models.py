@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
+from tests.web_app.db.postgres import differences
 from utils.config import Settings
+from web_app.db import names
 from web_app.db.migrations import HEAD, migrate
-from web_app.db.models import Base, DetectionRow, JobRow, JobState, MediaRow
+from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow
 from web_app.db.session import Database
 from web_app.paths import InstancePaths
 from web_app.services import Services
@@ -35,9 +35,64 @@ def test_models_and_database_agree(tmp_path: Path, of_before: bool) -> None:
         migrate(database)
         with database.engine.connect() as connection:
             assert connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all() == [HEAD]
-            opts = {"compare_type": True, "compare_server_default": True}
-            assert compare_metadata(MigrationContext.configure(connection, opts=opts), Base.metadata) == []
+            assert differences(connection) == []
             assert (connection.scalar(sa.text("SELECT count(*) FROM feedback")) > 0) == of_before
+    database.close()
+
+
+def test_what_the_history_is_filtered_by_is_filled_in(both_databases: Settings) -> None:
+    """Of a database from before there were columns and indexes for it, and of rows that an old server writes."""
+    database = Database.of(both_databases)
+    InstancePaths.of(both_databases).create()
+    migrate(database)
+    with database.write() as session:
+        for number, outcome in enumerate((None, "fake"), start=1):
+            session.add(JobRow(public_id=f"job-{number}", task="analyse", state=JobState.DONE))
+            medium = MediaRow(sha256=f"{number}" * 64, size_bytes=1, format="mp4", mime="video/mp4", kind="video")
+            medium.stored_name = str(number)
+            session.add(medium)
+            session.flush()
+            report = {"overall": outcome and {"outcome": outcome}}
+            row = DetectionRow(job_id=number, media_id=number, client_id="c", display_name=f"Clip {number}.mp4")
+            row.report, row.prediction = report, "real"
+            session.add(row)
+    of_sqlite = [f"DROP TRIGGER {names.TABLE}_{each}" for each in ("add", "drop", "change")]
+    of_sqlite += [f"DROP TABLE {names.TABLE}"]
+    earlier = [
+        *(of_sqlite if database.is_sqlite else [f"DROP INDEX {names.INDEX}"]),
+        "DROP INDEX ix_detections_listed", "DROP INDEX ix_detections_listed_own",
+        "ALTER TABLE detections DROP COLUMN media_kind", "ALTER TABLE detections DROP COLUMN overall",
+        "CREATE INDEX ix_detections_prediction ON detections (prediction)",
+        "UPDATE alembic_version SET version_num = 'r0012'",
+    ]  # fmt: skip
+    for statements in (earlier, ["UPDATE detections SET media_kind = NULL, overall = NULL"]):
+        with database.write() as session:
+            for statement in statements:
+                session.execute(sa.text(statement))
+        migrate(database)
+        with database.read() as session:
+            found = session.execute(
+                sa.select(DetectionRow.media_kind, DetectionRow.overall).order_by(DetectionRow.job_id)
+            )
+            assert found.all() == [("video", None), ("video", "fake")]
+            assert differences(session.connection()) == []
+            if database.is_sqlite:
+                assert names.has_table(session)
+                looked = sa.select(names.names.c.rowid).where(names.matches("CLIP 2"))
+                assert session.scalars(looked).all() == [2]
+            else:
+                indexes = session.scalars(sa.text("SELECT indexname FROM pg_indexes WHERE tablename = 'detections'"))
+                assert names.INDEX in indexes.all()
+    database.close()
+
+
+def test_a_database_without_an_index_of_names_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "SQLITE", ("CREATE VIRTUAL TABLE detection_names USING not_there(x)",))
+    database = Database.at(tmp_path / "db.sqlite3")
+    migrate(database)
+    with database.read() as session:
+        assert not names.has_table(session)
+        assert session.scalars(sa.select(DetectionRow)).all() == []
     database.close()
 
 

@@ -362,7 +362,8 @@ class History(Schema):
     items: list[HistoryItem]
     page: int
     per_page: int
-    total: int
+    total: int = Field(description="of all pages; those more than 10,000 after this one are not counted")
+    more: bool = Field(description="whether there are more than `total`")
 
 
 class Cleared(Schema):

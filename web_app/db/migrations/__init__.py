@@ -12,10 +12,11 @@ import sqlalchemy as sa
 
 from utils.errors import ConfigError
 from utils.files import locked
-from web_app.db.models import Base
+from utils.types import MediaKind
+from web_app.db.models import Base, DetectionRow, MediaRow
 from web_app.db.session import Database
 
-BASELINE, HEAD = "r0006", "r0012"
+BASELINE, HEAD = "r0006", "r0013"
 OURS = re.compile(r"r\d{4}")
 BEFORE_BASELINE = "9952103"  # the last commit that brings an earlier state to the baseline
 VERSION_TABLE = "alembic_version"
@@ -40,6 +41,21 @@ def migrate(database: Database) -> None:
         if revision != HEAD:
             _upgrade(connection, is_empty=revision is None)
         connection.commit()
+        _fill_in(database)
+
+
+def _fill_in(database: Database) -> None:
+    """What rows of earlier versions lack, also those that an old server wrote beside new ones."""
+    lacking = DetectionRow.media_kind.is_(None) & DetectionRow.expires_at.is_(None)  # found in the index
+    with database.read() as session:
+        if session.scalar(sa.select(DetectionRow.job_id).where(lacking).limit(1)) is None:
+            return
+    kind = sa.select(MediaRow.kind).where(MediaRow.id == DetectionRow.media_id).scalar_subquery()
+    videos = sa.select(MediaRow.id).where(MediaRow.kind == MediaKind.VIDEO.value)
+    told = DetectionRow.report[("overall", "outcome")].as_string()
+    overall = sa.case((DetectionRow.media_id.in_(videos), told))
+    with database.write() as session:
+        session.execute(sa.update(DetectionRow).where(lacking).values(media_kind=kind, overall=overall))
 
 
 def _revision(connection: sa.Connection, name: str) -> str | None:

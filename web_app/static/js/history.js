@@ -107,7 +107,7 @@ function table(answer) {
   return h(
     "table",
     { class: "entries card" },
-    h("caption", { text: T.history.caption(from, from + answer.items.length - 1, answer.total) }),
+    h("caption", { text: (answer.more ? T.history.captionMore : T.history.caption)(from, from + answer.items.length - 1, answer.total) }),
     h("thead", {}, h("tr", {}, heads.map((key) => h("th", { scope: "col" }, h("span", { class: key === "actions" ? "visually-hidden" : null, text: T.history[key] }))))),
     h("tbody", {}, answer.items.map(row)),
   );
@@ -123,11 +123,11 @@ function empty(filtered) {
   );
 }
 
-function showPager({ page, per_page: perPage, total }) {
+function showPager({ page, per_page: perPage, total, more }) {
   const pages = Math.max(1, Math.ceil(total / perPage));
   const turn = (to, text) => h("button", { class: "button", type: "button", disabled: to < 1 || to > pages, text, onclick: () => go({ page: to }) });
   pager.hidden = pages < 2;
-  pager.replaceChildren(turn(page - 1, T.history.previous), h("span", { text: T.history.page(page, pages) }), turn(page + 1, T.history.next));
+  pager.replaceChildren(turn(page - 1, T.history.previous), h("span", { text: more ? T.history.pageMore(page) : T.history.page(page, pages) }), turn(page + 1, T.history.next));
 }
 
 async function load() {
