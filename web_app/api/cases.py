@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
-from flask import Response, current_app, url_for
+from flask import Response, current_app, stream_with_context, url_for
 from pydantic import AfterValidator, Field
 from sqlalchemy.orm import Session, joinedload
 
@@ -21,7 +21,7 @@ from web_app.api.schemas.analysis import ReportDocument, ReportQuery, SignatureM
 from web_app.auth import identity
 from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState
 from web_app.feedback import votes
-from web_app.reports.cases import CaseItem, build_case, export_lines, render_case_html, render_case_pdf
+from web_app.reports.cases import CaseItem, build_case, export_lines
 from web_app.services import services
 from web_app.storage.files import CLEAN_SUFFIX, MediaStore
 
@@ -206,10 +206,9 @@ def remove_case_item(id: str, detection: str) -> None:
 @route("GET", "/cases/<id>/report", {200: (CaseDocument, HTML, PDF), 304: None}, NotFoundError, query=ReportQuery)
 def get_case_report(id: str, query: ReportQuery) -> Response:
     """One signed report for all files of a case: `format` is json, html or pdf; `download=1` names a file for it."""
-    parts = services()
-    document, page_url = parts.report_keys.sign(_document(id)[0]), _page_url(id)
-    html, pdf = partial(render_case_html, document, page_url), partial(render_case_pdf, document, page_url)
-    return report_answer(document, query, f"telltale-case-{id[:12]}", html, pdf)
+    return report_answer(
+        services().report_keys.sign(_document(id)[0]), query, f"telltale-case-{id[:12]}", _page_url(id)
+    )
 
 
 @route("GET", "/cases/<id>/export", {200: ZIP}, NotFoundError)
@@ -218,7 +217,7 @@ def export_case(id: str) -> Response:
     parts = services()
     document, items = _document(id)
     lines = export_lines(document, items, parts.report_keys.sign, _page_url(id))
-    answer = current_app.response_class(lines, mimetype=ZIP)
+    answer = current_app.response_class(stream_with_context(lines), mimetype=ZIP)
     answer.headers["Content-Disposition"] = f'attachment; filename="telltale-case-{id[:12]}.zip"'
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -42,8 +41,7 @@ def get_report(id: str, query: ReportQuery) -> Response:
         has_picture = row.media.kind == MediaKind.IMAGE and parts.store.size(row.media.stored_name) is not None
     page_url = url_for("pages.detection", detection_id=id, _external=True)
     media_url = url_for("api.get_media", id=id) if has_picture else None
-    html, pdf = partial(render_html, document, media_url, page_url), partial(render_pdf, document, page_url)
-    return report_answer(document, query, f"telltale-{id[:12]}", html, pdf)
+    return report_answer(document, query, f"telltale-{id[:12]}", page_url, media_url)
 
 
 def document_of(row: DetectionRow) -> dict[str, Any]:
@@ -53,14 +51,17 @@ def document_of(row: DetectionRow) -> dict[str, Any]:
 
 
 def report_answer(
-    document: dict[str, Any], query: ReportQuery, name: str, html: Callable[[], str], pdf: Callable[[], bytes]
+    document: dict[str, Any], query: ReportQuery, name: str, page_url: str, media_url: str | None = None
 ) -> Response:
-    """A signed document in the form that is asked for, under a name to save it by."""
-    forms: dict[str, tuple[Callable[[], str | bytes], str]] = {
-        "json": (partial(canonical, document), DOCUMENT), "html": (html, HTML), "pdf": (pdf, PDF),
-    }  # fmt: skip
-    render, mimetype = forms[query.format]
-    answer = current_app.response_class(render(), mimetype=mimetype)
+    """A signed document in the form that is asked for, under a name to save it by; see `render_html`."""
+    if query.format == "json":
+        content, mimetype = canonical(document), DOCUMENT
+    else:
+        page = render_html(document, media_url, page_url)
+        content, mimetype = page.encode(), HTML
+        if query.format == "pdf":
+            content, mimetype = render_pdf(page, f"Telltale report {document['id']}", page_url), PDF
+    answer = current_app.response_class(content, mimetype=mimetype)
     disposition = "attachment" if query.download == "1" else "inline"
     answer.headers["Content-Disposition"] = f'{disposition}; filename="{name}.{query.format}"'
     return conditional(answer)

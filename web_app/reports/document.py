@@ -192,3 +192,25 @@ def expert_rows(experts: list[dict[str, Any]]) -> list[tuple[str, str, str, str]
         )
         for expert in experts
     ]
+
+
+def summary_row(item: dict[str, Any]) -> tuple[str, str, str]:
+    """Name, verdict and probability of one file of a case; one of faces and voice together has no probability."""
+    if item["report"] is None:
+        return item["name"], item["state"], percent(None)
+    analysis = item["report"]["analysis"]
+    if overall := analysis.get("overall"):
+        return item["name"], overall["headline"], percent(None)
+    return item["name"], analysis["verdict"]["headline"], percent(analysis["verdict"]["probability"])
+
+
+def file_facts(report: dict[str, Any]) -> list[Fact]:
+    """What is known of one file of a case beside its verdict."""
+    analysis, facts = report["analysis"], input_facts(report)[1:]
+    if overall := analysis.get("overall"):
+        facts.append(("Faces and voice together", overall["headline"]))
+    if (speech := analysis.get("speech")) and analysis["media"]["kind"] != "audio":
+        facts.append(("Voice", f"{speech['verdict']['headline']} {verdict_sentence(speech['verdict'])}"))
+    if said := analysis.get("provenance"):
+        facts += provenance_facts(said)
+    return facts + method_facts(report)

@@ -1,7 +1,8 @@
-"""The report for people: as an HTML page that prints well, without script, and as a PDF.
+"""The report for people: an HTML page that prints well, without script, and the same page as a PDF.
 
-The PDF has text and tables only, a font with wide coverage embedded, and the same bytes each time. reportlab is
-imported when the first one is made. No picture is put in, so nothing of the upload is decoded here.
+The PDF holds the page's text and tables and its QR code, neither pictures nor plots, so nothing of the upload is
+decoded here. A font with wide coverage is embedded, and the same page gives the same bytes. reportlab is imported when
+the first one is made.
 """
 
 from __future__ import annotations
@@ -9,40 +10,36 @@ from __future__ import annotations
 import importlib.util
 import io
 import threading
-from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 from flask import render_template
 
+from utils.types import CASE_DOCUMENT
 from web_app.reports import document as words
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 INK = {"red": "#a3231b", "green": "#1a6437", "amber": "#7a5200", "slate": "#3f4c5a"}
-QR_POINTS = 85
-COLUMNS, FACT_COLUMNS = (84, 234, 90, 85), (100, 393)  # points; the text is 493 wide
+QR_POINTS, TEXT_POINTS = 85, 493
+WIDTHS = {2: (100, 393), 3: (272, 140, 81), 4: (84, 234, 90, 85)}
+"""Points of each column, by how many a table has: facts, the files of a case, the networks."""
 MISSING = "\N{WHITE SQUARE}"
-TIMELINE_WIDTH, TIMELINE_HEIGHT = 640.0, 120.0
 _LOCK = threading.Lock()  # reportlab keeps its fonts in one table of the process
 
 
 def render_html(document: dict[str, Any], media_url: str | None, page_url: str) -> str:
-    """The page.
+    """The page of an analysis or of a case.
 
     Args:
-        document: signed; see `web_app.reports.document.build_document`.
+        document: signed; see `build_document` and `build_case`.
+        media_url: of the picture, which is then shown with the faces' boxes; None for videos, deleted files and cases.
         page_url: where the result stands; shown as a QR code.
-        media_url: of the picture, which is then shown with the faces' boxes; None for videos and deleted files.
     """
-    analysis = document["analysis"]
-    points, shaded = _timeline(analysis["timeline"]), _shaded(analysis)
-    return render_template(
-        "report.html", document=document, analysis=analysis, words=words, media_url=media_url, points=points,
-        shaded=shaded, page_url=page_url, code=qr_code(page_url),
-        speech=analysis.get("speech"), overall=analysis.get("overall"), said=analysis.get("provenance"),
-        width=TIMELINE_WIDTH, height=TIMELINE_HEIGHT,
-    )  # fmt: skip
+    name = "case_report.html" if document["document"] == CASE_DOCUMENT else "report.html"
+    code = qr_code(page_url)
+    return render_template(name, document=document, words=words, media_url=media_url, page_url=page_url, code=code)
 
 
 def qr_code(text: str) -> tuple[int, str]:
@@ -57,156 +54,127 @@ def qr_code(text: str) -> tuple[int, str]:
     return size, "".join(f"M{x} {y}h1v1h-1z" for x, y in dark)
 
 
-def _timeline(timeline: list[dict[str, Any]]) -> str:
-    """The scores over time as points of an SVG polyline; empty for fewer than two."""
-    if len(timeline) < 2:
-        return ""
-    longest = max(point["time_s"] for point in timeline) or 1.0
-    return " ".join(
-        f"{TIMELINE_WIDTH * point['time_s'] / longest:.1f},{TIMELINE_HEIGHT * (1 - point['probability']):.1f}"
-        for point in timeline
-    )
-
-
-def _shaded(analysis: dict[str, Any]) -> list[tuple[float, float]]:
-    """Start and width, in the plot, of the times that the verdict rests on; none in reports of before."""
-    longest = max((point["time_s"] for point in analysis["timeline"]), default=0.0) or 1.0
-    places = [[min(1.0, span[end] / longest) for end in ("start_s", "end_s")] for span in analysis.get("spans", ())]
-    return [(round(TIMELINE_WIDTH * a, 1), round(TIMELINE_WIDTH * (b - a), 1)) for a, b in places]
-
-
-def render_pdf(document: dict[str, Any], page_url: str) -> bytes:
-    """The report on A4 pages.
+def render_pdf(page: str, footer: str, page_url: str) -> bytes:
+    """A page of a report, in HTML, on A4 pages.
 
     Args:
-        document: signed; see `web_app.reports.document.build_document`.
-        page_url: where the result stands; shown as a QR code.
+        footer: at the foot of each page.
+        page_url: of the QR code.
     """
-    title, footer = f"Telltale report: {document['name']}", f"Telltale report {document['id']}"
-    return make_pdf(title, footer, lambda to: _story(document, to), page_url)
-
-
-def make_pdf(title: str, footer: str, story: Callable[[Typeset], list[Any]], page_url: str) -> bytes:
-    """A4 pages of what `story` makes, with a QR code of `page_url` at the end."""
-    with _LOCK:
-        return _render(title, footer, story, page_url)
-
-
-class Typeset:
-    """The styles of a PDF's text, in a font whose characters `glyphs` are."""
-
-    def __init__(self, glyphs: set[int]) -> None:
-        from reportlab.lib.styles import ParagraphStyle
-
-        self.glyphs = glyphs
-        self.body = ParagraphStyle("body", fontName=FONT, fontSize=9, leading=12.5)
-        self.small = ParagraphStyle("small", parent=self.body, fontSize=7.5, leading=10, textColor="#4b5968")
-        self.point = ParagraphStyle("point", parent=self.body, leftIndent=9, firstLineIndent=-9, spaceBefore=2)
-        self.heading = ParagraphStyle(
-            "heading", parent=self.body, fontName=BOLD, fontSize=11, leading=15, spaceBefore=12, spaceAfter=3
-        )
-        self.title = ParagraphStyle("title", parent=self.heading, fontSize=15, leading=19, spaceBefore=0)
-
-    def text(self, value: str, style: Any = None) -> Any:
-        """A paragraph; of the body where no style is named."""
-        from reportlab.platypus import Paragraph
-
-        return Paragraph(escape(_clean(value, self.glyphs)), style or self.body)
-
-    def facts(self, facts: list[words.Fact]) -> Any:
-        """A table of names and values."""
-        return table([[self.text(fact, self.small), self.text(value)] for fact, value in facts], FACT_COLUMNS)
-
-
-def _render(title: str, footer: str, story: Callable[[Typeset], list[Any]], page_url: str) -> bytes:
     from reportlab.lib.pagesizes import A4
     from reportlab.lib.units import mm
-    from reportlab.pdfbase import pdfmetrics
     from reportlab.platypus import SimpleDocTemplate
 
-    _register_fonts()
-    glyphs = set(pdfmetrics.getFont(FONT).face.charToGlyph)
     out = io.BytesIO()
-    pages = SimpleDocTemplate(
-        out, pagesize=A4, leftMargin=18 * mm, rightMargin=18 * mm, topMargin=18 * mm, bottomMargin=20 * mm,
-        title=_clean(title, glyphs), author="Telltale", invariant=1, lang="en",
-    )  # fmt: skip
 
     def finish(canvas: Any, _template: Any) -> None:
         canvas.setFont(FONT, 7)
         canvas.drawString(18 * mm, 11 * mm, footer)
         canvas.drawRightString(A4[0] - 18 * mm, 11 * mm, f"Page {canvas.getPageNumber()}")
 
-    pages.build([*story(Typeset(glyphs)), _qr_drawing(page_url)], onFirstPage=finish, onLaterPages=finish)
+    with _LOCK:
+        setter = _Setter(_register_fonts(), page_url)
+        setter.feed(page)
+        pages = SimpleDocTemplate(
+            out, pagesize=A4, leftMargin=18 * mm, rightMargin=18 * mm, topMargin=18 * mm, bottomMargin=20 * mm,
+            title=f"Telltale: {setter.title}", author="Telltale", invariant=1, lang="en",
+        )  # fmt: skip
+        pages.build(setter.story, onFirstPage=finish, onLaterPages=finish)
     return out.getvalue()
 
 
-def _register_fonts() -> None:
+def _register_fonts() -> set[int]:
+    """Have the fonts that matplotlib ships, without importing it; the characters that they have."""
     from reportlab.pdfbase import pdfmetrics
     from reportlab.pdfbase.ttfonts import TTFont
 
-    known = pdfmetrics.getRegisteredFontNames()
-    for name in (FONT, BOLD):
-        if name not in known:
-            pdfmetrics.registerFont(TTFont(name, str(_font_folder() / f"{name}.ttf")))
-
-
-def _font_folder() -> Path:
-    """The fonts that matplotlib ships, without importing it."""
     found = importlib.util.find_spec("matplotlib")
     if found is None or found.origin is None:
         raise FileNotFoundError("matplotlib, whose fonts the PDF uses, is not installed")
-    return Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+    folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+    for name in {FONT, BOLD} - set(pdfmetrics.getRegisteredFontNames()):
+        pdfmetrics.registerFont(TTFont(name, str(folder / f"{name}.ttf")))
+    return set(pdfmetrics.getFont(FONT).face.charToGlyph)
 
 
-def _story(document: dict[str, Any], to: Typeset) -> list[Any]:
-    from reportlab.lib.styles import ParagraphStyle
-    from reportlab.platypus import KeepTogether, Spacer
+class _Setter(HTMLParser):
+    """Sets the headings, paragraphs, lists and tables of our pages, one below the other; leaves out what is drawn.
 
-    text, body, small, point, heading, title = to.text, to.body, to.small, to.point, to.heading, to.title
-    analysis = document["analysis"]
-    verdict = analysis["verdict"]
-    tone = ParagraphStyle("verdict", parent=title, textColor=INK[words.TONES[verdict["outcome"]]])
-    said = analysis.get("provenance")
-    stated = [text(said["statement"])] if said and said["statement"] else []
-    judged = [
-        text(verdict["headline"], tone), *stated, text(words.verdict_sentence(verdict)),
-        *(text(f"• {reason['text']}", point) for reason in verdict["reasons"]),
-    ]  # fmt: skip
-    story = [
-        text("Telltale · report of one analysis", small), text(document["name"], title), Spacer(1, 8),
-        _frame(judged, tone.textColor), Spacer(1, 4),
-    ]  # fmt: skip
-    if overall := analysis.get("overall"):
-        together = ParagraphStyle("overall", parent=heading, textColor=INK[words.TONES[overall["outcome"]]])
-        story.append(text(f"Faces and voice together: {overall['headline']}", together))
-        story += [text(f"• {reason['text']}", point) for reason in overall["reasons"]]
-    if speech := analysis.get("speech"):
-        story.append(text(f"Voice: {speech['verdict']['headline']}", heading))
-        story.append(text(words.verdict_sentence(speech["verdict"])))
-        story += [text(f"• {reason['text']}", point) for reason in speech["verdict"]["reasons"]]
-        story.append(to.facts(words.speech_facts(speech)))
-    for face in analysis["faces"]:
-        rows = [("Network", "Looks at", "Alone", "Weight"), *words.expert_rows(face["experts"])]
-        block = [
-            text(f"Person {face['id'] + 1}: {face['verdict']['headline']}", heading),
-            text(words.face_sentence(face)),
-            table(
-                [[text(cell, small if index == 0 else body) for cell in row] for index, row in enumerate(rows)], COLUMNS
-            ),
-        ]
-        story.append(KeepTogether(block))
-    of_file = [("What the file says of itself", words.provenance_facts(said))] if said else []
-    for name, facts in (
-        *of_file, ("Input", words.input_facts(document)), ("Method", words.method_facts(document)),
-        ("Signature", words.signature_facts(document)),
-    ):  # fmt: skip
-        story += [text(name, heading), to.facts(facts)]
-    story += [text(f"• {notice['text']}", point) for notice in analysis["notices"]]
-    story.append(text("Limits of the method", heading))
-    story += [text(f"• {limit}", point) for limit in document["limits"]]
-    story += [Spacer(1, 8), text(f"Check with the JSON form of this report: {document['reproduce']}", small)]
-    return story
+    `verdict` stands in a frame; `--red` and the like at the end of a class colour the next heading.
+    """
+
+    def __init__(self, glyphs: set[int], page_url: str) -> None:
+        from reportlab.lib.styles import ParagraphStyle
+
+        super().__init__()
+        body = ParagraphStyle("body", fontName=FONT, fontSize=9, leading=12.5)
+        small = ParagraphStyle("small", parent=body, fontSize=7.5, leading=10, textColor="#4b5968")
+        heading = ParagraphStyle(
+            "heading", parent=body, fontName=BOLD, fontSize=11, leading=15, spaceBefore=12, spaceAfter=3, keepWithNext=1
+        )
+        self._styles = {
+            "p": body, "td": body, "th": body, "dd": body, "dt": small, "small": small, "kicker": small,
+            "li": ParagraphStyle("point", parent=body, leftIndent=9, firstLineIndent=-9, spaceBefore=2),
+            "h1": ParagraphStyle("title", parent=heading, fontSize=15, leading=19, spaceBefore=0),
+            "h2": heading, "h3": ParagraphStyle("below", parent=heading, fontSize=9.5, spaceBefore=6),
+        }  # fmt: skip
+        self._glyphs, self._page_url = glyphs, page_url
+        self.story: list[Any] = []
+        self.title = self._text = self._class = self._tone = self._left_out = ""
+        self._rows: list[list[Any]] = [[]]
+        self._frame: tuple[str, int] | None = None  # tag of what is framed, and where it begins
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._left_out:
+            return
+        self._class = dict(attrs).get("class") or ""
+        tone = self._class.rpartition("--")[2]
+        self._tone = tone if tone in INK else self._tone
+        if "drawn" in self._class.split() or tag == "svg":
+            self._left_out = tag
+            if self._class == "code":
+                self.story.append(_qr_drawing(self._page_url))
+        elif "verdict" in self._class.split():
+            self._frame = tag, len(self.story)
+        if tag in self._styles or tag == "title":
+            self._text = ""
+
+    def handle_data(self, data: str) -> None:
+        self._text += "" if self._left_out else data
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._left_out:
+            self._left_out = "" if tag == self._left_out else self._left_out
+        elif tag == "title":
+            self.title = self._clean()
+        elif tag in ("td", "th", "dt", "dd"):
+            self._rows[-1].append(self._set(tag))
+        elif tag in self._styles:
+            self.story.append(self._set(tag))
+        if tag in ("tr", "dd"):
+            self._rows.append([])
+        elif tag in ("table", "dl"):
+            self.story.append(_table([row for row in self._rows if row]))
+            self._rows = [[]]
+        elif self._frame and tag == self._frame[0]:
+            self.story[self._frame[1] :] = [_framed(self.story[self._frame[1] :], INK[self._tone])]
+            self._frame, self._tone = None, ""
+
+    def _clean(self) -> str:
+        """The text of an element, with a square for each character that the font lacks."""
+        return "".join(c if ord(c) in self._glyphs else MISSING for c in " ".join(self._text.split()))
+
+    def _set(self, tag: str) -> Any:
+        from reportlab.lib.styles import ParagraphStyle
+        from reportlab.platypus import Paragraph
+
+        style = self._styles.get(self._class, self._styles[tag])
+        if tag in ("h2", "h3") and self._tone:
+            style = ParagraphStyle(
+                "toned", parent=self._styles["h1"] if self._frame else style, textColor=INK[self._tone]
+            )
+            self._tone = self._tone if self._frame else ""
+        return Paragraph(("• " if tag == "li" else "") + escape(self._clean()), style)
 
 
 def _qr_drawing(url: str) -> Any:
@@ -218,26 +186,20 @@ def _qr_drawing(url: str) -> Any:
     return drawing
 
 
-def _frame(parts: list[Any], colour: Any) -> Any:
+def _framed(parts: list[Any], colour: str) -> Any:
     """The verdict, in a box with a broad left edge of its colour."""
     from reportlab.platypus import Table
 
     style = [
         ("BOX", (0, 0), (-1, -1), 1, colour), ("LINEBEFORE", (0, 0), (0, -1), 6, colour),
-        ("LEFTPADDING", (0, 0), (-1, -1), 14),
-        ("TOPPADDING", (0, 0), (-1, -1), 8), ("BOTTOMPADDING", (0, 0), (-1, -1), 10),
+        ("LEFTPADDING", (0, 0), (-1, -1), 14), ("BOTTOMPADDING", (0, 0), (-1, -1), 10),
     ]  # fmt: skip
-    return Table([[parts]], colWidths=(sum(COLUMNS),), style=style, hAlign="LEFT")
+    return Table([[parts]], colWidths=(TEXT_POINTS,), style=style, hAlign="LEFT", spaceBefore=8, spaceAfter=4)
 
 
-def table(rows: list[list[Any]], widths: tuple[int, ...]) -> Any:
-    """Rows with a line below each, in columns of these widths in points."""
+def _table(rows: list[list[Any]]) -> Any:
+    """Rows with a line below each."""
     from reportlab.platypus import Table
 
     style = [("LINEBELOW", (0, 0), (-1, -1), 0.4, "#c9d2db"), ("VALIGN", (0, 0), (-1, -1), "TOP")]
-    return Table(rows, colWidths=widths, style=style, hAlign="LEFT")
-
-
-def _clean(text: str, glyphs: set[int]) -> str:
-    """The text with a square for each character that the font lacks."""
-    return "".join(c if ord(c) in glyphs else MISSING for c in text)
+    return Table(rows, colWidths=WIDTHS[len(rows[0])], style=style, hAlign="LEFT")

@@ -101,16 +101,24 @@ def test_a_video_has_its_timeline_and_no_picture(served: FlaskClient) -> None:
     assert "4.00 s" in html
 
 
-def test_the_times_that_a_verdict_rests_on_are_said_and_shaded() -> None:
+def test_the_times_that_a_verdict_rests_on_are_said_and_shaded(served: FlaskClient) -> None:
     verdict = {"probability": 0.5, "interval": [0.4, 0.6]}
-    timeline = [{"time_s": time, "probability": 0.5} for time in (1.0, 20.0, 40.0)]
     spans = [{"start_s": 10.0, "end_s": 20.0}, {"start_s": 36.0, "end_s": 41.0}]
     assert document.face_sentence({"verdict": verdict, "spans": spans}).endswith(
         "It is about 10.0 to 20.0 s and 36.0 to 41.0 s."
     )
     assert document.face_sentence({"verdict": verdict}) == document.verdict_sentence(verdict)
-    assert printed._shaded({"timeline": timeline, "spans": spans}) == [(160.0, 160.0), (576.0, 64.0)]
-    assert printed._shaded({"timeline": timeline}) == []
+    analysis = {"id": "0" * 32, **make_report().to_dict(), "spans": spans}
+    analysis["timeline"] = [{"time_s": time, "probability": 0.5} for time in (1.0, 20.0, 40.0)]
+    made = sign(document.build_document(analysis, "clip.mp4", "2026-01-01T00:00:00+00:00"), bytes(32))
+    with served.application.test_request_context():
+        page = printed.render_html(made, None, "https://example.org/")
+        of_before = printed.render_html(made | {"analysis": analysis | {"spans": []}}, None, "https://example.org/")
+    places = re.findall(r'<rect x="([\d.]+)" y="0" width="([\d.]+)"', page)
+    assert places == [("160.0", "160.0"), ("576.0", "64.0")]
+    assert '<polyline points="16.0,60.0 320.0,60.0 640.0,60.0 "' in page
+    assert "shaded" in page
+    assert "shaded" not in of_before
 
 
 def test_a_report_can_be_saved(served: FlaskClient) -> None:
@@ -183,7 +191,7 @@ def test_what_the_file_says_of_itself_is_printed_with_what_it_proves(served: Fla
     ReportDocument.model_validate_json(json.dumps(made))
     with served.application.test_request_context():
         page = printed.render_html(made, None, "https://example.org/detections/1")
-    text = pdf_text(printed.render_pdf(made, "https://example.org/detections/1"))
+    text = pdf_text(printed.render_pdf(page, "foot", "https://example.org/detections/1"))
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
     for words in (" ".join(page.split()), " ".join(text.split())):
