@@ -97,7 +97,7 @@ crash-drill: venv ## Kill training and promotion a hundred times and look what i
 	@$(PY) -m benchmarks.crash_test $(ARGS)
 
 scorecard: venv ## Figures and plots from the score file of the version in use (SCORES=FILE for another; DATA=FOLDER scores any files)
-	@$(PY) -m benchmarks.scorecard $(if $(SCORES),--scores "$(SCORES)") $(if $(DATA),--data "$(DATA)") $(ARGS)
+	@$(PY) -m utils.evaluation.scorecard $(if $(SCORES),--scores "$(SCORES)") $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and H.264: make robustness DATA=data (ARGS="--per-class 60")
 	@$(PY) -m benchmarks.robustness --data "$(DATA)" $(ARGS)

@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     from utils.config import load_settings
     from utils.errors import ConfigError
     from utils.evaluation.datasets import read_samples
-    from utils.evaluation.figures import scorecard_markdown
+    from utils.evaluation.scorecard import scorecard_markdown
     from utils.faces.detector import CenterFaceDetector
     from utils.log import configure_logging
     from utils.training.fit import train_all

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import run_command, tell
 from utils.config import load_settings
-from utils.evaluation.figures import markdown_table
+from utils.evaluation.scorecard import markdown_table
 from utils.faces.crops import CROP_PX, CROP_SCALE, reframe_window
 from utils.metrics import Figure, auc, bootstrap
 from utils.training.augment import draw_framing

@@ -30,12 +30,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common import run_command, tell
-from benchmarks.plots import new_figure
 from models.cards import EXPERT_NAMES
 from utils.config import load_settings
 from utils.detection.verdict import outcome_of
 from utils.errors import TrainingDataError
-from utils.evaluation.figures import markdown_table
+from utils.evaluation.plots import new_figure
+from utils.evaluation.scorecard import markdown_table
 from utils.feedback.cached_judge import VIT_COLUMN, load_parts, probabilities
 from utils.feedback.corrections import borders
 from utils.feedback.feature_set import FeatureSet, join_features

@@ -23,7 +23,7 @@ from utils.detection.engines import load_engine
 from utils.detection.pipeline import Analyser, examine, load_analyser
 from utils.errors import MediaError, TrainingDataError
 from utils.evaluation.datasets import Sample, read_samples
-from utils.evaluation.figures import markdown_table
+from utils.evaluation.scorecard import markdown_table
 from utils.metrics import auc
 from utils.types import Floats, Pixels
 from utils.weights import verify_version, weights_root

@@ -30,7 +30,7 @@ from benchmarks.common import run_command, tell
 from benchmarks.poisoning_attacks import ATTACKS, Attack, Crowd
 from utils.config import LearningSettings, load_settings
 from utils.errors import NothingNewError
-from utils.evaluation.figures import markdown_table
+from utils.evaluation.scorecard import markdown_table
 from utils.feedback.cached_judge import load_parts, probabilities
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.golden import Lineage, load_lineage, score_golden

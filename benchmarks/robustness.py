@@ -21,24 +21,14 @@ import numpy.typing as npt
 
 from benchmarks.common import data_parser, run_command, tell
 from benchmarks.corruptions import CLEAN, CONDITIONS, FIRST, degraded
-from benchmarks.scoring import COLUMNS, claim_scores, finished_names, score_row
 from utils.config import load_settings
 from utils.detection.calibration import Calibration
 from utils.detection.pipeline import Analyser, load_analyser
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample, read_samples
-from utils.evaluation.figures import (
-    CLIPS,
-    PICTURES,
-    cell,
-    judged,
-    labels_and_probabilities,
-    markdown_table,
-    plain,
-    rounded,
-    verdict_of,
-)
-from utils.evaluation.score_file import pseudonym
+from utils.evaluation.figures import CLIPS, PICTURES, judged, labels_and_probabilities, rounded, verdict_of
+from utils.evaluation.score_file import COLUMNS, claim_scores, finished_names, pseudonym, score_row
+from utils.evaluation.scorecard import cell, markdown_table, plain
 from utils.metrics import Figure, auc, bootstrap, false_alarm_rate
 from utils.types import MediaKind
 

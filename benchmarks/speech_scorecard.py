@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.evaluation.figures import markdown_table
+from utils.evaluation.scorecard import markdown_table
 from utils.evaluation.speech_figures import Scores, figures_of, outcomes, read_scores
 from utils.metrics import auc, clopper_pearson
 from utils.speech.spectrogram import BANDS, log_mel, prepare

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.bench.timing import Row
-from utils.evaluation.figures import markdown_table
+from utils.evaluation.scorecard import markdown_table
 from web_app.paths import ROOT
 
 PAGE = ROOT / "docs" / "results" / "performance.md"

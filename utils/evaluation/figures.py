@@ -1,11 +1,12 @@
-"""Figures of score files per set of files, with intervals by bootstrap over groups, and the tables that show them.
+"""Figures of score files: per set, generator by generator, and each source of real media by itself.
 
-Training keeps them in the card of a version; `benchmarks/scorecard.py` makes the page.
+Intervals come by bootstrap over groups. A mean over sources hides the one that goes wrong, so every generator is
+measured beside the real media of its own sources, and the false alarms of every real source stand alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from models.cards import EXPERT_NAMES, expert_card
+from models.cards import EXPERT_NAMES
 from utils.detection.calibration import Calibration
 from utils.detection.verdict import outcome_of
+from utils.evaluation.datasets import family_of
 from utils.evaluation.score_file import LOGIT_COLUMNS, NOT_JUDGED, read_scores
 from utils.metrics import Figure, accuracy, auc, bootstrap, ece, ece_by_chance, eer, false_alarm_rate, miss_rate
 
 Array = npt.NDArray[np.float64]
 Row = Mapping[str, str]
+Counts = dict[str, dict[str, int]]
 MEASURED = ("accuracy", "false_alarms", "misses", "auc", "eer", "ece")
 """Figures of probabilities, cut at 50 % where they are cut."""
 CLIPS, PICTURES = "clips", "pictures"
 """Sets that join several sources: all clips, and all pictures where they have more than one source."""
 MOST_ALONE = 12
 """Sources of pictures, and generators, that stand alone: the largest; the others come together."""
-INTRO = (
-    "Made by `make scorecard` from the score file of the version; 95 % intervals by bootstrap over identities and",
-    "clips. Nothing here was used for training, calibration or selection.",
-)
+MIN_REAL = 15
+"""Sources with fewer real media cannot have a rate of their own."""
 
 
 def split_into_sets(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
@@ -115,6 +116,16 @@ def verdict_of(row: Row, calibration: Calibration) -> str:
     return row.get("outcome") or outcome_of(float(row["probability"]), calibration.band(0.5, 0)).value
 
 
+def count_verdicts(rows: Sequence[Row], calibration: Calibration) -> Counts:
+    """How many real and fake ones got each verdict: label to verdict to number."""
+    counts: Counts = {"real": {}, "fake": {}}
+    for row in rows:
+        of_label = counts[row["label"]]
+        outcome = verdict_of(row, calibration)
+        of_label[outcome] = of_label.get(outcome, 0) + 1
+    return counts
+
+
 def judged(rows: Sequence[Row]) -> list[Row]:
     """The rows that have a score."""
     return [row for row in rows if row.get("outcome") not in NOT_JUDGED]
@@ -157,78 +168,35 @@ def _called_real(labels: Array, verdicts: Array) -> float:
     return float((verdicts[fake] == 0).mean()) if fake.any() else float("nan")
 
 
-def scorecard_markdown(
-    figures: Mapping[str, Any],
-    version: str,
-    pictures: Mapping[str, str] | None = None,
-    further: Sequence[str] | None = None,
-    intro: Sequence[str] = INTRO,
-) -> str:
-    """The figures as the text of `docs/results/scorecard.md`.
+def generators(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+    """Judged rows per generator of pictures and per family of clips, with the real ones beside which they are seen."""
+    out: dict[str, list[Row]] = {}
+    for name, rows in sets.items():
+        if name == PICTURES:
+            continue
+        scored = judged(rows)
+        real = [row for row in scored if row["label"] == "real"]
 
-    Args:
-        pictures: addresses of plots, by title.
-        intro: lines that say what was measured.
-    """
-    heads = ("set", "real / fake", "AUC", "ECE before → after (by chance)", "false alarms", "misses", "decided",
-             "real called fake")  # fmt: skip
-    rows = [
-        [
-            name, f"{f['real']} / {f['fake']}", cell(f.get("auc")),
-            f"{f['ece_before']:.3f} → {f['ece'][0]:.3f} ({f['ece_by_chance']:.3f})" if "ece" in f else "—",
-            cell(f.get("false_alarms"), percent=True), cell(f.get("misses"), percent=True),
-            f"{f['coverage']:.0%}" if "coverage" in f else "—", cell(f.get("false_alarms_decided"), percent=True),
-        ]
-        for name, f in figures.items()
-    ]  # fmt: skip
-    titles = [expert_card(name).title for name in EXPERT_NAMES]
-    single = [
-        [
-            name,
-            *(plain(f["experts"].get(expert)) for expert in EXPERT_NAMES),
-            plain(f.get("plain_mean")),
-            plain(f["auc"]),
-        ]
-        for name, f in figures.items()
-        if "auc" in f
-    ]
-    lines = [
-        f"# Scorecard of {version}",
-        "",
-        *intro,
-        "False alarms and misses are those of a plain cut at 50 %; *decided* is the share that gets a",
-        "verdict other than inconclusive, and *real called fake* the share of all real ones that get the verdict fake.",
-        "In brackets beside the ECE: what perfectly calibrated probabilities would show on as few items by chance.",
-        "",
-        *markdown_table(heads, rows),
-        "",
-        "AUC of the single experts, of the plain mean of their logits, and of the ensemble:",
-        "",
-        *markdown_table(("set", *titles, "plain mean", "ensemble"), single),
-        "",
-        *(further or []),
-    ]
-    for title, address in (pictures or {}).items():
-        lines += ["", f"![{title}]({address})"]
-    return "\n".join(lines) + "\n"
+        def key(row: Row, of_clips: bool = name == CLIPS) -> str:
+            return f"clips, {family_of(row['generator'])}" if of_clips else row["generator"]
+
+        for generator in sorted({key(row) for row in scored if row["label"] == "fake"}):
+            fakes = [row for row in scored if row["label"] == "fake" and key(row) == generator]
+            out.setdefault(generator, []).extend([*real, *fakes])
+    count = {name: sum(row["label"] == "fake" for row in rows) for name, rows in out.items()}
+    small = sorted(out, key=lambda name: -count[name])[MOST_ALONE:]
+    together = {id(row): row for name in small for row in out.pop(name)}  # real ones stand beside many, and count once
+    return out | ({f"{len(small)} smaller generators": list(together.values())} if small else {})
 
 
-def cell(figure: Sequence[float] | None, *, percent: bool = False) -> str:
-    """A figure with its interval."""
-    if figure is None:
-        return "—"
-    value, low, high = figure
-    if percent:
-        return f"{value:.1%} [{low:.1%}, {high:.1%}]"
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def plain(figure: Sequence[float] | None, *, percent: bool = False) -> str:
-    """A figure alone."""
-    return "—" if figure is None else f"{figure[0]:.1%}" if percent else f"{figure[0]:.3f}"
-
-
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Lines of a table; an empty head is a column without a name."""
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
+def real_sources(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
+    """Judged real rows per source; sources of a few come together."""
+    out: dict[str, list[Row]] = {}
+    for name, rows in sets.items():
+        for row in judged(rows) if name != PICTURES else ():
+            if row["label"] == "real":
+                out.setdefault(row["source"], []).append(row)
+    small = [name for name, rows in out.items() if len(rows) < MIN_REAL]
+    together = [row for name in small for row in out.pop(name)]
+    named = dict(sorted(out.items()))
+    return named | ({f"{len(small)} sources of less than {MIN_REAL}": together} if together else {})

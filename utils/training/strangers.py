@@ -22,8 +22,8 @@ from models.gating import Gate
 from models.vision_transformer import ViTExpert
 from utils.detection.calibration import Calibration
 from utils.evaluation.datasets import CLIPS_PREFIX
-from utils.evaluation.figures import cell, markdown_table
 from utils.evaluation.score_file import ScoreTable
+from utils.evaluation.scorecard import cell, markdown_table
 from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate
 from utils.tensors import Arrays, load_into
 from utils.training.crop_set import PackedCrop

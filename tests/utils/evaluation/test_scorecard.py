@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.scorecard import breakdown_markdown, count_verdicts, generators, main, real_sources
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.errors import TrainingDataError
-from utils.evaluation.figures import figures_of, measures, scorecard_markdown, split_into_sets
+from utils.evaluation.figures import count_verdicts, figures_of, generators, measures, real_sources, split_into_sets
 from utils.evaluation.score_file import ScoreTable, join_tables, read_scores, write_scores
+from utils.evaluation.scorecard import breakdown_markdown, main, scorecard_markdown
 from utils.metrics import auc
 from utils.weights import publish_version, set_current
 

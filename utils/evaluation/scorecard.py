@@ -1,94 +1,99 @@
 """The page of a score file: every number in the README and the model card comes out of here.
 
-A mean over sources hides the one that goes wrong, so every generator is measured beside the real media of its own
-sources, and the false alarms of every real source stand alone.
-
-    python -m benchmarks.scorecard [--scores FILE] [--version NAME] [--out docs/results/scorecard.md]
-    python -m benchmarks.scorecard --data FOLDER [--split val] [--out runs/scorecard/scorecard.md]
+python -m utils.evaluation.scorecard [--scores FILE] [--version NAME] [--out docs/results/scorecard.md]
+python -m utils.evaluation.scorecard --data FOLDER [--split val] [--out runs/scorecard/scorecard.md]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from benchmarks.common import run_command
-from benchmarks.plots import draw_all, plot_confusion
-from benchmarks.scoring import score_files
+from models.cards import EXPERT_NAMES, expert_card
 from utils.config import load_settings
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.pipeline import load_analyser
-from utils.evaluation.datasets import SPLITS, family_of, read_samples
+from utils.errors import TelltaleError
+from utils.evaluation.datasets import read_samples
 from utils.evaluation.figures import (
-    CLIPS,
-    INTRO,
-    MOST_ALONE,
     PICTURES,
     Row,
-    cell,
+    count_verdicts,
     figures_of,
-    judged,
+    generators,
     labels_and_probabilities,
-    markdown_table,
     measures,
-    plain,
-    scorecard_markdown,
+    real_sources,
     split_into_sets,
-    verdict_of,
 )
-from utils.evaluation.score_file import NOT_JUDGED, SCORES_FILE, read_scores
-from utils.weights import CALIBRATION_FILE, current_name, read_document, verify_version, weights_root
+from utils.evaluation.score_file import NOT_JUDGED, SCORES_FILE, read_scores, score_files
+from utils.weights import CALIBRATION_FILE, current_name, verify_version, weights_root
 
-Counts = dict[str, dict[str, int]]
-MIN_REAL = 15
-"""Sources with fewer real media cannot have a rate of their own."""
-
-
-def generators(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
-    """Judged rows per generator of pictures and per family of clips, with the real ones beside which they are seen."""
-    out: dict[str, list[Row]] = {}
-    for name, rows in sets.items():
-        if name == PICTURES:
-            continue
-        scored = judged(rows)
-        real = [row for row in scored if row["label"] == "real"]
-
-        def key(row: Row, of_clips: bool = name == CLIPS) -> str:
-            return f"clips, {family_of(row['generator'])}" if of_clips else row["generator"]
-
-        for generator in sorted({key(row) for row in scored if row["label"] == "fake"}):
-            fakes = [row for row in scored if row["label"] == "fake" and key(row) == generator]
-            out.setdefault(generator, []).extend([*real, *fakes])
-    count = {name: sum(row["label"] == "fake" for row in rows) for name, rows in out.items()}
-    small = sorted(out, key=lambda name: -count[name])[MOST_ALONE:]
-    together = {id(row): row for name in small for row in out.pop(name)}  # real ones stand beside many, and count once
-    return out | ({f"{len(small)} smaller generators": list(together.values())} if small else {})
+INTRO = (
+    "Made by `make scorecard` from the score file of the version; 95 % intervals by bootstrap over identities and",
+    "clips. Nothing here was used for training, calibration or selection.",
+)
 
 
-def real_sources(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
-    """Judged real rows per source; sources of a few come together."""
-    out: dict[str, list[Row]] = {}
-    for name, rows in sets.items():
-        for row in judged(rows) if name != PICTURES else ():
-            if row["label"] == "real":
-                out.setdefault(row["source"], []).append(row)
-    small = [name for name, rows in out.items() if len(rows) < MIN_REAL]
-    together = [row for name in small for row in out.pop(name)]
-    named = dict(sorted(out.items()))
-    return named | ({f"{len(small)} sources of less than {MIN_REAL}": together} if together else {})
+def scorecard_markdown(
+    figures: Mapping[str, Any],
+    version: str,
+    pictures: Mapping[str, str] | None = None,
+    further: Sequence[str] | None = None,
+    intro: Sequence[str] = INTRO,
+) -> str:
+    """The figures as the text of `docs/results/scorecard.md`.
 
-
-def count_verdicts(rows: Sequence[Row], calibration: Calibration) -> Counts:
-    """How many real and fake ones got each verdict: label to verdict to number."""
-    counts: Counts = {"real": {}, "fake": {}}
-    for row in rows:
-        of_label = counts[row["label"]]
-        outcome = verdict_of(row, calibration)
-        of_label[outcome] = of_label.get(outcome, 0) + 1
-    return counts
+    Args:
+        pictures: addresses of plots, by title.
+        intro: lines that say what was measured.
+    """
+    heads = ("set", "real / fake", "AUC", "ECE before → after (by chance)", "false alarms", "misses", "decided",
+             "real called fake")  # fmt: skip
+    rows = [
+        [
+            name, f"{f['real']} / {f['fake']}", cell(f.get("auc")),
+            f"{f['ece_before']:.3f} → {f['ece'][0]:.3f} ({f['ece_by_chance']:.3f})" if "ece" in f else "—",
+            cell(f.get("false_alarms"), percent=True), cell(f.get("misses"), percent=True),
+            f"{f['coverage']:.0%}" if "coverage" in f else "—", cell(f.get("false_alarms_decided"), percent=True),
+        ]
+        for name, f in figures.items()
+    ]  # fmt: skip
+    titles = [expert_card(name).title for name in EXPERT_NAMES]
+    single = [
+        [
+            name,
+            *(plain(f["experts"].get(expert)) for expert in EXPERT_NAMES),
+            plain(f.get("plain_mean")),
+            plain(f["auc"]),
+        ]
+        for name, f in figures.items()
+        if "auc" in f
+    ]
+    lines = [
+        f"# Scorecard of {version}",
+        "",
+        *intro,
+        "False alarms and misses are those of a plain cut at 50 %; *decided* is the share that gets a",
+        "verdict other than inconclusive, and *real called fake* the share of all real ones that get the verdict fake.",
+        "In brackets beside the ECE: what perfectly calibrated probabilities would show on as few items by chance.",
+        "",
+        *markdown_table(heads, rows),
+        "",
+        "AUC of the single experts, of the plain mean of their logits, and of the ensemble:",
+        "",
+        *markdown_table(("set", *titles, "plain mean", "ensemble"), single),
+        "",
+        *(further or []),
+    ]
+    for title, address in (pictures or {}).items():
+        lines += ["", f"![{title}]({address})"]
+    return "\n".join(lines) + "\n"
 
 
 def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibration, *, rounds: int = 1000) -> list[str]:
@@ -124,6 +129,27 @@ def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibrati
     ]
 
 
+def cell(figure: Sequence[float] | None, *, percent: bool = False) -> str:
+    """A figure with its interval."""
+    if figure is None:
+        return "—"
+    value, low, high = figure
+    if percent:
+        return f"{value:.1%} [{low:.1%}, {high:.1%}]"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def plain(figure: Sequence[float] | None, *, percent: bool = False) -> str:
+    """A figure alone."""
+    return "—" if figure is None else f"{figure[0]:.1%}" if percent else f"{figure[0]:.3f}"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Lines of a table; an empty head is a column without a name."""
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
+
+
 def write_scorecard(
     scores: Path, version: str, calibration: Calibration, out: Path, *, intro: Sequence[str] = INTRO, rounds: int = 1000
 ) -> str:
@@ -133,6 +159,8 @@ def write_scorecard(
         out: the page; plots go to `images/` beside it.
         intro: lines that say what was measured.
     """
+    from utils.evaluation.plots import draw_all, plot_confusion  # only this command needs matplotlib
+
     sets = {name: labels_and_probabilities(part) for name, part in split_into_sets(read_scores(scores)).items()}
     everything = split_into_sets(read_scores(scores, judged=False))
     counts = {name: count_verdicts(part, calibration) for name, part in everything.items()}
@@ -169,33 +197,37 @@ def _score_data(chosen: argparse.Namespace, version: str) -> tuple[Path, Sequenc
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the command."""
+    """`python -m utils.evaluation.scorecard`; exit code 3 when scores, files or version cannot be used."""
     parser = argparse.ArgumentParser(description="Figures and plots of a score file, or of any files.")
     parser.add_argument("--scores", type=Path, help=f"the score file (default: {SCORES_FILE} of the version)")
     parser.add_argument(
         "--data", type=Path, help="score these files instead: a folder with manifests, or real/ and fake/"
     )
-    parser.add_argument("--split", default="all", choices=("all", *SPLITS), help="which files of --data")
+    parser.add_argument(
+        "--split", default="all", choices=("all", "train", "calib", "val"), help="which files of --data"
+    )
     parser.add_argument("--version", default="", help="whose calibration counts (default: the one in use)")
     parser.add_argument(
         "--out", type=Path, help="the page to write (default: docs/results/scorecard.md; with --data in runs/)"
     )
     parser.add_argument("--rounds", type=int, default=1000, help="of the bootstrap")
-    return run_command(parser, arguments, _write_page)
-
-
-def _write_page(chosen: argparse.Namespace) -> int:
+    chosen = parser.parse_args(arguments)
     chosen.out = chosen.out or Path("runs/scorecard/scorecard.md" if chosen.data else "docs/results/scorecard.md")
-    settings = load_settings()
-    root = weights_root(settings)
-    version = verify_version(root, chosen.version or settings.weights.version or current_name(root))
-    calibration = calibration_from_dict(read_document(version.folder / CALIBRATION_FILE))
-    scores: Path = chosen.scores or version.folder / SCORES_FILE
-    intro: Sequence[str] = INTRO
-    if chosen.data:
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        scores, intro = _score_data(chosen, version.name)
-    print(write_scorecard(scores, version.name, calibration, chosen.out, intro=intro, rounds=chosen.rounds))
+    try:
+        settings = load_settings()
+        root = weights_root(settings)
+        version = verify_version(root, chosen.version or settings.weights.version or current_name(root))
+        document = json.loads((version.folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
+        scores: Path = chosen.scores or version.folder / SCORES_FILE
+        intro: Sequence[str] = INTRO
+        if chosen.data:
+            chosen.out.parent.mkdir(parents=True, exist_ok=True)
+            scores, intro = _score_data(chosen, version.name)
+        calibration = calibration_from_dict(document)
+        print(write_scorecard(scores, version.name, calibration, chosen.out, intro=intro, rounds=chosen.rounds))
+    except TelltaleError as error:
+        print(error, file=sys.stderr)
+        return 3
     return 0
 
 

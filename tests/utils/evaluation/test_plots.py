@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.plots import draw_all, reliability_points, roc_points
+from utils.evaluation.plots import draw_all, reliability_points, roc_points
 from utils.metrics import auc
 
 
