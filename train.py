@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,7 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     from utils.log import configure_logging
     from utils.training.fit import train_all
     from utils.training.plan import read_plan
+    from utils.training.processes import joined
     from utils.weights import set_current, weights_root
 
     configure_logging()
@@ -167,18 +169,11 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     ensure_base_weights(root / "base")
     detector = CenterFaceDetector(root / "base" / FACE_FILE, threads=arguments.threads)
     name = arguments.name or arguments.run.name
-    done = train_all(
-        samples,
-        arguments.run,
-        root,
-        name,
-        chosen,
-        detector,
-        device=device,
-        terms=arguments.terms,
-        notes=arguments.note,
-        packs=arguments.packs,
-    )
+    with joined(device):
+        done = train_all(
+            samples, arguments.run, root, name, chosen, detector,
+            device=device, terms=arguments.terms, notes=arguments.note, packs=arguments.packs,
+        )  # fmt: skip
     if arguments.activate:
         set_current(root, done.version.name)
     print(scorecard_markdown(done.figures, done.version.name))
@@ -241,6 +236,8 @@ def main() -> int:
     parser.add_argument("--steps", type=positive, help="of --speech (default: what its plan says)")
     arguments = parser.parse_args()
     if arguments.speech:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            parser.error("--speech trains by one process; start it without torchrun")
         return exit_code(lambda: run_speech(arguments))
     from utils.training.plan import TrainingPlan
 

@@ -16,6 +16,7 @@ from models.cards import expert_card
 from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
 from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
+from utils.training import processes
 from utils.training.crop_set import Pack
 from utils.training.loop import fast_bfloat16
 from utils.training.plan import TrainingPlan
@@ -107,13 +108,16 @@ class FeatureStore:
     def __init__(self, folder: Path, views: Sequence[View]) -> None:
         self.folder = folder
         self.views = tuple(views)
-        folder.mkdir(parents=True, exist_ok=True)
-        marker = folder / VIEWS_FILE
-        if not marker.is_file() or marker.read_text(encoding="utf-8") != fingerprint(views):
-            for old in folder.glob("*.npy"):
+        processes.in_turn(self._claim)
+
+    def _claim(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        marker = self.folder / VIEWS_FILE
+        if not marker.is_file() or marker.read_text(encoding="utf-8") != fingerprint(self.views):
+            for old in self.folder.glob("*.npy"):
                 old.unlink()
-            (folder / "done.txt").unlink(missing_ok=True)
-            marker.write_text(fingerprint(views), encoding="utf-8")
+            (self.folder / "done.txt").unlink(missing_ok=True)
+            marker.write_text(fingerprint(self.views), encoding="utf-8")
 
     @property
     def done(self) -> int:
@@ -121,37 +125,41 @@ class FeatureStore:
         marker = self.folder / "done.txt"
         return int(marker.read_text(encoding="utf-8")) if marker.is_file() else 0
 
-    def _array(self, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[np.generic]:
+    def _array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
         path = self.folder / f"{name}.npy"
         if path.is_file():
             return np.load(path, mmap_mode="r+")  # type: ignore[no-any-return]
         return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
     def extract(self, pack: Pack, featurizer: Featurizer) -> None:
-        """Render and featurize every view that is not done yet."""
+        """Render and featurize every view that is not done yet; of several processes each takes batches in turn."""
         start, count = self.done, len(self.views)
         renderer = Renderer(pack, self.views)
         shown = bar(f"features of {self.folder.name}", count, start)
-        for batch_number, low in enumerate(range(start, count, BATCH)):
-            part = self.views[low : low + BATCH]
-            pixels = np.stack([renderer[i] for i in range(low, low + len(part))])
-            tokens = featurizer(pixels)
-            high = low + len(part)
-            arrays: dict[str, tuple[npt.NDArray[np.generic], type]] = {
-                "pixels": (pixels, np.uint8),
-                "tokens": (tokens, np.float16),
-                "quality": (
-                    np.stack([view_quality(pack, v, p) for v, p in zip(part, pixels, strict=True)]), np.float32
-                ),
-            }  # fmt: skip
-            for name, (values, dtype) in arrays.items():
-                self._array(name, (count, *values.shape[1:]), dtype)[low:high] = values
-            if batch_number % SAVE_EVERY == SAVE_EVERY - 1 or high == count:
+        for number, low in enumerate(range(start, count, BATCH * processes.count())):
+            own = low + BATCH * processes.rank()
+            for first, made in processes.gathered((own, self._made(pack, renderer, featurizer, own))):
+                for name, values in made.items():
+                    self._array(name, (count, *values.shape[1:]), values.dtype)[first : first + len(values)] = values
+            high = min(low + BATCH * processes.count(), count)
+            if processes.rank() == 0 and (number % SAVE_EVERY == SAVE_EVERY - 1 or high == count):
                 scratch = self.folder / "done.tmp"
                 scratch.write_text(str(high), encoding="utf-8")
                 scratch.replace(self.folder / "done.txt")
-            shown.update(len(part))
+            shown.update(high - low)
         shown.close()
+        processes.wait()
+
+    def _made(
+        self, pack: Pack, renderer: Renderer, featurizer: Featurizer, low: int
+    ) -> dict[str, npt.NDArray[np.generic]]:
+        """What is stored of the views from `low` on, at most a batch, by name."""
+        part = self.views[low : low + BATCH]
+        if not part:
+            return {}
+        pixels = np.stack([renderer[i] for i in range(low, low + len(part))])
+        quality = np.stack([view_quality(pack, v, p) for v, p in zip(part, pixels, strict=True)])
+        return {"pixels": pixels, "tokens": featurizer(pixels), "quality": quality.astype(np.float32)}
 
     def load(self, name: str) -> npt.NDArray[np.generic]:
         """The finished rows of `pixels`, `tokens` or `quality`, memory-mapped."""

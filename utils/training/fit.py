@@ -20,6 +20,7 @@ from utils.evaluation.datasets import Sample
 from utils.faces.detector import FaceDetector
 from utils.networks import load_vit_base
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
+from utils.training import processes
 from utils.training.crop_set import Pack, pack_faces, places
 from utils.training.experts import new_vit, train_lstm, train_student, train_vit_head
 from utils.training.features import FeatureStore, head_views, make_stores, student_views
@@ -66,11 +67,12 @@ def train_all(
     require_new_name(root, name)
     require_start(root, plan)
     folder = packs or run / "pack"
-    pack = packed(samples, run, plan, detector, folder)
+    pack = processes.in_turn(lambda: packed(samples, run, plan, detector, folder))
     reference = reference_vit(pack, run, root, plan, device=device)
     stores = make_stores(pack, run, plan, reference, device=device)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device)
     strangers = score_strangers(pack, stores, run, root, plan)
+    processes.leave_to_first()
     said = [*notes, *(f"Trained and calibrated without {name}; validation has it." for name in plan.leave_out)]
     return finish(
         pack, stores, experts, run, root, name, plan,

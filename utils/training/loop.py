@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from utils.errors import TrainingDataError
 from utils.log import get_logger
+from utils.training import processes
 from utils.training.progress import bar, tell
 
 log = get_logger(__name__)
@@ -89,12 +90,14 @@ class Task:
     Args:
         loss_of: loss of one batch, a scalar.
         score_of: score of the averaged model on held-out data (higher is better), called after each epoch.
+        shared: whether the batches are already the shares of this process.
     """
 
     batches: Batches
     steps: int
     loss_of: Callable[[nn.Module, Batch], Tensor]
     score_of: Callable[[nn.Module], float]
+    shared: bool = False
 
 
 @dataclass
@@ -133,22 +136,25 @@ def fit(
     mixed = device != "cpu" if bfloat16 is None else bfloat16
     run = _Run(model, optimizer, averaged, {}, _Position(), folder, device, mixed)
     run.resume()
+    processes.wait()
     at = run.at
     while at.epoch < recipe.epochs and at.epoch - at.best_epoch <= recipe.patience:
         started = time.monotonic()
         loss = _train_epoch(run, task, recipe)
-        score = run.score(task)
+        score = processes.agreed(run.score(task) if processes.rank() == 0 else 0.0)
         if not math.isfinite(score):
             raise TrainingDataError(f"{folder.name} cannot be validated: the held-out data need real and fake items.")
         if score > at.best_score:
             at.best_score, at.best_epoch = score, at.epoch
             run.best = {k: v.detach().cpu().clone() for k, v in run.averaged.items()}
         line = {"epoch": at.epoch, "loss": loss, "score": score, "seconds": round(time.monotonic() - started, 1)}
-        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line | {"recipe": asdict(recipe)}) + "\n")
-        tell(f"{folder.name} epoch {at.epoch}: loss {loss:.4f}, validation score {score:.4f}")
         at.epoch, at.done = at.epoch + 1, 0
-        run.save()
+        if processes.rank() == 0:
+            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line | {"recipe": asdict(recipe)}) + "\n")
+            tell(f"{folder.name} epoch {line['epoch']}: loss {loss:.4f}, validation score {score:.4f}")
+            run.save()
+    run.best = processes.agreed(run.best)  # running statistics are each process's own
     model.load_state_dict(run.best)
     model.to("cpu").eval()
 
@@ -171,17 +177,20 @@ def _train_epoch(run: _Run, task: Task, recipe: Recipe) -> float:
     """One pass over the batches, from where it was stopped; gives the mean loss."""
     losses: list[float] = []
     trained = [p for g in run.optimizer.param_groups for p in g["params"]]
+    loss_of, first = processes.shared_loss(run.model, task.loss_of), processes.rank() == 0
     last_save = time.monotonic()
     shown = bar(f"{run.folder.name} epoch {run.at.epoch}", task.steps, run.at.done)
     for number, batch in enumerate(task.batches(run.at.epoch)):
         if number < run.at.done:
             continue
         step = run.at.epoch * task.steps + number
-        torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout belongs to the step: a resumed run draws the same
+        # dropout belongs to the step: a resumed run draws the same
+        torch.manual_seed(recipe.seed * 1_000_003 + step + processes.rank() * 1_000_000_007)
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, recipe.epochs * task.steps)
         with torch.autocast(run.device, dtype=torch.bfloat16, enabled=run.bfloat16):
-            loss = task.loss_of(run.model, tuple(part.to(run.device, non_blocking=True) for part in batch))
+            own = batch if task.shared else tuple(processes.share(part) for part in batch)
+            loss = loss_of(tuple(part.to(run.device, non_blocking=True) for part in own))
         if not torch.isfinite(loss):
             raise TrainingDataError(f"The loss of {run.folder.name} is {loss.item()} at step {step}.")
         run.optimizer.zero_grad(set_to_none=True)
@@ -195,7 +204,7 @@ def _train_epoch(run: _Run, task: Task, recipe: Recipe) -> float:
         run.at.done, now = number + 1, time.monotonic()
         shown.set_postfix(loss=f"{sum(losses) / len(losses):.4f}", refresh=False)
         shown.update()
-        if now - last_save > recipe.save_every_s:
+        if first and now - last_save > recipe.save_every_s:
             last_save = now
             run.save()
     shown.close()

@@ -24,6 +24,7 @@ from models.cards import expert_card
 from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
 from utils.cores import usable_cores
+from utils.training import processes
 from utils.training.crop_set import Pack
 from utils.training.experts import mean_source_auc, smooth_bce
 from utils.training.features import batches
@@ -111,7 +112,7 @@ def train_norms(
         order = batches(len(views), recipe.batch, np.random.default_rng([recipe.seed, epoch]))
         # draws differ by a few views from epoch to epoch
         chosen = [[views[int(i)] for i in part] for part in order][:steps]
-        for part, pixels in rendered(pack, chosen):
+        for part, pixels in rendered(pack, [processes.share(part) for part in chosen]):
             labels = torch.tensor([view.label for view in part], dtype=torch.float32)
             yield prepare(to_images(pixels), card), labels
 
@@ -126,7 +127,7 @@ def train_norms(
 
     tuner = NormTuner(expert, norms.patch_dropout)
     steps = max(1, len(views_of(0)) // recipe.batch)
-    task = Task(make, steps, loss_of, score_of)
+    task = Task(make, steps, loss_of, score_of, shared=True)
     with explicit_attention(expert, on=device == "cpu"):
         fit(tuner, task, recipe, folder, device=device, bfloat16=mixed)
     expert.backbone.patch_drop = nn.Identity()

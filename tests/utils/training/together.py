@@ -1,0 +1,75 @@
+"""What each process of test_processes.py does: `torchrun --nproc-per-node 2 together.py FOLDER` (or without torchrun).
+
+The second process dies once in the middle of the second epoch, if there is a file `die` in the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from utils.training import features, processes
+from utils.training.features import FeatureStore
+from utils.training.loop import Batch, Recipe, Task, fit
+from utils.types import Pixels
+
+STEPS, BATCH = 4, 16
+
+
+def task(folder: Path) -> Task:
+    """Pictures whose brightness is the label."""
+
+    def draw(rng: np.random.Generator, count: int) -> Batch:
+        labels = torch.from_numpy((rng.random(count) < 0.5).astype(np.float32))
+        pictures = torch.from_numpy(rng.normal(0, 0.5, (count, 1, 6, 6)).astype(np.float32))
+        return pictures + labels.view(-1, 1, 1, 1), labels
+
+    def make(epoch: int) -> Iterator[Batch]:
+        for number in range(STEPS):
+            if (epoch, number, processes.rank()) == (1, 2, 1) and (folder / "die").exists():
+                (folder / "die").unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield draw(np.random.default_rng([epoch, number]), BATCH)
+
+    def loss_of(net: nn.Module, batch: Batch) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(net(batch[0]).squeeze(1), batch[1])
+
+    def score_of(net: nn.Module) -> float:
+        pictures, labels = draw(np.random.default_rng(99), 64)
+        with torch.inference_mode():
+            return -float(loss_of(net, (pictures, labels)))
+
+    return Task(make, STEPS, loss_of, score_of)
+
+
+def featurize(batch: Pixels) -> features.Halves:
+    means = batch.reshape(len(batch), -1).mean(1)
+    return np.stack([means, -means], 1).astype(np.float16)[:, None]
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    features.BATCH, features.SAVE_EVERY = 3, 2
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 1))
+    recipe = Recipe(epochs=3, batch=BATCH, lr=0.02, average=0.8, patience=9, save_every_s=0.0)
+    with processes.joined("cpu"):
+        fit(model, task(folder), recipe, folder / "toy")
+        pack, views = pickle.loads((folder / "pack").read_bytes())
+        FeatureStore(folder / "store", views).extract(pack, featurize)
+        if processes.rank() == 0:
+            save_file(dict(model.state_dict()), folder / f"of-{processes.count()}.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

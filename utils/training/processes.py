@@ -1,0 +1,127 @@
+"""Training by several processes that `torchrun` starts: each learns from its share of a batch, the first one writes.
+
+All go the same way through a training, so that what one waits for the others come to. Without `torchrun` everything
+here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from utils.errors import ConfigError, TrainingDataError
+
+PATIENCE = timedelta(days=2)  # the others wait while the first process searches faces
+T = TypeVar("T")
+S = TypeVar("S", Tensor, list[Any])
+
+
+def count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0; the first one writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Take part in what `torchrun` has started; gloo between processors, NCCL between GPUs.
+
+    Raises:
+        ConfigError: there are more processes on this machine than GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device == "cuda":
+        own = int(os.environ.get("LOCAL_RANK", "0"))
+        if own >= torch.cuda.device_count():
+            raise ConfigError(f"Each process needs a GPU of its own; there are {torch.cuda.device_count()} here.")
+        torch.cuda.set_device(own)
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def in_turn(make: Callable[[], T]) -> T:
+    """Have the first process do something that writes files, and the others after it, who find them."""
+    if rank() == 0:
+        made = make()
+        wait()
+        return made
+    wait()
+    return make()
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    agreed(None)
+
+
+def leave_to_first() -> None:
+    """From here on the first process goes alone; the others end."""
+    if count() > 1:
+        wait()
+        number = rank()
+        dist.destroy_process_group()
+        if number > 0:
+            raise SystemExit(0)
+
+
+def agreed(value: T) -> T:
+    """The value that the first process has."""
+    held = [value]
+    if count() > 1:
+        dist.broadcast_object_list(held)
+    return held[0]
+
+
+def gathered(value: T) -> list[T]:
+    """The values of all processes in their order, at the first one; nothing at the others."""
+    if count() == 1:
+        return [value]
+    found: list[Any] | None = [None] * count() if rank() == 0 else None
+    dist.gather_object(value, found)
+    return found or []
+
+
+def share(items: S) -> S:
+    """What this process takes of the items, or rows of a tensor, of a batch.
+
+    Raises:
+        TrainingDataError: there are fewer than processes.
+    """
+    if len(items) < count():
+        raise TrainingDataError(f"A batch of {len(items)} cannot be shared by {count()} processes; start fewer.")
+    return items[rank() :: count()]
+
+
+class _Loss(nn.Module):
+    def __init__(self, model: nn.Module, loss_of: Callable[[nn.Module, Any], Tensor]) -> None:
+        super().__init__()
+        self.model, self.loss_of = model, loss_of
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.loss_of(self.model, batch)
+
+
+def shared_loss(model: nn.Module, loss_of: Callable[[nn.Module, Any], Tensor]) -> Callable[[Any], Tensor]:
+    """The loss of a batch, whose gradients become the mean over all processes."""
+    loss = _Loss(model, loss_of)
+    return DistributedDataParallel(loss) if count() > 1 else loss
