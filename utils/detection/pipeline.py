@@ -115,7 +115,7 @@ def load_analyser(
     verify_current(settings)  # the base weights too, half a second
     decoders = start_fork_server()
     if decoders is not None:
-        decoders.warm(MediaKind.IMAGE)  # ready when the networks are
+        decoders.warm()  # ready when the networks are
     read_probe()
     threads = settings.detection.threads or usable_cores()
     with ThreadPoolExecutor(1) as beside:

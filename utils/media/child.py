@@ -11,7 +11,18 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError, UnsupportedMediaError
-from utils.media import child_protocol, clean_picture
+from utils.media import (
+    animation,
+    audio,
+    child_protocol,
+    clean_film,
+    clean_heif,
+    clean_picture,
+    heif,
+    images,
+    packets,
+    video,
+)
 from utils.media.headers import check_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.sandbox_limits import confine
@@ -50,7 +61,7 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
     container = FORMATS.get(request["format"])
     is_image = container is not None and container.kind is MediaKind.IMAGE
     if container is not None:
-        load_codecs(container.kind)
+        images.load_codecs()  # afterwards no file can be opened any more
     evidence = None
     if container is not None and request.get("evidence") is not None:
         from utils.evidence.reading import EvidenceReader
@@ -65,8 +76,6 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
         check_header(untrusted_file, container.name, limits)
         untrusted_file.seek(0)
         if evidence is not None:
-            from utils.media import packets
-
             tags = partial(packets.read_tags, untrusted_file, container, limits) if not is_image else list
             told = evidence.read(untrusted_file, container.name, container.mime, tags)
             child_protocol.write_header(out, {"evidence": told})
@@ -84,8 +93,6 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
 def _decode_picture(
     untrusted_file: BinaryIO, container: MediaFormat, request: dict[str, Any], limits: MediaLimits
 ) -> tuple[tuple[Any, ...], Facts]:
-    from utils.media import animation, heif, images, video
-
     if container.name == "heic" and heif.is_sequence(untrusted_file):
         return video.decode_video(untrusted_file, request["frames"], limits, FORMATS["mp4"], most=request["max_frames"])
     if container.moves:
@@ -98,7 +105,6 @@ def _decode_over_time(
     untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, request: dict[str, Any], out: BinaryIO
 ) -> tuple[tuple[Any, ...], Facts]:
     """What belongs to a video or recording; frames and samples are sent as they come."""
-    from utils.media import audio, video
 
     def on_samples(samples: Floats) -> None:
         child_protocol.write_samples(out, samples)
@@ -125,33 +131,11 @@ def _copy(
     untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, target: child_protocol.CopyWriter
 ) -> None:
     if container.name in ("heic", "avif"):
-        from utils.media import clean_heif
-
         target.write(clean_heif.strip_heif(untrusted_file.read(), limits))
     elif container.name in ("bmp", "tiff"):
-        from utils.media import images
-
         target.write(images.write_again(untrusted_file, container.name, limits))
     elif container.kind is MediaKind.IMAGE:
         target.write(clean_picture.strip(untrusted_file.read(), container.name))
     else:
-        from utils.media import clean_film
-
         clean_film.copy_film(untrusted_file, container, limits, target)
     target.finish()
-
-
-def load_codecs(kind: str) -> None:
-    """Import all that decoding a kind of media needs, for afterwards no file can be opened any more.
-
-    Args:
-        kind: a value of `MediaKind`.
-    """
-    if kind == MediaKind.IMAGE:
-        from utils.media import animation, clean_heif, images  # noqa: F401 - what is imported here is used afterwards
-
-        images.load_codecs()
-    else:
-        from utils.media import audio, clean_film, video  # noqa: F401 - the copy is made of what is imported here
-
-        video.load_codecs()

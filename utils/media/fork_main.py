@@ -17,7 +17,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from utils.media import child
+from utils.media import child, images
 
 MAX_REQUEST_BYTES = 4096
 HIGHEST_DESCRIPTOR = 4096
@@ -33,9 +33,9 @@ class _Fork:
     lifeline: socket.socket
 
 
-def main(kind: str) -> None:
+def main() -> None:
     """Fork a child for each request on standard input, a socket, until it is closed."""
-    child.load_codecs(kind)
+    images.load_codecs()
     importlib.import_module("utils.evidence.reading")
     gc.collect()
     gc.freeze()  # the collector shall not touch, and so copy, the pages that all children share

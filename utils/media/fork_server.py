@@ -1,11 +1,11 @@
 """Decoding children that are ready at once: forked from a process that has imported the decoders already.
 
 `sandbox.py` takes its children from here where the caller hands it a `ForkServer`, and starts them anew where
-not. There is one such process for pictures and one for videos, each started at the first file of its kind; between
-them and their children stands what `fork_main.py` describes. Only Linux has what it needs (`pidfd_open`).
+not. That process is started at the first file; between it and its children stands what `fork_main.py` describes. Only
+Linux has what it needs (`pidfd_open`).
 
-All children of one such process share the places of the libraries in memory, which a new program would have drawn by
-lot; so it is replaced after `CHILDREN` of them.
+All its children share the places of the libraries in memory, which a new program would have drawn by lot; so it is
+replaced after `CHILDREN` of them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from utils.errors import DecoderCrashedError
-from utils.types import MediaKind
 
 CHILDREN = 1000
 """Children of one process, after which a new one takes over."""
 PIPE_BYTES = 1 << 20
 """What an answer's pipe holds; the usual 64 KiB make child and parent wake each other sixty times for a photo."""
 _END_S = 2.0
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from utils.media.fork_main import main; main(sys.argv[2])"
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from utils.media.fork_main import main; main()"
+_ROOT = Path(__file__).resolve().parent.parent.parent
+COMMAND = (sys.executable, "-I", "-c", _START, str(_ROOT))
+"""Starts the process that children are forked from."""
 
 
 class ForkedChild:
@@ -59,24 +61,18 @@ class ForkedChild:
         self._lifeline.close()
 
 
-def source_command(kind: MediaKind) -> list[str]:
-    """The command line of a process that children for a kind of media are forked from."""
-    root = Path(__file__).resolve().parent.parent.parent
-    return [sys.executable, "-I", "-c", _START, str(root), kind.value]
-
-
 class ForkServer:
     """Starts decoding children by forking; may be used from several threads.
 
     Args:
-        command: starts a process for a kind.
+        command: see `COMMAND`.
     """
 
-    def __init__(self, environment: dict[str, str], command: Callable[[MediaKind], list[str]] = source_command) -> None:
+    def __init__(self, environment: dict[str, str], command: Sequence[str] = COMMAND) -> None:
         self._environment = environment
         self._command = command
         self._lock = threading.Lock()
-        self._running: dict[MediaKind, _Source] = {}
+        self._running: _Source | None = None
         self._retired: list[_Source] = []
 
     @staticmethod
@@ -84,16 +80,16 @@ class ForkServer:
         """Whether this system has what forked children need."""
         return sys.platform == "linux" and hasattr(os, "pidfd_open")
 
-    def warm(self, kind: MediaKind) -> None:
-        """Start the process for a kind of media, without waiting until it is ready.
+    def warm(self) -> None:
+        """Start the process, without waiting until it is ready.
 
         Raises:
             DecoderCrashedError: it cannot be started.
         """
         with self._lock:
-            self._source(kind)
+            self._source()
 
-    def start(self, kind: MediaKind, request: str, file: BinaryIO) -> ForkedChild:
+    def start(self, request: str, file: BinaryIO) -> ForkedChild:
         """Start a child for one file.
 
         Args:
@@ -104,38 +100,36 @@ class ForkServer:
             DecoderCrashedError: no process to fork from can be started.
         """
         with self._lock:
-            for last_try in (False, True):
-                source = self._source(kind)
+            for _ in range(2):
+                source = self._source()
                 with contextlib.suppress(OSError):
                     return source.fork(request, file)
-                self._running.pop(kind).close()
-                if last_try:
-                    break
+                source.close()
+                self._running = None
         raise DecoderCrashedError("The decoder's process ends whenever it is started.")
 
-    def _source(self, kind: MediaKind) -> _Source:
-        source = self._running.get(kind)
+    def _source(self) -> _Source:
         self._retired = [old for old in self._retired if not old.ended()]
-        if source is not None and source.forks >= CHILDREN:
-            source.retire()
-            self._retired.append(self._running.pop(kind))
-            source = None
-        if source is None:
-            source = self._running[kind] = _Source(self._command(kind), self._environment)
-        return source
+        if self._running is not None and self._running.forks >= CHILDREN:
+            self._running.retire()
+            self._retired.append(self._running)
+            self._running = None
+        if self._running is None:
+            self._running = _Source(self._command, self._environment)
+        return self._running
 
     def close(self) -> None:
-        """End the processes and their children; the next file starts new ones."""
+        """End the process and its children; the next file starts a new one."""
         with self._lock:
-            for source in (*self._running.values(), *self._retired):
+            for source in (*([self._running] if self._running else ()), *self._retired):
                 source.close()
-            self._running, self._retired = {}, []
+            self._running, self._retired = None, []
 
 
 class _Source:
     """One process to fork from."""
 
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.forks = 0
         try:

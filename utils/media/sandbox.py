@@ -182,9 +182,8 @@ def ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, **wanted
 def start(asked: _Asked, file: BinaryIO, decoders: ForkServer | None) -> Child:
     """Start a child for what is asked of a file, from `decoders` where there are any."""
     if decoders is None:
-        return start_child(child_command(asked.request), file)
-    kind = MediaKind.IMAGE if asked.format.kind is MediaKind.IMAGE else MediaKind.VIDEO  # the same libraries
-    return decoders.start(kind, asked.request, file)
+        return SpawnedChild(child_command(asked.request), file)
+    return decoders.start(asked.request, file)
 
 
 @functools.lru_cache(maxsize=1)
@@ -199,9 +198,8 @@ def sandbox_level() -> tuple[str, ...]:
     limits = SandboxSettings()
     request = {"format": None, "memory_mb": limits.memory_mb, "cpu_s": limits.cpu_s}
     with Path(os.devnull).open("rb") as nothing:
-        level = run_child(
-            child_command(json.dumps(request)), nothing, _PROBE_WALL_S, lambda pipe, tell: read_level(pipe)
-        )
+        child = SpawnedChild(child_command(json.dumps(request)), nothing)
+        level = converse(child, _PROBE_WALL_S, lambda pipe, tell: read_level(pipe))
     log.info("the decoding child is confined by: %s", ", ".join(level) or "nothing")
     if missing := [name for name in PROTECTIONS if name not in level]:
         log.warning("this machine refuses the decoding child: %s", ", ".join(missing))
@@ -232,11 +230,28 @@ class Child(Protocol):
 
 
 class SpawnedChild:
-    """A child that is a program of its own."""
+    """A child that is a program of its own.
 
-    def __init__(self, process: subprocess.Popen[bytes], answer: BinaryIO) -> None:
-        self.answer = answer
-        self._process = process
+    Args:
+        file: its standard input, open for reading; the child finds its own position.
+
+    Raises:
+        DecoderCrashedError: it cannot be started.
+    """
+
+    def __init__(self, command: list[str], file: BinaryIO) -> None:
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
+                command,
+                stdin=file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=clean_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise DecoderCrashedError(f"The decoder cannot be started ({error.strerror}).") from error
+        self.answer = cast(BinaryIO, self._process.stdout)
 
     def status(self, timeout_s: float) -> int | None:
         """See `Child`."""
@@ -247,12 +262,13 @@ class SpawnedChild:
 
     def end(self) -> None:
         """See `Child`."""
-        _kill_group(self._process)
-
-
-def run_child(command: list[str], file: BinaryIO, wall_s: float, receive: Receive[T]) -> T:
-    """Start a child with a file as its standard input, and receive its answer before a deadline; see `converse`."""
-    return converse(start_child(command, file), wall_s, receive)
+        if sys.platform == "win32":
+            self._process.kill()
+        else:
+            # The group is gone where the child has ended alone; macOS refuses for a group of zombies.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def clean_environment() -> dict[str, str]:
@@ -263,30 +279,6 @@ def clean_environment() -> dict[str, str]:
 def start_fork_server() -> ForkServer | None:
     """Where children come from that are ready at once; None on systems that have no such thing."""
     return ForkServer(clean_environment()) if ForkServer.available() else None
-
-
-def start_child(command: list[str], file: BinaryIO) -> Child:
-    """Start a program with a file as its standard input.
-
-    Args:
-        file: open for reading; the child finds its own position.
-
-    Raises:
-        DecoderCrashedError: it cannot be started.
-    """
-    try:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
-            command,
-            stdin=file,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=clean_environment(),
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise DecoderCrashedError(f"The decoder cannot be started ({error.strerror}).") from error
-    assert process.stdout is not None
-    return SpawnedChild(process, cast(BinaryIO, process.stdout))
 
 
 def converse(child: Child, wall_s: float, receive: Receive[T], on_frame: Callable[[Frame], None] | None = None) -> T:
@@ -362,17 +354,6 @@ def _why_it_ended(child: Child) -> MediaError:
     if name == "SIGKILL":
         return DecoderLimitError("The decoder was killed by the system, for its memory or its processor time.")
     return DecoderCrashedError(f"The decoder was ended by {name}.")
-
-
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    """End the child and everything that it started, and reap it."""
-    if sys.platform == "win32":
-        child.kill()
-    else:
-        # The group is gone where the child has ended alone; macOS refuses for a group of zombies.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 @contextlib.contextmanager

@@ -22,7 +22,6 @@ from utils.errors import DecoderCrashedError, DecoderLimitError, MediaCorruptErr
 from utils.media import decode_media, fork_server, sandbox, sandbox_level
 from utils.media.child_protocol import read_level
 from utils.media.fork_server import ForkServer
-from utils.types import MediaKind
 
 pytestmark = pytest.mark.skipif(not ForkServer.available(), reason="this system forks no children")
 
@@ -55,10 +54,10 @@ def misbehave() -> Iterator[Misbehave]:
         program = (
             "import os, signal, sys, time\nsys.path.insert(0, sys.argv[1])\nfrom utils.media import child\n"
             f"def main(request):\n    {lines}\n    os._exit(0)\n"
-            "child.main = main\nfrom utils.media import fork_main\nfork_main.main(sys.argv[2])"
+            "child.main = main\nfrom utils.media import fork_main\nfork_main.main()"
         )
         head = [sys.executable, "-I", "-c", program, str(sandbox.ROOT)]
-        made.append(ForkServer(sandbox.clean_environment(), lambda kind: [*head, kind.value]))
+        made.append(ForkServer(sandbox.clean_environment(), head))
         return made[-1]
 
     yield build
@@ -106,10 +105,9 @@ def test_coded_errors_cross(tmp_path: Path, picture: Path, decoders: ForkServer)
 
 def test_a_forked_child_has_every_protection_of_a_spawned_one(decoders: ForkServer) -> None:
     request = json.dumps({"format": None, "memory_mb": 2048, "cpu_s": 20})
-    for kind in MediaKind:
-        with Path(os.devnull).open("rb") as nothing:
-            level = sandbox.converse(decoders.start(kind, request, nothing), 20.0, lambda pipe, tell: read_level(pipe))
-        assert set(level) >= set(sandbox_level())
+    with Path(os.devnull).open("rb") as nothing:
+        level = sandbox.converse(decoders.start(request, nothing), 20.0, lambda pipe, tell: read_level(pipe))
+    assert set(level) >= set(sandbox_level())
 
 
 def test_a_child_sees_its_file_and_nothing_else(
@@ -179,7 +177,7 @@ def test_a_killed_source_is_replaced(picture: Path, decoders: ForkServer) -> Non
 
 def test_a_source_that_cannot_start(picture: Path, tmp_path: Path) -> None:
     for command in ([str(tmp_path / "nothing")], [sys.executable, "-c", "raise SystemExit(4)"]):
-        broken = ForkServer(sandbox.clean_environment(), lambda kind, c=command: c)  # type: ignore[misc]
+        broken = ForkServer(sandbox.clean_environment(), command)
         with pytest.raises(DecoderCrashedError):
             decode_media(picture, MEDIA, SANDBOX, broken)
         broken.close()
@@ -199,7 +197,7 @@ def test_what_is_forgotten_ends(picture: Path) -> None:
     before = set(children_of())
     made = sandbox.start_fork_server()
     assert made is not None
-    made.warm(MediaKind.IMAGE)
+    made.warm()
     (source,) = set(children_of()) - before
     del made
     gc.collect()
@@ -224,11 +222,11 @@ def main(request):
     open({str(pids)!r}, "a").write(f"{{os.getpid()}} {{os.getppid()}}")
     time.sleep(300)
 child.main = main
-fork_main.main(sys.argv[2])
+fork_main.main()
 '''
-command = [sys.executable, "-I", "-c", code, str(sandbox.ROOT), "image"]
+command = [sys.executable, "-I", "-c", code, str(sandbox.ROOT)]
 decode_media(Path({str(picture)!r}), MediaSettings(), SandboxSettings(),
-             ForkServer(sandbox.clean_environment(), lambda kind: command))
+             ForkServer(sandbox.clean_environment(), command))
 """
     with subprocess.Popen([sys.executable, "-c", program]) as parent:
         wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
