@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from utils.base_weights import FACE_FILE, PINNED, VIT_FILE, VIT_SHA256, require_
 from utils.config import Settings
 from utils.errors import TelltaleError
 from utils.types import Outcome, Pixels
-from utils.weights import CHECKSUMS, current_name, verify_version, weights_root
+from utils.weights import CHECKSUMS, current_name, read_document, verify_version, weights_root
 
 if TYPE_CHECKING:
     from utils.detection.pipeline import Analyser
@@ -92,30 +93,37 @@ def run_selftest(settings: Settings, *, experts: tuple[str, ...] | None = None) 
     return checks
 
 
+def _check(name: str, look: Callable[[], tuple[bool | None, str]]) -> Check:
+    """A check by what a look gives; an error of ours is a failure, in its own words."""
+    try:
+        return Check(name, *look())
+    except TelltaleError as error:
+        return Check(name, False, str(error))
+
+
 def check_base_weights(folder: Path) -> Iterator[Check]:
     """The sha256 of each base weight file against the pinned one."""
     for name, sha256 in ((VIT_FILE, VIT_SHA256), (FACE_FILE, PINNED[1].member_sha256)):
-        try:
-            require_file(folder / name, sha256)
-        except TelltaleError as error:
-            yield Check(f"base weights {name}", False, str(error))
-        else:
-            yield Check(f"base weights {name}", True, f"sha256 {sha256[:12]}... is the pinned one")
+
+        def look(path: Path = folder / name, sha256: str = sha256) -> tuple[bool, str]:
+            require_file(path, sha256)
+            return True, f"sha256 {sha256[:12]}... is the pinned one"
+
+        yield _check(f"base weights {name}", look)
 
 
 def check_version(settings: Settings) -> Check:
     """The sha256 of every file of the version in use; a version of tiny test networks is no version to use."""
-    root = weights_root(settings)
-    try:
+
+    def look() -> tuple[bool, str]:
+        root = weights_root(settings)
         version = verify_version(root, settings.weights.version or current_name(root))
-    except TelltaleError as error:
-        return Check("trained weights", False, str(error))
-    if version.tiny:
-        return Check(
-            "trained weights", False, f"{version.name} is made of tiny test networks; its verdicts mean nothing"
-        )
-    count = len(json.loads((version.folder / CHECKSUMS).read_text(encoding="utf-8")))
-    return Check("trained weights", True, f"version {version.name}: {count} files have their recorded sha256")
+        if version.tiny:
+            return False, f"{version.name} is made of tiny test networks; its verdicts mean nothing"
+        count = len(read_document(version.folder / CHECKSUMS))
+        return True, f"version {version.name}: {count} files have their recorded sha256"
+
+    return _check("trained weights", look)
 
 
 def check_decoders(settings: Settings, scratch: Path) -> Iterator[Check]:
@@ -123,21 +131,20 @@ def check_decoders(settings: Settings, scratch: Path) -> Iterator[Check]:
     from utils.media import decode_media
 
     for name, write in _SAMPLES.items():
-        path = scratch / f"colours.{name}"
-        write(path)
-        try:
+
+        def look(name: str = name, write: Callable[[Path], None] = write) -> tuple[bool, str]:
+            path = scratch / f"colours.{name}"
+            write(path)
             media = decode_media(path, settings.media, settings.sandbox)
-        except TelltaleError as error:
-            yield Check(f"decoder {name}", False, str(error))
-            continue
-        wanted = colour_field().mean(axis=(0, 1))
-        off = max(float(np.abs(frame.pixels.mean(axis=(0, 1)) - wanted).max()) for frame in media.frames)
-        shape_ok = all(frame.pixels.shape == (SIDE, SIDE, 3) for frame in media.frames)
-        frames_ok = len(media.frames) == (min(settings.media.frames, CLIP_FRAMES) if name == "mp4" else 1)
-        text = (
-            f"frames: {len(media.frames)} of {media.info.width} x {media.info.height}, colours within {off:.1f} of 255"
-        )
-        yield Check(f"decoder {name}", shape_ok and frames_ok and off <= COLOUR_TOLERANCE, text)
+            wanted = colour_field().mean(axis=(0, 1))
+            off = max(float(np.abs(frame.pixels.mean(axis=(0, 1)) - wanted).max()) for frame in media.frames)
+            whole = all(frame.pixels.shape == (SIDE, SIDE, 3) for frame in media.frames)
+            whole &= len(media.frames) == (min(settings.media.frames, CLIP_FRAMES) if name == "mp4" else 1)
+            size = f"{media.info.width} x {media.info.height}"
+            text = f"frames: {len(media.frames)} of {size}, colours within {off:.1f} of 255"
+            return whole and off <= COLOUR_TOLERANCE, text
+
+        yield _check(f"decoder {name}", look)
 
 
 def check_sandbox() -> Check:
@@ -145,13 +152,12 @@ def check_sandbox() -> Check:
     from utils.media import sandbox_level
     from utils.media.sandbox_limits import PROTECTIONS
 
-    try:
+    def look() -> tuple[bool, str]:
         active = sandbox_level()
-    except TelltaleError as error:
-        return Check("sandbox", False, str(error))
-    absent = [name for name in PROTECTIONS if name not in active]
-    text = f"{len(active)} of {len(PROTECTIONS)} protections" + (f"; not here: {', '.join(absent)}" if absent else "")
-    return Check("sandbox", bool(active), text)
+        absent = ", ".join(name for name in PROTECTIONS if name not in active)
+        return bool(active), f"{len(active)} of {len(PROTECTIONS)} protections{absent and f'; not here: {absent}'}"
+
+    return _check("sandbox", look)
 
 
 def check_known_pictures(analyser: Analyser, reference: Path, scratch: Path) -> Iterator[Check]:
@@ -163,16 +169,14 @@ def check_known_pictures(analyser: Analyser, reference: Path, scratch: Path) -> 
     """
     from utils.detection.pipeline import analyse
 
-    path = scratch / "no_face.png"
-    write_picture(path)
-    try:
-        outcome = analyse(path, analyser).verdict.outcome
-    except TelltaleError as error:
-        yield Check("picture without a face", False, str(error))
-    else:
-        yield Check("picture without a face", outcome is Outcome.NO_FACE, f"the outcome is {outcome.value}")
+    def look() -> tuple[bool, str]:
+        write_picture(scratch / "no_face.png")
+        outcome = analyse(scratch / "no_face.png", analyser).verdict.outcome
+        return outcome is Outcome.NO_FACE, f"the outcome is {outcome.value}"
+
+    yield _check("picture without a face", look)
     for picture in KNOWN_PAIR:
-        yield _check_known(picture, analyser, reference)
+        yield _check(f"known {picture.label} picture", partial(_look_at_known, picture, analyser, reference))
 
 
 def known_probability(picture: KnownPicture, analyser: Analyser) -> float:
@@ -201,23 +205,19 @@ def record_known_pair(analyser: Analyser) -> dict[str, dict[str, float]]:
     }
 
 
-def _check_known(picture: KnownPicture, analyser: Analyser, reference: Path) -> Check:
-    name = f"known {picture.label} picture"
+def _look_at_known(picture: KnownPicture, analyser: Analyser, reference: Path) -> tuple[bool | None, str]:
     if not reference.is_file():
-        return Check(name, None, f"this version has no {REFERENCE_FILE}")
+        return None, f"this version has no {REFERENCE_FILE}"
     if analyser.missing:
-        return Check(name, None, "the recorded probability is that of all experts together")
+        return None, "the recorded probability is that of all experts together"
     try:
         expected = json.loads(reference.read_text(encoding="utf-8"))[picture.file]
         wanted, tolerance = float(expected["probability"]), float(expected["tolerance"])
     except (KeyError, TypeError, ValueError) as error:
-        return Check(name, False, f"{REFERENCE_FILE} cannot be read: {type(error).__name__}: {error}")
-    try:
-        found = known_probability(picture, analyser)
-    except TelltaleError as error:
-        return Check(name, False, str(error))
+        return False, f"{REFERENCE_FILE} cannot be read: {type(error).__name__}: {error}"
+    found = known_probability(picture, analyser)
     text = f"{picture.file}: you should see P(fake) {wanted:.3f}, give or take {tolerance:g}; here it is {found:.3f}"
-    return Check(name, abs(found - wanted) <= tolerance, text)
+    return abs(found - wanted) <= tolerance, text
 
 
 def colour_field() -> Pixels:
