@@ -25,6 +25,8 @@ from utils.files import fsync_folder
 
 SCHEMA = "telltale-features-1"
 LEVELS = 254
+COLUMNS, NAMES = ("logits", "quality", "labels"), ("sources", "generators", "groups", "keys")
+"""What a set has one of for each item: arrays, and tuples."""
 Tokens = npt.NDArray[np.floating[Any]]
 
 
@@ -57,8 +59,7 @@ class FeatureSet:
 
     def __post_init__(self) -> None:
         count = len(self.labels)
-        names = (self.sources, self.generators, self.groups, self.keys)
-        if any(len(part) != count for part in (self.logits, self.quality, *names)) or len(self.starts) != count + 1:
+        if any(len(getattr(self, name)) != count for name in (*COLUMNS, *NAMES)) or len(self.starts) != count + 1:
             raise ValueError("the parts of a feature set must have as many items as there are labels")
         if count and (np.diff(self.starts).min() < 1 or self.starts[0] != 0 or self.starts[-1] != len(self.tokens)):
             raise ValueError("every item has at least one frame, and the frames lie one item after another")
@@ -74,18 +75,10 @@ class FeatureSet:
         """The items of a mask or of a list of indices."""
         picked = np.flatnonzero(chosen) if chosen.dtype == bool else np.asarray(chosen, np.int64)
         frames = [np.arange(self.starts[i], self.starts[i + 1]) for i in picked]
-        lengths = [len(f) for f in frames]
-        return FeatureSet(
-            tokens=self.tokens[np.concatenate(frames)] if frames else self.tokens[:0],
-            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            logits=self.logits[picked],
-            quality=self.quality[picked],
-            labels=self.labels[picked],
-            sources=tuple(self.sources[i] for i in picked),
-            generators=tuple(self.generators[i] for i in picked),
-            groups=tuple(self.groups[i] for i in picked),
-            keys=tuple(self.keys[i] for i in picked),
-        )
+        tokens = self.tokens[np.concatenate(frames)] if frames else self.tokens[:0]
+        columns: dict[str, Any] = {name: getattr(self, name)[picked] for name in COLUMNS}
+        columns |= {name: tuple(getattr(self, name)[i] for i in picked) for name in NAMES}
+        return FeatureSet(tokens=tokens, starts=np.cumsum([0, *map(len, frames)], dtype=np.int64), **columns)
 
 
 def pseudonym(name: str) -> str:
@@ -98,40 +91,26 @@ def join_features(parts: Sequence[FeatureSet]) -> FeatureSet:
     starts = [np.zeros(1, np.int64)]
     for part in parts:
         starts.append(part.starts[1:] + starts[-1][-1])
-    return FeatureSet(
-        tokens=np.concatenate([p.tokens for p in parts]),
-        starts=np.concatenate(starts),
-        logits=np.concatenate([p.logits for p in parts]),
-        quality=np.concatenate([p.quality for p in parts]),
-        labels=np.concatenate([p.labels for p in parts]),
-        sources=tuple(s for p in parts for s in p.sources),
-        generators=tuple(g for p in parts for g in p.generators),
-        groups=tuple(g for p in parts for g in p.groups),
-        keys=tuple(k for p in parts for k in p.keys),
-    )
+    columns: dict[str, Any] = {}
+    for name in ("tokens", *COLUMNS):
+        columns[name] = np.concatenate([getattr(part, name) for part in parts])
+    for name in NAMES:
+        columns[name] = tuple(each for part in parts for each in getattr(part, name))
+    return FeatureSet(starts=np.concatenate(starts), **columns)
 
 
 def save_features(path: Path, features: FeatureSet, facts: Mapping[str, str]) -> None:
     """Write a set as safetensors, its tokens as 8-bit steps between the least and the largest value of each dimension.
 
     Args:
-        path: of the file.
-        features: what to write.
         facts: text stored beside, such as `version` and `experts`.
     """
     tokens = np.asarray(features.tokens, np.float32)
     low = tokens.min(0)
     step = np.maximum((tokens.max(0) - low) / LEVELS, 1e-9).astype(np.float32)
-    names = {k: json.dumps(getattr(features, k)) for k in ("sources", "generators", "groups", "keys")}
-    arrays = {
-        "tokens": np.rint((tokens - low) / step).astype(np.uint8),
-        "tokens_low": low,
-        "tokens_step": step,
-        "starts": features.starts,
-        "logits": features.logits,
-        "quality": features.quality,
-        "labels": features.labels,
-    }
+    names = {name: json.dumps(getattr(features, name)) for name in NAMES}
+    arrays = {name: getattr(features, name) for name in ("starts", *COLUMNS)}
+    arrays |= {"tokens": np.rint((tokens - low) / step).astype(np.uint8), "tokens_low": low, "tokens_step": step}
     save_file(arrays, path, metadata={"schema": SCHEMA, **names, **facts})
 
 
@@ -147,12 +126,9 @@ def load_features(path: Path) -> tuple[FeatureSet, dict[str, str]]:
             if facts.pop("schema", "") != SCHEMA:
                 raise TrainingDataError(f"{path.name} is no feature set of this program.")
             arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118 (no iterator)
-        sources, generators, groups, keys = (
-            tuple(json.loads(facts.pop(k))) for k in ("sources", "generators", "groups", "keys")
-        )
+        names: dict[str, Any] = {name: tuple(json.loads(facts.pop(name))) for name in NAMES}
         tokens = arrays.pop("tokens").astype(np.float32) * arrays.pop("tokens_step") + arrays.pop("tokens_low")
-        held_set = FeatureSet(tokens=tokens, sources=sources, generators=generators, groups=groups, keys=keys, **arrays)
-        return held_set, facts
+        return FeatureSet(tokens=tokens, **names, **arrays), facts
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingDataError(f"{path.name} cannot be read as a feature set: {error}") from error
 

@@ -213,23 +213,12 @@ class FeedbackLog:
 
 
 def append_feedback(path: Path, entry: FeedbackEntry | DecisionEntry) -> None:
-    """Write one entry behind the others; when this returns, the line is on the disk.
-
-    Args:
-        path: of the log; it is created if there is none.
-        entry: what to write.
-
-    Raises:
-        OSError: the line could not be written; the log is then as it was.
-    """
+    """Write one entry behind the others; see `append_line`."""
     append_line(path, entry.to_line)
 
 
 def read_feedback_log(path: Path) -> FeedbackLog:
     """Read a log, skipping and reporting what is damaged; a log that does not exist is empty.
-
-    Args:
-        path: of the log.
 
     Raises:
         OSError: the file exists and cannot be read.

@@ -63,7 +63,6 @@ def append_training(path: Path, entry: Mapping[str, Any]) -> Entry:
     """Write one line behind the others; when this returns, it is on the disk.
 
     Args:
-        path: of the history; it is created if there is none.
         entry: plain JSON values; `event` is one of `EVENTS`. Number, time, schema and hashes are added.
 
     Returns:
@@ -119,7 +118,6 @@ def verify_history(path: Path, head: str | None = None) -> HistoryCheck:
     """Check every hash of a history.
 
     Args:
-        path: of the history.
         head: the hash that its last line must have, if it was kept elsewhere; it may also be that of an earlier line,
             if lines were added since.
 

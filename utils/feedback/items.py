@@ -46,7 +46,6 @@ def prepare_faces(
 
     Args:
         path: the file; its name is never trusted.
-        analyser: from `load_analyser`.
         faces: numbers of the faces that users' labels are about; None stands for the deciding one.
         fingerprint: of the networks, where the caller knows it (`frozen_fingerprint`).
     """
@@ -75,10 +74,7 @@ def prepared(
     """What an analysis gives to learn from, of all its faces, without asking the networks again.
 
     Args:
-        people: with their scores.
-        report: that came of them.
         phash: of its first frame.
-        engine: that computed.
         fingerprint: of its networks (`frozen_fingerprint`).
     """
     if report.deciding is None:

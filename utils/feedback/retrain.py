@@ -130,8 +130,6 @@ def train_version(
     Args:
         items: all accepted items so far. Every training starts at the base again, so what is no longer among them is
             forgotten.
-        root: the folder with the versions.
-        history: path of the training history.
         own_golden: folder with the user's own golden sets.
         recipe: how; None takes that of the trained version.
         progress: told now and then; what it raises ends the training and nothing is published.

@@ -2,7 +2,8 @@
 
 The order is always: version folder, its line in the history, `CURRENT`, the line of the activation. Each step is on the
 disk before the next begins, so a crash leaves at most the later steps undone; `recover` does them. The last two happen
-under `pointer_lock`, so that a rollback beside a training, or two rollbacks, come one after the other.
+under `pointer_lock`, so that a rollback beside a training, or two rollbacks, come one after the other. `root` is always
+the folder with the versions, `history` the path of the training history.
 """
 
 from __future__ import annotations
@@ -118,10 +119,7 @@ def publish_candidate(root: Path, name: str, base: Version, remembered: Arrays, 
     """Write a candidate as an immutable version: what it remembers anew, everything else as in the base.
 
     Args:
-        root: the folder with the versions.
         name: from `next_name`.
-        base: the trained version that it learned from.
-        remembered: arrays of the corrections.
         training: its entry for the history; it goes into the card too, so that the line can be written again.
     """
     kept = {file: base.folder / file for file in (GATE_FILE, *(f"{e}.safetensors" for e in base.experts))}
@@ -137,8 +135,6 @@ def rollback(root: Path, history: Path, to: str | None = None) -> Version:
     """Serve an earlier version again; nothing is computed and nothing is deleted, so its scores are what they were.
 
     Args:
-        root: the folder with the versions.
-        history: path of the training history.
         to: name of a version; None for the one that was served before the present one.
 
     Raises:
@@ -188,7 +184,6 @@ def prune_rejected(root: Path, keep: int) -> tuple[str, ...]:
     """Delete all but the newest candidates that the golden sets rejected; their lines in the history stay.
 
     Args:
-        root: the folder with the versions.
         keep: how many stay of each base, 1 or more: names are numbered on from the newest, so that none is given twice.
 
     Returns:
@@ -213,10 +208,6 @@ def recover(root: Path, history: Path) -> tuple[str, ...]:
 
     Scratch folders go away; a version whose line in the history is missing gets it from its card; a promotion that was
     decided and not done is done; a pointer that moved without its line gets the line.
-
-    Args:
-        root: the folder with the versions.
-        history: path of the training history.
 
     Returns:
         One sentence per repair.
