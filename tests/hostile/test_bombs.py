@@ -28,7 +28,7 @@ from utils.errors import MediaCorruptError, MediaError
 from utils.media import decode_media, video
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
-from utils.media.packets import opened
+from utils.media.packets import MAX_BROKEN, opened
 from utils.media.sniff import sniff
 from utils.types import MediaKind
 
@@ -113,8 +113,8 @@ def test_a_clip_of_packets_that_cannot_be_decoded_ends_soon(monkeypatch: pytest.
 
     monkeypatch.setattr(video, "opened", counting)  # of the decoding, not of the scan before it
     with pytest.raises(MediaCorruptError):
-        video.decode_video(io.BytesIO(tiny_packets(5 * video.MAX_BROKEN)), 4, MediaLimits())
-    assert video.MAX_BROKEN < len(tried) < 2 * video.MAX_BROKEN
+        video.decode_video(io.BytesIO(tiny_packets(5 * MAX_BROKEN)), 4, MediaLimits())
+    assert MAX_BROKEN < len(tried) < 2 * MAX_BROKEN
 
 
 def test_a_frame_that_declares_too_much_is_left_out(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from utils.errors import DecoderLimitError, MediaCorruptError, MediaError, UnsupportedMediaError
 from utils.media.limits import Facts, MediaLimits
-from utils.media.packets import declared_s, opened, packets_of, reason
+from utils.media.packets import FAILURES, MAX_BROKEN, Decoder, declared_s, opened, reason
 from utils.media.sniff import MediaFormat
 from utils.media.truncation import is_truncated
 from utils.types import SAMPLE_RATE, Floats, SoundInfo
@@ -23,12 +23,6 @@ from utils.types import SAMPLE_RATE, Floats, SoundInfo
 OnSamples = Callable[[Floats], None]
 
 MAX_RATE_HZ, MAX_CHANNELS = 384_000, 32
-MAX_BROKEN = 2000
-"""Packets that cannot be decoded, and changes of the form, after which a recording ends: no damage but a bomb."""
-
-FAILURES = (av.error.FFmpegError, OSError)
-"""What reading and decoding raise; OSError where a damaged size leads to a place that no file can have."""
-
 ENDS_EARLY_S = 1.0
 """A recording that is this much shorter than its header says has lost its end."""
 
@@ -92,38 +86,18 @@ def _decode(
     file: BinaryIO, container: MediaFormat, limits: MediaLimits, on_samples: OnSamples
 ) -> tuple[SoundInfo, bool]:
     """All samples of the best sound stream; what it is, and whether damage was met."""
-    damaged, broken = False, 0
     with opened(file, container, limits, sound=True) as (source, stream):
-        info, mixer = _info(stream), _Mixer(limits, on_samples)
-        packets = packets_of(source, stream)
-        while broken <= MAX_BROKEN:
+        info, mixer, decoder = _info(stream), _Mixer(limits, on_samples), Decoder(source, stream)
+        for frame in decoder.frames():
             try:
-                packet = next(packets, None)
+                mixer.add(frame)
             except FAILURES as error:
-                _raise_for_memory(error)
-                damaged = True
-                break
-            if packet is None:
-                break
-            if not packet.size and packet.dts is not None:
-                continue  # an empty packet would tell the decoder that the stream ends
-            try:
-                for frame in packet.decode():
-                    mixer.add(frame)
-            except FAILURES as error:
-                _raise_for_memory(error)
-                damaged = damaged or not isinstance(error, av.error.EOFError)
-                broken += 1
+                decoder.note(error)
         mixer.add(None)
         length = declared_s(source, stream, container)
     seconds = mixer.count / SAMPLE_RATE
     short = length is not None and length > seconds + ENDS_EARLY_S
-    return replace(info, duration_s=round(seconds, 6)), damaged or short or broken > MAX_BROKEN
-
-
-def _raise_for_memory(error: BaseException) -> None:
-    if isinstance(error, MemoryError):
-        raise error
+    return replace(info, duration_s=round(seconds, 6)), decoder.damaged or short
 
 
 class _Mixer:

@@ -6,21 +6,19 @@ frame and no sample is decoded or encoded again. User data within the streams of
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import av
 from av.bitstream import BitStreamFilterContext
 
-from utils.errors import MediaCorruptError, UnsupportedMediaError
+from utils.errors import MediaCorruptError
 from utils.media.limits import MediaLimits
-from utils.media.packets import opened, packets_of, reason
+from utils.media.packets import FAILURES, opened_any, packets_of, raise_for_memory, reason
 from utils.media.sniff import MediaFormat
 from utils.media.truncation import is_truncated
 from utils.media.user_data import UserDataFilter
-from utils.types import MediaKind
 
 BUFFER_BYTES = 1 << 18
 _ANONYMOUS = {"fflags": "+bitexact"}  # the writing program leaves its version out
@@ -58,7 +56,7 @@ def copy_film(untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLim
     """
     if is_truncated(untrusted_file, container.name):
         raise MediaCorruptError("The file ends early.")
-    with _opened(untrusted_file, container, limits) as (source, first):
+    with opened_any(untrusted_file, container, limits) as (source, first):
         sound = source.streams.best("audio")
         unknown = sound is None or sound.codec_context is None
         streams = [first] if unknown or first.type == "audio" else [first, sound]
@@ -74,24 +72,9 @@ def copy_film(untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLim
                     if not packet.size and packet.pts is None and packet.dts is None:
                         continue  # the end of a stream
                     tracks[packet.stream.index].write(packet, swallowed)
-        except (av.error.FFmpegError, ValueError, IndexError, OSError) as error:
-            if isinstance(error, MemoryError):
-                raise
+        except (*FAILURES, ValueError, IndexError) as error:
+            raise_for_memory(error)
             raise MediaCorruptError(f"The file cannot be written again ({reason(error)}).") from error
-
-
-@contextlib.contextmanager
-def _opened(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
-    """The demuxer and the best video stream, or the best sound stream where there is sound alone."""
-    is_sound = container.kind is MediaKind.AUDIO
-    with contextlib.ExitStack() as stack:
-        try:
-            found = stack.enter_context(opened(file, container, limits, sound=is_sound))
-        except UnsupportedMediaError as error:
-            if not error.facts.get("only_sound"):
-                raise
-            found = stack.enter_context(opened(file, container, limits, sound=True))
-        yield found
 
 
 def _muxer(source: Any, container: MediaFormat) -> str:

@@ -22,6 +22,7 @@ from utils.errors import DecoderLimitError, MediaCorruptError, UnsupportedMediaE
 from utils.media.display import HLG, PQ, is_hdr, to_sdr
 from utils.media.limits import MediaLimits
 from utils.media.mp4 import boxes
+from utils.media.packets import raise_for_memory
 from utils.types import Pixels
 
 SEQUENCES = (b"hevc", b"hevx", b"hevm", b"hevs", b"msf1", b"avis")
@@ -67,8 +68,7 @@ def open_heic(untrusted_file: BinaryIO, limits: MediaLimits) -> Image.Image:
         heic = HeifItems(untrusted_file, limits)
         image = heic.picture(heic.primary)
     except (ValueError, IndexError, KeyError, ZeroDivisionError, struct.error, av.error.FFmpegError) as error:
-        if isinstance(error, MemoryError):
-            raise
+        raise_for_memory(error)
         raise MediaCorruptError(f"The HEIC picture cannot be read ({error}).") from error
     image.info |= {"others": heic.has_others(), "damaged": heic.damaged, "hdr": heic.is_hdr}
     return image

@@ -24,6 +24,7 @@ from utils.media import heif, video
 from utils.media.colours import DAMAGE, to_rgb
 from utils.media.headers import check_header
 from utils.media.limits import Facts, MediaLimits
+from utils.media.packets import raise_for_memory
 from utils.media.sniff import SNIFF_BYTES, sniff
 from utils.media.truncation import whole_frames
 from utils.types import Frame, Pixels
@@ -176,8 +177,7 @@ def _is_glossed_over(file: BinaryIO) -> bool:
     except av.error.InvalidDataError:
         return True
     except av.error.FFmpegError as error:  # a kind that it does not know
-        if isinstance(error, MemoryError):
-            raise
+        raise_for_memory(error)
     return False
 
 

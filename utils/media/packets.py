@@ -7,7 +7,7 @@ no playlist, script or reference inside a file can make it open a second one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -74,6 +74,13 @@ MAX_FRAMES = 2_000_000
 """Frames of one clip that are counted at most: two hours at 240 frames per second and some."""
 
 
+MAX_BROKEN = 2000
+"""Packets that cannot be decoded, and changes of the form of sound, after which a clip or recording ends: more than a
+minute of them is no damage but a bomb."""
+FAILURES = (av.error.FFmpegError, OSError)
+"""What reading and decoding raise; OSError where a damaged size leads to a place that no file can have."""
+
+
 @dataclass(frozen=True)
 class Scan:
     """What the packets tell: times and key frames in display order (ticks of the stream), before any decoding.
@@ -119,9 +126,8 @@ def opened(
         source = av.open(
             file, "r", format=demuxer, options=options, io_open=_refuse_second_file, metadata_errors="replace"
         )
-    except (av.error.FFmpegError, ValueError, OSError) as error:  # OSError: a place that no file can have
-        if isinstance(error, MemoryError):
-            raise
+    except (*FAILURES, ValueError) as error:
+        raise_for_memory(error)
         if lacks_index(file, container.name):
             raise MediaCorruptError(NO_INDEX) from error
         raise MediaCorruptError(f"The {container.name} container cannot be opened ({reason(error)}).") from error
@@ -135,13 +141,22 @@ def opened(
         yield source, stream
 
 
-def read_tags(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> list[tuple[str, str]]:
-    """Key and text of each tag of a film or recording and of its streams."""
+@contextlib.contextmanager
+def opened_any(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
+    """As `opened`, with the best video stream, or the best sound stream where there is sound alone."""
     with contextlib.ExitStack() as stack:
         try:
-            source, _ = stack.enter_context(opened(file, container, limits, sound=container.kind is MediaKind.AUDIO))
-        except UnsupportedMediaError:  # of a film, sound alone
-            source, _ = stack.enter_context(opened(file, container, limits, sound=True))
+            found = stack.enter_context(opened(file, container, limits, sound=container.kind is MediaKind.AUDIO))
+        except UnsupportedMediaError as error:
+            if not error.facts.get("only_sound"):
+                raise
+            found = stack.enter_context(opened(file, container, limits, sound=True))
+        yield found
+
+
+def read_tags(file: BinaryIO, container: MediaFormat, limits: MediaLimits) -> list[tuple[str, str]]:
+    """Key and text of each tag of a film or recording and of its streams."""
+    with opened_any(file, container, limits) as (source, _):
         told = [source.metadata, *(stream.metadata for stream in source.streams)]
         return [(str(key), str(text)) for metadata in told for key, text in metadata.items()]
 
@@ -218,8 +233,7 @@ def scan_packets(file: BinaryIO, container: MediaFormat, limits: MediaLimits, tr
                     raise DecoderLimitError(f"The video has more than {MAX_FRAMES} frames.")
                 limits.check_duration(abs(time - next(iter(times))) * tick_s)
         except av.error.FFmpegError as error:
-            if isinstance(error, MemoryError):
-                raise
+            raise_for_memory(error)
             truncated = True  # a broken packet ends the clip here; what came before it counts
         codec = stream.codec_context.codec.canonical_name
         rate = float(stream.average_rate or 0)
@@ -249,6 +263,53 @@ def packets_of(source: Any, *streams: Any) -> Iterator[Any]:
         except IndexError:
             continue  # that packet is gone, so this comes to an end
         return
+
+
+class Decoder:
+    """Decodes one stream packet after packet, over damaged ones; `damaged` says whether there was one."""
+
+    def __init__(self, source: Any, stream: Any, prepare: Callable[[Any], None] | None = None) -> None:
+        self._source, self._stream, self._prepare = source, stream, prepare
+        self._broken = 0
+        self.damaged = False
+
+    def frames(self) -> Iterator[Any]:
+        """The frames from the present place on; it ends early after `MAX_BROKEN` broken packets."""
+        packets = packets_of(self._source, self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except FAILURES as error:
+                raise_for_memory(error)
+                self.damaged = True
+                return
+            if packet is None:
+                return
+            if not packet.size and packet.dts is not None:
+                continue  # an empty packet would tell the decoder that the stream ends
+            if self._prepare is not None:
+                self._prepare(packet)
+            try:
+                frames = packet.decode()
+            except FAILURES as error:
+                self.note(error)
+                if self._broken > MAX_BROKEN:
+                    self.damaged = True
+                    return
+                continue
+            yield from frames
+
+    def note(self, error: BaseException) -> None:
+        """Count what could not be decoded."""
+        raise_for_memory(error)
+        self.damaged = self.damaged or not isinstance(error, av.error.EOFError)
+        self._broken += 1
+
+
+def raise_for_memory(error: BaseException) -> None:
+    """Raise an error again that is no damage of the file: a lack of memory."""
+    if isinstance(error, MemoryError):
+        raise error
 
 
 def clock(item: Any, container: MediaFormat) -> int | None:

@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +21,7 @@ import av
 from utils.errors import MediaCorruptError, UnsupportedMediaError
 from utils.media.display import HLG, PQ, display_size, to_display
 from utils.media.limits import FULL_SIZE_FRAMES, MAX_VIDEO_SIDE, Facts, MediaLimits
-from utils.media.packets import NO_INDEX, Scan, clock, opened, packets_of, reason, scan_packets
+from utils.media.packets import NO_INDEX, Decoder, Scan, clock, opened, raise_for_memory, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.media.truncation import is_truncated, lacks_index
 from utils.types import Frame, MediaKind
@@ -38,9 +38,6 @@ SEEK_GAIN = 24
 MAX_DECODED = 4_000_000_000
 """Pixels decoded on the way to the frames of a long clip, beyond which key frames nearby are taken instead: two
 thousand frames of 1920 x 1080, some twenty seconds."""
-
-MAX_BROKEN = 2000
-"""Packets that cannot be decoded, after which a clip ends: more than a minute of them is no damage but a bomb."""
 
 
 def load_codecs() -> None:
@@ -155,8 +152,8 @@ def _to_keys(scan: Scan, chosen: list[int]) -> list[int]:
     return out
 
 
-class _Reader:
-    """Decodes forward through one stream, over damaged packets, and seeks.
+class _Reader(Decoder):
+    """Reads forward through one stream, and seeks.
 
     Args:
         step: mean ticks from frame to frame.
@@ -166,42 +163,15 @@ class _Reader:
     def __init__(
         self, source: Any, stream: Any, container: MediaFormat, step: float, wanted: frozenset[int] | None = None
     ) -> None:
-        self._source = source
-        self._stream = stream
-        self._container = container
+        super().__init__(source, stream, None if wanted is None else self._spare)
+        self._container, self._wanted = container, wanted or frozenset()
         self._step = max(1, round(step))
-        self._wanted = wanted
-        self._frames = self._decode()
-        self._broken = 0
+        self._frames = self.frames()
         self.position: int | None = None
-        self.damaged = False
 
-    def _decode(self) -> Iterator[Any]:
-        packets = packets_of(self._source, self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError:
-                self.damaged = True
-                return
-            if packet is None:
-                return
-            if not packet.size and packet.dts is not None:
-                continue  # an empty packet would tell the decoder that the stream ends
-            if self._wanted is not None:
-                needed = not packet.size or clock(packet, self._container) in self._wanted
-                self._stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError as error:
-                if isinstance(error, MemoryError):
-                    raise
-                self.damaged = not isinstance(error, av.error.EOFError) or self.damaged
-                self._broken += 1
-                if self._broken > MAX_BROKEN:
-                    return
-                continue
-            yield from frames
+    def _spare(self, packet: Any) -> None:
+        needed = not packet.size or clock(packet, self._container) in self._wanted
+        self._stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
 
     def next(self) -> Any | None:
         """The next frame in display order; None at the end."""
@@ -217,7 +187,7 @@ class _Reader:
     def seek(self, time: int) -> None:
         """Continue at the key frame at or before a time."""
         self._source.seek(time, stream=self._stream, backward=True)
-        self._frames = self._decode()
+        self._frames = self.frames()
         self.position = None
 
 
@@ -275,8 +245,7 @@ def _decode_at(
             try:
                 pixels, upright = to_display(frame, aspect, side)
             except (av.error.FFmpegError, ValueError) as error:
-                if isinstance(error, MemoryError):
-                    raise
+                raise_for_memory(error)
                 raise MediaCorruptError(f"A frame cannot be converted to RGB ({reason(error)}).") from error
             size = size if taken else upright
             last = reader.position
