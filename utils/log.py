@@ -61,8 +61,8 @@ class _ToStandardError(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-class TextFormatter(logging.Formatter):
-    """Lines for people; control characters are escaped, so that no user's text makes a line of its own.
+class _Formatter(logging.Formatter):
+    """Says of exceptions where they came from only.
 
     Args:
         whole_traces: write exceptions with their messages and source lines.
@@ -72,40 +72,36 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S%z")
         self._whole_traces = whole_traces
 
+    def formatException(self, ei: Any) -> str:
+        return super().formatException(ei) if self._whole_traces else where_it_came_from(ei)
+
+
+class TextFormatter(_Formatter):
+    """Lines for people; control characters are escaped, so that no user's text makes a line of its own."""
+
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = escape(record.message)
         fields = "".join(f" {name}={escape(value)}" for name, value in _FIELDS.get().items())
         return super().formatMessage(record) + fields
 
     def formatException(self, ei: Any) -> str:
-        return super().formatException(ei) if self._whole_traces else f"  {where_it_came_from(ei)}"
+        return ("" if self._whole_traces else "  ") + super().formatException(ei)
 
 
-class JsonFormatter(logging.Formatter):
-    """Lines for machines: `time`, `level`, `logger`, `message`, the bound fields, those of `extra`, and `exception`.
-
-    Args:
-        whole_traces: write exceptions with their messages and source lines.
-    """
-
-    def __init__(self, whole_traces: bool = False) -> None:
-        super().__init__()
-        self._whole_traces = whole_traces
+class JsonFormatter(_Formatter):
+    """Lines for machines: `time`, `level`, `logger`, `message`, the bound fields, those of `extra`, and `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         line: dict[str, Any] = {
             "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **extra,
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
             **_FIELDS.get(),
         }
         if record.exc_info and record.exc_info[0] is not None:
-            line["exception"] = (
-                self.formatException(record.exc_info) if self._whole_traces else where_it_came_from(record.exc_info)
-            )
+            line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
 
 

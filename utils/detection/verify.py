@@ -175,10 +175,8 @@ def verify_report(
         if signature.holds:
             raise
         return Verification(signature, claim, True, False, None, (*said, error.detail))
-    differing = _compare(claim, found)
-    return Verification(
-        signature, claim, True, not differing, found, (*said, *(differing or (_agreement(claim, found),)))
-    )
+    reproduced, sentences = _compare(claim, found)
+    return Verification(signature, claim, True, reproduced, found, (*said, *sentences))
 
 
 def _about(untrusted: dict[str, Any], sha256: str, name: str) -> tuple[Claim | None, str | None]:
@@ -216,29 +214,23 @@ def _replay(claim: Claim, file: Path, own: Settings) -> Report:
     return analyse(file, analyser)
 
 
-def _compare(claim: Claim, found: Report) -> tuple[str, ...]:
-    verdict, out = found.verdict, []
-    if verdict.outcome.value != claim.outcome:
-        out.append(f"The verdict was {claim.outcome} and is now {verdict.outcome.value}.")
-    if (verdict.probability is None) != (claim.probability is None):
-        out.append(f"The probability was {claim.probability} and is now {verdict.probability}.")
-    elif claim.probability is not None and verdict.probability is not None:
-        difference = abs(verdict.probability - claim.probability)
-        allowed = TOLERANCE if same_arithmetic(claim, found) else OTHER_ARITHMETIC_TOLERANCE
-        if not (math.isfinite(difference) and difference <= allowed):
-            out.append(
-                f"The probability was {claim.probability:.4f} and is now {verdict.probability:.4f}, "
-                f"a difference of {difference:.4f}; {allowed:g} is allowed{_why(claim, found)}."
-            )
-    return tuple(out)
-
-
-def _agreement(claim: Claim, found: Report) -> str:
-    if claim.probability is None or found.verdict.probability is None:
-        return "No face was found, as in the report."
-    difference = abs(found.verdict.probability - claim.probability)
-    text = f"The score is reproduced: {found.verdict.probability:.4f}, {difference:.1e} away from the report"
-    return f"{text}{_why(claim, found)}."
+def _compare(claim: Claim, found: Report) -> tuple[bool, list[str]]:
+    """Whether a replay gave what the report claims, and what is said of it."""
+    outcome, probability = found.verdict.outcome.value, found.verdict.probability
+    differing = [] if outcome == claim.outcome else [f"The verdict was {claim.outcome} and is now {outcome}."]
+    if probability is None or claim.probability is None:
+        if probability is not claim.probability:
+            differing.append(f"The probability was {claim.probability} and is now {probability}.")
+        return not differing, differing or ["No face was found, as in the report."]
+    difference, why = abs(probability - claim.probability), _why(claim, found)
+    allowed = OTHER_ARITHMETIC_TOLERANCE if why else TOLERANCE
+    if not (math.isfinite(difference) and difference <= allowed):
+        differing.append(
+            f"The probability was {claim.probability:.4f} and is now {probability:.4f}, "
+            f"a difference of {difference:.4f}; {allowed:g} is allowed{why}."
+        )
+    agreed = f"The score is reproduced: {probability:.4f}, {difference:.1e} away from the report{why}."
+    return not differing, differing or [agreed]
 
 
 def same_arithmetic(claim: Claim, found: Report) -> bool:

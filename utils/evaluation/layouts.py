@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def read_dfdc(root: Path) -> Iterator[LayoutRow]:
 
     Source: Dolhansky et al. 2020, "The DeepFake Detection Challenge (DFDC) Dataset".
     """
-    for listing in sorted([*root.glob("metadata.json"), *root.glob("*/metadata.json")]):
+    for listing in _dfdc_listings(root):
         for name, facts in _json(listing, default={}).items():
             path = listing.parent / name
             label = facts.get("label") if isinstance(facts, dict) else None
@@ -166,7 +167,7 @@ def read_labelled(root: Path) -> Iterator[LayoutRow]:
 
 def _labelled_folders(root: Path) -> list[tuple[Path, bool, str | None]]:
     """The folders named by a label, whether that is fake, and the split that the folder above says."""
-    if (root / "real").is_dir() and (root / "fake").is_dir():
+    if _has_folders(("real", "fake"), root):
         return [(root / "real", False, None), (root / "fake", True, None)]
     found = []
     for above in (root, *_folders(root)):
@@ -182,37 +183,29 @@ def _labelled_folders(root: Path) -> list[tuple[Path, bool, str | None]]:
     return found
 
 
+def _has_folders(names: Sequence[str], root: Path) -> bool:
+    return all((root / name).is_dir() for name in names)
+
+
 def _folders(root: Path) -> list[Path]:
     return sorted(each for each in root.iterdir() if each.is_dir()) if root.is_dir() else []
 
 
-def is_faceforensics(root: Path) -> bool:
-    """Whether FaceForensics++ lies here."""
-    return (root / "original_sequences").is_dir() and (root / "manipulated_sequences").is_dir()
-
-
-def is_celeb_df(root: Path) -> bool:
-    """Whether Celeb-DF lies here."""
-    return (root / "Celeb-real").is_dir() and (root / "Celeb-synthesis").is_dir()
-
-
-def is_dfdc(root: Path) -> bool:
+def _looks_like_dfdc(root: Path) -> bool:
     """Whether parts of DFDC lie here; a metadata.json beside `real/` is some other file."""
-    return not (root / "real").is_dir() and any(
-        _looks_like_dfdc(path) for path in [*root.glob("metadata.json"), *root.glob("*/metadata.json")]
-    )
+    first = (next(iter(_json(path, default={}).values()), None) for path in _dfdc_listings(root))
+    return not (root / "real").is_dir() and any(isinstance(facts, dict) and "label" in facts for facts in first)
+
+
+def _dfdc_listings(root: Path) -> list[Path]:
+    return sorted([*root.glob("metadata.json"), *root.glob("*/metadata.json")])
 
 
 _LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Reader], ...] = (
-    ("FaceForensics++", is_faceforensics, read_faceforensics),
-    ("Celeb-DF", is_celeb_df, read_celeb_df),
-    ("DFDC", is_dfdc, read_dfdc),
+    ("FaceForensics++", partial(_has_folders, ("original_sequences", "manipulated_sequences")), read_faceforensics),
+    ("Celeb-DF", partial(_has_folders, ("Celeb-real", "Celeb-synthesis")), read_celeb_df),
+    ("DFDC", _looks_like_dfdc, read_dfdc),
 )
-
-
-def _looks_like_dfdc(listing: Path) -> bool:
-    facts = next(iter(_json(listing, default={}).values()), None)
-    return isinstance(facts, dict) and "label" in facts
 
 
 def _json(path: Path, *, default: Any) -> Any:
