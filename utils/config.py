@@ -1,7 +1,7 @@
 """Settings: `config.ini` is read once into frozen dataclasses; `TELLTALE_SECTION__KEY` in the environment overrides it.
 
-Every key is declared here with its default, unit, range and meaning; `config.ini` is
-tested against this file. Settings never enter a network: callers hand plain values on.
+Every key is declared here with its default and what it may be; what it means stands once, in `config.ini`, whose
+defaults and ranges are tested against this file. Settings never enter a network: callers hand plain values on.
 """
 
 from __future__ import annotations
@@ -50,17 +50,14 @@ log = logging.getLogger(__name__)
 
 def setting(
     default: Any,
-    doc: str,
     *,
-    unit: str = "",
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
     later: bool = False,
 ) -> Any:
-    """Declare one key: its default, what it means, its unit, what it may be, and whether older files lack it."""
-    about = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices, "later": later}
-    return field(default=default, metadata=about)
+    """Declare one key: its default, what it may be, and whether older files lack it."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": choices, "later": later})
 
 
 def constant(default: Any, *, low: float, high: float) -> Any:
@@ -70,186 +67,108 @@ def constant(default: Any, *, low: float, high: float) -> Any:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    host: str = setting("127.0.0.1", "Address the web server listens on; 0.0.0.0 opens it to the network.")
-    port: int = setting(5000, "Port of the web server.", low=1, high=65535)
-    log_level: str = setting(
-        "info", "Least severe level that is logged.", choices=("debug", "info", "warning", "error")
-    )
-    log_format: str = setting("text", "Form of the log's lines.", choices=("text", "json"))
+    host: str = setting("127.0.0.1")
+    port: int = setting(5000, low=1, high=65535)
+    log_level: str = setting("info", choices=("debug", "info", "warning", "error"))
+    log_format: str = setting("text", choices=("text", "json"))
 
 
 @dataclass(frozen=True)
 class StorageSettings:
-    instance_dir: str = setting("instance", "Where a running server writes: uploads, results, database, logs.")
-    database_url: str = setting("", "SQLAlchemy address of the database; empty means SQLite inside instance_dir.")
-    files: str = setting(
-        "local", "Where uploads lie: local is inside instance_dir; s3 is a bucket that other machines share.",
-        choices=("local", "s3"), later=True,
-    )  # fmt: skip
-    s3_url: str = setting(
-        "", "Address of the S3 server and the bucket, such as https://s3.example.org/telltale.", later=True
-    )
+    instance_dir: str = setting("instance")
+    database_url: str = setting("")
+    files: str = setting("local", choices=("local", "s3"), later=True)
+    s3_url: str = setting("", later=True)
     reserve_mb: int = 200  # MB; with less room left uploads are refused, so that jobs can still be written
-    retention_days: int = setting(
-        0, "Uploads older than this are deleted by the worker; 0 keeps them.", unit="days", low=0, high=3650
-    )
-    seen_before: str = setting(
-        "on", "Whether it is kept what pictures and faces look like (64 bits each), so that near copies are named.",
-        choices=("off", "on"), later=True,
-    )  # fmt: skip
+    retention_days: int = setting(0, low=0, high=3650)
+    seen_before: str = setting("on", choices=("off", "on"), later=True)
 
 
 @dataclass(frozen=True)
 class MediaSettings:
-    max_file_mb: int = setting(200, "Largest upload.", unit="MB (10^6 bytes)", low=1, high=4000)
-    max_megapixels: float = setting(50.0, "Largest picture or video frame.", unit="megapixels", low=0.1, high=200)
+    max_file_mb: int = setting(200, low=1, high=4000)
+    max_megapixels: float = setting(50.0, low=0.1, high=200)
     min_side_px: int = 32  # shortest side of a picture or frame that is taken
-    max_duration_s: float = setting(600.0, "Longest video or recording.", unit="seconds", low=1, high=7200)
+    max_duration_s: float = setting(600.0, low=1, high=7200)
     min_face_px: int = constant(40, low=16, high=512)  # narrower faces are reported but not judged
     frames: int = constant(16, low=4, high=64)  # taken uniformly from a video, at least
-    max_frames: int = setting(
-        60, "Most frames of a video that are looked at: one for each second, but never fewer than 16.",
-        low=16, high=240, later=True,
-    )  # fmt: skip
+    max_frames: int = setting(60, low=16, high=240, later=True)
 
 
 @dataclass(frozen=True)
 class SandboxSettings:
-    memory_mb: int = setting(2048, "Address space of the decoding process.", unit="MB", low=256, high=16384)
+    memory_mb: int = setting(2048, low=256, high=16384)
     cpu_s: int = 60  # processor time of the decoding process; a picture gets 10 at most, a video 12 and 4 per MB
     wall_s: float = 90.0  # time it may take in all; a picture gets 12 at most, a video 12 and 4 per MB
 
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    device: str = setting("auto", "Where the networks run.", choices=("auto", "cpu", "cuda"))
-    threads: int = setting(0, "Processor threads for the networks; 0 uses all cores.", low=0, high=256)
-    threshold: float = setting(
-        0.5,
-        "No verdict is fake below this probability, none real above it; it widens the undecided band only.",
-        low=0.05,
-        high=0.95,
-    )
-    experts: str = setting("all", "Comma-separated experts to run (cnn, resnext, vit, lstm), or all.")
-    max_faces: int = setting(
-        32, "At most this many people are judged, the largest first; where there are more, nothing is called real.",
-        low=1, high=64,
-    )  # fmt: skip
-    engine: str = setting(
-        "auto", "What computes the networks: auto takes openvino on a processor and torch on a GPU.",
-        choices=("auto", "torch", "openvino"),
-    )  # fmt: skip
-    precision: str = setting(
-        "auto", "Smallest numbers the openvino engine may compute with, where parity with torch holds: auto (bf16 "
-        "where the processor has it, else fp32), bf16 or fp32, or one per expert (vit=fp32,lstm=bf16).",
-    )  # fmt: skip
-    engine_cache: str = setting("", "Where converted networks are kept; empty means engine inside instance_dir.")
-    gpu_compile: str = setting(
-        "off", "Whether torch compiles the networks for a GPU: minutes at the start, faster after.",
-        choices=("off", "on"),
-    )  # fmt: skip
+    device: str = setting("auto", choices=("auto", "cpu", "cuda"))
+    threads: int = setting(0, low=0, high=256)
+    threshold: float = setting(0.5, low=0.05, high=0.95)
+    experts: str = setting("all")
+    max_faces: int = setting(32, low=1, high=64)
+    engine: str = setting("auto", choices=("auto", "torch", "openvino"))
+    precision: str = setting("auto")
+    engine_cache: str = setting("")
+    gpu_compile: str = setting("off", choices=("off", "on"))
 
 
 @dataclass(frozen=True)
 class WeightsSettings:
-    dir: str = setting("trained_models", "Folder with the versions, CURRENT and base/.")
-    version: str = setting("", "Version to serve; empty follows the pointer file CURRENT.")
+    dir: str = setting("trained_models")
+    version: str = setting("")
 
 
 @dataclass(frozen=True)
 class EvidenceSettings:
-    trust_list: str = setting(
-        "", "File of certificates (PEM) whose signers of Content Credentials are trusted; empty trusts nobody.",
-        later=True,
-    )  # fmt: skip
+    trust_list: str = setting("", later=True)
 
 
 @dataclass(frozen=True)
 class JobSettings:
-    engine: str = setting(
-        "local", "What brings jobs to the workers: local is the database alone; celery also reaches other machines.",
-        choices=("local", "celery"), later=True,
-    )  # fmt: skip
-    broker_url: str = setting("", "Address of the broker for celery, such as redis://:word@host:6379/0.", later=True)
+    engine: str = setting("local", choices=("local", "celery"), later=True)
+    broker_url: str = setting("", later=True)
     lease_s: float = 60.0  # a job whose worker has not been heard of for this long is tried again
     attempts: int = 3  # a job is given up after so many
-    max_waiting: int = setting(100, "Uploads beyond this many waiting jobs are answered with 429.", low=1, high=100000)
+    max_waiting: int = setting(100, low=1, high=100000)
     batch: int = 8  # waiting pictures that are analysed together, at most
     poll_s: float = 0.2  # how often an idle worker looks for work; one that has just worked looks sooner
     longest_s: float = 1800.0  # a worker whose analysis takes longer is taken for stuck and replaced
-    worker_memory_mb: int = setting(
-        0, "A worker that holds more memory than this after a job is replaced by a fresh one; 0 for no limit.",
-        unit="MB (10^6 bytes)", low=0, high=1000000,
-    )  # fmt: skip
+    worker_memory_mb: int = setting(0, low=0, high=1000000)
 
 
 @dataclass(frozen=True)
 class SecuritySettings:
-    keys: str = setting(
-        "off", "Whether every caller needs an API key; off gives all rights to this machine only.",
-        choices=("off", "on"),
-    )  # fmt: skip
-    hosts: str = setting(
-        "", "Comma-separated names this server answers to; empty means this machine's names while host is a loopback "
-        "address, and any name otherwise.",
-    )  # fmt: skip
-    trusted_proxies: str = setting(
-        "",
-        "Comma-separated addresses or networks of reverse proxies whose X-Forwarded-For, -Proto and -Prefix are "
-        "believed.",
-    )
-    requests_per_minute: int = setting(
-        600, "Requests that one caller may send; an address may send ten times as many; 0 for no limit.",
-        unit="per minute", low=0, high=1000000,
-    )  # fmt: skip
-    uploads_per_minute: int = setting(
-        60, "Uploads that one caller may send; an address may send ten times as many; 0 for no limit.",
-        unit="per minute", low=0, high=1000000,
-    )  # fmt: skip
+    keys: str = setting("off", choices=("off", "on"))
+    hosts: str = setting("")
+    trusted_proxies: str = setting("")
+    requests_per_minute: int = setting(600, low=0, high=1000000)
+    uploads_per_minute: int = setting(60, low=0, high=1000000)
 
 
 @dataclass(frozen=True)
 class LearningSettings:
-    enough: str = setting(
-        "trusted", "Whose feedback is learned from: a trusted user's (one who may moderate), what a quorum agrees on, "
-        "or only what a moderator accepted; each includes the stricter ones.",
-        choices=("trusted", "quorum", "moderator"),
-    )  # fmt: skip
-    quorum: int = setting(3, "Users who must agree on a medium.", low=2, high=1000)
-    anonymous_quorum: str = setting(
-        "off", "Whether users without an API key count towards the quorum; one person can come as many of them.",
-        choices=("off", "on"),
-    )  # fmt: skip
-    auto_after: int = setting(
-        0, "A training starts by itself after so many newly accepted media; 0 never.", low=0, high=100000
-    )
-    auto_hours: float = setting(
-        0.0, "A training starts by itself this long after the last one if anything new was accepted; 0 never.",
-        unit="hours", low=0, high=8760,
-    )  # fmt: skip
+    enough: str = setting("trusted", choices=("trusted", "quorum", "moderator"))
+    quorum: int = setting(3, low=2, high=1000)
+    anonymous_quorum: str = setting("off", choices=("off", "on"))
+    auto_after: int = setting(0, low=0, high=100000)
+    auto_hours: float = setting(0.0, low=0, high=8760)
 
 
 @dataclass(frozen=True)
 class PageSettings:
-    closeups: str = setting(
-        "on", "Whether readers may ask for heatmaps and stability of a face; each costs many times an analysis.",
-        choices=("off", "on"),
-    )  # fmt: skip
+    closeups: str = setting("on", choices=("off", "on"))
 
 
 @dataclass(frozen=True)
 class ApiSettings:
     batch_files: int = 50  # files in one request to /api/batch, at most
-    url_input: str = setting(
-        "off", "Whether /api/detect/url fetches files from the internet for callers.", choices=("off", "on")
-    )
+    url_input: str = setting("off", choices=("off", "on"))
     url_timeout_s: float = 30.0  # how long fetching a file from an address may take in all
-    webhooks: str = setting(
-        "off", "Whether callers may register addresses that are told when an analysis ends.", choices=("off", "on")
-    )
-    allowed_networks: str = setting(
-        "", "Comma-separated networks outside the public internet that URL input and webhooks may reach, on any port."
-    )
+    webhooks: str = setting("off", choices=("off", "on"))
+    allowed_networks: str = setting("")
 
 
 @dataclass(frozen=True)
@@ -359,7 +278,7 @@ def parse_experts(text: str) -> tuple[str, ...]:
 
 def keys_of(cls: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
     """The keys of a section that a configuration may give."""
-    return tuple(declared for declared in dataclasses.fields(cls) if "doc" in declared.metadata)
+    return tuple(declared for declared in dataclasses.fields(cls) if "later" in declared.metadata)
 
 
 def read_value(section: str, key: str, text: str) -> Any:
