@@ -146,8 +146,11 @@ def test_crashes_and_nonsense(
 
 def test_a_hanging_child_and_its_children_are_killed(tmp_path: Path, picture: Path, misbehave: Misbehave) -> None:
     pids = tmp_path / "pids"
+    first = f"if not os.path.exists({str(pids)!r}):\n    open({str(pids)!r}, 'w').close()\n    os._exit(0)\n"
     code = f"os.fork()\nopen({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\ntime.sleep(300)"
-    broken = misbehave(code)
+    broken = misbehave(first + code)
+    with pytest.raises(DecoderCrashedError):  # the process to fork from has started then
+        decode_media(picture, MEDIA, SANDBOX, broken)
     with pytest.raises(DecoderLimitError, match=r"longer than 1\.5 seconds"):
         decode_media(picture, MEDIA, SandboxSettings(wall_s=1.5), broken)
     left = [int(pid) for pid in pids.read_text().split()]
