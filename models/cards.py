@@ -1,6 +1,4 @@
-"""What must be known of each network to use its weights rightly. Loads no torch: a process that only runs converted
-networks needs nothing else of this room.
-"""
+"""What must be known of each network to use its weights rightly. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,6 +10,18 @@ EXPERT_NAMES = ("cnn", "resnext", "vit", "lstm")
 IMAGE_EXPERTS = ("cnn", "resnext", "vit")
 MIN_SEQUENCE = 4
 """The LSTM judges tracks of at least this many frames; shorter ones say nothing about time."""
+
+VIT_HEADS = {False: 12, True: 2}
+"""Attention heads of the ViT, and of its tiny variant."""
+RESIDUAL_KERNELS = (
+    ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
+    ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1)),
+    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
+)
+"""The fixed filters of the CNN, which its weights do not hold, and below what each is divided by."""
+RESIDUAL_DIVISORS = (4.0, 12.0, 2.0)
+RESIDUAL_LIMIT = 0.06
+"""Residuals beyond this share of the brightness range are edges of the picture, not noise, and are cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)

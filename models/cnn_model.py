@@ -8,16 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.cards import RESIDUAL_DIVISORS, RESIDUAL_KERNELS, RESIDUAL_LIMIT
 from models.preprocess import ExpertOutput
-
-RESIDUAL_KERNELS = (
-    ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
-    ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1)),
-    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
-)
-RESIDUAL_DIVISORS = (4.0, 12.0, 2.0)
-RESIDUAL_LIMIT = 0.06
-"""Residuals beyond this share of the brightness range are edges of the picture, not noise, and are cut off."""
 
 
 class HighPassResidual(nn.Module):

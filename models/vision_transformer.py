@@ -7,12 +7,14 @@ last one, trained to name things, has dropped.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from models.cards import VIT_HEADS
 from models.preprocess import ExpertOutput
 
 
@@ -94,8 +96,9 @@ def build_vit(tiny: bool) -> ViTExpert:
     """ViT-B/16 with 12 layers and 12 heads (86 M parameters), or one of four narrow layers."""
     if tiny:
         small = VisionTransformer(
-            img_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=2, num_classes=16, pre_norm=True
-        )
+            img_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=VIT_HEADS[True], num_classes=16,
+            pre_norm=True, norm_layer=partial(nn.LayerNorm, eps=1e-5), act_layer="quick_gelu",
+        )  # fmt: skip
         return ViTExpert(backbone=small, taps=(0, 1, 2, 3), hidden=8)
     backbone = timm.create_model("vit_base_patch16_clip_quickgelu_224", num_classes=512)
     nn.init.zeros_(backbone.head.bias)  # CLIP's projection has no bias

@@ -38,6 +38,7 @@ _CONSTANT = {
 RETIRED = {
     **{(section, key): "Leave it out: its value is fixed." for section, keys in _CONSTANT.items() for key in keys},
     ("detection", "early_answer"): "Leave it out.",
+    ("detection", "engine_cache"): "Nothing is kept there any more: delete the folder, or engine inside instance_dir.",
     **{("learning", key): "Leave it out: the version's recipe says it." for key in _LEARNING},
     ("server", "wait_image_s"): "Clients say how long they want to wait: `wait`, or the header `Prefer`.",
     ("page", "prefix"): "Let the proxy send the path as X-Forwarded-Prefix: docs/operations.md.",
@@ -111,7 +112,6 @@ class DetectionSettings:
     max_faces: int = setting(32, low=1, high=64)
     engine: str = setting("auto", choices=("auto", "torch", "openvino"))
     precision: str = setting("auto")
-    engine_cache: str = setting("")
     gpu_compile: str = setting("off", choices=("off", "on"))
 
 

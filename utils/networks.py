@@ -1,4 +1,4 @@
-"""Networks with the weights of a version, in torch, which is imported when the first one is made."""
+"""The arrays of a version's networks, and the networks in torch, which is imported when the first is made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 
 from models.cards import EXPERT_NAMES
 from utils.base_weights import VIT_FILE, VIT_SHA256, require_file
-from utils.errors import WeightsCorruptError
-from utils.tensors import load_into, read_tensors
+from utils.tensors import Arrays, load_into, read_tensors
 from utils.weights import Version, choose_experts, read_gate
 
 if TYPE_CHECKING:
@@ -24,9 +23,24 @@ def load_vit_base(module: Any, base: Path) -> None:
         WeightsMissingError: they are not there.
         WeightsCorruptError: they have other bytes.
     """
+    load_into(module.backbone, _vit_base(base), what="the ViT's base")
+
+
+def _vit_base(base: Path) -> Arrays:
     tensors = read_tensors(require_file(base / VIT_FILE, VIT_SHA256))
-    tensors["head.bias"] = np.zeros(512, np.float32)
-    load_into(module.backbone, tensors, what="the ViT's base")
+    return tensors | {"head.bias": np.zeros(512, np.float32)}
+
+
+def read_expert(root: Path, version: Version, name: str) -> Arrays:
+    """All arrays of an expert of a verified version, by the names of its parameters; those of the ViT with its base.
+
+    Raises:
+        WeightsError: they cannot be read, or the base is not the pinned one.
+    """
+    own = read_tensors(version.folder / f"{name}.safetensors")
+    if name != "vit" or version.tiny:
+        return own
+    return {f"backbone.{held}": array for held, array in _vit_base(root / "base").items()} | own
 
 
 def load_ensemble(
@@ -50,15 +64,7 @@ def load_ensemble(
     experts = {}
     for name in chosen:
         expert = create_network(name, tiny=version.tiny)
-        own = read_tensors(version.folder / f"{name}.safetensors")
-        if name == "vit" and not version.tiny:
-            load_vit_base(expert, root / "base")
-            load_into(expert, own, what=name, strict=False)
-            unset = {n for n, _ in expert.named_parameters() if n.startswith("head.")} - set(own)
-            if unset:
-                raise WeightsCorruptError(f"The weights of vit lack {sorted(unset)[:3]}.")
-        else:
-            load_into(expert, own, what=name)
+        load_into(expert, read_expert(root, version, name), what=name)
         experts[name] = expert
     tensors = read_gate(version)
     gate = Gate(experts=len(EXPERT_NAMES), quality=len(tensors["quality_mean"]))

@@ -194,7 +194,7 @@ def read_document(path: Path) -> dict[str, Any]:
 def networks_of(root: Path, version: Version) -> Version:
     """The version whose networks, gate and calibration a verified version has: the one it learned from, or itself.
 
-    What learned from feedback changes nothing of them, so that they need not be converted or loaded a second time.
+    What learned from feedback changes nothing of them, so that they need not be loaded a second time.
     """
     name = version.card.get("learning", {}).get("base")
     if not name or not (root / str(name) / CHECKSUMS).is_file():

@@ -63,7 +63,6 @@ def work(
         end_with_parent(stop)
 
     from utils.detection.batch import Work, analyse_together  # seconds and hundreds of MB: only here
-    from utils.detection.engines import prepare_version
     from utils.detection.people import People
     from utils.detection.pipeline import Scores, analyse, load_analyser
 
@@ -75,7 +74,7 @@ def work(
         instance.shared.follow()
         with ThreadPoolExecutor(1) as beside:
             probing = beside.submit(sandbox_level)  # waits for a child, while the networks are loaded
-            served = ModelHandle(settings, load_analyser, prepare_version)
+            served = ModelHandle(settings, load_analyser)
             protections = probing.result()
         copies = CleanCopies(instance, lambda: served.analyser.decoders)
         learner = Learner(settings, served)

@@ -60,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make_record(
     root: Path | None = None,
-    cache: Path | None = None,
     *,
     engines: Sequence[str] = ENGINES,
     names: tuple[str, ...] = (),
@@ -70,20 +69,16 @@ def make_record(
 
     Args:
         root: folder with the versions; None takes that of the configuration.
-        cache: of converted networks; None takes that of the configuration.
 
     Returns:
         Plain JSON values, every float with all its digits.
     """
     from utils.config import load_settings
-    from utils.detection.engine_cache import cache_folder
     from utils.weights import weights_root
 
-    plain = load_settings()
-    root, cache = root or weights_root(plain), cache or cache_folder(plain)
+    root = root or weights_root(load_settings())
     environ = {
         "TELLTALE_WEIGHTS__DIR": str(root),
-        "TELLTALE_DETECTION__ENGINE_CACHE": str(cache),
         "TELLTALE_DETECTION__DEVICE": "cpu",
         "TELLTALE_DETECTION__THREADS": "1",
     }
@@ -96,7 +91,7 @@ def make_record(
         for engine in engines:
             version, record["scores"][engine] = _scores(files, {**environ, "TELLTALE_DETECTION__ENGINE": engine})
             record["version"] = version
-        learning = _learning(root, cache, [folder / name for name in learned])
+        learning = _learning(root, [folder / name for name in learned])
         modules = {"learning": learning.pop("modules"), **server_modules(environ, files[0], server)}
     record["learning"] = learning
     split = {who: split_modules(held) for who, held in modules.items()}
@@ -137,8 +132,8 @@ def _failure(error: Exception | None) -> dict[str, str]:
     return {"error": type(error).__name__, "code": str(getattr(error, "code", ""))}
 
 
-def _learning(root: Path, cache: Path, files: Sequence[Path]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.score_record.learning", str(root), str(cache), *map(str, files)]
+def _learning(root: Path, files: Sequence[Path]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.score_record.learning", str(root), *map(str, files)]
     done = subprocess.run(  # noqa: S603 (our own command, no shell)
         command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False
     )

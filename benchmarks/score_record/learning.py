@@ -1,6 +1,6 @@
 """What learning gives: features of two files, and the candidate of a training on four fixed items, as hashes.
 
-`python -m benchmarks.score_record.learning ROOT CACHE FILE...` prints them with the modules that it imported; it runs
+`python -m benchmarks.score_record.learning ROOT FILE...` prints them with the modules that it imported; it runs
 in a process of its own, so that the list is that of a worker which learns and of nothing else.
 """
 
@@ -29,7 +29,7 @@ def array_hash(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
     return digest.hexdigest()
 
 
-def learn(root: Path, cache: Path, files: list[Path]) -> dict[str, Any]:
+def learn(root: Path, files: list[Path]) -> dict[str, Any]:
     """Features of the files, and a training in a copy of the version in use.
 
     Args:
@@ -46,7 +46,7 @@ def learn(root: Path, cache: Path, files: list[Path]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     name = current_name(root)
-    chosen = {"WEIGHTS__DIR": str(root), "DETECTION__ENGINE_CACHE": str(cache), "DETECTION__THREADS": "1"}
+    chosen = {"WEIGHTS__DIR": str(root), "DETECTION__THREADS": "1"}
     settings = load_settings(environ={f"TELLTALE_{key}": value for key, value in chosen.items()})
     analyser = load_analyser(settings)
     features = {}
@@ -95,8 +95,8 @@ def _items(root: Path, name: str, folder: Path) -> list[Any]:
 
 def main() -> int:
     """Print the result and what was imported for it, as one JSON object."""
-    root, cache, *files = map(Path, sys.argv[1:])
-    print(json.dumps({**learn(root, cache, files), "modules": sorted(sys.modules)}))
+    root, *files = map(Path, sys.argv[1:])
+    print(json.dumps({**learn(root, files), "modules": sorted(sys.modules)}))
     return 0
 
 

@@ -21,8 +21,7 @@ FILES = ("astronaut.png", "short.webm", "tiny.png")
 def record(tmp_path_factory: pytest.TempPathFactory, publish_tiny: Callable[..., Path], make_lineage) -> dict:
     root = publish_tiny(tmp_path_factory.mktemp("record") / "models")
     make_lineage(root)
-    cache = tmp_path_factory.mktemp("cache")
-    made = make_record(root, cache, engines=("torch",), names=FILES, learned=FILES[:2])
+    made = make_record(root, engines=("torch",), names=FILES, learned=FILES[:2])
     return json.loads(json.dumps(made, allow_nan=False))
 
 

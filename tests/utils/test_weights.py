@@ -339,7 +339,7 @@ def test_vit_without_its_trained_head_is_refused_rather_than_random(tmp_path, ba
     kept = {n: v for n, v in own_vit_tensors.items() if not n.startswith(lost)}
     assert len(kept) < len(own_vit_tensors)
     version = publish_full_vit(tmp_path / "w", base_folder, kept)
-    with pytest.raises(WeightsCorruptError, match="weights of vit lack"):
+    with pytest.raises(WeightsCorruptError, match="weights of vit do not fit"):
         load_ensemble(tmp_path / "w", version)
 
 

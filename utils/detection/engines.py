@@ -1,11 +1,11 @@
-"""Choose the engine for a version: torch on a GPU, converted networks on a processor."""
+"""Choose the engine for a version: torch on a GPU, OpenVINO on a processor."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
 from utils.detection.engine import Engine
@@ -13,8 +13,8 @@ from utils.detection.gate import NumericGate
 from utils.detection.precision import read_precision
 from utils.errors import ConfigError, WeightsCorruptError
 from utils.log import get_logger
-from utils.networks import load_ensemble
-from utils.weights import Version, choose_experts, networks_of, read_gate, verify_version, weights_root
+from utils.networks import load_ensemble, read_expert
+from utils.weights import Version, choose_experts, read_gate
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
@@ -34,7 +34,7 @@ def load_engine(
     """The engine that the settings choose, with a version's networks.
 
     Args:
-        settings: [detection] engine, precision, engine_cache.
+        settings: [detection] engine and precision.
         device: cpu, cuda or auto.
         experts: that are wanted; None for all.
 
@@ -49,35 +49,17 @@ def load_engine(
     if choose_backend(settings.detection.engine, device, tiny=version.tiny) == "openvino":
         try:
             return _load_openvino(settings, root, version, threads=threads, experts=experts)
-        except (OSError, ImportError, RuntimeError) as error:  # of the cache, or OpenVINO's own
+        except (ImportError, RuntimeError) as error:  # OpenVINO's own
             if settings.detection.engine == "openvino":
-                raise ConfigError(f"[detection] engine or engine_cache cannot be used: {error}.") from error
+                raise ConfigError(f"[detection] engine cannot be used: {error}.") from error
             log.warning("The openvino engine cannot be used, so torch computes: %s.", error)
     return _load_torch(settings, root, version, device=device, threads=threads, experts=experts)
-
-
-def prepare_version(settings: Settings, name: str) -> None:
-    """Convert the networks of a version where they will be needed converted, so that loading it is quick.
-
-    Raises:
-        WeightsError: the version cannot be used.
-        OSError: the cache cannot be written.
-    """
-    root = weights_root(settings)
-    version = networks_of(root, verify_version(root, name))
-    detection = settings.detection
-    if choose_backend(detection.engine, detection.device, tiny=version.tiny) == "openvino":
-        from utils.detection.engine_cache import cache_folder, cache_key, chosen_precisions, converted
-
-        key = cache_key(version, chosen_precisions(settings))
-        if version.name == name or not (cache_folder(settings) / key).is_dir():  # else its base was loaded from there
-            converted(settings, root, version)
 
 
 def choose_backend(engine: str, device: str, *, tiny: bool) -> str:
     """torch or openvino.
 
-    `auto` takes torch for tiny test networks too: they take longer to convert than to run.
+    `auto` takes torch for tiny test networks too.
 
     Raises:
         ConfigError: openvino is asked for together with a GPU.
@@ -120,14 +102,11 @@ def _load_torch(
 def _load_openvino(
     settings: Settings, root: Path, version: Version, *, threads: int, experts: tuple[str, ...] | None
 ) -> tuple[Engine, dict[str, str]]:
-    from utils.detection.engine_cache import converted
     from utils.detection.openvino_engine import OpenVinoEngine
+    from utils.detection.openvino_runtime import cpu_has_bf16
 
     chosen, missing = choose_experts(version, experts)
-    found = converted(settings, root, version)
-    absent = set(chosen) - set(found.files)
-    if absent:
-        raise WeightsCorruptError(f"The converted networks of {version.name} lack {', '.join(sorted(absent))}.")
+    precisions = read_precision(settings.detection.precision, bf16=cpu_has_bf16())
 
     def load_networks() -> Ensemble:
         import torch
@@ -136,11 +115,26 @@ def _load_openvino(
         return load_ensemble(root, version, experts)[0]
 
     engine = OpenVinoEngine(
-        {name: found.files[name] for name in chosen},
-        {name: found.precisions[name] for name in chosen},
+        lambda name: expert_graph(root, version, name, precisions[name]),
+        {name: precisions[name] for name in chosen},
         NumericGate(read_gate(version)),
         load_networks=load_networks,
         tiny=version.tiny,
         threads=threads,
     )
     return engine, missing
+
+
+def expert_graph(root: Path, version: Version, name: str, precision: str) -> Any:
+    """An expert of a verified version as an OpenVINO graph.
+
+    Raises:
+        WeightsError: its arrays cannot be read or do not fit the network.
+    """
+    from models.graphs import build_graph
+
+    arrays = read_expert(root, version, name)
+    try:
+        return build_graph(name, arrays, tiny=version.tiny, half=precision != "fp32")
+    except (ValueError, RuntimeError) as error:
+        raise WeightsCorruptError(f"The weights of {name} do not fit its network: {error}.") from error

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from models.cards import EXPERT_NAMES, NetworkCard, expert_card
 from models.gating import Gate
 from utils.config import Settings
-from utils.detection.conversion import ExpertOutputs, example_input
 from utils.errors import ConflictError
 from utils.faces.crops import QUALITY_NAMES
 from utils.files import file_sha256
@@ -43,6 +42,18 @@ sha256 of the version's checksum list: {sha256}. `{sums}` has those of the files
   given, and the reliability of each range of probabilities.
 - Licences: {licences}.
 """
+
+
+class _ExpertOutputs(nn.Module):
+    """An expert whose answer is a pair of tensors instead of a dataclass, as graphs need it."""
+
+    def __init__(self, expert: nn.Module) -> None:
+        super().__init__()
+        self.expert = expert
+
+    def forward(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.expert(tensor)
+        return output.logit, output.feature
 
 
 class _GateOutputs(nn.Module):
@@ -98,10 +109,13 @@ def export_version(settings: Settings, folder: Path) -> Version:
 
 def write_expert(name: str, expert: nn.Module, path: Path, *, tiny: bool) -> None:
     """One expert as ONNX: `input`, prepared; `logit` (B,) and `feature` (B, D)."""
-    example, _ = example_input(name, expert, tiny=tiny)
+    side = expert_card(name, tiny=tiny).input_size
+    example = torch.zeros(2, 3, side, side)
+    if name == "lstm":
+        example = torch.zeros(1, side, int(expert.norm.normalized_shape[0]))  # type: ignore[union-attr, index]
     free = {0: "batch", 1: "frames"} if name == "lstm" else {0: "batch"}
     axes = {"input": free, "logit": {0: "batch"}, "feature": {0: "batch"}}
-    export_onnx(ExpertOutputs(expert), (example,), path, ["input"], ["logit", "feature"], axes)
+    export_onnx(_ExpertOutputs(expert), (example,), path, ["input"], ["logit", "feature"], axes)
 
 
 def write_gate(gate: Gate, path: Path) -> None:

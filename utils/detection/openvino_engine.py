@@ -1,6 +1,6 @@
-"""The fast engine on a processor: converted networks in OpenVINO. Loads no torch unless `networks` is asked for.
+"""The fast engine on a processor: OpenVINO, in the precisions of `precision.py`. Loads no torch unless `networks` is
+asked for: graphs are built from the arrays of a version (`models/graphs.py`) at each start.
 
-The networks come verified from `engine_cache.py`; `conversion.py` made them, in the precisions of `precision.py`.
 Crops become what they take by one small graph per size of crop, in fp32, with the same numbers as
 `models.preprocess.prepare`: resizing by a fixed factor is a product with one matrix per side.
 """
@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, NetworkCard, expert_card
 from utils.detection.engine import Answers, Engine
 from utils.detection.gate import NumericGate
-from utils.detection.openvino_runtime import compile_graph, core
+from utils.detection.openvino_runtime import compile_graph
 from utils.types import Floats, Pixels
 
 if TYPE_CHECKING:
@@ -27,15 +26,17 @@ if TYPE_CHECKING:
 
 BATCH = 8
 """Crops per pass: 16 are no faster per crop and take 150 MB more."""
+LARGEST_FIRST = ("vit", "resnext", "lstm", "cnn")
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's name of a precision."""
 
 
 class OpenVinoEngine(Engine):
-    """Converted networks on this processor.
+    """OpenVINO on this processor.
 
     Args:
-        files: the graph of each expert, by name, verified.
+        build: makes the graph of an expert, by name; two at a time.
+        precisions: of the experts that are wanted.
         load_networks: makes the ensemble in torch, when somebody asks for `networks`.
     """
 
@@ -44,7 +45,7 @@ class OpenVinoEngine(Engine):
 
     def __init__(
         self,
-        files: Mapping[str, Path],
+        build: Callable[[str], Any],
         precisions: Mapping[str, str],
         gate: NumericGate,
         *,
@@ -56,18 +57,16 @@ class OpenVinoEngine(Engine):
         self._precisions = dict(precisions)
         self._load_networks = load_networks
         self._networks: weakref.ref[Ensemble] | None = None
-        self._inputs = InputMaker([expert_card(name, tiny=tiny) for name in IMAGE_EXPERTS if name in files], threads)
-        with ThreadPoolExecutor(2) as pool:  # compiling one graph does not keep two cores busy
-            compiled = {
-                name: pool.submit(
-                    compile_graph,
-                    with_tokens(path) if name == "vit" else path,
-                    hint=HINTS[precisions[name]],
-                    threads=threads,
-                )
-                for name, path in sorted(files.items(), key=lambda entry: -entry[1].with_suffix(".bin").stat().st_size)
-            }
-        self._experts = {name: compiled[name].result() for name in files}
+        self._inputs = InputMaker(
+            [expert_card(name, tiny=tiny) for name in IMAGE_EXPERTS if name in precisions], threads
+        )
+
+        def compiled(name: str) -> Any:
+            return compile_graph(build(name), hint=HINTS[precisions[name]], threads=threads)
+
+        with ThreadPoolExecutor(2) as pool:  # making one graph does not keep two cores busy
+            ready = {name: pool.submit(compiled, name) for name in LARGEST_FIRST if name in precisions}
+        self._experts = {name: ready[name].result() for name in precisions}
         self._one_at_a_time = threading.Lock()  # an infer request serves one caller
 
     @property
@@ -110,27 +109,6 @@ class OpenVinoEngine(Engine):
 def _run(request: Any, tensor: Floats) -> tuple[Floats, Floats]:
     request.infer({0: tensor}, share_inputs=True)
     return request.get_output_tensor(0).data.copy(), request.get_output_tensor(1).data.copy()
-
-
-def with_tokens(path: Path) -> Any:
-    """The ViT's graph that gives, as a third output, also the tokens that its head reads.
-
-    OpenVINO computes what lies between an output and the last product before it in fp32; a product with the identity
-    stands there, so that nothing is rounded otherwise than without this output.
-
-    Raises:
-        RuntimeError: the graph has no such tokens.
-    """
-    from openvino import opset13 as ops
-
-    graph = core().read_model(path)
-    stacked = [op for op in graph.get_ordered_ops() if op.get_friendly_name().endswith("aten::stack/Concat")]
-    if len(stacked) != 1:
-        raise RuntimeError(f"{path.name} has {len(stacked)} places where tokens are put together")
-    width = stacked[0].output(0).get_partial_shape()[2].get_length()
-    identity = ops.constant(np.eye(width, dtype=np.float32))
-    graph.add_outputs([ops.matmul(stacked[0], identity, False, False).output(0)])
-    return graph
 
 
 def resize_matrix(source: int, target: int) -> Floats:

@@ -15,13 +15,6 @@ def core() -> Any:
     return openvino.Core()
 
 
-def openvino_version() -> str:
-    """The build of OpenVINO, which decides what a converted graph looks like."""
-    import openvino
-
-    return str(openvino.get_version())
-
-
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; elsewhere it would only be slower."""
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

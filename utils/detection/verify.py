@@ -16,7 +16,6 @@ from typing import Any
 
 from utils.config import REPLAYED, Settings, read_value
 from utils.detection.cli_files import check_readable
-from utils.detection.precision import format_precisions
 from utils.errors import ReportError, TelltaleError, WeightsMissingError
 from utils.files import file_sha256
 from utils.signatures import Signature, canonical, check_signature, parse_unique
@@ -205,13 +204,7 @@ def _replay(claim: Claim, file: Path, own: Settings) -> Report:
 
     from utils.detection.pipeline import analyse, load_analyser  # the networks, only where they are needed
 
-    usual = dataclasses.replace(settings.detection, precision=own.detection.precision)
-    analyser = load_analyser(dataclasses.replace(settings, detection=usual))  # they may be converted already
-    if analyser.engine.name == "openvino" and format_precisions(analyser.engine.precisions) != claim.settings.get(
-        "precision", format_precisions(analyser.engine.precisions)
-    ):
-        analyser = load_analyser(settings)
-    return analyse(file, analyser)
+    return analyse(file, load_analyser(settings))
 
 
 def _compare(claim: Claim, found: Report) -> tuple[bool, list[str]]:

@@ -6,14 +6,13 @@ each job. A version that cannot be verified or loaded is refused; the loaded one
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
-from utils.errors import TelltaleError, WeightsError
+from utils.errors import WeightsError
 from utils.log import get_logger
 from utils.weights import current_name, weights_root
 
@@ -31,8 +30,6 @@ class ModelHandle:
     Args:
         settings: name the folder of weights; `[weights] version` pins one, which then never changes.
         load: makes the analyser for what `CURRENT` names now, from settings and, at a change, the one that is `loaded`.
-        prepare: makes a version ready to be loaded quickly (its networks are converted), in a thread of its own while
-            the loaded one keeps serving; None where nothing takes long.
 
     Raises:
         WeightsError: the first version cannot be loaded; there is nothing to keep serving.
@@ -42,12 +39,9 @@ class ModelHandle:
         self,
         settings: Settings,
         load: Callable[..., Analyser],
-        prepare: Callable[[Settings, str], None] | None = None,
     ) -> None:
         self._settings = settings
         self._load = load
-        self._prepare = prepare
-        self._preparing: tuple[str, threading.Thread] | None = None
         self._root: Path = weights_root(settings)
         self._refused: tuple[str, str] | None = None
         self._retry_at = 0.0
@@ -66,8 +60,6 @@ class ModelHandle:
                 return False
             if self._refused is not None and self._refused[0] == name and time.monotonic() < self._retry_at:
                 return False
-            if not self._prepared(name):
-                return False
             self.analyser = self._load(self._settings, loaded=self.analyser)
         except WeightsError as error:
             if self._refused is None or self._refused[0] != name:
@@ -78,27 +70,6 @@ class ModelHandle:
         self._changes += 1
         log.info("the worker serves version %s now", self.analyser.version)
         return True
-
-    def _prepared(self, name: str) -> bool:
-        """Whether a version has been made ready; begins with it where nobody has."""
-        if self._prepare is None:
-            return True
-        if self._preparing is None or self._preparing[0] != name:
-            log.info("version %s is made ready, %s keeps serving", name, self.analyser.version)
-            thread = threading.Thread(target=self._make_ready, args=(name,), name="prepare", daemon=True)
-            self._preparing = (name, thread)
-            thread.start()
-        if self._preparing[1].is_alive():
-            return False
-        self._preparing = None  # if it failed, loading says why
-        return True
-
-    def _make_ready(self, name: str) -> None:
-        try:
-            if self._prepare is not None:
-                self._prepare(self._settings, name)
-        except (TelltaleError, OSError) as error:
-            log.error("version %s could not be made ready: %s", name, error)
 
     def facts(self) -> dict[str, Any]:
         """What is loaded, for `/api/ready` and the statistics; `refused` names a version it did not take, and why."""

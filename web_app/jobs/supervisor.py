@@ -29,7 +29,7 @@ from web_app.jobs.queue import JobQueue
 from web_app.paths import ROOT
 
 MOST_DOUBLINGS = 20
-START_S = 1800.0  # until a worker's first sign of life: networks are converted and loaded before
+START_S = 1800.0  # until a worker's first sign of life: networks are loaded before, perhaps compiled for a GPU
 LOOKS = 8  # at a worker's signs of life, within the silence that it may keep
 
 log = get_logger(__name__)

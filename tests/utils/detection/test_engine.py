@@ -5,20 +5,20 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import openvino
 import pytest
 import torch
+from openvino import Model
 
 from models.cards import EXPERT_NAMES
 from models.ensemble_model import Ensemble
+from models.graphs import build_graph
 from tests.ensembles import build_ensemble
-from utils.detection.conversion import to_graph
 from utils.detection.engine import BATCH, Answers, Engine, TrackScores
 from utils.detection.gate import NumericGate
-from utils.detection.openvino_engine import OpenVinoEngine, with_tokens
+from utils.detection.openvino_engine import OpenVinoEngine
 from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError
@@ -40,16 +40,15 @@ Build = Callable[..., Engine]
 
 
 @pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The tiny networks of `ensemble_of`, converted; networks of a subset differ, so each keeps those of the whole."""
-    folder, ensemble = tmp_path_factory.mktemp("graphs"), ensemble_of()
-    for name, expert in ensemble.experts.items():
-        openvino.save_model(to_graph(name, expert, tiny=True), folder / f"{name}.xml", compress_to_fp16=False)
-    return {name: folder / f"{name}.xml" for name in ensemble.experts}
+def graph_of() -> Callable[[str], Any]:
+    """Makes graphs of the tiny networks of `ensemble_of`; those of a subset differ, so each is one of the whole."""
+    ensemble = ensemble_of()
+    arrays = {name: {k: v.numpy() for k, v in made.state_dict().items()} for name, made in ensemble.experts.items()}
+    return lambda name: build_graph(name, arrays[name], tiny=True, half=False)
 
 
 @pytest.fixture(params=["torch", "openvino"])
-def engine(request: pytest.FixtureRequest, graphs: dict[str, Path]) -> Build:
+def engine(request: pytest.FixtureRequest, graph_of: Callable[[str], Any]) -> Build:
     """Builds the engine under test with some of the experts."""
 
     def build(names: tuple[str, ...] = EXPERT_NAMES) -> Engine:
@@ -59,7 +58,7 @@ def engine(request: pytest.FixtureRequest, graphs: dict[str, Path]) -> Build:
             return TorchEngine(chosen, device="cpu", threads=1)
         arrays = {key: value.numpy() for key, value in whole.gate.state_dict().items()}
         return OpenVinoEngine(
-            {n: graphs[n] for n in names}, dict.fromkeys(names, "fp32"), NumericGate(arrays),
+            graph_of, dict.fromkeys(names, "fp32"), NumericGate(arrays),
             load_networks=lambda: chosen, tiny=True, threads=1,
         )  # fmt: skip
 
@@ -144,11 +143,11 @@ def test_missing_gpu_is_said_and_auto_does_without(monkeypatch):
     assert TorchEngine(ensemble, device="auto", threads=1).device == "cpu"
 
 
-def test_backends_agree(graphs):
+def test_backends_agree(graph_of):
     ensemble = ensemble_of()
     arrays = {key: value.numpy() for key, value in ensemble.gate.state_dict().items()}
     fast = OpenVinoEngine(
-        graphs, dict.fromkeys(graphs, "fp32"), NumericGate(arrays), load_networks=lambda: ensemble, tiny=True
+        graph_of, dict.fromkeys(EXPERT_NAMES, "fp32"), NumericGate(arrays), load_networks=lambda: ensemble, tiny=True
     )
     people = [person(1, 1), person(2, 16), person(3, BATCH + 3)]
     for a, b in zip(score(TorchEngine(ensemble, device="cpu", threads=1), *people), score(fast, *people), strict=True):
@@ -165,14 +164,17 @@ def test_tokens_are_those_that_the_head_of_the_vit_reads(engine):
     assert engine(("cnn",)).run(crops).tokens is None
 
 
-def test_tokens_cost_openvino_not_one_bit(graphs):
+def test_tokens_cost_openvino_not_one_bit(graph_of):
     crops = np.random.default_rng(14).normal(0, 1, (3, 3, 32, 32)).astype(np.float32)
     for hint in ("f32", "bf16") if cpu_has_bf16() else ("f32",):
-        requests = [compile_graph(g, hint=hint, threads=1) for g in (graphs["vit"], with_tokens(graphs["vit"]))]
-        for request in requests:
+        whole = graph_of("vit")
+        plain = Model([result.input_value(0) for result in whole.get_results()[:2]], whole.get_parameters())
+        found = []
+        for graph in (plain, graph_of("vit")):
+            request = compile_graph(graph, hint=hint, threads=1)
             request.infer({0: crops})
-        plain, longer = (request.get_output_tensor(0).data for request in requests)
-        assert np.array_equal(plain, longer)
+            found.append(request.get_output_tensor(0).data.copy())
+        assert np.array_equal(*found)
 
 
 def test_what_on_batch_raises_ends_the_work(engine):
@@ -205,7 +207,7 @@ def test_networks_are_there_for_those_who_need_gradients(engine):
     assert next(chosen.networks.parameters()).requires_grad
 
 
-def test_openvino_drops_the_networks_that_nobody_holds(graphs):
+def test_openvino_drops_the_networks_that_nobody_holds(graph_of):
     loads = []
 
     def load() -> Ensemble:
@@ -213,7 +215,8 @@ def test_openvino_drops_the_networks_that_nobody_holds(graphs):
         return loads.pop()
 
     arrays = {key: value.numpy() for key, value in ensemble_of().gate.state_dict().items()}
-    chosen = OpenVinoEngine(graphs, dict.fromkeys(graphs, "fp32"), NumericGate(arrays), load_networks=load, tiny=True)
+    precisions = dict.fromkeys(EXPERT_NAMES, "fp32")
+    chosen = OpenVinoEngine(graph_of, precisions, NumericGate(arrays), load_networks=load, tiny=True)
     first = chosen.networks
     assert chosen.networks is first
     gone = weakref.ref(first)

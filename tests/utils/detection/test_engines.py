@@ -1,11 +1,88 @@
-"""A process that runs converted networks loads no torch."""
+"""The engine follows the settings; that of OpenVINO is built from a version as it was published, without torch."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from utils.detection import engines
+from utils.detection.engines import choose_backend, load_engine
+from utils.detection.openvino_engine import OpenVinoEngine
+from utils.detection.openvino_runtime import cpu_has_bf16
+from utils.detection.pipeline import analyse, load_analyser
+from utils.detection.precision import format_precisions, read_precision
+from utils.detection.torch_engine import TorchEngine
+from utils.errors import ConfigError, WeightsCorruptError
+from utils.weights import verify_version
+
+
+def test_tiny_version_runs_in_openvino_from_end_to_end(tiny_root, tmp_path, photo, settings_for):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    analyser = load_analyser(settings_for(tiny_root, engine="openvino"))
+    assert isinstance(analyser.engine, OpenVinoEngine)
+    fast = analyse(tmp_path / "photo.png", analyser)
+    slow = analyse(tmp_path / "photo.png", load_analyser(settings_for(tiny_root)))
+    assert fast.verdict.probability == pytest.approx(slow.verdict.probability, abs=0.02)
+    assert (fast.settings["engine"], slow.settings["engine"]) == ("openvino", "torch")
+    assert fast.settings["precision"] == format_precisions(read_precision("auto", bf16=cpu_has_bf16()))
+
+
+@pytest.mark.parametrize("damage", ["lost", "unknown", "shape"])
+def test_arrays_that_do_not_fit_are_refused_by_both_engines(own_root, settings_for, damage):
+    version = verify_version(own_root, "tiny")
+    file = version.folder / "vit.safetensors"
+    arrays = load_file(file)
+    if damage == "lost":
+        del arrays["head.score.weight"]
+    elif damage == "unknown":
+        arrays["head.more"] = np.zeros(3, np.float32)
+    else:
+        arrays["head.score.weight"] = arrays["head.score.weight"][:, 1:]
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, file)
+    for engine in ("openvino", "torch"):
+        with pytest.raises(WeightsCorruptError, match="weights of vit do not fit"):
+            load_engine(settings_for(own_root, engine=engine), own_root, version, device="cpu", threads=1)
+
+
+def test_where_openvino_cannot_run_auto_takes_torch_and_says_so(tiny_root, settings_for, monkeypatch, caplog):
+    def broken(*given: object, **more: object) -> object:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(engines, "_load_openvino", broken)
+    monkeypatch.setattr(engines, "choose_backend", lambda *given, **more: "openvino")
+    version = verify_version(tiny_root, "tiny")
+    engine, _ = load_engine(settings_for(tiny_root, engine="auto"), tiny_root, version, device="cpu", threads=1)
+    assert isinstance(engine, TorchEngine)
+    assert "no such instruction" in caplog.text
+    with pytest.raises(ConfigError, match="no such instruction"):
+        load_engine(settings_for(tiny_root, engine="openvino"), tiny_root, version, device="cpu", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "tiny", "gpu", "expected"),
+    [
+        ("auto", "cpu", False, True, "openvino"),
+        ("auto", "auto", False, False, "openvino"),
+        ("auto", "auto", False, True, "torch"),
+        ("auto", "cuda", False, True, "torch"),
+        ("auto", "cpu", True, False, "torch"),
+        ("torch", "cpu", False, False, "torch"),
+        ("openvino", "auto", True, True, "openvino"),
+    ],
+)
+def test_backend_follows_engine_and_device(monkeypatch, engine, device, tiny, gpu, expected):
+    monkeypatch.setattr("utils.detection.engines.has_gpu", lambda: gpu)
+    assert choose_backend(engine, device, tiny=tiny) == expected
+
+
+def test_openvino_on_a_gpu_is_refused():
+    with pytest.raises(ConfigError, match="torch or auto"):
+        choose_backend("openvino", "cuda", tiny=False)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from benchmarks.parity import TOLERANCE, p99_probability_gap
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS
 from utils.config import load_settings
-from utils.detection.conversion import save_graph, to_graph
+from utils.detection.engines import expert_graph
 from utils.detection.openvino_engine import OpenVinoEngine
 from utils.detection.openvino_runtime import cpu_has_bf16
 from utils.detection.precision import KEEP_PARITY, PRECISIONS, format_precisions, read_precision
@@ -71,7 +72,7 @@ def faces(detector: CenterFaceDetector, rng: np.random.Generator, count: int) ->
             yield np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)
 
 
-def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector, tmp_path):
+def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector):
     settings = load_settings()
     root, version = weights_root(settings), verify_current(settings)
     ensemble, _ = load_ensemble(root, version)
@@ -87,9 +88,8 @@ def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector, t
     for column, name in enumerate(EXPERT_NAMES):
         if "bf16" not in KEEP_PARITY[name] or not cpu_has_bf16():
             continue
-        path = tmp_path / f"{name}.xml"
-        save_graph(name, to_graph(name, ensemble.experts[name], tiny=False), "bf16", path)
-        engine = OpenVinoEngine({name: path}, {name: "bf16"}, gate, load_networks=lambda: ensemble, threads=1)
+        graph = partial(expert_graph, root, version, precision="bf16")
+        engine = OpenVinoEngine(graph, {name: "bf16"}, gate, load_networks=lambda: ensemble, threads=1)
         alone = engine.run(crops).logits[:, column] if name in IMAGE_EXPERTS else engine.sequence_logit(features)
         served[:, column] = alone
         apart = p99_probability_gap(gate.calibrate(wanted)[:, column], gate.calibrate(served)[:, column])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.web_app.helpers import wait_until
 from utils.config import Settings, WeightsSettings
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from web_app.feedback import model_handle as module
@@ -95,35 +93,3 @@ def test_without_a_first_version_there_is_nothing_to_serve(root: Path) -> None:
 
     with pytest.raises(WeightsMissingError):
         ModelHandle(Settings(), missing)  # type: ignore[arg-type]
-
-
-def test_a_version_is_made_ready_while_the_old_one_serves(root: Path) -> None:
-    begun, go = threading.Event(), threading.Event()
-    asked: list[str] = []
-
-    def prepare(settings: Settings, name: str) -> None:
-        asked.append(name)
-        begun.set()
-        assert go.wait(60)
-
-    settings = dataclasses.replace(Settings(), weights=WeightsSettings(dir=str(root)))
-    served = ModelHandle(settings, load, prepare)  # type: ignore[arg-type]
-    (root / "CURRENT").write_text("v2\n")
-    assert not served.refresh()
-    assert begun.wait(60)
-    assert not served.refresh()
-    assert served.analyser.version == "v1"
-    go.set()
-    wait_until(served.refresh)
-    assert (served.analyser.version, asked) == ("v2", ["v2"])
-
-
-def test_a_version_that_cannot_be_made_ready_is_refused_by_loading_it(root: Path) -> None:
-    def prepare(settings: Settings, name: str) -> None:
-        raise WeightsCorruptError("It cannot be converted.")
-
-    settings = dataclasses.replace(Settings(), weights=WeightsSettings(dir=str(root)))
-    served = ModelHandle(settings, load, prepare)  # type: ignore[arg-type]
-    (root / "CURRENT").write_text("bad\n")
-    wait_until(lambda: not served.refresh() and served.facts()["refused"] is not None)
-    assert served.analyser.version == "v1"

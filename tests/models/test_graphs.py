@@ -1,0 +1,98 @@
+"""The graphs that a processor is served with compute what torch computes with the same arrays, and refuse others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models import graphs
+from models.cards import EXPERT_NAMES, expert_card
+from models.ensemble_model import create_network
+from models.graphs import build_graph
+from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
+
+
+def network(name: str, *, tiny: bool = True) -> torch.nn.Module:
+    """A network whose every parameter and every statistic is made up."""
+    torch.manual_seed(5)
+    made = create_network(name, tiny=tiny).eval()
+    for held, value in made.state_dict().items():
+        if held.endswith(("running_mean", "running_var", "bias", "cls_token", "pos_embed")):
+            value.uniform_(0.5, 1.5).mul_(1 if held.endswith("var") else 0.1)
+    return made
+
+
+def arrays_of(made: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {held: value.numpy() for held, value in made.state_dict().items()}
+
+
+def example(name: str, *, tiny: bool) -> np.ndarray:
+    side = expert_card(name, tiny=tiny).input_size
+    features = 64 if tiny else 2048
+    shape = (1, 11, features) if name == "lstm" else (3, 3, side, side)
+    return np.random.default_rng(2).normal(0, 1, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+@pytest.mark.parametrize("name", EXPERT_NAMES)
+def test_a_graph_computes_what_torch_computes(name, tiny):
+    made, given = network(name, tiny=tiny), example(name, tiny=tiny)
+    with torch.inference_mode():
+        wanted = made(torch.from_numpy(given))
+    request = compile_graph(build_graph(name, arrays_of(made), tiny=tiny, half=False), hint="f32", threads=1)
+    request.infer({0: given})
+    expected = [part.numpy() for part in (wanted.logit, wanted.feature, wanted.tokens) if part is not None]
+    assert len(expected) == (3 if name == "vit" else 2)
+    assert float(np.abs(expected[1]).max()) > 0.01
+    for i, part in enumerate(expected):
+        found = request.get_output_tensor(i).data
+        assert found.shape == part.shape
+        assert np.allclose(found, part, atol=2e-3 * max(1.0, float(np.abs(part).max())), rtol=1e-3), i
+
+
+def exact_ones(name: str) -> list[str]:
+    """Kinds of the operations of a graph that are marked to compute in fp32."""
+    graph = build_graph(name, arrays_of(network(name)), tiny=True, half=True)
+    return [op.get_type_name() for op in graph.get_ordered_ops() if list(op.get_rt_info().keys())]
+
+
+def test_the_way_from_the_pixels_and_the_running_sum_of_the_vit_stay_exact():
+    kinds = exact_ones("vit")
+    assert kinds.count("Convolution") == 1
+    assert kinds.count("MVN") == 1 + 2 * 4  # of the patches, and twice in each of the four blocks
+    assert kinds.count("Add") == 1 + 2 + 2 * 4  # the places, the shifts of two normalisations, the sums of the blocks
+    assert "MatMul" not in kinds
+
+
+def test_the_stem_of_resnext_stays_exact_and_all_else_does_not():
+    assert exact_ones("resnext") == ["Convolution", "Add", "Relu", "MaxPool"]
+    assert exact_ones("lstm") == []
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="this processor does not multiply bf16")
+def test_what_is_exact_changes_what_bf16_computes(monkeypatch):
+    made, given = network("vit"), example("vit", tiny=True)
+    apart = []
+    for exact in (True, False):
+        if not exact:
+            monkeypatch.setattr(graphs, "_exact", lambda *nodes: None)
+        found = []
+        for hint in ("f32", "bf16"):
+            request = compile_graph(build_graph("vit", arrays_of(made), tiny=True, half=True), hint=hint, threads=1)
+            request.infer({0: given})
+            found.append(request.get_output_tensor(2).data.copy())
+        apart.append(float(np.abs(found[0] - found[1]).mean()))
+    assert 0 < apart[0] < 0.7 * apart[1]
+
+
+@pytest.mark.parametrize("name", EXPERT_NAMES)
+def test_other_arrays_than_the_network_has_are_refused(name):
+    arrays = arrays_of(network(name))
+    last = "head.score.weight" if name == "vit" else "head.weight"
+    with pytest.raises(ValueError, match=f"{last}.* is missing"):
+        build_graph(name, {held: value for held, value in arrays.items() if held != last}, tiny=True, half=False)
+    with pytest.raises(ValueError, match=r"head\.more.* unknown"):
+        build_graph(name, arrays | {"head.more": arrays[last]}, tiny=True, half=False)
+    with pytest.raises(RuntimeError):
+        build_graph(name, arrays | {last: arrays[last][:, :-1]}, tiny=True, half=False)
