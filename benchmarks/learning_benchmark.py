@@ -72,7 +72,7 @@ SOURCES = ("dfdc", "stylegan1_140k", "diffusion_sfhq", "frames_deepfacelive", "s
 """The six sources with most pictures that have fakes."""
 COUNTS = (20, 50, 200)
 KNOWN = frozenset({"dfdc", "stylegan1_140k", "diffusion_sfhq", "lfw"})
-"""Sources that CNN, ResNeXt-50 and BiLSTM of v6 were trained on."""
+"""Sources that CNN, ResNeXt-50 and BiLSTM of v7 were trained on."""
 
 
 @dataclass(frozen=True)

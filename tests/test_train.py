@@ -235,7 +235,7 @@ def test_a_recipe_holds_what_the_networks_and_the_norms_are_to_do(tmp_path):
     assert (plan.norms.recipe.epochs, plan.norms.recipe.seed) == (9, 4)
     assert plan.norms.recipe.lr == NormsPlan().recipe.lr
     assert (plan.cnn.batch, plan.cnn.epochs) == (7, TrainingPlan().cnn.epochs)
-    assert read_plan(ROOT / "data" / "recipes" / "v6.toml").vit.batch == 256
+    assert read_plan(ROOT / "data" / "recipes" / "v7.toml").vit.batch == 256
 
 
 def test_a_recipe_that_cannot_be_used_is_said(call, mixed, tmp_path):

@@ -25,7 +25,7 @@ FALSE_ALARM_PROMISE = 0.10
 """`fake` is said where at most this share of real ones of *any* calibration source is above, by the 95 % bound."""
 MISS_PROMISE = 0.15
 """`real` is said where at most this share of the fakes is below, by the 95 % bound."""
-STRANGER_ALARMS, STRANGER_WORST, STRANGER_REALS = 0.015, 0.05, 0.77
+STRANGER_ALARMS, STRANGER_WORST, STRANGER_REALS = 0.01, 0.06, 0.68
 """Of sources that a training has not seen: share of real ones called fake, in the mean and of the worst source, and
 share called real, in the mean, that choose the band."""
 STRANGER_LEAST, WORST_LEAST = 15, 34
@@ -163,9 +163,9 @@ def stranger_band(labels: Array, probabilities: Array, sources: Sequence[str]) -
     """Where `real` and `fake` begin, by real items of sources that nothing was trained on.
 
     Returns:
-        The smallest probability at or below which at least 77 % of the real ones lie, in the mean over sources, at
-        most .5: what is called real beyond that would be fakes. And the smallest from .5 that at most 1.5 % of the real
-        ones reach, in the mean, and at most 5 % of any one source.
+        The smallest probability at or below which at least 68 % of the real ones lie, in the mean over sources, at
+        most .5: what is called real beyond that would be fakes. And the smallest from .5 that at most 1 % of the real
+        ones reach, in the mean, and at most 6 % of any one source.
     """
     real, names = probabilities[labels <= 0.5], np.asarray(sources)[labels <= 0.5]
     parts = [real[names == name] for name in np.unique(names)]

@@ -20,7 +20,7 @@ from utils.training import processes
 from utils.training.crop_set import Pack
 from utils.training.loop import fast_bfloat16
 from utils.training.plan import TrainingPlan
-from utils.training.planning import CLEAN, FRAMES, planned
+from utils.training.planning import CLEAN, FRAMES, SMOOTH, planned
 from utils.training.progress import bar
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
@@ -241,9 +241,9 @@ def make_stores(pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert,
 
 
 def student_views(stores: Mapping[str, Stored]) -> Features:
-    """What CNN and ResNeXt-50 learn from: all training views but those as they come."""
+    """What CNN and ResNeXt-50 learn from: all training views but those as they come and after noise reduction alone."""
     of_training = {name: store for name, store in stores.items() if name.startswith("train")}
-    return Features([store for name, store in of_training.items() if name not in (CLEAN, FRAMES)])
+    return Features([store for name, store in of_training.items() if name not in (CLEAN, FRAMES, SMOOTH)])
 
 
 def head_views(stores: Mapping[str, Stored]) -> Features:

@@ -53,6 +53,7 @@ class TrainingPlan:
             see `planning`. Half a second each on one processor core, a tenth where it multiplies bfloat16 matrices.
         beside: about how many views of clips' frames, and how many self-blends, are drawn beside them.
         clean_per_class: most training pictures per source and label that are also seen as they come.
+        smooth_per_class: the same of those that are also seen after noise reduction alone.
         folds: parts that the sources, and the generators, are divided into, each of them left out in turn; see
             `strangers`. 0 leaves nothing out.
         calib_per_class: most calibration pictures per source and label.
@@ -70,6 +71,7 @@ class TrainingPlan:
     views: int = 14000
     beside: int = 1500
     clean_per_class: int = 500
+    smooth_per_class: int = 100
     folds: int = 12
     calib_per_class: int = 100
     frames_per_clip: int = 6
@@ -117,6 +119,7 @@ def quick_plan() -> TrainingPlan:
         views=1200,
         beside=120,
         clean_per_class=60,
+        smooth_per_class=20,
         folds=4,
         calib_per_class=60,
         frames_per_clip=2,
@@ -135,6 +138,7 @@ def tiny_plan() -> TrainingPlan:
         views=80,
         beside=20,
         clean_per_class=20,
+        smooth_per_class=8,
         folds=0,
         calib_per_class=20,
         frames_per_clip=2,

@@ -20,11 +20,13 @@ from utils.types import MediaKind
 
 SEED_STEP = 100_000
 """Distance between the seeds of two runs: what is added for each unit of `--seed`."""
-CLEAN, FRAMES = "train_clean", "train_frames"
-"""Stores of training pictures, and of clips' frames, as they come; the ViT's head learns from them, students do not."""
-CLEAN_SHARE, BLENDS_SHARE = 0.5, 0.16
-"""How much what is as it comes counts of the real ones and of the fakes, and self-blends of the fakes. Traces of
-generators are finest in what is as it comes; with more of it, real photos are called fake after noise reduction."""
+CLEAN, FRAMES, SMOOTH = "train_clean", "train_frames", "train_smooth"
+"""Stores of training pictures, and of clips' frames, as they come, and of pictures after noise reduction alone; the
+ViT's head learns from them, students do not."""
+CLEAN_SHARE, BLENDS_SHARE, SMOOTH_SHARE = 0.5, 0.16, 0.1
+"""How much what is as it comes counts of the real ones and of the fakes, self-blends of the fakes, and of either what
+went through noise reduction alone. Traces of generators are finest in what is as it comes; without real photos after
+noise reduction beside them, it is taken for such a trace."""
 ALL = 10**9
 
 
@@ -35,6 +37,9 @@ def planned(pack: Pack, plan: TrainingPlan) -> dict[str, list[View]]:
     return {
         **drawn_views(pack, plan, plan.views, plan.beside, seed=own),
         CLEAN: plan_clean(train, per_class=plan.clean_per_class, seed=5 + own),
+        SMOOTH: [
+            replace(view, processed=True) for view in plan_clean(train, per_class=plan.smooth_per_class, seed=9 + own)
+        ],
         FRAMES: plan_clean(some_frames(pack, plan.frames_per_clip, own), per_class=ALL, seed=8 + own),
         "calib": plan_clean(calib, per_class=plan.calib_per_class, seed=2),
         "calib_hard": plan_balanced(calib, 6 * plan.calib_per_class, seed=3, h264=plan.h264),
@@ -167,20 +172,25 @@ def head_weights(views: Sequence[View], rows: Sequence[PackedCrop]) -> npt.NDArr
 
     Processed views are drawn by that root already. Args: the views, and the rows of the pack that they are of.
     """
-    clean, blended = (np.array([getattr(view, name) for view in views], bool) for name in ("clean", "blended"))
+    clean, blended, edited = (
+        np.array([getattr(view, name) for view in views], bool) for name in ("clean", "blended", "processed")
+    )
+    clean, smooth = clean & ~edited, clean & edited
     labels = np.array([view.label for view in views])
     cells = np.array([f"{rows[view.row].source}|{view.label}" for view in views])
     weights = np.ones(len(views))
-    if clean.any():
-        _, codes, counts = np.unique(cells[clean], return_inverse=True, return_counts=True)
-        weights[clean] = 1 / np.sqrt(counts[codes])
+    for part in (clean, smooth):
+        _, codes, counts = np.unique(cells[part], return_inverse=True, return_counts=True)
+        weights[part] = 1 / np.sqrt(counts[codes])
     for label in (0, 1):
-        blends = BLENDS_SHARE if label and blended.any() else 0.0
-        as_come = CLEAN_SHARE if clean.any() else 0.0
-        shares = ((clean, as_come), (blended, blends), (~clean & ~blended, 1 - as_come - blends))
-        for part, share in shares:
-            if (chosen := part & (labels == label)).any():
-                weights[chosen] *= share / weights[chosen].sum()
-        if (labels == label).any():
-            weights[labels == label] /= weights[labels == label].sum()
+        own, rest = labels == label, 1.0
+        for part, wanted in ((blended, BLENDS_SHARE * label), (clean, CLEAN_SHARE), (smooth, SMOOTH_SHARE)):
+            share = wanted if (part & own).any() else 0.0
+            rest -= share
+            if share:
+                weights[part & own] *= share / weights[part & own].sum()
+        if (other := own & ~(blended | clean | smooth)).any():
+            weights[other] *= rest / weights[other].sum()
+        if own.any():
+            weights[own] /= weights[own].sum()
     return np.asarray(weights * len(weights) / weights.sum(), np.float32)

@@ -50,6 +50,16 @@ def processed(pixels: Pixels, box: Box, marks: Floats, face_px: float, rng: np.r
     return pixels, box
 
 
+def smoothed(pixels: Pixels, box: Box, face_px: float, rng: np.random.Generator) -> Pixels:
+    """A packed crop after noise reduction of one kind, at the size that its face (`face_px`) had, and often a JPEG."""
+    side = pixels.shape[0]
+    small = resize(pixels, max(32, round(side * min(1.0, face_px / max(box.width, box.height)))))
+    small = SMOOTHING[int(rng.integers(len(SMOOTHING)))](small, rng)
+    if rng.random() < TWICE:
+        small = sharpened(small, rng)
+    return resize(jpeg(small, int(rng.integers(75, 99))) if rng.random() < FILTERED else small, side)
+
+
 def turned(pixels: Pixels, box: Box, quarters: int) -> tuple[Pixels, Box]:
     """A square picture turned to the left by quarters, with its face box."""
     side = pixels.shape[0]
@@ -149,6 +159,10 @@ FILTERS: tuple[Filter, ...] = (
     grain, screenshot, twice_a_jpeg,
 )  # fmt: skip
 """What a view may go through; noise reduction twice, as it is the most usual of them."""
+SMOOTHING: tuple[Filter, ...] = (
+    non_local_means, non_local_means, bilateral, median, soft_threshold, beauty, telephone
+)  # fmt: skip
+"""What reduces noise, and with it the traces that tell a photo."""
 
 
 def covered(pixels: Pixels, marks: Floats, rng: np.random.Generator) -> Pixels:

@@ -15,7 +15,7 @@ from utils.faces.crops import CROP_PX, measure_quality, network_view
 from utils.training.augment import augment, draw_h264, h264
 from utils.training.blending import self_blend
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.processing import processed
+from utils.training.processing import processed, smoothed
 from utils.types import Floats, MediaKind, Pixels
 
 
@@ -31,7 +31,8 @@ class View:
         unsteady: mask and position of the self-blend differ from frame to frame, in half of the clips its colours
             too. Frames of one clip share their seed, so that everything else stays the same through time.
         h264: coded as a video at random quality instead of as a JPEG; the frames of a clip together.
-        processed: first goes through what phones and editors do to a photo; see `processing`.
+        processed: first goes through what phones and editors do to a photo, a clean one through noise reduction alone;
+            see `processing`.
     """
 
     row: int
@@ -46,8 +47,8 @@ class View:
     processed: bool = False
 
     def __post_init__(self) -> None:
-        if self.clean and (self.h264 or self.processed):
-            raise ValueError("a clean view is neither coded again nor processed")
+        if self.clean and self.h264:
+            raise ValueError("a clean view is not coded again")
 
 
 def render(pack: Pack, view: View, *, size: int = CROP_PX) -> Pixels:
@@ -107,10 +108,12 @@ def _uncoded(pack: Pack, view: View, size: int) -> Pixels:
     box = held.face_box()
     if view.blended:
         pixels = self_blend(pixels, held.marks(), *_blend_draws(view))
+    editing = np.random.default_rng([view.seed, 11])
     if view.clean:
-        return network_view(pixels, box, size=size)
+        seen = smoothed(pixels, box, held.source_px, editing) if view.processed else pixels
+        return network_view(seen, box, size=size)
     if view.processed:
-        pixels, box = processed(pixels, box, held.marks(), held.source_px, np.random.default_rng([view.seed, 11]))
+        pixels, box = processed(pixels, box, held.marks(), held.source_px, editing)
     rng = np.random.default_rng(view.seed)
     return augment(pixels, box, rng, size=size, as_jpeg=not view.h264)
 

@@ -196,6 +196,6 @@ def test_band_of_strangers_keeps_the_means_over_sources():
     probabilities = np.where(labels > 0.5, rng.beta(4, 2, 2000), rng.beta(2, 4, 2000))
     found = fit_calibration(labels, probabilities, [*names.tolist(), *["made"] * 1000], {}, strangers=True)
     alarms = [(probabilities[:1000][names == name] >= found.fake_above).mean() for name in np.unique(names)]
-    assert np.mean(alarms) <= 0.015
-    assert max(alarms) <= 0.05
-    assert 0.77 <= (probabilities[:1000] <= found.real_below).mean() < 0.79
+    assert np.mean(alarms) <= 0.01
+    assert max(alarms) <= 0.06
+    assert 0.68 <= (probabilities[:1000] <= found.real_below).mean() < 0.70

@@ -15,6 +15,8 @@ from utils.training.planning import (
     CLEAN,
     CLEAN_SHARE,
     FRAMES,
+    SMOOTH,
+    SMOOTH_SHARE,
     drawn_views,
     head_weights,
     plan_balanced,
@@ -71,14 +73,20 @@ def test_real_and_fake_count_alike_and_clean_pictures_by_the_root_of_their_sourc
     clean = {s: weights[[v.clean and v.source == s and not v.label for v in views]].sum() for s in "ab"}
     assert clean["a"] / clean["b"] == pytest.approx(2, rel=1e-3)
     blends = [View(crop.row, 1, crop.source, "self-blend", 9, blended=True, processed=True) for crop in crops[:20]]
-    weights = head_weights([*views, *blends], crops)
-    fakes = np.array([view.label == 1 for view in [*views, *blends]])
+    smooth = [
+        View(crop.row, crop.label, crop.source, "-", 8, clean=True, processed=True) for crop in crops if not crop.label
+    ]
+    views = [*views, *blends, *smooth]
+    weights = head_weights(views, crops)
+    fakes = np.array([view.label == 1 for view in views])
     kinds = {
-        "clean": np.array([v.clean for v in [*views, *blends]]),
-        "blended": np.array([v.blended for v in [*views, *blends]]),
+        "clean": np.array([v.clean and not v.processed for v in views]),
+        "blended": np.array([v.blended for v in views]),
+        "smooth": np.array([v.clean and v.processed for v in views]),
     }
     shares = {name: weights[of & fakes].sum() / weights[fakes].sum() for name, of in kinds.items()}
-    assert shares == pytest.approx({"clean": CLEAN_SHARE, "blended": BLENDS_SHARE}, rel=1e-3)
+    assert shares == pytest.approx({"clean": CLEAN_SHARE, "blended": BLENDS_SHARE, "smooth": 0}, rel=1e-3)
+    assert weights[kinds["smooth"]].sum() / weights[~fakes].sum() == pytest.approx(SMOOTH_SHARE, rel=1e-3)
     assert weights[kinds["clean"] & ~fakes].sum() / weights[~fakes].sum() == pytest.approx(CLEAN_SHARE, rel=1e-3)
 
 
@@ -129,6 +137,7 @@ def test_every_store_is_of_its_own_split_and_another_seed_draws_other_training_v
     assert all(view.clean for view in views["train_frames"])
     assert len(drawn) == len(views["train_frames"]) == 2 * len(pack.videos("train"))
     assert all(v.blended for v in views["train_blends"])
+    assert all(v.clean and v.processed for v in views[SMOOTH])
     again, other = (drawn_views(pack, plan, 20, 8, seed=seed) for seed in (0, 7))
     assert again == {name: views[name] for name in again}
     assert all(other[name] != views[name] for name in other)
@@ -145,5 +154,5 @@ def test_students_do_not_learn_from_what_is_as_it_comes_and_the_head_does(make_p
         store.extract(pack, lambda batch: np.zeros((len(batch), 1, 2), np.float16))
     of_student, of_head = student_views(stores).views, head_views(stores).views
     assert not any(view.clean for view in of_student)
-    assert set(of_head) - set(of_student) == {*stores[CLEAN].views, *stores[FRAMES].views}
+    assert set(of_head) - set(of_student) == {view for name in (CLEAN, FRAMES, SMOOTH) for view in stores[name].views}
     assert {pack.rows[view.row].split for view in of_head} == {"train"}

@@ -7,7 +7,7 @@ from operator import attrgetter
 import numpy as np
 import pytest
 
-from utils.training.processing import FILTERS, covered, processed, turned
+from utils.training.processing import FILTERS, covered, processed, smoothed, turned
 from utils.types import Box
 
 MARKS = np.array([[90, 110], [165, 110], [128, 150], [98, 185], [158, 185]], np.float32)
@@ -54,3 +54,17 @@ def test_the_same_draw_gives_the_same_picture_and_a_box_inside_it(crop):
         assert (first == again).all()
         assert first.shape == crop.shape
         assert 0 <= min(box.x0, box.y0) < max(box.x1, box.y1) <= 256
+
+
+def test_noise_reduction_alone_takes_noise_away_keeps_the_face_where_it_is_and_can_be_made_again(crop):
+    def detail(pixels):
+        return np.abs(np.diff(pixels.astype(int), axis=1)).mean()
+
+    quieter = 0
+    for seed in range(12):
+        first, again = (smoothed(crop, BOX, 170.0, np.random.default_rng(seed)) for _ in range(2))
+        assert (first == again).all()
+        assert first.shape == crop.shape
+        assert np.abs(first.astype(int) - crop).mean() < 30
+        quieter += detail(first) < detail(crop)
+    assert quieter >= 9, "sharpening on top may bring some of it back"
