@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0  # until it answers; many start at once where tests run beside other work
 POSTGRES_FOLDERS = "/usr/lib/postgresql/*/bin"
 UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
 
@@ -159,6 +159,24 @@ class Redis(Server):
     def url(self) -> str:
         """The address for Celery."""
         return f"redis://127.0.0.1:{self.port}/0"
+
+
+class RabbitMQ(Server):
+    """A RabbitMQ server of one node, where Debian's package is installed; it keeps what it has."""
+
+    PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+    def command(self) -> list[str]:
+        nodes = {"NODENAME": f"telltale-{self.port}@localhost", "DIST_PORT": free_port(), "NODE_PORT": self.port}
+        places = {name: self.folder / name.lower() for name in ("MNESIA_BASE", "LOG_BASE", "ENABLED_PLUGINS_FILE")}
+        chosen = nodes | places | {"NODE_IP_ADDRESS": "127.0.0.1", "CONFIG_FILE": self.folder / "none"}
+        settings = [f"RABBITMQ_{name}={value}" for name, value in chosen.items()]
+        return ["env", f"HOME={self.folder}", "ERL_EPMD_ADDRESS=127.0.0.1", *settings, str(self.PROGRAM)]
+
+    @property
+    def url(self) -> str:
+        """The address for Celery."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
 
 class S3(Server):

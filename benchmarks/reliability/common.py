@@ -11,7 +11,6 @@ import math
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import free_port
+from benchmarks import servers
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT, InstancePaths
@@ -66,7 +65,7 @@ def print_figures(figures: Sequence[Figure]) -> None:
 def make_settings(folder: Path, **jobs: Any) -> Settings:
     """Settings that write below `folder` and listen on a free port; keywords replace keys of [jobs]."""
     return Settings(
-        server=ServerSettings(port=free_port(), log_level="error"),
+        server=ServerSettings(port=servers.free_port(), log_level="error"),
         storage=StorageSettings(instance_dir=str(folder / "instance")),
         media=MediaSettings(max_file_mb=8),
         jobs=dataclasses.replace(JobSettings(poll_s=0.05, lease_s=5.0, max_waiting=100_000), **jobs),
@@ -80,56 +79,43 @@ def workspace() -> Iterator[Path]:
         yield Path(name)
 
 
-class Server:
-    """The web server in a process of its own, with or without a worker.
+class Server(servers.Server):
+    """The web server in a process of its own, with or without a worker; the block's end kills it, as a crash would.
 
     Args:
         worker: the command of the worker; empty for none.
     """
 
     def __init__(self, settings: Settings, worker: Sequence[str] = ()) -> None:
+        super().__init__(Path(settings.storage.instance_dir).parent, settings.server.port)
         self.settings = settings
         self._worker = tuple(worker)
-        self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Server:
-        self.start()
-        return self
+        return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def start(self) -> None:
-        """Start it and wait until it listens."""
-        self.process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            [sys.executable, "-c", SERVE, *self._worker], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, **settings_environ(self.settings)},
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        if "is ready at" not in self.process.stdout.readline():
-            raise RuntimeError("the server did not start")
+    def command(self) -> list[str]:
+        given = {**settings_environ(self.settings), "PYTHONPATH": str(ROOT)}
+        environ = [f"{name}={value}" for name, value in given.items()]
+        return ["env", *environ, sys.executable, "-c", SERVE, *self._worker]
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a crash would."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
+        """End it with SIGKILL."""
+        self.stop(signal.SIGKILL)
 
     def terminate(self) -> float:
         """End it with SIGTERM; returns the seconds it took."""
-        assert self.process is not None
         started = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        self.stop()
         return time.monotonic() - started
 
     @property
     def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
+        assert self._process is not None
+        return self._process.pid
 
     def wait_ready(self, seconds: float = 300.0) -> None:
         """Until it can analyse."""

@@ -1,6 +1,7 @@
 """A worker process with the fake analysis, started by the tests: `python -m tests.web_app.fake_worker`.
 
-`--die` makes it end at once with code 9, for the supervisor's restarts.
+`--die` makes it end at once with code 9, for the supervisor's restarts. With `--follow` it follows the versions of
+other machines, and its reports name those that they began and ended with.
 """
 
 from __future__ import annotations
@@ -21,15 +22,22 @@ parser.add_argument("--worker-id")
 parser.add_argument("--supervised", action="store_true")
 parser.add_argument("--queues", default=",".join(QUEUES))
 parser.add_argument("--die", action="store_true")
+parser.add_argument("--follow", action="store_true")
 given = parser.parse_args()
 if given.die:
     sys.exit(9)
 stop = stop_on_signals()
 if given.supervised:
     end_with_parent(stop)
-tasks = WorkerTasks(facts=lambda: {"model_version": "v-test"})
+tasks, analyse = WorkerTasks(facts=lambda: {"model_version": "v-test"}), fake_analyse
+instance = Instance.of(load_settings())
+if given.follow:
+    from tests.web_app.stand_ins import following
+    from web_app.db.migrations import migrate
+
+    instance.paths.create()
+    migrate(instance.database)
+    analyse, tasks = following(instance)
 queues = given.queues.split(",")
-recycled = run_worker(
-    Instance.of(load_settings()), fake_analyse, stop, worker_id=given.worker_id, tasks=tasks, queues=queues
-)
+recycled = run_worker(instance, analyse, stop, worker_id=given.worker_id, tasks=tasks, queues=queues)
 sys.exit(EXIT_RECYCLED if recycled else 0)

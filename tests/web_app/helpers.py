@@ -213,7 +213,7 @@ def running_worker(
         yield stop
     finally:
         stop.set()
-        thread.join(60)
+        thread.join(180)
         assert not thread.is_alive()
         instance.close()
 
@@ -256,7 +256,7 @@ def upload(
     return client.post(route, data=multipart(content, name), content_type="multipart/form-data; boundary=b", **keywords)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 180.0) -> Any:
     """The first true value of the condition; fails the test if there is none in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -42,7 +42,7 @@ def test_what_was_analysed_by_the_process_is_known_again(
             ids.append(answer.get_json()["id"])
     finally:
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(60) == 0
+        assert worker.wait(180) == 0
     (found,) = client.get(f"/api/detections/{ids[1]}/seen").get_json()["items"]
     assert (found["id"], found["how"]) == (ids[0], "picture")
     with client.get(f"/api/detections/{ids[0]}/media") as copy:

@@ -44,7 +44,7 @@ def test_good_files_are_taken_beside_bad_ones(served: FlaskClient, parts: Servic
         found = served.get(answer.headers["Location"]).get_json()
         return dict(found) if found["finished"] else None
 
-    batch = wait_until(ended, 30)
+    batch = wait_until(ended)
     Batch.model_validate(batch)
     assert batch["counts"] == {"done": 2, "failed": 1, "refused": 2}
     assert [item["prediction"] for item in batch["items"]] == ["fake", None, None, None, "fake"]

@@ -111,7 +111,7 @@ def test_servers_that_start_together_migrate_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(180)
     for database in databases:
         database.close()
     assert faults == []
@@ -170,7 +170,7 @@ def test_writers_take_turns(both_databases: Settings) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(180)
     with database.read() as session:
         assert session.scalars(sa.select(JobRow)).one().attempts == 80
     database.close()

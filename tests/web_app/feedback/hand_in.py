@@ -146,7 +146,7 @@ def state_of(client: FlaskClient, public_id: str, **keywords: Any) -> str:
 
 
 def wait_for_state(client: FlaskClient, public_id: str, state: str, **keywords: Any) -> None:
-    wait_until(lambda: state_of(client, public_id, **keywords) == state, 30)
+    wait_until(lambda: state_of(client, public_id, **keywords) == state)
 
 
 def ended_training(client: FlaskClient, address: str) -> dict[str, Any]:
@@ -154,5 +154,5 @@ def ended_training(client: FlaskClient, address: str) -> dict[str, Any]:
         found: dict[str, Any] = client.get(address).get_json()
         return found if found["state"] in ("done", "failed", "cancelled") else None
 
-    ended: dict[str, Any] = wait_until(look_again, 30)
+    ended: dict[str, Any] = wait_until(look_again)
     return ended

@@ -37,11 +37,11 @@ def test_each_version_is_held_against_all_corrections(
             wait_for_state(client, public_id, "accepted")
         assert counts(client) == {"open": 1, "holds": 1}, "by the verdicts that were shown"
         serve(monkeypatch, trainer, "v-two", {0: "real"})
-        wait_until(lambda: counts(client) == {"holds": 2}, 30)
+        wait_until(lambda: counts(client) == {"holds": 2})
         feedback = client.get(f"/api/detections/{wrong}").get_json()["feedback"]
         assert (feedback["now"]["state"], feedback["now"]["version"]) == ("holds", "v-two")
         serve(monkeypatch, trainer, "v-three", {0: "inconclusive"})
-        wait_until(lambda: counts(client) == {"lost": 2}, 30)
+        wait_until(lambda: counts(client) == {"lost": 2})
         answer = client.get("/api/rl/corrections?per_page=1").get_json()
         Corrections.model_validate(answer)
         (first,) = answer["items"]

@@ -88,7 +88,7 @@ def test_it_ends_with_its_worker(tmp_path: Path) -> None:
         stat = Path(f"/proc/{json.loads(worker.stdout.readline())}/stat")
         assert stat.is_file()
         worker.send_signal(signal.SIGKILL)
-    wait_until(lambda: not stat.is_file() or ") Z " in stat.read_text(), 20)
+    wait_until(lambda: not stat.is_file() or ") Z " in stat.read_text())
 
 
 def environment(progress: Progress, name: str) -> str | None:

@@ -97,7 +97,7 @@ def test_what_will_become_of_an_answer_is_told_at_once(
         assert told("real 1", "real", bob)[0] == "waits_for_moderator"
         assert told("real 3", "fake", bob)[0] == "not_learned", "a stranger's quota of this day is used up"
         history = "/api/history"
-        wait_until(lambda: client.get(history, **eve).get_json()["items"][0]["outlook"] == "waits_for_moderator", 30)
+        wait_until(lambda: client.get(history, **eve).get_json()["items"][0]["outlook"] == "waits_for_moderator")
 
 
 def test_nothing_is_promised_of_a_small_face_or_where_moderators_decide(client: FlaskClient, parts: Services) -> None:
@@ -177,7 +177,7 @@ def test_a_file_that_is_gone_before_it_was_looked_at(served: FlaskClient, settin
     for path in stored_files(parts):
         path.unlink()
     with hand_in_worker(settings):
-        cases = wait_until(lambda: served.get("/api/rl/review?state=out_of_domain").get_json()["items"], 30)
+        cases = wait_until(lambda: served.get("/api/rl/review?state=out_of_domain").get_json()["items"])
     assert cases[0]["votes"][0]["reason"] == GONE
 
 

@@ -38,7 +38,7 @@ def test_one_training_at_a_time_and_analyses_go_on(client: FlaskClient, settings
         assert answer.status_code == 202
         training = answer.get_json()
         Training.model_validate(training)
-        wait_until(lambda: trainer.rounds, 30)
+        wait_until(lambda: trainer.rounds)
         again = client.post("/api/rl/retrain")
         assert (again.status_code, again.get_json()["code"], again.get_json()["id"]) == (
             409,
@@ -104,8 +104,8 @@ def test_trainings_start_by_themselves(
         if learning.auto_after:
             assert not trainer.rounds
             say(client, "real", "fake")
-        wait_until(lambda: trainer.rounds, 30)
-        wait_until(lambda: client.get("/api/rl/stats").get_json()["trainings"]["total"] == 1, 30)
+        wait_until(lambda: trainer.rounds)
+        wait_until(lambda: client.get("/api/rl/stats").get_json()["trainings"]["total"] == 1)
     assert len(trainer.rounds) == 1
 
 
@@ -114,9 +114,9 @@ def test_a_stopping_worker_gives_its_training_back(client: FlaskClient, settings
         say_accepted(client)
         trainer.go_on.clear()
         where = client.post("/api/rl/retrain").headers["Location"]
-        wait_until(lambda: client.get(where).get_json()["stage"] == "learn", 30)
+        wait_until(lambda: client.get(where).get_json()["stage"] == "learn")
         trainer.stop.set()
-        wait_until(lambda: client.get(where).get_json()["state"] == "queued", 30)
+        wait_until(lambda: client.get(where).get_json()["state"] == "queued")
     assert client.get(where).get_json()["attempts"] == 0
     with hand_in_worker(settings):
         assert ended_training(client, where)["state"] == "done"

@@ -233,4 +233,4 @@ def test_the_thread_of_the_worker_sends_by_itself(
     with serving(receiver) as place, webhooks.sending(parts):
         register(client, place)
         client.delete(f"/api/jobs/{upload(client, media_bytes('mp4')).get_json()['id']}")
-        wait_until(lambda: receiver.messages, 30)
+        wait_until(lambda: receiver.messages)

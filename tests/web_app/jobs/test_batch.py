@@ -61,7 +61,7 @@ def all_in(client: FlaskClient, ids: Sequence[str], state: str) -> Callable[[], 
 def test_waiting_pictures_are_taken_together(client: FlaskClient, tmp_path: Path) -> None:
     ids = queue_pictures(client, *(f"fake {n}" for n in range(7)))
     with together(make_settings(tmp_path, batch=4), one_by_one) as sizes:
-        wait_until(all_in(client, ids, "done"), 30)
+        wait_until(all_in(client, ids, "done"))
     assert sizes == [4, 3]
     for public_id in ids:
         assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
@@ -72,7 +72,7 @@ def test_videos_come_alone_and_in_their_turn(client: FlaskClient, tmp_path: Path
     video = str(upload(client, media_bytes("mp4", "fake 2")).get_json()["id"])
     rest = queue_pictures(client, "fake 3", "fake 4")
     with together(make_settings(tmp_path), one_by_one) as sizes:
-        wait_until(all_in(client, [*first, video, *rest], "done"), 30)
+        wait_until(all_in(client, [*first, video, *rest], "done"))
     assert sizes == [3]
 
 
@@ -105,7 +105,7 @@ def test_cancelling_one_of_several(client: FlaskClient, tmp_path: Path) -> None:
     with together(make_settings(tmp_path), one_by_one):
         wait_until(all_in(client, ids, "running"))
         assert client.delete(f"/api/jobs/{ids[1]}").get_json()["state"] == "cancelled"
-        wait_until(all_in(client, [ids[0], ids[2]], "done"), 20)
+        wait_until(all_in(client, [ids[0], ids[2]], "done"))
     assert job_state(client, ids[1]) == "cancelled"
 
 
@@ -122,7 +122,7 @@ def test_leases_of_all_are_kept(client: FlaskClient, tmp_path: Path) -> None:
     short = make_settings(tmp_path, lease_s=1.0)
     ids = queue_pictures(client, "deaf 1.5", "deaf 1.6")
     with together(short, one_by_one), together(short, one_by_one):
-        wait_until(all_in(client, ids, "done"), 30)
+        wait_until(all_in(client, ids, "done"))
     assert [client.get(f"/api/jobs/{public_id}").get_json()["attempts"] for public_id in ids] == [1, 1]
 
 

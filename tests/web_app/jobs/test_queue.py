@@ -164,5 +164,5 @@ def test_many_workers_never_share_a_job(client: FlaskClient, parts: Services) ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(180)
     assert sorted(taken) == sorted(ids)

@@ -9,10 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 import sqlalchemy as sa
 from flask import Flask
@@ -20,21 +17,18 @@ from flask import Flask
 from benchmarks.servers import S3, temporary
 from tests.web_app.db import postgres
 from tests.web_app.feedback.hand_in import say
-from tests.web_app.helpers import make_report, make_settings, media_bytes, running_worker, upload, wait_until
+from tests.web_app.helpers import make_settings, media_bytes, running_worker, upload, wait_until
+from tests.web_app.stand_ins import following, learn
 from utils.config import Settings, WeightsSettings
 from utils.errors import ConflictError
 from utils.feedback.history import append_training, read_history, verify_history
-from utils.feedback.versions import activate, next_name, pointer_lock, publish_candidate
-from utils.types import Report
 from utils.weights import current_name, list_versions, verify_version, weights_root
 from web_app.db.migrations import migrate
 from web_app.db.models import DetectionRow, FeedbackRow, JournalRow
 from web_app.feedback.features import drop_orphans
-from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.stats import roll_back
 from web_app.feedback.votes import reconcile
 from web_app.jobs.instance import Instance
-from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.jobs.shared import VERSIONS
 from web_app.services import EXTENSION, Services
 from web_app.storage.bucket import BucketStore
@@ -72,21 +66,6 @@ def two(machine: Callable[[str], Settings]) -> Iterator[tuple[Instance, Instance
             each.paths.create()
             migrate(each.database)
         yield both[0], both[1]
-
-
-def learn(instance: Instance, *, promoted: bool = True) -> str:
-    """What a training does to versions and history, without the training."""
-    root, history = weights_root(instance.settings), instance.paths.training_history
-    base = verify_version(root, current_name(root))
-    name = next_name(root, "tiny")
-    entry = {"event": "training", "version": name, "parent": base.name, "base": "tiny", "promoted": promoted}
-    remembered = {"faces": np.zeros((2, 4), np.float32)}
-    publish_candidate(root, name, verify_version(root, "tiny"), remembered, entry)
-    append_training(history, entry)
-    if promoted:
-        with pointer_lock(root):
-            activate(root, name, history, "promotion")
-    return name
 
 
 def now(instance: Instance) -> str:
@@ -200,35 +179,19 @@ def test_workers_change_at_a_promotion_and_mix_no_versions(
     client, parts = app.test_client(), app.extensions[EXTENSION]
     ids: list[str] = []
 
-    def load(settings: Settings, loaded: Any = None) -> Any:
-        name = current_name(weights_root(settings))
-        return SimpleNamespace(version=name, version_sha256="", experts=(), missing={}, engine=None)
-
     with ExitStack() as running:
         for name in ("a", "b"):
             settings = machine(name)
             instance = running.enter_context(contextlib.closing(Instance.of(settings)))
             instance.paths.create()
-            handle = ModelHandle(settings, load)
-
-            def analyse(path: Path, progress: Progress, handle: ModelHandle = handle) -> Report:
-                before = handle.analyser.version
-                time.sleep(0.05)
-                progress("experts", 0.5)
-                report = make_report(path.read_bytes())
-                return dataclasses.replace(report, model_version=f"{before} {handle.analyser.version}")
-
-            def before_job(instance: Instance = instance, handle: ModelHandle = handle) -> None:
-                instance.shared.follow()
-                handle.refresh()
-
-            running.enter_context(running_worker(settings, analyse, tasks=WorkerTasks(before_job=before_job)))
+            analyse, tasks = following(instance)
+            running.enter_context(running_worker(settings, analyse, tasks=tasks))
         name = ""
         for number in range(40):
             if number == 10:
                 with parts.shared.acting():
                     name = learn(parts)
-            answer = upload(client, media_bytes("mp4", "fake", 400 + number))
+            answer = upload(client, media_bytes("mp4", "deaf 0.05", 400 + number))
             assert answer.status_code == 202
             ids.append(answer.get_json()["id"])
             time.sleep(0.1)

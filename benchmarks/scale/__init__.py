@@ -1,0 +1,1 @@
+"""What many machines bring and bear: `python -m benchmarks.scale`."""
