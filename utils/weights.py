@@ -136,18 +136,14 @@ def remove_scratch(root: Path) -> tuple[str, ...]:
 
     No other process may be publishing or moving the pointer under `root` at the same time.
     """
-    pointers = {*root.glob(f".{CURRENT}.*.tmp"), root / f"{CURRENT}.tmp"}  # the second is of earlier releases
-    left = [path for path in sorted({*root.glob(".*.tmp"), *pointers}) if path.is_dir() or path.is_file()]
-    removed = []
+    pointers = {*root.glob(f".{CURRENT}.*.tmp"), *root.glob(f"{CURRENT}.tmp")}  # the second is of earlier releases
+    left = sorted(path for path in {*root.glob(".*.tmp"), *pointers} if path.is_dir() or path in pointers)
     for path in left:
         if path.is_dir():
             shutil.rmtree(path)
-        elif path in pointers:
-            path.unlink()
         else:
-            continue
-        removed.append(path.name)
-    return tuple(removed)
+            path.unlink()
+    return tuple(path.name for path in left)
 
 
 def verify_version(root: Path, name: str) -> Version:

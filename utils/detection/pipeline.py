@@ -37,7 +37,6 @@ from utils.faces.tracking import track_faces, turns_of
 from utils.faces.upright import find_turn, turn_upright
 from utils.media import ForkServer, decode_media, start_fork_server
 from utils.media.provenance import check_trust_list, read_provenance
-from utils.provenance_types import Provenance
 from utils.speech.judge import SpeechJudge, load_speech
 from utils.types import Face, FaceTrack, Frame, Media, MediaKind, Notice, Report
 from utils.weights import (
@@ -197,14 +196,11 @@ def examine(
             of itself are then left alone.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="evidence") as beside:
-        said = None if keep_pixels else beside.submit(_read_provenance, path, analyser)
+        settings = analyser.settings
+        asked = (path, settings.media, settings.sandbox, analyser.trust_list, analyser.decoders)
+        said = None if keep_pixels else beside.submit(read_provenance, *asked)
         people = _examine(path, analyser, progress, on_media, keep_pixels)
         return people if said is None else replace(people, provenance=said.result())
-
-
-def _read_provenance(path: Path, analyser: Analyser) -> Provenance:
-    settings = analyser.settings
-    return read_provenance(path, settings.media, settings.sandbox, analyser.trust_list, analyser.decoders)
 
 
 def _examine(

@@ -7,6 +7,7 @@ and some arithmetic. Whatever cannot be read here goes on to the decoder, whose 
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -30,13 +31,12 @@ _NO_SIZE = frozenset((0xC4, 0xC8, 0xCC))  # tables between the start-of-frame ma
 _STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Header:
-    """What a header declares.
+    """What a header declares, while it is read.
 
     Args:
-        width: pixels as stored, not turned upright; None where no size was found.
-        height: the same.
+        width, height: pixels as stored, not turned upright; None where no size was found.
         frames: of an animation, counted to just above `MAX_FRAMES`.
         blocks: of metadata, counted to just above `MAX_BLOCKS`.
         metadata_bytes: in those blocks, as far as the file reaches.
@@ -47,6 +47,15 @@ class Header:
     frames: int = 1
     blocks: int = 0
     metadata_bytes: int = 0
+
+    def add(self, size: int) -> None:
+        """Count a block of metadata of so many bytes."""
+        self.blocks, self.metadata_bytes = self.blocks + 1, self.metadata_bytes + size
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there are too many frames or blocks already."""
+        return self.frames > MAX_FRAMES or self.blocks > MAX_BLOCKS
 
 
 def check_header(untrusted_file: BinaryIO, format_name: str, limits: MediaLimits) -> None:
@@ -80,13 +89,10 @@ def read_header(untrusted_file: BinaryIO, format_name: str) -> Header:
 
     Source: ITU-T T.81 B.1.1 and B.2.2 (JPEG), PNG third edition 11.2.1 and 11.3.6 (APNG), RFC 9649 2.5 to 2.7 (WebP).
     """
-    if format_name == "jpeg":
-        return _jpeg(untrusted_file)
-    if format_name == "png":
-        return _png(untrusted_file)
-    if format_name == "webp":
-        return _webp(untrusted_file)
-    return Header()
+    header = Header()
+    if format_name in _READERS:
+        _READERS[format_name](untrusted_file, header)
+    return header
 
 
 def _read(file: BinaryIO, at: int, count: int) -> bytes:
@@ -94,68 +100,63 @@ def _read(file: BinaryIO, at: int, count: int) -> bytes:
     return file.read(count)
 
 
-def _jpeg(file: BinaryIO) -> Header:
-    at, blocks, total = 2, 0, 0
-    while blocks <= MAX_BLOCKS:
+def _jpeg(file: BinaryIO, header: Header) -> None:
+    at = 2
+    while not header.is_refused:
         head = _read(file, at, 9)
         if len(head) < 4 or head[0] != 0xFF or head[1] in (0xD9, 0xDA):  # the end, or pixels before any size
-            break
+            return
+        if 0xC0 <= head[1] <= 0xCF and head[1] not in _NO_SIZE:
+            if len(head) == 9:
+                header.height, header.width = struct.unpack(">HH", head[5:])
+            return
         if head[1] == 0xFF:  # a fill byte before the marker
-            at, blocks = at + 1, blocks + 1
+            at, size = at + 1, 0
         elif head[1] in _STANDALONE:
-            at, blocks = at + 2, blocks + 1
-        elif 0xC0 <= head[1] <= 0xCF and head[1] not in _NO_SIZE:
-            if len(head) < 9:
-                break
-            height, width = int.from_bytes(head[5:7], "big"), int.from_bytes(head[7:9], "big")
-            return Header(width, height, blocks=blocks, metadata_bytes=total)
+            at, size = at + 2, 0
         else:
             size = max(2, int.from_bytes(head[2:4], "big"))
-            at, blocks, total = at + 2 + size, blocks + 1, total + size
-    return Header(blocks=blocks, metadata_bytes=total)
+            at += 2 + size
+        header.add(size)
 
 
-def _png(file: BinaryIO) -> Header:
+def _png(file: BinaryIO, header: Header) -> None:
     head = _read(file, 8, 16)
     if len(head) < 16 or head[4:8] != b"IHDR":
-        return Header()
-    width, height = int.from_bytes(head[8:12], "big"), int.from_bytes(head[12:16], "big")
-    at, blocks, total, frames = 8 + 12 + int.from_bytes(head[:4], "big"), 0, 0, 1
-    end = file.seek(0, os.SEEK_END)
-    while blocks <= MAX_BLOCKS:
+        return
+    header.width, header.height = struct.unpack(">II", head[8:])
+    at, end = 20 + int.from_bytes(head[:4], "big"), file.seek(0, os.SEEK_END)
+    while not header.is_refused:
         head = _read(file, at, 12)
         if len(head) < 12 or head[4:8] in (b"IDAT", b"IEND"):
-            break
+            return
         size = int.from_bytes(head[:4], "big")
         if head[4:8] == b"acTL":
-            frames = min(max(1, int.from_bytes(head[8:12], "big")), MAX_FRAMES + 1)
-        at, blocks, total = at + 12 + size, blocks + 1, total + min(size, end - at)
-    return Header(width, height, frames, blocks, total)
+            header.frames = min(max(1, int.from_bytes(head[8:12], "big")), MAX_FRAMES + 1)
+        header.add(min(size, end - at))
+        at += 12 + size
 
 
-def _webp(file: BinaryIO) -> Header:
+def _webp(file: BinaryIO, header: Header) -> None:
     head = _read(file, 0, 30)
     if len(head) < 30:
-        return Header()
-    width = height = None
-    chunk = head[12:16]
+        return
+    chunk, bits = head[12:16], int.from_bytes(head[21:25], "little")
     if chunk == b"VP8X":
-        width, height = 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+        header.width, header.height = (1 + int.from_bytes(head[n : n + 3], "little") for n in (24, 27))
     elif chunk == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        width, height = 1 + (bits & 0x3FFF), 1 + ((bits >> 14) & 0x3FFF)
+        header.width, header.height = 1 + (bits & 0x3FFF), 1 + ((bits >> 14) & 0x3FFF)
     elif chunk == b"VP8 ":
-        width, height = (int.from_bytes(head[n : n + 2], "little") & 0x3FFF for n in (26, 28))
-    at, frames, blocks, total = 12, 0, 0, 0
-    end = file.seek(0, os.SEEK_END)
-    while frames <= MAX_FRAMES and blocks <= MAX_BLOCKS:
-        head = _read(file, at, 8)
-        if len(head) < 8:
-            break
-        size = int.from_bytes(head[4:8], "little")
+        header.width, header.height = (int.from_bytes(head[n : n + 2], "little") & 0x3FFF for n in (26, 28))
+    at, frames, end = 12, 0, file.seek(0, os.SEEK_END)
+    while not header.is_refused and len(head := _read(file, at, 8)) == 8:
+        size = int.from_bytes(head[4:], "little")
         if head[:4] == b"ANMF":
             frames += 1
+            header.frames = frames
         elif head[:4] not in (b"VP8 ", b"VP8L", b"ALPH"):
-            blocks, total = blocks + 1, total + min(size, end - at)
+            header.add(min(size, end - at))
         at += 8 + size + size % 2
-    return Header(width, height, max(frames, 1), blocks, total)
+
+
+_READERS = {"jpeg": _jpeg, "png": _png, "webp": _webp}

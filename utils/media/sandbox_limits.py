@@ -96,15 +96,12 @@ def _limit(name: str, soft: int, hard: int | None = None) -> bool:
 
 def _libc_call(name: str, *arguments: object) -> bool:
     """Call a function of the Linux C library; True when it returned 0."""
-    if sys.platform != "linux":
-        return False
-    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    function = getattr(seccomp_landlock.libc(), name, None) if sys.platform == "linux" else None
     return function is not None and function(*arguments) == 0
 
 
 def _prctl(option: int, value: int) -> bool:
-    zero = ctypes.c_ulong(0)
-    return _libc_call("prctl", ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero)
+    return _libc_call("prctl", ctypes.c_int(option), *map(ctypes.c_ulong, (value, 0, 0, 0)))
 
 
 def _leave_network() -> bool:

@@ -92,7 +92,7 @@ def filter_system_calls() -> bool:
     code = ctypes.create_string_buffer(program, len(program))
     head = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
     arguments = (_SECCOMP_MODE_FILTER, ctypes.addressof(head), 0, 0)
-    return bool(_libc().prctl(ctypes.c_int(_PR_SET_SECCOMP), *map(ctypes.c_ulong, arguments)) == 0)
+    return bool(libc().prctl(ctypes.c_int(_PR_SET_SECCOMP), *map(ctypes.c_ulong, arguments)) == 0)
 
 
 def _program(arch: int, numbers: Sequence[int], pid: int) -> list[bytes]:
@@ -126,11 +126,12 @@ def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def _libc() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
+    """The C library of this process."""
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:
     """A system call by number; whole numbers are handed over as machine words."""
     words = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    return int(_libc().syscall(ctypes.c_long(number), *words))
+    return int(libc().syscall(ctypes.c_long(number), *words))

@@ -94,6 +94,8 @@ _MAGICS = (
     (b"#!AMR\n", "amr"),
     (b"#!AMR-WB\n", "amr"),
 )
+_RIFF_FORMS = {b"WEBP": "webp", b"AVI ": "avi", b"WAVE": "wav"}
+_EBML_TYPES = {b"webm": "webm", b"matroska": "matroska"}
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 _TS_PACKETS = ((0, 188), (4, 192))
 """Where the first sync byte of a transport stream lies, and how far the next; the second is that of Blu-ray."""
@@ -158,7 +160,7 @@ def sniff(untrusted_head: bytes) -> MediaFormat:
         if head.startswith(magic):
             return FORMATS[name]
     if head[:4] == b"RIFF" and len(head) >= 12:
-        return _sniff_riff(head[8:12])
+        return _named(_RIFF_FORMS.get(head[8:12]), "an unknown RIFF file")
     if head[:4] == b"OggS":
         sees, hears = (any(name in head for name in names) for names in _OGG_CODECS)
         return FORMATS["oga" if hears and not sees else "ogg"]
@@ -167,10 +169,10 @@ def sniff(untrusted_head: bytes) -> MediaFormat:
     if sound := _bare_sound(head):
         return FORMATS[sound]
     if head[:4] == b"\x1a\x45\xdf\xa3":
-        return _sniff_ebml(head)
+        return _named(_EBML_TYPES.get(_ebml_doctype(head)), "an EBML file that is neither Matroska nor WebM")
     if head[4:8] == b"ftyp":
         return _sniff_ftyp(head[8:12], head[16 : min(int.from_bytes(head[:4], "big"), SNIFF_BYTES)])
-    if head[4:8] in _OLD_MOV_ATOMS and _plausible_atom_size(head):
+    if head[4:8] in _OLD_MOV_ATOMS and not 1 < int.from_bytes(head[:4], "big") < 8:  # 0 and 1 stand for other sizes
         return FORMATS["mov"]
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return FORMATS["bmp"]
@@ -209,18 +211,14 @@ def _bare_sound(head: bytes) -> str | None:
     return None
 
 
+def _named(name: str | None, else_what: str) -> MediaFormat:
+    if name is None:
+        raise _unsupported(else_what)
+    return FORMATS[name]
+
+
 def _unsupported(what: str) -> UnsupportedMediaError:
     return UnsupportedMediaError(f"The file looks like {what}.", looks_like=what)
-
-
-def _sniff_riff(form: bytes) -> MediaFormat:
-    if form == b"WEBP":
-        return FORMATS["webp"]
-    if form == b"AVI ":
-        return FORMATS["avi"]
-    if form == b"WAVE":
-        return FORMATS["wav"]
-    raise _unsupported("an unknown RIFF file")
 
 
 def _sniff_ftyp(brand: bytes, others: bytes) -> MediaFormat:
@@ -238,22 +236,8 @@ def _sniff_ftyp(brand: bytes, others: bytes) -> MediaFormat:
     return FORMATS["mov" if brand == b"qt  " else "mp4"]
 
 
-def _plausible_atom_size(head: bytes) -> bool:
-    size = int.from_bytes(head[:4], "big")
-    return size in (0, 1) or size >= 8
-
-
-def _sniff_ebml(head: bytes) -> MediaFormat:
-    doctype = _ebml_doctype(head)
-    if doctype == b"webm":
-        return FORMATS["webm"]
-    if doctype == b"matroska":
-        return FORMATS["matroska"]
-    raise _unsupported("an EBML file that is neither Matroska nor WebM")
-
-
-def _ebml_doctype(head: bytes) -> bytes | None:
-    """The DocType of an EBML header (RFC 8794, section 11.2.4), None where there is none in sight."""
+def _ebml_doctype(head: bytes) -> bytes:
+    """The DocType of an EBML header (RFC 8794, section 11.2.4), empty where there is none in sight."""
     size, at = _ebml_size(head, 4)
     end = min(len(head), at + size)
     while at + 2 <= end:
@@ -265,7 +249,7 @@ def _ebml_doctype(head: bytes) -> bytes | None:
         if element == b"\x42\x82":
             return head[at : min(at + size, end)].rstrip(b"\x00")
         at += size
-    return None
+    return b""
 
 
 def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
