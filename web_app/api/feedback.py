@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from utils.errors import ConflictError, FeedbackError, NotFoundError
-from utils.feedback.feedback_log import FeedbackEntry
+from utils.feedback.feedback_log import Category, FeedbackEntry
 from utils.types import Outcome
 from web_app.api.detections import require_detection
 from web_app.api.routing import route
@@ -43,7 +43,7 @@ def give_feedback(said: FeedbackRequest) -> FeedbackState:
         prediction=prediction.value,
         fake_probability=row.fake_probability,
         judgement=said.feedback,
-        actual=actual.value,
+        actual="fake" if actual is Outcome.FAKE else "real",
         category=said.category or default_category(prediction, actual),
         note=said.note,
         face_labels=said.faces,
@@ -108,8 +108,10 @@ def check_faces(row: DetectionRow, actual: Outcome, labels: Mapping[int, str]) -
         raise FeedbackError("Every face is called real, but the medium fake.")
 
 
-def default_category(prediction: Outcome, actual: Outcome) -> str:
+def default_category(prediction: Outcome, actual: Outcome) -> Category:
     """What kind of word it is: a confirmation, a false alarm, a miss, or other (after an open verdict)."""
     if prediction is actual:
         return "confirmation"
-    return {Outcome.FAKE: "false_alarm", Outcome.REAL: "miss"}.get(prediction, "other")
+    if prediction is Outcome.FAKE:
+        return "false_alarm"
+    return "miss" if prediction is Outcome.REAL else "other"
