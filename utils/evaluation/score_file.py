@@ -14,23 +14,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from models.cards import EXPERT_NAMES
+from utils.detection.gate import NumericGate
 from utils.detection.pipeline import Analyser, analyse
 from utils.errors import MediaError, TrainingDataError
 from utils.evaluation.datasets import Sample
 from utils.faces.crops import QUALITY_NAMES
-from utils.metrics import logit
+from utils.metrics import logit, sigmoids
 from utils.types import Report
-
-if TYPE_CHECKING:
-    from models.gating import Gate
-    from utils.detection.gate import NumericGate
 
 Array = npt.NDArray[np.float64]
 TEXT_COLUMNS = ("file", "kind", "label", "source", "generator", "group")
@@ -97,11 +93,10 @@ def _table_of(columns: Iterable[tuple[str, Any]]) -> ScoreTable:
     return ScoreTable(**dict(columns))
 
 
-def write_scores(path: Path, table: ScoreTable, gate: Gate) -> None:
+def write_scores(path: Path, table: ScoreTable, gate: NumericGate) -> None:
     """Write a score file."""
-    with torch.inference_mode():
-        output = gate(torch.tensor(table.logits, dtype=torch.float32), torch.tensor(table.quality, dtype=torch.float32))
-    probabilities = output.logit.sigmoid().numpy()
+    mixed = gate.mix(table.logits.astype(np.float32), table.quality.astype(np.float32))
+    probabilities = sigmoids(mixed.logit.astype(np.float64))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -111,7 +106,7 @@ def write_scores(path: Path, table: ScoreTable, gate: Gate) -> None:
             facts = [pseudonym(Path(table.names[i]).name), table.kinds[i], label]
             facts += [table.sources[i], table.generators[i], pseudonym(table.groups[i])]
             logits = ["" if np.isnan(v) else f"{v:.5f}" for v in table.logits[i]]
-            weights = [f"{v:.4f}" for v in output.weights[i].tolist()]
+            weights = [f"{v:.4f}" for v in mixed.weights[i].tolist()]
             writer.writerow([*facts, *logits, *weights, f"{probabilities[i]:.6f}"])
 
 

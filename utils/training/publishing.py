@@ -23,6 +23,7 @@ from models.gating import Gate
 from utils.base_weights import FACE_FILE
 from utils.config import Settings
 from utils.detection.calibration import Calibration, fit_calibration
+from utils.detection.gate import NumericGate
 from utils.detection.pipeline import Analyser
 from utils.detection.selftest import record_known_pair
 from utils.detection.torch_engine import TorchEngine
@@ -154,7 +155,7 @@ def finish(
     if "val_clips" in stores:
         tables.append(clip_table(ensemble, pack, stores["val_clips"], device=device))
     scores = run / "scores.csv"
-    write_scores(scores, join_tables(tables), fitted.gate)
+    write_scores(scores, join_tables(tables), NumericGate(state_arrays(fitted.gate)))
     figures = figures_of(scores, calibration)
     card = model_card(name, pack, tuple(experts), held, fitted, plan, figures, terms, notes)
     unseen: Mapping[str, Any] = {}

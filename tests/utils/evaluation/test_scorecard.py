@@ -12,6 +12,7 @@ import torch
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from utils.detection.calibration import Calibration, ReliabilityBin
+from utils.detection.gate import NumericGate
 from utils.errors import TrainingDataError
 from utils.evaluation.figures import count_verdicts, figures_of, generators, measures, real_sources, split_into_sets
 from utils.evaluation.score_file import ScoreTable, join_tables, read_scores, write_scores
@@ -41,8 +42,12 @@ def table(source: str, reals: int, fakes: int, *, kind: str = "image", seed: int
     )
 
 
-def gate() -> Gate:
-    return Gate(experts=len(EXPERT_NAMES), quality=4)
+def arrays() -> dict[str, np.ndarray]:
+    return {k: v.detach().numpy() for k, v in Gate(experts=len(EXPERT_NAMES), quality=4).state_dict().items()}
+
+
+def gate() -> NumericGate:
+    return NumericGate(arrays())
 
 
 @pytest.fixture
@@ -185,8 +190,7 @@ def test_header_alone_and_missing_file_are_refused(scores, tmp_path):
 @pytest.fixture
 def version(tmp_path, monkeypatch):
     root = tmp_path / "weights"
-    tensors = {"gate": {k: v.detach().numpy() for k, v in gate().state_dict().items()}}
-    publish_version(root, "v9", tensors, {"calibration": CALIBRATION.to_dict(), "card": {"name": "v9"}})
+    publish_version(root, "v9", {"gate": arrays()}, {"calibration": CALIBRATION.to_dict(), "card": {"name": "v9"}})
     set_current(root, "v9")
     monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", str(root))
     return root / "v9"
