@@ -109,12 +109,15 @@ def main() -> int:
     figures: list[Figure] = []
     for name in given.runs or RUNS:
         began = time.monotonic()
-        found = RUNS[name][given.short]()
+        try:
+            found = RUNS[name][given.short]()
+        except Exception as error:  # noqa: BLE001 - the others are still measured
+            found = [Figure(name, f"failed: {error!r}", "to be measured", False)]
         print_figures(found)
         print(f"==> {name}: {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.0f}", flush=True)
         figures += found
-    if given.write:
-        write_figures(figures)
+        if given.write:  # after each, for a run that is ended early
+            write_figures(figures)
     return 0 if all(each.reached for each in figures) else 1
 
 

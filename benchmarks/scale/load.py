@@ -23,6 +23,8 @@ from web_app.db.models import DetectionRow, JobRow, JobState
 
 EACH = 12
 """Jobs for each worker when throughput is measured."""
+SEND_S = 0.04
+"""What sending one takes at most."""
 LEARNED_AT = 0.3
 """Share of the jobs that are sent before a version is promoted."""
 
@@ -35,10 +37,12 @@ def throughput(workers: Sequence[int]) -> list[Figure]:
             while len(found.workers) < count:
                 found.start_worker()
             found.wait_for_workers()
+            for number in range(count):  # each has something to do until the queue is full
+                found.send(number, 1.0 + count * EACH * SEND_S)
             for number in range(count * EACH):
-                found.send(number)
+                found.send(count + number)
             found.wait_for_jobs()
-            share = _rate(found.rows()) * ENGINE_S / count
+            share = _rate(found.rows()[count:]) * ENGINE_S / count
             found.forget_jobs()
             goal = 0.95 if count <= 16 else 0.9
             figures.append(
@@ -91,7 +95,7 @@ def chaos(jobs: int) -> list[Figure]:
         found.wait_for_workers()
         kinds = ["kill"] * max(jobs // 10, 4) + ["redis", "postgres"] * 3 + ["bucket"]
         random.Random(7).shuffle(kinds)  # noqa: S311
-        thread = threading.Thread(target=_break, args=(found, kinds, jobs * 0.1, away_s, over))
+        thread = threading.Thread(target=_break, args=(found, kinds, jobs * 0.1, away_s, over), daemon=True)
         thread.start()
         sent = 0
         while sent < jobs or not over.is_set():
