@@ -18,7 +18,7 @@ from utils.config import Settings
 from utils.detection.precision import read_precision
 from web_app import api, errors
 from web_app.auth import identity, login, rate_limit
-from web_app.auth.network import ProxyHeaders, trusted_networks
+from web_app.auth.network import ProxyHeaders, networks
 from web_app.observability import metrics, request_log
 from web_app.pages import blueprint as pages_blueprint
 from web_app.services import EXTENSION, Services
@@ -50,7 +50,8 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     api.register(app)
     app.register_blueprint(pages_blueprint)
     app.add_url_rule("/.well-known/telltale-keys.json", "report_keys", lambda: jsonify(parts.report_keys.public()))
-    app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted_networks(settings.security))  # type: ignore[method-assign]
+    trusted = networks("[security] trusted_proxies", settings.security.trusted_proxies)
+    app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted)  # type: ignore[method-assign]
     for before in (
         request_log.begin,
         parts.shared.follow,

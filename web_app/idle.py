@@ -11,7 +11,7 @@ from utils.errors import ConflictError, TelltaleError
 from utils.feedback.versions import recover, serving
 from utils.log import get_logger
 from utils.weights import current_version, weights_root
-from web_app.db.models import DetectionRow, JobRow, JobState, WorkerRow, utc_now
+from web_app.db.models import FINAL, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.feedback.corrections import queue_check
 from web_app.feedback.features import drop_orphans, examine_next
 from web_app.feedback.learner import Learner
@@ -25,7 +25,6 @@ INTERVAL_S = 600.0
 REST_S = 30.0  # of the learning, after a version that was deleted, or a full disk
 REST = 20.0  # times as long as judging all votes has taken, until they are judged again
 FORGET_WORKERS = dt.timedelta(days=1)
-FINAL_STATES = tuple(state for state in JobState if state.final)
 
 log = get_logger(__name__)
 
@@ -64,7 +63,7 @@ class Maintenance:
         before = now - dt.timedelta(days=days)
         with database.read() as session:
             old = session.scalars(
-                sa.select(JobRow.public_id).where(JobRow.created_at < before, JobRow.state.in_(FINAL_STATES))
+                sa.select(JobRow.public_id).where(JobRow.created_at < before, JobRow.state.in_(FINAL))
             ).all()
         outdated = sum(delete_detection(database, store, public_id) for public_id in old)
         with database.write() as session:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from utils.config import Settings
@@ -11,57 +10,32 @@ from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository's root; relative folders of the settings start here, wherever the server was started from."""
-
-
 PRIVATE = 0o077
 """The umask of server and worker: what they write is readable and writable by their user only."""
 
 
-@dataclass(frozen=True)
 class InstancePaths:
-    """The instance folder and the places in it; nothing is created by asking for a path."""
+    """The instance folder and the places in it; nothing is created by asking for a path.
 
-    instance: Path
+    `features` holds what was derived from media that users gave feedback on, one folder each, and no pictures; `golden`
+    the user's own golden sets, as `python -m utils.feedback.golden add` makes them; `report_keys` signs reports.
+    """
+
+    def __init__(self, instance: Path) -> None:
+        self.instance = instance
+        self.uploads = instance / "uploads"
+        self.features = instance / "features"
+        self.golden = instance / "golden"
+        self.database = instance / "telltale.sqlite3"
+        self.feedback_log = instance / "feedback_log.jsonl"
+        self.training_history = instance / "rl_training_history.jsonl"
+        self.secret = instance / "secret"
+        self.report_keys = instance / "report_keys.json"
 
     @classmethod
     def of(cls, settings: Settings) -> InstancePaths:
         """The paths for `[storage] instance_dir`; a relative folder starts at the repository's root."""
         return cls(ROOT / settings.storage.instance_dir)
-
-    @property
-    def uploads(self) -> Path:
-        return self.instance / "uploads"
-
-    @property
-    def database(self) -> Path:
-        return self.instance / "telltale.sqlite3"
-
-    @property
-    def feedback_log(self) -> Path:
-        return self.instance / "feedback_log.jsonl"
-
-    @property
-    def training_history(self) -> Path:
-        return self.instance / "rl_training_history.jsonl"
-
-    @property
-    def features(self) -> Path:
-        """Derived features of media that users gave feedback on, one folder each; no pictures."""
-        return self.instance / "features"
-
-    @property
-    def golden(self) -> Path:
-        """The user's own golden sets, as `python -m utils.feedback.golden add` makes them."""
-        return self.instance / "golden"
-
-    @property
-    def secret(self) -> Path:
-        return self.instance / "secret"
-
-    @property
-    def report_keys(self) -> Path:
-        """What reports are signed with."""
-        return self.instance / "report_keys.json"
 
     def create(self) -> None:
         """Make the folders, readable by their owner only; also those that were made by hand before.

@@ -18,6 +18,7 @@ from web_app.api import (
     jobs,
     learning,
     reports,
+    review,
     seen,
     server,
     webhooks,
@@ -26,7 +27,7 @@ from web_app.api.routing import VERSIONED_PREFIX, blueprint
 
 __all__ = [
     "batch", "cases", "detect", "detections", "explanations", "feedback", "jobs", "learning", "register",
-    "reports", "seen", "server", "webhooks",
+    "reports", "review", "seen", "server", "webhooks",
 ]  # fmt: skip
 
 

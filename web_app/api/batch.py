@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from flask import Response, request
+from pydantic import Field
 
 from utils.errors import NotFoundError, TelltaleError
 from web_app.api.detect import UPLOAD_FAILURES, upload_options
 from web_app.api.routing import UPLOADS, json_answer, route
-from web_app.api.schemas import Links, Problem, address
-from web_app.api.schemas.analysis import Batch, BatchItem
+from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Problem, Schema, address
 from web_app.auth import identity
 from web_app.auth.rate_limit import count_upload
 from web_app.db.models import BatchRow, DetectionRow, JobRow
 from web_app.jobs.submission import queue_upload
 from web_app.services import Services, services
 from web_app.storage.upload import Refused, receive_files
+
+
+class BatchItem(Schema):
+    """One file of a batch."""
+
+    name: str
+    id: str | None = Field(description="of the analysis; null for a refused file")
+    state: Literal["queued", "running", "done", "failed", "cancelled", "refused", "deleted"]
+    prediction: OutcomeName | None
+    fake_probability: Probability | None
+    error: Problem | None
+    links: Links | None
+
+
+class Batch(Schema):
+    """Several uploads of one request, in their order."""
+
+    id: str
+    created: Moment
+    finished: bool = Field(description="nothing waits or runs any more")
+    counts: dict[str, int] = Field(description="files by state")
+    items: list[BatchItem]
 
 
 @route("POST", "/batch", {202: Batch}, *UPLOAD_FAILURES, body=UPLOADS)

@@ -14,10 +14,9 @@ from sqlalchemy.orm import Session, joinedload
 
 from utils.errors import ConflictError, NotFoundError
 from web_app.api.detections import require_detection
-from web_app.api.reports import document_of, report_answer
+from web_app.api.reports import ReportDocument, ReportQuery, SignatureModel, document_of, report_answer
 from web_app.api.routing import HTML, PDF, ZIP, json_answer, route
-from web_app.api.schemas import KindName, Links, Moment, OutcomeName, Probability, Schema, StateName, address
-from web_app.api.schemas.analysis import ReportDocument, ReportQuery, SignatureModel
+from web_app.api.schemas import Links, Listed, Moment, Schema, StateName, address
 from web_app.auth import identity
 from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState
 from web_app.feedback import votes
@@ -48,20 +47,10 @@ class ItemNote(Schema):
     )
 
 
-class CaseEntry(Schema):
+class CaseEntry(Listed):
     """One analysis in a case."""
 
-    id: str
-    name: str
     note: str
-    kind: KindName
-    sha256: str
-    state: StateName
-    prediction: OutcomeName | None
-    overall: OutcomeName | None = Field(description="of faces and voice together; null but for videos with both")
-    fake_probability: Probability | None
-    created: Moment
-    links: Links
 
     @classmethod
     def of_row(cls, item: CaseItemRow) -> Self:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from flask import Request, Response, request
+from pydantic import Field
 
 from utils.errors import (
     AddressRefusedError,
@@ -29,8 +30,8 @@ from utils.errors import (
 from utils.types import MediaKind
 from utils.weights import current_speech, current_version
 from web_app.api.routing import UPLOAD, Answer, json_answer, route
-from web_app.api.schemas import Links, job_error
-from web_app.api.schemas.analysis import Accepted, NoticeModel, Result, UrlRequest
+from web_app.api.schemas import Links, Schema, StateName, job_error
+from web_app.api.schemas.analysis import NoticeModel, Result
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobState, utc_now
 from web_app.feedback.votes import delete_analysis
@@ -55,8 +56,23 @@ UPLOAD_FAILURES = (
     BadRequestError, JobCancelledError, MediaTooLargeError, UnsupportedMediaError, MediaError, QueueFullError,
     IdempotencyError, StorageFullError, UnavailableError,
 )  # fmt: skip
-_ANSWERS: dict[int, Answer] = {200: Result, 202: Accepted}
 _PREFER_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
+
+
+class Accepted(Schema):
+    """The analysis is queued; follow `links.job` or `links.events`."""
+
+    id: str
+    state: StateName
+    repeated: bool = Field(description="it is an earlier analysis of the same upload")
+    links: Links
+
+
+class UrlRequest(Schema):
+    url: str = Field(min_length=1, max_length=2000, examples=["https://example.org/photo.jpg"])
+
+
+_ANSWERS: dict[int, Answer] = {200: Result, 202: Accepted}
 
 
 @route("POST", "/detect", _ANSWERS, *UPLOAD_FAILURES, body=UPLOAD, waits=True)

@@ -11,24 +11,29 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 from flask import Response, request, send_file
+from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session, defer
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
+from utils.feedback.feedback_log import Judgement
 from utils.feedback.quarantine import Outlook
 from utils.media.sniff import FORMATS
 from web_app.api.routing import MEDIA, route
-from web_app.api.schemas import Links, Problem, address, job_error
-from web_app.api.schemas.analysis import (
-    Cleared,
-    Detection,
-    History,
-    HistoryFilter,
-    HistoryItem,
-    HistoryQuery,
-    VersionItem,
-    Versions,
+from web_app.api.schemas import (
+    KindName,
+    Links,
+    Listed,
+    Moment,
+    OutcomeName,
+    Page,
+    Paged,
+    Probability,
+    Problem,
+    Schema,
+    address,
+    job_error,
 )
-from web_app.api.schemas.feedback import FeedbackState
+from web_app.api.schemas.analysis import FeedbackState, Result
 from web_app.auth import identity
 from web_app.db.models import COPY, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
 from web_app.db.names import SHORTEST, has_table, matches, names
@@ -39,11 +44,75 @@ from web_app.storage.detections import find_detection
 from web_app.storage.files import CLEAN_SUFFIX
 
 MOST_VERSIONS = 50
+FIRST_DAY, LAST_DAY = dt.date(2000, 1, 1), dt.date(2999, 12, 31)
 RETRY_S = 2  # while a copy is made
 FAILED_FOR = dt.timedelta(minutes=1)
 COUNTED = 10_000  # analyses after a page; whether there are more of them is told
 FEW = 20_000
 APART = 10_000  # ids that clocks may be apart
+
+
+class Detection(Result):
+    """A finished analysis with its name, its time and this client's feedback."""
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    name: str
+    created: Moment
+    feedback: FeedbackState | None
+    links: Links
+
+
+class HistoryFilter(Schema):
+    kind: KindName | None = None
+    prediction: OutcomeName | None = None
+    text: str | None = Field(default=None, min_length=1, max_length=200, description="a part of the name, in any case")
+    since: dt.date | None = Field(default=None, ge=FIRST_DAY, le=LAST_DAY, description="first day, UTC")
+    until: dt.date | None = Field(default=None, ge=FIRST_DAY, le=LAST_DAY, description="last day, UTC")
+
+
+class HistoryQuery(Page, HistoryFilter):
+    pass
+
+
+class HistoryItem(Listed):
+    format: str
+    size_bytes: int
+    confidence: Probability | None
+    model_version: str | None
+    finished: Moment | None
+    error: Problem | None
+    feedback: Judgement | None
+    outlook: Outlook | None = Field(default=None, description="what will happen to your feedback or has; null without")
+    thumbnail: str | None = Field(description="address of a small JPEG; null where there is none")
+
+
+class History(Paged):
+    """One page of the history, newest first."""
+
+    items: list[HistoryItem]
+    total: int = Field(description="of all pages; those more than 10,000 after this one are not counted")
+    more: bool = Field(description="whether there are more than `total`")
+
+
+class Cleared(Schema):
+    deleted: int = Field(ge=0)
+
+
+class VersionItem(Schema):
+    """One finished analysis of the same file."""
+
+    id: str
+    model_version: str
+    prediction: OutcomeName
+    fake_probability: Probability | None
+    created: Moment
+
+
+class Versions(Schema):
+    """Your analyses of the same file, the newest first, this one among them."""
+
+    items: list[VersionItem]
 
 
 @route("GET", "/history", {200: History, 304: None}, query=HistoryQuery)

@@ -19,7 +19,6 @@ from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueF
 from web_app.api.detections import require_detection
 from web_app.api.routing import JPEG, PNG, conditional, route
 from web_app.api.schemas import OutcomeName, Probability, Problem, Schema, StateName, address
-from web_app.api.schemas.analysis import Frames
 from web_app.auth import identity
 from web_app.db.models import EXPLAIN, CloseupRow, DetectionRow, JobRow, JobState
 from web_app.services import services
@@ -81,6 +80,20 @@ class Closeup(Schema):
     position: int | None = Field(description="jobs ahead of it; null when it does not wait")
     error: Problem | None
     result: CloseupResult | None
+
+
+class FrameModel(Schema):
+    """One frame of a video that was analysed."""
+
+    time_s: float = Field(ge=0, description="seconds from the first frame")
+    jpeg: str = Field(description="a small JPEG, base64")
+
+
+class Frames(Schema):
+    frames: list[FrameModel]
+    waveform: list[float] = Field(
+        default_factory=list, description="loudest sample of each of as many equal parts of the sound, 0 to 1"
+    )
 
 
 @route(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pydantic import ConfigDict, Field
+
 from utils.errors import ConflictError, FeedbackError, NotFoundError
-from utils.feedback.feedback_log import Category, FeedbackEntry
+from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, FeedbackEntry, Judgement, Label
 from utils.types import Outcome
 from web_app.api.detections import require_detection
 from web_app.api.routing import route
-from web_app.api.schemas.feedback import FeedbackRequest, FeedbackState
+from web_app.api.schemas import EXAMPLE_ID, Schema
+from web_app.api.schemas.analysis import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, utc_now
 from web_app.feedback.votes import save_vote, withdraw_vote
@@ -19,6 +22,23 @@ from web_app.services import services
 OPPOSITE = {Outcome.REAL: Outcome.FAKE, Outcome.FAKE: Outcome.REAL}
 TRUSTED_SCOPE = "moderate"
 SHA256 = re.compile(r"[0-9a-f]{64}")  # an id has half as many digits
+
+
+class FeedbackRequest(Schema):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"id": EXAMPLE_ID, "feedback": "incorrect", "actual": "real", "note": "my own photo"}]
+        }
+    )
+
+    id: str = Field(min_length=1, max_length=64, description="of the analysis")
+    feedback: Judgement = Field(description="was the verdict right?")
+    actual: Label | None = Field(default=None, description="needed after an inconclusive verdict or without a face")
+    faces: dict[int, Label] = Field(
+        default_factory=dict, max_length=64, description="what single faces really are, by their number in the report"
+    )
+    category: Category | None = Field(default=None, description="follows from verdict and label if absent")
+    note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)
 
 
 @route(

@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator
 
 from flask import Response, current_app, stream_with_context
+from pydantic import Field
 
 from utils.errors import ConflictError, NotFoundError
 from web_app.api.detect import waiting_slot
 from web_app.api.detections import require_detection
 from web_app.api.routing import EVENTS, route
-from web_app.api.schemas import Links, Problem
-from web_app.api.schemas.analysis import Job, Result
+from web_app.api.schemas import JobStatus, Links, Problem
+from web_app.api.schemas.analysis import Result
 from web_app.db.models import JobState
 from web_app.services import Services, services
 
@@ -20,6 +21,14 @@ LOOK_S = 0.2  # as often as a worker notes progress
 HEARTBEAT_S = 15.0  # proxies close streams that are silent for longer
 LONGEST_STREAM_S = 600.0  # then the browser connects again
 RETRY_MS = 1000
+
+
+class Job(JobStatus):
+    """The state of an analysis."""
+
+    position: int | None = Field(description="jobs ahead of this one while it waits")
+    result: Result | None
+    links: Links
 
 
 @route("GET", "/jobs/<id>", {200: Job}, NotFoundError)

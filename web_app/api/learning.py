@@ -1,48 +1,150 @@
-"""The learning from feedback: its figures, trainings and versions, and the review by a moderator."""
+"""The learning from feedback: its figures, trainings and versions, and what is said of corrections today."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from typing import Any
 
-import sqlalchemy as sa
 from flask import Response, jsonify, url_for
+from pydantic import Field
 from sqlalchemy.orm import Session
 
-from utils.errors import ConflictError, FeedbackError, NotFoundError, NothingNewError, WeightsError
-from utils.feedback.feedback_log import DecisionEntry
+from utils.errors import ConflictError, NotFoundError, NothingNewError, WeightsError
+from utils.feedback.feedback_log import Label
 from utils.feedback.versions import serving
-from utils.types import MediaKind
 from utils.weights import weights_root
-from web_app.api.detections import serve_media
-from web_app.api.routing import MEDIA, json_answer, route
-from web_app.api.schemas import Problem
-from web_app.api.schemas.feedback import (
-    CorrectionItem,
-    Corrections,
-    DecisionRequest,
-    LearnedVersions,
-    Page,
-    Review,
-    ReviewCase,
-    ReviewDecision,
-    ReviewQuery,
-    ReviewVote,
-    RollbackRequest,
-    RolledBack,
-    Stats,
-    Training,
-    VerdictNow,
-)
+from web_app.api.routing import json_answer, route
+from web_app.api.schemas import JobStatus, Moment, OutcomeName, Page, Paged, Probability, Problem, Schema
+from web_app.api.schemas.analysis import VerdictNow
 from web_app.auth import identity
-from web_app.db.models import TRAIN, DetectionRow, FeedbackRow, JobRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.db.models import TRAIN, DetectionRow, JobRow
 from web_app.feedback.corrections import Correction, count_corrections, list_corrections
-from web_app.feedback.stats import count_states, learning_stats, list_versions, roll_back
+from web_app.feedback.stats import learning_stats, list_versions, roll_back
 from web_app.feedback.training import request_training
-from web_app.feedback.votes import decide
 from web_app.services import services
 
 PRIVATE = frozenset({"asked_by"})  # a caller's id opens what belongs to them where keys are off
+
+
+class CorrectionItem(Schema):
+    """An accepted vote as a test: the verdict that it was about, and the one of today."""
+
+    medium: str = Field(description="first digits of the file's SHA-256")
+    id: str | None = Field(description="of the analysis, if you may see it")
+    name: str | None
+    actual: Label
+    before: OutcomeName
+    before_version: str
+    now: VerdictNow
+    created: Moment
+
+
+class Corrections(Paged):
+    items: list[CorrectionItem] = Field(description="those that are lost first, then those that never held")
+    counts: dict[str, int] = Field(description="by state: lost, open, holds, unknown")
+
+
+class LabelCounts(Schema):
+    real: int
+    fake: int
+
+
+class FeedbackFigures(Schema):
+    """Votes that stand, by what became of them."""
+
+    total: int
+    correct: int
+    incorrect: int
+    by_label: LabelCounts
+    accepted: int = Field(description="learned from, or to be at the next training")
+    learned: int = Field(description="of these, part of a version that was promoted")
+    new: int = Field(description="of these, not tried by any training yet")
+    quarantined: dict[str, int] = Field(description="kept and not learned from, by reason")
+
+
+class GoldenPoint(Schema):
+    """What the golden set says of one version."""
+
+    version: str
+    time: str | None
+    promoted: bool
+    auc: float | None
+    ece: float | None
+    worst_slice: float | None = Field(description="lowest AUC over the slices (sources, manipulations)")
+
+
+class TrainingFigures(Schema):
+    total: int
+    promoted: int
+    rejected: int
+    improvements: int = Field(description="media that were judged wrong before a promoted training and right after it")
+    regressions: int = Field(description="the other way round")
+    mean_loss: float | None = Field(description="over all trainings")
+    accuracy_before: Probability | None = Field(description="of the last training, on the feedback it learned from")
+    accuracy_after: Probability | None
+    last_rejection: str | None = Field(description="why the last rejected candidate was rejected")
+    last: dict[str, Any] | None = Field(description="the last line of the training history")
+    damaged_lines: int = Field(description="lines of the history that cannot be read")
+    chain_intact: bool = Field(description="the hash chain over the history holds")
+    running: str | None = Field(description="id of the training that waits or runs")
+
+
+class LoadedVersion(Schema):
+    """What one living worker has in its memory."""
+
+    worker: str
+    version: str | None
+    refused: dict[str, Any] | None = Field(description="a version it would not take, and why")
+
+
+class Stats(Schema):
+    """What users said, and what was learned from it."""
+
+    feedback: FeedbackFigures
+    accuracy_on_feedback: Probability | None = Field(description="share of real and fake verdicts that users confirm")
+    trainings: TrainingFigures
+    golden: list[GoldenPoint] = Field(description="one per version, oldest first")
+    model_version: str | None = Field(description="that answers: what the workers have loaded, else what is chosen")
+    chosen_version: str | None = Field(description="what the pointer file names")
+    loaded: list[LoadedVersion]
+    poison_drill: dict[str, Any] | None = Field(description="always null; earlier versions told of a drill")
+
+
+class Training(JobStatus):
+    """The state of a training; `result` is its line of the history once it is done."""
+
+    result: dict[str, Any] | None
+    links: dict[str, str]
+
+
+class LearnedVersion(Schema):
+    """One version on disk."""
+
+    version: str
+    current: bool = Field(description="the pointer file names it")
+    loaded: bool = Field(description="a living worker has it in its memory")
+    base: str | None = Field(description="that its training started from; null for one trained from scratch")
+    parent: str | None = Field(description="that was served when it was trained")
+    created: str | None
+    promoted: bool | None = Field(description="null for one that did not come from feedback")
+    reason: str | None
+    lost: int = Field(description="accepted votes that the version before it judged right and it does not")
+    golden: GoldenPoint | None
+
+
+class LearnedVersions(Schema):
+    items: list[LearnedVersion]
+    pinned: bool = Field(description="[weights] version pins one; promotions and rollbacks have no effect then")
+
+
+class RollbackRequest(Schema):
+    version: str | None = Field(
+        default=None, min_length=1, max_length=64, description="the one served before, if absent"
+    )
+
+
+class RolledBack(Schema):
+    version: str
+    previous: str | None
 
 
 @route("GET", "/rl/stats", {200: Stats})
@@ -97,61 +199,6 @@ def get_corrections(query: Page) -> Corrections:
     return Corrections(items=items, counts=counts, page=query.page, per_page=query.per_page, total=len(every))
 
 
-@route("GET", "/rl/review", {200: Review}, query=ReviewQuery, scope="moderate")
-def get_review(query: ReviewQuery) -> Review:
-    """Media that users gave feedback on, the latest vote first; `state` chooses those with such a vote."""
-    wanted = sa.select(FeedbackRow.media_sha256).group_by(FeedbackRow.media_sha256)
-    if query.state != "all":
-        wanted = wanted.where(FeedbackRow.state == query.state)
-    page = wanted.order_by(sa.func.max(FeedbackRow.created_at).desc(), FeedbackRow.media_sha256)
-    page = page.offset((query.page - 1) * query.per_page).limit(query.per_page)
-    with services().database.read() as session:
-        total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
-        items = _cases(session, session.scalars(page).all())
-        counts = count_states(session)
-    return Review(items=items, page=query.page, per_page=query.per_page, total=total, counts=counts)
-
-
-@route(
-    "POST", "/rl/review/<sha256>", {200: ReviewCase}, NotFoundError, FeedbackError, body=DecisionRequest,
-    scope="moderate",
-)  # fmt: skip
-def decide_case(sha256: str, said: DecisionRequest) -> ReviewCase:
-    """Accept one label for a medium, or reject one label or all; the worker judges by it in its next idle moment."""
-    parts = services()
-    with parts.database.read() as session:
-        labels = set(session.scalars(sa.select(FeedbackRow.actual).where(FeedbackRow.media_sha256 == sha256)))
-    if not labels:
-        raise NotFoundError("Nobody has given feedback on this medium.")
-    if said.label is None and said.decision == "accept":
-        raise FeedbackError("Say which label is accepted: real or fake.")
-    if said.label is not None and said.label not in labels:
-        raise FeedbackError(f"Nobody called this medium {said.label}.")
-    entry = DecisionEntry(
-        time=utc_now(),
-        media_sha256=sha256,
-        moderator_id=identity.caller().id,
-        decision=said.decision,
-        label=said.label,
-        note=said.note,
-    )
-    decide(parts, entry)
-    with parts.database.read() as session:
-        return _cases(session, [sha256])[0]
-
-
-@route("GET", "/rl/review/<sha256>/media", {200: MEDIA, 206: MEDIA, 304: None}, NotFoundError, scope="moderate")
-def get_case_media(sha256: str) -> Response:
-    """The file that feedback was given on, without its metadata, for moderators; ranges are served."""
-    parts = services()
-    with parts.database.read() as session:
-        spoken = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == sha256).limit(1))
-        media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == sha256))
-    if spoken is None or media is None or parts.store.size(media.stored_name) is None:
-        raise NotFoundError("There is no file that feedback was given on under this address.")
-    return serve_media(media)
-
-
 def _correction(session: Session, correction: Correction, asking: identity.Caller) -> CorrectionItem:
     """A correction; only who may see its analysis is told which that is."""
     row, today = correction
@@ -172,33 +219,3 @@ def _training(session: Session, public_id: str) -> Training:
     result = None if job.result is None else {key: job.result[key] for key in job.result if key not in PRIVATE}
     links = {"self": url_for("api.get_training", id=job.public_id)}
     return Training.of(job, error=Problem.of_job(job), result=result, links=links)
-
-
-def _cases(session: Session, media: Sequence[str]) -> list[ReviewCase]:
-    said = sa.select(FeedbackRow).where(FeedbackRow.media_sha256.in_(media))
-    votes: dict[str, list[FeedbackRow]] = defaultdict(list)
-    for row in session.scalars(said.order_by(FeedbackRow.created_at, FeedbackRow.id)):
-        votes[row.media_sha256].append(row)
-    asked = sa.select(ReviewedMediumRow).where(ReviewedMediumRow.media_sha256.in_(media))
-    reviewed = {row.media_sha256: row for row in session.scalars(asked)}
-    stored = {row.sha256: row for row in session.scalars(sa.select(MediaRow).where(MediaRow.sha256.in_(media)))}
-    return [_case(sha256, votes[sha256], reviewed.get(sha256), stored.get(sha256)) for sha256 in media]
-
-
-def _case(
-    sha256: str, votes: Sequence[FeedbackRow], reviewed: ReviewedMediumRow | None, stored: MediaRow | None
-) -> ReviewCase:
-    """A medium with what was said about it; no vote shows its owner's id, which opens what belongs to them."""
-    decision = None
-    if reviewed is not None and reviewed.decision is not None:
-        decision = ReviewDecision.of(
-            reviewed, label=reviewed.decision_label, note=reviewed.decision_note, decided=reviewed.decided_at
-        )
-    return ReviewCase(
-        media_sha256=sha256,
-        kind=None if stored is None else MediaKind(stored.kind).value,
-        media=None if stored is None else url_for("api.get_case_media", sha256=sha256),
-        votes=[ReviewVote.of(vote, user=number) for number, vote in enumerate(votes, start=1)],
-        decision=decision,
-        learnable=None if reviewed is None else reviewed.domain_reason,
-    )

@@ -20,6 +20,7 @@ from pydantic.json_schema import models_json_schema
 
 from utils import errors
 from web_app import VERSION
+from web_app.api.reports import ReportDocument
 from web_app.api.routing import (
     DOCUMENT,
     EVENTS,
@@ -38,7 +39,6 @@ from web_app.api.routing import (
     needs_body,
 )
 from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, Problem
-from web_app.api.schemas.analysis import ReportDocument
 from web_app.errors import MIME as PROBLEM_MIME
 from web_app.paths import ROOT
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from flask import Response, current_app, stream_with_context, url_for
+from pydantic import Field
 
 from utils.errors import ConflictError, NotFoundError
 from utils.signatures import canonical
 from utils.types import MediaKind
-from web_app.api.detections import by_ids, matching, require_detection
+from web_app.api.detections import HistoryFilter, by_ids, matching, require_detection
 from web_app.api.routing import CSV, DOCUMENT, HTML, PDF, conditional, route
-from web_app.api.schemas.analysis import CsvQuery, ReportDocument, ReportQuery, Result
+from web_app.api.schemas import Schema
+from web_app.api.schemas.analysis import Result
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobRow
 from web_app.reports.document import build_document
@@ -22,6 +24,50 @@ from web_app.reports.printed import render_html, render_pdf
 from web_app.services import Services, services
 
 ROWS_AT_A_TIME = 500
+
+
+class ModelFacts(Schema):
+    """Which networks answered."""
+
+    version: str
+    sha256: str = Field(min_length=64, max_length=64, description="of the version's list of checksums")
+
+
+class SignatureModel(Schema):
+    """An Ed25519 signature over the canonical JSON of the document, its own `value` left out."""
+
+    algorithm: Literal["Ed25519"]
+    canonical: Literal["RFC 8785"]
+    key: str = Field(description="fingerprint: SHA-256 of the public key, 64 hexadecimal digits")
+    public_key: str = Field(description="32 bytes, base64; proves only that the document is whole")
+    value: str = Field(description="64 bytes, base64")
+
+
+class ReportDocument(Schema):
+    """The report of one analysis, made to be kept, passed on and checked."""
+
+    document: Literal["telltale-report"]
+    document_version: Literal[1]
+    telltale_version: str = Field(description="of the program that wrote the document")
+    id: str
+    name: str = Field(description="of the file, as it was given")
+    analysed: str = Field(description="end of the analysis, ISO 8601, UTC")
+    sha256: str = Field(min_length=64, max_length=64, description="of the input file")
+    model: ModelFacts
+    settings: dict[str, float | str] = Field(description="that the score depends on, by their names in config.ini")
+    limits: list[str] = Field(description="what the method cannot say")
+    analysis: Result
+    reproduce: str = Field(description="the command that replays the analysis")
+    signature: SignatureModel | None = Field(default=None, description="absent in old reports")
+
+
+class ReportQuery(Schema):
+    format: Literal["json", "html", "pdf"] = "json"
+    download: Literal["0", "1"] = Field(default="0", description="1 makes browsers save it")
+
+
+class CsvQuery(HistoryFilter):
+    ids: str | None = Field(default=None, min_length=1, max_length=8000, description="of analyses, separated by commas")
 
 
 @route(

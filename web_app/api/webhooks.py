@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from utils.errors import AddressRefusedError, ConflictError, FetchError, NotAvailableError, NotFoundError
+from web_app.api.detect import UrlRequest
 from web_app.api.routing import route
 from web_app.api.schemas import Moment, Schema
-from web_app.api.schemas.analysis import UrlRequest
 from web_app.auth import identity
 from web_app.db.models import DeliveryRow, WebhookRow
 from web_app.integrations.http_client import check_url

@@ -84,14 +84,9 @@ class Caller:
 class AuthParts(Protocol):
     """Settings, the database of keys, and the secret that signs sessions and anonymous ids."""
 
-    @property
-    def settings(self) -> Settings: ...
-
-    @property
-    def database(self) -> Database: ...
-
-    @property
-    def secret(self) -> bytes: ...
+    settings: Settings
+    database: Database
+    secret: bytes
 
 
 def auth_parts() -> AuthParts:
@@ -123,10 +118,7 @@ def caller() -> Caller:
     if "caller" not in g:
         parts = auth_parts()
         g.caller = _keyed(parts) if parts.settings.security.keys == "on" else _anonymous(parts)
-    found = g.caller
-    if not isinstance(found, Caller):
-        raise TypeError("something else has been stored as the caller")
-    return found
+    return cast(Caller, g.caller)
 
 
 def require_own(session: Session, table: type[Owned], public_id: str, what: str) -> Owned:
@@ -164,26 +156,22 @@ def _keyed(parts: AuthParts) -> Caller:
         key = find_public(parts.database, session.get(SESSION_KEY, ""))
     if key is None:
         raise UnauthorizedError("There is no valid API key in this request.")
-    return Caller(f"{KEY_OWNER}{key.public}", key.scopes, key.name)
+    return Caller(f"{KEY_OWNER}{key.public}", frozenset(key.scopes.split(",")), key.name)
 
 
 def _anonymous(parts: AuthParts) -> Caller:
-    local = _is_local(parts)
-    return Caller(client_id(parts.secret), ALL_SCOPES if local else OPEN_SCOPES, local=local)
-
-
-def _is_local(parts: AuthParts) -> bool:
-    """Whether somebody at this machine asks, not a proxy for somebody elsewhere.
+    """Somebody at this machine may do everything, unless it is a proxy for somebody elsewhere.
 
     A proxy on this machine that is not declared and sends no forwarding header cannot be told from a user.
     """
     settings = parts.settings
-    return (
+    local = (
         is_loopback(settings.server.host)
         and not settings.security.trusted_proxies
         and not request.environ.get(FORWARDED, False)
         and is_loopback(request.remote_addr or "")
     )
+    return Caller(client_id(parts.secret), ALL_SCOPES if local else OPEN_SCOPES, local=local)
 
 
 def refuse_cross_site() -> None:

@@ -18,7 +18,6 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -37,15 +36,6 @@ INSTANCE_BYTES = 32
 MAX_NAME_CHARACTERS = 64
 _KEY = re.compile(rf"tt_([0-9a-f]{{{PUBLIC_BYTES * 2}}})_([0-9a-f]{{{SECRET_BYTES * 2}}})")
 _NOBODY = "0" * 64  # compared with when no row has the public part, so that both cases cost the same
-
-
-@dataclass(frozen=True)
-class ApiKey:
-    """A valid key: its public part, the name somebody gave it, and what it may do."""
-
-    public: str
-    name: str
-    scopes: frozenset[str]
 
 
 def create_key(database: Database, name: str, scopes: Sequence[str], days: int = 0) -> str:
@@ -80,7 +70,7 @@ def create_key(database: Database, name: str, scopes: Sequence[str], days: int =
     return f"tt_{public}_{secret}"
 
 
-def find_key(database: Database, untrusted_key: str) -> ApiKey | None:
+def find_key(database: Database, untrusted_key: str) -> ApiKeyRow | None:
     """The key if it is known, neither revoked nor expired, and its secret is right; compared in constant time."""
     matched = _KEY.fullmatch(untrusted_key)
     if matched is None:
@@ -90,7 +80,7 @@ def find_key(database: Database, untrusted_key: str) -> ApiKey | None:
     return _valid(row) if right else None
 
 
-def find_public(database: Database, public: str) -> ApiKey | None:
+def find_public(database: Database, public: str) -> ApiKeyRow | None:
     """The key with this public part if it is still valid; for sessions, whose signature has been checked."""
     return _valid(_row(database, public))
 
@@ -124,10 +114,9 @@ def _row(database: Database, public: str) -> ApiKeyRow | None:
         return session.scalar(sa.select(ApiKeyRow).where(ApiKeyRow.public == public))
 
 
-def _valid(row: ApiKeyRow | None) -> ApiKey | None:
-    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= utc_now()):
-        return None
-    return ApiKey(row.public, row.name, frozenset(row.scopes.split(",")))
+def _valid(row: ApiKeyRow | None) -> ApiKeyRow | None:
+    ended = row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= utc_now())
+    return None if ended else row
 
 
 def _hash(secret: str) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 FORWARDED = "telltale.forwarded"
 FORWARDING_HEADERS = (
@@ -70,44 +71,43 @@ def client_address(peer: str, untrusted_hops: str, trusted: tuple[Network, ...])
     """
     address = peer
     for hop in reversed(untrusted_hops.split(",")[-MAX_HOPS:]):
-        if not is_within(address, trusted):
+        found = ip_address(hop.strip())
+        if found is None or not is_within(address, trusted):
             break
-        try:
-            address = str(ipaddress.ip_address(hop.strip()))
-        except ValueError:
-            break
+        address = str(found)
     return address
+
+
+def ip_address(text: str) -> Address | None:
+    """An address; None for what is none."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def is_within(address: str, networks: tuple[Network, ...]) -> bool:
     """Whether an address lies in one of the networks; False for what is no address."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(found in network for network in networks)
+    found = ip_address(address)
+    return found is not None and any(found in network for network in networks)
 
 
 def is_loopback(address: str) -> bool:
     """Whether an address, or the name localhost, is this very machine."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address.lower() == "localhost"
+    found = ip_address(address)
+    return address.lower() == "localhost" if found is None else found.is_loopback
 
 
-def trusted_networks(settings: SecuritySettings) -> tuple[Network, ...]:
-    """`[security] trusted_proxies` as networks.
+def networks(setting: str, text: str) -> tuple[Network, ...]:
+    """What a setting, by its name, lists.
 
     Raises:
         ConfigError: an entry is neither an address nor a network.
     """
     try:
-        return tuple(ipaddress.ip_network(entry) for entry in entries(settings.trusted_proxies))
+        return tuple(ipaddress.ip_network(entry) for entry in entries(text))
     except ValueError as error:
-        raise ConfigError(
-            f"[security] trusted_proxies must hold addresses or networks, separated by commas: {error}."
-        ) from error
+        raise ConfigError(f"{setting} must hold addresses or networks such as 10.1.0.0/16: {error}.") from error
 
 
 def allowed_hosts(server: ServerSettings, security: SecuritySettings) -> frozenset[str] | None:

@@ -20,6 +20,7 @@ from flask import Flask, current_app, request
 from utils.config import SecuritySettings, Settings
 from utils.errors import RateLimitError, UnauthorizedError
 from web_app.auth.identity import Caller, caller, is_api
+from web_app.auth.network import ip_address
 
 ADDRESS_FACTOR = 10
 WRONG_KEYS_PER_MINUTE = 10
@@ -79,9 +80,7 @@ class Limits:
         """
         of_caller, of_address = self._buckets[what]
         pairs = [(of_address, address), *([(of_caller, asking.id)] if asking else [])]
-        _refuse(
-            max(bucket.take(key, 0.0) for bucket, key in pairs), what
-        )  # before: a refusal costs neither of them a token
+        _refuse(max(bucket.take(key, 0.0) for bucket, key in pairs), what)  # before: a refusal costs no token
         for bucket, key in pairs:
             bucket.take(key)
 
@@ -99,29 +98,30 @@ def enforce() -> None:
     """
     if request.endpoint in FREE_ENDPOINTS:
         return
-    limits, address = _limits(), address_key(request.remote_addr or "")
+    limits, address = _limits()
     _refuse(limits.wrong_keys.take(address, 0.0), "wrong keys")
     try:
         asking = caller()
     except UnauthorizedError:
-        if has_credentials():
+        if "Authorization" in request.headers:  # a first visit without a key is no guess
             limits.wrong_keys.take(address)
         limits.take("requests", None, address)
         return
-    if asking.local:
-        return
-    limits.take("requests", asking, address)
+    if not asking.local:
+        limits.take("requests", asking, address)
     if is_api() and (request.endpoint or "").rpartition(".")[2] in UPLOAD_VIEWS:
-        limits.take("uploads", asking, address)
+        count_upload()
 
 
-def _limits() -> Limits:
-    return cast(Limits, current_app.extensions[EXTENSION])
+def _limits() -> tuple[Limits, str]:
+    """The application's limits, and what the present request counts against."""
+    return cast(Limits, current_app.extensions[EXTENSION]), address_key(request.remote_addr or "")
 
 
 def note_wrong_key() -> None:
     """Count a wrong key that was typed into the form against the address."""
-    _limits().wrong_keys.take(address_key(request.remote_addr or ""))
+    limits, address = _limits()
+    limits.wrong_keys.take(address)
 
 
 def count_upload() -> None:
@@ -130,26 +130,18 @@ def count_upload() -> None:
     Raises:
         RateLimitError: that is one too many.
     """
-    asking = caller()
+    asking, (limits, address) = caller(), _limits()
     if not asking.local:
-        _limits().take("uploads", asking, address_key(request.remote_addr or ""))
-
-
-def has_credentials() -> bool:
-    """Whether the request tried to say who it is; a first visit without a key is no guess."""
-    return "Authorization" in request.headers
+        limits.take("uploads", asking, address)
 
 
 def address_key(address: str) -> str:
     """What one customer of a provider has: an IPv4 address, or an IPv6 network of 64 bits."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
+    found = ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
         mapped = found.ipv4_mapped
         return str(mapped) if mapped else str(ipaddress.ip_network((int(found), IPV6_PREFIX), strict=False))
-    return str(found)
+    return address if found is None else str(found)
 
 
 def _refuse(wait_s: float, what: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import secrets
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -27,6 +27,10 @@ class JobState(enum.StrEnum):
     @property
     def final(self) -> bool:
         return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+OPEN = (JobState.QUEUED, JobState.RUNNING)
+FINAL = tuple(state for state in JobState if state.final)
 
 
 class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
@@ -213,7 +217,7 @@ class ReviewedMediumRow(Base):
     features: Mapped[dict[str, str] | None] = mapped_column(sa.JSON(none_as_null=True))
     experts: Mapped[str | None] = mapped_column(sa.String(64))
     examined_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
-    decision: Mapped[str | None] = mapped_column(sa.String(16))
+    decision: Mapped[Literal["accept", "reject"] | None] = mapped_column(sa.String(16))
     decision_label: Mapped[str | None] = mapped_column(sa.String(16))
     decision_note: Mapped[str | None] = mapped_column(sa.Text)
     decided_by: Mapped[str | None] = mapped_column(sa.String(64))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -32,41 +31,25 @@ def judge(instance: Instance) -> int:
     if changes:  # judged without the write lock, which others wait for; what changed since is judged next time
         with instance.database.write() as session:
             for change in changes:
-                change.write(session)
+                session.execute(change)
     return len(changes)
 
 
-@dataclass(frozen=True)
-class Change:
-    """What becomes of one vote, told by its row and by when and how it was given."""
+def judge_rows(session: Session, rules: LearningSettings) -> list[sa.Update]:
+    """Judge every vote: for each of which something else becomes than is stored, what stores that.
 
-    row_id: int
-    actual: str
-    created_at: dt.datetime
-    state: str
-    reason: str
-
-    def write(self, session: Session) -> None:
-        """Store it, unless the vote has changed or gone meanwhile."""
-        row = FeedbackRow
-        session.execute(
-            sa.update(row)
-            .where(row.id == self.row_id, row.actual == self.actual, row.created_at == self.created_at)
-            .values(state=self.state, reason=self.reason)
-        )
-
-
-def judge_rows(session: Session, rules: LearningSettings) -> list[Change]:
-    """Judge every vote and give those of which something else becomes than is stored; nothing is written."""
+    A vote that has changed or gone meanwhile, told by when and how it was given, is left as it is.
+    """
     pairs = session.execute(_with_media()).all()
     votes = [vote_of(row, medium) for row, medium in pairs if medium is not None and medium.examined_at is not None]
     fates = {vote.id: (str(vote.status), vote.reason) for vote in judge_votes(votes, rules)}
-    waiting = (Status.WAITING.value, NOT_LOOKED_AT)
-    return [
-        Change(row.id, row.actual, row.created_at, *fate)
-        for row, _ in pairs
-        if (fate := fates.get(str(row.id), waiting)) != (row.state, row.reason)
-    ]
+    changes, vote = [], FeedbackRow
+    for row, _ in pairs:
+        state, reason = fates.get(str(row.id), (Status.WAITING.value, NOT_LOOKED_AT))
+        if (state, reason) != (row.state, row.reason):
+            same = vote.id == row.id, vote.actual == row.actual, vote.created_at == row.created_at
+            changes.append(sa.update(vote).where(*same).values(state=state, reason=reason))
+    return changes
 
 
 def _with_media() -> sa.Select[FeedbackRow, ReviewedMediumRow]:
@@ -147,7 +130,7 @@ def vote_of(row: FeedbackRow, medium: ReviewedMediumRow) -> Vote:
         trusted=row.trusted,
         anonymous=not row.client_id.startswith(KEY_OWNER),
         out_of_domain=unlearnable(row, medium),
-        decision=_decision(row, medium),
+        decision=None if medium.decision_label not in (None, row.actual) else medium.decision,
     )
 
 
@@ -160,11 +143,3 @@ def unlearnable(row: FeedbackRow, medium: ReviewedMediumRow) -> str:
         reasons = [looked_at.get(face, "There is no such face.") for face in row.face_labels]
         return "" if "" in reasons else reasons[0]
     return medium.domain_reason or ""
-
-
-def _decision(row: FeedbackRow, medium: ReviewedMediumRow) -> Literal["accept", "reject"] | None:
-    if medium.decision_label not in (None, row.actual):
-        return None
-    if medium.decision == "accept":
-        return "accept"
-    return "reject" if medium.decision == "reject" else None

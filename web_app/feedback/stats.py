@@ -15,7 +15,7 @@ from utils.feedback.history import read_history, verify_history
 from utils.feedback.quarantine import Status
 from utils.feedback.versions import rollback
 from utils.weights import CARD_FILE, CHECKSUMS, current_version, weights_root
-from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState
+from web_app.db.models import OPEN, TRAIN, FeedbackRow, JobRow, JobState
 from web_app.jobs.instance import Instance
 from web_app.observability.health import living_workers
 from web_app.paths import InstancePaths
@@ -27,11 +27,7 @@ def learning_stats(instance: Instance) -> dict[str, Any]:
     """Everything about the learning, as `Stats` of the API."""
     with instance.database.read() as session:
         feedback, accuracy = _feedback(session)
-        running = session.scalar(
-            sa.select(JobRow.public_id).where(
-                JobRow.task == TRAIN, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING))
-            )
-        )
+        running = session.scalar(sa.select(JobRow.public_id).where(JobRow.task == TRAIN, JobRow.state.in_(OPEN)))
     loaded = loaded_versions(instance)
     chosen = current_version(instance.settings)
     trainings = training_entries(instance.paths)

@@ -22,7 +22,7 @@ from utils.feedback.quarantine import LearningItem, Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
 from utils.weights import weights_root
-from web_app.db.models import TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
+from web_app.db.models import OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.feedback.features import DECIDING, feature_path
 from web_app.feedback.rulings import LABEL_NUMBERS
 from web_app.jobs.instance import Instance
@@ -78,11 +78,9 @@ def request_training(session: Session, instance: Instance, served: Serving, aske
     items, settings = accepted_items(session, instance.paths), instance.settings.learning
     waits = session.scalar(sa.select(sa.func.count()).where(FeedbackRow.state == Status.WAITING.value)) or 0
     beside = f" {waits} votes wait to be accepted." if waits else ""
-    opened = session.scalar(
-        sa.select(JobRow).where(JobRow.task == TRAIN, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
-    )
+    opened = session.scalar(sa.select(JobRow.public_id).where(JobRow.task == TRAIN, JobRow.state.in_(OPEN)))
     if opened is not None:
-        raise ConflictError("A training waits or runs already.", id=opened.public_id)
+        raise ConflictError("A training waits or runs already.", id=opened)
     if not items:
         raise NothingNewError(f"No accepted feedback is there to learn from.{beside}")
     last = last_training(session)

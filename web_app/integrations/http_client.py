@@ -19,20 +19,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from utils.config import ApiSettings
-from utils.errors import AddressRefusedError, ConfigError, FetchError
+from utils.errors import AddressRefusedError, FetchError
 from web_app import VERSION
-from web_app.auth.network import Network, entries
+from web_app.auth.network import Address, Network, ip_address, is_within, networks
 
 PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS = 2000
 MAX_REDIRECTS = 3
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 CONNECT_S = 10.0
-USER_AGENT = f"Telltale/{VERSION}"
+SENT = {"User-Agent": f"Telltale/{VERSION}", "Accept-Encoding": "identity", "Connection": "close"}
 PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
 REFUSED = tuple(
     ipaddress.ip_network(text)
@@ -74,28 +73,17 @@ class Rules:
 
     @classmethod
     def of(cls, settings: ApiSettings) -> Rules:
-        """The rules of `[api] allowed_networks`.
-
-        Raises:
-            ConfigError: an entry is no network.
-        """
-        try:
-            return cls(tuple(ipaddress.ip_network(entry) for entry in entries(settings.allowed_networks)))
-        except ValueError as error:
-            raise ConfigError(f"[api] allowed_networks must hold networks such as 10.1.0.0/16: {error}.") from error
+        """The rules of `[api] allowed_networks`."""
+        return cls(networks("[api] allowed_networks", settings.allowed_networks))
 
     def is_allowed(self, address: str, port: int) -> bool:
         """Whether a connection to this address and port may be made; False for what is no address."""
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        if any(found in network for network in self.allowed):
-            return True
-        return port in PORTS.values() and is_public(found)
+        found = ip_address(address)
+        public = found is not None and port in PORTS.values() and is_public(found)
+        return public or is_within(address, self.allowed)
 
 
-def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def is_public(address: Address) -> bool:
     """Whether an address belongs to the public internet: nothing private, local, shared, tunnelled or reserved."""
     if isinstance(address, ipaddress.IPv6Address) and address not in PUBLIC_IPV6:
         return False  # also IPv4 in disguise: ::ffff:a.b.c.d, ::a.b.c.d
@@ -205,7 +193,8 @@ def open_url(
     for left in range(redirects, -1, -1):
         target = check_url(url, rules)
         with _connected(target, rules, until) as connection:
-            answer = _ask(connection, target, method, body, headers)
+            connection.request(method, target.path, body, SENT | dict(headers or {}))
+            answer = connection.getresponse()
             place = answer.getheader("Location")
             if answer.status not in REDIRECTS or place is None or not redirects:
                 yield answer
@@ -213,14 +202,6 @@ def open_url(
             if not left:
                 raise FetchError(f"There were more than {redirects} redirects.")
             url = urljoin(url, place)
-
-
-def _ask(
-    connection: _Connection, target: Target, method: str, body: bytes | None, headers: Mapping[str, str] | None
-) -> http.client.HTTPResponse:
-    sent = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Connection": "close", **(headers or {})}
-    connection.request(method, target.path, body, sent)
-    return connection.getresponse()
 
 
 @contextmanager
@@ -239,14 +220,12 @@ def _connected(target: Target, rules: Rules, until: float) -> Iterator[_Connecti
         if connection.was_cut:  # what was read may end in the middle
             raise FetchError("It took too long.")
     except (OSError, http.client.HTTPException) as error:
-        late = connection.was_cut or isinstance(error, TimeoutError)
-        raise FetchError(f"{'It took too long' if late else _reason(error)}.") from error
+        why = f"The server did not answer properly ({type(error).__name__})"
+        if connection.was_cut or isinstance(error, TimeoutError):
+            why = "It took too long"
+        elif isinstance(error, ssl.SSLError):
+            why = "The server's TLS certificate or protocol is not accepted"
+        raise FetchError(f"{why}.") from error
     finally:
         watch.cancel()
         connection.close()
-
-
-def _reason(error: Any) -> str:
-    if isinstance(error, ssl.SSLError):
-        return "The server's TLS certificate or protocol is not accepted"
-    return f"The server did not answer properly ({type(error).__name__})"

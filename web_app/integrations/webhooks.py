@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from utils.errors import AddressRefusedError, FetchError
 from utils.log import get_logger
-from web_app.db.models import DeliveryRow, DetectionRow, JobRow, JobState, WebhookRow, utc_now
+from web_app.db.models import FINAL, DeliveryRow, DetectionRow, JobRow, WebhookRow, utc_now
 from web_app.db.session import Database
 from web_app.integrations.http_client import Rules, open_url
 from web_app.jobs.instance import Instance
@@ -41,7 +41,6 @@ PORTION = 100
 KEEP_DAYS = 30
 FORGET_EVERY_S = 86400.0
 MAX_ERROR_CHARACTERS = 300
-FINAL = tuple(state for state in JobState if state.final)
 
 log = get_logger(__name__)
 

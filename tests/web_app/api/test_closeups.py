@@ -26,8 +26,8 @@ from tests.web_app.helpers import (
 from utils.config import PageSettings, Settings
 from utils.errors import MediaCorruptError, NotFoundError
 from utils.types import Report
+from web_app.api.detections import Versions
 from web_app.api.explanations import CACHE, Closeup
-from web_app.api.schemas.analysis import Versions
 from web_app.db.models import EXPLAIN, CloseupRow, JobRow
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks

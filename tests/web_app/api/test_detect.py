@@ -23,7 +23,8 @@ from tests.web_app.helpers import (
 )
 from tests.web_app.integrations.test_http_client import LOCAL, answer, by_table, serving
 from utils.config import ApiSettings
-from web_app.api.schemas.analysis import Accepted, Result
+from web_app.api.detect import Accepted
+from web_app.api.schemas.analysis import Result
 from web_app.integrations.http_client import Rules
 from web_app.services import EXTENSION, Services
 

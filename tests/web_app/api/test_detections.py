@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, stored_files, upload, wait_until
-from web_app.api.schemas.analysis import Detection, History
+from web_app.api.detections import Detection, History
 from web_app.services import Services
 
 ORDERS = (("png", "fake"), ("png", "real"), ("mp4", "inconclusive"), ("jpeg", "no_face"), ("mp4", "corrupt"))

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload, wait_until
 from web_app.api import jobs
-from web_app.api.schemas.analysis import Job
+from web_app.api.jobs import Job
 from web_app.db.models import JobRow, JobState
 from web_app.services import Services
 

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import make_provenance, make_report, media_bytes, upload
 from utils.signatures import sign
-from web_app.api.schemas.analysis import ReportDocument
+from web_app.api.reports import ReportDocument
 from web_app.paths import ROOT
 from web_app.reports import document, printed
 from web_app.reports.document import LIMITS

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings
 from utils.config import SecuritySettings, ServerSettings
 from utils.errors import ConfigError
-from web_app.auth.network import allowed_hosts, client_address, host_name, trusted_networks
+from web_app.auth.network import allowed_hosts, client_address, host_name, networks
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::/32"))
 
@@ -119,4 +119,6 @@ def test_hosts_are_those_of_the_settings() -> None:
 def test_settings_that_cannot_be_understood_stop_the_start(key: str, text: str) -> None:
     security = SecuritySettings(**{key: text})
     with pytest.raises(ConfigError, match=rf"\[security\] {key}"):
-        allowed_hosts(ServerSettings(), security) if key == "hosts" else trusted_networks(security)
+        allowed_hosts(ServerSettings(), security) if key == "hosts" else networks(
+            "[security] trusted_proxies", security.trusted_proxies
+        )

@@ -134,12 +134,12 @@ def test_a_judgement_does_not_touch_a_vote_that_has_changed_meanwhile(
         (change,) = judge_rows(session, LearningSettings())
     with parts.database.write() as session:
         session.execute(sa.update(FeedbackRow).values(actual="fake"))
-        change.write(session)
+        session.execute(change)
     with parts.database.read() as session:
         assert session.scalars(sa.select(FeedbackRow.state)).one() == "waiting"
     with parts.database.write() as session:
         session.execute(sa.update(FeedbackRow).values(actual="real"))
-        change.write(session)
+        session.execute(change)
     with parts.database.read() as session:
         assert session.scalars(sa.select(FeedbackRow.state)).one() == "accepted"
         assert judge_rows(session, LearningSettings()) == []

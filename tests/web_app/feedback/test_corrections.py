@@ -11,7 +11,7 @@ from tests.web_app.helpers import wait_until
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
 from utils.feedback.corrections import Said
-from web_app.api.schemas.feedback import Corrections
+from web_app.api.learning import Corrections
 from web_app.db.models import CHECK, FeedbackRow, JobRow
 from web_app.feedback.corrections import list_corrections, note, queue_check
 from web_app.services import Services

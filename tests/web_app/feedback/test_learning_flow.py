@@ -19,7 +19,7 @@ from utils.feedback.history import verify_history
 from utils.files import file_sha256
 from utils.types import Pixels
 from utils.weights import CHECKSUMS
-from web_app.api.schemas.feedback import LearnedVersions, Stats, Training
+from web_app.api.learning import LearnedVersions, Stats, Training
 from web_app.cli import main
 from web_app.services import EXTENSION, Services
 

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, say_accepted
 from tests.web_app.helpers import job_state, media_bytes, upload, wait_until
 from utils.config import LearningSettings, Settings
-from web_app.api.schemas.feedback import Stats, Training
+from web_app.api.learning import Stats, Training
 from web_app.db.models import TRAIN, JobRow
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT

@@ -12,6 +12,7 @@ from flask import request, url_for
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from utils.errors import TelltaleError, error_of
+from utils.feedback.feedback_log import Category, Judgement, Label
 from web_app.db.models import JobRow, JobState
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -95,6 +96,46 @@ class Problem(Schema):
         return cls(**job_error(job).to_problem()) if job.state == JobState.FAILED else None
 
 
+class Page(Schema):
+    """Which page of a list is wanted."""
+
+    page: int = Field(default=1, ge=1, le=1_000_000)
+    per_page: int = Field(default=20, ge=1, le=100)
+
+
+class Paged(Schema):
+    """One page of a list; what is in it stands in `items`."""
+
+    page: int
+    per_page: int
+    total: int
+
+
+class JobStatus(Schema):
+    """How far a job is."""
+
+    id: str
+    state: StateName
+    stage: str | None = Field(description="of an analysis: decode, detect, speech, experts or decide while it runs")
+    fraction: Probability = Field(description="of the whole job")
+    attempts: int
+    created: Moment
+    started: Moment | None
+    finished: Moment | None
+    error: Problem | None
+
+
+class Said(Schema):
+    """What a user said about a medium."""
+
+    feedback: Judgement
+    actual: Label
+    category: Category
+    note: str | None
+    faces: dict[int, Label] = Field(description="labels of single faces, by their number")
+    created: Moment
+
+
 class Links(Schema):
     """Addresses around one analysis."""
 
@@ -113,3 +154,18 @@ class Links(Schema):
             media=address("get_media", id=public_id),
             page=f"{request.script_root}/detections/{public_id}",
         )
+
+
+class Listed(Schema):
+    """An analysis in a list."""
+
+    id: str
+    name: str
+    kind: KindName
+    sha256: str
+    state: StateName
+    prediction: OutcomeName | None
+    overall: OutcomeName | None = Field(description="of faces and voice together; null but for videos with both")
+    fake_probability: Probability | None
+    created: Moment
+    links: Links

@@ -1,33 +1,19 @@
-"""Analyses: reports, jobs, the history, batches, close-ups, and the requests for them."""
+"""An analysis: its report as it is stored and answered, and what the client said about it."""
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict, JsonValue
+from sqlalchemy.orm import Session
 
-from utils.feedback.feedback_log import Judgement
-from utils.feedback.quarantine import Outlook
+from utils.config import LearningSettings
+from utils.feedback.quarantine import Outlook, Status
 from utils.provenance_types import Provenance
-from web_app.api.schemas import (
-    EXAMPLE_ID,
-    EXAMPLE_SHA256,
-    KindName,
-    Links,
-    Moment,
-    OutcomeName,
-    Probability,
-    Problem,
-    Schema,
-    StateName,
-)
-from web_app.api.schemas.feedback import FeedbackState
-from web_app.db.models import DetectionRow
-
-MAX_PER_PAGE = 100
-FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2999, 12, 31)
+from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, KindName, OutcomeName, Probability, Said, Schema
+from web_app.db.models import DetectionRow, FeedbackRow
+from web_app.feedback.rulings import foresee, verdict_today
 
 
 class NoticeModel(Schema):
@@ -214,187 +200,33 @@ class Result(Schema):
         return cls.model_construct(**{"id": row.job.public_id, **report, **more})
 
 
-class Detection(Result):
-    """A finished analysis with its name, its time and this client's feedback."""
-
-    model_config = ConfigDict(json_schema_extra={})
-
-    name: str
-    created: Moment
-    feedback: FeedbackState | None
-    links: Links
+CorrectionState = Literal["lost", "open", "holds", "unknown"]
 
 
-class ModelFacts(Schema):
-    """Which networks answered."""
+class VerdictNow(Schema):
+    """The last verdict on an accepted vote, by the version that was in use then."""
 
+    state: CorrectionState = Field(description="holds: it is right; open: never right; lost: right once, not now")
+    prediction: str = Field(description="empty where it cannot be known: its file is gone, and other networks serve")
+    probability: Probability | None
     version: str
-    sha256: str = Field(min_length=64, max_length=64, description="of the version's list of checksums")
 
 
-class SignatureModel(Schema):
-    """An Ed25519 signature over the canonical JSON of the document, its own `value` left out."""
-
-    algorithm: Literal["Ed25519"]
-    canonical: Literal["RFC 8785"]
-    key: str = Field(description="fingerprint: SHA-256 of the public key, 64 hexadecimal digits")
-    public_key: str = Field(description="32 bytes, base64; proves only that the document is whole")
-    value: str = Field(description="64 bytes, base64")
-
-
-class ReportDocument(Schema):
-    """The report of one analysis, made to be kept, passed on and checked."""
-
-    document: Literal["telltale-report"]
-    document_version: Literal[1]
-    telltale_version: str = Field(description="of the program that wrote the document")
-    id: str
-    name: str = Field(description="of the file, as it was given")
-    analysed: str = Field(description="end of the analysis, ISO 8601, UTC")
-    sha256: str = Field(min_length=64, max_length=64, description="of the input file")
-    model: ModelFacts
-    settings: dict[str, float | str] = Field(description="that the score depends on, by their names in config.ini")
-    limits: list[str] = Field(description="what the method cannot say")
-    analysis: Result
-    reproduce: str = Field(description="the command that replays the analysis")
-    signature: SignatureModel | None = Field(default=None, description="absent in old reports")
-
-
-class ReportQuery(Schema):
-    format: Literal["json", "html", "pdf"] = "json"
-    download: Literal["0", "1"] = Field(default="0", description="1 makes browsers save it")
-
-
-class Accepted(Schema):
-    """The analysis is queued; follow `links.job` or `links.events`."""
+class FeedbackState(Said):
+    """What this client last said about an analysis."""
 
     id: str
-    state: StateName
-    repeated: bool = Field(description="it is an earlier analysis of the same upload")
-    links: Links
+    state: str = Field(description="what becomes of it: waiting, accepted, or why it is not learned from")
+    reason: str | None = Field(description="the state in a sentence")
+    outlook: Outlook = Field(description="what will happen to it or has: at once, and again after each training")
+    missing_users: int = Field(description="how many more users must agree, where it waits for them")
+    tried_version: str | None = Field(description="the last candidate that learned from it, promoted or not")
+    learned_version: str | None = Field(description="the promoted version that learned from it")
+    now: VerdictNow | None = Field(description="what is said of it today; null until it is accepted")
 
-
-class UrlRequest(Schema):
-    url: str = Field(min_length=1, max_length=2000, examples=["https://example.org/photo.jpg"])
-
-
-class Job(Schema):
-    """The state of an analysis."""
-
-    id: str
-    state: StateName
-    stage: str | None = Field(description="decode, detect, speech, experts or decide while it runs")
-    fraction: Probability = Field(description="of the whole analysis")
-    position: int | None = Field(description="jobs ahead of this one while it waits")
-    attempts: int
-    created: Moment
-    started: Moment | None
-    finished: Moment | None
-    error: Problem | None
-    result: Result | None
-    links: Links
-
-
-class BatchItem(Schema):
-    """One file of a batch."""
-
-    name: str
-    id: str | None = Field(description="of the analysis; null for a refused file")
-    state: Literal["queued", "running", "done", "failed", "cancelled", "refused", "deleted"]
-    prediction: OutcomeName | None
-    fake_probability: Probability | None
-    error: Problem | None
-    links: Links | None
-
-
-class Batch(Schema):
-    """Several uploads of one request, in their order."""
-
-    id: str
-    created: Moment
-    finished: bool = Field(description="nothing waits or runs any more")
-    counts: dict[str, int] = Field(description="files by state")
-    items: list[BatchItem]
-
-
-class HistoryFilter(Schema):
-    kind: KindName | None = None
-    prediction: OutcomeName | None = None
-    text: str | None = Field(default=None, min_length=1, max_length=200, description="a part of the name, in any case")
-    since: date | None = Field(default=None, ge=FIRST_DAY, le=LAST_DAY, description="first day, UTC")
-    until: date | None = Field(default=None, ge=FIRST_DAY, le=LAST_DAY, description="last day, UTC")
-
-
-class HistoryQuery(HistoryFilter):
-    page: int = Field(default=1, ge=1, le=1_000_000)
-    per_page: int = Field(default=20, ge=1, le=MAX_PER_PAGE)
-
-
-class CsvQuery(HistoryFilter):
-    ids: str | None = Field(default=None, min_length=1, max_length=8000, description="of analyses, separated by commas")
-
-
-class HistoryItem(Schema):
-    id: str
-    name: str
-    kind: KindName
-    format: str
-    size_bytes: int
-    sha256: str
-    state: StateName
-    prediction: OutcomeName | None
-    fake_probability: Probability | None
-    confidence: Probability | None
-    overall: OutcomeName | None = Field(description="of faces and voice together; null but for videos with both")
-    model_version: str | None
-    created: Moment
-    finished: Moment | None
-    error: Problem | None
-    feedback: Judgement | None
-    outlook: Outlook | None = Field(default=None, description="what will happen to your feedback or has; null without")
-    thumbnail: str | None = Field(description="address of a small JPEG; null where there is none")
-    links: Links
-
-
-class History(Schema):
-    """One page of the history, newest first."""
-
-    items: list[HistoryItem]
-    page: int
-    per_page: int
-    total: int = Field(description="of all pages; those more than 10,000 after this one are not counted")
-    more: bool = Field(description="whether there are more than `total`")
-
-
-class Cleared(Schema):
-    deleted: int = Field(ge=0)
-
-
-class VersionItem(Schema):
-    """One finished analysis of the same file."""
-
-    id: str
-    model_version: str
-    prediction: OutcomeName
-    fake_probability: Probability | None
-    created: Moment
-
-
-class Versions(Schema):
-    """Your analyses of the same file, the newest first, this one among them."""
-
-    items: list[VersionItem]
-
-
-class FrameModel(Schema):
-    """One frame of a video that was analysed."""
-
-    time_s: float = Field(ge=0, description="seconds from the first frame")
-    jpeg: str = Field(description="a small JPEG, base64")
-
-
-class Frames(Schema):
-    frames: list[FrameModel]
-    waveform: list[float] = Field(
-        default_factory=list, description="loudest sample of each of as many equal parts of the sound, 0 to 1"
-    )
+    @classmethod
+    def told(cls, session: Session, vote: FeedbackRow, rules: LearningSettings, id: str, report: Any) -> Self:
+        """A vote on an analysis, its id and report, with what will become of it by what is known now."""
+        outlook, missing = foresee(session, vote, rules, report)
+        now = VerdictNow.of(verdict_today(vote)) if vote.state == Status.ACCEPTED else None
+        return cls.of(vote, id=id, outlook=outlook, missing_users=missing, now=now)
