@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from flask import Response, current_app, stream_with_context, url_for
@@ -51,11 +49,6 @@ class CaseEntry(Listed):
     """One analysis in a case."""
 
     note: str
-
-    @classmethod
-    def of_row(cls, item: CaseItemRow) -> Self:
-        row = item.detection
-        return cls.of(row, row.job, row.media, note=item.note, links=Links.to(row.job.public_id))
 
 
 class CaseSummary(Schema):
@@ -228,18 +221,20 @@ def _document(id: str) -> tuple[dict[str, Any], list[CaseItem]]:
 def _report_item(item: CaseItemRow, store: MediaStore) -> CaseItem:
     row: DetectionRow = item.detection
     report = document_of(row) if row.job.state == JobState.DONE else None
+    stored = row.media.stored_name
     return CaseItem(
         name=row.display_name, note=item.note, state=row.job.state, report=report, format=row.media.format,
-        copy=partial(_clean_copy, store, row.media.stored_name),
+        copy=lambda: store.clean(stored) if store.size(stored, CLEAN_SUFFIX) else None,
     )  # fmt: skip
 
 
-def _clean_copy(store: MediaStore, stored_name: str) -> Path | None:
-    return store.clean(stored_name) if store.size(stored_name, CLEAN_SUFFIX) else None
-
-
 def _case(session: Session, row: CaseRow) -> Case:
-    items = [CaseEntry.of_row(item) for item in _items(session, row)]
+    items = [
+        CaseEntry.of(
+            item, item.detection, item.detection.job, item.detection.media, links=Links.to(item.detection.job.public_id)
+        )
+        for item in _items(session, row)
+    ]
     return Case.of(row, count=len(items), notes=row.notes, items=items)
 
 

@@ -129,11 +129,8 @@ def get_closeup(id: str, query: FaceQuery) -> Closeup:
         row = require_detection(session, id, done=True)
         _require_face(row, query.face)
         closeup = _find(session, row, query.face)
-        if closeup is None:
-            return Closeup(
-                face=query.face, state=None, stage=None, fraction=0.0, position=None, error=None, result=None
-            )
-        return _closeup(session, id, closeup)
+        nothing = Closeup(face=query.face, state=None, stage=None, fraction=0.0, position=None, error=None, result=None)
+        return nothing if closeup is None else _closeup(session, id, closeup)
 
 
 @route("GET", "/detections/<id>/heatmap", {200: PNG, 304: None}, NotFoundError, query=HeatmapQuery)
@@ -196,10 +193,9 @@ def _closeup(session: Session, public_id: str, row: CloseupRow) -> Closeup:
 def _result(public_id: str, row: CloseupRow) -> CloseupResult:
     """What the worker found, with the address of each map in the place of the map."""
     stored = dict(row.job.result or {})
-    maps = []
-    for found in stored["maps"]:
-        where = None
-        if found["png"] is not None:
-            where = address("get_heatmap", id=public_id, face=row.face, expert=found["expert"])
-        maps.append({**{key: value for key, value in found.items() if key != "png"}, "heatmap": where})
+    maps = [dict(found) for found in stored["maps"]]
+    for found in maps:
+        drawn = found.pop("png") is not None
+        at = address("get_heatmap", id=public_id, face=row.face, expert=found["expert"])
+        found["heatmap"] = at if drawn else None
     return CloseupResult.model_validate(stored | {"maps": maps})

@@ -7,6 +7,7 @@ in review.
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -18,7 +19,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from utils import errors
 from web_app import VERSION
 from web_app.api.reports import ReportDocument
 from web_app.api.routing import (
@@ -137,7 +137,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "description": _description(route, more),
         "tags": [_tag(route)],
         "parameters": _parameters(route),
-        "responses": {str(status): _answer(status, answer) for status, answer in route.answers.items()},
+        "responses": {str(status): _answer(status, answers) for status, answers in route.answers.items()},
     }
     if route.scope is None:
         operation["security"] = []
@@ -152,7 +152,7 @@ def _operation(route: Route) -> dict[str, Any]:
             "content": {DOCUMENT: {"schema": _ref(route.body)}},
         }
     by_status: dict[int, list[str]] = defaultdict(list)
-    for failure in dict.fromkeys((*route.failures, *_of_every_route(route))):
+    for failure in dict.fromkeys(route.failures):
         by_status[failure.status].append(f"`{failure.code}`: {failure.title}")
     for status, reasons in sorted(by_status.items()):
         operation["responses"][str(status)] = _problem("; ".join(reasons))
@@ -169,12 +169,6 @@ def _description(route: Route, more: str) -> str:
     text = re.split(r"\n*(?:Args|Returns|Raises|Source):", more)[0].strip()
     scope = "" if route.scope is None else f"Scope: `{route.scope}`."
     return "\n\n".join(part for part in (text, scope) if part)
-
-
-def _of_every_route(route: Route) -> tuple[type[errors.TelltaleError], ...]:
-    guarded = (errors.UnauthorizedError, errors.ForbiddenError) if route.scope is not None else ()
-    writing = (errors.CrossSiteError,) if route.method not in ("GET", "HEAD") else ()
-    return (*guarded, *writing)
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
@@ -207,10 +201,10 @@ def _in_query(schema: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _answer(status: int, answer: Answer | tuple[Answer, ...]) -> dict[str, Any]:
+def _answer(status: int, answers: tuple[Answer, ...]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     content: dict[str, Any] = {}
-    for each in answer if isinstance(answer, tuple) else (answer,):
+    for each in answers:
         if isinstance(each, type):
             content[DOCUMENT] = {"schema": _ref(each)}
         elif each is not None:
@@ -231,7 +225,4 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _models(route: Route) -> list[type[BaseModel]]:
-    answers = [
-        each for answer in route.answers.values() for each in (answer if isinstance(answer, tuple) else (answer,))
-    ]
-    return [item for item in (*answers, route.body) if isinstance(item, type)]
+    return [each for each in (*itertools.chain(*route.answers.values()), route.body) if isinstance(each, type)]

@@ -11,7 +11,7 @@ from flask import Blueprint, Request, Response, current_app, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from utils.errors import BadRequestError, ContentEncodingError, InvalidFieldError, MediaTooLargeError, TelltaleError
+from utils import errors
 from web_app.api.schemas import Schema
 from web_app.auth.identity import require_scope
 
@@ -41,8 +41,8 @@ class Route:
     method: str
     path: str
     view: Callable[..., Given]
-    answers: Mapping[int, Answer | tuple[Answer, ...]]
-    failures: tuple[type[TelltaleError], ...]
+    answers: Mapping[int, tuple[Answer, ...]]
+    failures: tuple[type[errors.TelltaleError], ...]
     body: type[BaseModel] | str | None
     query: type[BaseModel] | None
     waits: bool
@@ -58,7 +58,7 @@ def route(
     method: str,
     path: str,
     answers: Mapping[int, Answer | tuple[Answer, ...]],
-    *failures: type[TelltaleError],
+    *failures: type[errors.TelltaleError],
     body: type[BaseModel] | str | None = None,
     query: type[BaseModel] | None = None,
     waits: bool = False,
@@ -79,11 +79,16 @@ def route(
         scope: what the caller's key must allow; None answers everybody.
     """
     if query is not None:
-        failures = (*failures, InvalidFieldError)
+        failures = (*failures, errors.InvalidFieldError)
     if body is not None:
-        failures = (*failures, ContentEncodingError)
+        failures = (*failures, errors.ContentEncodingError)
     if isinstance(body, type):
-        failures = (*failures, BadRequestError, InvalidFieldError, MediaTooLargeError)
+        failures = (*failures, errors.BadRequestError, errors.InvalidFieldError, errors.MediaTooLargeError)
+    if scope is not None:
+        failures = (*failures, errors.UnauthorizedError, errors.ForbiddenError)
+    if method != "GET":
+        failures = (*failures, errors.CrossSiteError)
+    given_answers = {status: each if isinstance(each, tuple) else (each,) for status, each in answers.items()}
 
     def note(view: View) -> View:
         @functools.wraps(view)
@@ -104,7 +109,7 @@ def route(
             made = json_answer(given, next(iter(answers)))
             return conditional(made) if 304 in answers else made
 
-        ROUTES.append(Route(method, path, view, answers, failures, body, query, waits, scope))
+        ROUTES.append(Route(method, path, view, given_answers, failures, body, query, waits, scope))
         blueprint.add_url_rule(
             path, endpoint=view.__name__, view_func=answer, methods=[method], provide_automatic_options=False
         )
@@ -137,7 +142,7 @@ def conditional(answer: Response) -> Response:
 def _refuse_coded(asked: Request) -> None:
     coding = asked.headers.get("Content-Encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
-        raise ContentEncodingError(f"The body comes with Content-Encoding: {coding[:40]}; none is decoded here.")
+        raise errors.ContentEncodingError(f"The body comes with Content-Encoding: {coding[:40]}; none is decoded here.")
 
 
 def needs_body(model: type[BaseModel]) -> bool:
@@ -156,9 +161,9 @@ def _parse_json(model: type[Model], asked: Request) -> Model:
     try:
         untrusted = asked.get_json() if needs_body(model) or asked.get_data() else {}
     except (BadRequest, UnsupportedMediaType, RecursionError) as error:
-        raise BadRequestError("Send a JSON object with Content-Type application/json.") from error
+        raise errors.BadRequestError("Send a JSON object with Content-Type application/json.") from error
     if not isinstance(untrusted, dict):
-        raise BadRequestError("The body must be a JSON object.")
+        raise errors.BadRequestError("The body must be a JSON object.")
     return _validate(model, untrusted)
 
 
@@ -176,4 +181,4 @@ def _validate(model: type[Model], untrusted: object) -> Model:
             for fault in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in problems)
-        raise InvalidFieldError(f"{named}.", errors=problems) from error
+        raise errors.InvalidFieldError(f"{named}.", errors=problems) from error

@@ -3,18 +3,19 @@ is loaded, and the way back to an earlier one."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.errors import ConflictError, NotFoundError, WeightsMissingError
+from utils import weights
+from utils.errors import ConflictError, NotFoundError, WeightsError, WeightsMissingError
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.quarantine import Status
 from utils.feedback.versions import rollback
-from utils.weights import CARD_FILE, CHECKSUMS, current_version, weights_root
+from utils.weights import CARD_FILE, current_version, read_document, weights_root
 from web_app.db.models import OPEN, TRAIN, FeedbackRow, JobRow, JobState
 from web_app.jobs.instance import Instance
 from web_app.observability.health import living_workers
@@ -97,7 +98,7 @@ def _trainings(paths: InstancePaths, trainings: list[Entry]) -> dict[str, Any]:
     promoted = [entry for entry in trainings if entry["promoted"]]
     rejected = [entry for entry in trainings if not entry["promoted"]]
     losses = [entry["loss"] for entry in trainings if entry.get("loss") is not None]
-    last = trainings[-1] if trainings else None
+    last = trainings[-1] if trainings else {}
     return {
         "total": len(trainings),
         "promoted": len(promoted),
@@ -105,10 +106,10 @@ def _trainings(paths: InstancePaths, trainings: list[Entry]) -> dict[str, Any]:
         "improvements": sum(entry.get("improvements", 0) for entry in promoted),
         "regressions": sum(entry.get("regressions", 0) for entry in promoted),
         "mean_loss": sum(losses) / len(losses) if losses else None,
-        "accuracy_before": last.get("accuracy_before") if last else None,
-        "accuracy_after": last.get("accuracy_after") if last else None,
+        "accuracy_before": last.get("accuracy_before"),
+        "accuracy_after": last.get("accuracy_after"),
         "last_rejection": rejected[-1].get("reason") if rejected else None,
-        "last": last,
+        "last": last or None,
         "damaged_lines": check.torn,
         "chain_intact": check.ok,
     }
@@ -118,10 +119,8 @@ def loaded_versions(instance: Instance) -> list[dict[str, Any]]:
     """What each living worker has in its memory; its refusal of a version, where there is one."""
     with instance.database.read() as session:
         rows = living_workers(session, instance.settings)
-    return [
-        {"worker": row.id, "version": row.facts.get("model_version"), "refused": row.facts.get("refused")}
-        for row in rows
-    ]
+    facts = ((row.id, row.facts.get("model_version"), row.facts.get("refused")) for row in rows)
+    return [{"worker": worker, "version": version, "refused": refused} for worker, version, refused in facts]
 
 
 def list_versions(instance: Instance) -> dict[str, Any]:
@@ -131,23 +130,17 @@ def list_versions(instance: Instance) -> dict[str, Any]:
     loaded = {each["version"] for each in loaded_versions(instance)}
     trained = {entry["version"]: entry for entry in training_entries(instance.paths)}
     items = []
-    cards = _cards(weights_root(settings))
-    for name, card in sorted(cards.items(), key=lambda pair: (_created(pair[1]) or "", pair[0])):
+    created = _created(weights_root(settings))
+    for name in sorted(created, key=lambda name: (created[name] or "", name)):
         entry = trained.get(name, {})
+        of_training = {key: entry.get(key) for key in ("base", "parent", "promoted", "reason")}
         items.append(
             {
-                "version": name,
-                "current": name == current,
-                "loaded": name in loaded,
-                "base": entry.get("base"),
-                "parent": entry.get("parent"),
-                "created": entry.get("time") or _created(card),
-                "promoted": entry.get("promoted"),
-                "reason": entry.get("reason"),
-                "lost": len(entry.get("lost", ())),
+                "version": name, "current": name == current, "loaded": name in loaded, **of_training,
+                "created": entry.get("time") or created[name], "lost": len(entry.get("lost", ())),
                 "golden": golden_point(entry) if entry else None,
             }
-        )
+        )  # fmt: skip
     return {"items": items, "pinned": bool(settings.weights.version)}
 
 
@@ -190,20 +183,12 @@ def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
     return {"version": version.name, "previous": previous}
 
 
-def _cards(root: Path) -> dict[str, Entry]:
-    """The cards of all complete versions; one that cannot be read is shown empty, for it is refused when loaded."""
-    cards: dict[str, Entry] = {}
-    for folder in root.iterdir() if root.is_dir() else ():
-        if folder.name.startswith(".") or not (folder / CHECKSUMS).is_file():
-            continue
-        try:
-            plain = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            plain = {}
-        cards[folder.name] = plain if isinstance(plain, dict) else {}
-    return cards
-
-
-def _created(card: Entry) -> str | None:
-    created = card.get("created")
-    return created if isinstance(created, str) else None
+def _created(root: Path) -> dict[str, str | None]:
+    """When each complete version was made; None where its card cannot be read, for it is refused when loaded."""
+    found: dict[str, str | None] = {}
+    for name in weights.list_versions(root):
+        created = None
+        with contextlib.suppress(WeightsError, OSError):
+            created = read_document(root / name / CARD_FILE).get("created")
+        found[name] = created if isinstance(created, str) else None
+    return found

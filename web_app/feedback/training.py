@@ -167,10 +167,12 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
         everything = accepted_items(session, instance.paths)
     items = [item for item in everything if learner.is_whole(item.features)]
     tried = digest(items, settings.learning, base)
-    whole = set(items)
-    damaged = {item.media_sha256 for item in everything if item not in whole}
-    with database.write() as session:
-        _look_again(session, damaged)
+    damaged = {item.media_sha256 for item in set(everything) - set(items)}
+    if damaged:
+        log.warning("features of %d media are damaged; they are left out and made again", len(damaged))
+        with database.write() as session:
+            medium = ReviewedMediumRow
+            session.execute(sa.update(medium).where(medium.media_sha256.in_(damaged)).values(examined_at=None))
     with database.write() as session:
         job = session.get_one(JobRow, claim.job_id)
         payload = dict(job.payload or {})
@@ -196,16 +198,6 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
         "serving": None if moved else serving(root).current,
         "asked_by": claim.payload.get("asked_by", ""),
     }
-
-
-def _look_again(session: Session, damaged: set[str]) -> None:
-    """Have the features of these media made again, where their files are still there."""
-    if damaged:
-        log.warning("features of %d media are damaged; they are left out and made again", len(damaged))
-    for media_sha256 in damaged:
-        medium = session.get(ReviewedMediumRow, media_sha256)
-        if medium is not None:  # else it was withdrawn this moment
-            medium.examined_at = None
 
 
 def _mark(session: Session, rows: Sequence[int], outcome: dict[str, Any]) -> None:

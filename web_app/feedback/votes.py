@@ -49,13 +49,12 @@ def save_vote(instance: Instance, entry: FeedbackEntry) -> FeedbackRow:
     """
     with instance.database.write() as session:  # within it, so that lines and rows have the same order
         _log(session, instance, entry)
-        return _store(session, entry, _job_id(session, entry.detection_id))
+        return _store(session, entry, _job_ids(session, {entry.detection_id}).get(entry.detection_id))
 
 
 def withdraw_vote(instance: Instance, media_sha256: str, client_id: str) -> bool:
     """Take a vote back; False when there is none. The next training does without it."""
-    own = sa.and_(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id)
-    return _withdraw(instance, own) > 0
+    return _withdraw(instance, FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id) > 0
 
 
 def delete_analysis(instance: Instance, public_id: str) -> bool:
@@ -177,10 +176,10 @@ def _bring_log(session: Session, instance: Instance) -> None:
         session.add_all(JournalRow(line=f"{line}\n") for line in path.read_text("utf-8", "replace").splitlines())
 
 
-def _withdraw(instance: Instance, wanted: sa.ColumnElement[bool]) -> int:
+def _withdraw(instance: Instance, *wanted: sa.ColumnElement[bool]) -> int:
     """Take votes back, with a line for each; returns how many."""
     with instance.database.write() as session:
-        rows = session.scalars(sa.select(FeedbackRow).where(wanted)).all()
+        rows = session.scalars(sa.select(FeedbackRow).where(*wanted)).all()
         for row in rows:
             given_on = session.get(JobRow, row.detection_id) if row.detection_id is not None else None
             withdrawal = FeedbackEntry(
@@ -216,20 +215,11 @@ def _drop_features(session: Session, paths: InstancePaths, media_sha256: str) ->
         shutil.rmtree(folder)
 
 
-def _job_id(session: Session, public_id: str) -> int | None:
-    return _job_ids(session, {public_id}).get(public_id)
-
-
 def _job_ids(session: Session, public_ids: set[str]) -> dict[str, int]:
     """Analyses that still exist, by public id."""
     wanted = sorted(public_ids)
     found: dict[str, int] = {}
+    existing = sa.select(JobRow.public_id, JobRow.id).join(DetectionRow, DetectionRow.job_id == JobRow.id)
     for start in range(0, len(wanted), CHUNK):
-        found.update(
-            session.execute(
-                sa.select(JobRow.public_id, JobRow.id)
-                .join(DetectionRow, DetectionRow.job_id == JobRow.id)
-                .where(JobRow.public_id.in_(wanted[start : start + CHUNK]))
-            ).all()
-        )
+        found |= dict(session.execute(existing.where(JobRow.public_id.in_(wanted[start : start + CHUNK]))).all())
     return found

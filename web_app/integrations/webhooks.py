@@ -20,13 +20,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from utils.errors import AddressRefusedError, FetchError
 from utils.log import get_logger
 from web_app.db.models import FINAL, DeliveryRow, DetectionRow, JobRow, WebhookRow, utc_now
 from web_app.db.session import Database
 from web_app.integrations.http_client import Rules, open_url
+from web_app.jobs.heartbeat import log_and_continue
 from web_app.jobs.instance import Instance
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a secret, is none
@@ -206,12 +207,10 @@ def sending(instance: Instance) -> Iterator[None]:
 def _send_until(database: Database, rules: Rules, ended: threading.Event) -> None:
     forget_at = 0.0
     while not ended.wait(POLL_S):
-        try:
+        with log_and_continue("tell webhooks"):
             if time.monotonic() >= forget_at:
                 forget_at = time.monotonic() + FORGET_EVERY_S
                 forget_old(database, utc_now())
             collect(database, utc_now())
             while not ended.is_set() and deliver_one(database, rules, utc_now()):
                 continue
-        except OperationalError as error:
-            log.warning("webhooks wait for the database: %s", error.orig)

@@ -53,26 +53,24 @@ class HouseCollector(Collector):
             alive = living_workers(session, self._settings)
             held = sa.select(JobRow.worker_id, sa.func.count()).where(JobRow.state == JobState.RUNNING)
             running = {row[0]: row[1] for row in session.execute(held.group_by(JobRow.worker_id))}
-        jobs = GaugeMetricFamily("telltale_jobs", "Jobs in the database by task and state.", labels=("task", "state"))
-        for (task, state), count in by_state.items():
-            jobs.add_metric((task, state), count)
         wait_s = max(0.0, (utc_now() - oldest).total_seconds()) if oldest is not None else 0.0
-        yield jobs
+        yield _gauge("telltale_jobs", "Jobs in the database by task and state.", ("task", "state"), by_state.items())
         yield GaugeMetricFamily("telltale_oldest_waiting_seconds", "Age of the oldest waiting job.", value=wait_s)
         yield GaugeMetricFamily("telltale_media_files", "Stored files.", value=files)
         yield GaugeMetricFamily("telltale_media_bytes", "Their size together.", value=size or 0)
         yield GaugeMetricFamily("telltale_workers", "Workers that were heard of recently.", value=len(alive))
-        workers = GaugeMetricFamily(
-            "telltale_worker_running", "Jobs in each worker's hands.", labels=("worker", "version")
-        )
-        for row in alive:
-            workers.add_metric((row.id, str(row.facts.get("model_version"))), running.get(row.id, 0))
-        yield workers
-        queues = GaugeMetricFamily("telltale_queue_ids", "Ids that wait in the broker.", labels=("queue",))
-        for name, length in self._lengths().items():
-            queues.add_metric((name,), length)
-        yield queues
+        in_hand = {(row.id, str(row.facts.get("model_version"))): running.get(row.id, 0) for row in alive}
+        yield _gauge("telltale_worker_running", "Jobs in each worker's hands.", ("worker", "version"), in_hand.items())
+        lengths = {(name,): length for name, length in self._lengths().items()}
+        yield _gauge("telltale_queue_ids", "Ids that wait in the broker.", ("queue",), lengths.items())
         yield GaugeMetricFamily("telltale_database_up", "Whether the database answers.", value=1)
+
+
+def _gauge(name: str, about: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    gauge = GaugeMetricFamily(name, about, labels=labels)
+    for each, value in values:
+        gauge.add_metric(each, value)
+    return gauge
 
 
 def install(

@@ -63,6 +63,7 @@ def test_every_text_exists_and_is_used() -> None:
     in_modules = {re.sub(r"\.(map|filter)$", "", name)[1:] for name in re.findall(r"\bT((?:\.\w+)+)", modules)}
     in_pages = set(re.findall(r"""["']([a-z_]+(?:\.[a-z_]+)+)["']""", templates + python)) & known
     begun = set(re.findall(r"""\bt(?:ext)?\(f?["']([a-z_.]+)\.(?:["'] ~|\{)""", templates + python))
+    begun |= set(re.findall(r"""\bfigures\("([a-z_.]+)\"""", templates))  # a table with its columns
     indexed = set(re.findall(r"\bT((?:\.\w+)+)\[", modules)) | {f".{name}" for name in begun}  # T.job[job.state]
     assert {name for name in in_modules | in_pages | begun if name not in known | parts} == set()
     used = in_modules | in_pages | {name.lstrip(".") for name in indexed}
