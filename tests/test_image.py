@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from PIL import Image
 from benchmarks.servers import free_port
 from tests.image import commands, copy_image, is_ignored
 from tests.web_app.helpers import multipart, wait_until
+from utils.config import Settings
+from utils.detection.pipeline import analyse, load_analyser
 from utils.types import Pixels
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="the image runs Linux")]
@@ -61,9 +63,9 @@ def write_clip(path: Path, photo: Pixels) -> None:
 
 
 def test_the_image_analyses_a_photo_and_a_clip(
-    tmp_path: Path, tiny_root: Path, base_folder: Path, photo: Pixels
+    tmp_path: Path, tiny_root: Path, base_folder: Path, photo: Pixels, settings_for: Callable[..., Settings]
 ) -> None:
-    image = tmp_path / "app"
+    torch, image = load_analyser(settings_for(tiny_root)), tmp_path / "app"
     copy_image(image, base_folder)
     assert not any((image / name).exists() for name in ("data", "docs", "tests", "benchmarks", ".git", "instance"))
     Image.fromarray(photo).save(tmp_path / "photo.jpg")
@@ -96,8 +98,9 @@ def test_the_image_analyses_a_photo_and_a_clip(
             assert job["state"] == "done", job
             report = job["result"]
             assert len(report["faces"][0]["frames"]) == frames
-            assert 0 <= report["fake_probability"] <= 1
-            assert report["settings"]["engine"] == "openvino"
+            plain = analyse(tmp_path / name, torch)
+            assert report["fake_probability"] == pytest.approx(plain.verdict.probability, abs=0.02)
+            assert (report["settings"]["engine"], plain.settings["engine"]) == ("openvino", "torch")
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,11 @@ PICTURES: dict[str, Build] = {
     "PNG of 50,000 x 50,000": lambda: _png(width=50_000, height=50_000),
     "PNG of 2^31 x 2^31": lambda: _png(width=2**31 - 1, height=2**31 - 1),
     "WebP canvas of 65,536 x 65,536": _webp_canvas,
+    "lossy WebP of 16,383 x 16,383": lambda: _patched(save("WEBP"), b"RIFF", 26, struct.pack("<HH", 16_383, 16_383)),
+    "lossless WebP of 16,383 x 16,383": lambda: _patched(
+        save("WEBP", lossless=True), b"RIFF", 21, struct.pack("<I", 16_382 | 16_382 << 14)
+    ),
+    "PNG just above 50 Mpx": lambda: _png(width=8_000, height=7_000),
     "GIF of 100,000 frames": animated_gif,
     "APNG of 100,000 frames": animated_png,
     "WebP of 100,000 frames": animated_webp,

@@ -29,6 +29,7 @@ from utils.errors import (
 )
 from utils.media import decode_media, sandbox
 from utils.media.animation import decode_moving
+from utils.media.fork_server import ForkServer
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.video import decode_video
@@ -38,11 +39,28 @@ MEDIA, SANDBOX = MediaSettings(), SandboxSettings()
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
 
 
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[ForkServer | None]:
+    """Where the children come from that are not spawned; the worker takes its own from there."""
+    made = sandbox.start_fork_server()
+    for kind in (MediaKind.IMAGE, MediaKind.VIDEO) if made is not None else ():
+        made.warm(kind)
+    yield made
+    if made is not None:
+        made.close()
+
+
 @pytest.fixture
 def decode(tmp_path: Path) -> Callable[..., Media]:
-    def run(data: bytes, media: MediaSettings = MEDIA, limits: SandboxSettings = SANDBOX, name: str = "x") -> Media:
+    def run(
+        data: bytes,
+        media: MediaSettings = MEDIA,
+        limits: SandboxSettings = SANDBOX,
+        name: str = "x",
+        decoders: ForkServer | None = None,
+    ) -> Media:
         (tmp_path / name).write_bytes(data)
-        return decode_media(tmp_path / name, media, limits)
+        return decode_media(tmp_path / name, media, limits, decoders)
 
     return run
 
@@ -80,9 +98,11 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures_come_out_as_without_the_child(name: str, decode: Callable[..., Media]) -> None:
+def test_pictures_come_out_as_without_the_child(
+    name: str, decode: Callable[..., Media], decoders: ForkServer | None
+) -> None:
     data = PICTURES[name]
-    media = decode(data)
+    media = decode(data, decoders=decoders)
     frame, facts = decode_image(data, MediaLimits())
     assert (media.frames[0].pixels == frame.pixels).all()
     assert media.notices == facts.as_notices()
@@ -92,9 +112,11 @@ def test_pictures_come_out_as_without_the_child(name: str, decode: Callable[...,
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "AVIF"])
-def test_moving_pictures_come_out_as_clips(kind: str, decode: Callable[..., Media]) -> None:
+def test_moving_pictures_come_out_as_clips(
+    kind: str, decode: Callable[..., Media], decoders: ForkServer | None
+) -> None:
     data = saved(kind, save_all=True, append_images=[Image.new("RGB", (120, 90))], duration=200)
-    media = decode(data)
+    media = decode(data, decoders=decoders)
     frames, facts = decode_moving(io.BytesIO(data), 16, MediaLimits())
     assert (media.info.kind, media.info.format, media.info.duration_s) == (MediaKind.VIDEO, kind.lower(), 0.4)
     assert (media.info.fps, media.info.codec) == (facts.fps, facts.codec)
@@ -110,8 +132,10 @@ def test_a_jpeg_beyond_the_limit_comes_at_half_its_size(decode: Callable[..., Me
 
 
 @pytest.mark.parametrize("name", ["mp4", "mov", "matroska", "webm", "avi", "flv", "mpegts", "asf", "ogg"])
-def test_videos_come_out_as_without_the_child(name: str, clips: dict[str, bytes], decode: Callable[..., Media]) -> None:
-    media = decode(clips[name])
+def test_videos_come_out_as_without_the_child(
+    name: str, clips: dict[str, bytes], decode: Callable[..., Media], decoders: ForkServer | None
+) -> None:
+    media = decode(clips[name], decoders=decoders)
     frames, facts = decode_video(io.BytesIO(clips[name]), MEDIA.frames, MediaLimits())
     assert len(media.frames) == len(frames) == 16
     for inside, outside in zip(media.frames, frames, strict=True):
