@@ -9,45 +9,18 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from skimage.data import astronaut
 
 import inference
-from models.cards import EXPERT_NAMES
-from models.ensemble_model import create_network
-from models.gating import Gate
-from utils.base_weights import FACE_FILE
-from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.detection.selftest import write_picture
 from utils.errors import UnsupportedMediaError
-from utils.faces.crops import QUALITY_NAMES
-from utils.weights import publish_version, set_current
-
-BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """A version of tiny networks, in a folder of its own."""
-    if not (BASE / FACE_FILE).is_file():
-        pytest.skip("the face detector is not set up (make setup)")
-    root = tmp_path_factory.mktemp("weights")
-    (root / "base").symlink_to(BASE)
-    torch.manual_seed(7)
-    networks = {name: create_network(name, tiny=True) for name in EXPERT_NAMES}
-    networks["gate"] = Gate(experts=len(EXPERT_NAMES), quality=len(QUALITY_NAMES))
-    tensors = {name: {k: v.numpy() for k, v in net.state_dict().items()} for name, net in networks.items()}
-    calibration = Calibration((ReliabilityBin(0.0, 1.0, 100, 50),), 0.2, 0.8, {}).to_dict()
-    publish_version(root, "tiny", tensors, {"calibration": calibration, "card": {"tiny": True}})
-    set_current(root, "tiny")
-    return root
 
 
 @pytest.fixture
-def media(tmp_path: Path, weights: Path, monkeypatch) -> Path:
+def media(tmp_path: Path, tiny_root: Path, monkeypatch) -> Path:
     """A photo, a picture without a face, a clip of the photo, and a file that is cut off."""
-    monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", str(weights))
+    monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", str(tiny_root))
     monkeypatch.setenv("TELLTALE_DETECTION__THREADS", "1")
     photo = Image.fromarray(astronaut())
     photo.save(tmp_path / "photo.jpg", quality=92)

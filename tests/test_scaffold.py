@@ -155,16 +155,6 @@ def test_training_without_data_says_what_is_missing():
     assert "data/README.md" in done.stdout
 
 
-def test_ci_lints_and_ends_with_the_tests():
-    path = ROOT / ".ci" / "run"
-    lines = path.read_text(encoding="utf-8").rstrip().splitlines()
-    assert path.stat().st_mode & 0o111
-    assert lines[0] == "#!/usr/bin/env bash"
-    assert "set -euo pipefail" in lines
-    assert lines[-2:] == ["make lint", "make test"]
-    subprocess.run(["bash", "-n", str(path)], check=True)
-
-
 # Container
 
 
@@ -206,28 +196,6 @@ def test_image_follows_the_usual_rules():
         assert step.word != "WORKDIR" or step.rest.startswith("/")
 
 
-def test_image_starts_the_server_without_a_shell():
-    command = ast.literal_eval(next(step.rest for step in dockerfile() if step.word == "CMD"))
-    assert command == ["python", "-m", "web_app", "serve", "--host=0.0.0.0", "--no-worker"]
-    health = next(step.rest for step in dockerfile() if step.word == "HEALTHCHECK")
-    assert ast.literal_eval(health[health.index("[") :])[:2] == ["python", "-c"]
-
-
-def test_image_copies_what_exists_and_what_the_product_needs():
-    sources = {
-        word
-        for step in dockerfile()
-        if step.word == "COPY" and "--from" not in step.rest
-        for word in step.rest.split()[:-1]
-        if not word.startswith("--")
-    }
-    assert [name for name in sources if not (ROOT / name).exists()] == []
-    assert {*OUR_PACKAGES, "trained_models", "config.ini"} <= sources
-    ignored = {line.rstrip("/") for line in read(".dockerignore").splitlines() if not line.startswith("#")}
-    assert not sources & ignored
-    assert {".git", ".venv", "instance", "data"} <= ignored
-
-
 def test_compose_runs_web_and_worker_from_one_image_without_privileges():
     services = {name: of for name, of in compose()["services"].items() if "profiles" not in of}
     assert set(services) == {"web", "worker"}  # what `docker compose up` starts
@@ -265,7 +233,8 @@ def test_compose_for_many_machines_shares_nothing_but_database_broker_and_bucket
         given = {key: value for key, value in service["environment"].items() if key.startswith("TELLTALE_")}
         dummy = {key: re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: m[2] or "x", value) for key, value in given.items()}
         settings = load_settings(environ={**dummy, "TELLTALE_STORAGE__S3_URL": "https://s3.example.org/b"})
-        assert (settings.jobs.engine, settings.storage.files) == ("celery", "s3")
+        assert settings.jobs.broker_url
+        assert settings.storage.s3_url
         command = services[name]["command"][2].partition("exec python -m web_app ")[2].split()
         if command[0] == "worker":
             assert read_roles(command[2])
@@ -279,14 +248,6 @@ def compose():
 
 def project_version() -> str:
     return re.search(r'^version = "(.+)"$', read("pyproject.toml"), flags=re.MULTILINE)[1]
-
-
-def test_pre_commit_runs_the_tools_of_the_environment():
-    (repo,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
-    assert repo["repo"] == "local"
-    entries = [hook["entry"].split()[0] for hook in repo["hooks"]]
-    assert {Path(entry).name for entry in entries} == {"ruff", "mypy", "lint-imports"}
-    assert all(entry.startswith(".venv/bin/") for entry in entries)
 
 
 # Configuration
@@ -435,9 +396,3 @@ def test_borders_between_the_rooms_are_kept():
 def test_only_the_server_knows_flask():
     others = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "web_app"]
     assert [path.name for path in others if imported_packages(path) & {"flask", "werkzeug", "web_app"}] == []
-
-
-@pytest.mark.parametrize("name", ["data/real", "data/fake"])
-def test_places_for_own_files_exist_and_are_ignored(name):
-    assert (ROOT / name / ".gitkeep").is_file()
-    assert f"{name}/*" in read(".gitignore").splitlines()

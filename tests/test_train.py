@@ -117,17 +117,7 @@ def photo(tmp_path) -> Path:
 
 def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tmp_path_factory, photo):
     run = tmp_path_factory.mktemp("runs") / "first"
-    arguments = (
-        "--data",
-        pictures,
-        "--tiny",
-        "--run",
-        run,
-        "--name",
-        "tinyrun",
-        "--terms",
-        "made by a test",
-    )
+    arguments = ("--data", pictures, "--tiny", "--run", run, "--name", "tinyrun", "--terms", "made by a test")
     code, said, errors = call(*arguments)
     assert code == 0, errors
     assert said == {"version": "tinyrun", "scores": str(run / "scores.csv"), "active": False}
@@ -169,30 +159,6 @@ def test_folders_become_a_version_that_analyses_a_photo(call, pictures, root, tm
     assert len((run / "cnn" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
-def test_clips_train_the_lstm_as_well(call, mixed, root, tmp_path, photo):
-    norms = ("--vit-norms", "--views", 60, "--h264", 0.3)
-    code, said, errors = call("--data", mixed, "--tiny", "--run", tmp_path / "clips", "--seed", 5, *norms)
-    assert code == 0, errors
-    assert said["version"] == "clips"
-    card = json.loads((root / "clips" / "card.json").read_text())
-    assert set(card["experts"]) == {"cnn", "resnext", "vit", "lstm"}
-    assert set(card["validation"]) == {"shots", "clips"}
-    calibration = json.loads((root / "clips" / "calibration.json").read_text())
-    assert {"ece_before", "ece_after", "ece_degraded"} == set(calibration["figures"]), "degraded ones are apart"
-    assert card["training"]["plan"]["norms"]["views"] == 60
-    assert (tmp_path / "clips" / "vit_norms" / "metrics.jsonl").is_file()
-    assert not (tmp_path / "clips" / "vit").exists(), "the head was trained with the norms"
-    assert card["validation_of_unseen_sources"] == {}, "features of trained norms have seen every source"
-    analyser = load_analyser(
-        load_settings(environ={"TELLTALE_WEIGHTS__DIR": str(root), "TELLTALE_WEIGHTS__VERSION": "clips"})
-    )
-    assert analyser.experts == ("cnn", "resnext", "vit", "lstm")
-    report = analyse(mixed / "clips" / "0.mp4", analyser)
-    judged = {e.name: e.probability for e in report.faces[0].experts}
-    assert 0 <= judged["lstm"] <= 1
-    assert analyse(photo, analyser).verdict.probability is not None
-
-
 RECIPE = """
 views = 60
 beside = 20
@@ -206,24 +172,39 @@ tiny = true
 FEW = "\n".join(f"[{name}]\nepochs = 2\nbatch = 8\nlr = 3e-3" for name in ("cnn", "resnext", "vit", "lstm"))
 
 
-def test_a_recipe_trains_a_broad_version_and_another_that_keeps_its_networks(call, mixed, root, tmp_path):
+def test_a_recipe_trains_a_broad_version_and_another_that_keeps_its_networks(call, mixed, root, tmp_path, photo):
     (tmp_path / "broad.toml").write_text(RECIPE + FEW)
     split = ("--data", mixed, "--seed", 5)
     run = ("--run", tmp_path / "run", "--recipe", tmp_path / "broad.toml", "--name", "broad")
     code, _, errors = call(*split, *run)
     assert code == 0, errors
     card = json.loads((root / "broad" / "card.json").read_text())
+    assert set(card["experts"]) == {"cnn", "resnext", "vit", "lstm"}, "there are clips"
+    assert set(card["validation"]) == {"shots", "clips"}
     assert card["training"]["plan"]["views"] == 60
     assert "generator tint" in card["validation_of_unseen_sources"]
     assert "shots" in (tmp_path / "run" / "holdout.md").read_text()
 
     (tmp_path / "next.toml").write_text('start = "broad"\nkeep = true\n' + RECIPE + FEW)
-    run = ("--run", tmp_path / "next", "--recipe", tmp_path / "next.toml", "--name", "next")
+    run = ("--run", tmp_path / "next", "--recipe", tmp_path / "next.toml", "--name", "next", "--vit-norms")
     code, _, errors = call(*split, *run, "--packs", tmp_path / "run" / "pack")
     assert code == 0, errors
+    card = json.loads((root / "next" / "card.json").read_text())
+    assert card["training"]["plan"]["norms"]["views"] > 0
+    assert (tmp_path / "next" / "vit_norms" / "metrics.jsonl").is_file()
+    assert not (tmp_path / "next" / "vit").exists(), "the head was trained with the norms"
+    assert card["validation_of_unseen_sources"] == {}, "features of trained norms have seen every source"
+    calibration = json.loads((root / "next" / "calibration.json").read_text())
+    assert {"ece_before", "ece_after", "ece_degraded"} == set(calibration["figures"]), "degraded ones are apart"
     for name in ("cnn", "resnext", "lstm"):
         first, kept = (read_tensors(root / version / f"{name}.safetensors") for version in ("broad", "next"))
         assert all((first[key] == kept[key]).all() for key in first), name
+    environ = {"TELLTALE_WEIGHTS__DIR": str(root), "TELLTALE_WEIGHTS__VERSION": "next"}
+    analyser = load_analyser(load_settings(environ=environ))
+    assert analyser.experts == ("cnn", "resnext", "vit", "lstm")
+    judged = {e.name: e.probability for e in analyse(mixed / "clips" / "0.mp4", analyser).faces[0].experts}
+    assert 0 <= judged["lstm"] <= 1
+    assert analyse(photo, analyser).verdict.probability is not None
 
 
 def test_a_recipe_holds_what_the_networks_and_the_norms_are_to_do(tmp_path):
