@@ -77,7 +77,7 @@ def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector):
     root, version = weights_root(settings), verify_current(settings)
     ensemble, _ = load_ensemble(root, version)
     rng = np.random.default_rng(224)
-    crops = np.stack(list(faces(face_detector, rng, 8)))
+    crops = np.stack(list(faces(face_detector, rng, 4)))
     quality = np.stack([measure_quality(crop, float(rng.uniform(50, 400)), 0.9) for crop in crops])
     reference = TorchEngine(ensemble, device="cpu", threads=1)
     gate = reference.gate

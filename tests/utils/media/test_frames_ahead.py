@@ -89,7 +89,7 @@ def test_what_is_raised_over_a_frame_ends_the_child() -> None:
 def test_time_spent_on_frames_is_not_the_childs() -> None:
     child = PipeChild(lambda out: child_protocol.write_frames(out, frames_of(3), Facts(40, 40, 3.0, 1.0, "h264")))
     child.thread.join(60)  # all of it is in the pipe
-    wall_s = 5.0
+    wall_s = 2.5
     looked: list[int] = []
 
     def on_frame(frame: Frame) -> None:
