@@ -26,7 +26,7 @@ from tests.web_app.helpers import (
     upload,
     wait_until,
 )
-from utils.config import Settings, StorageSettings
+from utils.config import Settings
 from utils.errors import ConfigError, MediaCorruptError
 from utils.types import Report
 from web_app.jobs.runner import Progress
@@ -188,4 +188,3 @@ def test_a_bucket_that_is_not_there_stops_the_start(make_app: Callable[..., Flas
     settings = in_bucket(make_settings(tmp_path), f"http://127.0.0.1:{server.port}/nobody-made-it")
     with pytest.raises(ConfigError, match="nobody-made-it cannot be used"):
         make_app(settings)
-    assert StorageSettings().files == "local"
