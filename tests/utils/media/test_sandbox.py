@@ -43,8 +43,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and process 
 def decoders() -> Iterator[ForkServer | None]:
     """Where the children come from that are not spawned; the worker takes its own from there."""
     made = sandbox.start_fork_server()
-    for kind in (MediaKind.IMAGE, MediaKind.VIDEO) if made is not None else ():
-        made.warm(kind)
+    if made is not None:
+        made.warm()
     yield made
     if made is not None:
         made.close()
