@@ -7,7 +7,6 @@ python -m utils.evaluation.scorecard --data FOLDER [--split val] [--out runs/sco
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +31,7 @@ from utils.evaluation.figures import (
     split_into_sets,
 )
 from utils.evaluation.score_file import NOT_JUDGED, SCORES_FILE, read_scores, score_files
-from utils.weights import CALIBRATION_FILE, current_name, verify_version, weights_root
+from utils.weights import CALIBRATION_FILE, current_name, read_document, verify_version, weights_root
 
 INTRO = (
     "Made by `make scorecard` from the score file of the version; 95 % intervals by bootstrap over identities and",
@@ -217,13 +216,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = load_settings()
         root = weights_root(settings)
         version = verify_version(root, chosen.version or settings.weights.version or current_name(root))
-        document = json.loads((version.folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
+        calibration = calibration_from_dict(read_document(version.folder / CALIBRATION_FILE))
         scores: Path = chosen.scores or version.folder / SCORES_FILE
         intro: Sequence[str] = INTRO
         if chosen.data:
             chosen.out.parent.mkdir(parents=True, exist_ok=True)
             scores, intro = _score_data(chosen, version.name)
-        calibration = calibration_from_dict(document)
         print(write_scorecard(scores, version.name, calibration, chosen.out, intro=intro, rounds=chosen.rounds))
     except TelltaleError as error:
         print(error, file=sys.stderr)
