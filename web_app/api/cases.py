@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from utils.errors import ConflictError, NotFoundError
 from web_app.api.detections import require_detection
-from web_app.api.reports import ReportDocument, ReportQuery, SignatureModel, document_of, report_answer
+from web_app.api.reports import Document, ReportDocument, ReportQuery, SignatureModel, document_of, report_answer
 from web_app.api.routing import HTML, PDF, ZIP, json_answer, route
 from web_app.api.schemas import Links, Listed, Moment, Schema, StateName, address
 from web_app.auth import identity
@@ -76,22 +76,14 @@ class CaseReportItem(Schema):
     report: ReportDocument | None = Field(description="unsigned, for the whole is signed; null without a result")
 
 
-class CaseDocument(Schema):
+class CaseDocument(Document):
     """The report of a case, made to be kept, passed on and checked."""
 
     document: Literal["telltale-case"]
-    document_version: Literal[1]
-    telltale_version: str
-    id: str
     title: str
     notes: str
     created: Moment
-    analysed: str = Field(
-        description="end of the last analysis, ISO 8601, UTC; without a result, when the case was opened"
-    )
     items: list[CaseReportItem]
-    limits: list[str]
-    reproduce: str = Field(description="the command that checks one of the files")
     signature: SignatureModel
 
 

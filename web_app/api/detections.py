@@ -18,7 +18,7 @@ from utils.errors import ConflictError, NotFoundError, UnavailableError
 from utils.feedback.feedback_log import Judgement
 from utils.feedback.quarantine import Outlook
 from utils.media.sniff import FORMATS
-from web_app.api.routing import MEDIA, route
+from web_app.api.routing import MEDIA, PRIVATE, route
 from web_app.api.schemas import (
     KindName,
     Links,
@@ -287,8 +287,7 @@ def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
     else:
         answer = Response(status=302, headers={"Location": link})
     answer.headers["Content-Security-Policy"] = identity.MEDIA_POLICY
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Cache-Control"] = "private, no-cache"
+    answer.headers["Cache-Control"] = PRIVATE
     return answer
 
 

@@ -43,21 +43,28 @@ class SignatureModel(Schema):
     value: str = Field(description="64 bytes, base64")
 
 
-class ReportDocument(Schema):
-    """The report of one analysis, made to be kept, passed on and checked."""
+class Document(Schema):
+    """What documents that are made to be kept, passed on and checked have in common."""
 
-    document: Literal["telltale-report"]
     document_version: Literal[1]
     telltale_version: str = Field(description="of the program that wrote the document")
     id: str
+    analysed: str = Field(
+        description="end of the last analysis, ISO 8601, UTC; of a case without a result, when it was opened"
+    )
+    limits: list[str] = Field(description="what the method cannot say")
+    reproduce: str = Field(description="the command that replays an analysis")
+
+
+class ReportDocument(Document):
+    """The report of one analysis, made to be kept, passed on and checked."""
+
+    document: Literal["telltale-report"]
     name: str = Field(description="of the file, as it was given")
-    analysed: str = Field(description="end of the analysis, ISO 8601, UTC")
     sha256: str = Field(min_length=64, max_length=64, description="of the input file")
     model: ModelFacts
     settings: dict[str, float | str] = Field(description="that the score depends on, by their names in config.ini")
-    limits: list[str] = Field(description="what the method cannot say")
     analysis: Result
-    reproduce: str = Field(description="the command that replays the analysis")
     signature: SignatureModel | None = Field(default=None, description="absent in old reports")
 
 

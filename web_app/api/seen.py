@@ -90,8 +90,7 @@ def get_seen(id: str) -> Seen:
 def _item(session: Session, row: DetectionRow, alike: Likeness, vote: FeedbackRow | None) -> SeenItem:
     reviewed = session.get(ReviewedMediumRow, row.media.sha256)
     return SeenItem.of(
-        row, row.job, how=alike.how, distance=alike.distance,
-        face=alike.face, other_face=alike.other_face,
+        alike, row, row.job,
         actual=None if vote is None else vote.actual, decided=None if reviewed is None else reviewed.decision_label,
         links=Links.to(row.job.public_id),
     )  # fmt: skip

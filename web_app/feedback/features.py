@@ -10,9 +10,8 @@ import errno
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -35,8 +34,7 @@ GONE = "The file was deleted before it could be looked at."
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What is known of a medium: hash in hexadecimal digits, and per face an empty text or a reason."""
 
     phash: str | None

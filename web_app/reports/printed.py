@@ -127,17 +127,17 @@ class _Setter(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self._left_out:
             return
-        self._class = dict(attrs).get("class") or ""
-        tone = self._class.rpartition("--")[2]
+        classes = dict(attrs).get("class") or ""
+        tone = classes.rpartition("--")[2]
         self._tone = tone if tone in INK else self._tone
-        if "drawn" in self._class.split() or tag == "svg":
+        if "drawn" in classes.split() or tag == "svg":
             self._left_out = tag
-            if self._class == "code":
+            if classes == "code":
                 self.story.append(_qr_drawing(self._page_url))
-        elif "verdict" in self._class.split():
+        elif "verdict" in classes.split():
             self._frame = tag, len(self.story)
         if tag in self._styles or tag == "title":
-            self._text = ""
+            self._text, self._class = "", classes
 
     def handle_data(self, data: str) -> None:
         self._text += "" if self._left_out else data

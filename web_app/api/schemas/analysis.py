@@ -42,12 +42,17 @@ class MediaModel(Schema):
     sound: SoundModel | None = Field(default=None, description="null without sound, and in old reports")
 
 
-class VerdictModel(Schema):
+class OverallModel(Schema):
+    """What faces and voice of a video say together; neither hides the other."""
+
     outcome: OutcomeName
     headline: str
+    reasons: list[NoticeModel]
+
+
+class VerdictModel(OverallModel):
     probability: Probability | None = Field(description="calibrated probability of fake; null without a face")
     interval: tuple[Probability, Probability] | None = Field(description="95 % interval of the probability")
-    reasons: list[NoticeModel]
 
 
 class ExpertModel(Schema):
@@ -61,10 +66,13 @@ class ExpertModel(Schema):
     skipped: bool = Field(default=False, description="always false; reports of earlier versions may hold true")
 
 
-class FrameScoreModel(Schema):
+class TimelinePoint(Schema):
     frame: int
     time_s: float
-    probability: Probability
+    probability: Probability = Field(description="in the timeline the highest over all faces of the frame")
+
+
+class FrameScoreModel(TimelinePoint):
     box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in pixels of the upright frame")
 
 
@@ -106,20 +114,6 @@ class SpeechModel(Schema):
     model_version: str = Field(description="of the network of speech")
     model_sha256: str
     threshold: Probability
-
-
-class OverallModel(Schema):
-    """What faces and voice of a video say together; neither hides the other."""
-
-    outcome: OutcomeName
-    headline: str
-    reasons: list[NoticeModel]
-
-
-class TimelinePoint(Schema):
-    frame: int
-    time_s: float
-    probability: Probability = Field(description="highest over all faces of the frame")
 
 
 _VERDICT: JsonDict = {

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 revision = "r0006"
 down_revision: str | None = None
-branch_labels: str | None = None
-depends_on: str | None = None
 
 
 def upgrade() -> None:

@@ -6,8 +6,6 @@ from alembic import op
 
 revision = "r0007"
 down_revision: str | None = "r0006"
-branch_labels: str | None = None
-depends_on: str | None = None
 
 
 def upgrade() -> None:

@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "r0009"
 down_revision: str | None = "r0008"
-branch_labels: str | None = None
-depends_on: str | None = None
 
 
 def upgrade() -> None:

@@ -6,8 +6,6 @@ from alembic import op
 
 revision = "r0012"
 down_revision: str | None = "r0011"
-branch_labels: str | None = None
-depends_on: str | None = None
 
 
 def upgrade() -> None:

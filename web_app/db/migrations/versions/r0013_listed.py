@@ -10,8 +10,6 @@ from web_app.db.names import index_names
 
 revision = "r0013"
 down_revision: str | None = "r0012"
-branch_labels: str | None = None
-depends_on: str | None = None
 
 
 def upgrade() -> None:
