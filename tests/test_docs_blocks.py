@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.utils.media.films import write_clip
 from tests.web_app.helpers import accept_weights, listening, make_report, make_settings, running_worker
 from utils.media.sniff import sniff
 from utils.types import Outcome, Pixels, Report
@@ -85,22 +86,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, photo: Pixels) -> Path:
     (folder / "folder").mkdir()
     Image.fromarray(photo).save(folder / "photo.jpg")
     Image.fromarray(photo).resize((200, 200)).save(folder / "folder" / "small.png")
-    make_clip(folder / "clip.mp4", photo)
+    write_clip(folder / "clip.mp4", [photo[:256, 128:384]] * 8, rate=8)
     return folder
-
-
-def make_clip(path: Path, photo: Pixels) -> None:
-    """A second of a still picture."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=8)
-        stream.width = stream.height = 256
-        stream.pix_fmt = "yuv420p"
-        frame = av.VideoFrame.from_ndarray(photo[:256, 128:384].copy(), format="rgb24")
-        for _ in range(8):
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def canned(path: Path, progress: Progress) -> Report:

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.servers import free_port
 from tests.image import commands, copy_image, is_ignored
+from tests.utils.media.films import write_clip
 from tests.web_app.helpers import multipart, wait_until
 from utils.config import Settings
 from utils.detection.pipeline import analyse, load_analyser
@@ -52,16 +51,6 @@ def answers(address: str) -> bool:
         return False
 
 
-def write_clip(path: Path, photo: Pixels) -> None:
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mpeg4", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 320, 320, "yuv420p"
-        for shift in range(6):
-            crop = np.ascontiguousarray(photo[:320, 80 + 4 * shift : 400 + 4 * shift])
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(crop, format="rgb24")))
-        out.mux(stream.encode(None))
-
-
 def test_the_image_analyses_a_photo_and_a_clip(
     tmp_path: Path, tiny_root: Path, base_folder: Path, photo: Pixels, settings_for: Callable[..., Settings]
 ) -> None:
@@ -69,7 +58,7 @@ def test_the_image_analyses_a_photo_and_a_clip(
     copy_image(image, base_folder)
     assert not any((image / name).exists() for name in ("data", "docs", "tests", "benchmarks", ".git", "instance"))
     Image.fromarray(photo).save(tmp_path / "photo.jpg")
-    write_clip(tmp_path / "clip.mp4", photo)
+    write_clip(tmp_path / "clip.mp4", [photo[:320, 80 + 4 * shift : 400 + 4 * shift] for shift in range(6)], rate=5)
     port = free_port()
     environ = {
         "TELLTALE_SERVER__PORT": str(port),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 from skimage.data import astronaut
 
 import inference
+from tests.utils.media.films import write_clip
 from utils.detection.selftest import write_picture
 from utils.errors import UnsupportedMediaError
 
@@ -26,14 +25,7 @@ def media(tmp_path: Path, tiny_root: Path, monkeypatch) -> Path:
     photo.save(tmp_path / "photo.jpg", quality=92)
     write_picture(tmp_path / "wall.png")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "photo.jpg").read_bytes()[:30])
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=Fraction(10))
-        stream.width = stream.height = 256
-        stream.pix_fmt = "yuv420p"
-        for _ in range(8):
-            frame = np.asarray(photo.resize((256, 256)))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    write_clip(tmp_path / "clip.mp4", [np.asarray(photo.resize((256, 256)))] * 8)
     return tmp_path
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -20,6 +18,7 @@ from skimage.data import astronaut
 
 import quick_train
 import train
+from tests.utils.media.films import write_clip
 from utils.config import load_settings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.tensors import read_tensors
@@ -39,17 +38,6 @@ def portrait(rng: np.random.Generator, fake: bool) -> np.ndarray:
     if fake:
         face = np.clip(self_blend(face, MARKS, rng) * np.array([1.3, 0.8, 1.0]), 0, 255)
     return np.clip(face * rng.uniform(0.85, 1.1), 0, 255).astype(np.uint8)
-
-
-def write_clip(path: Path, frames: list[np.ndarray]) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=Fraction(10))
-        stream.width = stream.height = 256
-        stream.pix_fmt = "yuv420p"
-        stream.bit_rate = 2_000_000
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="module")

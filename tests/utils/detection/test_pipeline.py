@@ -7,17 +7,16 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from models.cards import EXPERT_NAMES
+from tests.utils.media.films import write_clip
 from utils.config import Settings
 from utils.detection.engine import TrackScores
 from utils.detection.pipeline import Analyser, Scores, analyse, examine, load_analyser, make_report
@@ -51,16 +50,6 @@ def files(tmp_path_factory: pytest.TempPathFactory, photo: Pixels) -> Path:
     write_clip(folder / "clip.mp4", [np.roll(small, 4 * i, axis=1) for i in range(FRAMES)])
     write_clip(folder / "short.mp4", [small] * 2)
     return folder
-
-
-def write_clip(path: Path, frames: list[np.ndarray]) -> None:
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("mpeg4", rate=Fraction(10))
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="module")

@@ -13,30 +13,20 @@ import pytest
 from PIL import Image
 
 import inference
+from tests.web_app.helpers import make_report
 from utils.base_weights import FACE_FILE, VIT_FILE
 from utils.config import MediaSettings, Settings, WeightsSettings
 from utils.detection import selftest
 from utils.errors import WeightsCorruptError
-from utils.types import Box, FaceReport, FrameScore, MediaInfo, MediaKind, Outcome, Report, Verdict
+from utils.types import Outcome, Report
 from utils.weights import publish_version, set_current
 
 SMALL = dataclasses.replace(Settings(), media=MediaSettings(frames=4))
 
 
 def report(probability: float | None) -> Report:
-    info = MediaInfo(
-        kind=MediaKind.IMAGE, format="png", mime="image/png", width=96, height=96, size_bytes=9, sha256="0" * 64
-    )
-    if probability is None:
-        verdict, faces = Verdict(Outcome.NO_FACE, "No face.", None, None), ()
-    else:
-        verdict = Verdict(Outcome.REAL, "Looks real.", probability, (0.0, 1.0))
-        score = FrameScore(0, 0.0, probability, Box(0, 0, 9, 9))
-        faces = (FaceReport(id=0, verdict=verdict, experts=(), frames=(score,)),)
-    return Report(
-        media=info, verdict=verdict, faces=faces, deciding_face=0 if faces else None, model_version="t",
-        model_sha256="0" * 64, threshold=0.5, times_ms={},
-    )  # fmt: skip
+    outcome = Outcome.NO_FACE if probability is None else Outcome.REAL
+    return make_report(outcome=outcome, probability=probability)
 
 
 class FakePipeline(types.ModuleType):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.utils.detection.test_pipeline import write_clip
+from tests.utils.media.films import write_clip
 from utils.config import Settings
 from utils.detection import pipeline
 from utils.detection.closeup import look_closer

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.utils.media.processes import children_of, is_gone, wait_until
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import DecoderCrashedError, DecoderLimitError, MediaCorruptError, MediaError
 from utils.media import decode_media, fork_server, sandbox, sandbox_level
@@ -63,25 +63,6 @@ def misbehave() -> Iterator[Misbehave]:
     yield build
     for each in made:
         each.close()
-
-
-def children_of(pid: int | str = "self") -> list[int]:
-    return [int(n) for file in Path(f"/proc/{pid}/task").glob("*/children") for n in file.read_text().split()]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def is_gone(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_pictures_and_videos_decode_alike(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.utils.media.processes import children_of, is_gone, wait_until
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import (
     DecoderCrashedError,
@@ -216,16 +217,6 @@ def misbehave(monkeypatch: pytest.MonkeyPatch, decode: Callable[..., Media]) -> 
     return run
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a process is gone, or is a zombie that its new parent has not reaped."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
-
-
 @posix
 def test_a_hanging_child_and_its_children_are_killed(tmp_path: Path, misbehave: Callable[..., Media]) -> None:
     pids = tmp_path / "pids"
@@ -241,10 +232,7 @@ time.sleep(300)
     assert time.monotonic() - started < 10
     left = [int(pid) for pid in pids.read_text().split()]
     assert len(left) == 2
-    deadline = time.monotonic() + 5
-    while not all(map(has_ended, left)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert all(map(has_ended, left))
+    wait_until(lambda: all(map(is_gone, left)))
 
 
 @posix
@@ -332,17 +320,11 @@ def test_the_child_sees_no_secrets(misbehave: Callable[..., Media], monkeypatch:
         misbehave(python("sys.exit(7 if not any(k.startswith('TELLTALE') for k in os.environ) else 8)"))
 
 
-def _children() -> set[str]:
-    """Numbers of this process's children, dead ones that were not waited for included; empty where /proc is not."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return {number for listing in lists for number in listing.read_text().split()}
-
-
 @pytest.fixture(autouse=True)
 def _no_child_left() -> Iterator[None]:
-    before = _children()  # other tests of the session may keep a browser
+    before = set(children_of())  # other tests of the session may keep a browser
     yield
-    assert _children() <= before
+    assert set(children_of()) <= before
 
 
 def test_the_level_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

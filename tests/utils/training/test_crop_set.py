@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+from tests.utils.media.films import write_clip
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample
 from utils.faces.crops import PACK_PX, crop_for_networks
@@ -124,14 +123,7 @@ def test_no_face_at_all_is_refused(tmp_path):
 
 
 def test_clip_gives_one_row_per_frame_in_time_order(tmp_path):
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=Fraction(10))
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
-        for i in range(10):
-            frame = np.full((64, 64, 3), 60 + 10 * i, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    write_clip(tmp_path / "clip.mp4", [np.full((64, 64, 3), 60 + 10 * i, np.uint8) for i in range(10)])
     clip = Sample(tmp_path / "clip.mp4", MediaKind.VIDEO, 1, "video:s", "g", "x", "train")
     pack = pack_faces([clip], tmp_path / "pack", BrightIsFace(), frames=5)
     (frames,) = pack.videos("train").values()
