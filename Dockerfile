@@ -5,9 +5,11 @@ FROM python:3.12-slim-bookworm AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+# requirements-serve.txt makes an image without torch, a fifth of the size: no heatmaps, no GPU.
 ARG REQUIREMENTS=requirements.txt
-COPY requirements.txt requirements-scale.txt ./
-RUN pip install --no-cache-dir --disable-pip-version-check -r ${REQUIREMENTS}
+COPY requirements*.txt ./
+RUN pip install --no-cache-dir --disable-pip-version-check -r ${REQUIREMENTS} \
+    && pip install --no-cache-dir --disable-pip-version-check --no-deps -r requirements-voices.txt
 # Only what the base weights need, so that a change elsewhere does not download them again.
 COPY config.ini ./
 COPY utils utils

@@ -6,6 +6,13 @@ VENV   ?= .venv
 ARGS   ?=
 DATA   ?=
 SCORES ?=
+SERVE  ?=
+
+# SERVE=1 installs only what serving without a GPU needs: no torch, so no training and no heatmaps.
+REQUIREMENTS := $(if $(SERVE),requirements-serve.txt,requirements.txt)
+SIZE := $(if $(SERVE),SIZE_SERVE,SIZE_ALL)
+SIZE_ALL := a download of about 3 GB, 6.5 GB on disk (PyTorch with CUDA is most of it; make run SERVE=1 does without)
+SIZE_SERVE := a download of about 300 MB, 1 GB on disk
 
 BIN := $(VENV)/bin
 PY  := $(BIN)/python
@@ -35,12 +42,13 @@ $(PY): | python
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not be created; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 venv: $(PY)
-	@want=$$($(PY) -c '$(FINGERPRINT)' requirements.txt); \
+	@want=$$($(PY) -c '$(FINGERPRINT)' $(REQUIREMENTS) requirements-serve.txt requirements-voices.txt); \
 	if [ "$$(cat $(VENV)/.requirements 2>/dev/null)" = "$$want" ]; then echo "==> Packages are up to date"; else \
-	echo "==> Installing the packages of requirements.txt: a download of about 3 GB, 6.5 GB on disk (PyTorch with CUDA is most of it)"; \
+	echo "==> Installing the packages of $(REQUIREMENTS): $($(SIZE))"; \
 	free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1000000)}'); \
-	if [ "$$free" -lt 10 ]; then echo "    Only $$free GB are free here; 10 GB are needed during the installation."; fi; \
-	$(PY) -m pip install --disable-pip-version-check -r requirements.txt && echo "$$want" > $(VENV)/.requirements; fi
+	if [ "$$free" -lt $(if $(SERVE),2,10) ]; then echo "    Only $$free GB are free here; $(if $(SERVE),2,10) GB are needed during the installation."; fi; \
+	$(PY) -m pip install --disable-pip-version-check -r $(REQUIREMENTS) && \
+	$(PY) -m pip install --disable-pip-version-check --no-deps -r requirements-voices.txt && echo "$$want" > $(VENV)/.requirements; fi
 
 setup-dev: venv
 	@want=$$($(PY) -c '$(FINGERPRINT)' requirements.txt requirements-scale.txt requirements-dev.txt); \

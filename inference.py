@@ -364,6 +364,9 @@ def _realtime(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from utils.networks import require_torch
+
+    require_torch("Exporting networks")
     from utils.detection.export import export_version
 
     version = export_version(read_settings(options.config), options.export)

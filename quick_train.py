@@ -20,9 +20,13 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.tiny and arguments.activate:
         parser.error("--tiny makes networks that are of no use, so they are not served; leave --activate out")
-    from utils.training.plan import quick_plan, tiny_plan
 
-    return exit_code(lambda: run(arguments, tiny_plan() if arguments.tiny else quick_plan()))
+    def quickly() -> int:
+        from utils.training.plan import quick_plan, tiny_plan
+
+        return run(arguments, tiny_plan() if arguments.tiny else quick_plan())
+
+    return exit_code(quickly)
 
 
 if __name__ == "__main__":

@@ -218,8 +218,10 @@ def run_speech(arguments: argparse.Namespace) -> int:
 def exit_code(training: Callable[[], int]) -> int:
     """Run a training; what ends it early is told in a sentence and becomes an exit code."""
     from utils.errors import TelltaleError
+    from utils.networks import require_torch
 
     try:
+        require_torch("Training")
         return training()
     except TelltaleError as error:
         print(error, file=sys.stderr)
@@ -239,9 +241,13 @@ def main() -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             parser.error("--speech trains by one process; start it without torchrun")
         return exit_code(lambda: run_speech(arguments))
-    from utils.training.plan import TrainingPlan
 
-    return exit_code(lambda: run(arguments, TrainingPlan()))
+    def with_all() -> int:
+        from utils.training.plan import TrainingPlan
+
+        return run(arguments, TrainingPlan())
+
+    return exit_code(with_all)
 
 
 if __name__ == "__main__":

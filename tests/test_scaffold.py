@@ -43,7 +43,16 @@ def pins(name: str) -> dict[str, str]:
 # requirements
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-scale.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requirements.txt",
+        "requirements-serve.txt",
+        "requirements-voices.txt",
+        "requirements-dev.txt",
+        "requirements-scale.txt",
+    ],
+)
 def test_every_requirement_has_one_exact_version(name):
     assert pins(name)
 
@@ -51,7 +60,23 @@ def test_every_requirement_has_one_exact_version(name):
 def test_further_requirements_build_on_the_first_without_repeating_it():
     for name in ("requirements-dev.txt", "requirements-scale.txt"):
         assert "-r requirements.txt" in read(name).splitlines()
-        assert not pins(name).keys() & pins("requirements.txt").keys()
+        assert not pins(name).keys() & product_pins().keys()
+
+
+def product_pins() -> dict[str, str]:
+    """Of requirements.txt and the two files that it includes."""
+    parts = [pins(name) for name in ("requirements.txt", "requirements-serve.txt", "requirements-voices.txt")]
+    assert read("requirements.txt").count("\n-r ") == 2
+    assert sum(map(len, parts)) == len({name for part in parts for name in part}), "none is in two of them"
+    return {name: version for part in parts for name, version in part.items()}
+
+
+def test_serving_alone_installs_no_torch():
+    text = dry_run("run", "VENV=/nonexistent/venv", "SERVE=1")
+    assert "-r requirements-serve.txt" in text
+    assert "--no-deps -r requirements-voices.txt" in text
+    assert "-r requirements.txt" not in text
+    assert not {"torch", "torchvision", "timm", "silero-vad"} & pins("requirements-serve.txt").keys()
 
 
 @functools.cache
@@ -68,7 +93,7 @@ def imported_packages(path: Path) -> set[str]:
 
 def test_every_import_of_the_product_is_a_direct_requirement():
     distributions = importlib.metadata.packages_distributions()
-    known = pins("requirements.txt").keys() | pins("requirements-scale.txt").keys()
+    known = product_pins().keys() | pins("requirements-scale.txt").keys()
     ours = {*OUR_PACKAGES, *(Path(s).stem for s in OUR_SCRIPTS)}
     undeclared = {
         f"{path.relative_to(ROOT)}: {name}"

@@ -9,11 +9,29 @@ import numpy as np
 
 from models.cards import EXPERT_NAMES
 from utils.base_weights import VIT_FILE, VIT_SHA256, require_file
+from utils.errors import NotAvailableError
 from utils.tensors import Arrays, load_into, read_tensors
 from utils.weights import Version, choose_experts, read_gate
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
+
+
+def require_torch(what: str) -> None:
+    """Import torch, which an installation that only serves need not have.
+
+    Args:
+        what: needs it, the beginning of a sentence.
+
+    Raises:
+        NotAvailableError: torch is not installed.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise NotAvailableError(
+            f"{what} needs PyTorch, which is not installed: `pip install -r requirements.txt` adds it."
+        ) from error
 
 
 def load_vit_base(module: Any, base: Path) -> None:

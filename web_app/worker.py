@@ -162,6 +162,9 @@ def worker_tasks(
 
 def run_closeup(instance: Instance, served: ModelHandle, claim: Claim, progress: Progress) -> dict[str, Any]:
     """The handler of the task `explain`."""
+    from utils.networks import require_torch
+
+    require_torch("A closer look with its heatmaps")
     from utils.detection.closeup import look_closer  # brings torch, 500 MB, to workers that need it
 
     with instance.database.read() as session:

@@ -13,7 +13,7 @@ from utils.detection.gate import NumericGate
 from utils.detection.precision import read_precision
 from utils.errors import ConfigError, WeightsCorruptError
 from utils.log import get_logger
-from utils.networks import load_ensemble, read_expert
+from utils.networks import load_ensemble, read_expert, require_torch
 from utils.weights import Version, choose_experts, read_gate
 
 if TYPE_CHECKING:
@@ -76,8 +76,10 @@ def has_gpu() -> bool:
     names = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libamdhip64.so")
     if not any(map(_loads, names)):
         return False
-    import torch
-
+    try:
+        import torch
+    except ImportError:  # an installation that only serves, which torch would let use the GPU
+        return False
     return bool(torch.cuda.is_available())
 
 
@@ -92,6 +94,7 @@ def _loads(library: str) -> bool:
 def _load_torch(
     settings: Settings, root: Path, version: Version, *, device: str, threads: int, experts: tuple[str, ...] | None
 ) -> tuple[Engine, dict[str, str]]:
+    require_torch("The torch engine")
     from utils.detection.torch_engine import TorchEngine  # seconds and hundreds of MB: only where it is needed
 
     ensemble, missing = load_ensemble(root, version, experts)
