@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from utils.config import JobSettings
 from utils.errors import ConfigError, TelltaleError
 from utils.log import get_logger
-from web_app.db.models import ANALYSE, COPY, EXPLAIN, DetectionRow, JobRow, MediaRow
+from web_app.db.models import ANALYSE, COPY, EXPLAIN, DetectionRow, JobRow
 from web_app.db.session import Database
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Sender:
 
     def send_lost(self, database: Database, overdue: sa.ColumnElement[bool]) -> int:
         """Send for jobs that meet a condition again where the broker holds fewer ids than that; returns how many."""
-        kind = sa.select(MediaRow.kind).join(DetectionRow).where(DetectionRow.job_id == JobRow.id).scalar_subquery()
+        kind = sa.select(DetectionRow.media_kind).where(DetectionRow.job_id == JobRow.id).scalar_subquery()
         with database.read() as session:
             if not database.is_sqlite and not session.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(LOCK_KEY))):
                 return 0
