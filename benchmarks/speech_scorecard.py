@@ -18,7 +18,8 @@ from utils.evaluation.scorecard import markdown_table
 from utils.evaluation.speech_figures import Scores, figures_of, outcomes, read_scores
 from utils.metrics import auc, clopper_pearson
 from utils.speech.spectrogram import BANDS, log_mel, prepare
-from utils.training.speech import Recording, SpeechPlan, all_views, read_recordings, read_sound, with_copies
+from utils.training.speech import SpeechPlan, all_views, read_recordings, read_sound, with_copies
+from utils.training.speech_linear import Recording
 from utils.types import Floats, Outcome
 
 FACTS = ("level", "peak", "seconds", "silence", "brightness", "floor")
@@ -32,6 +33,8 @@ world is strange where nothing of it was trained on. Verdicts are by a band that
 (two halves, crosswise).
 
 """
+NOTES = "\n## What was tried\n"
+"""What follows in the page was written by hand and stays when it is made again."""
 
 
 def share(hits: Sequence[bool]) -> str:
@@ -118,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = audit(recordings, all_views(recordings, plan, given.run / "views"))
     page = HEAD + scorecard(read_scores(given.run / "scores.csv"), facts)
     if given.out:
-        given.out.write_text(page, encoding="utf-8")
+        kept = given.out.read_text(encoding="utf-8").partition(NOTES)[1:] if given.out.is_file() else ()
+        given.out.write_text("".join((page, *kept)), encoding="utf-8")
     print(page)
     return 0
 

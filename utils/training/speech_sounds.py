@@ -129,7 +129,7 @@ def griffin_lim(samples: Floats, rng: np.random.Generator) -> Floats:
     """
     magnitude = np.abs(stft(samples, nperseg=512, noverlap=384)[2])
     if rng.random() < 0.6:
-        filters = mel_filters()[:, :: int(rng.choice([1, 2]))] + np.float32(1e-9)
+        filters = mel_filters(len(magnitude))[:, :: int(rng.choice([1, 2]))] + np.float32(1e-9)
         mel = (filters / filters.sum(0)).T @ magnitude**2
         magnitude = np.sqrt((filters / filters.sum(1, keepdims=True)) @ mel)
     return _phases(magnitude, int(rng.choice([6, 12, 25])), rng)
@@ -162,27 +162,24 @@ def linear_prediction(samples: Floats, rng: np.random.Generator) -> Floats:
     return np.asarray(out[: len(samples)], np.float32)
 
 
-def upsampled(samples: Floats, rng: np.random.Generator) -> Floats:
-    """The high band as layers that double the rate leave it: mirror images of the low band under the true envelope.
-
-    Source: Pons et al. 2021, "Upsampling Artifacts in Neural Audio Synthesis".
+def few_components(samples: Floats, rng: np.random.Generator) -> Floats:
+    """The phases of a recording under mel bands that a few principal components give, in whole steps every second time:
+    what is left of a voice in the small code of an autoencoder or a codec.
     """
-    factor = int(rng.choice([2, 4]))
-    low = resample_poly(samples, 1, factor)
-    images = np.zeros(len(low) * factor)
-    images[::factor] = low * factor
+    spectrum = stft(samples, nperseg=512, noverlap=384)[2]
+    filters = mel_filters(len(spectrum)) + np.float32(1e-9)
+    spread = filters / filters.sum(1, keepdims=True)
+    mel = (filters / filters.sum(0)).T @ np.abs(spectrum) ** 2
+    log = np.log(mel + 1e-8)
+    mean = log.mean(1, keepdims=True)
+    left, size, right = np.linalg.svd(log - mean, full_matrices=False)
+    count = int(rng.choice([4, 6, 10, 16]))
+    log = (left[:, :count] * size[:count]) @ right[:count] + mean
     if rng.random() < 0.5:
-        images = np.convolve(np.repeat(low, factor), np.ones(factor) / factor, "same")
-    edge = RATE / 2 / factor
-    spectra = [stft(x[: len(samples)], nperseg=512, noverlap=384)[2] for x in (samples, images)]
-    count = min(x.shape[1] for x in spectra)
-    true, made = (x[:, :count] for x in spectra)
-    smooth = np.ones((9, 3)) / 27
-    envelope = [np.sqrt(np.maximum(fftconvolve(np.abs(x) ** 2, smooth, "same"), 1e-12)) for x in (true, made)]
-    share = np.clip((np.arange(257) * RATE / 512 - 0.9 * edge) / (0.2 * edge), 0, 1)[:, None]
-    share = share * rng.uniform(0.5, 1.0)
-    mixed = (1 - share) * true + share * made * envelope[0] / envelope[1]
-    return np.asarray(istft(mixed, nperseg=512, noverlap=384)[1], np.float32)
+        step = rng.uniform(0.3, 1.0)
+        log = np.round(log / step) * step
+    gain = np.sqrt((spread @ np.exp(log)) / (spread @ mel + 1e-9))
+    return np.asarray(istft(spectrum * np.clip(gain, 0, 4), nperseg=512, noverlap=384)[1], np.float32)
 
 
 def world(samples: Floats, rng: np.random.Generator) -> Floats:
@@ -212,9 +209,9 @@ def world(samples: Floats, rng: np.random.Generator) -> Floats:
 
 
 FAKES: dict[str, Maker] = {
+    "few components": few_components,
     "Griffin-Lim": griffin_lim,
     "LPC": linear_prediction,
-    "upsampling": upsampled,
     "WORLD": world,
 }
 """Family and maker of each kind of fake that is made of a recording; what a maker gives may be some samples longer."""

@@ -19,8 +19,12 @@ from utils.detection.calibration import Calibration
 from utils.detection.export import export_onnx
 from utils.evaluation.speech_figures import calibrate, figures_of, write_scores
 from utils.speech.spectrogram import BANDS, WINDOW_FRAMES
-from utils.training.speech import SpeechPlan, all_views, fit, read_recordings, score, with_copies
+from utils.training.speech import SpeechPlan, all_views, encoded, fit, read_recordings, score, untrained, with_copies
+from utils.training.speech_linear import left_out
 from utils.weights import SPEECH_FILE, Version, publish_version, require_new_name
+
+LEAST_SHRUNK = 50_000
+"""Numbers in a matrix that is kept as int8."""
 
 
 class _Trunk(nn.Module):
@@ -55,17 +59,42 @@ def publish_speech(
     Raises:
         WeightsError: the name is taken or not allowed.
     """
-    head = {
-        "weight": network.head.weight.detach().numpy()[0] * np.float32(scale),
-        "bias": network.head.bias.detach().numpy() * np.float32(scale) + np.float32(shift),
-    }
+    weight, bias = (part.detach().numpy() * np.float32(scale) for part in network.head())
+    head = {"weight": weight, "bias": bias + np.float32(shift)}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / SPEECH_FILE
         axes = {"input": {0: "batch"}, "feature": {0: "batch"}}
         example = torch.zeros(2, WINDOW_FRAMES, BANDS)
         export_onnx(_Trunk(network.eval()), (example,), path, ["input"], ["feature"], axes)
         documents = {"calibration": calibration.to_dict(), "card": {**card, "name": name}}
+        shrink(path)
         return publish_version(root, name, {"head": head}, documents, {SPEECH_FILE: path})
+
+
+def shrink(path: Path) -> None:
+    """Keep large matrices of a graph as int8 with a scale per output channel, where their values are such already."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    for held in list(graph.initializer):
+        matrix = numpy_helper.to_array(held)
+        if matrix.dtype != np.float32 or matrix.ndim < 2 or matrix.size < LEAST_SHRUNK:
+            continue
+        turned = any(node.op_type == "MatMul" and held.name in node.input for node in graph.node)
+        axis = matrix.ndim - 1 if turned else 0
+        others = tuple(i for i in range(matrix.ndim) if i != axis)
+        scale = np.maximum(np.abs(matrix).max(others, keepdims=True), 1e-12) / np.float32(127)
+        whole = np.rint(matrix / scale)
+        if not np.allclose(whole * scale, matrix, atol=1e-6):
+            continue  # the recurrent branch is no multiple of anything
+        name = held.name
+        graph.initializer.remove(held)
+        graph.initializer.append(numpy_helper.from_array(whole.astype(np.int8), name + ".int8"))
+        graph.initializer.append(numpy_helper.from_array(scale.ravel().astype(np.float32), name + ".scale"))
+        graph.node.insert(0, helper.make_node("DequantizeLinear", [name + ".int8", name + ".scale"], [name], axis=axis))
+    onnx.save(model, str(path))
 
 
 def train_speech(
@@ -80,7 +109,10 @@ def train_speech(
     require_new_name(root, name)
     recordings = with_copies(read_recordings(data), plan)
     views = all_views(recordings, plan, run / "views")
-    network = fit(recordings, views, plan, run)
+    network = untrained(plan)
+    windows = encoded(network, recordings, views, plan.seed)
+    crossed = left_out(network, recordings, windows)
+    network = fit(network, recordings, windows, plan, run)
     scores = score(network, recordings, views)
     write_scores(scores, run / "scores.csv")
     scale, shift, calibration = calibrate(scores)
@@ -90,6 +122,7 @@ def train_speech(
         "plan": dataclasses.asdict(plan),
         "data": {"recordings": dict(sorted(counts.items())), "terms": list(terms)},
         "notes": list(notes),
+        "left_out_in_turn": crossed,
         "validation": figures_of(scores),
     }
     return publish_speech(root, name, network, calibration, card, scale=scale, shift=shift)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections import Counter
 
 import av
 import numpy as np
@@ -15,9 +16,28 @@ from models.speech_model import build_speech
 from tests.speech_fixtures import voice
 from utils.errors import TrainingDataError, WeightsError
 from utils.speech.judge import load_speech
-from utils.speech.spectrogram import RATE, WINDOW_FRAMES
+from utils.speech.spectrogram import RATE
 from utils.training import speech
-from utils.training.speech import SpeechPlan, all_views, batches, fit, read_recordings, strange, with_copies
+from utils.training.speech import (
+    SpeechPlan,
+    all_views,
+    encoded,
+    fit,
+    read_recordings,
+    strange,
+    untrained,
+    with_copies,
+)
+from utils.training.speech_linear import (
+    COPY_WEIGHT,
+    PROCESSED_WEIGHT,
+    Recording,
+    Windows,
+    chances_of,
+    fit_spread,
+    folds_of,
+    left_out,
+)
 from utils.training.speech_version import train_speech
 
 PLAN = SpeechPlan(steps=4, batch=4, copies=1, views=2, workers=1)
@@ -72,17 +92,35 @@ def test_a_missing_file_and_a_missing_class_are_named(data, tmp_path):
         read_recordings(tmp_path)
 
 
-def test_batches_are_half_real_and_no_stranger_is_in_them(data):
-    recordings = read_recordings(data)
-    views = [[np.full((WINDOW_FRAMES + 5, 80), float(i), np.float32)] for i in range(10)]
-    windows, labels = next(batches(recordings, views, PLAN, np.random.default_rng(0)))
-    assert windows.shape == (4, WINDOW_FRAMES, 80)
-    assert np.isfinite(windows).all()
-    assert labels.sum() == 2
+def test_no_stranger_is_drawn_and_small_families_and_first_views_are_drawn_more_often(data):
+    recordings = with_copies(read_recordings(data), PLAN)
+    owners = np.array([i for i, r in enumerate(recordings) if r.split == "train" for _ in range(2)])
+    real, fake = (chances_of(recordings, owners, label) for label in (0, 1))
+    assert real.sum() == pytest.approx(1)
+    assert fake.sum() == pytest.approx(1)
+    assert not (real * fake).any()
+    assert {recordings[i].label for i in owners[real > 0]} == {0}
+    assert real[0] * PROCESSED_WEIGHT == pytest.approx(real[1])
+    of = {recordings[i].family: chance for i, chance in zip(owners[::2], fake[::2], strict=True) if chance}
+    counts = Counter(recordings[i].family for i in owners[::2])
+    made = next(r.family for r in recordings if r.maker)
+    assert of[made] / of["old"] == pytest.approx(COPY_WEIGHT * np.sqrt(counts["old"] / counts[made]))
+
+
+def test_the_linear_branch_tells_apart_what_means_and_deviations_tell():
+    network = build_speech(True)
+    truth = torch.tensor([0.0, 1.0]).repeat(50)
+    spreads = torch.randn(100, 96, generator=torch.Generator().manual_seed(0)) + truth[:, None] * torch.arange(96) / 48
+    chances = [(truth == label).double().numpy() / 50 for label in (0, 1)]
+    fit_spread(network, Windows(spreads, spreads.half(), np.arange(100), truth), chances)
+    said = network.spread_head(network.normal(spreads)).squeeze(1) > 0
+    assert (said == (truth > 0)).float().mean() > 0.9
+    assert not network.spread_head.weight.requires_grad
 
 
 def test_a_stopped_training_goes_on_and_its_views_are_made_once(data, tmp_path, monkeypatch):
     monkeypatch.setattr(speech, "build_speech", lambda tiny: build_speech(True))
+    monkeypatch.setattr(speech, "load_encoder", lambda encoder, folder: None)
     recordings = read_recordings(data)
     views = all_views(recordings, PLAN, tmp_path / "views")
     assert [len(v) for v in views] == [2] * 6 + [4] * 4
@@ -91,25 +129,52 @@ def test_a_stopped_training_goes_on_and_its_views_are_made_once(data, tmp_path, 
     assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "views").iterdir()}
     assert np.array_equal(again[3][0], views[3][0])
     monkeypatch.setattr(speech, "CHECKPOINT_S", 0.0)
-    endless = speech.batches
+    steps, follow = [0], speech.follow
 
     def two(*given):
-        for i, batch in enumerate(endless(*given)):
-            if i == 2:
-                raise KeyboardInterrupt
-            yield batch
+        steps[0] += 1
+        if steps[0] == 3:
+            raise KeyboardInterrupt
+        follow(*given)
 
-    monkeypatch.setattr(speech, "batches", two)
+    monkeypatch.setattr(speech, "follow", two)
+    network = untrained(PLAN)
+    windows = encoded(network, recordings, views, 0)
+    assert windows.owners.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     with pytest.raises(KeyboardInterrupt):
-        fit(recordings, views, PLAN, tmp_path)
+        fit(network, recordings, windows, PLAN, tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
-    network = fit(recordings, views, PLAN, tmp_path)
+    network = fit(untrained(PLAN), recordings, windows, PLAN, tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4
     assert not network.training
 
 
+def test_each_family_and_world_is_left_out_once(tmp_path):
+    """Fakes of all families but one differ from recordings in the same way: only that one is not told apart."""
+    kinds = [(0, f"w{i}") for i in range(10)] + [(1, f"f{i}") for i in range(10)]
+    recordings = [
+        Recording(tmp_path / f"{kind}{i}", label, "train", "", "", kind * label, kind * (not label), f"{kind}{i}")
+        for label, kind in kinds
+        for i in range(6)
+    ]
+    folds = folds_of(recordings)
+    assert all(len({f for f, r in zip(folds, recordings, strict=True) if r.kind == kind}) == 1 for _, kind in kinds)
+    assert sorted(folds) == sorted(list(range(5)) * 24)
+    truth = torch.tensor([float(r.label) for r in recordings])
+    odd = torch.tensor([r.kind == "f3" for r in recordings])
+    spreads = torch.randn(120, 96, generator=torch.Generator().manual_seed(0))
+    spreads[:, 0] += 6 * truth * ~odd
+    windows = Windows(torch.zeros(120, 1, 1), spreads, np.arange(120), truth)
+    found = left_out(build_speech(True), recordings, windows)
+    assert 0.8 < float(found["auc"].split()[0]) < 0.99
+    assert found["recordings"] == "120"
+    spreads[:, 1] += 30 * odd  # nothing but this family has it, so that nobody could learn it
+    assert float(left_out(build_speech(True), recordings, windows)["auc"].split()[0]) < 0.99
+
+
 def test_one_command_trains_a_version_that_judges(data, tmp_path, monkeypatch):
     monkeypatch.setattr(speech, "build_speech", lambda tiny: build_speech(True))
+    monkeypatch.setattr(speech, "load_encoder", lambda encoder, folder: None)
     plan = dataclasses.replace(PLAN, steps=2)
     root = tmp_path / "versions"
     root.mkdir()
