@@ -18,8 +18,9 @@ from utils.evaluation.scorecard import markdown_table
 from utils.evaluation.speech_figures import Scores, figures_of, outcomes, read_scores
 from utils.metrics import auc, clopper_pearson
 from utils.speech.spectrogram import BANDS, log_mel, prepare
-from utils.training.speech import SpeechPlan, all_views, read_recordings, read_sound, with_copies
+from utils.training.speech import SpeechPlan, all_views, read_recordings, with_copies
 from utils.training.speech_linear import Recording
+from utils.training.speech_sounds import read_sound
 from utils.types import Floats, Outcome
 
 FACTS = ("level", "peak", "seconds", "silence", "brightness", "floor")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -30,11 +31,12 @@ from utils.speech.spectrogram import RATE, WINDOW_FRAMES, fill_window, log_mel, 
 from utils.training.progress import bar, tell
 from utils.training.speech_encoder import load_encoder
 from utils.training.speech_linear import Recording, Windows, chances_of, fit_spread
-from utils.training.speech_sounds import TELEPHONE_HZ, band, coded, makers, processed
+from utils.training.speech_sounds import FAKES, TELEPHONE_HZ, band, coded, espeak, makers, processed, read_sound
 from utils.types import Floats
 
 CLIP = int(2.4 * RATE)
 """Samples of a recording that are learned from."""
+ENGINE = "espeak-ng"
 PART = 128
 """Recordings in a file of spectrograms."""
 CHECKPOINT_S = 120.0
@@ -51,6 +53,7 @@ class SpeechPlan:
     Args:
         batch: windows in a step, half of them real.
         copies: fakes made of each real recording.
+        engine: voices of formant synthesis.
         views: of each recording that is trained on; the first is the recording as it is.
     """
 
@@ -58,6 +61,7 @@ class SpeechPlan:
     batch: int = 64
     lr: float = 1.5e-3
     copies: int = 4
+    engine: int = 60
     views: int = 3
     workers: int = 2
     seed: int = 0
@@ -94,7 +98,7 @@ def read_recordings(root: Path) -> list[Recording]:
 
 
 def with_copies(recordings: Sequence[Recording], plan: SpeechPlan) -> list[Recording]:
-    """The recordings, and for each real one of the training part fakes that are to be made of it."""
+    """The recordings, fakes that are to be made of each real one of the training part, and voices of an engine."""
     names, missing = makers()
     if missing:
         tell(missing)
@@ -105,34 +109,19 @@ def with_copies(recordings: Sequence[Recording], plan: SpeechPlan) -> list[Recor
         if r.split == "train" and not r.label
         for name in rng.choice(list(names), min(plan.copies, len(names)), replace=False)
     ]
+    if shutil.which(ENGINE):
+        row = Recording(Path(ENGINE), 1, "train", f"made: {ENGINE}", ENGINE, "formant", "", ENGINE, ENGINE)
+        made += [row] * plan.engine
     return [*recordings, *made]
-
-
-def read_sound(path: Path) -> Floats:
-    """A recording as float32 at 16 kHz, one channel.
-
-    Raises:
-        TrainingDataError: it cannot be decoded.
-    """
-    import av
-
-    resampler = av.AudioResampler("fltp", "mono", RATE)
-    try:
-        with av.open(str(path)) as container:
-            parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
-        parts += [p.to_ndarray()[0] for p in resampler.resample(None)]
-    except (av.FFmpegError, IndexError) as error:
-        raise TrainingDataError(f"{path} cannot be decoded: {error}.") from error
-    return np.concatenate(parts).astype(np.float32)
 
 
 def make_views(recording: Recording, plan: SpeechPlan, seed: int) -> list[Floats]:
     """Log-mel spectrograms (T, 80) of one recording: random chains, or the stresses where it validates."""
     rng = np.random.default_rng(seed)
-    sound = read_sound(recording.path)
+    sound = espeak(rng) if recording.maker == ENGINE else read_sound(recording.path)
     start = int(rng.integers(max(1, len(sound) - CLIP))) if recording.split == "train" else 0
     sound = sound[start : start + CLIP] if recording.split == "train" else sound
-    if recording.maker:
+    if recording.maker in FAKES:
         sound = makers()[0][recording.maker](sound, rng)
     if recording.split == "train":
         sounds = [sound, *(processed(sound, rng) for _ in range(plan.views - 1))]

@@ -9,12 +9,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import shutil
+import subprocess
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from scipy.signal import butter, fftconvolve, istft, lfilter, resample_poly, sosfilt, stft
 
+from utils.errors import TrainingDataError
 from utils.speech.spectrogram import RATE, mel_filters
 from utils.types import Floats
 
@@ -217,9 +221,47 @@ FAKES: dict[str, Maker] = {
 """Family and maker of each kind of fake that is made of a recording; what a maker gives may be some samples longer."""
 
 
+VOICES = ("en", "en-us", "de", "fr", "es", "it", "pt", "ru", "pl", "nl", "cs", "sv")
+VARIANTS = ("+m3", "+m5", "+m7", "+f2", "+f4", "+klatt2", "+klatt4", "+croak")
+
+
+def espeak(rng: np.random.Generator) -> Floats:
+    """Numbers in a random language and voice, by formant synthesis of the program espeak-ng.
+
+    Source: Klatt 1980, "Software for a Cascade/Parallel Formant Synthesizer", and its successors.
+    """
+    voice = str(rng.choice(VOICES)) + str(rng.choice(["", *VARIANTS]))
+    text = ", ".join(str(number) for number in rng.integers(10, 10_000, 4))
+    manner = [f"-s{rng.integers(120, 210)}", f"-p{rng.integers(15, 85)}"]
+    command = ["espeak-ng", "-v", voice, *manner, "--stdout", text]
+    done = subprocess.run(command, capture_output=True, check=True)  # noqa: S603 (fixed arguments)
+    return read_sound(io.BytesIO(done.stdout))
+
+
+def read_sound(file: Path | io.BytesIO) -> Floats:
+    """A recording as float32 at 16 kHz, one channel.
+
+    Raises:
+        TrainingDataError: it cannot be decoded.
+    """
+    import av
+
+    resampler = av.AudioResampler("fltp", "mono", RATE)
+    try:
+        with av.open(file if isinstance(file, io.BytesIO) else str(file)) as container:
+            parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
+        parts += [p.to_ndarray()[0] for p in resampler.resample(None)]
+    except (av.FFmpegError, IndexError) as error:
+        raise TrainingDataError(f"{file} cannot be decoded: {error}.") from error
+    return np.concatenate(parts).astype(np.float32)
+
+
 def makers() -> tuple[dict[str, Maker], str]:
-    """The makers that can be used here, and a sentence about what is missing; empty where nothing is."""
-    if importlib.util.find_spec("pyworld") and importlib.util.find_spec("pkg_resources"):
-        return FAKES, ""
-    missing = "WORLD's fakes are left out: `pip install pyworld==0.3.5 'setuptools<81'` (MIT) brings them."
-    return {name: maker for name, maker in FAKES.items() if name != "WORLD"}, missing
+    """The makers that can be used here, and sentences about what is missing; empty where nothing is."""
+    names, missing = dict(FAKES), []
+    if not (importlib.util.find_spec("pyworld") and importlib.util.find_spec("pkg_resources")):
+        del names["WORLD"]
+        missing.append("WORLD's fakes are left out: `pip install pyworld==0.3.5 'setuptools<81'` (MIT) brings them.")
+    if not shutil.which("espeak-ng"):
+        missing.append("Formant synthesis is left out: Debian's package espeak-ng (GPL-3, a tool only) brings it.")
+    return names, " ".join(missing)

@@ -23,6 +23,7 @@ from utils.training.speech import (
     all_views,
     encoded,
     fit,
+    make_views,
     read_recordings,
     strange,
     untrained,
@@ -40,7 +41,7 @@ from utils.training.speech_linear import (
 )
 from utils.training.speech_version import train_speech
 
-PLAN = SpeechPlan(steps=4, batch=4, copies=1, views=2, workers=1)
+PLAN = SpeechPlan(steps=4, batch=4, copies=1, engine=0, views=2, workers=1)
 
 
 def write_flac(path, sound):
@@ -74,7 +75,7 @@ def data(tmp_path_factory):
     return root
 
 
-def test_recordings_and_their_copies(data):
+def test_recordings_their_copies_and_an_engine(data, monkeypatch):
     recordings = read_recordings(data)
     assert len(recordings) == 10
     assert [r.kind for r in recordings[-2:]] == ["far", "new"]
@@ -82,6 +83,15 @@ def test_recordings_and_their_copies(data):
     copies = with_copies(recordings, PLAN)[10:]
     assert len(copies) == 3
     assert all(c.label == 1 and c.maker and c.split == "train" for c in copies)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert len(with_copies(recordings, dataclasses.replace(PLAN, engine=2))) == 13
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    spoken = with_copies(recordings, dataclasses.replace(PLAN, engine=2))[13:]
+    assert [(r.label, r.split, r.kind, r.speaker) for r in spoken] == [(1, "train", "formant", "espeak-ng")] * 2
+    monkeypatch.setattr(speech, "espeak", lambda rng: voice(3.0, pitch=float(rng.integers(90, 200))))
+    first, second = (make_views(spoken[0], PLAN, seed) for seed in (1, 2))
+    assert len(first[0]) == 240
+    assert not np.array_equal(first[0], second[0])
 
 
 def test_a_missing_file_and_a_missing_class_are_named(data, tmp_path):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import subprocess
+import wave
 
 import numpy as np
 import pytest
 
 from tests.speech_fixtures import voice
 from utils.speech.spectrogram import RATE, log_mel, prepare
-from utils.training.speech_sounds import CODECS, FAKES, band, coded, makers, noise, processed, room
+from utils.training.speech_sounds import CODECS, FAKES, band, coded, espeak, makers, noise, processed, room
 
 SOUND = voice(1.5)
 
@@ -69,6 +72,27 @@ def test_fakes_say_the_same_in_another_way(name):
 
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     names, missing = makers()
     assert list(names) == ["few components", "Griffin-Lim", "LPC"]
     assert "pip install pyworld" in missing
+    assert "espeak-ng" in missing
+
+
+def test_the_engine_is_asked_for_numbers_in_many_voices(monkeypatch):
+    asked = []
+
+    def run(command, **options):
+        asked.append(command)
+        store = io.BytesIO()
+        with wave.open(store, "wb") as file:
+            file.setparams((1, 2, 22050, 0, "NONE", ""))
+            file.writeframes((9000 * np.sin(np.arange(22050) / 9)).astype("<i2").tobytes())
+        return subprocess.CompletedProcess(command, 0, stdout=store.getvalue())
+
+    monkeypatch.setattr(subprocess, "run", run)
+    sounds = [espeak(np.random.default_rng(seed)) for seed in range(8)]
+    assert all(abs(len(sound) - RATE) < 50 for sound in sounds)
+    assert all(0.25 < np.abs(sound).max() < 0.3 for sound in sounds)
+    assert all(command[0] == "espeak-ng" and command[-1].count(",") == 3 for command in asked)
+    assert len({command[2] for command in asked}) > 4
