@@ -94,6 +94,24 @@ def test_module_loads_without_torch(module):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+HELD = """
+import sys
+from utils.config import load_settings
+from utils.detection.pipeline import load_analyser
+
+analyser = load_analyser(load_settings(environ={"TELLTALE_DETECTION__DEVICE": "cpu"}))
+held = next(line for line in open("/proc/self/status") if line.startswith("VmRSS"))
+print(int(held.split()[1]) // 1024, "torch" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not cpu_has_bf16(), reason="measured with bf16 on Linux")
+def test_the_version_in_use_is_loaded_without_torch_and_holds_at_most_750_mb(base_folder):
+    said = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True).stdout.split()
+    assert said[1] == "False"
+    assert int(said[0]) < 750
+
+
 PUT_TOGETHER = """
 import sys
 from types import SimpleNamespace
