@@ -91,7 +91,7 @@ class Layers:
 
     def constant(self, value: npt.NDArray[Any]) -> Node:
         """Weights as a value."""
-        return ops.constant(np.ascontiguousarray(value.astype(np.float16) if self._half else value, np.float32))
+        return ops.constant(np.asarray(value.astype(np.float16) if self._half else value, np.float32, order="C"))
 
     def convolve(self, x: Node, name: str, norm: str, *, stride: int = 1, grouped: bool = False) -> Node:
         """A convolution without bias, and the batch normalisation after it.
@@ -203,7 +203,7 @@ def _vit(layers: Layers, x: Node, heads: int) -> list[Node]:
         inside = layers.linear(layers.normalise(y, f"{block}.norm1", exact=1 if i else 3), f"{block}.attn.qkv")
         y = ops.add(y, layers.linear(_attend(inside, heads), f"{block}.attn.proj"))
         inside = layers.linear(layers.normalise(y, f"{block}.norm2", exact=1), f"{block}.mlp.fc1")
-        z = ops.add(y, layers.linear(ops.swish(inside, np.float32(QUICK_GELU)), f"{block}.mlp.fc2"))
+        z = ops.add(y, layers.linear(ops.swish(inside, layers.constant(np.array(QUICK_GELU))), f"{block}.mlp.fc2"))
         _exact(y, z)
         y = z
         if (i + 1) % (depth // taps) == 0:

@@ -65,6 +65,16 @@ def test_the_way_from_the_pixels_and_the_running_sum_of_the_vit_stay_exact():
     assert "MatMul" not in kinds
 
 
+@pytest.mark.parametrize("name", ["resnext", "vit", "lstm"])
+def test_for_bf16_every_number_is_one_of_half_precision(name):
+    """So the scores stay those of releases that kept converted graphs in half precision."""
+    graph = build_graph(name, arrays_of(network(name)), tiny=True, half=True)
+    held = [op.data for op in graph.get_ordered_ops() if op.get_type_name() == "Constant"]
+    floats = [data for data in held if data.dtype == np.float32]
+    assert len(floats) > 10
+    assert all(np.array_equal(data, data.astype(np.float16).astype(np.float32)) for data in floats)
+
+
 def test_the_stem_of_resnext_stays_exact_and_all_else_does_not():
     assert exact_ones("resnext") == ["Convolution", "Add", "Relu", "MaxPool"]
     assert exact_ones("lstm") == []
