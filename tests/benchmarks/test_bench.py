@@ -38,6 +38,9 @@ def test_every_section_runs(tiny_root: Path) -> None:
     assert all(math.isfinite(row.value) and row.value >= 0 for row in rows)
     found = {row.section.split(",")[0] for row in rows}
     assert {"image", "video", "6 photos"} <= found
+    sets = [row for row in rows if row.section == "image, by instruction set"]
+    assert [row.variant for row in sets] == ["AVX512_CORE_AMX", "AVX512_CORE_VNNI"]
+    assert len({row.note.partition("P(fake)")[2][:4] for row in sets}) == 1, "all find the same"
 
 
 @pytest.mark.slow
