@@ -22,7 +22,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: scale chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark bench parity score-record
+.PHONY: scale chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark learning-load bench parity score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,9 @@ poison-drill: venv ## Attack a copy of the version in use with poisoned feedback
 
 learning-benchmark: venv ## Table and plot of how much corrections of unseen sources change (ARGS="measure --run RUN --packs PACKS" measures)
 	@$(PY) -m benchmarks.learning_benchmark $(or $(ARGS),show)
+
+learning-load: setup-dev weights ## Photos per second while media are prepared and trainings run, against idle
+	@$(PY) -m benchmarks.learning_load $(ARGS)
 
 crash-drill: venv ## Kill training and promotion a hundred times and look what is left
 	@$(PY) -m benchmarks.crash_test $(ARGS)

@@ -42,8 +42,6 @@ RETIRED = {
     **{("learning", key): "Leave it out: the version's recipe says it." for key in _LEARNING},
     ("server", "wait_image_s"): "Clients say how long they want to wait: `wait`, or the header `Prefer`.",
     ("page", "prefix"): "Let the proxy send the path as X-Forwarded-Prefix: docs/operations.md.",
-    ("storage", "files"): "Uploads lie in a bucket where s3_url names one.",
-    ("jobs", "engine"): "Jobs reach other machines where broker_url names a broker.",
     ("server", "arriving_mb"): "A proxy bounds what arrives at the same time: docs/operations.md.",
 }
 """Section and key of settings that the release before knew: they are ignored with a warning that says what to do."""
@@ -80,6 +78,7 @@ class ServerSettings:
 class StorageSettings:
     instance_dir: str = setting("instance")
     database_url: str = setting("")
+    files: str = setting("local", choices=("local", "s3"), later=True)
     s3_url: str = setting("", later=True)
     reserve_mb: int = 200  # MB; with less room left uploads are refused, so that jobs can still be written
     retention_days: int = setting(0, low=0, high=3650)
@@ -129,6 +128,7 @@ class EvidenceSettings:
 
 @dataclass(frozen=True)
 class JobSettings:
+    engine: str = setting("local", choices=("local", "celery"), later=True)
     broker_url: str = setting("", later=True)
     lease_s: float = 60.0  # a job whose worker has not been heard of for this long is tried again
     attempts: int = 3  # a job is given up after so many

@@ -101,8 +101,10 @@ def house(lease_s: float = 60.0, weights: Path | None = None) -> Iterator[House]
         postgres, redis = held.enter_context(temporary(Postgres)), held.enter_context(temporary(Redis))
         s3 = held.enter_context(temporary(S3))
         os.environ.update(S3.KEYS)
-        plain = make_settings(folder, broker_url=redis.url, lease_s=lease_s, max_waiting=100_000)
-        storage = dataclasses.replace(plain.storage, database_url=postgres.url, s3_url=s3.bucket("telltale"))
+        plain = make_settings(folder, engine="celery", broker_url=redis.url, lease_s=lease_s, max_waiting=100_000)
+        storage = dataclasses.replace(
+            plain.storage, database_url=postgres.url, files="s3", s3_url=s3.bucket("telltale")
+        )
         security = dataclasses.replace(plain.security, uploads_per_minute=0, requests_per_minute=0)
         settings = dataclasses.replace(plain, storage=storage, security=security)
         if weights is not None:

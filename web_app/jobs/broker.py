@@ -65,13 +65,15 @@ def open_app(settings: JobSettings) -> Celery:
     """Celery with our settings; nothing is connected yet.
 
     Raises:
-        ConfigError: Celery is not installed.
+        ConfigError: Celery is not installed, or [jobs] broker_url is empty.
     """
     try:
         from celery import Celery
         from kombu import Queue
     except ImportError as error:
-        raise ConfigError("[jobs] broker_url needs `pip install -r requirements-scale.txt`.") from error
+        raise ConfigError("[jobs] engine = celery needs `pip install -r requirements-scale.txt`.") from error
+    if not settings.broker_url:
+        raise ConfigError("[jobs] engine = celery needs a broker_url, such as redis://localhost:6379/0.")
     app = Celery("telltale", broker=settings.broker_url, set_as_current=False)
     redis = settings.broker_url.startswith(("redis", "sentinel"))
     app.conf.update(

@@ -57,7 +57,7 @@ class JobQueue:
     def __init__(self, database: Database, settings: JobSettings) -> None:
         self.database = database
         self.settings = settings
-        self.sender = Sender(settings) if settings.broker_url else None
+        self.sender = Sender(settings) if settings.engine == "celery" else None
 
     # What the web process does
 

@@ -50,7 +50,7 @@ class Bucket:
             from boto3.s3.transfer import TransferConfig
             from botocore.config import Config
         except ImportError as error:
-            raise ConfigError("[storage] s3_url needs `pip install -r requirements-scale.txt`.") from error
+            raise ConfigError("[storage] files = s3 needs `pip install -r requirements-scale.txt`.") from error
         parts = urlsplit(address)
         self.name = parts.path.strip("/")
         self.origin = f"{parts.scheme}://{parts.netloc}"
@@ -264,4 +264,4 @@ def open_store(settings: Settings) -> MediaStore:
     """The store of an instance: its own folder, or the bucket that it shares."""
     media, storage = settings.media, settings.storage
     place = (InstancePaths.of(settings).uploads, media.max_file_mb * 1_000_000, storage.reserve_mb * 1_000_000)
-    return BucketStore(Bucket(storage.s3_url), *place) if storage.s3_url else MediaStore(*place)
+    return BucketStore(Bucket(storage.s3_url), *place) if storage.files == "s3" else MediaStore(*place)

@@ -29,7 +29,7 @@ def test_a_dump_and_the_bucket_bring_everything_back(
         def application(name: str, database: str) -> Flask:
             plain = make_settings(tmp_path / name)
             url = server.url.removesuffix("postgres") + database
-            storage = dataclasses.replace(plain.storage, database_url=url, s3_url=bucket)
+            storage = dataclasses.replace(plain.storage, database_url=url, files="s3", s3_url=bucket)
             return make_app(dataclasses.replace(plain, storage=storage))
 
         def run(program: str, *arguments: str, text: bytes = b"") -> bytes:

@@ -28,7 +28,7 @@ from tests.web_app.helpers import job_state, make_settings, media_bytes, upload,
 from utils.config import Settings
 from utils.errors import ConfigError
 from web_app.db.models import JobRow, WorkerRow
-from web_app.jobs.broker import PHOTOS, QUEUES, VIDEOS, queue_of, read_roles
+from web_app.jobs.broker import PHOTOS, QUEUES, VIDEOS, Sender, queue_of, read_roles
 from web_app.jobs.queue import JobQueue
 from web_app.jobs.supervisor import settings_environ
 from web_app.services import Services
@@ -64,7 +64,7 @@ def settings(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
             with contextlib.suppress(connection.channel_errors):
                 channel: Any = connection.channel()
                 channel.queue_purge(name)
-    made = make_settings(tmp_path, on_postgres=True, broker_url=server.url, lease_s=LEASE_S)
+    made = make_settings(tmp_path, on_postgres=True, engine="celery", broker_url=server.url, lease_s=LEASE_S)
     yield made
     postgres.drop_database(made.storage.database_url)
 
@@ -217,3 +217,5 @@ def test_wrong_names_and_addresses_are_refused() -> None:
     for wrong in ("", "photos,gpu"):
         with pytest.raises(ConfigError, match="--queues"):
             read_roles(wrong)
+    with pytest.raises(ConfigError, match="broker_url"):
+        Sender(dataclasses.replace(Settings().jobs, engine="celery"))

@@ -51,7 +51,7 @@ def machine(tmp_path: Path, server: S3, tiny_root: Path) -> Iterator[Callable[[s
         folder = tmp_path / name
         root = shutil.copytree(tiny_root, folder / "trained_models", symlinks=True)
         plain = make_settings(folder)
-        storage = dataclasses.replace(plain.storage, database_url=url, s3_url=bucket)
+        storage = dataclasses.replace(plain.storage, database_url=url, files="s3", s3_url=bucket)
         return dataclasses.replace(plain, storage=storage, weights=WeightsSettings(dir=str(root)))
 
     yield make

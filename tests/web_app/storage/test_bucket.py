@@ -52,7 +52,7 @@ def settings(tmp_path: Path, server: S3) -> Settings:
 
 
 def in_bucket(settings: Settings, url: str) -> Settings:
-    return dataclasses.replace(settings, storage=dataclasses.replace(settings.storage, s3_url=url))
+    return dataclasses.replace(settings, storage=dataclasses.replace(settings.storage, files="s3", s3_url=url))
 
 
 @pytest.fixture
