@@ -8,7 +8,8 @@ anew on the stored views of everything but the source and its relatives; gate, t
 of the version, which come from scores of heads that had not seen a picture's source. The source leaves golden set and
 replay buffer too. Where CNN, ResNeXt-50 and BiLSTM know the source they are left out. Then a trusted user goes through
 one half of the source's people and presses *Incorrect* wherever the verdict is not right, until there are 20, 50 or 200
-corrections; each time a candidate is trained and judged as the server does it. Measured are verdicts on the other half.
+corrections; once he says nothing of the others, once he presses *Correct* on them. Each time a candidate is trained and
+judged as the server does it. Measured are verdicts on the other half.
 `show` writes table and plot from the file that `measure` wrote.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import sys
 import tempfile
@@ -105,9 +107,10 @@ class Round:
     Args:
         source: that was taught.
         corrections: that were learned; 0 is the version before.
+        confirmed: right verdicts on the way on which he pressed *Correct*; None where he says nothing of them.
         held_out: items that are measured.
         right: share of them with a right verdict; `wrong` and `inconclusive` are the others.
-        learned_right: share of the corrections themselves that get a right verdict.
+        learned_right: share of what he pressed on that gets a right verdict.
         auc: on the golden set.
         ece: on the golden set.
         verdict: code of the acceptance.
@@ -117,6 +120,7 @@ class Round:
 
     source: str
     corrections: int
+    confirmed: int | None
     held_out: int
     right: float
     wrong: float
@@ -227,12 +231,13 @@ def _without(features: FeatureSet, family: str, experts: Sequence[str]) -> Featu
     return dataclasses.replace(kept, logits=logits)
 
 
-def teach(case: Case, count: int) -> Round | None:
+def teach(case: Case, count: int, confirms: bool = False) -> Round | None:
     """Learn the first corrections of a case and measure; None where there are not so many, or nearly (90 %).
 
     Args:
         case: from `Stage.case`.
         count: of corrections; 0 measures the version as it is.
+        confirms: *Correct* is pressed too, wherever the verdict is right before the last of the corrections.
     """
     base, lineage = load_parts(case.version), load_lineage(case.version)
     shown = case.outcomes(probabilities(base, case.stream))
@@ -240,7 +245,8 @@ def teach(case: Case, count: int) -> Round | None:
     if len(chosen) < 0.9 * count:
         return None
     parts, golden, verdict, reason, seconds = base, lineage.golden[0].features, "base", "", 0.0
-    feedback = case.stream.select(chosen)
+    pressed = np.arange(chosen[-1] + 1) if confirms else chosen
+    feedback = case.stream.select(pressed)
     if count:
         feedback = dataclasses.replace(feedback, sources=("user",) * len(feedback))
         started = time.monotonic()
@@ -252,9 +258,10 @@ def teach(case: Case, count: int) -> Round | None:
     right, wrong = (float(of(said, case.held_out.labels).mean()) for of in (right_of, wrong_of))
     learned = right_of(case.outcomes(probabilities(parts, feedback)), feedback.labels)
     return Round(
-        source=case.source, corrections=len(chosen), held_out=len(said), right=right, wrong=wrong,
-        inconclusive=1 - right - wrong, learned_right=float(learned.mean()) if count else 0.0, auc=of_golden.auc,
-        ece=of_golden.ece, verdict=verdict, reason=reason, seconds=round(seconds, 1),
+        source=case.source, corrections=len(chosen), confirmed=len(pressed) - len(chosen) if confirms else None,
+        held_out=len(said), right=right, wrong=wrong, inconclusive=1 - right - wrong, reason=reason, verdict=verdict,
+        learned_right=float(learned.mean()) if count else 0.0, auc=of_golden.auc, ece=of_golden.ece,
+        seconds=round(seconds, 1),
     )  # fmt: skip
 
 
@@ -262,30 +269,44 @@ def summary(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the goals are about, as lines of Markdown: means over the sources that have so many corrections."""
     base = {r["source"]: r for r in rounds if r["verdict"] == "base"}
     lines = []
-    for count in COUNTS:
-        of = [r for r in rounds if r["verdict"] != "base" and r["asked"] == count]
+    for confirms, count in itertools.product((False, True), COUNTS):
+        of = [r for r in rounds if r["verdict"] != "base" and (r["asked"], _confirms(r)) == (count, confirms)]
         if not of:
             continue
-        before, after = (np.mean([each["wrong"] for each in part]) for part in ([base[r["source"]] for r in of], of))
-        served = np.mean([(r if r["verdict"] == "promoted" else base[r["source"]])["wrong"] for r in of])
+        started = [base[r["source"]] for r in of]
+        served = [r if r["verdict"] == "promoted" else b for r, b in zip(of, started, strict=True)]
+        wrong, right = (
+            [float(np.mean([each[key] for each in part])) for part in (started, of, served)]
+            for key in ("wrong", "right")
+        )
         promoted = sum(r["verdict"] == "promoted" for r in of)
-        auc = min(r["auc"] - base[r["source"]]["auc"] for r in of)
-        ece = max(r["ece"] - base[r["source"]]["ece"] for r in of)
+        least, auc = (min(r[key] - b[key] for r, b in zip(of, started, strict=True)) for key in ("right", "auc"))
+        ece = max(r["ece"] - b["ece"] for r, b in zip(of, started, strict=True))
         lines.append(
-            f"- {count} corrections, {len(of)} sources: wrong verdicts {before:.1%} before, {after:.1%} by the "
-            f"candidates, {served:.1%} as served; {promoted} of {len(of)} promoted; golden AUC at worst {auc:+.4f}, "
+            f"- {count} corrections{' and what he confirms' if confirms else ''}, {len(of)} sources: wrong verdicts "
+            f"{wrong[0]:.1%} before, {wrong[1]:.1%} by the candidates, {wrong[2]:.1%} as served; right ones "
+            f"{right[0]:.1%} before, {right[1]:.1%} by the candidates, {right[2]:.1%} as served (of a source at worst "
+            f"{100 * least:+.1f} points); {promoted} of {len(of)} promoted; golden AUC at worst {auc:+.4f}, "
             f"calibration error at worst {ece:+.4f}."
         )
     return lines
 
 
+def _confirms(done: Mapping[str, Any]) -> bool:
+    return done.get("confirmed") is not None
+
+
 def table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     """Every round as a row."""
     shares = ("right", "wrong", "inconclusive")
-    heads = ("source", "corrections", "held out", *shares, "corrections right", "golden AUC", "golden ECE", "candidate")
+    heads = (
+        "source", "corrections", "confirmed", "held out", *shares, "pressed on: right", "golden AUC", "golden ECE",
+        "candidate",
+    )  # fmt: skip
     rows = (
         (
-            r["source"], r["corrections"], r["held_out"], *(f"{r[name]:.3f}" for name in shares),
+            r["source"], r["corrections"], r["confirmed"] if _confirms(r) else "", r["held_out"],
+            *(f"{r[name]:.3f}" for name in shares),
             f"{r['learned_right']:.2f}" if r["corrections"] else "", f"{r['auc']:.4f}", f"{r['ece']:.4f}", r["verdict"],
         )
         for r in rounds
@@ -294,20 +315,30 @@ def table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def plot(rounds: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Wrong and right verdicts on held-out items over the number of corrections, a line per source, as SVG."""
+    """Wrong and right verdicts on held-out items over the number of corrections, a line per source, as SVG.
+
+    Dashed: he presses *Correct* too.
+    """
     figure = new_figure(8.0, 3.4)
     for number, key in enumerate(("wrong", "right"), start=1):
         axes = figure.add_subplot(1, 2, number)
-        for source in dict.fromkeys(r["source"] for r in rounds):
-            of = [r for r in rounds if r["source"] == source]
-            (line,) = axes.plot([r["corrections"] for r in of], [r[key] for r in of], "-", label=source)
-            for passed, fill in ((True, line.get_color()), (False, "white")):
-                dots = [r for r in of if (r["verdict"] in ("base", "promoted")) is passed]
-                axes.plot(
-                    [r["corrections"] for r in dots], [r[key] for r in dots], "o", color=line.get_color(),
-                    markerfacecolor=fill,
-                )  # fmt: skip
-        axes.set(xlabel="corrections (hollow: rejected)", title=f"held-out items with a {key} verdict", ylim=(0, 1))
+        for place, source in enumerate(dict.fromkeys(r["source"] for r in rounds)):
+            color = f"C{place}"
+            for confirms, stroke in ((False, "-"), (True, "--")):
+                of = [
+                    r for r in rounds if r["source"] == source and (r["verdict"] == "base" or _confirms(r) == confirms)
+                ]
+                xs, ys = ([r[name] for r in of] for name in ("corrections", key))
+                axes.plot(xs, ys, stroke, color=color, label=None if confirms else source)
+                for passed, fill in ((True, color), (False, "white")):
+                    dots = [r for r in of if (r["verdict"] in ("base", "promoted")) is passed]
+                    xs, ys = ([r[name] for r in dots] for name in ("corrections", key))
+                    axes.plot(xs, ys, "o", color=color, markerfacecolor=fill)
+        axes.set(
+            xlabel="corrections (hollow: rejected; dashed: and Correct)",
+            title=f"held-out items with a {key} verdict",
+            ylim=(0, 1),
+        )
     axes.legend(fontsize="x-small")
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
@@ -335,8 +366,8 @@ def _measure(chosen: argparse.Namespace) -> int:
     for source in chosen.sources:
         with tempfile.TemporaryDirectory() as folder:
             case = stage.case(source, Path(folder))
-            for count in (0, *COUNTS):
-                done = teach(case, count)
+            for confirms, count in ((False, 0), *itertools.product((False, True), COUNTS)):
+                done = teach(case, count, confirms)
                 if done is not None:
                     rounds.append({"asked": count, **dataclasses.asdict(done)})
                     tell(str(rounds[-1]))

@@ -15,9 +15,12 @@ from utils.training.features import VIEWS_FILE, FeatureStore
 from utils.training.views import View
 
 
-def scored(source: str, asked: int, wrong: float, verdict: str, auc: float = 0.9) -> dict[str, Any]:
+def scored(
+    source: str, asked: int, wrong: float, verdict: str, auc: float = 0.9, confirmed: int | None = None
+) -> dict[str, Any]:
     return {
-        "asked": asked, "source": source, "corrections": asked, "held_out": 40, "right": 0.5, "wrong": wrong,
+        "asked": asked, "source": source, "corrections": asked, "confirmed": confirmed, "held_out": 40,
+        "right": 0.5 if asked < 20 else 0.45 if source == "two" else 0.7, "wrong": wrong,
         "inconclusive": 0.5 - wrong, "learned_right": 0.4, "auc": auc, "ece": 0.05, "verdict": verdict, "reason": "",
         "seconds": 1.0,
     }  # fmt: skip
@@ -25,7 +28,7 @@ def scored(source: str, asked: int, wrong: float, verdict: str, auc: float = 0.9
 
 ROUNDS = [
     scored("one", 0, 0.4, "base"), scored("one", 20, 0.2, "promoted", 0.898),
-    scored("two", 0, 0.2, "base"), scored("two", 20, 0.1, "slice"),
+    scored("two", 0, 0.2, "base"), scored("two", 20, 0.1, "slice"), scored("two", 20, 0.0, "promoted", confirmed=30),
 ]  # fmt: skip
 
 
@@ -36,16 +39,21 @@ def test_verdicts_are_counted_as_the_product_gives_them() -> None:
 
 
 def test_a_rejected_candidate_changes_nothing_of_what_is_served() -> None:
-    (line,) = summary(ROUNDS)
-    assert "wrong verdicts 30.0% before, 15.0% by the candidates, 20.0% as served; 1 of 2 promoted" in line
+    line, confirmed = summary(ROUNDS)
+    assert "wrong verdicts 30.0% before, 15.0% by the candidates, 20.0% as served; right ones 50.0% before" in line
+    assert "57.5% by the candidates, 60.0% as served (of a source at worst -5.0 points); 1 of 2 promoted" in line
     assert "golden AUC at worst -0.0020" in line
+    assert confirmed.startswith("- 20 corrections and what he confirms, 1 sources: wrong verdicts 20.0% before, 0.0%")
 
 
 def test_table_and_plot_come_from_the_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = tmp_path / "learning.json"
     scores.write_text(json.dumps({"version": "v9", "rounds": ROUNDS}))
     assert main(["show", "--scores", str(scores)]) == 0
-    assert "| two | 20 | 40 | 0.500 | 0.100 | 0.400 | 0.40 | 0.9000 | 0.0500 | slice |" in capsys.readouterr().out
+    assert "| two | 20 |  | 40 | 0.450 | 0.100 | 0.400 | 0.40 | 0.9000 | 0.0500 | slice |" in (
+        said := capsys.readouterr().out
+    )
+    assert "| two | 20 | 30 | 40 | 0.450 | 0.000 |" in said
     assert scores.with_suffix(".md").read_text().startswith("# Learning benchmark, version v9")
     assert (tmp_path / "images" / "learning.svg").read_text().count("<path") > 4
 
