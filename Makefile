@@ -8,7 +8,7 @@ DATA   ?=
 SCORES ?=
 SERVE  ?=
 
-# SERVE=1 installs only what serving without a GPU needs: no torch, so no training and no heatmaps.
+# SERVE=1 installs only what serving without a GPU needs: no torch, so no closer look and no training of networks.
 REQUIREMENTS := $(if $(SERVE),requirements-serve.txt,requirements.txt)
 SIZE := $(if $(SERVE),SIZE_SERVE,SIZE_ALL)
 SIZE_ALL := a download of about 3 GB, 6.5 GB on disk (PyTorch with CUDA is most of it; make run SERVE=1 does without)

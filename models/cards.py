@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from utils.config import EXPERTS
+
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-EXPERT_NAMES = ("cnn", "resnext", "vit", "lstm")
+EXPERT_NAMES = EXPERTS
 """Order of the experts in every (B, E) tensor."""
 IMAGE_EXPERTS = ("cnn", "resnext", "vit")
 MIN_SEQUENCE = 4

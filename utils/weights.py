@@ -38,7 +38,7 @@ SPEECH_FILE, SPEECH_HEAD_FILE = "speech.onnx", "head.safetensors"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "card.json"
 NETWORK_FILES = frozenset({GATE_FILE, CALIBRATION_FILE, *(f"{name}.safetensors" for name in EXPERT_NAMES)})
-FROZEN = ("cnn", "resnext", "lstm")
+FROZEN = tuple(name for name in EXPERT_NAMES if name != "vit")
 """Experts that cached features stand on, beside the ViT's backbone."""
 
 

@@ -84,13 +84,13 @@ def _run(server: Any, parts: Services, supervisor: Supervisor | None, settings: 
     try:
         if supervisor is not None:
             supervisor.start()
-        print(f"Telltale is ready at {_address(server, settings)} (Ctrl+C ends it)", flush=True)
+        print(f"Telltale is ready at {_address(server, settings)} (Ctrl-C ends it)", flush=True)
         server.run()
     except SystemExit:
         log.info("the server ends")
     finally:
         for number in previous:
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl+C must not leave the worker behind
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave the worker behind
         server.close()
         if supervisor is not None:
             supervisor.stop()

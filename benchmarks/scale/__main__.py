@@ -77,7 +77,7 @@ def serve(*, stand_in: bool, once: bool) -> None:
         wait_until(lambda: found.count(WorkerRow) == 2, PATIENCE_S)
         first, second = ports
         wait_until(lambda: all(_ask(port, "GET", "/api/health") for port in ports), PATIENCE_S)
-        print(f"Telltale is ready at http://127.0.0.1:{first} and :{second} (Ctrl+C ends it)", flush=True)
+        print(f"Telltale is ready at http://127.0.0.1:{first} and :{second} (Ctrl-C ends it)", flush=True)
         if not once:
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()

@@ -8,8 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from models.cards import EXPERT_NAMES
-from utils.config import EXPERTS, RETIRED, Settings, keys_of, load_settings
+from utils.config import RETIRED, Settings, keys_of, load_settings
 from utils.errors import ConfigError
 
 SECTIONS: dict[str, type[Any]] = get_type_hints(Settings)
@@ -195,7 +194,3 @@ def test_signs_that_ini_files_often_treat_specially_are_plain(tmp_path):
 def test_settings_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings().server.port = 1
-
-
-def test_the_experts_that_can_be_named_are_those_of_the_networks():
-    assert EXPERTS == EXPERT_NAMES

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 
+from models.cards import IMAGE_EXPERTS
 from models.ensemble_model import Ensemble
 from utils.cores import usable_cores
 from utils.detection.engine import BATCH, Answers, Engine
@@ -43,7 +44,7 @@ class TorchEngine(Engine):
         if has_cuda:
             self._ensemble = self._ensemble.to(memory_format=torch.channels_last)
             if compiled:
-                for name in ("cnn", "resnext", "vit"):
+                for name in IMAGE_EXPERTS:
                     if name in self._ensemble.experts:
                         self._ensemble.experts[name].compile(dynamic=True)
         arrays = {key: value.detach().cpu().numpy() for key, value in ensemble.gate.state_dict().items()}

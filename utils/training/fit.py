@@ -33,11 +33,9 @@ from utils.training.publishing import Trained, assemble, finish, learned_sources
 from utils.training.scoring import clip_sequences, why_no_sequences
 from utils.training.strangers import Strangers, cross_fitted, of_generator, of_source
 from utils.types import MediaKind
-from utils.weights import require_new_name, verify_version
+from utils.weights import FROZEN, require_new_name, verify_version
 
 NORMS_FOLDER = "vit_norms"
-KEPT = ("cnn", "resnext", "lstm")
-"""Experts that a plan can take over unchanged from the version that it starts from."""
 
 
 def train_all(
@@ -242,7 +240,7 @@ def train_experts(
             load_into(vit, _begun(root, plan.start, "vit") or {}, what="vit", strict=False)
         vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights)
     if plan.keep:
-        kept = {name: pack_tensors(_begun(root, plan.start, name) or {}, int8=True) for name in KEPT}
+        kept = {name: pack_tensors(_begun(root, plan.start, name) or {}, int8=True) for name in FROZEN}
         return {**kept, "vit": stored_vit(vit, plan)}
     arrays = {}
     for name, recipe in (("cnn", plan.cnn), ("resnext", plan.resnext)):

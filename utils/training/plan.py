@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.cards import EXPERT_NAMES
 from utils.errors import TrainingDataError
 from utils.training.loop import Recipe
 
@@ -102,7 +103,7 @@ def read_plan(path: Path) -> TrainingPlan:
         with path.open("rb") as stream:
             told = tomllib.load(stream)
         plan = TrainingPlan()
-        for name in ("cnn", "resnext", "vit", "lstm"):
+        for name in EXPERT_NAMES:
             told[name] = dataclasses.replace(getattr(plan, name), **told.get(name, {}))
         if "norms" in told:
             norms: dict[str, Any] = told["norms"]

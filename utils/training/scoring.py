@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from models.cards import EXPERT_NAMES, MIN_SEQUENCE, expert_card
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE, expert_card
 from models.ensemble_model import Ensemble
 from models.preprocess import prepare, to_images
 from utils.errors import TrainingDataError
@@ -39,8 +39,8 @@ def score_store(ensemble: Ensemble, store: Stored, *, device: str = "cpu") -> tu
             tokens = torch.from_numpy(np.asarray(store.load("tokens"), np.float32))
             head: nn.Module = ensemble.experts["vit"].head  # type: ignore[assignment]
             logits[:, EXPERT_NAMES.index("vit")] = head(tokens).logit.numpy()
-        for name in ("cnn", "resnext"):
-            if name not in ensemble.experts:
+        for name in IMAGE_EXPERTS:
+            if name == "vit" or name not in ensemble.experts:
                 continue
             card, expert = expert_card(name, tiny=ensemble.tiny), ensemble.experts[name].to(device)
             for low in range(0, len(pixels), 32):

@@ -138,7 +138,7 @@ class Supervisor:
                 cwd=ROOT,
                 env={**os.environ, **settings_environ(self._settings)},
                 stdin=subprocess.PIPE,
-                start_new_session=True,  # Ctrl+C reaches this process only, which ends the worker in order
+                start_new_session=True,  # Ctrl-C reaches this process only, which ends the worker in order
             )
             self.starts += 1
         with process:
