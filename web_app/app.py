@@ -16,7 +16,7 @@ from flask import Flask, jsonify
 
 from utils.config import Settings
 from utils.detection.precision import read_precision
-from web_app import api, errors
+from web_app import api, errors, over_limit
 from web_app.auth import identity, login, rate_limit
 from web_app.auth.network import ProxyHeaders, networks
 from web_app.observability import metrics, request_log
@@ -59,6 +59,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
         identity.refuse_cross_site,
         rate_limit.enforce,  # from here on it is known who asks
         login.require_session,  # of pages; a route of the API asks for its scope itself
+        over_limit.refuse,
     ):
         app.before_request(before)
     for after in (request_log.say, count, identity.add_headers):  # Flask calls the last one first

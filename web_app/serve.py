@@ -1,8 +1,8 @@
 """Serving: waitress in this process, the supervised worker beside it, and an orderly end for both.
 
 waitress is a threaded server in pure Python. It reads a request completely before a thread gets it, so slow clients
-cost a socket and no thread, and it refuses a body above the limit by its length, before it comes. What an open server
-needs in front of it stands in docs/operations.md.
+cost a socket and no thread; a body above the limit is refused by its length, before it comes (web_app.over_limit).
+What an open server needs in front of it stands in docs/operations.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from utils.config import Settings
 from utils.errors import ConfigError
 from utils.log import get_logger
 from web_app.jobs.supervisor import Supervisor, worker_command
+from web_app.over_limit import Channel
 from web_app.services import EXTENSION, WAITING_SLOTS, Services
 from web_app.storage.upload import MULTIPART_OVERHEAD
 
@@ -99,9 +100,10 @@ def _run(server: Any, parts: Services, supervisor: Supervisor | None, settings: 
 
 
 def _listen(app: Flask, parts: Services) -> Any:
-    settings = parts.settings
-    return create_server(
+    settings, sockets = parts.settings, {}  # type: ignore[var-annotated]
+    server = create_server(
         app,
+        map=sockets,
         host=settings.server.host,
         port=settings.server.port,
         threads=WAITING_SLOTS + SHORT_REQUEST_THREADS,
@@ -114,6 +116,9 @@ def _listen(app: Flask, parts: Services) -> Any:
         clear_untrusted_proxy_headers=False,  # web_app.auth.network looks at them and then drops them
         ident="telltale",
     )
+    for listener in sockets.values():
+        listener.channel_class = Channel  # read where a connection is taken
+    return server
 
 
 def _address(server: Any, settings: Settings) -> str:

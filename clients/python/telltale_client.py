@@ -183,4 +183,5 @@ def _problem(answer: Answer) -> dict[str, Any]:
     try:
         return answer.json()
     except ValueError:
-        return {"code": f"http_{answer.status}", "detail": answer.body[:200].decode("utf-8", "replace")}
+        code = "media_too_large" if answer.status == 413 else f"http_{answer.status}"  # a proxy's limit is said bare
+        return {"code": code, "detail": answer.body[:200].decode("utf-8", "replace")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import http.client
 import json
@@ -25,7 +24,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
 from benchmarks.servers import free_port
-from clients.python.telltale_client import ApiError, DeepfakeClient
+from clients.python.telltale_client import Answer, ApiError, DeepfakeClient, _problem
 from tests.web_app.helpers import accept_weights, make_settings, media_bytes, multipart, upload, wait_until
 from utils.config import JobSettings, SecuritySettings, Settings, load_settings
 from utils.errors import ConfigError
@@ -115,7 +114,11 @@ def test_a_length_above_the_limit_is_refused_unread(listening: Settings) -> None
         started = time.monotonic()
         answer = connection.getresponse()
         assert answer.status == 413
-        assert b"Too Large" in answer.read()
+        problem = json.load(answer)
+        assert (problem["code"], problem["instance"]) == ("media_too_large", "/api/detect")
+        assert problem["remedy"]
+        assert problem["limit_bytes"] == listening.media.max_file_mb * 1_000_000
+        assert answer.getheader("X-Request-Id")
         assert time.monotonic() - started < 5
         connection.close()
 
@@ -125,7 +128,7 @@ def test_the_client_learns_that_its_upload_is_too_large(listening: Settings, tmp
     film.write_bytes(media_bytes("mp4", size=20_000_000))
     with serving(listening), pytest.raises(ApiError) as refused:
         DeepfakeClient(f"http://127.0.0.1:{listening.server.port}", retries=0).detect(film)
-    assert (refused.value.status, refused.value.code) == (413, "http_413")
+    assert (refused.value.status, refused.value.code) == (413, "media_too_large")
 
 
 def test_who_may_not_upload_is_told_with_a_code(listening: Settings) -> None:
@@ -141,15 +144,32 @@ def test_who_may_not_upload_is_told_with_a_code(listening: Settings) -> None:
     assert (status, problem["code"]) == (429, "queue_full")
 
 
-def test_chunks_are_counted_and_refused_above_the_limit(listening: Settings) -> None:
-    head = b"POST /api/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_sends_all_before_it_reads_gets_the_refusal(listening: Settings, chunked: bool) -> None:
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {40 * 0x10000}"
+    head = f"POST /api/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n{length}"
+    part = b"10000\r\n" + b"x" * 0x10000 + b"\r\n" if chunked else b"x" * 0x10000
     with serving(listening), socket.create_connection(("127.0.0.1", listening.server.port), timeout=180) as connection:
-        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            for _ in range(40):
-                connection.sendall(chunk)
-        assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+        connection.sendall(head.encode() + b"\r\n\r\n")
+        for _ in range(40):
+            connection.sendall(part)
+            time.sleep(0.01)  # most of it comes after the answer
+        with connection.makefile("rb") as answer:
+            said, _, problem = answer.read().partition(b"\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 413")
+    assert json.loads(problem)["code"] == "media_too_large"
+
+
+def test_no_body_is_asked_for_that_is_refused(listening: Settings) -> None:
+    head = b"POST /api/batch HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 99000000\r\n\r\n"
+    with serving(listening), socket.create_connection(("127.0.0.1", listening.server.port), timeout=20) as connection:
+        connection.sendall(head)
+        with connection.makefile("rb") as answer:
+            assert answer.readline().startswith(b"HTTP/1.1 413")
+
+
+def test_the_client_takes_a_bare_413_of_a_proxy_for_what_it_is() -> None:
+    assert _problem(Answer(413, {}, b"<html>Request Entity Too Large</html>"))["code"] == "media_too_large"
 
 
 def test_a_taken_address_is_told(listening: Settings) -> None:
