@@ -259,10 +259,12 @@ def test_compose_for_many_machines_shares_nothing_but_database_broker_and_bucket
         dummy = {key: re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: m[2] or "x", value) for key, value in given.items()}
         settings = load_settings(environ={**dummy, "TELLTALE_STORAGE__S3_URL": "https://s3.example.org/b"})
         assert settings.jobs.broker_url
-        assert settings.storage.s3_url
+        assert settings.storage.s3_url  # without, files = s3 refuses to start
+        assert (settings.jobs.engine, settings.storage.files) == ("celery", "s3")
         command = services[name]["command"][2].partition("exec python -m web_app ")[2].split()
         if command[0] == "worker":
             assert read_roles(command[2])
+    assert "exec docker-entrypoint.sh redis-server " in services["redis"]["command"][2]  # which leaves root's rights
     # what must be given for many machines is not asked of those who have one
     assert re.findall(r"\$\{\w+:?\?", read("docker-compose.yml").replace("$$", "")) == []
 

@@ -12,6 +12,7 @@ from utils.feedback.versions import recover, serving
 from utils.log import get_logger
 from utils.weights import current_version, weights_root
 from web_app.db.models import FINAL, DetectionRow, JobRow, WorkerRow, utc_now
+from web_app.db.names import forget_dropped
 from web_app.feedback.corrections import queue_check
 from web_app.feedback.features import drop_orphans, examine_next
 from web_app.feedback.learner import Learner
@@ -58,6 +59,7 @@ class Maintenance:
         with database.read() as session:
             ids = session.scalars(expired.where(DetectionRow.expires_at < now)).all()
         deleted = sum(delete_analysis(self._instance, public_id) for public_id in ids)
+        forget_dropped(database)
         if not days:
             return deleted
         before = now - dt.timedelta(days=days)

@@ -46,6 +46,22 @@ class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
         return None if value is None else value.replace(tzinfo=dt.UTC)
 
 
+NO_OVERALL = "none"
+
+
+class Overall(sa.types.TypeDecorator[str]):
+    """What faces and voice of a finished analysis say together; `NO_OVERALL`, read as None, where nothing.
+
+    Null is what has not been looked for: of analyses that have not finished, or that an earlier version finished.
+    """
+
+    impl = sa.String(16)
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value == NO_OVERALL else value
+
+
 def utc_now() -> dt.datetime:
     """The present moment, aware, in UTC."""
     return dt.datetime.now(dt.UTC)
@@ -150,7 +166,7 @@ class DetectionRow(Base):
     report: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     media_kind: Mapped[str | None] = mapped_column(sa.String(16))
     prediction: Mapped[str | None] = mapped_column(sa.String(16))
-    overall: Mapped[str | None] = mapped_column(sa.String(16))
+    overall: Mapped[str | None] = mapped_column(Overall)
     fake_probability: Mapped[float | None]
     model_version: Mapped[str | None] = mapped_column(sa.String(64))
     notices: Mapped[list[dict[str, str]]] = mapped_column(sa.JSON, default=list)

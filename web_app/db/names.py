@@ -1,37 +1,54 @@
 """Names that hold a text are found by trigrams, without reading every row: FTS5 in SQLite, `pg_trgm` in PostgreSQL.
 
-Where the database has neither, or its user may not add it, every name is read.
+Where the database has neither, or its user may not add it, every name is read. Of analyses that are not to be kept no
+name is indexed. FTS5 only notes that a name has gone; its letters leave the file when `forget_dropped` merges.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from utils.log import get_logger
-from web_app.db.models import DetectionRow
+from web_app.db.session import Database
 
 TABLE = "detection_names"
 INDEX = "ix_detections_lower_display_name"
 SHORTEST = 3  # characters that an index of trigrams is asked for
-_ADD = f"INSERT INTO {TABLE} (rowid, display_name) VALUES (new.job_id, new.display_name);"  # noqa: S608 - constants
-_DROP = f"INSERT INTO {TABLE} ({TABLE}, rowid, display_name) VALUES ('delete', old.job_id, old.display_name);"  # noqa: S608
+DROPPED = f"{TABLE}_dropped"
+MERGED = 500  # pages of the index that one write merges
+_KEPT = "SELECT job_id, display_name FROM detections WHERE expires_at IS NULL"
+_ADD = f"INSERT INTO {TABLE} (rowid, display_name) SELECT new.job_id, new.display_name WHERE new.expires_at IS NULL;"
+_DROP = (
+    f"INSERT INTO {TABLE} ({TABLE}, rowid, display_name) "
+    "SELECT 'delete', old.job_id, old.display_name WHERE old.expires_at IS NULL; "
+    f"INSERT INTO {DROPPED} SELECT NULL WHERE old.expires_at IS NULL;"
+)
 SQLITE = (
+    *(f"DROP TRIGGER IF EXISTS {TABLE}_{each}" for each in ("add", "drop", "change")),
+    f"DROP TABLE IF EXISTS {TABLE}",
+    f"CREATE TABLE {DROPPED} (id INTEGER PRIMARY KEY)",
     f"CREATE VIRTUAL TABLE {TABLE} USING "
     "fts5(display_name, content='detections', content_rowid='job_id', tokenize='trigram')",
     f"CREATE TRIGGER {TABLE}_add AFTER INSERT ON detections BEGIN {_ADD} END",
     f"CREATE TRIGGER {TABLE}_drop AFTER DELETE ON detections BEGIN {_DROP} END",
-    f"CREATE TRIGGER {TABLE}_change AFTER UPDATE OF display_name ON detections BEGIN {_DROP} {_ADD} END",
-    f"INSERT INTO {TABLE} ({TABLE}) VALUES ('rebuild')",  # noqa: S608
+    f"CREATE TRIGGER {TABLE}_change AFTER UPDATE OF display_name, expires_at ON detections BEGIN {_DROP} {_ADD} END",
+    f"INSERT INTO {TABLE} (rowid, display_name) {_KEPT}",
 )
 POSTGRES = (
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-    f"CREATE INDEX {INDEX} ON detections USING gin (lower(display_name) gin_trgm_ops)",
+    f"CREATE INDEX {INDEX} ON detections USING gin (lower(display_name) gin_trgm_ops) WHERE expires_at IS NULL",
 )
 names = sa.table(TABLE, sa.column("rowid"), sa.column(TABLE))
 
 log = get_logger(__name__)
+
+
+def is_indexed(connection: sa.Connection) -> bool:
+    """Whether the index of names is there."""
+    if connection.dialect.name == "sqlite":
+        return sa.inspect(connection).has_table(DROPPED)
+    return connection.dialect.has_index(connection, "detections", INDEX)
 
 
 def index_names(connection: sa.Connection) -> None:
@@ -44,9 +61,21 @@ def index_names(connection: sa.Connection) -> None:
         log.info("Names are searched without an index (%s).", type(error.orig).__name__)
 
 
-@event.listens_for(DetectionRow.__table__, "after_create")
-def _with_the_table(_table: sa.Table, connection: sa.Connection, **_: object) -> None:
-    index_names(connection)
+def forget_dropped(database: Database) -> None:
+    """Take the letters of names that have gone out of the index, by merging it in portions."""
+    with database.read() as session:
+        if not database.is_sqlite or not is_indexed(session.connection()):
+            return
+        last = session.scalar(sa.text(f"SELECT max(id) FROM {DROPPED}"))  # noqa: S608 - constants
+    pages, changes = -MERGED, 2  # below 0: all of it is to be merged
+    while last is not None and changes >= 2:  # as FTS5's documentation says when there is no more
+        with database.write() as session:
+            before = session.scalar(sa.text("SELECT total_changes()"))
+            session.execute(sa.text(f"INSERT INTO {TABLE} ({TABLE}, rank) VALUES ('merge', {pages})"))  # noqa: S608
+            pages, changes = MERGED, session.scalar(sa.text("SELECT total_changes()")) - before
+    if last is not None:
+        with database.write() as session:
+            session.execute(sa.text(f"DELETE FROM {DROPPED} WHERE id <= :last"), {"last": last})  # noqa: S608
 
 
 def has_table(session: Session) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import MediaKind, Report
-from web_app.db.models import ANALYSE, COPY, EXPLAIN, DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.models import ANALYSE, COPY, EXPLAIN, NO_OVERALL, DetectionRow, JobRow, JobState, MediaRow, utc_now
 from web_app.db.session import Database, afterwards
 from web_app.jobs.broker import OVERDUE_S, Sender, queue_of
 
@@ -228,23 +228,24 @@ class JobQueue:
             done = _ended(JobState.DONE, fraction=1.0)
             ended = _changed(session, sa.update(JobRow).where(_own(claim)).values(done))
             if ended:
+                if report.media.kind is MediaKind.AUDIO:  # a container of video may hold sound alone
+                    kind = {"kind": report.media.kind.value, "mime": report.media.mime}
+                    medium = sa.select(DetectionRow.media_id).where(DetectionRow.job_id == claim.job_id)
+                    # the medium first, so that workers with analyses of the same one wait there for each other
+                    session.execute(sa.update(MediaRow).where(MediaRow.id == medium.scalar_subquery()).values(**kind))
+                    same = sa.update(DetectionRow).where(DetectionRow.media_id == medium.scalar_subquery())
+                    session.execute(same.values(media_kind=report.media.kind.value))
                 session.execute(
                     sa.update(DetectionRow)
                     .where(DetectionRow.job_id == claim.job_id)
                     .values(
                         report=report.to_dict(),
                         prediction=report.verdict.outcome.value,
-                        overall=report.overall and report.overall.outcome.value,
+                        overall=report.overall.outcome.value if report.overall else NO_OVERALL,
                         fake_probability=report.verdict.probability,
                         model_version=report.model_version,
                     )
                 )
-                if report.media.kind is MediaKind.AUDIO:  # a container of video may hold sound alone
-                    kind = {"kind": report.media.kind.value, "mime": report.media.mime}
-                    medium = sa.select(DetectionRow.media_id).where(DetectionRow.job_id == claim.job_id)
-                    session.execute(sa.update(MediaRow).where(MediaRow.id == medium.scalar_subquery()).values(**kind))
-                    same = sa.update(DetectionRow).where(DetectionRow.media_id == medium.scalar_subquery())
-                    session.execute(same.values(media_kind=report.media.kind.value))
             return ended
 
     def finish_task(self, claim: Claim, result: dict[str, Any]) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, running_worker, upload
 from utils.config import Settings
-from web_app.api import detections
+from web_app.api import detections, reports
+from web_app.db.models import DetectionRow, JobRow
 from web_app.services import Services
 
 NAMES = ("Straße 1.png", "IMG_0001.PNG", "Sitzung_10%.png", "it's one.png", "ab.png")
@@ -63,6 +65,20 @@ def test_filters_and_days(served: FlaskClient, found: list[str]) -> None:
     assert ask(served, since="2020-01-01", until="2100-01-01")[1] == 6
     listing = served.get("/api/history.csv?text=png&prediction=fake").get_data(as_text=True)
     assert listing.count("\r\n") == 6
+
+
+def test_a_table_goes_on_where_an_analysis_is_deleted_meanwhile(
+    served: FlaskClient, found: list[str], parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_ids(ids: Sequence[int]) -> sa.Select[DetectionRow]:
+        with parts.database.write() as session:
+            session.execute(sa.delete(JobRow).where(JobRow.public_id == found[5]))
+        return detections.by_ids(ids)
+
+    monkeypatch.setattr(reports, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(reports, "by_ids", by_ids)
+    lines = served.get("/api/history.csv").get_data(as_text=True).splitlines()[1:]
+    assert [each for line in lines for each in found[:5] if each in line] == found[4::-1]
 
 
 def test_what_is_not_counted_is_told(served: FlaskClient, found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

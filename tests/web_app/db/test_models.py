@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -14,12 +17,15 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.web_app.db.postgres import differences
 from utils.config import Settings
-from web_app.db import names
+from web_app.db import migrations, names
 from web_app.db.migrations import HEAD, migrate
-from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow
+from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow, utc_now
 from web_app.db.session import Database
-from web_app.paths import InstancePaths
+from web_app.idle import Maintenance
+from web_app.jobs.supervisor import settings_environ
+from web_app.paths import ROOT, InstancePaths
 from web_app.services import Services
+from web_app.storage.detections import delete_detection
 
 OLDEST = Path(__file__).resolve().parents[2] / "data" / "v5" / "database.sql"
 
@@ -40,8 +46,11 @@ def test_models_and_database_agree(tmp_path: Path, of_before: bool) -> None:
     database.close()
 
 
-def test_what_the_history_is_filtered_by_is_filled_in(both_databases: Settings) -> None:
-    """Of a database from before there were columns and indexes for it, and of rows that an old server writes."""
+def test_what_the_history_is_filtered_by_is_filled_in(
+    both_databases: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a database from before there were columns and indexes for it, and of rows that old processes write."""
+    monkeypatch.setattr(migrations, "FILLED_AT_ONCE", 1)
     database = Database.of(both_databases)
     InstancePaths.of(both_databases).create()
     migrate(database)
@@ -57,15 +66,31 @@ def test_what_the_history_is_filtered_by_is_filled_in(both_databases: Settings) 
             row.report, row.prediction = report, "real"
             session.add(row)
     of_sqlite = [f"DROP TRIGGER {names.TABLE}_{each}" for each in ("add", "drop", "change")]
-    of_sqlite += [f"DROP TABLE {names.TABLE}"]
+    of_sqlite += [f"DROP TABLE {names.TABLE}", f"DROP TABLE {names.DROPPED}"]
+    no_index = of_sqlite if database.is_sqlite else [f"DROP INDEX {names.INDEX}"]
     earlier = [
-        *(of_sqlite if database.is_sqlite else [f"DROP INDEX {names.INDEX}"]),
+        *no_index,
         "DROP INDEX ix_detections_listed", "DROP INDEX ix_detections_listed_own",
         "ALTER TABLE detections DROP COLUMN media_kind", "ALTER TABLE detections DROP COLUMN overall",
         "CREATE INDEX ix_detections_prediction ON detections (prediction)",
         "UPDATE alembic_version SET version_num = 'r0012'",
     ]  # fmt: skip
-    for statements in (earlier, ["UPDATE detections SET media_kind = NULL, overall = NULL"]):
+    portions: list[int] = []
+
+    @sa.event.listens_for(database.engine, "after_cursor_execute")
+    def note(_: object, cursor: sqlite3.Cursor, statement: str, *__: object) -> None:
+        if statement.startswith("UPDATE detections SET media_kind="):
+            portions.append(cursor.rowcount)
+
+    filled, sound = [("video", None), ("video", "fake")], [("audio", None), ("video", "fake")]
+    for statements, wanted, writes in (
+        (earlier, filled, [1, 1]),
+        (["UPDATE detections SET media_kind = NULL, overall = NULL"], filled, [1, 1]),
+        (["UPDATE detections SET overall = NULL", *no_index], filled, [1, 1]),
+        (["SELECT 1"], filled, []),
+        (["UPDATE media SET kind = 'audio' WHERE id = 1"], sound, [1]),
+    ):
+        portions.clear()
         with database.write() as session:
             for statement in statements:
                 session.execute(sa.text(statement))
@@ -74,7 +99,7 @@ def test_what_the_history_is_filtered_by_is_filled_in(both_databases: Settings) 
             found = session.execute(
                 sa.select(DetectionRow.media_kind, DetectionRow.overall).order_by(DetectionRow.job_id)
             )
-            assert found.all() == [("video", None), ("video", "fake")]
+            assert (found.all(), portions) == (wanted, writes)
             assert differences(session.connection()) == []
             if database.is_sqlite:
                 assert names.has_table(session)
@@ -84,6 +109,46 @@ def test_what_the_history_is_filtered_by_is_filled_in(both_databases: Settings) 
                 indexes = session.scalars(sa.text("SELECT indexname FROM pg_indexes WHERE tablename = 'detections'"))
                 assert names.INDEX in indexes.all()
     database.close()
+
+
+def test_whichever_program_comes_first_makes_the_index_of_names(both_databases: Settings) -> None:
+    environ = {**os.environ, **settings_environ(both_databases)}
+    command = [sys.executable, "-m", "web_app", "keys", "create", "desk"]
+    subprocess.run(command, cwd=ROOT, check=True, env=environ)
+    database = Database.of(both_databases)
+    with database.read() as session:
+        assert names.is_indexed(session.connection())
+        assert names.has_table(session) == database.is_sqlite
+    database.close()
+
+
+def test_of_deleted_names_no_letters_stay_in_the_index(parts: Services) -> None:
+    with parts.database.write() as session:
+        for number, name in enumerate(("photo.png", "KARLA-LAWSUIT.png", "keep-ZERO.png"), start=1):
+            session.add(JobRow(public_id=name, task="analyse", state=JobState.DONE))
+            medium = MediaRow(sha256=f"{number}" * 64, size_bytes=1, format="png", mime="image/png", kind="image")
+            medium.stored_name = name
+            session.add(medium)
+            session.flush()
+            row = DetectionRow(job_id=number, media_id=number, client_id="c", display_name=name)
+            row.expires_at = utc_now() + dt.timedelta(hours=1) if number == 3 else None
+            session.add(row)
+
+    def left() -> bytes:
+        with parts.database.read() as session:
+            return b"".join(session.scalars(sa.text(f"SELECT block FROM {names.TABLE}_data")))
+
+    assert b"zer" not in left()  # that name was never to be kept
+    assert b"kar" in left()
+    assert delete_detection(parts.database, parts.store, "KARLA-LAWSUIT.png")
+    assert delete_detection(parts.database, parts.store, "keep-ZERO.png")
+    assert b"kar" in left()
+    Maintenance(parts).run(utc_now())
+    assert b"kar" not in left()
+    with parts.database.read() as session:
+        session.execute(sa.text(f"INSERT INTO {names.TABLE} ({names.TABLE}) VALUES ('integrity-check')"))
+        assert session.scalars(sa.select(names.names.c.rowid).where(names.matches("photo"))).all() == [1]
+        assert session.scalar(sa.text(f"SELECT count(*) FROM {names.DROPPED}")) == 0
 
 
 def test_a_database_without_an_index_of_names_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

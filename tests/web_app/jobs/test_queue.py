@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +15,8 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import job_state, make_report, media_bytes, upload
 from utils.config import Settings
 from utils.errors import MediaCorruptError, QueueFullError
-from web_app.db.models import JobRow, JobState, utc_now
+from utils.types import MediaKind
+from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow, utc_now
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.services import Services
 
@@ -166,3 +169,26 @@ def test_many_workers_never_share_a_job(client: FlaskClient, parts: Services) ->
     for thread in threads:
         thread.join(180)
     assert sorted(taken) == sorted(ids)
+
+
+def test_workers_that_find_sound_alone_in_one_file_do_not_lock_each_other_out(
+    client: FlaskClient, parts: Services
+) -> None:
+    ids = [queue_one(client, order) for order in ("fake", "real")]
+    with parts.database.write() as session:
+        session.execute(sa.update(DetectionRow).values(media_id=session.scalar(sa.select(MediaRow.id).limit(1))))
+    claims = [claim(parts, worker) for worker in ("w1", "w2")]
+    both = threading.Barrier(2)
+
+    @sa.event.listens_for(parts.database.engine, "after_cursor_execute")
+    def wait(_: object, __: object, statement: str, *___: object) -> None:
+        if statement.startswith("UPDATE detections SET report"):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(1)
+
+    with ThreadPoolExecutor() as pool:
+        reports = [make_report(kind=MediaKind.AUDIO) for _ in claims]
+        assert list(pool.map(parts.queue.finish, claims, reports)) == [True, True]
+    assert [job_state(client, each) for each in ids] == ["done", "done"]
+    with parts.database.read() as session:
+        assert session.scalars(sa.select(DetectionRow.media_kind)).all() == ["audio", "audio"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,13 +13,15 @@ import sqlalchemy as sa
 from utils.errors import ConfigError
 from utils.files import locked
 from utils.types import MediaKind
-from web_app.db.models import Base, DetectionRow, MediaRow
+from web_app.db.models import NO_OVERALL, Base, DetectionRow, MediaRow
+from web_app.db.names import index_names, is_indexed
 from web_app.db.session import Database
 
 BASELINE, HEAD = "r0006", "r0013"
 OURS = re.compile(r"r\d{4}")
 BEFORE_BASELINE = "9952103"  # the last commit that brings an earlier state to the baseline
 VERSION_TABLE = "alembic_version"
+FILLED_AT_ONCE = 2_000  # rows of one write
 LOCK_KEY = 7_355_608  # of PostgreSQL's advisory lock; any number nobody else uses in this database
 DAMAGED = (
     "Put a backup in its place, or move it aside with its -wal and -shm files: a new one is made, "
@@ -40,22 +42,33 @@ def migrate(database: Database) -> None:
         revision = _revision(connection, _name(database))
         if revision != HEAD:
             _upgrade(connection, is_empty=revision is None)
+        has_index = is_indexed(connection)
         connection.commit()
+        if not has_index:
+            with database.write() as session:
+                if not is_indexed(session.connection()):  # another one was first
+                    index_names(session.connection())
         _fill_in(database)
 
 
 def _fill_in(database: Database) -> None:
-    """What rows of earlier versions lack, also those that an old server wrote beside new ones."""
-    lacking = DetectionRow.media_kind.is_(None) & DetectionRow.expires_at.is_(None)  # found in the index
-    with database.read() as session:
-        if session.scalar(sa.select(DetectionRow.job_id).where(lacking).limit(1)) is None:
+    """What rows of earlier versions lack, also those that an old server or worker wrote beside new ones."""
+    row, video = DetectionRow, MediaKind.VIDEO.value
+    kind = sa.select(MediaRow.kind).where(MediaRow.id == row.media_id).scalar_subquery()
+    finished = row.prediction.is_not(None)
+    of_video = sa.and_(row.media_kind == video, sa.or_(finished & row.overall.is_(None), kind != video))
+    lacking = sa.select(row.job_id).where(sa.or_(row.media_kind.is_(None), of_video), row.expires_at.is_(None))
+    told = sa.func.coalesce(row.report[("overall", "outcome")].as_string(), NO_OVERALL)
+    values = {"media_kind": kind, "overall": sa.case((finished & (kind == video), told))}
+    ids: Sequence[int] = [0]
+    while True:  # portions, so that nobody who writes meanwhile waits for long
+        with database.read() as session:
+            after = lacking.where(row.job_id > ids[-1]).order_by(row.job_id).limit(FILLED_AT_ONCE)
+            ids = session.scalars(after).all()
+        if not ids:
             return
-    kind = sa.select(MediaRow.kind).where(MediaRow.id == DetectionRow.media_id).scalar_subquery()
-    videos = sa.select(MediaRow.id).where(MediaRow.kind == MediaKind.VIDEO.value)
-    told = DetectionRow.report[("overall", "outcome")].as_string()
-    overall = sa.case((DetectionRow.media_id.in_(videos), told))
-    with database.write() as session:
-        session.execute(sa.update(DetectionRow).where(lacking).values(media_kind=kind, overall=overall))
+        with database.write() as session:
+            session.execute(sa.update(row).where(row.job_id.in_(ids)).values(values))
 
 
 def _revision(connection: sa.Connection, name: str) -> str | None:
