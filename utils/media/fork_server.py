@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -97,15 +97,19 @@ class ForkServer:
             file: open for reading; the child finds its own position.
 
         Raises:
-            DecoderCrashedError: no process to fork from can be started.
+            DecoderCrashedError: no process to fork from can be started, or this one may open no more files.
         """
-        with self._lock:
-            for _ in range(2):
-                source = self._source()
-                with contextlib.suppress(OSError):
-                    return source.fork(request, file)
-                source.close()
-                self._running = None
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            answer, lifeline, sent = _channels(ours, theirs)
+            with self._lock:
+                for _ in range(2):
+                    source = self._source()
+                    with contextlib.suppress(OSError):
+                        source.fork(request, [file.fileno(), *sent])
+                        ours.pop_all()
+                        return ForkedChild(answer, lifeline)
+                    source.close()
+                    self._running = None
         raise DecoderCrashedError("The decoder's process ends whenever it is started.")
 
     def _source(self) -> _Source:
@@ -130,22 +134,20 @@ class _Source:
     """One process to fork from."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.forks = 0
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-                command,
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._control.close()
-            raise DecoderCrashedError(f"The decoder cannot be started ({error.strerror}).") from error
-        finally:
-            theirs.close()
+        with _start_errors(), contextlib.ExitStack() as undo:
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.enter_context(self._control)
+            with theirs:
+                process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+                    command,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=environment,
+                    start_new_session=True,
+                )
+            undo.pop_all()
         self._process = process
         self.close = weakref.finalize(self, _end, process, self._control)
 
@@ -157,25 +159,34 @@ class _Source:
         """Whether it has ended."""
         return self._process.poll() is not None
 
-    def fork(self, request: str, file: BinaryIO) -> ForkedChild:
-        """Ask for a child; OSError when the process is gone."""
-        reading, writing = os.pipe()
-        import fcntl  # Linux has it, and so everybody who comes here
+    def fork(self, request: str, descriptors: list[int]) -> None:
+        """Ask for a child that takes these descriptors; OSError when the process is gone."""
+        socket.send_fds(self._control, [request.encode()], descriptors)
+        self.forks += 1
 
+
+def _channels(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[BinaryIO, socket.socket, list[int]]:
+    """A child's answer and lifeline, which `ours` closes, and its own ends of them, which `theirs` closes."""
+    import fcntl  # Linux has it, and so everybody who comes here
+
+    with _start_errors():
+        reading, writing = os.pipe()
+        theirs.callback(os.close, writing)
+        answer = ours.enter_context(os.fdopen(reading, "rb"))
         with contextlib.suppress(OSError):  # this user's pipes hold too much already
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        lifeline, theirs = socket.socketpair()
-        try:
-            socket.send_fds(self._control, [request.encode()], [file.fileno(), writing, theirs.fileno()])
-        except OSError:
-            os.close(reading)
-            lifeline.close()
-            raise
-        finally:
-            os.close(writing)
-            theirs.close()
-        self.forks += 1
-        return ForkedChild(os.fdopen(reading, "rb"), lifeline)
+        lifeline, end = socket.socketpair()
+        ours.enter_context(lifeline)
+        theirs.enter_context(end)
+    return answer, lifeline, [writing, end.fileno()]
+
+
+@contextlib.contextmanager
+def _start_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DecoderCrashedError(f"The decoder cannot be started ({error.strerror}).") from error
 
 
 def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""What the converted networks take is what torch prepares for its own."""
+"""What the graphs of the networks take is what torch prepares for its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The setting [detection] precision, and the table: in every precision that it allows, v5 is what torch computes."""
+"""The setting [detection] precision, and the table: in what it allows, the version in use is what torch computes."""
 
 from __future__ import annotations
 
@@ -84,6 +84,16 @@ def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector):
     answers = reference.run(crops)
     wanted, features = answers.logits, answers.features
     wanted[:, LSTM] = reference.sequence_logit(features)
+    plain = OpenVinoEngine(
+        partial(expert_graph, root, version, precision="fp32"),
+        dict.fromkeys(EXPERT_NAMES, "fp32"),
+        gate,
+        load_networks=lambda: ensemble,
+        threads=1,
+    )
+    exact = plain.run(crops).logits
+    exact[:, LSTM] = plain.sequence_logit(features)
+    assert np.allclose(exact, wanted, atol=1e-4)
     served = wanted.copy()
     for column, name in enumerate(EXPERT_NAMES):
         if "bf16" not in KEEP_PARITY[name] or not cpu_has_bf16():

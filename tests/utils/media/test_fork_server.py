@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -96,7 +97,7 @@ def test_a_child_sees_its_file_and_nothing_else(
 ) -> None:
     monkeypatch.setenv("TELLTALE_STORAGE__DATABASE_URL", "postgresql://user:word@host/db")
     code = """
-opened = [n for n in os.listdir("/proc/self/fd") if int(n) > 2 and os.path.exists("/proc/self/fd/" + n)]
+opened = [n for n in Path("/proc/self/fd").iterdir() if int(n) > 2 and os.path.exists("/proc/self/fd/" + n)]
 secrets = [name for name in os.environ if name.startswith("TELLTALE")]
 alone = os.getsid(0) == os.getpid() == os.getpgid(0)
 os._exit(40 if len(opened) == 0 and not secrets and alone else 41)"""
@@ -165,6 +166,31 @@ def test_a_source_that_cannot_start(picture: Path, tmp_path: Path) -> None:
         with pytest.raises(DecoderCrashedError):
             decode_media(picture, MEDIA, SANDBOX, broken)
         broken.close()
+
+
+@pytest.mark.parametrize("broken", ["os.pipe", "socket.socketpair"])
+def test_a_lack_of_descriptors_costs_only_the_file_that_meets_it(
+    broken: str, picture: Path, misbehave: Misbehave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    slow = misbehave("time.sleep(300)")
+    with picture.open("rb") as file:
+        running = slow.start("{}", file)
+        sources, before = set(children_of()), set(Path("/proc/self/fd").iterdir())
+        with monkeypatch.context() as full:
+            full.setattr(f"utils.media.fork_server.{broken}", refuse)
+            with pytest.raises(DecoderCrashedError, match="Too many open files"):
+                slow.start("{}", file)
+            if broken == "socket.socketpair":
+                with pytest.raises(DecoderCrashedError, match="Too many open files"):
+                    misbehave("pass").warm()
+        assert set(Path("/proc/self/fd").iterdir()) <= before
+    assert set(children_of()) == sources
+    assert running.status(0.2) is None  # it has not ended
+    running.end()
+    running.answer.close()
 
 
 def test_a_source_retires(picture: Path, decoders: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
