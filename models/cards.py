@@ -113,7 +113,7 @@ TINY_CARDS = {
     "resnext": replace(RESNEXT, input_size=32, feature_size=64),
     "vit": replace(VIT, input_size=32, feature_size=32),
     "lstm": replace(LSTM, feature_size=16),
-    "speech": replace(SPEECH, feature_size=48),
+    "speech": replace(SPEECH, feature_size=128),
 }
 
 
