@@ -30,6 +30,10 @@ EPSILON = np.float32(1e-5)
 """Of every normalisation."""
 QUICK_GELU = 1.702
 """Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units"."""
+RESNEXT_BLOCKS = {False: (3, 4, 6, 3), True: (1, 1, 1, 1)}
+"""Of each stage of ResNeXt-50, and of its tiny variant."""
+VIT_BLOCKS, VIT_TAPS = {False: 12, True: 4}, 4
+"""Blocks of the ViT and of its tiny variant, and how many of them its head reads."""
 
 UNUSED = ("backbone.norm.", "backbone.head.")
 """Of the ViT's base, which nothing of ours reads."""
@@ -54,16 +58,18 @@ def build_graph(name: str, arrays: Arrays, *, tiny: bool, half: bool) -> Any:
         ValueError: the arrays lack one, or hold one that the network has not.
         RuntimeError: their shapes do not fit each other.
     """
-    layers, side = Layers(arrays, half=half), expert_card(name, tiny=tiny).input_size
+    layers, side = Layers(arrays, tiny=tiny, half=half), expert_card(name, tiny=tiny).input_size
     try:
         if name == "lstm":
             x = ops.parameter([1, -1, len(arrays["norm.weight"])], Type.f32)
             outputs = _lstm(layers, x)
         else:
             x = ops.parameter([-1, 3, side, side], Type.f32)
-            outputs = _vit(layers, x, VIT_HEADS[tiny]) if name == "vit" else NETWORKS[name](layers, x)
+            outputs = NETWORKS[name](layers, x)
     except KeyError as error:
         raise ValueError(f"{error} is missing") from error
+    except (ArithmeticError, IndexError) as error:
+        raise ValueError(f"the shape of an array is another ({error})") from error
     unknown = [held for held in set(arrays) - layers.used if not held.startswith(UNUSED) and not held.endswith(COUNTS)]
     if unknown:
         raise ValueError(f"{sorted(unknown)[:3]} are unknown")
@@ -74,11 +80,12 @@ class Layers:
     """The layers that networks are made of, their weights taken by name.
 
     Args:
-        half: see `build_graph`.
+        tiny, half: see `build_graph`.
     """
 
-    def __init__(self, arrays: Arrays, *, half: bool) -> None:
+    def __init__(self, arrays: Arrays, *, tiny: bool, half: bool) -> None:
         self._arrays = arrays
+        self.tiny = tiny
         self._half = half
         self.used: set[str] = set()
 
@@ -131,10 +138,6 @@ class Layers:
         """A vector that goes along the last axis of a value."""
         return self.constant(self[name].reshape(*[1] * (len(x.get_output_partial_shape(0)) - 1), -1))
 
-    def count(self, prefix: str) -> int:
-        """How many layers `prefix0`, `prefix1`, ... there are."""
-        return len({name[len(prefix) :].partition(".")[0] for name in self._arrays if name.startswith(prefix)})
-
     def head(self, feature: Node, name: str = "head") -> list[Node]:
         """Logit and feature, as every network gives them."""
         return [ops.squeeze(self.linear(feature, name), _integers(1)), feature]
@@ -164,7 +167,7 @@ def _cnn(layers: Layers, x: Node) -> list[Node]:
     residual = ops.convolution(grey, ops.constant(kernels[:, None]), [1, 1], [2, 2], [2, 2], [1, 1])
     clipped = ops.clamp(residual, -RESIDUAL_LIMIT, RESIDUAL_LIMIT)
     y = ops.concat([x, ops.divide(clipped, np.float32(RESIDUAL_LIMIT))], 1)
-    for i in range(layers.count("blocks.")):
+    for i in range(4):
         y = ops.relu(layers.convolve(y, f"blocks.{i}.0", f"blocks.{i}.1", stride=2))
         y = ops.relu(layers.convolve(y, f"blocks.{i}.3", f"blocks.{i}.4"))
     apart = ops.subtract(y, ops.reduce_mean(y, _integers(2, 3), True))
@@ -179,8 +182,8 @@ def _resnext(layers: Layers, x: Node) -> list[Node]:
     pooled = ops.max_pool(rectified, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3])
     _exact(y.input_value(0).get_node(), y, rectified, pooled)
     y = pooled.output(0)
-    for stage in range(1, 5):
-        for i in range(layers.count(f"backbone.layer{stage}.")):
+    for stage, blocks in enumerate(RESNEXT_BLOCKS[layers.tiny], 1):
+        for i in range(blocks):
             y = _bottleneck(layers, y, f"backbone.layer{stage}.{i}", stride=2 if stage > 1 and i == 0 else 1)
     return layers.head(ops.reduce_mean(y, _integers(2, 3)))
 
@@ -194,9 +197,9 @@ def _bottleneck(layers: Layers, x: Node, name: str, *, stride: int) -> Node:
     return ops.relu(ops.add(y, x))
 
 
-def _vit(layers: Layers, x: Node, heads: int) -> list[Node]:
+def _vit(layers: Layers, x: Node) -> list[Node]:
     y = _patches(layers, x)
-    depth, taps = layers.count("backbone.blocks."), layers.count("head.norms.")
+    depth, heads = VIT_BLOCKS[layers.tiny], VIT_HEADS[layers.tiny]
     pairs = []
     for i in range(depth):
         block = f"backbone.blocks.{i}"
@@ -206,7 +209,7 @@ def _vit(layers: Layers, x: Node, heads: int) -> list[Node]:
         z = ops.add(y, layers.linear(ops.swish(inside, layers.constant(np.array(QUICK_GELU))), f"{block}.mlp.fc2"))
         _exact(y, z)
         y = z
-        if (i + 1) % (depth // taps) == 0:
+        if (i + 1) % (depth // VIT_TAPS) == 0:
             first = ops.gather(y, np.int64(0), np.int64(1))
             others = ops.slice(y, _integers(1), _integers(2**31), _integers(1), _integers(1))
             pairs.append(ops.concat([first, ops.reduce_mean(others, _integers(1))], 1))
@@ -215,7 +218,7 @@ def _vit(layers: Layers, x: Node, heads: int) -> list[Node]:
         layers.linear(
             layers.normalise(ops.gather(tokens, np.int64(i), np.int64(1)), f"head.norms.{i}"), f"head.reduce.{i}"
         )
-        for i in range(taps)
+        for i in range(VIT_TAPS)
     ]
     # what lies between an output and the last product before it is computed in fp32: this product keeps the tokens
     # from being such, so that they are rounded as the head is given them
@@ -273,4 +276,4 @@ def _gates(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.concatenate([forget, inside, cell, out])
 
 
-NETWORKS = {"cnn": _cnn, "resnext": _resnext}
+NETWORKS = {"cnn": _cnn, "resnext": _resnext, "vit": _vit}

@@ -111,3 +111,19 @@ def test_other_arrays_than_the_network_has_are_refused(name):
         build_graph(name, arrays | {"head.more": arrays[last]}, tiny=True, half=False)
     with pytest.raises(RuntimeError):
         build_graph(name, arrays | {last: arrays[last][:, :-1]}, tiny=True, half=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "tiny", "lost"),
+    [
+        ("vit", True, "head.norms."),
+        ("vit", True, "backbone.blocks.3."),
+        ("vit", False, "backbone.blocks.11."),
+        ("resnext", False, "backbone.layer3.5."),
+        ("cnn", True, "blocks.3."),
+    ],
+)
+def test_a_network_without_some_of_its_layers_is_refused(name, tiny, lost):
+    arrays = arrays_of(network(name, tiny=tiny))
+    with pytest.raises(ValueError, match=f"{lost}.* is missing"):
+        build_graph(name, {held: v for held, v in arrays.items() if not held.startswith(lost)}, tiny=tiny, half=False)

@@ -35,6 +35,16 @@ Category = Literal["false_alarm", "miss", "confirmation", "other"]
 Decision = Literal["accept", "reject"]
 
 
+def _short(note: str) -> str:
+    if len(note) > MAX_NOTE_CHARACTERS:
+        raise ValueError(f"a note has at most {MAX_NOTE_CHARACTERS} characters")
+    return note
+
+
+Note = Annotated[str, pydantic.AfterValidator(_short)]
+"""Free text, also with half a surrogate pair, which the limit of length that pydantic has would refuse."""
+
+
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)
 class FeedbackEntry:
     """One judgement about one analysis, or its withdrawal.
@@ -63,7 +73,7 @@ class FeedbackEntry:
     judgement: Judgement
     actual: Label
     category: Category
-    note: Annotated[str, pydantic.Field(max_length=MAX_NOTE_CHARACTERS)] | None = None
+    note: Note | None = None
     face_labels: dict[int, Label] = field(default_factory=dict)
     trusted: bool = False
     withdrawn: bool = False
@@ -96,7 +106,7 @@ class DecisionEntry:
     moderator_id: str
     decision: Decision
     label: Label | None = None
-    note: str | None = None
+    note: Note | None = None
 
     def __post_init__(self) -> None:
         if self.label is None and self.decision != "reject":

@@ -104,7 +104,6 @@ class _Track:
     def __init__(self, sink: Any, stream: Any) -> None:
         self._sink = sink
         self._target = sink.add_stream_from_template(stream, opaque=True)
-        self._target.metadata.clear()
         context = stream.codec_context
         codec = context.codec.canonical_name
         if sink.format.name in _TAGGED:

@@ -276,7 +276,7 @@ class Decoder:
     def frames(self) -> Iterator[Any]:
         """The frames from the present place on; it ends early after `MAX_BROKEN` broken packets."""
         packets = packets_of(self._source, self._stream)
-        while True:
+        while self._broken <= MAX_BROKEN:
             try:
                 packet = next(packets, None)
             except FAILURES as error:
@@ -293,11 +293,9 @@ class Decoder:
                 frames = packet.decode()
             except FAILURES as error:
                 self.note(error)
-                if self._broken > MAX_BROKEN:
-                    self.damaged = True
-                    return
                 continue
             yield from frames
+        self.damaged = True
 
     def note(self, error: BaseException) -> None:
         """Count what could not be decoded."""

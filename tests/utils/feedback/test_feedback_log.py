@@ -41,6 +41,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_note_with_half_a_surrogate_pair_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    append_feedback(log, entry(note="x\ud83d y"))
+    append_feedback(log, decision(note="x\ud83d y"))
+    found = read_feedback_log(log)
+    assert (found.entries[0].note, found.decisions[0].note, found.damaged) == ("x\ud83d y", "x\ud83d y", ())
+
+
 def test_a_log_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert read_feedback_log(tmp_path / "none.jsonl") == FeedbackLog((), ())
 
@@ -210,7 +218,9 @@ def test_decisions_stand_beside_the_votes(tmp_path: Path) -> None:
     assert found.standing_decisions() == {"0" * 64: decision(decision="reject", label=None, note="a painting")}
 
 
-@pytest.mark.parametrize("changes", [{"label": None}, {"decision": "maybe"}, {"time": dt.datetime(2026, 1, 1)}])
+@pytest.mark.parametrize(
+    "changes", [{"label": None}, {"decision": "maybe"}, {"time": dt.datetime(2026, 1, 1)}, {"note": "x" * 1001}]
+)
 def test_decisions_check_themselves(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         decision(**changes)

@@ -159,3 +159,19 @@ def test_a_form_that_changes_in_the_middle_is_followed(rate: int, layout: str, m
     samples, _ = decoded(first + seeds.recording("aac", layout=layout))
     assert len(samples) / SAMPLE_RATE == pytest.approx(4.05, abs=0.15)
     assert pitch_hz(samples[-SAMPLE_RATE:]) == pytest.approx(seeds.PITCH_HZ, abs=1.5)
+
+
+def test_frames_that_cannot_be_mixed_end_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def refuse(_: object, frame: object) -> None:
+        if frame is not None:
+            tried.append(frame)
+            raise av.error.InvalidDataError(1, "not to be mixed")
+
+    data = seeds.recording("aac")
+    monkeypatch.setattr("utils.media.packets.MAX_BROKEN", 5)
+    monkeypatch.setattr("utils.media.audio._Mixer.add", refuse)
+    with pytest.raises(MediaCorruptError):
+        decoded(data)
+    assert len(tried) == 6
