@@ -55,6 +55,21 @@ def test_corrections_that_contradict_meet_in_the_middle_and_none_adds_up():
     assert memory([3.0, 0.0]).shift(face)[0] == pytest.approx(1.5, rel=0.1), "what was right holds its likes back"
 
 
+def test_the_rule_adds_within_reach_only_and_never_more_than_the_strongest_asks_for():
+    def ruled(logits: float, start: float = 0.0) -> np.ndarray:
+        rule = {"rule_mean": np.zeros(D, np.float32), "rule": logits * unit(1.0), "rule_start": np.float32([start])}
+        tokens = tokens_of(unit(1.0), unit(0.7), unit(0.4))
+        tokens[:, 2] = unit(1.0), unit(-1.0), unit(1.0)
+        return dataclasses.replace(memory([3.0, 0.0]), **rule).shift(tokens)
+
+    plain, added, much = ruled(0.0), ruled(1.0), ruled(50.0, start=1.0)
+    assert added[0] - plain[0] == pytest.approx(2 / 2.1, rel=1e-3), "the nearer the more"
+    assert 0 > added[1] - plain[1] > -0.8, "one that looks like those of the other label goes the other way"
+    assert plain[2] == added[2] == much[2] == 0
+    assert much[:2].tolist() == [3, -3]
+    assert np.array_equal(plain, memory([3.0, 0.0]).shift(tokens_of(unit(1.0), unit(0.7), unit(0.4))))
+
+
 def test_a_copy_of_the_face_gets_what_it_lacks_still():
     near, far = (memory([1.0], rest=2.0).shift(tokens_of(unit(c)))[0] for c in (0.99, COPY - 0.01))
     assert near > 2.5
@@ -65,6 +80,8 @@ def test_nothing_is_remembered_without_corrections_and_parts_that_do_not_fit_are
     assert memory([]).shift(tokens_of(unit(1.0), unit(0.3))).tolist() == [0, 0]
     with pytest.raises(WeightsCorruptError):
         dataclasses.replace(memory([1.0]), pull=np.zeros(2, np.float32))
+    with pytest.raises(WeightsCorruptError):
+        dataclasses.replace(memory([1.0]), rule=np.zeros(D, np.float32))
 
 
 def test_directions_have_length_one_and_no_mean():
@@ -123,7 +140,11 @@ def test_a_file_that_lacks_a_part_is_refused(lineage, monkeypatch):
     learned = train_version(lineage.corrections(), lineage.root, lineage.history)
     version = verify_version(lineage.root, learned["version"])
     assert read_remembered(verify_version(lineage.root, "tiny")) is None
-    assert len(read_remembered(version).pull) == learned["items"]
+    held = read_remembered(version)
+    assert len(held.pull) == learned["items"]
+    former = {k: v for k, v in held.arrays().items() if not k.startswith("rule")}
+    monkeypatch.setattr("utils.detection.remembered.read_tensors", lambda path: former)
+    assert not len(read_remembered(version).rule), "a version that learned before there was a rule has none"
     monkeypatch.setattr("utils.detection.remembered.read_tensors", lambda path: {"mean": np.zeros(2)})
     with pytest.raises(WeightsCorruptError, match="does not hold"):
         read_remembered(version)

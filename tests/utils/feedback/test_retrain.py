@@ -259,6 +259,40 @@ def test_what_is_right_asks_for_nothing(lineage):
     assert done.moved == 0
 
 
+def test_real_faces_and_fakes_of_one_place_are_told_apart_also_those_that_nobody_pressed_on(lineage):
+    """They differ at the depth of the rule only, so that what their neighbours ask for says nothing of them."""
+    feedback, _ = material(lineage)
+    labels = (np.arange(len(feedback)) % 2).astype(np.float32)
+    tokens = np.asarray(feedback.tokens, np.float32).copy()
+    tokens[:, 2, :4] += 3 * (2 * np.repeat(labels, np.diff(feedback.starts))[:, None] - 1)
+    mixed = dataclasses.replace(feedback, tokens=tokens, labels=labels)
+    half = np.arange(len(mixed)) % 4 < 2
+    done, said = made(lineage, mixed.select(half), borders=(-1.0, 1.0))
+    others, base = mixed.select(~half), load_parts(lineage.base)
+    before = logits_of(base, others)
+    after = before + done.remembered.shift_items(np.asarray(others.tokens, np.float32), others.starts)
+    sign = np.where(others.labels > 0.5, 1, -1)
+    plain = dataclasses.replace(done.remembered, rule=0 * done.remembered.rule, rule_start=np.zeros(1, np.float32))
+    mean = before + plain.shift_items(np.asarray(others.tokens, np.float32), others.starts)
+    right = [float((sign * each > 1).mean()) for each in (before, mean, after)]
+    assert right[2] >= 0.9, (right, said)
+    assert right[2] > max(right[:2]) + 0.2
+
+
+def test_labels_of_one_side_ask_for_little_beyond_the_border_and_make_no_rule(lineage):
+    """Who says *fake* only does not tell what is real there: its likes shall not all become fakes."""
+    feedback, _ = material(lineage)
+    labels = (np.arange(len(feedback)) % 2).astype(np.float32)
+    alone, even = (dataclasses.replace(feedback, labels=each) for each in (np.ones_like(labels), labels))
+    borders, fakes = (-9.0, 9.0), labels > 0.5
+    (one, said), (both, _) = (made(lineage, each, borders=borders) for each in (alone, even))
+    assert one.remembered.pull == pytest.approx(9 + 0.3 - said, abs=1e-4)
+    assert both.remembered.pull[fakes] == pytest.approx((9 + 1.5 - said)[fakes], abs=0.05)
+    assert both.remembered.pull[~fakes] == pytest.approx((-9 - 1.5 - said)[~fakes], abs=0.05)
+    assert not np.concatenate([one.remembered.rule, one.remembered.rule_start]).any()
+    assert both.remembered.rule.any()
+
+
 def test_the_reach_is_the_largest_that_keeps_unseen_replay_within_bounds(lineage):
     """Each face of the replay buffer is known by a copy of it that says the opposite: none may reach the next one."""
     _, replay = material(lineage)
