@@ -74,11 +74,15 @@ class Caller:
 
     def owns(self, client_id: str) -> bool:
         """Whether something of this owner is the caller's to see and to delete."""
-        return client_id == self.id or "admin" in self.scopes
+        return client_id == self.id or self.sees_all
+
+    @property
+    def sees_all(self) -> bool:
+        return "admin" in self.scopes
 
     def sees(self, owner: InstrumentedAttribute[str]) -> sa.ColumnElement[bool]:
         """The same as a condition on a column that names owners."""
-        return sa.true() if "admin" in self.scopes else owner == self.id
+        return sa.true() if self.sees_all else owner == self.id
 
 
 class AuthParts(Protocol):

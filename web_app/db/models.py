@@ -177,6 +177,12 @@ class DetectionRow(Base):
     job: Mapped[JobRow] = relationship(lazy="joined", innerjoin=True)
     media: Mapped[MediaRow] = relationship(lazy="joined", innerjoin=True)
 
+    @classmethod
+    def kind_of_medium(cls) -> sa.ColumnElement[str]:
+        """The medium's kind, also of rows that an earlier version writes beside this one."""
+        of_medium = sa.select(MediaRow.kind).where(MediaRow.id == cls.media_id)
+        return sa.func.coalesce(cls.media_kind, of_medium.scalar_subquery())
+
 
 class FeedbackRow(Base):
     """What one user last said about one medium, and where it stands under review; the log keeps every line.

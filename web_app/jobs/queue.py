@@ -173,7 +173,7 @@ class JobQueue:
         """
         if claim.task != ANALYSE or claim.attempt != 1 or most < 1:
             return []
-        pictures = sa.select(DetectionRow.job_id).where(DetectionRow.media_kind == MediaKind.IMAGE.value)
+        pictures = sa.select(DetectionRow.job_id).where(DetectionRow.kind_of_medium() == MediaKind.IMAGE.value)
         fresh = sa.and_(
             JobRow.task == ANALYSE, JobRow.state == JobState.QUEUED, JobRow.attempts == 0, JobRow.id.in_(pictures)
         )

@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import media_bytes, running_worker, upload
+from tests.web_app.helpers import media_bytes, multipart, running_worker, upload
 from utils.config import Settings
 from web_app.api import detections, reports
+from web_app.db import names
 from web_app.db.models import DetectionRow, JobRow
 from web_app.services import Services
 
@@ -90,7 +91,30 @@ def test_what_is_not_counted_is_told(served: FlaskClient, found: list[str], monk
     ]  # fmt: skip
 
 
-def test_others_find_only_their_own(found: list[str], served: FlaskClient, parts: Services) -> None:
-    there = {"REMOTE_ADDR": "192.0.2.7"}
-    for query in ("", "?text=png", "?prediction=fake", "?kind=video"):
-        assert served.get(f"/api/history{query}", environ_overrides=there).get_json()["total"] == 0
+def test_others_find_only_their_own(
+    found: list[str], served: FlaskClient, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also who has more than a share of all, and so asks the index, where others have names that match, too."""
+    there, asked = {"REMOTE_ADDR": "192.0.2.7"}, []
+
+    def counted(text: str) -> sa.ColumnElement[bool]:
+        asked.append(text)
+        return names.matches(text)
+
+    monkeypatch.setattr(detections, "matches", counted)
+
+    def totals() -> list[int]:
+        queries = ("", "?text=png", "?text=photo", "?prediction=fake", "?kind=video")
+        answers = [served.get(f"/api/history{query}", environ_overrides=there) for query in queries]
+        return [answer.get_json()["total"] for answer in answers]
+
+    assert totals() == [0, 0, 0, 0, 0]
+    made = []
+    for number in range(3):
+        body, mime = multipart(media_bytes(size=400 + number)), "multipart/form-data; boundary=b"
+        answer = served.post("/api/detect?wait=1", data=body, content_type=mime, environ_overrides=there)
+        made.append(answer.get_json()["id"])
+        few = detections.FEW or not parts.database.is_sqlite or number < 2  # of nine a quarter is two
+        assert totals() == [number + 1, number + 1, number + 1, number + 1, 0]
+        assert asked == ([] if few else ["png", "photo"])
+    assert ask(served, text="photo")[0] == made[::-1]  # an administrator's

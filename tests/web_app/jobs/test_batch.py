@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import (
@@ -20,6 +21,7 @@ from tests.web_app.helpers import (
 from utils.config import Settings
 from utils.errors import MediaCorruptError
 from utils.types import Report
+from web_app.db.models import DetectionRow
 from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import Services
 
@@ -152,3 +154,13 @@ def test_what_was_tried_before_is_not_taken_along(client: FlaskClient, parts: Se
     assert first is not None
     assert (first.job_id, first.attempt) == (fresh.job_id, 1)
     assert parts.queue.claim_batch(first, 3) == []
+
+
+def test_pictures_of_an_older_server_are_taken_too(client: FlaskClient, parts: Services) -> None:
+    queue_pictures(client, "fake", "real")
+    upload(client, media_bytes("mp4"), "/api/detect?wait=0")
+    with parts.database.write() as session:
+        session.execute(sa.update(DetectionRow).values(media_kind=None))
+    first = parts.queue.claim("w1")
+    assert first is not None
+    assert len(parts.queue.claim_batch(first, 8)) == 1
