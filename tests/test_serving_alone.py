@@ -53,7 +53,7 @@ def test_what_needs_torch_says_so_and_how_to_get_it(tmp_path, code, what):
     done = python(code, str(tmp_path))
     assert done.returncode != 0
     assert f"{what} needs PyTorch" in done.stderr
-    assert "pip install -r requirements.txt" in done.stderr
+    assert "`make setup` (without SERVE=1) adds it" in done.stderr
     assert "not_available" in done.stderr
 
 

@@ -14,6 +14,7 @@ class TelltaleError(Exception):
 
     Args:
         detail: what happened this time, with the values that matter, as one sentence.
+        remedy: what to do this time; None for what the class says.
     """
 
     code: str = "internal"
@@ -21,8 +22,9 @@ class TelltaleError(Exception):
     title: str = "Something went wrong inside Telltale"
     remedy: str = "Try again; if it happens again, report it with the code and the time."
 
-    def __init__(self, detail: str = "", **facts: Any) -> None:
+    def __init__(self, detail: str = "", *, remedy: str | None = None, **facts: Any) -> None:
         super().__init__(detail or self.title)
+        self.remedy = remedy or self.remedy
         self.detail = detail or self.title
         self.facts = facts
 
@@ -108,8 +110,8 @@ class NothingNewError(TelltaleError):
 
 
 class NotAvailableError(TelltaleError):
-    code, status, title = "not_available", 501, "This server does not offer that yet"
-    remedy = "docs/api.md says what this version offers."
+    code, status, title = "not_available", 501, "This server does not offer that"
+    remedy = "Switch it on in config.ini."
 
 
 class UnavailableError(TelltaleError):

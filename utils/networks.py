@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
 
 
-def require_torch(what: str) -> None:
-    """Import torch, which an installation that only serves need not have.
+def require_torch(what: str, remedy: str = "`make setup` (without SERVE=1) adds it.") -> None:
+    """Look for torch, which an installation that only serves need not have; it is not imported.
 
     Args:
         what: needs it, the beginning of a sentence.
@@ -26,12 +27,8 @@ def require_torch(what: str) -> None:
     Raises:
         NotAvailableError: torch is not installed.
     """
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise NotAvailableError(
-            f"{what} needs PyTorch, which is not installed: `pip install -r requirements.txt` adds it."
-        ) from error
+    if find_spec("torch") is None:
+        raise NotAvailableError(f"{what} needs PyTorch, which is not installed.", remedy=remedy)
 
 
 def load_vit_base(module: Any, base: Path) -> None:

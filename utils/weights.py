@@ -80,7 +80,9 @@ def current_name(root: Path) -> str:
         raise WeightsMissingError(f"{root.name}/{CURRENT} is missing, so no version is chosen.")
     name = pointer.read_text(encoding="utf-8", errors="replace").strip()
     if not _is_name(name) or not (root / name).is_dir():
-        raise WeightsMissingError(f"{root.name}/{CURRENT} names {name!r}, and there is no such version.")
+        there = ", ".join(sorted(card.parent.name for card in root.glob(f"*/{CARD_FILE}")))
+        remedy = f"Write one of those that are there into it: {there}." if there else None
+        raise WeightsMissingError(f"{root.name}/{CURRENT} names {name!r}, and there is no such version.", remedy=remedy)
     return name
 
 

@@ -9,7 +9,7 @@ import errno
 
 from flask import Flask, Response, current_app, make_response, render_template, request
 from sqlalchemy.exc import OperationalError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from utils.errors import (
     BadRequestError,
@@ -68,7 +68,7 @@ def _page(error: TelltaleError) -> str:
 class HttpError(TelltaleError):
     """An error of HTTP itself that has no class of its own here (405, 414, ...)."""
 
-    remedy = "Files to analyse go by POST to /api/detect; /api/docs lists every route with its method."
+    remedy = "/api/docs lists every route with its methods."
 
     def __init__(self, error: HTTPException) -> None:
         self.status = error.code or 500
@@ -77,16 +77,28 @@ class HttpError(TelltaleError):
         super().__init__(error.description or error.name)
 
 
-class NoRouteError(NotFoundError):
-    remedy = HttpError.remedy
+_KNOWN = {400: BadRequestError, 413: MediaTooLargeError}
+_CARRIES_FILE = ("multipart/", "image/", "video/", "audio/", "application/octet-stream")
 
 
-_KNOWN = {400: BadRequestError, 404: NoRouteError, 413: MediaTooLargeError}
+def _wrong_route(error: HTTPException) -> TelltaleError | None:
+    """No such route, or not with this method; who sent a file is told where files go."""
+    sent = request.method == "POST" and request.mimetype.startswith(_CARRIES_FILE)
+    go = "Files to analyse go by POST to /api/detect; " if sent else ""
+    if isinstance(error, MethodNotAllowed):
+        wrong = HttpError(error)
+        methods = " and ".join(sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}))
+        wrong.detail, wrong.remedy = f"{request.method} is not allowed here, but {methods}.", go + HttpError.remedy
+        return wrong
+    if isinstance(error, NotFound):
+        return NotFoundError("There is no such route.", remedy=go + HttpError.remedy)
+    return None
 
 
 def _http_error(error: HTTPException) -> Response:
     known = _KNOWN.get(error.code or 500)
-    response = problem_response(known(error.description or "") if known else HttpError(error))
+    ours = _wrong_route(error) or (known(error.description or "") if known else HttpError(error))
+    response = problem_response(ours)
     for name, value in error.get_headers(request.environ):
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value

@@ -88,11 +88,16 @@ def compression(quality: int, before: int | None, tables: str) -> tuple[str, ...
     """How the JPEG was saved, and what that did to verdicts where it was measured."""
     about = f"quality {quality}" if tables == "standard" else f"about quality {quality}, with tables of its own"
     saved = f"The JPEG was saved at {about}" + (f", after an earlier saving at about {before}." if before else ".")
-    nearest = min(MEASURED, key=lambda measured: abs(measured - min(quality, before or quality)))
+    lowest = min(quality, before or quality)
+    nearest = min(MEASURED, key=lambda measured: abs(measured - lowest))
     changed, alarms = MEASURED[nearest]
     moved = f"went from {CLEAN_ALARMS:g} to" if alarms != CLEAN_ALARMS else "stayed at"
+    on = "on 192 test pictures (weights v7)"
+    saving = f"{on.capitalize()}, saving at quality {nearest}"
+    if nearest != lowest:
+        saving = f"The nearest quality measured is {nearest}: there, {on}, saving"
     effect = (
-        f"On 192 test pictures (weights v7), saving at quality {nearest} changed {changed:g} % of the verdicts, none of"
-        f" them between fake and real; false alarms {moved} {alarms:g} %."
+        f"{saving} changed {changed:g} % of the verdicts, none of them between fake and real; "
+        f"false alarms {moved} {alarms:g} %."
     )
     return saved, effect

@@ -16,6 +16,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueFullError
+from utils.networks import require_torch
 from web_app.api.detections import require_detection
 from web_app.api.routing import JPEG, PNG, conditional, route
 from web_app.api.schemas import OutcomeName, Probability, Problem, Schema, StateName, address
@@ -25,6 +26,7 @@ from web_app.services import services
 from web_app.storage.files import THUMBNAIL_MIME
 
 MAX_FACE = 1000
+ADD_TORCH = "Stop the server and start it with `make run` (without SERVE=1), which adds PyTorch."
 CACHE = "private, max-age=300"  # then asked for again by its ETag: a file that is analysed anew gets new ones
 
 
@@ -111,6 +113,7 @@ def ask_closeup(id: str, query: FaceQuery) -> Closeup:
             return _closeup(session, id, known)
         if parts.settings.page.closeups != "on":
             raise NotAvailableError("Close-ups are switched off on this server ([page] closeups).")
+        require_torch("A closer look with its heatmaps", ADD_TORCH)
         parts.queue.require_room(session)
         if known is not None:
             session.execute(sa.delete(JobRow).where(JobRow.id == known.job_id))
@@ -138,7 +141,12 @@ def get_heatmap(id: str, query: HeatmapQuery) -> Response:
     """Where one expert sees signs of manipulation: a small grey-level PNG over the square that the close-up names."""
     with services().database.read() as session:
         closeup = _find(session, require_detection(session, id), query.face)
-    maps = ((closeup.job.result if closeup is not None else None) or {}).get("maps", [])
+    if closeup is None:
+        raise NotFoundError(
+            "No heatmap was made.",
+            remedy=f"Ask for the closer look first (POST {address('ask_closeup', id=id, face=query.face)}).",
+        )
+    maps = (closeup.job.result or {}).get("maps", [])
     png = next((found["png"] for found in maps if found["expert"] == query.expert), None)
     if not png:
         raise NotFoundError("There is no heatmap of this face by this expert.")

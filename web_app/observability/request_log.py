@@ -6,7 +6,8 @@ import contextlib
 import secrets
 import time
 
-from flask import Response, g, request
+from flask import Response, current_app, g, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from utils.log import get_logger, log_fields
 
@@ -29,7 +30,7 @@ def say(response: Response) -> Response:
     response.headers[HEADER] = g.request_id
     quiet = request.method in LOOKING and response.status_code < 400
     took_ms = round((time.perf_counter() - g.request_began) * 1e3, 1)
-    route = request.url_rule.rule if request.url_rule is not None else "unknown route"
+    route = _route()
     named = (request.view_args or {}).get("id")
     log.log(
         10 if quiet else 20, "%s %s %d %.1f ms", request.method, route, response.status_code, took_ms,
@@ -37,6 +38,15 @@ def say(response: Response) -> Response:
                **({"job_id": str(named)[:64]} if named else {})},
     )  # fmt: skip
     return response
+
+
+def _route() -> str:
+    """The rule that the request's path has, also where it does not take the method."""
+    rule = request.url_rule
+    if isinstance(refused := request.routing_exception, MethodNotAllowed) and refused.valid_methods:
+        adapter = current_app.create_url_adapter(request)
+        rule = adapter and adapter.match(method=next(iter(refused.valid_methods)), return_rule=True)[0]
+    return "unknown route" if rule is None else rule.rule
 
 
 def end(_error: BaseException | None) -> None:

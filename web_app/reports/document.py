@@ -24,7 +24,7 @@ LIMITS = (
 )
 SHORT_LIMITS = "Faces and voices only; holds for material like the validation data; evidence, no proof."
 TONES = {"fake": "red", "real": "green", "inconclusive": "amber", "no_face": "slate", "no_speech": "slate"}
-REPRODUCE = "python inference.py --verify {} FILE"
+REPRODUCE = ".venv/bin/python inference.py --verify {} FILE"
 """The command that checks a file with a document of this name."""
 Fact = tuple[str, str]
 """One line of a table of facts: its name and value."""

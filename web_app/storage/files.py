@@ -103,7 +103,7 @@ class IncomingFile:
             UnavailableError: somebody else deleted the half file.
         """
         if self._size == 0:
-            raise BadRequestError("The file is empty.")
+            raise BadRequestError("The file has 0 bytes.", remedy="Copy it again.")
         media_format = self._format or sniff(self._head)
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -107,8 +107,8 @@ def receive_upload(request: Request, store: MediaStore, accepted: MediaKind | No
     store.remove(received.file.name)
     taken = "recordings" if accepted is MediaKind.AUDIO else f"{accepted}s"
     raise UnsupportedMediaError(
-        f"This route takes {taken}, and the file is {_with_article(kind)} ({name}): "
-        f"send it to /api/detect/{kind}, or to /api/detect, which takes all.",
+        f"This route takes {taken}, and the file is {_with_article(kind)} ({name}).",
+        remedy=f"Send it to /api/detect/{kind} or /api/detect.",
         kind=kind.value,
         route=f"/api/detect/{kind}",
     )

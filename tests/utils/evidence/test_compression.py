@@ -96,5 +96,8 @@ def test_what_is_said_of_reliability_was_measured() -> None:
 def test_the_sentences() -> None:
     saving, effect = words.compression(90, 40, "standard")
     assert saving == "The JPEG was saved at quality 90, after an earlier saving at about 40."
-    assert "at quality 50 changed 22.9 %" in effect or "at quality 30 changed 25 %" in effect
+    assert "measured is 50: there" in effect
+    assert "changed 22.9 %" in effect
+    assert words.compression(92, None, "standard")[1].startswith("The nearest quality measured is 95: there, on 192")
+    assert words.compression(95, None, "standard")[1].startswith("On 192 test pictures")
     assert words.compression(88, None, "own")[0] == "The JPEG was saved at about quality 88, with tables of its own."

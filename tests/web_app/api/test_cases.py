@@ -199,7 +199,7 @@ def test_one_report_for_all(served: FlaskClient, filled: str) -> None:
     assert canonical(document) == content
     assert check_signature(document).state == "whole"
     assert [item["report"] is not None for item in document["items"]] == [True, True, True, False]
-    assert document["reproduce"] == "python inference.py --verify case.json FILE"
+    assert document["reproduce"] == ".venv/bin/python inference.py --verify case.json FILE"
     html = served.get(f"/api/cases/{filled}/report?format=html").text
     pdf = served.get(f"/api/cases/{filled}/report?format=pdf&download=1")
     assert pdf.headers["Content-Disposition"] == f'attachment; filename="telltale-case-{filled[:12]}.pdf"'

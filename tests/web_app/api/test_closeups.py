@@ -136,6 +136,23 @@ def test_what_is_not_there_is_told(
     assert (answer.status_code, answer.get_json()["code"]) == (status, code)
 
 
+def test_a_heatmap_that_nobody_asked_for_names_what_makes_it(client: FlaskClient, analysed: str) -> None:
+    problem = client.get(f"/api/detections/{analysed}/heatmap?face=0&expert=cnn").get_json()
+    assert (problem["code"], problem["detail"]) == ("not_found", "No heatmap was made.")
+    assert f"POST /api/detections/{analysed}/closeup?face=0" in problem["remedy"]
+
+
+def test_without_torch_a_closeup_is_refused_at_once(
+    client: FlaskClient, analysed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("utils.networks.find_spec", lambda name: None)
+    answer = client.post(f"/api/detections/{analysed}/closeup?face=0")
+    problem = answer.get_json()
+    assert (answer.status_code, problem["code"]) == (501, "not_available")
+    assert "without SERVE=1" in problem["remedy"]
+    assert closeup(client, analysed)["state"] is None
+
+
 def test_unfinished_analysis_has_no_closeup(client: FlaskClient) -> None:
     waiting = upload(client, media_bytes(), "/api/detect?wait=0").get_json()["id"]
     assert client.post(f"/api/detections/{waiting}/closeup?face=0").get_json()["code"] == "conflict"
@@ -190,6 +207,7 @@ def test_closeups_can_be_switched_off(make_app: Any, tmp_path: Path) -> None:
         public_id = upload(client, media_bytes(), "/api/detect?wait=1").get_json()["id"]
     answer = client.post(f"/api/detections/{public_id}/closeup?face=0")
     assert (answer.status_code, answer.get_json()["code"]) == (501, "not_available")
+    assert answer.get_json()["remedy"] == "Switch it on in config.ini."
 
 
 def test_thumbnail_is_listed_and_served(client: FlaskClient, analysed: str) -> None:

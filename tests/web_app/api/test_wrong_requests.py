@@ -40,6 +40,22 @@ def test_a_wrong_address_names_the_right_one(client: FlaskClient, path: str, sta
     assert "/api/detect" in problem["remedy"]
 
 
+def test_a_wrong_request_without_a_file_is_told_what_is_allowed(client: FlaskClient) -> None:
+    nothing, wrong = client.get("/api/nothing").get_json(), client.put("/api/history").get_json()
+    assert (nothing["detail"], nothing["remedy"]) == (
+        "There is no such route.", "/api/docs lists every route with its methods.",
+    )  # fmt: skip
+    assert wrong["detail"] == "PUT is not allowed here, but DELETE and GET."
+    assert "/api/detect" not in wrong["remedy"]
+
+
+def test_what_a_route_does_not_take_is_sent_elsewhere(client: FlaskClient) -> None:
+    video = upload(client, media_bytes("mp4"), "/api/detect/image")
+    assert (video.status_code, video.get_json()["remedy"]) == (415, "Send it to /api/detect/video or /api/detect.")
+    empty = upload(client, b"", "/api/detect")
+    assert (empty.status_code, empty.get_json()["detail"]) == (400, "The file has 0 bytes.")
+
+
 def test_a_slash_too_many_does_no_harm(client: FlaskClient) -> None:
     sent = {"data": multipart(media_bytes(size=LARGER_THAN_JSON)), "content_type": FORM}
     answer = client.post("/placeholder?wait=0", **sent, environ_overrides={"PATH_INFO": "//api/detect"})

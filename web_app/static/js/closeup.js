@@ -91,7 +91,7 @@ export function closeupPanel(detection, face, showMap) {
   const wanted = () => element.isConnected && !element.closest("[hidden]");
   const fail = (error) => {
     state = "new";
-    body.replaceChildren(problem(error), offer());
+    body.replaceChildren(problem(error), ...(error.code === "not_available" ? [] : [offer()]));
   };
 
   function offer() {
