@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, default=Path("runs/train"), help="where checkpoints and features are kept")
     parser.add_argument("--name", default="", help="name of the new version (default: the run's folder)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive, default=0, help="processor threads (default: all)")
+    parser.add_argument("--threads", type=positive, default=0, help="processor threads of each process (default: all)")
     parser.add_argument("--views", type=positive, help="about how many views of the training pictures are drawn")
     parser.add_argument("--beside", type=positive, help="views of clips' frames, and self-blends, beside them")
     parser.add_argument(
@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     from utils.log import configure_logging
     from utils.training.fit import train_all
     from utils.training.plan import read_plan
-    from utils.training.processes import joined
+    from utils.training.processes import in_turn, joined
     from utils.weights import set_current, weights_root
 
     configure_logging()
@@ -166,10 +166,10 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     root = weights_root(load_settings())
     root.mkdir(parents=True, exist_ok=True)
     samples = read_samples(arguments.data, seed=arguments.seed)
-    ensure_base_weights(root / "base")
-    detector = CenterFaceDetector(root / "base" / FACE_FILE, threads=arguments.threads)
     name = arguments.name or arguments.run.name
-    with joined(device):
+    with joined(device, threads=arguments.threads):
+        in_turn(lambda: ensure_base_weights(root / "base"))
+        detector = CenterFaceDetector(root / "base" / FACE_FILE, threads=arguments.threads)
         done = train_all(
             samples, arguments.run, root, name, chosen, detector,
             device=device, terms=arguments.terms, notes=arguments.note, packs=arguments.packs,

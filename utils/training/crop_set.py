@@ -23,6 +23,7 @@ from utils.evaluation.datasets import Sample
 from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import FaceDetector
 from utils.faces.tracking import track_faces
+from utils.files import replace_file
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.video import decode_video
@@ -121,7 +122,7 @@ def pack_faces(
             raise TrainingDataError(f"{folder} holds the faces of other files; name another folder, or delete it.")
         for old in folder.glob("part-*"):
             old.unlink()
-        listing.write_text(json.dumps(names), encoding="utf-8")
+        replace_file(listing, json.dumps(names).encode())
     if not (folder / "index.json").is_file():
         with bar("files searched for faces", len(samples)) as shown:
             for start in range(0, len(samples), CHUNK):

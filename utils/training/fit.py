@@ -18,6 +18,7 @@ from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
 from utils.evaluation.datasets import Sample
 from utils.faces.detector import FaceDetector
+from utils.files import replace_file
 from utils.networks import load_vit_base
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
 from utils.training import processes
@@ -146,7 +147,8 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
             f"{run} holds a training that left out others, trained another ViT, drew other views or began elsewhere; "
             "name another."
         )
-    claim.write_text(json.dumps({"tiny": plan.tiny, "samples": facts, **own}) + "\n", encoding="utf-8")
+    if held != (now := {"tiny": plan.tiny, "samples": facts, **own}):  # several processes may read it at once
+        replace_file(claim, (json.dumps(now) + "\n").encode())
 
 
 def _without_leaks(pack: Pack) -> Pack:

@@ -15,9 +15,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.errors import ConfigError, TrainingDataError
+from utils.cores import usable_cores
+from utils.errors import ConfigError, TelltaleError, TrainingDataError
 
 PATIENCE = timedelta(days=2)  # the others wait while the first process searches faces
 T = TypeVar("T")
@@ -35,8 +38,11 @@ def rank() -> int:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[None]:
+def joined(device: str, *, threads: int = 0) -> Iterator[None]:
     """Take part in what `torchrun` has started; gloo between processors, NCCL between GPUs.
+
+    Args:
+        threads: of each process; 0 divides the cores among the processes of this machine.
 
     Raises:
         ConfigError: there are more processes on this machine than GPUs.
@@ -44,14 +50,18 @@ def joined(device: str) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device == "cuda":
-        own = int(os.environ.get("LOCAL_RANK", "0"))
-        if own >= torch.cuda.device_count():
+        if here > torch.cuda.device_count():
             raise ConfigError(f"Each process needs a GPU of its own; there are {torch.cuda.device_count()} here.")
-        torch.cuda.set_device(own)
-    else:
-        torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    else:  # `torchrun` says one thread for each (OMP_NUM_THREADS)
+        torch.set_num_threads(threads or max(1, usable_cores() // here))
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    store, number, size = next(rendezvous("env://", timeout=PATIENCE))
+    # torchrun keeps its store over restarts: addresses of processes that have ended are in it, and would be tried
+    own = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    dist.init_process_group(backend, store=own, rank=number, world_size=size, timeout=PATIENCE)
     try:
         yield
     finally:
@@ -60,13 +70,21 @@ def joined(device: str) -> Iterator[None]:
 
 
 def in_turn(make: Callable[[], T]) -> T:
-    """Have the first process do something that writes files, and the others after it, who find them."""
+    """Have the first process do something that writes files, and the others after it, who find them.
+
+    Raises:
+        TelltaleError: what ended it at the first process, at all of them.
+    """
+    made: list[T] = []
+    failed: TelltaleError | None = None
     if rank() == 0:
-        made = make()
-        wait()
-        return made
-    wait()
-    return make()
+        try:
+            made.append(make())
+        except TelltaleError as error:
+            failed = error
+    if (failed := agreed(failed)) is not None:
+        raise failed
+    return made[0] if made else make()
 
 
 def wait() -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
+from torch._C._distributed_c10d import HashStore
 
 from tests.utils.training import together
 from utils.errors import TrainingDataError
@@ -51,6 +53,20 @@ def test_two_processes_do_what_one_does(
         assert np.array_equal(*(np.load(folder / "store" / f"{name}.npy") for folder in folders)), name
     lines = [(folder / "toy" / "metrics.jsonl").read_text(encoding="utf-8").count("\n") for folder in folders]
     assert lines == [3, 3]
+
+
+def test_cores_are_divided_whatever_torchrun_says_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: list[int] = []
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr(processes, "usable_cores", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr(processes, "rendezvous", lambda *_, **__: iter([(HashStore(), 0, 3)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
+    for threads in (0, 5):
+        with processes.joined("cpu", threads=threads):
+            pass
+    assert set_to == [2, 5]
 
 
 def test_a_batch_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:

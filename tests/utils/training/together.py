@@ -5,6 +5,7 @@ The second process dies once in the middle of the second epoch, if there is a fi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from utils.errors import TrainingDataError
 from utils.training import features, processes
 from utils.training.features import FeatureStore
 from utils.training.loop import Batch, Recipe, Task, fit
@@ -57,13 +59,22 @@ def featurize(batch: Pixels) -> features.Halves:
     return np.stack([means, -means], 1).astype(np.float16)[:, None]
 
 
+def refuse(folder: Path) -> None:
+    if processes.rank() > 0:
+        raise AssertionError("the first process has refused; the others need not try")
+    raise TrainingDataError(f"{folder} cannot be used.")
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     features.BATCH, features.SAVE_EVERY = 3, 2
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 1))
     recipe = Recipe(epochs=3, batch=BATCH, lr=0.02, average=0.8, patience=9, save_every_s=0.0)
-    with processes.joined("cpu"):
+    with processes.joined("cpu", threads=1):
+        with contextlib.suppress(TrainingDataError):
+            processes.in_turn(lambda: refuse(folder))
+            raise AssertionError("what the first process refuses ends all")
         fit(model, task(folder), recipe, folder / "toy")
         pack, views = pickle.loads((folder / "pack").read_bytes())
         FeatureStore(folder / "store", views).extract(pack, featurize)
