@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 from utils.config import EXPERTS, DetectionSettings, Settings, load_settings, parse_experts
 from utils.detection.cli_files import Collected, check_readable, collect_files
 from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
-from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
+from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError, require_torch
 from utils.files import replace_file
 from utils.log import configure_logging, escape
 
@@ -364,8 +364,6 @@ def _realtime(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from utils.networks import require_torch
-
     require_torch("Exporting networks")
     from utils.detection.export import export_version
 

@@ -217,8 +217,7 @@ def run_speech(arguments: argparse.Namespace) -> int:
 
 def exit_code(training: Callable[[], int]) -> int:
     """Run a training; what ends it early is told in a sentence and becomes an exit code."""
-    from utils.errors import TelltaleError
-    from utils.networks import require_torch
+    from utils.errors import TelltaleError, require_torch
 
     try:
         require_torch("Training")

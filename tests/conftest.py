@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -22,6 +23,13 @@ hypothesis.settings.register_profile("telltale", deadline=None, derandomize=True
 hypothesis.settings.load_profile("telltale")  # a busy machine is slow, and a failure must come back on the next run
 
 pytest_plugins = ["tests.learning_fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def no_real_time() -> Iterator[None]:
+    """Fails where a test leaves the process before all others: what it starts from then on would stop the machine."""
+    yield
+    assert not hasattr(os, "sched_getscheduler") or os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.fixture(scope="session")

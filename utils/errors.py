@@ -6,6 +6,7 @@ Everyone may import this file; it imports nothing of ours.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -234,3 +235,16 @@ def error_of(code: str, detail: str) -> TelltaleError:
             return candidate(detail)
         pending.extend(candidate.__subclasses__())
     return TelltaleError(detail)
+
+
+def require_torch(what: str, remedy: str = "`make setup` (without SERVE=1) adds it.") -> None:
+    """Look for torch, which an installation that only serves need not have; it is not imported.
+
+    Args:
+        what: needs it, the beginning of a sentence.
+
+    Raises:
+        NotAvailableError: torch is not installed.
+    """
+    if find_spec("torch") is None:
+        raise NotAvailableError(f"{what} needs PyTorch, which is not installed.", remedy=remedy)

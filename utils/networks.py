@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,25 +9,11 @@ import numpy as np
 
 from models.cards import EXPERT_NAMES
 from utils.base_weights import VIT_FILE, VIT_SHA256, require_file
-from utils.errors import NotAvailableError
 from utils.tensors import Arrays, load_into, read_tensors
 from utils.weights import Version, choose_experts, read_gate
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
-
-
-def require_torch(what: str, remedy: str = "`make setup` (without SERVE=1) adds it.") -> None:
-    """Look for torch, which an installation that only serves need not have; it is not imported.
-
-    Args:
-        what: needs it, the beginning of a sentence.
-
-    Raises:
-        NotAvailableError: torch is not installed.
-    """
-    if find_spec("torch") is None:
-        raise NotAvailableError(f"{what} needs PyTorch, which is not installed.", remedy=remedy)
 
 
 def load_vit_base(module: Any, base: Path) -> None:

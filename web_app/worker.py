@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from utils.config import Settings
-from utils.errors import NotFoundError
+from utils.errors import NotFoundError, require_torch
 from utils.media.sandbox import sandbox_level
 from utils.types import Media, Report
 from web_app.db.migrations import migrate
@@ -162,8 +162,6 @@ def worker_tasks(
 
 def run_closeup(instance: Instance, served: ModelHandle, claim: Claim, progress: Progress) -> dict[str, Any]:
     """The handler of the task `explain`."""
-    from utils.networks import require_torch
-
     require_torch("A closer look with its heatmaps")
     from utils.detection.closeup import look_closer  # brings torch, 500 MB, to workers that need it
 

@@ -11,9 +11,9 @@ from utils.config import Settings
 from utils.detection.engine import Engine
 from utils.detection.gate import NumericGate
 from utils.detection.precision import read_precision
-from utils.errors import ConfigError, WeightsCorruptError
+from utils.errors import ConfigError, WeightsCorruptError, require_torch
 from utils.log import get_logger
-from utils.networks import load_ensemble, read_expert, require_torch
+from utils.networks import load_ensemble, read_expert
 from utils.weights import Version, choose_experts, read_gate
 
 if TYPE_CHECKING:

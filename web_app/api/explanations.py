@@ -15,8 +15,7 @@ from flask import Response, current_app, send_file
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueFullError
-from utils.networks import require_torch
+from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueFullError, require_torch
 from web_app.api.detections import require_detection
 from web_app.api.routing import JPEG, PNG, conditional, route
 from web_app.api.schemas import OutcomeName, Probability, Problem, Schema, StateName, address

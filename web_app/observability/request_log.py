@@ -42,10 +42,9 @@ def say(response: Response) -> Response:
 
 def _route() -> str:
     """The rule that the request's path has, also where it does not take the method."""
-    rule = request.url_rule
-    if isinstance(refused := request.routing_exception, MethodNotAllowed) and refused.valid_methods:
-        adapter = current_app.create_url_adapter(request)
-        rule = adapter and adapter.match(method=next(iter(refused.valid_methods)), return_rule=True)[0]
+    rule, refused, adapter = request.url_rule, request.routing_exception, current_app.create_url_adapter(request)
+    if adapter and isinstance(refused, MethodNotAllowed) and refused.valid_methods:
+        rule, _ = adapter.match(method=next(iter(refused.valid_methods)), return_rule=True)
     return "unknown route" if rule is None else rule.rule
 
 

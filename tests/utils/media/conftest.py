@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.hostile.attacks import seeds
+from tests.utils.media.films import calm
 
 
 def grey_of(index: int) -> int:
@@ -58,6 +59,7 @@ def encode(
             silence.sample_rate = 48000
             sink.mux(audio.encode(silence))
             sink.mux(audio.encode(None))
+    calm()
     return out.getvalue() if target is None else b""
 
 

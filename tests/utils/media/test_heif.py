@@ -14,6 +14,7 @@ import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.utils.media.films import calm
 from tests.utils.media.heics import ALPHA, Heic, heic
 from tests.utils.media.test_display import CODINGS, TO_BT2020, encoded
 from tests.utils.media.test_images import BLUE, GREEN, RED, WHITE, near, quarters
@@ -114,6 +115,7 @@ def encoded_as(coder: str, codes: np.ndarray[Any, Any]) -> bytes:
         frame = av.VideoFrame.from_ndarray(np.rint(65535 * codes.clip(0, 1)).astype(np.uint16), format="rgb48le")
         sink.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace=9)))
         sink.mux(stream.encode(None))
+    calm()
     return out.getvalue()
 
 

@@ -145,7 +145,7 @@ def test_a_heatmap_that_nobody_asked_for_names_what_makes_it(client: FlaskClient
 def test_without_torch_a_closeup_is_refused_at_once(
     client: FlaskClient, analysed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utils.networks.find_spec", lambda name: None)
+    monkeypatch.setattr("utils.errors.find_spec", lambda name: None)
     answer = client.post(f"/api/detections/{analysed}/closeup?face=0")
     problem = answer.get_json()
     assert (answer.status_code, problem["code"]) == (501, "not_available")
