@@ -50,7 +50,7 @@ def test_square_contains_the_centre_of_a_box_that_lies_in_the_frame(box, width, 
 def test_square_away_from_the_borders_is_centred_and_full_size(x, y, w, h):
     box = Box(x, y, x + w, y + h)
     square = crop_square(box, 500, 500)
-    assert square.width == round(CROP_SCALE * max(w, h))
+    assert square.width == round(CROP_SCALE * max(box.width, box.height))
     assert np.abs(np.array(square.centre) - box.centre).max() <= 1
     assert square.x0 <= box.x0
     assert square.y1 >= box.y1

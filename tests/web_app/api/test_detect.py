@@ -84,7 +84,7 @@ def test_the_other_kind_is_sent_to_its_route(
     problem = answer.get_json()
     assert (answer.status_code, problem["code"]) == (415, "unsupported_media")
     assert problem["route"] == f"/api/detect/{right}"
-    assert problem["route"] in problem["detail"]
+    assert problem["route"] in problem["remedy"]
     assert stored_files(parts) == []
 
 
