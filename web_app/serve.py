@@ -100,7 +100,8 @@ def _run(server: Any, parts: Services, supervisor: Supervisor | None, settings: 
 
 
 def _listen(app: Flask, parts: Services) -> Any:
-    settings, sockets = parts.settings, {}  # type: ignore[var-annotated]
+    settings = parts.settings
+    sockets: dict[int, Any] = {}
     server = create_server(
         app,
         map=sockets,
