@@ -40,7 +40,6 @@ ENGINE = "espeak-ng"
 PART = 128
 """Recordings in a file of spectrograms."""
 CHECKPOINT_S = 120.0
-ENCODER_FOLDER = Path("trained_models/base")
 WINDOW_STEP = 100
 MEAN_OF = 0.99
 """What stays of the mean of the weights in each step."""
@@ -193,15 +192,18 @@ def encoded(
     return Windows(torch.cat(frames), torch.cat(spreads), owners, truth)
 
 
-def untrained(plan: SpeechPlan, encoder: Path = ENCODER_FOLDER) -> SpeechNetwork:
+def untrained(plan: SpeechPlan, base: Path) -> SpeechNetwork:
     """A network whose encoder has its weights.
+
+    Args:
+        base: folder of the base weights.
 
     Raises:
         WeightsError: they cannot be had.
     """
     torch.manual_seed(plan.seed)
     network = build_speech(False)
-    load_encoder(network.encoder, encoder)
+    load_encoder(network.encoder, base)
     return network
 
 

@@ -109,7 +109,7 @@ def train_speech(
     require_new_name(root, name)
     recordings = with_copies(read_recordings(data), plan)
     views = all_views(recordings, plan, run / "views")
-    network = untrained(plan)
+    network = untrained(plan, root.parent / "base")
     windows = encoded(network, recordings, views, plan.seed)
     crossed = left_out(network, recordings, windows)
     network = fit(network, recordings, windows, plan, run)

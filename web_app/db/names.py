@@ -80,7 +80,7 @@ def forget_dropped(database: Database) -> None:
 
 def has_table(session: Session) -> bool:
     """Whether names are found by the table `names`."""
-    return session.get_bind().dialect.name == "sqlite" and sa.inspect(session.connection()).has_table(TABLE)
+    return session.get_bind().dialect.name == "sqlite" and is_indexed(session.connection())
 
 
 def matches(text: str) -> sa.ColumnElement[bool]:

@@ -148,13 +148,13 @@ def test_a_stopped_training_goes_on_and_its_views_are_made_once(data, tmp_path, 
         follow(*given)
 
     monkeypatch.setattr(speech, "follow", two)
-    network = untrained(PLAN)
+    network = untrained(PLAN, tmp_path)
     windows = encoded(network, recordings, views, 0)
     assert windows.owners.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     with pytest.raises(KeyboardInterrupt):
         fit(network, recordings, windows, PLAN, tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
-    network = fit(untrained(PLAN), recordings, windows, PLAN, tmp_path)
+    network = fit(untrained(PLAN, tmp_path), recordings, windows, PLAN, tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4
     assert not network.training
 
