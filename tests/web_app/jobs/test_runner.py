@@ -79,10 +79,15 @@ def test_a_job_deleted_while_it_runs_ends(client: FlaskClient, settings: Setting
         wait_until(lambda: job_state(client, second) == "done")
 
 
-def test_a_long_stage_keeps_its_lease(client: FlaskClient, tmp_path: Path, parts: Services) -> None:
+def no_facts() -> dict[str, Any]:
+    raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("tasks", [WorkerTasks(), WorkerTasks(facts=no_facts)])
+def test_a_long_stage_keeps_its_lease(client: FlaskClient, tmp_path: Path, tasks: WorkerTasks) -> None:
     short = make_settings(tmp_path, lease_s=3.0)  # a shorter one can run out beside other load
     public_id = queue_one(client, "deaf 4.5")
-    with running_worker(short), running_worker(short):
+    with running_worker(short, tasks=tasks), running_worker(short):
         wait_until(lambda: job_state(client, public_id) == "done")
     assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
 
@@ -177,17 +182,6 @@ def test_a_training_may_take_as_long_as_it_likes(parts: Services, tmp_path: Path
     with parts.database.read() as session:
         assert session.scalars(sa.select(JobRow.result)).one() == {"loss": 0.5}
     assert exits == []
-
-
-def test_facts_that_cannot_be_told_cost_no_lease(client: FlaskClient, tmp_path: Path) -> None:
-    def facts() -> dict[str, Any]:
-        raise OSError(5, "Input/output error")
-
-    public_id = queue_one(client, "deaf 2.5")
-    short = make_settings(tmp_path, lease_s=1.5)
-    with running_worker(short, tasks=WorkerTasks(facts=facts)), running_worker(short):
-        wait_until(lambda: job_state(client, public_id) == "done")
-    assert client.get(f"/api/jobs/{public_id}").get_json()["attempts"] == 1
 
 
 def test_old_analyses_are_deleted(served: FlaskClient, parts: Services) -> None:
