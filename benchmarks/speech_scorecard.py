@@ -31,7 +31,8 @@ HEAD = """# The network of speech
 
 By `python -m benchmarks.speech_scorecard --data data --run RUN`, on the validation recordings of the run. A family or
 world is strange where nothing of it was trained on. Verdicts are by a band that was chosen on other families and worlds
-(two halves, crosswise).
+(two halves, crosswise). `min dcf` is the first measure of track 1 of ASVspoof 5 (one fake in 20, passing it costs ten
+times a false alarm, 1: everything passes); t-DCF would need scores of a system that verifies speakers, not had here.
 
 """
 NOTES = "\n## What was tried\n"

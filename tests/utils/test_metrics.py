@@ -21,6 +21,7 @@ from utils.metrics import (
     ece_by_chance,
     eer,
     false_alarm_rate,
+    min_dcf,
     miss_rate,
 )
 
@@ -65,7 +66,16 @@ def test_eer_by_hand():
     assert eer(labels, np.array([1, 2, 3, 6, 4, 7, 8, 9.0])) == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("figure", [auc, eer])
+def test_least_cost_by_hand():
+    """Of 4 reals and 4 fakes, passing one fake costs .25 and refusing one real 1.9 / 4."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1.0])
+    assert min_dcf(labels, np.arange(8.0)) == 0
+    assert min_dcf(labels, -np.arange(8.0)) == 1
+    assert min_dcf(labels, np.array([1, 2, 3, 6, 4, 7, 8, 9.0])) == pytest.approx(0.25)
+    assert min_dcf(labels, np.array([1, 2, 3, 9, 4, 5, 6, 7.0])) == pytest.approx(1.9 / 4)
+
+
+@pytest.mark.parametrize("figure", [auc, eer, min_dcf])
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_one_class_alone_has_no_auc_and_no_eer(figure, label):
     assert math.isnan(figure(np.full(5, label), np.arange(5.0)))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from utils.detection.calibration import Calibration, fit_calibration
 from utils.detection.verdict import outcome_of
-from utils.metrics import Array, Figure, auc, bootstrap, eer, sigmoid
+from utils.metrics import Array, Figure, auc, bootstrap, eer, min_dcf, sigmoid
 from utils.types import Outcome
 
 ROUNDS = 500
@@ -127,6 +127,7 @@ def figures_of(scores: Scores) -> dict[str, object]:
     plain = scores.figure(auc).value
     return {
         "auc": str(scores.figure(auc)),
+        "min_dcf": str(scores.figure(min_dcf)),
         "eer_known_families": str(scores.part(real | known).figure(eer)),
         "eer_left_out_families": {kind: str(figure) for kind, figure in families.items()},
         "eer_left_out_mean": round(float(np.mean([f.value for f in families.values()])), 3) if families else None,

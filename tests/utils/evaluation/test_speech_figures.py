@@ -43,6 +43,7 @@ def test_figures_tell_known_from_left_out_families_and_what_a_telephone_costs():
     figures = figures_of(scores())
     assert list(figures["eer_left_out_families"]) == ["family 2", "family 3"]
     assert 0 < float(str(figures["eer_known_families"]).split()[0]) < 0.2
+    assert 0 < float(str(figures["min_dcf"]).split()[0]) < 0.5
     assert figures["auc_lost"]["opus16"] == 0
     assert figures["auc_lost"]["telephone"] > 0.3
 
