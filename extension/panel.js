@@ -37,7 +37,7 @@ function showReport(blob, { report, page }, server) {
   outcome.replaceChildren(
     h("section", { class: "verdict", "data-tone": headline.outcome }, h("h1", { text: headline.headline }),
       report.provenance?.statement && h("p", { text: report.provenance.statement }),
-      probability !== null && h("p", { text: `Probability of manipulation ${percent(probability)}, 95 % interval ${interval.map(percent).join(" to ")}.` }),
+      probability !== null && h("p", { text: `Probability of manipulation ${percent(probability)}${interval ? `, 95 % interval ${interval.map(percent).join(" to ")}` : ""}.` }),
       h("ul", {}, ...headline.reasons.map((reason) => h("li", { text: reason.text })))),
     picture,
     faces.length && h("ul", { class: "faces" }, ...faces),

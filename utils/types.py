@@ -101,7 +101,8 @@ class Verdict:
     Args:
         outcome: fake, real, inconclusive, no_face or no_speech.
         probability: calibrated probability of fake, 0..1; None where nothing was judged.
-        interval: 95 % interval of the probability (low, high); None where nothing was judged.
+        interval: 95 % interval of the probability (low, high), as measured on validation data; None where nothing was
+            judged, and where corrections moved the probability, since nothing was measured of that.
         reasons: why this outcome, the most important first.
     """
 
@@ -114,7 +115,7 @@ class Verdict:
     def __post_init__(self) -> None:
         check_probability(self.probability, "probability")
         require(self.outcome.judged != (self.probability is None), "exactly what was judged has a probability")
-        require((self.probability is None) == (self.interval is None), "probability and interval come together")
+        require(self.probability is not None or self.interval is None, "an interval belongs to a probability")
         if self.interval is not None:
             low, high = self.interval
             require(0.0 <= low <= high <= 1.0, f"interval must be ordered within 0..1: {self.interval}")

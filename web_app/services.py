@@ -7,19 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flask import current_app
+from sqlalchemy.orm import Session
 
 from utils.config import Settings
-from web_app.auth.identity import EXTENSION
+from utils.errors import ConflictError, NotFoundError
+from web_app.auth.identity import EXTENSION, caller
 from web_app.auth.keys import load_secret
 from web_app.db.migrations import migrate
+from web_app.db.models import DetectionRow, JobState
 from web_app.integrations.http_client import Rules
 from web_app.jobs.instance import Instance
 from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
 from web_app.reports.keys import ReportKeys
-from web_app.storage.detections import sweep_without_row
+from web_app.storage.detections import find_detection, sweep_without_row
 
-__all__ = ["EXTENSION", "WAITING_SLOTS", "Services", "services"]
+__all__ = ["EXTENSION", "WAITING_SLOTS", "Services", "require_detection", "services"]
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones
 
 
@@ -75,3 +78,21 @@ def services() -> Services:
     if not isinstance(found, Services):
         raise TypeError("create_app has not prepared this application")
     return found
+
+
+def require_detection(session: Session, public_id: str, *, done: bool = False) -> DetectionRow:
+    """The caller's detection with this id.
+
+    Args:
+        done: refuse one without a report.
+
+    Raises:
+        NotFoundError: there is none, or it is somebody else's, which nobody needs to know.
+        ConflictError: it waits, runs, failed or was cancelled; the fact `state` says which.
+    """
+    row = find_detection(session, public_id)
+    if row is None or not caller().owns(row.client_id):
+        raise NotFoundError("There is no analysis with this id.")
+    if done and row.job.state != JobState.DONE:
+        raise ConflictError(f"The analysis has no report: it is {row.job.state}.", state=row.job.state)
+    return row

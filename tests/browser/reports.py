@@ -23,8 +23,8 @@ FAKE = Verdict(
 )  # fmt: skip
 REAL = Verdict(Outcome.REAL, "Few traces of manipulation.", 0.08, (0.03, 0.17))
 OPEN = Verdict(
-    Outcome.INCONCLUSIVE, "No verdict either way.", 0.47, (0.22, 0.71),
-    (Notice("small_face", "The face is 43 pixels wide."),),
+    Outcome.INCONCLUSIVE, "No verdict either way.", 0.47, None,
+    (Notice("small_face", "The face is 43 pixels wide."), Notice("corrections_remembered", "Users corrected it.")),
 )  # fmt: skip
 CUT = Verdict(
     Outcome.INCONCLUSIVE, "Not judged: cut by the border", 0.97, (0.86, 0.99),

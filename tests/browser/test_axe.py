@@ -54,7 +54,7 @@ def test_axe_sees_what_it_should(open_page: Open, axe: str) -> None:
 def test_pages_without_a_result(open_page: Open, axe: str) -> None:
     page = open_page()
     found = {"start": violations_in_all_looks(page, axe)}
-    for path, ready in (("history", ".empty"), ("model", ".figures"), ("detections/missing", ".problem")):
+    for path, ready in (("history", ".empty"), ("model", ".figures"), ("detections/missing", ".eyebrow")):
         page.goto(page.url.split("/desk/")[0] + f"/desk/{path}")
         page.wait_for_selector(ready)
         found[path] = violations_in_all_looks(page, axe)

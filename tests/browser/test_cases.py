@@ -99,4 +99,4 @@ def test_a_result_is_put_into_a_case(open_page: Open, photo: Give) -> None:
 
 
 def test_a_case_that_is_not_there_is_told(open_page: Open) -> None:
-    open_page("cases/missing").wait_for_selector("text=Code not_found")
+    assert open_page("cases/missing").inner_text("h1") == "There is no page here"

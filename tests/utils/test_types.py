@@ -89,7 +89,7 @@ def report(*faces: FaceReport, deciding: int | None = 0, **changes: Any) -> Repo
         lambda: expert(weight=1.01),
         lambda: Verdict(Outcome.NO_FACE, "", 0.5, (0.4, 0.6)),
         lambda: Verdict(Outcome.FAKE, "", None, None),
-        lambda: Verdict(Outcome.FAKE, "", 0.5, None),
+        lambda: Verdict(Outcome.NO_FACE, "", None, (0.4, 0.6)),
         lambda: Verdict(Outcome.FAKE, "", 0.5, (0.6, 0.4)),
         lambda: Verdict(Outcome.FAKE, "", 0.5, (-0.1, 0.4)),
         lambda: Verdict(Outcome.FAKE, "", 1.5, (0.1, 0.4)),

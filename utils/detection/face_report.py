@@ -50,7 +50,10 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
     )
     means = {n: round(float(value), 4) for n, value in zip(QUALITY_NAMES, person.quality.mean(0), strict=True)}
     quality = {"face_px": round(face_size(person.track) * enlargement(media), 1), **means}
-    verdict = replace(verdict, reasons=verdict.reasons + seen + remembered_notice(score))
+    remembered = remembered_notice(score)
+    verdict = replace(
+        verdict, reasons=verdict.reasons + seen + remembered, interval=None if remembered else verdict.interval
+    )
     return FaceReport(
         id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans,
         judged=person.obstacle is None,

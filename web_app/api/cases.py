@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field
 from sqlalchemy.orm import Session, joinedload
 
 from utils.errors import ConflictError, NotFoundError
-from web_app.api.detections import require_detection
 from web_app.api.reports import Document, ReportDocument, ReportQuery, SignatureModel, document_of, report_answer
 from web_app.api.routing import HTML, PDF, ZIP, json_answer, route
 from web_app.api.schemas import Links, Listed, Moment, Schema, StateName, address
@@ -19,7 +18,7 @@ from web_app.auth import identity
 from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState
 from web_app.feedback import votes
 from web_app.reports.cases import CaseItem, build_case, export_lines
-from web_app.services import services
+from web_app.services import require_detection, services
 from web_app.storage.files import CLEAN_SUFFIX, MediaStore
 
 MOST_CASES, MOST_ITEMS = 200, 200

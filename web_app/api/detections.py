@@ -39,8 +39,7 @@ from web_app.db.models import COPY, DetectionRow, FeedbackRow, JobRow, JobState,
 from web_app.db.names import SHORTEST, has_table, matches, names
 from web_app.feedback import votes
 from web_app.feedback.rulings import foresee
-from web_app.services import Services, services
-from web_app.storage.detections import find_detection
+from web_app.services import Services, require_detection, services
 from web_app.storage.files import CLEAN_SUFFIX
 
 MOST_VERSIONS = 50
@@ -237,24 +236,6 @@ def get_versions(id: str) -> Versions:
 def day_start(day: dt.date) -> dt.datetime:
     """Midnight at the beginning of a day, UTC."""
     return dt.datetime.combine(day, dt.time(), dt.UTC)
-
-
-def require_detection(session: Session, public_id: str, *, done: bool = False) -> DetectionRow:
-    """The caller's detection with this id.
-
-    Args:
-        done: refuse one without a report.
-
-    Raises:
-        NotFoundError: there is none, or it is somebody else's, which nobody needs to know.
-        ConflictError: it waits, runs, failed or was cancelled; the fact `state` says which.
-    """
-    row = find_detection(session, public_id)
-    if row is None or not identity.caller().owns(row.client_id):
-        raise NotFoundError("There is no analysis with this id.")
-    if done and row.job.state != JobState.DONE:
-        raise ConflictError(f"The analysis has no report: it is {row.job.state}.", state=row.job.state)
-    return row
 
 
 def serve_media(media: MediaRow, *, kept: bool = True) -> Response:

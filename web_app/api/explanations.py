@@ -16,12 +16,11 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotAvailableError, NotFoundError, QueueFullError, require_torch
-from web_app.api.detections import require_detection
 from web_app.api.routing import JPEG, PNG, conditional, route
 from web_app.api.schemas import OutcomeName, Probability, Problem, Schema, StateName, address
 from web_app.auth import identity
 from web_app.db.models import EXPLAIN, CloseupRow, DetectionRow, JobRow, JobState
-from web_app.services import services
+from web_app.services import require_detection, services
 from web_app.storage.files import THUMBNAIL_MIME
 
 MAX_FACE = 1000

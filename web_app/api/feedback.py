@@ -10,14 +10,13 @@ from pydantic import ConfigDict, Field
 from utils.errors import ConflictError, FeedbackError, NotFoundError
 from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, FeedbackEntry, Judgement, Label
 from utils.types import Outcome
-from web_app.api.detections import require_detection
 from web_app.api.routing import route
 from web_app.api.schemas import EXAMPLE_ID, Schema
 from web_app.api.schemas.analysis import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, utc_now
 from web_app.feedback.votes import save_vote, withdraw_vote
-from web_app.services import services
+from web_app.services import require_detection, services
 
 OPPOSITE = {Outcome.REAL: Outcome.FAKE, Outcome.FAKE: Outcome.REAL}
 TRUSTED_SCOPE = "moderate"

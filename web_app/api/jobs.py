@@ -10,12 +10,11 @@ from pydantic import Field
 
 from utils.errors import ConflictError, NotFoundError
 from web_app.api.detect import waiting_slot
-from web_app.api.detections import require_detection
 from web_app.api.routing import EVENTS, route
 from web_app.api.schemas import JobStatus, Links, Problem
 from web_app.api.schemas.analysis import Result
 from web_app.db.models import JobState
-from web_app.services import Services, services
+from web_app.services import Services, require_detection, services
 
 LOOK_S = 0.2  # as often as a worker notes progress
 HEARTBEAT_S = 15.0  # proxies close streams that are silent for longer

@@ -12,7 +12,7 @@ from pydantic import Field
 from utils.errors import ConflictError, NotFoundError
 from utils.signatures import canonical
 from utils.types import MediaKind
-from web_app.api.detections import HistoryFilter, by_ids, matching, require_detection
+from web_app.api.detections import HistoryFilter, by_ids, matching
 from web_app.api.routing import CSV, DOCUMENT, HTML, PDF, conditional, route
 from web_app.api.schemas import Schema
 from web_app.api.schemas.analysis import Result
@@ -21,7 +21,7 @@ from web_app.db.models import DetectionRow, JobRow
 from web_app.reports.document import build_document
 from web_app.reports.listing import csv_lines
 from web_app.reports.printed import render_html, render_pdf
-from web_app.services import Services, services
+from web_app.services import Services, require_detection, services
 
 ROWS_AT_A_TIME = 500
 

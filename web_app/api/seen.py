@@ -10,14 +10,13 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, NotFoundError
-from web_app.api.detections import require_detection
 from web_app.api.routing import route
 from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Schema
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, PictureHashRow, ReviewedMediumRow
 from web_app.feedback import votes
 from web_app.jobs.looks import FACE, WHOLE
-from web_app.services import services
+from web_app.services import require_detection, services
 
 MOST_APART = 8  # bits of 64 in which looks that are called alike may differ; its rates stand in docs/api.md
 FRAMES_ALIKE = 2  # of the three of a video

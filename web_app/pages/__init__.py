@@ -12,13 +12,14 @@ from werkzeug.wrappers import Response
 from utils.errors import UnauthorizedError
 from utils.media.sniff import SUFFIXES, titles
 from utils.types import MediaKind
-from web_app.auth.identity import HEADERS, caller
+from web_app.auth.identity import HEADERS, caller, require_own
+from web_app.db.models import CaseRow
 from web_app.feedback.corrections import count_corrections, list_corrections
 from web_app.feedback.stats import learning_stats, list_versions
 from web_app.observability.health import living_workers
 from web_app.pages.model import FILTERS, engine_sentence, read_card
 from web_app.pages.plot import golden_plot
-from web_app.services import services
+from web_app.services import require_detection, services
 from web_app.texts import LANGUAGE, text
 
 blueprint = Blueprint("pages", __name__)
@@ -104,7 +105,9 @@ def model() -> str:
 
 @blueprint.get("/detections/<detection_id>")
 def detection(detection_id: str) -> str:
-    """The permalink of one analysis; an unknown id is told by the API's answer."""
+    """The permalink of one analysis."""
+    with services().database.read() as session:
+        require_detection(session, detection_id)
     return render_template("detection.html", detection_id=detection_id)
 
 
@@ -112,6 +115,9 @@ def detection(detection_id: str) -> str:
 @blueprint.get("/cases/<case_id>")
 def case(case_id: str = "") -> str:
     """All cases, or one; filled by the module."""
+    if case_id:
+        with services().database.read() as session:
+            require_own(session, CaseRow, case_id, "case")
     return render_template("cases.html", case_id=case_id)
 
 

@@ -158,11 +158,11 @@ def verdict_sentence(verdict: dict[str, Any]) -> str:
     """Probability and interval of a verdict in one sentence."""
     if verdict["probability"] is None:
         return "Nothing was judged, so there is no probability."
+    sentence = f"Calibrated probability of manipulation {percent(verdict['probability'])}"
+    if verdict["interval"] is None:
+        return f"{sentence}, moved by users' corrections, so that there is no interval."
     low, high = verdict["interval"]
-    return (
-        f"Calibrated probability of manipulation {percent(verdict['probability'])}, "
-        f"95 % interval {percent(low)} to {percent(high)}."
-    )
+    return f"{sentence}, 95 % interval {percent(low)} to {percent(high)}."
 
 
 def face_sentence(face: dict[str, Any]) -> str:

@@ -180,6 +180,19 @@ class SuspectsTheSecond:
         return TrackScores(v, share, np.array([v, v, v, np.nan], np.float32), np.full(len(quality), v))
 
 
+def test_what_corrections_moved_has_no_interval(analyser, files):
+    """It was measured of what the networks give, and the moved probability may lie outside it."""
+    people = examine(files / "one.jpg", analyser)
+    share = np.full(len(EXPERT_NAMES), 0.25, np.float32)
+    score = TrackScores(1.0, share, share, np.zeros(1, np.float32))
+    for recalled in (0.0, 2.0):
+        report = make_report(people, Scores([dataclasses.replace(score, recalled=recalled)], 0.0), analyser)
+        for verdict in (report.verdict, report.faces[0].verdict):
+            assert verdict.probability == pytest.approx(0.731, abs=1e-3)
+            assert (verdict.interval is None) == bool(recalled)
+        assert (report.to_dict()["verdict"]["interval"] is None) == bool(recalled)
+
+
 def test_small_face_is_reported_and_a_larger_one_decides(analyser, files, settings_for, tiny_root):
     settings = settings_for(tiny_root, min_face_px=80)
     assert analyse(files / "two.png", dataclasses.replace(analyser, engine=SuspectsTheSecond())).deciding_face == 1

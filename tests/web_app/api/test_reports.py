@@ -121,6 +121,18 @@ def test_the_times_that_a_verdict_rests_on_are_said_and_shaded(served: FlaskClie
     assert "shaded" not in of_before
 
 
+def test_a_probability_that_corrections_moved_is_told_without_an_interval(served: FlaskClient) -> None:
+    plain = make_report().to_dict()
+    for verdict in (plain["verdict"], plain["faces"][0]["verdict"]):
+        verdict["interval"] = None
+    made = sign(document.build_document({"id": "0" * 32, **plain}, "p.png", "2026-01-01T00:00:00+00:00"), bytes(32))
+    with served.application.test_request_context():
+        page = printed.render_html(made, None, "https://example.org/")
+    assert "93.0 %, moved by users&#39; corrections, so that there is no interval." in page
+    assert "95 % interval" not in page
+    assert printed.render_pdf(page, "", "https://example.org/").startswith(b"%PDF")
+
+
 def test_a_report_can_be_saved(served: FlaskClient) -> None:
     public_id = made(served)
     shown = served.get(f"/api/detections/{public_id}/report?format=pdf")

@@ -52,7 +52,9 @@ class OverallModel(Schema):
 
 class VerdictModel(OverallModel):
     probability: Probability | None = Field(description="calibrated probability of fake; null without a face")
-    interval: tuple[Probability, Probability] | None = Field(description="95 % interval of the probability")
+    interval: tuple[Probability, Probability] | None = Field(
+        description="95 % interval of the probability; null where corrections moved it, and where nothing was judged"
+    )
 
 
 class ExpertModel(Schema):

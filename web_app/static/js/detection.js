@@ -9,13 +9,13 @@ import { T } from "./strings.js";
 
 const container = document.getElementById("result");
 const { id } = container.dataset;
-const UNFINISHED = new Set([404, 409]); // not finished, or not there: the job knows which
+const UNFINISHED = 409;
 
 async function load() {
   try {
     return await getDetection(id);
   } catch (error) {
-    if (!UNFINISHED.has(error.status)) throw error;
+    if (error.status !== UNFINISHED) throw error;
     const line = h("p", { class: "note", text: T.detection.loading });
     container.replaceChildren(line);
     const onUpdate = (job) => (line.textContent = describe(job));
@@ -27,11 +27,10 @@ async function load() {
 
 /** Why there is no result, under a heading, with the ways on from here. */
 function failure(error) {
-  const missing = error.status === 404;
   return h(
     "section",
     { class: "dead-end", "aria-labelledby": "dead-end-title" },
-    h("h2", { id: "dead-end-title", text: missing ? T.detection.missing : T.detection.failed }),
+    h("h2", { id: "dead-end-title", text: T.detection.failed }),
     problem(error),
     h(
       "div",

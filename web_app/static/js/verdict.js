@@ -8,17 +8,17 @@ import { T } from "./strings.js";
 export const chip = (outcome, words = T.verdict.short[outcome]) =>
   h("span", { class: "chip", "data-tone": outcome }, icon(outcome), h("span", { text: words }));
 
-/** A probability on the scale 0..1 with its 95 % interval and the decision point. */
+/** A probability on the scale 0..1 with its 95 % interval, unless corrections moved it, and the decision point. */
 export function gauge(verdict, threshold, { labels = false } = {}) {
-  const [low, high] = verdict.interval;
+  const range = verdict.interval?.map(percent);
   const track = h(
     "div",
     {
       class: "gauge__track",
       role: "img",
-      "aria-label": T.verdict.gauge(percent(verdict.probability), percent(low), percent(high)),
+      "aria-label": range ? T.verdict.gauge(percent(verdict.probability), ...range) : T.verdict.gaugeMoved(percent(verdict.probability)),
     },
-    place(h("span", { class: "gauge__interval" }), low, high),
+    range && place(h("span", { class: "gauge__interval" }), ...verdict.interval),
     place(h("span", { class: "gauge__threshold", title: T.verdict.threshold(percent(threshold)) }), threshold),
     place(h("span", { class: "gauge__point" }), verdict.probability),
   );
@@ -26,7 +26,7 @@ export function gauge(verdict, threshold, { labels = false } = {}) {
     "div",
     { class: "gauge__scale", "aria-hidden": "true" },
     h("span", { text: T.verdict.scaleLow }),
-    h("span", { text: T.verdict.interval(percent(low), percent(high)) }),
+    h("span", { text: range ? T.verdict.interval(...range) : T.verdict.intervalMoved }),
     h("span", { text: T.verdict.scaleHigh }),
   );
   return h("div", { class: labels ? "gauge gauge--large" : "gauge", "data-tone": verdict.outcome }, track, labels && scale);
@@ -46,8 +46,8 @@ export function notices(title, list, level) {
 function meaning(verdict) {
   if (verdict.probability === null) return T.verdict.meaningNone;
   const inHundred = (p) => Math.min(99, Math.max(1, Math.round(p * 100)));
-  const [low, high] = verdict.interval;
-  return T.verdict.meaning(inHundred(verdict.probability), inHundred(low), inHundred(high));
+  if (!verdict.interval) return T.verdict.meaningMoved;
+  return T.verdict.meaning(...[verdict.probability, ...verdict.interval].map(inHundred));
 }
 
 /** The panel on top of a result. */
