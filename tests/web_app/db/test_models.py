@@ -1,4 +1,4 @@
-"""The tables: models and migrations agree, SQLite is set up as promised, writers wait for each other."""
+"""The tables: a database of any state is brought to the models, SQLite is set up as promised, writers take turns."""
 
 from __future__ import annotations
 
@@ -46,6 +46,45 @@ def test_models_and_database_agree(tmp_path: Path, of_before: bool) -> None:
     database.close()
 
 
+UNDO = {
+    "r0012": (
+        "DROP INDEX ix_detections_listed", "DROP INDEX ix_detections_listed_own",
+        "ALTER TABLE detections DROP COLUMN media_kind", "ALTER TABLE detections DROP COLUMN overall",
+        "CREATE INDEX ix_detections_prediction ON detections (prediction)",
+    ),
+    "r0011": ("DROP INDEX ix_jobs_created_at",),
+    "r0010": ("DROP TABLE picture_hashes",),
+    "r0009": ("DROP TABLE journal", "DROP TABLE shared"),
+    "r0008": ("DROP TABLE case_items", "DROP TABLE cases"),
+    "r0007": tuple(
+        f"ALTER TABLE feedback DROP COLUMN {name}"
+        for name in ("checked_version", "checked_prediction", "checked_probability", "right_version")
+    ),
+    "r0006": ("CREATE TABLE sessions (id VARCHAR(64) PRIMARY KEY)",),
+}  # fmt: skip
+"""What the models have and each state that may stand in a database had not, the latest first."""
+
+
+@pytest.mark.parametrize("state", UNDO)
+def test_a_database_of_each_state_is_brought_up(both_databases: Settings, state: str) -> None:
+    InstancePaths.of(both_databases).create()
+    database = Database.of(both_databases)
+    migrate(database)
+    with database.write() as session:
+        session.add(JobRow(public_id="kept", task="analyse", state=JobState.DONE))
+        for undone, statements in UNDO.items():
+            for statement in statements if undone >= state else ():
+                session.execute(sa.text(statement))
+        session.execute(sa.text(f"UPDATE alembic_version SET version_num = '{state}'"))
+        assert differences(session.connection()) != []
+    migrate(database)
+    with database.read() as session:
+        assert session.scalars(sa.text("SELECT version_num FROM alembic_version")).all() == [HEAD]
+        assert differences(session.connection()) == []
+        assert session.scalars(sa.select(JobRow.public_id)).all() == ["kept"]
+    database.close()
+
+
 def test_what_the_history_is_filtered_by_is_filled_in(
     both_databases: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,11 +109,9 @@ def test_what_the_history_is_filtered_by_is_filled_in(
     no_index = of_sqlite if database.is_sqlite else [f"DROP INDEX {names.INDEX}"]
     earlier = [
         *no_index,
-        "DROP INDEX ix_detections_listed", "DROP INDEX ix_detections_listed_own",
-        "ALTER TABLE detections DROP COLUMN media_kind", "ALTER TABLE detections DROP COLUMN overall",
-        "CREATE INDEX ix_detections_prediction ON detections (prediction)",
+        *UNDO["r0012"],
         "UPDATE alembic_version SET version_num = 'r0012'",
-    ]  # fmt: skip
+    ]
     portions: list[int] = []
 
     @sa.event.listens_for(database.engine, "after_cursor_execute")

@@ -20,8 +20,6 @@ from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, 
 from tests.web_app.helpers import make_settings, media_bytes, multipart, upload, wait_until
 from utils.config import Settings
 from web_app.auth.keys import create_key, find_key
-from web_app.db.migrations import migrate
-from web_app.db.session import Database
 from web_app.services import Services
 
 
@@ -30,15 +28,6 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     made = make_settings(tmp_path, on_postgres=True)
     yield made
     postgres.drop_database(made.storage.database_url)
-
-
-def test_models_and_migrations_agree(settings: Settings) -> None:
-    database = Database.of(settings)
-    migrate(database)
-    with database.engine.connect() as connection:
-        assert postgres.differences(connection) == []
-    migrate(database)
-    database.close()
 
 
 def test_one_way_through_everything(client: FlaskClient, settings: Settings, parts: Services) -> None:

@@ -1,8 +1,11 @@
-"""The database's history: at start `migrate` makes the tables of the models, or brings an earlier database to them."""
+"""The database's history: at start `migrate` makes the tables of the models, or adds what an earlier database lacks.
+
+The state of a database is a row that Alembic wrote first, hence its name. Since the baseline, tables, columns and
+indexes were only added, so that the models alone say what is missing; a change of another kind needs a step here.
+"""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +23,8 @@ from web_app.db.session import Database
 BASELINE, HEAD = "r0006", "r0013"
 OURS = re.compile(r"r\d{4}")
 BEFORE_BASELINE = "9952103"  # the last commit that brings an earlier state to the baseline
-VERSION_TABLE = "alembic_version"
+STATE = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
+GONE = ("DROP TABLE IF EXISTS sessions", "DROP INDEX IF EXISTS ix_detections_prediction")
 FILLED_AT_ONCE = 2_000  # rows of one write
 LOCK_KEY = 7_355_608  # of PostgreSQL's advisory lock; any number nobody else uses in this database
 DAMAGED = (
@@ -41,7 +45,7 @@ def migrate(database: Database) -> None:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
         revision = _revision(connection, _name(database))
         if revision != HEAD:
-            _upgrade(connection, is_empty=revision is None)
+            _bring_up(connection)
         has_index = is_indexed(connection)
         connection.commit()
         if not has_index:
@@ -78,9 +82,9 @@ def _revision(connection: sa.Connection, name: str) -> str | None:
     inspector = sa.inspect(connection)
     tables = set(inspector.get_table_names())
     revision = None
-    if VERSION_TABLE in tables:
-        revision = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a constant
-    if revision is None and not tables - {VERSION_TABLE}:
+    if STATE.name in tables:
+        revision = connection.scalar(sa.select(STATE))
+    if revision is None and not tables - {STATE.name}:
         return None
     if revision is None or not OURS.fullmatch(revision):
         raise _refusal(f"{name} holds tables of something else.", CHOOSE_ANOTHER)
@@ -101,19 +105,23 @@ def _revision(connection: sa.Connection, name: str) -> str | None:
     return str(revision)
 
 
-def _upgrade(connection: sa.Connection, *, is_empty: bool) -> None:
-    from alembic import command  # seldom needed
-    from alembic.config import Config
-
-    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    if is_empty:
-        Base.metadata.create_all(connection)
-        command.stamp(config, "head")
-    else:
-        command.upgrade(config, "head")
+def _bring_up(connection: sa.Connection) -> None:
+    """Add what the models have and the database has not: all of it to an empty one."""
+    Base.metadata.create_all(connection)
+    columns = sa.inspect(connection).get_multi_columns()
+    for table in Base.metadata.sorted_tables:
+        there = {column["name"] for (_, name), of in columns.items() if name == table.name for column in of}
+        for column in table.columns:
+            if column.name not in there:
+                declared = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {declared}")
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    for statement in GONE:
+        connection.exec_driver_sql(statement)
+    STATE.create(connection, checkfirst=True)
+    connection.execute(STATE.delete())
+    connection.execute(STATE.insert().values(version_num=HEAD))
 
 
 @contextmanager
