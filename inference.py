@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from utils import errors
 from utils.config import EXPERTS, DetectionSettings, Settings, load_settings, parse_experts
 from utils.detection.cli_files import Collected, check_readable, collect_files
 from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
-from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError, require_torch
+from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
 from utils.files import replace_file
 from utils.log import configure_logging, escape
 
@@ -241,8 +242,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.export is not None:
             return _export(options)
         return _selftest(options) if options.selftest else _run(options)
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
+    except (TelltaleError, ModuleNotFoundError) as error:
+        print(errors.plainly(error), file=sys.stderr)
         return EXIT_UNUSABLE
     except KeyboardInterrupt:
         print("Interrupted before anything was finished.", file=sys.stderr)
@@ -364,7 +365,7 @@ def _realtime(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    require_torch("Exporting networks")
+    errors.require_torch("Exporting networks")
     from utils.detection.export import export_version
 
     version = export_version(read_settings(options.config), options.export)

@@ -217,13 +217,13 @@ def run_speech(arguments: argparse.Namespace) -> int:
 
 def exit_code(training: Callable[[], int]) -> int:
     """Run a training; what ends it early is told in a sentence and becomes an exit code."""
-    from utils.errors import TelltaleError, require_torch
+    from utils.errors import TelltaleError, plainly, require_torch
 
     try:
         require_torch("Training")
         return training()
-    except TelltaleError as error:
-        print(error, file=sys.stderr)
+    except (TelltaleError, ModuleNotFoundError) as error:
+        print(plainly(error), file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,23 @@ def test_what_needs_torch_says_so_and_how_to_get_it(tmp_path, code, what):
     assert f"{what} needs PyTorch" in done.stderr
     assert "`make setup` (without SERVE=1) adds it" in done.stderr
     assert "not_available" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["inference.py", "README.md"], ["inference.py", "--selftest"], ["train.py", "--data", "data"]],
+)
+def test_a_python_that_lacks_packages_says_which_one_to_call(command):
+    code = (
+        "import runpy; sys.modules.update(dict.fromkeys(('numpy', 'tqdm')));"
+        " sys.argv[:] = sys.argv[1:]; sys.path.insert(0, '.'); runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert re.search(r"lacks the package (numpy|tqdm)\. .*`\.venv/bin/python`", done.stderr)
 
 
 def test_the_torch_engine_is_refused_in_words_and_auto_does_without_a_gpu(tiny_root):

@@ -6,6 +6,7 @@ Everyone may import this file; it imports nothing of ours.
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -147,6 +148,12 @@ class MediaUnreadableError(MediaError):
     remedy = "Check that the path is right and that you may read it."
 
 
+class EmptyFileError(BadRequestError, MediaError):
+    """A file without a byte, which is no upload and no medium."""
+
+    remedy = "Copy it again."
+
+
 class UnsupportedMediaError(MediaError):
     code, status, title = "unsupported_media", 415, "This kind of file is not supported"
     remedy = (
@@ -230,14 +237,14 @@ def error_of(code: str, detail: str) -> TelltaleError:
     """The error with this code, as it was stored in a job's row; an unknown code becomes `internal`."""
     pending: list[type[TelltaleError]] = [TelltaleError]
     while pending:
-        candidate = pending.pop()
+        candidate = pending.pop(0)
         if candidate.code == code:
             return candidate(detail)
         pending.extend(candidate.__subclasses__())
     return TelltaleError(detail)
 
 
-def require_torch(what: str, remedy: str = "`make setup` (without SERVE=1) adds it.") -> None:
+def require_torch(what: str, remedy: str = "`make setup` (without SERVE=1) adds it to `.venv/bin/python`.") -> None:
     """Look for torch, which an installation that only serves need not have; it is not imported.
 
     Args:
@@ -248,3 +255,11 @@ def require_torch(what: str, remedy: str = "`make setup` (without SERVE=1) adds 
     """
     if find_spec("torch") is None:
         raise NotAvailableError(f"{what} needs PyTorch, which is not installed.", remedy=remedy)
+
+
+def plainly(error: TelltaleError | ModuleNotFoundError) -> str:
+    """What to tell whoever ran a command: an error of ours, or which package this Python lacks."""
+    if isinstance(error, TelltaleError):
+        return str(error)
+    remedy = "`make setup` installs what it needs into `.venv`; then call `.venv/bin/python`."
+    return str(NotAvailableError(f"{sys.executable} lacks the package {error.name}.", remedy=remedy))

@@ -32,19 +32,17 @@ from utils.media.child_protocol import (
     read_answer,
     read_copy,
     read_level,
-    write_ahead,
     write_error,
-    write_frames,
+    write_facts,
+    write_frame,
     write_header,
     write_samples,
 )
 from utils.media.clean_film import copy_film
 from utils.media.clean_picture import strip
-from utils.media.headers import read_header
+from utils.media.headers import edit_count, is_truncated, read_header
 from utils.media.limits import Facts, MediaLimits
-from utils.media.mp4 import edit_count
 from utils.media.sniff import FORMATS, sniff
-from utils.media.truncation import is_truncated
 from utils.media.user_data import UserDataFilter
 from utils.types import SAMPLE_RATE, Frame, MediaKind, SoundInfo
 from web_app.storage.upload import display_name
@@ -92,7 +90,7 @@ def sniffing(data: bytes) -> None:
 
 def pictures(data: bytes) -> None:
     """A picture or a clip in a picture's format, by the decoders themselves."""
-    from utils.media.animation import decode_moving
+    from utils.media.images import decode_moving
 
     with contextlib.suppress(MediaError):
         frames, facts = decode_moving(Disk(data), 4, SMALL)
@@ -104,7 +102,7 @@ def clean_picture(data: bytes) -> None:
     """A picture without its metadata: no longer than it was, but for an orientation of our own."""
     for name in ("jpeg", "png", "webp"):
         try:
-            assert len(strip(data, name)) <= len(data) + 64
+            assert len(strip(data, name, MediaLimits())) <= len(data) + 64
         except MediaError:
             continue
 
@@ -254,17 +252,15 @@ def _media_seeds() -> list[bytes]:
 def _answers() -> list[bytes]:
     pixels = np.zeros((16, 24, 3), np.uint8)
     outs = [io.BytesIO() for _ in range(4)]
-    write_frames(outs[0], [Frame(0, 0.0, pixels)], Facts(24, 16))
-    write_frames(
-        outs[1], [Frame(0, 0.0, pixels), Frame(1, 0.5, pixels)], Facts(24, 16, 1.0, 2.0, "h264", ("truncated",))
-    )
+    write_frame(outs[0], Frame(0, 0.0, pixels))
+    write_facts(outs[0], Facts(24, 16))
+    write_frame(outs[1], Frame(0, 0.0, pixels))
+    write_frame(outs[1], Frame(1, 0.5, pixels))
+    write_facts(outs[1], Facts(24, 16, 1.0, 2.0, "h264", ("truncated",)))
     write_error(outs[2], TelltaleError("nothing"))
-    write_ahead(outs[3], Frame(0, 0.0, pixels))
-    write_frames(outs[3], [Frame(0, 0.0, pixels)], Facts(24, 16, 1.0, 2.0, "h264"), ahead=True)
-    outs.append(io.BytesIO())
-    write_samples(outs[4], np.zeros(400, np.float32))
+    write_samples(outs[3], np.zeros(400, np.float32))
     sound = SoundInfo(codec="mp3", rate_hz=44100, channels=2, duration_s=0.025)
-    write_frames(outs[4], [], Facts(0, 0, 0.025, None, "mp3", (), sound=sound), ahead=True)
+    write_facts(outs[3], Facts(0, 0, 0.025, None, "mp3", (), sound=sound))
     copy = io.BytesIO()
     writer = CopyWriter(copy)
     writer.write(b"a film")

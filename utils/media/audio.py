@@ -14,10 +14,10 @@ import av
 import numpy as np
 
 from utils.errors import DecoderLimitError, MediaCorruptError, MediaError, UnsupportedMediaError
+from utils.media.headers import is_truncated
 from utils.media.limits import Facts, MediaLimits
 from utils.media.packets import FAILURES, MAX_BROKEN, Decoder, declared_s, opened, reason
 from utils.media.sniff import MediaFormat
-from utils.media.truncation import is_truncated
 from utils.types import SAMPLE_RATE, Floats, SoundInfo
 
 OnSamples = Callable[[Floats], None]

@@ -12,11 +12,9 @@ from typing import Any, BinaryIO
 
 from utils.errors import DecoderCrashedError, DecoderLimitError, TelltaleError, UnsupportedMediaError
 from utils.media import (
-    animation,
     audio,
     child_protocol,
     clean_film,
-    clean_heif,
     clean_picture,
     heif,
     images,
@@ -27,7 +25,7 @@ from utils.media.headers import check_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.sandbox_limits import confine
 from utils.media.sniff import FORMATS, MediaFormat
-from utils.types import Floats, MediaKind
+from utils.types import Frame, MediaKind
 
 
 def main(request_text: str) -> None:
@@ -84,58 +82,56 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
             _copy(untrusted_file, container, limits, child_protocol.CopyWriter(out))
             return
         if is_image:
-            frames, facts = _decode_picture(untrusted_file, container, request, limits)
+            facts = _decode_picture(untrusted_file, container, limits, request, out)
         else:
-            frames, facts = _decode_over_time(untrusted_file, container, limits, request, out)
-    child_protocol.write_frames(out, frames, facts, ahead=not is_image)
+            facts = _decode_over_time(untrusted_file, container, limits, request, out)
+    child_protocol.write_facts(out, facts)
 
 
 def _decode_picture(
-    untrusted_file: BinaryIO, container: MediaFormat, request: dict[str, Any], limits: MediaLimits
-) -> tuple[tuple[Any, ...], Facts]:
+    untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, request: dict[str, Any], out: BinaryIO
+) -> Facts:
+    """What belongs to a picture, or a clip in a picture's format, once its frames are sent."""
+    asked = {"frames": request["frames"], "most": request["max_frames"]}
+    frames: tuple[Frame, ...]
     if container.name == "heic" and heif.is_sequence(untrusted_file):
-        return video.decode_video(untrusted_file, request["frames"], limits, FORMATS["mp4"], most=request["max_frames"])
-    if container.moves:
-        return animation.decode_moving(untrusted_file, request["frames"], limits, most=request["max_frames"])
-    frame, facts = images.decode_image(untrusted_file, limits)
-    return (frame,), facts
+        frames, facts = video.decode_video(untrusted_file, limits=limits, container=FORMATS["mp4"], **asked)
+    elif container.moves:
+        frames, facts = images.decode_moving(untrusted_file, limits=limits, **asked)
+    else:
+        frame, facts = images.decode_image(untrusted_file, limits)
+        frames = (frame,)
+    for frame in frames:
+        child_protocol.write_frame(out, frame)
+    return facts
 
 
 def _decode_over_time(
     untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, request: dict[str, Any], out: BinaryIO
-) -> tuple[tuple[Any, ...], Facts]:
+) -> Facts:
     """What belongs to a video or recording; frames and samples are sent as they come."""
-
-    def on_samples(samples: Floats) -> None:
-        child_protocol.write_samples(out, samples)
-
+    on_samples = partial(child_protocol.write_samples, out)
     if container.kind is MediaKind.AUDIO:
-        return (), audio.decode_recording(untrusted_file, container, limits, on_samples)
+        return audio.decode_recording(untrusted_file, container, limits, on_samples)
+    on_frame = partial(child_protocol.write_frame, out)
     try:
-        frames, facts = video.decode_video(
-            untrusted_file,
-            request["frames"],
-            limits,
-            container,
-            lambda frame: child_protocol.write_ahead(out, frame),
-            most=request["max_frames"],
+        _, facts = video.decode_video(
+            untrusted_file, request["frames"], limits, container, on_frame, most=request["max_frames"]
         )
     except UnsupportedMediaError as error:
         if not error.facts.get("only_sound"):
             raise
-        return (), audio.decode_recording(untrusted_file, container, limits, on_samples)
-    return frames, audio.add_sound(facts, untrusted_file, container, limits, on_samples if request["sound"] else None)
+        return audio.decode_recording(untrusted_file, container, limits, on_samples)
+    return audio.add_sound(facts, untrusted_file, container, limits, on_samples if request["sound"] else None)
 
 
 def _copy(
     untrusted_file: BinaryIO, container: MediaFormat, limits: MediaLimits, target: child_protocol.CopyWriter
 ) -> None:
-    if container.name in ("heic", "avif"):
-        target.write(clean_heif.strip_heif(untrusted_file.read(), limits))
-    elif container.name in ("bmp", "tiff"):
+    if container.name in ("bmp", "tiff"):
         target.write(images.write_again(untrusted_file, container.name, limits))
     elif container.kind is MediaKind.IMAGE:
-        target.write(clean_picture.strip(untrusted_file.read(), container.name))
+        target.write(clean_picture.strip(untrusted_file.read(), container.name, limits))
     else:
         clean_film.copy_film(untrusted_file, container, limits, target)
     target.finish()

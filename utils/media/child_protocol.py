@@ -1,9 +1,8 @@
 """The answer that crosses from the decoding child to its parent: pixels, samples and numbers, nothing else.
 
-Magic, length of the header, header (JSON), then the frames' pixels one after the other. The frames of a video come
-ahead of that, each as soon as it is decoded, with a small header of its own; the last header then names them again, and
-no pixels follow. Samples of sound come in pieces before that header. A clean copy comes in pieces with their places.
-The parent takes the child for hostile: it reads no more than the limits allow and checks every value again.
+Magic, length of a header, header (JSON), and what it announces: a frame, as soon as it is decoded, or a piece of the
+sound. The last header holds the facts. A clean copy comes in pieces with their places. The parent takes the child for
+hostile: it reads no more than the limits allow and checks every value again.
 """
 
 from __future__ import annotations
@@ -63,9 +62,9 @@ class BrokenAnswerError(Exception):
     """The child's answer is cut short or is none; its exit status says more."""
 
 
-def write_ahead(out: BinaryIO, frame: Frame) -> None:
+def write_frame(out: BinaryIO, frame: Frame) -> None:
     """Send a frame as soon as it is decoded (the child's side); index 0 takes back those that were sent before."""
-    write_header(out, {"ahead": [frame.index, *frame.pixels.shape[:2], frame.time_s]})
+    write_header(out, {"frame": [frame.index, *frame.pixels.shape[:2], frame.time_s]})
     out.write(np.ascontiguousarray(frame.pixels).data.cast("B"))
     out.flush()
 
@@ -78,23 +77,10 @@ def write_samples(out: BinaryIO, samples: Floats) -> None:
         out.write(piece.data.cast("B"))
 
 
-def write_frames(out: BinaryIO, frames: Sequence[Frame], facts: Facts, *, ahead: bool = False) -> None:
-    """Send what was decoded (the child's side); of frames that went `ahead` only what belongs to all of them."""
-    shapes = [[frame.pixels.shape[0], frame.pixels.shape[1], frame.time_s] for frame in frames]
-    header = {
-        "width": facts.width,
-        "height": facts.height,
-        "duration_s": facts.duration_s,
-        "fps": facts.fps,
-        "codec": facts.codec,
-        "notices": list(facts.notices),
-        "others": facts.others,
-        "sound": None if facts.sound is None else dataclasses.asdict(facts.sound),
-        "frames": shapes,
-    }
-    write_header(out, header)
-    for frame in () if ahead else frames:
-        out.write(np.ascontiguousarray(frame.pixels).data.cast("B"))
+def write_facts(out: BinaryIO, facts: Facts) -> None:
+    """Send what is known of the medium, behind its frames and samples (the child's side)."""
+    header = {name: value for name, value in vars(facts).items() if name not in ("sound", "samples")}
+    write_header(out, header | {"sound": None if facts.sound is None else dataclasses.asdict(facts.sound)})
     out.flush()
 
 
@@ -164,30 +150,23 @@ def read_answer(
         DecoderCrashedError: a value breaks the limits, or there is more than was announced.
         BrokenAnswerError: there is less than was announced.
     """
-    tell = on_frame or (lambda frame: None)
     frames: list[Frame] = []
     begun_anew = False
     sound: list[Floats] = []
-    while "ahead" in (untrusted := read_header(untrusted_pipe)) or "samples" in untrusted:
+    while "frame" in (untrusted := read_header(untrusted_pipe)) or "samples" in untrusted:
         if "samples" in untrusted:
             sound.append(_read_samples(untrusted_pipe, untrusted["samples"], sound, expected))
             continue
-        again, shape = _check_ahead(untrusted["ahead"], frames, expected)
+        again, shape = _check_frame(untrusted["frame"], frames, expected)
         _require(not (again and begun_anew), "a third beginning")
         if again:
             frames, begun_anew = [], True
         frames.append(_read_frame(untrusted_pipe, len(frames), shape))
-        tell(frames[-1])
+        if on_frame is not None:
+            on_frame(frames[-1])
     if "error" in untrusted:
         raise reported(untrusted)
-    facts = _check_facts(untrusted, expected)
-    shapes = _check_shapes(untrusted.get("frames"), facts, expected)
-    if frames:
-        _require(shapes == [(*f.pixels.shape[:2], f.time_s) for f in frames], "other frames than those that came ahead")
-    else:
-        for shape in shapes:
-            frames.append(_read_frame(untrusted_pipe, len(frames), shape))
-            tell(frames[-1])
+    facts = _check_facts(untrusted, frames, expected)
     _require(not untrusted_pipe.read(1), "more bytes than announced")
     if sound:
         _require(facts.sound is not None, "samples without a sound")
@@ -312,12 +291,12 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
-def _check_facts(untrusted: dict[str, Any], expected: Expected) -> Facts:
+def _check_facts(untrusted: dict[str, Any], frames: Sequence[Frame], expected: Expected) -> Facts:
     width, height, sound = untrusted.get("width"), untrusted.get("height"), _check_sound(untrusted, expected)
     duration_s, fps, codec = (untrusted.get(key) for key in ("duration_s", "fps", "codec"))
     is_picture = expected.kind is MediaKind.IMAGE and not (expected.moves and duration_s is not None)
-    if not (sound is not None and width == 0 and height == 0 and untrusted.get("frames") == []):
-        _require(_is_size(width) and _is_size(height), "a size that is none")
+    if not (sound is not None and width == 0 and height == 0 and not frames):
+        _require(_is_size(width) and _is_size(height) and bool(frames), "a size that is none")
         try:
             expected.limits.check_size(int(width or 0), int(height or 0), reducible=is_picture)
         except MediaError as error:
@@ -328,7 +307,12 @@ def _check_facts(untrusted: dict[str, Any], expected: Expected) -> Facts:
     _require(set(codes) <= set(NOTICE_TEXTS), "an unknown notice")
     if is_picture:
         _require(duration_s is None and fps is None and codec is None, "a picture with a duration")
-        return Facts(int(width or 0), int(height or 0), notices=codes)
+        facts = Facts(int(width or 0), int(height or 0), notices=codes)
+        part = 2 if expected.limits.is_reduced(facts.width, facts.height) else 1
+        full = (-(-facts.height // part), -(-facts.width // part))
+        _require([(f.pixels.shape[:2], f.time_s) for f in frames] == [(full, 0.0)], "a frame of another size")
+        return facts
+    _require(all(max(frame.pixels.shape) <= MAX_VIDEO_SIDE for frame in frames), "a frame that is too large")
     longest = expected.limits.max_duration_s + DURATION_GRACE_S
     _require(_is_number(duration_s) and 0 <= float(duration_s or 0) <= longest, "a duration outside the limits")
     _require(fps is None or (_is_number(fps) and fps > 0), "a frame rate that is none")
@@ -353,40 +337,19 @@ def _check_sound(untrusted: dict[str, Any], expected: Expected) -> SoundInfo | N
     return SoundInfo(codec=codec, rate_hz=sound["rate_hz"], channels=sound["channels"], duration_s=float(seconds))
 
 
-def _check_ahead(untrusted: Any, frames: Sequence[Frame], expected: Expected) -> tuple[bool, Shape]:
-    """Whether a frame that comes ahead begins anew, and its shape."""
-    _require(expected.kind is MediaKind.VIDEO, "a picture that comes ahead")
-    _require(isinstance(untrusted, list) and len(untrusted) == 4, "a frame ahead without index, size and time")
-    index, *entry = untrusted
+def _check_frame(untrusted: Any, frames: Sequence[Frame], expected: Expected) -> tuple[bool, Shape]:
+    """Whether a frame begins anew, and its shape."""
+    _require(expected.kind is not MediaKind.AUDIO, "sound with a picture")
+    _require(isinstance(untrusted, list) and len(untrusted) == 4, "a frame without index, size and time")
+    index, height, width, time_s = untrusted
     again = bool(frames) and index == 0 and not isinstance(index, bool)
-    _require(again or (_is_number(index) and index == len(frames)), "frames ahead out of order")
-    _require(index < expected.frames, "more frames ahead than asked for")
-    return again, _check_shape(entry, -1.0 if again or not frames else frames[-1].time_s, expected)
-
-
-def _check_shapes(untrusted: Any, facts: Facts, expected: Expected) -> list[Shape]:
-    _require(isinstance(untrusted, list), "no list of frames")
-    _require(bool(facts.width) <= len(untrusted) <= expected.frames, f"{len(untrusted)} frames")
-    shapes: list[Shape] = []
-    for entry in untrusted:
-        height, width, time_s = shape = _check_shape(entry, shapes[-1][2] if shapes else -1.0, expected)
-        if facts.duration_s is None:
-            part = 2 if expected.limits.is_reduced(facts.width, facts.height) else 1
-            full = (-(-facts.width // part), -(-facts.height // part))
-            _require((width, height) == full and time_s == 0 and not shapes, "a frame of another size")
-        else:
-            _require(max(width, height) <= MAX_VIDEO_SIDE, f"a frame of {width} x {height} pixels")
-        shapes.append(shape)
-    return shapes
-
-
-def _check_shape(untrusted: Any, earlier_s: float, expected: Expected) -> Shape:
-    """Height, width and time of a frame that comes after another one."""
-    _require(isinstance(untrusted, list) and len(untrusted) == 3, "a frame without size and time")
-    height, width, time_s = untrusted
+    _require(again or (_is_number(index) and index == len(frames)), "frames out of order")
+    _require(index < expected.frames, "more frames than asked for")
     _require(_is_size(height) and _is_size(width), "a frame without a size")
     if expected.kind is MediaKind.VIDEO:
         _require(max(width, height) <= MAX_VIDEO_SIDE, f"a frame of {width} x {height} pixels")
+    _require(height * width <= expected.limits.max_pixels + height + width, f"a frame of {width} x {height} pixels")
+    earlier_s = -1.0 if again or not frames else frames[-1].time_s
     latest = expected.limits.max_duration_s + DURATION_GRACE_S
     _require(_is_number(time_s) and earlier_s < time_s <= latest and time_s >= 0, "times out of order")
-    return height, width, float(time_s)
+    return again, (height, width, float(time_s))

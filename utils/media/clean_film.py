@@ -14,10 +14,10 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from utils.errors import MediaCorruptError
+from utils.media.headers import is_truncated
 from utils.media.limits import MediaLimits
 from utils.media.packets import FAILURES, opened_any, packets_of, raise_for_memory, reason
 from utils.media.sniff import MediaFormat
-from utils.media.truncation import is_truncated
 from utils.media.user_data import UserDataFilter
 
 BUFFER_BYTES = 1 << 18

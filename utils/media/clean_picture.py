@@ -1,19 +1,29 @@
 """Pictures without what their makers wrote beside the pixels: Exif, XMP, IPTC, GPS, comments, previews, appendices.
 
 The orientation stays, in an Exif block of our own that holds nothing else. The file is taken apart by a few lines of
-arithmetic and put together again; no pixel is decoded or encoded again, and what is not known is left out. It runs in
-the confined child, which bounds its time.
+arithmetic and put together again; no pixel is decoded or encoded again, and what is not known is left out. In HEIC and
+AVIF, items and boxes that no viewer needs are blanked where they lie, so that every other byte keeps its place. It runs
+in the confined child, which bounds its time.
 
-Sources: ITU-T T.81 annex B, CIPA DC-008 (Exif 2.32), W3C PNG (Third Edition), RFC 9649 (WebP), GIF89a.
+Sources: ITU-T T.81 annex B, W3C PNG (Third Edition), RFC 9649 (WebP), GIF89a; of HEIC and AVIF as `heif.py`.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
+from collections.abc import Iterator
+
+from PIL import Image
 
 from utils.errors import MediaCorruptError
+from utils.media.display import DAMAGE
+from utils.media.headers import boxes
+from utils.media.heif import HeifItems
+from utils.media.limits import MediaLimits
+from utils.media.user_data import UserDataFilter
 
 MAX_PARTS = 100_000  # a file of more is no photograph
 ORIENTATION = 0x0112
@@ -30,35 +40,38 @@ _PNG_KEPT = frozenset(
 _WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP"))
 _WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
 _GIF_LOOPS, _GIF_LOOPS_BYTES = (b"NETSCAPE2.0", b"ANIMEXTS1.0"), 19
+_SHOWN = (b"hvc1", b"hev1", b"av01", b"grid", b"iden", b"iovl", b"tmap")
+_PROPERTIES = frozenset(
+    (b"ispe", b"pixi", b"hvcC", b"av1C", b"colr", b"irot", b"imir", b"clap", b"pasp", b"auxC", b"a1op", b"a1lx",
+     b"lsel", b"clli", b"mdcv", b"rloc")
+)  # fmt: skip
+_WHOLE = frozenset((b"pitm", b"iloc", b"dinf", b"grpl", b"iprp", b"iref", b"iinf", b"idat", b"hdlr"))
+_HANDLER_BYTES = 24  # of an hdlr box, before its name
 
 
-def strip(untrusted: bytes, format_name: str) -> bytes:
+def strip(untrusted: bytes, format_name: str, limits: MediaLimits) -> bytes:
     """A picture without its metadata.
 
     Raises:
-        MediaCorruptError: the structure leaves a doubt about what is what.
+        MediaCorruptError: the structure leaves a doubt about what is what, or it is a timed sequence.
     """
     try:
+        if format_name in ("heic", "avif"):
+            return _heif(untrusted, HeifItems(io.BytesIO(untrusted), limits))
         return b"".join(_READERS[format_name](untrusted))
-    except (IndexError, ValueError, struct.error):
-        raise MediaCorruptError("What is content and what was added to it cannot be told apart.") from None
+    except (IndexError, KeyError, ValueError, struct.error) as error:
+        raise MediaCorruptError(f"What is content and what was added to it cannot be told apart ({error}).") from None
 
 
 def read_orientation(tiff: bytes) -> int:
     """The orientation 1 to 8 that an Exif block names; 1 where it names none that can be read."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return 1
+    exif = Image.Exif()
     try:
-        (first,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, first)
-        for entry in range(count):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, first + 2 + 12 * entry)
-            if tag == ORIENTATION:
-                return value if kind == 3 and 1 <= value <= 8 else 1
-    except struct.error:
+        exif.load(tiff)
+        value = exif.get(ORIENTATION)
+    except DAMAGE:
         return 1
-    return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def orientation_only(orientation: int) -> bytes:
@@ -215,5 +228,90 @@ def _gif_table(flags: int) -> int:
 
 
 _READERS = {"jpeg": _jpeg, "png": _png, "webp": _webp, "gif": _gif}
-SHOWN = frozenset(("jpeg", "png", "webp"))
-"""The formats that every browser shows; of others a small picture of the decoded pixels is kept beside the copy."""
+
+
+def _heif(data: bytes, heif: HeifItems) -> bytes:
+    if heif.primary not in heif.items:
+        raise ValueError("no picture")
+    out = bytearray(data)
+    previews = {first for kind, first, _ in heif.links if kind == b"thmb"}
+    gone = {number for number, item in heif.items.items() if item.kind not in _SHOWN or number in previews}
+    kept: list[tuple[int, int]] = []
+    kept_in_idat: list[tuple[int, int]] = []
+    for item in (item for number, item in heif.items.items() if number not in gone):
+        (kept_in_idat if item.in_idat else kept).extend((at, at + length) for at, length in item.places)
+        configuration = item.get(b"hvcC")
+        for at, length in item.places if configuration and not item.in_idat else ():
+            unit_filter = UserDataFilter(configuration, is_hevc=True)
+            out[at : at + length] = unit_filter.packet(data[at : at + length])
+    last = 0
+    for name, at, start, end in _places(data, 0, len(data)):
+        if end > len(data):
+            if name in (b"ftyp", b"meta", b"mdat", b"moov"):
+                raise ValueError("it ends early")
+            break
+        last = end
+        if name == b"meta":
+            _heif_meta(out, data, start + 4, end, gone, kept_in_idat)
+        elif name == b"mdat":
+            _blank(out, start, end, kept)
+        elif name == b"moov":
+            raise ValueError("a timed sequence")
+        elif name != b"ftyp":
+            _free(out, at, start, end)
+    return bytes(out[:last])
+
+
+def _heif_meta(
+    out: bytearray, data: bytes, start: int, end: int, gone: set[int], kept_in_idat: list[tuple[int, int]]
+) -> None:
+    for name, at, body, stop in _places(data, start, end):
+        if name not in _WHOLE:
+            _free(out, at, body, stop)
+        elif name == b"hdlr":
+            _blank(out, body + _HANDLER_BYTES, stop, [])
+        elif name == b"idat":
+            _blank(out, body, stop, [(body + first, body + last) for first, last in kept_in_idat])
+        elif name == b"iinf":
+            for _, _, entry, entry_end in _places(data, body + (8 if data[body] else 6), stop):
+                kind = entry + (8 if data[entry] > 2 else 6) + 2
+                if data[entry] < 2:
+                    raise ValueError("items of an old kind")
+                _blank(out, kind + 4, entry_end, [])  # its name
+                if int.from_bytes(data[entry + 4 : kind - 2], "big") in gone:
+                    out[kind : kind + 4] = b"free"
+        elif name == b"iref":
+            wide = 4 if data[body] else 2
+            for _, link, first, _ in _places(data, body + 4, stop):
+                if int.from_bytes(data[first : first + wide], "big") in gone:
+                    out[link + 4 : link + 8] = b"free"
+        elif name == b"iprp":
+            for part, _, inside, inside_end in _places(data, body, stop):
+                for known, place, first, last in _places(data, inside, inside_end) if part == b"ipco" else ():
+                    if known == b"hvcC":
+                        clean = UserDataFilter(data[first:last], is_hevc=True).configuration(data[first:last])
+                        out[first:last] = clean.ljust(last - first, b"\0")
+                    elif known not in _PROPERTIES:
+                        _free(out, place, first, last)
+
+
+def _places(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Name, beginning, beginning of the body and end of each box."""
+    for name, start, stop in boxes(io.BytesIO(data), at, end):
+        yield name, at, start, stop
+        at = stop
+
+
+def _free(out: bytearray, at: int, start: int, end: int) -> None:
+    """Make a box one that is passed over."""
+    out[at + 4 : at + 8] = b"free"
+    _blank(out, start, end, [])
+
+
+def _blank(out: bytearray, start: int, end: int, kept: list[tuple[int, int]]) -> None:
+    """Zeros from `start` to `end` but where something is kept."""
+    end = min(end, len(out))
+    for first, last in [*sorted(kept), (end, end)]:
+        if first > start:
+            out[start : min(first, end)] = bytes(min(first, end) - start)
+        start = max(start, last)

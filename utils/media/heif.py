@@ -20,8 +20,8 @@ from PIL import Image
 
 from utils.errors import DecoderLimitError, MediaCorruptError, UnsupportedMediaError
 from utils.media.display import HLG, PQ, is_hdr, to_sdr
+from utils.media.headers import boxes
 from utils.media.limits import MediaLimits
-from utils.media.mp4 import boxes
 from utils.media.packets import raise_for_memory
 from utils.types import Pixels
 

@@ -1,7 +1,8 @@
-"""Pictures: bytes in, one upright RGB frame out.
+"""Pictures, still or moving: bytes in, upright RGB frames out.
 
 Runs in the sandboxed child for uploads and in the training process for data sets. The header is judged before any
-pixel is decoded, and Pillow may use the sniffed format only. Moving pictures are in `animation.py`.
+pixel is decoded, and Pillow may use the sniffed format only. Of a GIF, APNG, animated WebP or AVIF sequence every frame
+is decoded, for most show only what differs from the one before.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -19,14 +21,13 @@ import av
 import numpy as np
 from PIL import AvifImagePlugin, Image, ImageFile
 
-from utils.errors import MediaCorruptError, MediaDimensionsError, UnsupportedMediaError
+from utils.errors import DecoderLimitError, MediaCorruptError, MediaDimensionsError, UnsupportedMediaError
 from utils.media import heif, video
-from utils.media.colours import DAMAGE, to_rgb
-from utils.media.headers import check_header
-from utils.media.limits import Facts, MediaLimits
+from utils.media.display import DAMAGE, to_rgb
+from utils.media.headers import MAX_FRAMES, check_header, whole_frames
+from utils.media.limits import FULL_SIZE_FRAMES, MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.media.packets import raise_for_memory
 from utils.media.sniff import SNIFF_BYTES, sniff
-from utils.media.truncation import whole_frames
 from utils.types import Frame, Pixels
 
 PLUGINS = ("Jpeg", "Mpo", "Png", "WebP", "Avif", "Gif", "Bmp", "Tiff")  # TIFF's parser reads EXIF as well
@@ -52,6 +53,10 @@ _ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 _BITS, _SUBFILE_TYPE = 258, 254
 _CLIP_BYTES = 12
 _CLIP = re.compile(rb"\0\0\0[\x10-\x60]ftyp(?:isom|iso[2-9]|mp4[12]|avc1|qt  |MSNV|M4V )")
+
+_CODECS = {"png": "apng", "avif": "av1"}
+_HASTY_MS, _USUAL_MS = 10, 100
+"""Browsers show a frame that asks for no more than the first for as long as the second."""
 
 _truncated_lock = threading.Lock()
 
@@ -273,3 +278,76 @@ def _orientation(image: Image.Image, notices: list[str]) -> int:
         notices.append("exif_unreadable")
         return 1
     return value if isinstance(value, int) else 1
+
+
+def decode_moving(
+    untrusted_file: BinaryIO, frames: int, limits: MediaLimits, *, most: int = 0
+) -> tuple[tuple[Frame, ...], Facts]:
+    """Decode a picture, or frames that are spread evenly over a clip in a picture's format.
+
+    Args:
+        frames: how many at least; a clip with fewer gives all it has.
+        most: of a clip that lasts more seconds than `frames`, one frame a second up to so many.
+
+    Returns:
+        The frames, (H, W, 3) uint8 RGB, times in seconds, and what was measured; of a picture as `decode_image`.
+
+    Raises:
+        MediaError: as `decode_image`; also MediaTooLongError and, above `MAX_FRAMES` frames, DecoderLimitError.
+    """
+    with opened(untrusted_file, limits) as (file, name):
+        image = open_picture(file, name, limits)
+        total, size = _count(image), image.size
+        if total > 1:
+            taken, duration_s, shown = _decode_all(image, total, frames, limits, most)
+            if taken:
+                fps = round(shown / duration_s, 4)
+                notices = () if shown == total and not image.info.get("damaged") else ("truncated",)
+                return taken, Facts(*size, round(duration_s, 6), fps, _CODECS.get(name, name), notices)
+    frame, facts = decode_image(untrusted_file, limits)
+    return (frame,), facts
+
+
+def _count(image: Image.Image) -> int:
+    try:
+        total = int(getattr(image, "n_frames", 1))
+    except DAMAGE:
+        return 1
+    if total > MAX_FRAMES:
+        raise DecoderLimitError(f"The animation has more than {MAX_FRAMES} frames.")
+    return total
+
+
+def _decode_all(
+    image: Image.Image, total: int, frames: int, limits: MediaLimits, most: int
+) -> tuple[tuple[Frame, ...], float, int]:
+    """The chosen frames, the seconds that all take, and how many could be decoded."""
+    taken: list[Frame] = []
+    wanted: set[int] = set()
+    elapsed_ms, side = 0.0, MAX_VIDEO_SIDE
+    for index in range(total):
+        try:
+            image.seek(index)
+            limits.check_size(*image.size)  # a frame may be larger than those before it
+            image.load()
+            rgb = to_rgb(image) if not index or index in wanted else None
+        except DAMAGE:
+            return tuple(taken), elapsed_ms / 1000, index
+        shown_ms = float(image.info.get("duration") or 0)
+        shown_ms = shown_ms if shown_ms > _HASTY_MS else _USUAL_MS
+        if not index:
+            count = min(total, max(frames, min(most, math.ceil(total * shown_ms / 1000))))
+            side = round(MAX_VIDEO_SIDE * min(1.0, math.sqrt(FULL_SIZE_FRAMES / count)))
+            wanted = {total * (2 * share + 1) // (2 * count) for share in range(count)}
+        if rgb is not None and index in wanted:
+            taken.append(Frame(len(taken), elapsed_ms / 1000, np.asarray(_bounded(rgb, side), np.uint8)))
+        elapsed_ms += shown_ms
+        limits.check_duration(elapsed_ms / 1000)
+    return tuple(taken), elapsed_ms / 1000, total
+
+
+def _bounded(rgb: Image.Image, side: int) -> Image.Image:
+    scale = side / max(rgb.size)
+    if scale >= 1:
+        return rgb
+    return rgb.resize((max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))), Image.Resampling.BOX)

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import av
 
 from utils.errors import DecoderLimitError, MediaCorruptError, UnsupportedMediaError
+from utils.media.headers import lacks_index
 from utils.media.limits import MediaLimits
 from utils.media.sniff import MediaFormat
-from utils.media.truncation import lacks_index
 from utils.types import MediaKind
 
 # FFmpeg's demuxer for each of our formats: the name to open with, and the names it may answer to.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from utils.errors import UnsupportedMediaError
+from utils.errors import EmptyFileError, UnsupportedMediaError
 from utils.types import MediaKind
 
 SNIFF_BYTES = 4096
@@ -153,9 +153,12 @@ def sniff(untrusted_head: bytes) -> MediaFormat:
         One of `FORMATS`.
 
     Raises:
+        EmptyFileError: there is no byte.
         UnsupportedMediaError: it is none of them; the sentence names what it looks like.
     """
     head = untrusted_head[:SNIFF_BYTES]
+    if not head:
+        raise EmptyFileError("The file has 0 bytes.")
     for magic, name in _MAGICS:
         if head.startswith(magic):
             return FORMATS[name]
@@ -263,8 +266,6 @@ def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
 
 def _describe(head: bytes) -> str:
     """What a file that we do not decode looks like, with its article."""
-    if not head:
-        return "an empty file"
     for magic, what in _OTHER_MAGICS:
         if head.startswith(magic):
             return what

@@ -20,10 +20,10 @@ import av
 
 from utils.errors import MediaCorruptError, UnsupportedMediaError
 from utils.media.display import HLG, PQ, display_size, to_display
+from utils.media.headers import is_truncated, lacks_index
 from utils.media.limits import FULL_SIZE_FRAMES, MAX_VIDEO_SIDE, Facts, MediaLimits
 from utils.media.packets import NO_INDEX, Decoder, Scan, clock, opened, raise_for_memory, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
-from utils.media.truncation import is_truncated, lacks_index
 from utils.types import Frame, MediaKind
 
 OnFrame = Callable[[Frame], None]

@@ -24,7 +24,6 @@ import sqlalchemy as sa
 from utils.errors import MediaError, NotFoundError, StorageFullError
 from utils.log import get_logger
 from utils.media import ForkServer, copy_media
-from utils.media.clean_picture import SHOWN
 from utils.types import Floats, Media, MediaKind, Pixels, Report
 from web_app.db.models import DetectionRow, MediaRow
 from web_app.jobs.instance import Instance
@@ -35,6 +34,8 @@ THUMBNAIL_PX, THUMBNAIL_QUALITY = 160, 78
 FRAME_PX, FRAME_QUALITY = 640, 70
 MOST_FRAMES = 32
 WAVEFORM_PARTS = 600
+SHOWN = frozenset(("jpeg", "png", "webp"))
+"""The formats that every browser shows; of others a small picture of the decoded pixels is kept beside the copy."""
 BACKGROUND, INK = (232, 236, 240), (63, 76, 90)  # RGB; slate, as in the style sheet
 DAMAGED = "truncated"  # the decoder's notice
 

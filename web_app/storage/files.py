@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from utils.errors import BadRequestError, MediaTooLargeError, StorageFullError, UnavailableError
+from utils.errors import MediaTooLargeError, StorageFullError, UnavailableError
 from utils.files import fsync_folder
 from utils.log import get_logger
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
@@ -98,12 +98,10 @@ class IncomingFile:
         """Bring the file to the disk and give it its name.
 
         Raises:
-            BadRequestError: no byte arrived.
+            EmptyFileError: no byte arrived.
             UnsupportedMediaError: the content is of no kind we read.
             UnavailableError: somebody else deleted the half file.
         """
-        if self._size == 0:
-            raise BadRequestError("The file has 0 bytes.", remedy="Copy it again.")
         media_format = self._format or sniff(self._head)
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -22,10 +22,8 @@ sys.modules["utils.media"] = types.ModuleType("utils.media")  # without its impo
 sys.modules["utils.media"].__path__ = [{str(sandbox.ROOT / "utils" / "media")!r}]
 from utils.media.sandbox_limits import confine
 
-def send(height, width, count=1):
-    frames = [[height, width, 0.0]] * count
-    head = dict.fromkeys(("duration_s", "fps", "codec"))
-    head.update(width=width, height=height, notices=[], frames=frames)
+def send(height, width, index=0):
+    head = {{"frame": [index, height, width, index / 1000]}}
     text = json.dumps(head).encode()
     os.write(1, b"TTMEDIA1" + struct.pack("<I", len(text)) + text)
 
@@ -78,7 +76,7 @@ ABUSES = {
     "announces the largest picture and sends nothing": Abuse(
         "send(7000, 7000); time.sleep(600)", ("decoder_limit",), waits=True
     ),
-    "announces a thousand frames": Abuse("send(64, 64, 1000)\nwhile True: os.write(1, bytes(65536))",
+    "announces a thousand frames": Abuse("for n in range(1000): send(64, 64, n); os.write(1, bytes(64 * 64 * 3))",
                                          ("decoder_crashed",)),
     "writes more than announced": Abuse("send(64, 64)\nwhile True: os.write(1, bytes(65536))", ("decoder_crashed",)),
     "fills the largest picture and goes on": Abuse("send(7000, 7000)\nwhile True: os.write(1, bytes(65536))",

@@ -77,7 +77,7 @@ _CODE = """
 import ctypes, errno, json, mmap, os, resource, socket, sys, threading
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from utils.media import animation, child, images
+from utils.media import child, images
 from utils.media import sandbox_limits
 from utils.media.limits import Facts
 from utils.types import Frame
@@ -106,7 +106,7 @@ def decode_image(untrusted, limits):
     pixels = np.frombuffer(told.ljust(96 * 96 * 3), np.uint8).reshape(96, 96, 3)
     return Frame(0, 0.0, pixels), Facts(96, 96)
 
-images.decode_image = animation.decode_image = decode_image
+images.decode_image = decode_image
 sandbox_limits.PROTECTIONS = tuple(name for name in sandbox_limits.PROTECTIONS if name in asked["protections"])
 """
 _SPAWNED = _CODE + "child.main(sys.argv[2])"

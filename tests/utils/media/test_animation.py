@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from utils.errors import DecoderLimitError, MediaTooLongError
-from utils.media import animation
-from utils.media.animation import decode_moving
+from utils.media import images
+from utils.media.images import decode_moving
 from utils.media.limits import MediaLimits
 
 LIMITS = MediaLimits()
@@ -80,7 +80,7 @@ def test_large_frames_are_scaled_down() -> None:
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MediaTooLongError):
         decode_moving(io.BytesIO(moving("GIF", duration=5000)), 4, MediaLimits(max_duration_s=30))
-    monkeypatch.setattr(animation, "MAX_FRAMES", 8)
+    monkeypatch.setattr(images, "MAX_FRAMES", 8)
     with pytest.raises(DecoderLimitError):
         decode_moving(io.BytesIO(moving("GIF")), 4, LIMITS)
 

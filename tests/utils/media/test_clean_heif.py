@@ -16,7 +16,7 @@ from tests.utils.media.heics import ALPHA, Heic, box
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import MediaCorruptError
 from utils.media import copy_media
-from utils.media.clean_heif import strip_heif
+from utils.media.clean_picture import strip
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 
@@ -48,20 +48,20 @@ def told_avif() -> bytes:
 @pytest.mark.parametrize("told", [told_heic, told_avif])
 def test_pixels_stay_and_the_rest_goes(told) -> None:
     data = told()
-    found = strip_heif(data, LIMITS)
+    found = strip(data, "heic", LIMITS)
     assert SECRET in data
     assert SECRET not in found
     before, after = (decode_image(each, LIMITS) for each in (data, found))
     assert np.array_equal(before[0].pixels, after[0].pixels)
     assert before[1] == after[1]
-    assert strip_heif(found, LIMITS) == found
+    assert strip(found, "heic", LIMITS) == found
 
 
 def test_what_the_coder_wrote_into_the_stream_goes() -> None:
     file = Heic()
     data = file.save(file.picture(PICTURE))
     assert b"x265" in data
-    assert b"x265" not in strip_heif(data, LIMITS)
+    assert b"x265" not in strip(data, "heic", LIMITS)
 
 
 @pytest.mark.parametrize("told", [told_heic, told_avif])
@@ -70,7 +70,7 @@ def test_the_confined_child_makes_it(told, tmp_path: Path) -> None:
     path.write_bytes(told())
     out = io.BytesIO()
     copy_media(path, out, MediaSettings(), SandboxSettings())
-    assert out.getvalue() == strip_heif(told(), LIMITS)
+    assert out.getvalue() == strip(told(), "heic", LIMITS)
 
 
 def test_doubts_and_sequences_are_refused() -> None:
@@ -80,7 +80,7 @@ def test_doubts_and_sequences_are_refused() -> None:
     first.save(moving, "AVIF", save_all=True, append_images=[first.rotate(180)])
     for broken in (b"", whole[:40], whole[: len(whole) // 2], moving.getvalue(), struct.pack(">I4s", 8, b"meta")):
         with pytest.raises(MediaCorruptError):
-            strip_heif(broken, LIMITS)
+            strip(broken, "heic", LIMITS)
 
 
 def test_damage_is_refused_or_copied_and_never_crashes() -> None:
@@ -90,5 +90,5 @@ def test_damage_is_refused_or_copied_and_never_crashes() -> None:
         damaged = bytearray(whole)
         damaged[rng.randrange(len(whole))] = rng.randrange(256)
         with contextlib.suppress(MediaCorruptError):
-            copied += len(strip_heif(bytes(damaged), LIMITS)) > 0
+            copied += len(strip(bytes(damaged), "heic", LIMITS)) > 0
     assert copied > 50

@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,13 +15,15 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.hostile.attacks import seeds
 from utils.errors import MediaCorruptError
-from utils.media.clean_picture import orientation_only, read_orientation, strip
+from utils.media import clean_picture
+from utils.media.clean_picture import orientation_only, read_orientation
 from utils.media.images import write_again
 from utils.media.limits import MediaLimits
 from utils.media.sandbox import PICTURE_CPU_S
 
 SECRET = b"48.8584 N 2.2945 E"
 FORMATS = ("jpeg", "png", "webp")
+strip = partial(clean_picture.strip, limits=MediaLimits())
 
 
 def picture() -> Image.Image:

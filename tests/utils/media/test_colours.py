@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from tests.utils.media.test_images import LIMITS, near, pixels_of, saved, textured
-from utils.media.animation import decode_moving
+from utils.media.images import decode_moving
 
 # Colorants of sRGB and of Display P3 for the white of profiles, D50 (their published profiles).
 SRGB = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))

@@ -51,15 +51,21 @@ def frames_of(count: int) -> list[Frame]:
     return [Frame(i, float(i), STILL) for i in range(count)]
 
 
+def write_clip(out: Any, count: int) -> None:
+    for frame in frames_of(count):
+        child_protocol.write_frame(out, frame)
+    child_protocol.write_facts(out, Facts(40, 40, float(count), 1.0, "h264"))
+
+
 def test_frames_are_told_while_the_child_still_decodes() -> None:
     seen_first = threading.Event()
 
     def write(out: Any) -> None:
         first, second = frames_of(2)
-        child_protocol.write_ahead(out, first)
+        child_protocol.write_frame(out, first)
         assert seen_first.wait(60), "the parent waited for the whole answer"
-        child_protocol.write_ahead(out, second)
-        child_protocol.write_frames(out, [first, second], Facts(40, 40, 2.0, 1.0, "h264"), ahead=True)
+        child_protocol.write_frame(out, second)
+        child_protocol.write_facts(out, Facts(40, 40, 2.0, 1.0, "h264"))
 
     told: list[tuple[int, threading.Thread]] = []
 
@@ -80,14 +86,14 @@ def test_what_is_raised_over_a_frame_ends_the_child() -> None:
     def on_frame(frame: Frame) -> None:
         raise JobCancelledError
 
-    child = PipeChild(lambda out: child_protocol.write_frames(out, frames_of(2), Facts(40, 40, 2.0, 1.0, "h264")))
+    child = PipeChild(lambda out: write_clip(out, 2))
     with pytest.raises(JobCancelledError):
         sandbox.converse(child, 90.0, lambda pipe, tell: child_protocol.read_answer(pipe, VIDEO, tell), on_frame)
     assert child.ended
 
 
 def test_time_spent_on_frames_is_not_the_childs() -> None:
-    child = PipeChild(lambda out: child_protocol.write_frames(out, frames_of(3), Facts(40, 40, 3.0, 1.0, "h264")))
+    child = PipeChild(lambda out: write_clip(out, 3))
     child.thread.join(60)  # all of it is in the pipe
     wall_s = 2.5
     looked: list[int] = []

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from tests.hostile.attacks import bombs, seeds
 from utils.errors import DecoderLimitError, MediaDimensionsError
-from utils.media.headers import MAX_BLOCKS, MAX_FRAMES, Header, check_header, read_header
+from utils.media.headers import MAX_BLOCKS, MAX_FRAMES, Header, check_header, edit_count, read_header
 from utils.media.limits import MediaLimits
-from utils.media.mp4 import edit_count
 
 PICTURES = seeds.pictures()
 CLIPS = {name: seeds.clip(name) for name in ("mp4", "mov")}

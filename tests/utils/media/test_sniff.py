@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.hostile.attacks import seeds
 from tests.utils.media.conftest import CLIPS
-from utils.errors import UnsupportedMediaError
+from utils.errors import BadRequestError, EmptyFileError, UnsupportedMediaError, error_of
 from utils.media.sniff import FORMATS, SUFFIXES, sniff, titles
 from utils.types import MediaKind
 
@@ -111,7 +111,6 @@ def test_an_atom_smaller_than_its_own_head_is_no_quicktime() -> None:
         (b"%PDF-1.7", "PDF document"),
         (b"PK\x03\x04" + bytes(20), "ZIP archive"),
         (b"just words", "a text"),
-        (b"", "an empty file"),
         (b"RIFF\x00\x00\x00\x00AIFF", "RIFF file"),
         (b"\xff\xfe" + "words".encode("utf-16-le"), "no format"),
         (b"\xff\xfb\xff\xff" + bytes(20), "no format"),
@@ -133,6 +132,14 @@ def test_refused_and_named(head: bytes, looks_like: str) -> None:
         sniff(head)
     assert looks_like in caught.value.detail
     assert caught.value.status == 415
+
+
+def test_an_empty_file_is_told_as_the_server_tells_it() -> None:
+    with pytest.raises(EmptyFileError, match="The file has 0 bytes") as caught:
+        sniff(b"")
+    assert (caught.value.code, caught.value.status) == ("bad_request", 400)
+    assert isinstance(error_of("bad_request", "x"), BadRequestError)
+    assert not isinstance(error_of("bad_request", "x"), EmptyFileError)
 
 
 def test_a_bare_stream_comes_with_the_command_that_wraps_it(encode_clip: Callable[..., bytes]) -> None:
@@ -157,7 +164,7 @@ _MAGICS = [b"", b"\x1a\x45\xdf\xa3", b"RIFF\x00\x00\x00\x00", b"\x00\x00\x00\x18
 def test_arbitrary_bytes_give_a_format_or_our_error(magic: bytes, rest: bytes) -> None:
     try:
         found = sniff(magic + rest)
-    except UnsupportedMediaError as error:
+    except (EmptyFileError, UnsupportedMediaError) as error:
         assert error.detail  # noqa: PT017 - both outcomes are right
     else:
         assert found in FORMATS.values()

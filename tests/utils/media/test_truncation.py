@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.media.truncation import is_truncated
+from utils.media.headers import is_truncated
 
 NAMES = ["mp4", "mov", "matroska", "webm", "avi", "flv"]
 
