@@ -38,8 +38,7 @@ from utils.detection.verdict import outcome_of
 from utils.errors import TrainingDataError
 from utils.evaluation.plots import new_figure
 from utils.evaluation.scorecard import markdown_table
-from utils.feedback.cached_judge import VIT_COLUMN, load_parts, probabilities
-from utils.feedback.corrections import borders
+from utils.feedback.cached_judge import VIT_COLUMN, borders, load_parts, probabilities
 from utils.feedback.feature_set import FeatureSet, join_features
 from utils.feedback.golden import Lineage, figures, load_lineage
 from utils.feedback.remember import Recipe

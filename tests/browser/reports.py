@@ -11,7 +11,7 @@ from typing import Any
 from models.cards import EXPERT_NAMES, expert_card
 from tests.browser.media import CLIP_SECONDS, CLIP_SIZE, PICTURE_SIZE, make_heatmap, pan
 from tests.web_app import helpers
-from utils.detection.fusion import fuse
+from utils.detection.verdict import fuse
 from utils.media.sniff import sniff
 from utils.types import Box, ExpertScore, FaceReport, FrameScore, MediaKind, Notice, Outcome, Report, Span, Verdict
 

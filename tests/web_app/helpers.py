@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.db import postgres
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings, WeightsSettings
-from utils.detection.fusion import fuse
+from utils.detection.verdict import fuse
 from utils.errors import MediaCorruptError
 from utils.evidence.answer import to_provenance
 from utils.provenance_types import Provenance

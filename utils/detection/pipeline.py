@@ -23,16 +23,14 @@ from utils.detection.cover import read_probe
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
 from utils.detection.face_report import report_face
-from utils.detection.fusion import fuse
 from utils.detection.moments import seen_notice
 from utils.detection.people import People, cut, without_pixels
 from utils.detection.precision import format_precisions
 from utils.detection.remembered import Remembered, read_remembered
-from utils.detection.verdict import deciding_face, verdict_of_all
+from utils.detection.verdict import deciding_face, fuse, verdict_of_all
 from utils.errors import WeightsMissingError
 from utils.faces.detector import CenterFaceDetector, FaceDetector
-from utils.faces.search import FaceSearch, Progress
-from utils.faces.small import with_small_faces
+from utils.faces.search import FaceSearch, Progress, with_small_faces
 from utils.faces.tracking import track_faces, turns_of
 from utils.faces.upright import find_turn, turn_upright
 from utils.media import ForkServer, decode_media, start_fork_server

@@ -152,7 +152,7 @@ def measures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) 
         if "false_alarms" in wanted:
             wanted["called_fake"] = (partial(false_alarm_rate, threshold=1.0), verdicts)
         if "misses" in wanted:
-            wanted["called_real"] = (_called_real, verdicts)
+            wanted["called_real"] = (partial(miss_rate, threshold=0.5), verdicts)
     return {
         name: rounded(bootstrap(statistic, labels, values, groups, rounds=rounds))
         for name, (statistic, values) in wanted.items()
@@ -161,11 +161,6 @@ def measures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) 
 
 def _decided(labels: Array, verdicts: Array) -> float:
     return float((verdicts != 0.5).mean())
-
-
-def _called_real(labels: Array, verdicts: Array) -> float:
-    fake = labels > 0.5
-    return float((verdicts[fake] == 0).mean()) if fake.any() else float("nan")
 
 
 def generators(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:

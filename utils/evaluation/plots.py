@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
 
 from utils.metrics import auc, clopper_pearson
 
@@ -22,16 +23,6 @@ Sets = Mapping[str, tuple[Array, Array]]
 BINS = 10
 OUTCOMES = ("real", "inconclusive", "fake", "no_face", "failed")
 """Order of the verdicts in tables and plots."""
-
-
-def roc_points(labels: Array, scores: Array) -> tuple[Array, Array]:
-    """False alarm rate and hit rate at every threshold, from (0, 0) to (1, 1); both classes must be there."""
-    order = np.argsort(-scores, kind="stable")
-    fakes, reals = np.cumsum(labels[order] > 0.5), np.cumsum(labels[order] <= 0.5)
-    # equal scores are one threshold, so only the last of them is a point
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-    alarms, hits = reals[last] / reals[-1], fakes[last] / fakes[-1]
-    return np.concatenate([[0.0], alarms]), np.concatenate([[0.0], hits])
 
 
 def reliability_points(
@@ -53,7 +44,8 @@ def plot_roc(sets: Sets, path: Path) -> None:
     axes.plot([0, 1], [0, 1], color="0.7", linestyle=":")
     for name, (labels, probabilities) in sets.items():
         if 0 < labels.mean() < 1:
-            axes.plot(*roc_points(labels, probabilities), label=f"{name} (AUC {auc(labels, probabilities):.3f})")
+            alarms, hits, _ = roc_curve(labels, probabilities, drop_intermediate=False)
+            axes.plot(alarms, hits, label=f"{name} (AUC {auc(labels, probabilities):.3f})")
     axes.set(xlabel="false alarms among real ones", ylabel="fakes found", xlim=(0, 1), ylim=(0, 1.01), title="ROC")
     if len(axes.lines) > 1:
         axes.legend(loc="lower right", fontsize="small")

@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +29,23 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class History:
-    """The readable lines in order, and the lines that are none."""
+    """The readable lines in order, and the lines that are none: a crash cut them off while they were written, and no
+    line after them is missing because of them. `problem` is where a chain that was verified breaks and how.
+    """
 
     entries: tuple[Entry, ...]
     damaged: tuple[DamagedLine, ...]
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found that breaks the chain."""
+        return not self.problem
 
     @property
     def head(self) -> str:
         """Hash of the last line."""
         return str(self.entries[-1]["hash"]) if self.entries else FIRST
-
-
-@dataclass(frozen=True)
-class HistoryCheck:
-    """What verifying found.
-
-    Args:
-        ok: the chain is whole.
-        entries: readable lines.
-        torn: lines that a crash cut off while they were written; no line after them is missing because of them.
-        head: hash of the last line.
-        problem: where the chain breaks and how; empty when it is whole.
-    """
-
-    ok: bool
-    entries: int
-    torn: int
-    head: str
-    problem: str = ""
 
 
 def append_training(path: Path, entry: Mapping[str, Any]) -> Entry:
@@ -114,8 +103,8 @@ def _canonical(entry: Entry) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def verify_history(path: Path, head: str | None = None) -> HistoryCheck:
-    """Check every hash of a history.
+def verify_history(path: Path, head: str | None = None) -> History:
+    """Read a history and check every hash.
 
     Args:
         head: the hash that its last line must have, if it was kept elsewhere; it may also be that of an earlier line,
@@ -138,7 +127,7 @@ def verify_history(path: Path, head: str | None = None) -> HistoryCheck:
         previous = str(entry["hash"])
     if not problem and head is not None and head not in {FIRST, *(e["hash"] for e in held.entries)}:
         problem = "The head that was kept is not in this history: its end was cut off or replaced."
-    return HistoryCheck(not problem, len(held.entries), len(held.damaged), held.head, problem)
+    return replace(held, problem=problem)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -157,12 +146,12 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"{chosen.file} cannot be read: {error}", file=sys.stderr)
         return 3
-    if check.torn:
-        print(f"{check.torn} lines were cut off by a crash and are skipped.")
+    if check.damaged:
+        print(f"{len(check.damaged)} lines were cut off by a crash and are skipped.")
     if not check.ok:
         print(f"BROKEN: {check.problem}")
         return 1
-    print(f"OK: {check.entries} entries, head {check.head}")
+    print(f"OK: {len(check.entries)} entries, head {check.head}")
     return 0
 
 

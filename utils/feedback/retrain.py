@@ -19,8 +19,17 @@ import numpy as np
 from utils.detection.remembered import Remembered
 from utils.errors import NothingNewError
 from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
-from utils.feedback.cached_judge import CachedJudge, load_parts, logits_of, probabilities
-from utils.feedback.corrections import DAMAGED, STALE, borders, load_items, right_verdicts
+from utils.feedback.cached_judge import (
+    DAMAGED,
+    STALE,
+    CachedJudge,
+    borders,
+    load_items,
+    load_parts,
+    logits_of,
+    probabilities,
+    right_verdicts,
+)
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
 from utils.feedback.golden import Lineage, figures, known_again, load_lineage
 from utils.feedback.history import append_training, read_history

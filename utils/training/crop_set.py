@@ -3,6 +3,10 @@
 `pack_faces` runs the product's own decoder, detector, tracker and cropper over every sample and writes
 `crops.npy` (N, 256, 256, 3) and `index.json`. It continues where an earlier run was stopped. Files without a face are
 listed by name, never silently left out.
+
+Groups keep a person's files together in one split (`datasets.check_groups`); `find_twins` finds what the groups do not
+know: a photo that lies in a data set twice, under two names. A perceptual hash finds candidates. Aligned faces of
+different people also get hashes that are alike, so a candidate counts only when small grey versions of both agree.
 """
 
 from __future__ import annotations
@@ -11,15 +15,17 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from utils.errors import MediaError, TrainingDataError
-from utils.evaluation.datasets import Sample
+from utils.evaluation.datasets import Sample, is_of
 from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import FaceDetector
 from utils.faces.tracking import track_faces
@@ -27,11 +33,18 @@ from utils.files import replace_file
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.video import decode_video
+from utils.phash import perceptual_hash
 from utils.training.progress import bar
 from utils.types import Box, Floats, MediaKind, Pixels
 
 CHUNK = 512
 """Samples per file on disk while packing; a stopped run loses at most one chunk."""
+NEAR_BITS = 10
+"""Crops are compared closely when their hashes differ in at most so many of 64 bits."""
+SMALL_PX, SAME = 32, 0.93
+"""Crops are of the same picture when the correlation of their small grey versions reaches this."""
+LEFT_OUT = "left out"
+"""The split of a crop that is in none."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +157,12 @@ def _with_facts_of(samples: Sequence[Sample], pack: Pack) -> Pack:
     """The pack with what the samples say of its crops now: a corrected label or another seed moves no pixel."""
     of = dict(zip(places(s.path for s in samples), samples, strict=True))
     held = zip(pack.rows, (of[place] for place in places(row.file for row in pack.rows)), strict=True)
-    rows = tuple(
-        dataclasses.replace(
-            row, file=str(sample.path), label=sample.label, source=sample.source, group=sample.group,
-            generator=sample.generator, split=sample.split,
-        )
-        for row, sample in held
-    )  # fmt: skip
+    rows = tuple(dataclasses.replace(row, file=str(sample.path), **_said_of(sample)) for row, sample in held)
     return dataclasses.replace(pack, rows=rows)
+
+
+def _said_of(sample: Sample) -> dict[str, Any]:
+    return {name: getattr(sample, name) for name in ("label", "source", "group", "generator", "split")}
 
 
 def load_pack(folder: Path) -> Pack:
@@ -217,11 +228,7 @@ def _crops_of(sample: Sample, detector: FaceDetector, frames: int) -> list[tuple
             file=places([sample.path])[0],
             frame=sighting.frame,
             kind=sample.kind.value,
-            label=sample.label,
-            source=sample.source,
-            group=sample.group,
-            generator=sample.generator,
-            split=sample.split,
+            **_said_of(sample),
             box=(b.x0, b.y0, b.x1, b.y1),
             landmarks=tuple((float(x), float(y)) for x, y in crop.landmarks),
             source_px=crop.source_px,
@@ -251,11 +258,9 @@ def _join(folder: Path) -> None:
         rows += [{**row, "row": len(rows) + i} for i, row in enumerate(index["rows"])]
     joined.flush()
     without = [name for index in indexes for name in index["without_face"]]
-    scratch = folder / "index.tmp"
     unreadable = {name: reason for index in indexes for name, reason in index.get("unreadable", {}).items()}
     index = {"rows": rows, "without_face": without, "unreadable": unreadable}
-    scratch.write_text(json.dumps(index), encoding="utf-8")
-    scratch.replace(folder / "index.json")
+    replace_file(folder / "index.json", json.dumps(index).encode())
     for part in parts:
         part.unlink()
 
@@ -274,3 +279,68 @@ def framing_table(pack: Pack) -> dict[str, tuple[int, float, float, float]]:
 def count_table(pack: Pack) -> dict[tuple[str, str, int], int]:
     """Number of crops per split, source and label."""
     return dict(Counter((r.split, r.source, r.label) for r in pack.rows))
+
+
+def find_twins(pack: Pack) -> dict[int, int]:
+    """Rows of pictures that are also in a more protected split (training before calibration before validation), each
+    with the row of its nearest twin there.
+    """
+    rows = {split: pack.select(split, MediaKind.IMAGE) for split in ("train", "calib", "val")}
+    seen = {split: _look_at(pack, of_split) for split, of_split in rows.items()}
+    twins: dict[int, int] = {}
+    for split, protected in (("calib", ("val",)), ("train", ("calib", "val"))):
+        others = [row for name in protected for row in rows[name]]
+        if not others or not rows[split]:
+            continue
+        hashes = np.concatenate([seen[name][0] for name in protected])
+        small = np.concatenate([seen[name][1] for name in protected])
+        for row, own_hash, own in zip(rows[split], *seen[split], strict=True):
+            near = np.flatnonzero(np.bitwise_count(hashes ^ own_hash) <= NEAR_BITS)
+            if len(near):
+                agreement = small[near] @ own
+                best = int(agreement.argmax())
+                if agreement[best] >= SAME:
+                    twins[row.row] = others[near[best]].row
+    return twins
+
+
+def without_twins(pack: Pack, twins: Collection[int]) -> Pack:
+    """The pack with the named crops moved out of their split; rows keep their numbers."""
+    rows = tuple(dataclasses.replace(row, split=LEFT_OUT) if row.row in twins else row for row in pack.rows)
+    return dataclasses.replace(pack, rows=rows)
+
+
+def without_names(pack: Pack, names: Collection[str]) -> Pack:
+    """The pack with all crops of these sources, generators and families moved out of training and calibration.
+
+    Names are those of `families.is_of`. Validation keeps the crops: they are what is measured.
+
+    Raises:
+        TrainingDataError: no crop of training or calibration has one of the names.
+    """
+    wanted = set(names)
+    found: set[str] = set()
+    rows = []
+    for row in pack.rows:
+        own = {name for name in wanted if is_of(name, row.source, row.generator)}
+        if own and row.split in ("train", "calib"):
+            found |= own
+            row = dataclasses.replace(row, split=LEFT_OUT)
+        rows.append(row)
+    if wanted - found:
+        raise TrainingDataError(
+            f"No training file is of the source, generator or family {', '.join(sorted(wanted - found))}."
+        )
+    return dataclasses.replace(pack, rows=tuple(rows))
+
+
+def _look_at(pack: Pack, rows: Sequence[PackedCrop]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
+    """(N,) perceptual hashes and (N, 1024) small grey versions with mean 0 and length 1."""
+    hashes, small = np.zeros(len(rows), np.uint64), np.zeros((len(rows), SMALL_PX**2), np.float32)
+    for i, row in enumerate(rows):
+        pixels = np.asarray(pack.pixels[row.row])
+        hashes[i] = perceptual_hash(pixels)
+        grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (SMALL_PX, SMALL_PX), interpolation=cv2.INTER_AREA)
+        flat = grey.astype(np.float32).ravel() - grey.mean()
+        small[i] = flat / max(float(np.linalg.norm(flat)), 1e-6)
+    return hashes, small

@@ -66,15 +66,16 @@ def mean_source_auc(views: Sequence[View], scores: npt.NDArray[np.float64]) -> f
 
 def score_images(
     model: nn.Module, name: str, pixels: npt.NDArray[np.generic], *, tiny: bool = False, device: str = "cpu"
-) -> npt.NDArray[np.float64]:
-    """Raw logits (N,) of an image expert on (N, S, S, 3) uint8 crops."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    """Raw logits (N,) and features (N, D) of an image expert on (N, S, S, 3) uint8 crops."""
     card = expert_card(name, tiny=tiny)
-    out = []
+    logits, features = [], []
     with torch.inference_mode():
         for low in range(0, len(pixels), 32):
-            images = prepare(to_images(pixels[low : low + 32]).to(device), card)
-            out.append(model(images).logit.float().cpu().numpy())
-    return np.concatenate(out).astype(np.float64)
+            output = model(prepare(to_images(pixels[low : low + 32]).to(device), card))
+            logits.append(output.logit.float().cpu().numpy())
+            features.append(output.feature.float().cpu().numpy())
+    return np.concatenate(logits).astype(np.float64), np.concatenate(features)
 
 
 def reframed(pixels: npt.NDArray[np.uint8], rng: np.random.Generator, side: int) -> Tensor:
@@ -189,7 +190,7 @@ def train_student(
     held = calib.load("pixels")
 
     def score_of(net: nn.Module) -> float:
-        scores = score_images(net.expert, name, held, tiny=tiny, device=device)  # type: ignore[arg-type]
+        scores, _ = score_images(net.expert, name, held, tiny=tiny, device=device)  # type: ignore[arg-type]
         return mean_source_auc(calib.views, scores)
 
     steps = max(1, min(most or len(labels), len(labels)) // recipe.batch)

@@ -16,6 +16,7 @@ from models.cards import expert_card
 from models.preprocess import prepare, to_images
 from models.vision_transformer import ViTExpert
 from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
+from utils.files import replace_file
 from utils.training import processes
 from utils.training.crop_set import Pack
 from utils.training.loop import fast_bfloat16
@@ -143,9 +144,7 @@ class FeatureStore:
                     self._array(name, (count, *values.shape[1:]), values.dtype)[first : first + len(values)] = values
             high = min(low + BATCH * processes.count(), count)
             if processes.rank() == 0 and (number % SAVE_EVERY == SAVE_EVERY - 1 or high == count):
-                scratch = self.folder / "done.tmp"
-                scratch.write_text(str(high), encoding="utf-8")
-                scratch.replace(self.folder / "done.txt")
+                replace_file(self.folder / "done.txt", str(high).encode())
             shown.update(high - low)
         shown.close()
         processes.wait()

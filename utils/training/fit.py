@@ -22,10 +22,9 @@ from utils.files import replace_file
 from utils.networks import load_vit_base
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
 from utils.training import processes
-from utils.training.crop_set import Pack, pack_faces, places
+from utils.training.crop_set import Pack, find_twins, pack_faces, places, without_names, without_twins
 from utils.training.experts import new_vit, train_lstm, train_student, train_vit_head
 from utils.training.features import FeatureStore, head_views, make_stores, student_views
-from utils.training.near_duplicates import find_twins, without_names, without_twins
 from utils.training.norms import train_norms, trained_norms
 from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN, head_weights
@@ -155,8 +154,8 @@ def _without_leaks(pack: Pack) -> Pack:
     """Leave out of training and calibration what is also, nearly the same, in a more protected split; and say so."""
     files = {row.row: row.file for row in pack.rows}
     twins = find_twins(pack)
-    for twin in twins:
-        tell(f"{files[twin.left_out]} is left out: it shows the same picture as {files[twin.kept]} of another split")
+    for row, kept in twins.items():
+        tell(f"{files[row]} is left out: it shows the same picture as {files[kept]} of another split")
     return without_twins(pack, twins)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,23 +69,13 @@ def balance_weights(table: ScoreTable) -> Array:
 def platt(logits: Array, labels: Array, weights: Array, *, ridge: float = 1e-3) -> tuple[float, float]:
     """Scale and shift that make raw logits calibrated; the scale is never negative.
 
+    `ridge` times its square counts beside the mean loss; weights have the mean 1.
+
     Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", without its label smoothing.
     """
-    x = torch.tensor(logits, dtype=torch.float64)
-    y, w = torch.tensor(labels), torch.tensor(weights)
-    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([parameters], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        z = parameters[0] * x + parameters[1]
-        loss = (functional.binary_cross_entropy_with_logits(z, y, reduction="none") * w).mean()
-        loss = loss + ridge * parameters.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    scale, shift = (float(v) for v in parameters.detach())
+    fitted = LogisticRegression(C=1 / (2 * ridge * len(labels)), tol=1e-8, max_iter=1000)
+    fitted.fit(logits[:, None], labels, sample_weight=weights)
+    scale, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     if scale > 0:
         return scale, shift
     # an expert that points the wrong way says nothing; its shift belonged to the negative scale

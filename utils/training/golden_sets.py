@@ -19,13 +19,14 @@ import numpy.typing as npt
 
 from models.ensemble_model import Ensemble
 from utils.errors import TrainingDataError
+from utils.evaluation.score_file import ScoreTable
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym, save_features
 from utils.feedback.golden import CHECKSUM_FILE, GOLDEN_FILE, LEARNING_FOLDER, REPLAY_FILE
 from utils.files import file_sha256, fsync_folder
 from utils.networks import load_ensemble
-from utils.training.crop_set import Pack, PackedCrop
+from utils.training.crop_set import Pack
 from utils.training.features import Features, FeatureStore
-from utils.training.scoring import clip_slices, image_table, score_store
+from utils.training.scoring import clip_slices, clip_table, image_table
 from utils.weights import Version, frozen_fingerprint, verify_version
 
 CLIP_FRAMES = 4
@@ -52,12 +53,27 @@ def in_golden_half(group: str) -> bool:
 
 def picture_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, chosen: Sequence[int]) -> FeatureSet:
     """The chosen pictures of a store with the raw logits of a version's networks."""
-    picked = np.sort(np.asarray(chosen, np.int64))
-    part = Features([store], picked)
-    table = image_table(ensemble, pack, part)
+    part = Features([store], np.sort(np.asarray(chosen, np.int64)))
+    return _features(image_table(ensemble, pack, part), part, [np.array([i]) for i in range(len(part.views))])
+
+
+def clip_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, *, golden: bool) -> FeatureSet | None:
+    """Clips of a store, of the golden half only where asked; None when there is none."""
+    mine = np.array([not golden or in_golden_half(pack.rows[view.row].group) for view in store.views])
+    part = Features([store], mine)
+    if not part.views:
+        return None
+    clips = [np.arange(p.start, p.stop) for p in clip_slices(pack, part)]
+    few = [np.linspace(0, len(c) - 1, min(CLIP_FRAMES, len(c))).round().astype(int) for c in clips]
+    kept = [clip[frames] for clip, frames in zip(clips, few, strict=True)]
+    return _features(clip_table(ensemble, pack, part), part, kept)
+
+
+def _features(table: ScoreTable, part: Features, frames: Sequence[npt.NDArray[np.int64]]) -> FeatureSet:
+    """Scores as a feature set, with the tokens of some frames of each medium."""
     return FeatureSet(
-        tokens=np.asarray(part.load("tokens"), np.float16),
-        starts=np.arange(len(picked) + 1),
+        tokens=np.asarray(part.take("tokens", np.concatenate(frames)), np.float16),
+        starts=np.cumsum([0, *map(len, frames)]),
         logits=table.logits.astype(np.float32),
         quality=table.quality.astype(np.float32),
         labels=table.labels.astype(np.float32),
@@ -66,45 +82,6 @@ def picture_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, chosen
         groups=tuple(pseudonym(g) for g in table.groups),
         keys=tuple(media_key(n) for n in table.names),
     )
-
-
-def clip_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, *, golden: bool) -> FeatureSet | None:
-    """Clips of a store, of the golden half only where asked; None when there is none."""
-    frames, out = np.asarray(store.load("tokens")), []
-    quality = np.asarray(store.load("quality"), np.float32)
-    parts = [p for p in clip_slices(pack, store) if not golden or in_golden_half(_row(pack, store, p.start).group)]
-    for p in parts:
-        index = np.arange(p.start, p.stop)
-        logits, features = score_store(ensemble, Features([store], index))
-        row, view = _row(pack, store, p.start), store.views[p.start]
-        whole = logits.mean(0)
-        whole[3] = _sequence(ensemble, features)
-        kept = index[np.linspace(0, len(index) - 1, min(CLIP_FRAMES, len(index))).round().astype(int)]
-        out.append(
-            FeatureSet(
-                tokens=frames[kept],
-                starts=np.array([0, len(kept)]),
-                logits=whole[None].astype(np.float32),
-                quality=quality[index].mean(0, keepdims=True),
-                labels=np.array([view.label], np.float32),
-                sources=(view.source,),
-                generators=(view.generator,),
-                groups=(pseudonym(row.group),),
-                keys=(media_key(row.file),),
-            )
-        )
-    return join_features(out) if out else None
-
-
-def _sequence(ensemble: Ensemble, features: npt.NDArray[np.float64] | None) -> float:
-    import torch
-
-    with torch.inference_mode():
-        return float(ensemble.sequence_logit(None if features is None else torch.from_numpy(features)))
-
-
-def _row(pack: Pack, store: FeatureStore, index: int) -> PackedCrop:
-    return pack.rows[store.views[index].row]
 
 
 def capped(store: FeatureStore, candidates: Sequence[int], most: int, in_all: int, *, seed: int) -> list[int]:
@@ -132,7 +109,7 @@ def write_golden_sets(root: Path, version: Version, pack: Pack, stores: Mapping[
     """
     ensemble, _ = load_ensemble(root, version)
     val, calib = stores["val"], stores["calib"]
-    half = [i for i in range(val.done) if in_golden_half(_row(pack, val, i).group)]
+    half = [i for i in range(val.done) if in_golden_half(pack.rows[val.views[i].row].group)]
     golden = [picture_features(ensemble, pack, val, capped(val, half, *GOLDEN, seed=1))] if half else []
     replay = [picture_features(ensemble, pack, calib, capped(calib, range(calib.done), *REPLAY, seed=2))]
     for store, into, of_golden in (("val_clips", golden, True), ("calib_clips", replay, False)):

@@ -10,45 +10,41 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE, expert_card
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE
 from models.ensemble_model import Ensemble
-from models.preprocess import prepare, to_images
 from utils.errors import TrainingDataError
 from utils.evaluation.score_file import ScoreTable
 from utils.log import get_logger
 from utils.training.crop_set import Pack, PackedCrop
+from utils.training.experts import score_images
 from utils.training.features import FeatureStore, Stored
 from utils.training.planning import SEED_STEP, plan_clip
 from utils.training.views import View, is_coded
-from utils.types import MediaKind
+from utils.types import Floats, MediaKind
 
 Array = npt.NDArray[np.float64]
 log = get_logger(__name__)
 
 
-def score_store(ensemble: Ensemble, store: Stored, *, device: str = "cpu") -> tuple[Array, Array | None]:
+def score_store(ensemble: Ensemble, store: Stored, *, device: str = "cpu") -> tuple[Array, Floats | None]:
     """Raw logits (N, E) of the image experts on a store, and the (N, D) ResNeXt-50 features.
 
     The ViT's tokens are taken from the store; its backbone does not run again.
     """
     pixels = store.load("pixels")
-    logits = np.full((len(pixels), len(EXPERT_NAMES)), np.nan)
-    features = []
-    with torch.inference_mode():
-        if "vit" in ensemble.experts:
+    logits, features = np.full((len(pixels), len(EXPERT_NAMES)), np.nan), None
+    for name in IMAGE_EXPERTS:
+        if name == "vit" and name in ensemble.experts:
             tokens = torch.from_numpy(np.asarray(store.load("tokens"), np.float32))
             head: nn.Module = ensemble.experts["vit"].head  # type: ignore[assignment]
-            logits[:, EXPERT_NAMES.index("vit")] = head(tokens).logit.numpy()
-        for name in IMAGE_EXPERTS:
-            if name == "vit" or name not in ensemble.experts:
-                continue
-            card, expert = expert_card(name, tiny=ensemble.tiny), ensemble.experts[name].to(device)
-            for low in range(0, len(pixels), 32):
-                output = expert(prepare(to_images(pixels[low : low + 32]).to(device), card))
-                logits[low : low + 32, EXPERT_NAMES.index(name)] = output.logit.cpu().numpy()
-                if name == "resnext":
-                    features.append(output.feature.cpu().numpy())
-    return logits, np.concatenate(features) if features else None
+            with torch.inference_mode():
+                logits[:, EXPERT_NAMES.index(name)] = head(tokens).logit.numpy()
+        elif name in ensemble.experts:
+            expert = ensemble.experts[name].to(device)
+            scored, seen = score_images(expert, name, pixels, tiny=ensemble.tiny, device=device)
+            logits[:, EXPERT_NAMES.index(name)] = scored
+            features = seen if name == "resnext" else features
+    return logits, features
 
 
 def image_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = "cpu") -> ScoreTable:
@@ -76,15 +72,15 @@ def _table(
     )
 
 
-def clip_slices(pack: Pack, store: FeatureStore) -> list[slice]:
+def clip_slices(pack: Pack, store: Stored) -> list[slice]:
     """Where each clip of a store of clips begins and ends; clips lie one after another."""
-    views = store.views[: store.done]
+    views = store.views[: len(store.labels())]
     keys = [(pack.rows[v.row].file, v.seed) for v in views]
     starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(keys)], strict=True)]
 
 
-def clip_table(ensemble: Ensemble, pack: Pack, store: FeatureStore, *, device: str = "cpu") -> ScoreTable:
+def clip_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = "cpu") -> ScoreTable:
     """One row per clip: image experts averaged over its frames, the LSTM on the sequence, mean quality."""
     logits, features = score_store(ensemble, store, device=device)
     quality = np.asarray(store.load("quality"), np.float64)
@@ -146,24 +142,19 @@ def clip_sequences(
     clips = [frames for _, frames in sorted(pack.videos(split).items())]
     length = max(len(frames) for frames in clips)
     own = SEED_STEP * seed
-    planned: list[list[View]] = []
+    planned: list[View] = []
     for i, frames in enumerate(clips):
         if len(frames) < length:
             log.warning("%s is left out of the sequences: %d of %d frames", frames[0].file, len(frames), length)
             continue
-        for copy in range(1 + blends):
-            seed = 7_000 + 10 * i + copy + own
-            planned.append(
-                plan_clip(frames, seed=seed, clean=False, blended=False, unsteady=False, h264=is_coded(seed, h264))
-            )
-        if frames[0].label == 0:
-            for copy in range(blends):
-                seed = 8_000 + 10 * i + copy + own
-                steady = copy % 2 == 1
-                coded = is_coded(seed, h264)
-                planned.append(plan_clip(frames, seed=seed, clean=False, blended=True, unsteady=not steady, h264=coded))
-    store = FeatureStore(folder, [view for clip in planned for view in clip])
-    store.extract(pack, _PixelsOnly())
+        copies = [(7_000 + copy, False, False) for copy in range(1 + blends)]
+        copies += [(8_000 + copy, True, copy % 2 == 0) for copy in range(blends) if frames[0].label == 0]
+        for number, blended, unsteady in copies:
+            seed = number + 10 * i + own
+            coded = is_coded(seed, h264)
+            planned += plan_clip(frames, seed=seed, clean=False, blended=blended, unsteady=unsteady, h264=coded)
+    store = FeatureStore(folder, planned)
+    store.extract(pack, lambda batch: np.zeros((len(batch), 1), np.float16))  # only pixels are wanted
     only_resnext = Ensemble(experts={"resnext": ensemble.experts["resnext"]}, gate=ensemble.gate, tiny=ensemble.tiny)
     _, features = score_store(only_resnext.eval(), store, device=device)
     if features is None:
@@ -171,10 +162,3 @@ def clip_sequences(
     parts = clip_slices(pack, store)
     labels = np.array([store.views[p.start].label for p in parts], np.float32)
     return np.stack([features[p] for p in parts]).astype(np.float32), labels
-
-
-class _PixelsOnly:
-    """A featurizer for stores of which only the pixels are wanted."""
-
-    def __call__(self, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
-        return np.zeros((len(batch), 1), np.float16)

@@ -22,9 +22,10 @@ from models.gating import Gate
 from models.vision_transformer import ViTExpert
 from utils.detection.calibration import Calibration
 from utils.evaluation.datasets import CLIPS_PREFIX
+from utils.evaluation.figures import rounded
 from utils.evaluation.score_file import ScoreTable
 from utils.evaluation.scorecard import cell, markdown_table
-from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate
+from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate, miss_rate
 from utils.tensors import Arrays, load_into
 from utils.training.crop_set import PackedCrop
 from utils.training.experts import HeadAxes, new_vit, train_vit_head
@@ -252,7 +253,7 @@ def _measured(
         "false_alarms_unseen": (false_alarm_rate, unseen),
         "called_fake_unseen": (partial(false_alarm_rate, threshold=fake_above), unseen),
         "undecided_unseen": (partial(share_between, low=real_below, high=fake_above), unseen),
-        "called_real_unseen": (partial(share_missed, at=real_below), unseen),
+        "called_real_unseen": (partial(miss_rate, threshold=np.nextafter(real_below, 1)), unseen),  # at it, too
     }
     both = len(np.unique(labels)) == 2
     figures = {
@@ -268,23 +269,14 @@ def share_between(labels: Array, probabilities: Array, low: float, high: float) 
     return float(((real > low) & (real < high)).mean()) if len(real) else float("nan")
 
 
-def share_missed(labels: Array, probabilities: Array, at: float) -> float:
-    """Share of the fakes at or below a probability; NaN without fakes."""
-    fakes = probabilities[labels > 0.5]
-    return float((fakes <= at).mean()) if len(fakes) else float("nan")
-
-
 def holdout_markdown(rows: Sequence[LeftOut]) -> str:
     """The results as a table, one row per source and generator."""
-
-    def shown(what: str, figure: Figure | None) -> str:
-        if figure is None or np.isnan(figure.value):
-            return "–"
-        percent = not what.startswith(("auc", "ece"))
-        return cell((figure.value, figure.low, figure.high), percent=percent)
-
     cells = (
-        [f"{row.kind} {row.name}", f"{row.real} / {row.fake}", *(shown(what, row.figures[what]) for what in COLUMNS)]
+        [
+            f"{row.kind} {row.name}",
+            f"{row.real} / {row.fake}",
+            *(cell(values(row.figures[what]), percent=not what.startswith(("auc", "ece"))) for what in COLUMNS),
+        ]
         for row in rows
     )
     return "\n".join(markdown_table(("left out", "real / fake", *COLUMNS.values()), cells)) + "\n"
@@ -292,15 +284,14 @@ def holdout_markdown(rows: Sequence[LeftOut]) -> str:
 
 def as_figures(rows: Sequence[LeftOut]) -> Mapping[str, Mapping[str, list[float] | None]]:
     """The results as plain JSON values, for the model card: value, low, high."""
-
-    def values(figure: Figure | None) -> list[float] | None:
-        if figure is None or np.isnan(figure.value):
-            return None
-        return [round(v, 4) for v in (figure.value, figure.low, figure.high)]
-
     return {
         row.name if row.kind == SOURCE else f"{row.kind} {row.name}": {
             what: values(row.figures[what]) for what in COLUMNS
         }
         for row in rows
     }
+
+
+def values(figure: Figure | None) -> list[float] | None:
+    """A figure, rounded; None where there is nothing to measure."""
+    return None if figure is None or np.isnan(figure.value) else rounded(figure)

@@ -22,7 +22,7 @@ from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
 
 if TYPE_CHECKING:
-    from utils.feedback.corrections import Said
+    from utils.feedback.cached_judge import Said
     from web_app.feedback.learner import Learner, Progress
 
 STATES = ("lost", "open", "holds", "unknown")

@@ -29,7 +29,7 @@ from web_app.paths import InstancePaths
 if TYPE_CHECKING:
     from utils.detection.people import People
     from utils.detection.pipeline import Scores
-    from utils.feedback.corrections import Said
+    from utils.feedback.cached_judge import Said
     from utils.feedback.items import Prepared
     from utils.types import Media, Report
     from web_app.feedback.model_handle import ModelHandle
@@ -222,6 +222,6 @@ def train(**values: Any) -> dict[str, Any]:
 
 def check(progress: Progress, **values: Any) -> list[Any]:
     """`check_items`."""
-    from utils.feedback.corrections import check_items
+    from utils.feedback.cached_judge import check_items
 
     return check_items(**values)

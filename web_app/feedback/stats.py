@@ -110,7 +110,7 @@ def _trainings(paths: InstancePaths, trainings: list[Entry]) -> dict[str, Any]:
         "accuracy_after": last.get("accuracy_after"),
         "last_rejection": rejected[-1].get("reason") if rejected else None,
         "last": last or None,
-        "damaged_lines": check.torn,
+        "damaged_lines": len(check.damaged),
         "chain_intact": check.ok,
     }
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from utils.detection.fusion import fuse
+from utils.detection.verdict import fuse
 from utils.types import Notice, Outcome, Verdict
 
 FACES = (Outcome.FAKE, Outcome.REAL, Outcome.INCONCLUSIVE, Outcome.NO_FACE)

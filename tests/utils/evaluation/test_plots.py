@@ -6,21 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.evaluation.plots import draw_all, reliability_points, roc_points
-from utils.metrics import auc
+from utils.evaluation.plots import draw_all, reliability_points
 
 
 def drawn(seed: int = 0, count: int = 400):
     rng = np.random.default_rng(seed)
     labels = (rng.random(count) < 0.5).astype(np.float64)
     return labels, np.round(np.clip(0.5 + (labels - 0.5) * 0.4 + rng.normal(0, 0.2, count), 0, 1), 2)
-
-
-def test_area_under_the_drawn_curve_is_the_auc():
-    labels, probabilities = drawn()
-    alarms, hits = roc_points(labels, probabilities)
-    assert (alarms[0], hits[0], alarms[-1], hits[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(hits, alarms) == pytest.approx(auc(labels, probabilities))
 
 
 def test_reliability_of_honest_probabilities_lies_on_the_diagonal():

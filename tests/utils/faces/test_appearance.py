@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from tests.utils.faces.people import other_person, person
-from utils.faces.appearance import is_cut, look_of, similarity, view_of
-from utils.faces.tracking import OTHER, SAME, SAME_THERE
+from utils.faces.tracking import OTHER, SAME, SAME_THERE, is_cut, look_of, similarity, view_of
 from utils.types import Face
 
 

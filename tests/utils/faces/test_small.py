@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.faces.detector import CenterFaceDetector
-from utils.faces.small import LARGE_PX, with_small_faces
+from utils.faces.search import LARGE_PX, with_small_faces
 from utils.types import Face, Pixels
 
 FACE_PX = 118

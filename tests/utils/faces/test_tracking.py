@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tests.utils.faces.people import other_person, person
-from utils.faces.appearance import look_of
-from utils.faces.tracking import thinned, track_faces, turns_of
+from utils.faces.tracking import look_of, thinned, track_faces, turns_of
 from utils.types import Box, Face, FaceTrack
 
 FRAMES = 16

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from utils.feedback.corrections import check_items
+from utils.feedback.cached_judge import check_items
 from utils.feedback.feature_set import CachedItem, pseudonym
 from utils.feedback.history import read_history
 from utils.feedback.remember import remember

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from utils.config import Settings
-from utils.feedback.cached_judge import load_parts, probabilities
-from utils.feedback.corrections import right_verdicts
+from utils.feedback.cached_judge import load_parts, probabilities, right_verdicts
 from utils.feedback.golden import Lineage, load_lineage
 from utils.feedback.remember import Recipe
 from utils.feedback.retrain import Candidate, make_candidate

@@ -10,8 +10,7 @@ import pytest
 
 from utils.errors import TrainingDataError
 from utils.training.augment import jpeg
-from utils.training.crop_set import Pack
-from utils.training.near_duplicates import find_twins, without_names, without_twins
+from utils.training.crop_set import Pack, find_twins, without_names, without_twins
 from utils.types import MediaKind
 
 
@@ -46,23 +45,21 @@ def first(make_pack, split: str) -> int:
 def test_twins_are_found_and_the_less_protected_one_goes(make_pack, change, less, more):
     low, high = first(make_pack, less), first(make_pack, more)
     pack = packed(make_pack, {low: (high, change)})
-    (twin,) = find_twins(pack)
-    assert (twin.left_out, twin.kept) == (low, high)
-    assert twin.correlation >= 0.93
-    rest = without_twins(pack, [twin])
+    assert find_twins(pack) == {low: high}
+    rest = without_twins(pack, {low})
     assert [r.row for r in rest.rows] == [r.row for r in pack.rows]
     assert {r.row for r in rest.rows if r.split == "left out"} == {low}
     assert low not in {r.row for r in rest.select(less, MediaKind.IMAGE)}
-    assert find_twins(rest) == []
+    assert find_twins(rest) == {}
 
 
 def test_other_pictures_and_twins_within_a_split_stay(make_pack):
     pack = packed(make_pack, {})
-    assert find_twins(pack) == []
+    assert find_twins(pack) == {}
     one, two = [r.row for r in pack.rows if r.split == "train" and r.kind == "image"][:2]
     pixels = np.array(pack.pixels)
     pixels[two] = pixels[one]
-    assert find_twins(dataclasses.replace(pack, pixels=pixels)) == []
+    assert find_twins(dataclasses.replace(pack, pixels=pixels)) == {}
 
 
 def test_names_that_are_left_out_stay_in_validation_alone(make_pack):

@@ -159,7 +159,7 @@ def test_rows_hold_figures_of_heads_that_know_and_of_heads_that_do_not():
     text = holdout_markdown(found)
     assert text.count("\n") == 7
     assert f"| source both | 20 / 20 | {both.figures['auc_known']} | {both.figures['auc_unseen']} |" in text
-    assert "| source reals | 12 / 0 | – | – | – |" in text
+    assert "| source reals | 12 / 0 | — | — | — |" in text
     figures = as_figures(found)
     assert set(figures) == {"both", "fakes", "reals", "generator a", "generator b"}
     assert figures["reals"]["auc_unseen"] is None

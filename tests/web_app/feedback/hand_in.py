@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import media_bytes, order_of, running_worker, upload, wait_until
 from utils.config import Settings
-from utils.feedback.corrections import Said
+from utils.feedback.cached_judge import Said
 from utils.feedback.history import append_training
 from utils.feedback.quarantine import LearningItem
 from utils.weights import current_version

@@ -10,7 +10,7 @@ from tests.web_app.feedback.hand_in import Trainer, hand_in_worker, say, say_acc
 from tests.web_app.helpers import wait_until
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
-from utils.feedback.corrections import Said
+from utils.feedback.cached_judge import Said
 from web_app.api.learning import Corrections
 from web_app.db.models import CHECK, FeedbackRow, JobRow
 from web_app.feedback.corrections import list_corrections, note, queue_check
