@@ -173,7 +173,8 @@ def test_a_recipe_trains_a_broad_version_and_another_that_keeps_its_networks(cal
     assert "generator tint" in card["validation_of_unseen_sources"]
     assert "shots" in (tmp_path / "run" / "holdout.md").read_text()
 
-    (tmp_path / "next.toml").write_text('start = "broad"\nkeep = true\n' + RECIPE + FEW)
+    norms = "\n[norms]\nviews = 24\nbeside = 6\ncalib_per_class = 8\n[norms.recipe]\nepochs = 1\nbatch = 8\n"
+    (tmp_path / "next.toml").write_text('start = "broad"\nkeep = true\n' + RECIPE + FEW + norms)
     run = ("--run", tmp_path / "next", "--recipe", tmp_path / "next.toml", "--name", "next", "--vit-norms")
     code, _, errors = call(*split, *run, "--packs", tmp_path / "run" / "pack")
     assert code == 0, errors

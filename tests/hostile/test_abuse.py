@@ -15,7 +15,7 @@ from utils.media import decode_media
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the children use signals and limits of Linux")
 
-WALL_S = 4.0
+WALL_S = 2.5
 PATIENCE_S = 120.0  # for those that end by themselves; the goal is measured by `make reliability-media`
 
 
@@ -29,7 +29,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outcomes(picture: Path) -> dict[str, Outcome]:
     """All of them side by side; those that end by themselves get time enough for a busy machine."""
-    with misbehaving(), ThreadPoolExecutor(4) as pool:
+    with misbehaving(), ThreadPoolExecutor(8) as pool:
         started = {
             name: pool.submit(run_abuse, abuse, picture, WALL_S if abuse.waits else PATIENCE_S)
             for name, abuse in ABUSES.items()

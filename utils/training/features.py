@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from models.cards import expert_card
 from models.preprocess import prepare, to_images
-from models.vision_transformer import ViTExpert
 from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.files import replace_file
 from utils.training import processes
@@ -25,6 +25,9 @@ from utils.training.planning import CLEAN, FRAMES, SMOOTH, planned
 from utils.training.progress import bar
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
+
+if TYPE_CHECKING:  # its packages take seconds to import
+    from models.vision_transformer import ViTExpert
 
 BATCH = 16
 VIEWS_FILE = "views.json"

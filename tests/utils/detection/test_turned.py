@@ -65,13 +65,12 @@ def test_head_that_no_turn_sets_upright_is_not_judged(analyser, photo, tmp_path,
     assert (report.verdict.outcome, report.verdict.reasons[0].code) == (Outcome.INCONCLUSIVE, "face_turned")
 
 
-@pytest.mark.parametrize("turn", [1, 2, 3])
-def test_closer_look_lies_over_the_photo_as_it_is_shown(tiny_root, settings_for, photo, tmp_path, turn):
+def test_closer_look_lies_over_the_photo_as_it_is_shown(tiny_root, settings_for, photo, tmp_path):
     torch = load_analyser(settings_for(tiny_root, engine="torch"))
-    upright = look_closer(saved(tmp_path / "upright.png", photo, 0), torch, 0)
-    turned = look_closer(saved(tmp_path / "turned.png", photo, turn), torch, 0)
-    square = turned.square
-    assert (square.x0, square.y0, square.x1, square.y1) == turned_box(upright.square, photo, turn)
-    for lying, standing in zip(turned.maps, upright.maps, strict=True):
-        if standing.grid is not None:
-            assert np.array_equal(lying.grid, np.rot90(standing.grid, turn))
+    upright, *others = (look_closer(saved(tmp_path / f"{n}.png", photo, n), torch, 0) for n in range(4))
+    for turn, turned in enumerate(others, start=1):
+        square = turned.square
+        assert (square.x0, square.y0, square.x1, square.y1) == turned_box(upright.square, photo, turn)
+        for lying, standing in zip(turned.maps, upright.maps, strict=True):
+            if standing.grid is not None:
+                assert np.array_equal(lying.grid, np.rot90(standing.grid, turn))

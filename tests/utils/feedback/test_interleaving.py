@@ -6,11 +6,11 @@ import dataclasses
 import itertools
 import multiprocessing
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.utils.feedback.beside import change_often
 from utils.errors import ConflictError, NothingNewError
 from utils.feedback import retrain
 from utils.feedback.feature_set import load_features, save_features
@@ -24,14 +24,6 @@ from utils.weights import current_name, remove_scratch, set_current
 
 def learn(lineage, items, **more):
     return train_version(items, lineage.root, lineage.history, **more)
-
-
-def change_often(root: Path, history: Path, names: tuple[str, str]) -> None:
-    for turn in range(6):
-        try:
-            rollback(root, history, names[turn % 2])
-        except ConflictError:
-            continue  # the other one was faster
 
 
 def test_rollbacks_beside_each_other_keep_pointer_and_lines_together(lineage):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.utils.feedback.beside import hold
 from utils.errors import ConflictError, NothingNewError, TrainingDataError
 from utils.feedback.cached_judge import load_parts, logits_of, probabilities
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, load_features, save_features
@@ -19,7 +20,7 @@ from utils.feedback.golden import load_lineage, show
 from utils.feedback.history import append_training, read_history, verify_history
 from utils.feedback.remember import Recipe, remember
 from utils.feedback.retrain import train_version
-from utils.feedback.versions import learning_lock, lineage_of, recover, rollback
+from utils.feedback.versions import lineage_of, recover, rollback
 from utils.files import file_sha256
 from utils.networks import load_ensemble
 from utils.training.golden_sets import in_golden_half
@@ -152,12 +153,6 @@ def test_a_version_without_golden_set_cannot_learn(lineage):
     (lineage.root / "learning" / "tiny" / "golden.safetensors").unlink()
     with pytest.raises(TrainingDataError, match="no golden set"):
         learn(lineage, lineage.corrections())
-
-
-def hold(root, ready, stop):
-    with learning_lock(root):
-        ready.set()
-        stop.wait(60)
 
 
 def test_only_one_process_trains(lineage):

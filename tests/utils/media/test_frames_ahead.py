@@ -95,7 +95,7 @@ def test_what_is_raised_over_a_frame_ends_the_child() -> None:
 def test_time_spent_on_frames_is_not_the_childs() -> None:
     child = PipeChild(lambda out: write_clip(out, 3))
     child.thread.join(60)  # all of it is in the pipe
-    wall_s = 2.5
+    wall_s = 1.0
     looked: list[int] = []
 
     def on_frame(frame: Frame) -> None:

@@ -210,7 +210,7 @@ def test_of_a_video_three_frames_are_kept_and_of_flat_pictures_nothing(
     assert len(set(whole_looks(clip).values())) == 3
     person = media_of(PICTURES["astronaut"])
     assert set(face_looks(people_in(person, face_detector))) == {(FACE, 0)}
-    upload(client, jpeg(PICTURES["cat"]))
+    upload(client, jpeg(PICTURES["cat"]), "/api/detect?wait=0")
     (stored,) = [name for name, _ in parts.store.files()]
     flat = whole_looks(media_of(np.full((64, 64, 3), 90, np.uint8)))
     keep_looks(parts, parts.store.path(stored), flat)
