@@ -72,6 +72,8 @@ SCORES = ROOT / "docs" / "results" / "learning.json"
 SOURCES = ("dfdc", "stylegan1_140k", "diffusion_sfhq", "frames_deepfacelive", "stgan", "stargan")
 """The six sources with most pictures that have fakes."""
 COUNTS = (20, 50, 200)
+HEAD = "Held-out verdicts, each before, by the candidates and as served; [why and how](../learning.md#is-it-felt)."
+EACH = "Right/wrong verdicts of each source, in per cent, over the number of corrections:"
 KNOWN = frozenset({"dfdc", "stylegan1_140k", "diffusion_sfhq", "lfw"})
 """Sources that CNN, ResNeXt-50 and BiLSTM of v7 were trained on."""
 
@@ -265,9 +267,12 @@ def teach(case: Case, count: int, confirms: bool = False) -> Round | None:
 
 
 def summary(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the goals are about, as lines of Markdown: means over the sources that have so many corrections."""
+    """What the goals are about, as a table: means over the sources that have so many corrections."""
     base = {r["source"]: r for r in rounds if r["verdict"] == "base"}
-    lines = []
+    heads = (
+        "corrections", "sources", "wrong", "right", "right, worst source", "promoted", "golden AUC, ECE at worst",
+    )  # fmt: skip
+    rows = []
     for confirms, count in itertools.product((False, True), COUNTS):
         of = [r for r in rounds if r["verdict"] != "base" and (r["asked"], _confirms(r)) == (count, confirms)]
         if not of:
@@ -275,42 +280,36 @@ def summary(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
         started = [base[r["source"]] for r in of]
         served = [r if r["verdict"] == "promoted" else b for r, b in zip(of, started, strict=True)]
         wrong, right = (
-            [float(np.mean([each[key] for each in part])) for part in (started, of, served)]
+            ", ".join(f"{float(np.mean([each[key] for each in part])):.1%}" for part in (started, of, served))
             for key in ("wrong", "right")
         )
         promoted = sum(r["verdict"] == "promoted" for r in of)
         least, auc = (min(r[key] - b[key] for r, b in zip(of, started, strict=True)) for key in ("right", "auc"))
         ece = max(r["ece"] - b["ece"] for r, b in zip(of, started, strict=True))
-        lines.append(
-            f"- {count} corrections{' and what he confirms' if confirms else ''}, {len(of)} sources: wrong verdicts "
-            f"{wrong[0]:.1%} before, {wrong[1]:.1%} by the candidates, {wrong[2]:.1%} as served; right ones "
-            f"{right[0]:.1%} before, {right[1]:.1%} by the candidates, {right[2]:.1%} as served (of a source at worst "
-            f"{100 * least:+.1f} points); {promoted} of {len(of)} promoted; golden AUC at worst {auc:+.4f}, "
-            f"calibration error at worst {ece:+.4f}."
-        )
-    return lines
+        told = (f"{100 * least:+.1f} points", f"{promoted} of {len(of)}", f"{auc:+.4f}, {ece:+.4f}")
+        rows.append((_name(count, confirms), len(of), wrong, right, *told))
+    return markdown_table(heads, rows)
 
 
 def _confirms(done: Mapping[str, Any]) -> bool:
     return done.get("confirmed") is not None
 
 
+def _name(count: int, confirms: bool) -> str:
+    return f"{count} and *Correct*" if confirms else str(count)
+
+
 def table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Every round as a row."""
-    shares = ("right", "wrong", "inconclusive")
-    heads = (
-        "source", "corrections", "confirmed", "held out", *shares, "pressed on: right", "golden AUC", "golden ECE",
-        "candidate",
-    )  # fmt: skip
-    rows = (
-        (
-            r["source"], r["corrections"], r["confirmed"] if _confirms(r) else "", r["held_out"],
-            *(f"{r[name]:.3f}" for name in shares),
-            f"{r['learned_right']:.2f}" if r["corrections"] else "", f"{r['auc']:.4f}", f"{r['ece']:.4f}", r["verdict"],
-        )
+    """Shares of right and wrong verdicts of every source, in per cent, over the number of corrections."""
+    kinds = [(0, False), *((count, confirms) for confirms in (False, True) for count in COUNTS)]
+    held = {
+        (r["source"], r["asked"], _confirms(r)): f"{100 * r['right']:.0f}/{100 * r['wrong']:.0f}"
+        + ("" if r["verdict"] in ("base", "promoted") else " (rejected)")
         for r in rounds
-    )  # fmt: skip
-    return markdown_table(heads, rows)
+    }
+    sizes = {r["source"]: r["held_out"] for r in rounds}
+    rows = ((name, size, *(held.get((name, *kind), "") for kind in kinds)) for name, size in sizes.items())
+    return markdown_table(("source", "held out", *(_name(*kind) for kind in kinds)), rows)
 
 
 def plot(rounds: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -376,13 +375,8 @@ def _measure(chosen: argparse.Namespace) -> int:
 
 def _show(chosen: argparse.Namespace) -> int:
     held = json.loads(chosen.scores.read_text("utf-8"))
-    text = [
-        f"# Learning benchmark, version {held['version']}",
-        "",
-        *summary(held["rounds"]),
-        "",
-        *table(held["rounds"]),
-    ]
+    text = [f"# Learning benchmark, version {held['version']}", "", HEAD, "", *summary(held["rounds"]), "", EACH, ""]
+    text += table(held["rounds"])
     chosen.scores.with_suffix(".md").write_text("\n".join([*text, "", "![plot](images/learning.svg)", ""]), "utf-8")
     images = chosen.scores.parent / "images"
     images.mkdir(exist_ok=True)
