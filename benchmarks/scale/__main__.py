@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,15 +20,14 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reliability.common import Figure, ask, print_figures, wait_until
+from benchmarks.reliability.common import Figure, ask, print_figures
 from benchmarks.scale import load, rows
-from benchmarks.scale.house import PATIENCE_S, house
+from benchmarks.scale.house import house
 from benchmarks.servers import free_port
 from tests.web_app.helpers import media_bytes
 from utils.evaluation.scorecard import markdown_table
 from utils.weights import weights_root
 from web_app.db.models import WorkerRow
-from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT
 
 PAGE = ROOT / "docs" / "operations.md"
@@ -62,28 +60,25 @@ def serve(*, stand_in: bool, once: bool) -> None:
         stand_in: workers with the fake analysis instead of networks.
         once: try them by one clip, that is sent to one server and asked of the other, and end.
     """
-    with house() as found, contextlib.ExitStack() as held:
+    with house() as found:
         ports = [free_port(), free_port()]
         commands = [["web_app", "serve", "--no-worker", "--port", str(port)] for port in ports]
         worker = ["tests.web_app.fake_worker"] if stand_in else ["web_app", "worker"]
         roles = ("photos", "videos") if stand_in else ("photos,videos", "learning")
         commands += [[*worker, "--queues", each] for each in roles]
         for number, command in enumerate(commands):
-            own = found.machine(f"machine-{number}", weights_root(found.settings))
-            process = subprocess.Popen([sys.executable, "-m", *command], env={**os.environ, **settings_environ(own)})  # noqa: S603
-            held.callback(process.wait)
-            held.callback(process.terminate)
+            found.start(*command, settings=found.machine(f"machine-{number}", weights_root(found.settings)))
             print(f"{number}: {' '.join(command)}", flush=True)
-        wait_until(lambda: found.count(WorkerRow) == 2, PATIENCE_S)
+        found.wait_until(lambda: found.count(WorkerRow) == len(roles))
         first, second = ports
-        wait_until(lambda: all(_ask(port, "GET", "/api/health") for port in ports), PATIENCE_S)
+        found.wait_until(lambda: all(_ask(port, "GET", "/api/health") for port in ports))
         print(f"Telltale is ready at http://127.0.0.1:{first} and :{second} (Ctrl-C ends it)", flush=True)
         if not once:
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             return
         public_id = _ask(first, "POST", "/api/detect?wait=0", media_bytes("mp4"))["id"]
-        wait_until(lambda: _ask(second, "GET", f"/api/jobs/{public_id}")["state"] == "done", PATIENCE_S)
+        found.wait_until(lambda: _ask(second, "GET", f"/api/jobs/{public_id}").get("state") == "done")
         print(_ask(second, "GET", f"/api/detections/{public_id}")["prediction"])
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from web_app.jobs.supervisor import settings_environ
 from web_app.services import EXTENSION, Services
 
 ENGINE_S = 0.5
-PATIENCE_S = 300.0
+PATIENCE_S = 200.0
 FINAL = [state for state in JobState if state.final]
 
 
 @dataclasses.dataclass
 class House:
-    """Servers, an application and its client, and the workers of the moment."""
+    """Servers, an application and its client, and the processes of the moment, workers most of all."""
 
     postgres: Postgres
     redis: Redis
@@ -45,13 +45,31 @@ class House:
 
     def start_worker(self, *arguments: str, settings: Settings | None = None) -> None:
         """Start a worker with the stand-in for the analysis."""
-        environ = {**os.environ, **settings_environ(settings or self.settings), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "tests.web_app.fake_worker", *arguments]
-        self.workers.append(subprocess.Popen(command, env=environ))  # noqa: S603
+        self.start("tests.web_app.fake_worker", *arguments, settings=settings or self.settings)
+
+    def start(self, *command: str, settings: Settings) -> None:
+        """Start a module with these settings."""
+        environ = {**os.environ, **settings_environ(settings), "OMP_NUM_THREADS": "1"}
+        self.workers.append(subprocess.Popen([sys.executable, "-m", *command], env=environ))  # noqa: S603
+
+    def wait_until(self, condition: Callable[[], Any]) -> None:
+        """Until it holds.
+
+        Raises:
+            RuntimeError: a process has ended meanwhile; what it said stands above, on standard error.
+        """
+
+        def holds() -> Any:
+            for process in self.workers:
+                if process.poll() is not None:
+                    raise RuntimeError(f"{process.args!r} has ended with {process.returncode}; see above")
+            return condition()
+
+        wait_until(holds, PATIENCE_S)
 
     def wait_for_workers(self) -> None:
         """Until as many have been heard of."""
-        wait_until(lambda: self.count(WorkerRow) >= len(self.workers), PATIENCE_S)
+        self.wait_until(lambda: self.count(WorkerRow) >= len(self.workers))
 
     def stop_workers(self) -> None:
         for worker in self.workers:
@@ -70,7 +88,7 @@ class House:
 
     def wait_for_jobs(self) -> None:
         """Until each has ended."""
-        wait_until(lambda: not self.count(JobRow, JobRow.state.not_in(FINAL)), PATIENCE_S)
+        self.wait_until(lambda: not self.count(JobRow, JobRow.state.not_in(FINAL)))
 
     def send(self, number: int, seconds: float = ENGINE_S, **keywords: Any) -> Any:
         """Upload a clip that takes the stand-in so long; the answer."""

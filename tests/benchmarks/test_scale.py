@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +13,31 @@ import pytest
 
 from benchmarks.scale import rows
 from benchmarks.scale.__main__ import BEGIN, END, PAGE, write_figures
+from benchmarks.scale.house import House
+from tests.web_app.helpers import make_settings
 from web_app.paths import ROOT
 
 
 @pytest.mark.slow
-def test_servers_and_workers_share_database_broker_and_bucket_only() -> None:
+def test_servers_and_workers_share_database_broker_and_bucket_only(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.scale", "serve", "--stand-in", "--once"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "fake"
+    said = tmp_path / "said"
+    with said.open("w") as file:  # no pipe: whoever survives would hold it open
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+        try:
+            assert process.wait(300) == 0, said.read_text()[-3000:]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert said.read_text().splitlines()[-1] == "fake"
+
+
+def test_a_process_that_ends_is_noticed(tmp_path: Path) -> None:
+    found = House.__new__(House)
+    found.workers = []
+    found.start("tests.web_app.fake_worker", "--die", settings=make_settings(tmp_path))
+    with pytest.raises(RuntimeError, match=r"fake_worker', '--die'\] has ended with 9"):
+        found.wait_until(lambda: False)
 
 
 def test_what_rows_cost_is_measured_on_both_databases_and_written(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 
 from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
+from web_app.db.migrations import migrate
 from web_app.jobs.broker import QUEUES
 from web_app.jobs.heartbeat import EXIT_RECYCLED
 from web_app.jobs.instance import Instance
@@ -31,12 +32,11 @@ if given.supervised:
     end_with_parent(stop)
 tasks, analyse = WorkerTasks(facts=lambda: {"model_version": "v-test"}), fake_analyse
 instance = Instance.of(load_settings())
+instance.paths.create()
+migrate(instance.database)
 if given.follow:
     from tests.web_app.stand_ins import following
-    from web_app.db.migrations import migrate
 
-    instance.paths.create()
-    migrate(instance.database)
     analyse, tasks = following(instance)
 queues = given.queues.split(",")
 recycled = run_worker(instance, analyse, stop, worker_id=given.worker_id, tasks=tasks, queues=queues)

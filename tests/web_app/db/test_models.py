@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import multiprocessing
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -198,25 +200,28 @@ def test_a_database_without_an_index_of_names_is_used(tmp_path: Path, monkeypatc
     database.close()
 
 
-def test_servers_that_start_together_migrate_once(tmp_path: Path) -> None:
-    databases = [Database.at(tmp_path / "db.sqlite3") for _ in range(4)]
-    faults: list[BaseException] = []
+def _migrate_together(settings: Settings, together: Barrier) -> None:
+    database = Database.of(settings)
+    together.wait(180)
+    migrate(database)
+    database.close()
 
-    def start(database: Database) -> None:
-        try:
-            migrate(database)
-        except BaseException as error:
-            faults.append(error)
-            raise
 
-    threads = [threading.Thread(target=start, args=(database,)) for database in databases]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(180)
-    for database in databases:
-        database.close()
-    assert faults == []
+def test_programs_that_start_together_migrate_once(both_databases: Settings) -> None:
+    InstancePaths.of(both_databases).create()
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(4)
+    programs = [context.Process(target=_migrate_together, args=(both_databases, together)) for _ in range(4)]
+    for program in programs:
+        program.start()
+    for program in programs:
+        program.join(180)
+    assert [program.exitcode for program in programs] == [0] * 4
+    database = Database.of(both_databases)
+    with database.read() as session:
+        assert names.is_indexed(session.connection())
+        assert differences(session.connection()) == []
+    database.close()
 
 
 @pytest.mark.parametrize(
