@@ -9,13 +9,11 @@ from __future__ import annotations
 from flask import Flask
 
 from web_app.api import (
-    batch,
     cases,
     detect,
     detections,
     explanations,
     feedback,
-    jobs,
     learning,
     reports,
     review,
@@ -26,8 +24,8 @@ from web_app.api import (
 from web_app.api.routing import VERSIONED_PREFIX, blueprint
 
 __all__ = [
-    "batch", "cases", "detect", "detections", "explanations", "feedback", "jobs", "learning", "register",
-    "reports", "review", "seen", "server", "webhooks",
+    "cases", "detect", "detections", "explanations", "feedback", "learning", "register", "reports", "review", "seen",
+    "server", "webhooks",
 ]  # fmt: skip
 
 

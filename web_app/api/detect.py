@@ -1,46 +1,40 @@
-"""Files to analyse, uploaded or fetched: store, queue, and wait for the verdict as long as the client wants to."""
+"""Files to analyse, uploaded or fetched: store, queue, and wait for the verdict as long as the client wants to.
+
+Of many files in one request each is accepted or refused by itself, and their batch can be followed as one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
 import re
+import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+import sqlalchemy as sa
 from flask import Request, Response, request
 from pydantic import Field
 
-from utils.errors import (
-    AddressRefusedError,
-    BadRequestError,
-    FetchError,
-    IdempotencyError,
-    JobCancelledError,
-    MediaError,
-    MediaTooLargeError,
-    NotAvailableError,
-    QueueFullError,
-    StorageFullError,
-    UnavailableError,
-    UnsupportedMediaError,
-    WeightsMissingError,
-)
+from utils import errors
 from utils.types import MediaKind
 from utils.weights import current_speech, current_version
-from web_app.api.routing import UPLOAD, Answer, json_answer, route
-from web_app.api.schemas import Links, Schema, StateName, job_error
+from web_app.api.routing import UPLOAD, UPLOADS, Answer, json_answer, route
+from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Problem, Schema, StateName, address, job_error
 from web_app.api.schemas.analysis import NoticeModel, Result
 from web_app.auth import identity
-from web_app.db.models import DetectionRow, JobState, utc_now
+from web_app.auth.rate_limit import count_upload
+from web_app.db.models import BatchRow, DetectionRow, JobRow, JobState, utc_now
 from web_app.feedback.votes import delete_analysis
 from web_app.integrations.http_client import open_url
 from web_app.jobs.submission import Queued, UploadOptions, check_key, conditions_of, queue_upload
 from web_app.services import Services, services
 from web_app.storage.detections import find_detection
 from web_app.storage.files import too_large
-from web_app.storage.upload import Upload, display_name, name_notices, receive_upload
+from web_app.storage.upload import Refused, Upload, display_name, name_notices, receive_files, receive_upload
 
 WAIT_IMAGE_S = 30.0  # for a picture or recording, when the client does not say how long it wants to wait
 MAX_WAIT_S = 120.0  # a longer wait holds a connection that proxies cut anyway
@@ -53,8 +47,8 @@ REPEATED = NoticeModel(
 CHUNK_BYTES = 64 * 1024
 FETCHED = {"Accept": "image/jpeg, image/png, image/webp, image/*;q=0.5, video/*, audio/*"}
 UPLOAD_FAILURES = (
-    BadRequestError, JobCancelledError, MediaTooLargeError, UnsupportedMediaError, MediaError, QueueFullError,
-    IdempotencyError, StorageFullError, UnavailableError,
+    errors.BadRequestError, errors.JobCancelledError, errors.MediaTooLargeError, errors.UnsupportedMediaError,
+    errors.MediaError, errors.QueueFullError, errors.IdempotencyError, errors.StorageFullError, errors.UnavailableError,
 )  # fmt: skip
 _PREFER_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
 
@@ -70,6 +64,28 @@ class Accepted(Schema):
 
 class UrlRequest(Schema):
     url: str = Field(min_length=1, max_length=2000, examples=["https://example.org/photo.jpg"])
+
+
+class BatchItem(Schema):
+    """One file of a batch."""
+
+    name: str
+    id: str | None = Field(description="of the analysis; null for a refused file")
+    state: Literal["queued", "running", "done", "failed", "cancelled", "refused", "deleted"]
+    prediction: OutcomeName | None
+    fake_probability: Probability | None
+    error: Problem | None
+    links: Links | None
+
+
+class Batch(Schema):
+    """Several uploads of one request, in their order."""
+
+    id: str
+    created: Moment
+    finished: bool = Field(description="nothing waits or runs any more")
+    counts: dict[str, int] = Field(description="files by state")
+    items: list[BatchItem]
 
 
 _ANSWERS: dict[int, Answer] = {200: Result, 202: Accepted}
@@ -93,33 +109,33 @@ def detect_video() -> Response:
     return _detect(MediaKind.VIDEO)
 
 
-@route("POST", "/detect/audio", _ANSWERS, *UPLOAD_FAILURES, WeightsMissingError, body=UPLOAD, waits=True)
+@route("POST", "/detect/audio", _ANSWERS, *UPLOAD_FAILURES, errors.WeightsMissingError, body=UPLOAD, waits=True)
 def detect_audio() -> Response:
     """Analyse a recording: 200 with the verdict on the voice, or 202 with the job if that takes longer than 30 seconds.
 
     A container of video is taken too, since it may hold sound alone; with pictures in it, faces are judged as well.
     """
     if current_speech(services().settings) is None:
-        raise WeightsMissingError("There are no weights of speech on this server, so voices cannot be judged.")
+        raise errors.WeightsMissingError("There are no weights of speech on this server, so voices cannot be judged.")
     return _detect(MediaKind.AUDIO)
 
 
 @route(
-    "POST", "/detect/url", _ANSWERS, *UPLOAD_FAILURES, AddressRefusedError, FetchError, NotAvailableError,
-    body=UrlRequest, waits=True,
+    "POST", "/detect/url", _ANSWERS, *UPLOAD_FAILURES, errors.AddressRefusedError, errors.FetchError,
+    errors.NotAvailableError, body=UrlRequest, waits=True,
 )  # fmt: skip
 def detect_url(said: UrlRequest) -> Response:
     """Analyse a picture, video or recording from an address on the internet; off unless `[api] url_input` is on."""
     parts = services()
     if parts.settings.api.url_input != "on":
-        raise NotAvailableError("URL input is switched off ([api] url_input).")
+        raise errors.NotAvailableError("URL input is switched off ([api] url_input).")
     asked_s = asked_wait_s()
     options = upload_options(request, parts)
     with parts.database.read() as session:
         parts.queue.require_room(session)
     with waiting_slot(parts) as free:
         if not free:
-            raise UnavailableError("Too many requests are waiting.", retry_after_s=5)
+            raise errors.UnavailableError("Too many requests are waiting.", retry_after_s=5)
         upload = fetch(said.url, parts)
     return _answer_upload(parts, upload, options, asked_s)
 
@@ -147,9 +163,9 @@ def fetch(untrusted_url: str, parts: Services) -> Upload:
         open_url(untrusted_url, parts.outbound, parts.settings.api.url_timeout_s, headers=FETCHED) as answer,
     ):
         if answer.status != 200:
-            raise FetchError(f"The other server answered {answer.status}.")
+            raise errors.FetchError(f"The other server answered {answer.status}.")
         if answer.getheader("Content-Encoding", "identity").lower() != "identity":
-            raise FetchError("The other server sent the file in an encoding that was not asked for.")
+            raise errors.FetchError("The other server sent the file in an encoding that was not asked for.")
         if answer.length is not None and answer.length > parts.store.max_bytes:
             raise too_large(parts.store.max_bytes)
         announced = answer.length
@@ -158,7 +174,7 @@ def fetch(untrusted_url: str, parts: Services) -> Upload:
             received += len(chunk)
             incoming.write(chunk)
         if announced is not None and received != announced:
-            raise FetchError("The connection ended before the file did.")
+            raise errors.FetchError("The connection ended before the file did.")
         stored = incoming.finish()
     shown = display_name(unquote(urlsplit(untrusted_url).path))
     return Upload(stored, shown, name_notices(shown, stored))
@@ -186,34 +202,29 @@ def flag(request: Request, name: str) -> bool | None:
     """
     value = request.args.get(name)
     if value not in (None, "0", "1"):
-        raise BadRequestError(f"`{name}` must be 0 or 1.")
+        raise errors.BadRequestError(f"`{name}` must be 0 or 1.")
     return None if value is None else value == "1"
 
 
 def _answer_upload(parts: Services, upload: Upload, options: UploadOptions, asked_s: float | None) -> Response:
     """Queue a stored upload and answer with its verdict, or with its job when that is not there in time.
 
+    Of one that is not to be kept, file and analysis are gone when the answer leaves.
+
     Raises:
         TelltaleError: the analysis failed, or the upload is refused.
     """
-    queued = queue_upload(parts, upload, identity.caller().id, options)
-    if options.expires_at is not None:
-        return _answer_and_forget(parts, queued)
-    default_s = 0.0 if upload.file.format.kind is MediaKind.VIDEO else WAIT_IMAGE_S
-    wait_s = default_s if asked_s is None else asked_s
-    row = _ended(parts, queued.public_id) if queued.repeated else None
-    return _answer(parts, queued, row or _wait_for_end(parts, queued.public_id, wait_s))
-
-
-def _answer_and_forget(parts: Services, queued: Queued) -> Response:
-    """The verdict of an upload that is not to be kept; file and analysis are gone when the answer leaves."""
+    queued, keep = queue_upload(parts, upload, identity.caller().id, options), options.expires_at is None
+    if asked_s is None:
+        asked_s = 0.0 if upload.file.format.kind is MediaKind.VIDEO else WAIT_IMAGE_S
     try:
-        row = _wait_for_end(parts, queued.public_id, MAX_WAIT_S)
-        if row is None:
-            raise UnavailableError("There was no verdict in time, and nothing was kept.", retry_after_s=2)
-        return _answer(parts, queued, row)
+        row = _wait_for_end(parts, queued.public_id, asked_s if keep else MAX_WAIT_S)
+        if not keep and not JobState(row.job.state).final:
+            raise errors.UnavailableError("There was no verdict in time, and nothing was kept.", retry_after_s=2)
+        return _answer(queued, row)
     finally:
-        delete_analysis(parts, queued.public_id)
+        if not keep:
+            delete_analysis(parts, queued.public_id)
 
 
 def asked_wait_s() -> float | None:
@@ -234,28 +245,23 @@ def asked_wait_s() -> float | None:
     return 0.0 if "respond-async" in prefer else None
 
 
-def _wait_for_end(parts: Services, public_id: str, wait_s: float) -> DetectionRow | None:
-    """The analysis once it has ended; None when it has not by then, or when too many requests wait already."""
-    if wait_s <= 0:
-        return None
+def _wait_for_end(parts: Services, public_id: str, wait_s: float) -> DetectionRow:
+    """The analysis when it has ended, the time is over, or too many requests wait already.
+
+    Raises:
+        JobCancelledError: it was deleted.
+    """
+    until, look_s = time.monotonic() + wait_s, FIRST_LOOK_S
     with waiting_slot(parts) as free:
-        until = time.monotonic() + wait_s
-        look_s = FIRST_LOOK_S
-        while free and time.monotonic() < until and not parts.stopping.wait(look_s):
-            row = _ended(parts, public_id)
-            if row is not None:
+        while True:
+            with parts.database.read() as session:
+                row = find_detection(session, public_id)
+            if row is None:
+                raise errors.JobCancelledError("The analysis was deleted while the answer was awaited.")
+            over = time.monotonic() >= until or not free
+            if JobState(row.job.state).final or over or parts.stopping.wait(look_s):
                 return row
             look_s = min(look_s * 1.5, LONGEST_LOOK_S)
-    return None
-
-
-def _ended(parts: Services, public_id: str) -> DetectionRow | None:
-    """The analysis if it has ended."""
-    with parts.database.read() as session:
-        row = find_detection(session, public_id)
-    if row is None:
-        raise JobCancelledError("The analysis was deleted while the answer was awaited.")
-    return row if JobState(row.job.state).final else None
 
 
 @contextlib.contextmanager
@@ -269,23 +275,81 @@ def waiting_slot(parts: Services) -> Iterator[bool]:
             parts.slots.release()
 
 
-def _answer(parts: Services, queued: Queued, row: DetectionRow | None) -> Response:
-    if row is None:
-        links = Links.to(queued.public_id)
-        with parts.database.read() as session:
-            found = find_detection(session, queued.public_id)
-        state = JobState.CANCELLED if found is None else found.job.state
-        accepted = Accepted.of(queued, state=state, links=links)
-        answer = json_answer(accepted, 202, location=links.job)
-    elif row.job.state == JobState.DONE:
+def _answer(queued: Queued, row: DetectionRow) -> Response:
+    state = JobState(row.job.state)
+    if state is JobState.DONE:
         result = Result.stored(row)
         if queued.repeated:
             result.notices.insert(0, REPEATED)
         answer = json_answer(result)
-    else:
-        error = JobCancelledError() if row.job.state == JobState.CANCELLED else job_error(row.job)
+    elif state.final:
+        error = errors.JobCancelledError() if state is JobState.CANCELLED else job_error(row.job)
         error.facts["id"] = queued.public_id
         raise error
+    else:
+        links = Links.to(queued.public_id)
+        answer = json_answer(Accepted.of(queued, row.job, links=links), 202, location=links.job)
     if queued.repeated:
         answer.headers[REPLAYED_HEADER] = "true"
     return answer
+
+
+@route("POST", "/batch", {202: Batch}, *UPLOAD_FAILURES, body=UPLOADS)
+def create_batch() -> Response:
+    """Analyse several files: 202 with one entry per part `file`, in their order; a refused one stops no other."""
+    parts = services()
+    owner = identity.caller().id
+    options = upload_options(request, parts, with_key=False)
+    with parts.database.read() as session:
+        parts.queue.require_room(session)
+    items: list[dict[str, Any]] = []
+    counted = False  # the first file was, with the request
+    for received in receive_files(request, parts.store, parts.settings.api.batch_files):
+        item: dict[str, Any] = {"name": received.display_name, "id": None, "error": None}
+        items.append(item)
+        if isinstance(received, Refused):
+            item["error"] = received.error.to_problem()
+            continue
+        try:
+            if counted:
+                count_upload()
+            counted = True
+            item["id"] = queue_upload(parts, received, owner, options).public_id
+        except errors.TelltaleError as error:
+            parts.store.remove(received.file.name)
+            item["error"] = error.to_problem()
+    batch = BatchRow(public_id=secrets.token_hex(16), client_id=owner, items=items)
+    with parts.database.write() as session:
+        session.add(batch)
+    return json_answer(_batch(parts, batch), 202, location=address("get_batch", id=batch.public_id))
+
+
+@route("GET", "/batch/<id>", {200: Batch, 304: None}, errors.NotFoundError)
+def get_batch(id: str) -> Batch:
+    """How far a batch is: the state of each file and how many there are of each."""
+    parts = services()
+    with parts.database.read() as session:
+        batch = identity.require_own(session, BatchRow, id, "batch")
+    return _batch(parts, batch)
+
+
+def _batch(parts: Services, batch: BatchRow) -> Batch:
+    ids = [item["id"] for item in batch.items if item["id"] is not None]
+    with parts.database.read() as session:
+        found = session.scalars(sa.select(DetectionRow).join(DetectionRow.job).where(JobRow.public_id.in_(ids))).all()
+    rows = {row.job.public_id: row for row in found}
+    items = [_batch_item(item, rows.get(item["id"])) for item in batch.items]
+    counts = Counter(item.state for item in items)
+    return Batch.of(
+        batch, finished=not (counts["queued"] or counts["running"]), counts=dict(sorted(counts.items())), items=items
+    )
+
+
+def _batch_item(stored: dict[str, Any], row: DetectionRow | None) -> BatchItem:
+    if row is None:
+        state = "deleted" if stored["error"] is None else "refused"
+        return BatchItem.model_validate(
+            {**stored, "state": state, "prediction": None, "fake_probability": None, "links": None}
+        )
+    links = Links.to(row.job.public_id)
+    return BatchItem.of(row, row.job, name=stored["name"], error=Problem.of_job(row.job), links=links)

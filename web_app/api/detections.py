@@ -1,4 +1,5 @@
-"""Finished analyses: one, many, other versions of one, and real deletion; the file behind one, as its clean copy.
+"""Analyses: the state of one, once and as a stream of events, its report, all of them, other versions of one, real
+deletion, and the file behind one, as its clean copy.
 
 A file is handed out as a download of a fixed type that may run nothing.
 """
@@ -7,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import time
 from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
-from flask import Response, request, send_file
+from flask import Response, current_app, request, send_file, stream_with_context
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session, defer
 
@@ -18,21 +20,9 @@ from utils.errors import ConflictError, NotFoundError, UnavailableError
 from utils.feedback.feedback_log import Judgement
 from utils.feedback.quarantine import Outlook
 from utils.media.sniff import FORMATS
-from web_app.api.routing import MEDIA, PRIVATE, route
-from web_app.api.schemas import (
-    KindName,
-    Links,
-    Listed,
-    Moment,
-    OutcomeName,
-    Page,
-    Paged,
-    Probability,
-    Problem,
-    Schema,
-    address,
-    job_error,
-)
+from web_app.api import schemas
+from web_app.api.detect import waiting_slot
+from web_app.api.routing import EVENTS, MEDIA, PRIVATE, route
 from web_app.api.schemas.analysis import FeedbackState, Result
 from web_app.auth import identity
 from web_app.db.models import COPY, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
@@ -50,6 +40,10 @@ COUNTED = 10_000  # analyses after a page; whether there are more of them is tol
 FEW = 20_000  # of a caller's own; up to here, and to the share, reading them is sooner done than asking the index
 SHARE = 4  # a quarter of everybody's, among which the index finds them
 APART = 10_000  # ids that clocks may be apart
+LOOK_S = 0.2  # as often as a worker notes progress
+HEARTBEAT_S = 15.0  # proxies close streams that are silent for longer
+LONGEST_STREAM_S = 600.0  # then the browser connects again
+RETRY_MS = 1000
 
 
 class Detection(Result):
@@ -58,36 +52,44 @@ class Detection(Result):
     model_config = ConfigDict(json_schema_extra={})
 
     name: str
-    created: Moment
+    created: schemas.Moment
     feedback: FeedbackState | None
-    links: Links
+    links: schemas.Links
 
 
-class HistoryFilter(Schema):
-    kind: KindName | None = None
-    prediction: OutcomeName | None = None
+class Job(schemas.JobStatus):
+    """The state of an analysis."""
+
+    position: int | None = Field(description="jobs ahead of this one while it waits")
+    result: Result | None
+    links: schemas.Links
+
+
+class HistoryFilter(schemas.Schema):
+    kind: schemas.KindName | None = None
+    prediction: schemas.OutcomeName | None = None
     text: str | None = Field(default=None, min_length=1, max_length=200, description="a part of the name, in any case")
     since: dt.date | None = Field(default=None, ge=FIRST_DAY, le=LAST_DAY, description="first day, UTC")
     until: dt.date | None = Field(default=None, ge=FIRST_DAY, le=LAST_DAY, description="last day, UTC")
 
 
-class HistoryQuery(Page, HistoryFilter):
+class HistoryQuery(schemas.Page, HistoryFilter):
     pass
 
 
-class HistoryItem(Listed):
+class HistoryItem(schemas.Listed):
     format: str
     size_bytes: int
-    confidence: Probability | None
+    confidence: schemas.Probability | None
     model_version: str | None
-    finished: Moment | None
-    error: Problem | None
+    finished: schemas.Moment | None
+    error: schemas.Problem | None
     feedback: Judgement | None
     outlook: Outlook | None = Field(default=None, description="what will happen to your feedback or has; null without")
     thumbnail: str | None = Field(description="address of a small JPEG; null where there is none")
 
 
-class History(Paged):
+class History(schemas.Paged):
     """One page of the history, newest first."""
 
     items: list[HistoryItem]
@@ -95,21 +97,21 @@ class History(Paged):
     more: bool = Field(description="whether there are more than `total`")
 
 
-class Cleared(Schema):
+class Cleared(schemas.Schema):
     deleted: int = Field(ge=0)
 
 
-class VersionItem(Schema):
+class VersionItem(schemas.Schema):
     """One finished analysis of the same file."""
 
     id: str
     model_version: str
-    prediction: OutcomeName
-    fake_probability: Probability | None
-    created: Moment
+    prediction: schemas.OutcomeName
+    fake_probability: schemas.Probability | None
+    created: schemas.Moment
 
 
-class Versions(Schema):
+class Versions(schemas.Schema):
     """Your analyses of the same file, the newest first, this one among them."""
 
     items: list[VersionItem]
@@ -138,9 +140,9 @@ def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook 
     job, media, p = row.job, row.media, row.fake_probability
     has_thumbnail = services().store.shows(media.stored_name, done=job.state == JobState.DONE)
     return HistoryItem.of(
-        row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=Problem.of_job(job),
-        feedback=None if vote is None else vote.judgement, outlook=outlook, links=Links.to(job.public_id),
-        thumbnail=address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
+        row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=schemas.Problem.of_job(job),
+        feedback=None if vote is None else vote.judgement, outlook=outlook, links=schemas.Links.to(job.public_id),
+        thumbnail=schemas.address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
     )  # fmt: skip
 
 
@@ -193,6 +195,72 @@ def clear_history() -> Cleared:
     return Cleared(deleted=sum(votes.delete_analysis(parts, public_id) for public_id in ids))
 
 
+@route("GET", "/jobs/<id>", {200: Job}, NotFoundError)
+def get_job(id: str) -> Job:
+    """The state of an analysis: stage, fraction, jobs ahead of it, and at the end its report or its problem."""
+    return _snapshot(services(), id)
+
+
+@route("GET", "/jobs/<id>/events", {200: EVENTS}, NotFoundError)
+def get_job_events(id: str) -> Response:
+    """The same as a stream of server-sent events, one per change, that ends with the final state.
+
+    When many clients listen, the stream may end after one event; `EventSource` then asks again by itself.
+    """
+    parts = services()
+    first = _snapshot(parts, id)  # an unknown id is answered before the stream begins
+    answer = current_app.response_class(stream_with_context(_events(parts, first)), mimetype=EVENTS)
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Accel-Buffering"] = "no"  # nginx would hold the events back
+    return answer
+
+
+@route("DELETE", "/jobs/<id>", {200: Job}, NotFoundError, ConflictError)
+def cancel_job(id: str) -> Job:
+    """Cancel an analysis that waits or runs."""
+    parts = services()
+    _snapshot(parts, id)
+    if not parts.queue.cancel(id):
+        raise ConflictError("The analysis has already ended.", state=_snapshot(parts, id).state)
+    return _snapshot(parts, id)
+
+
+def _snapshot(parts: Services, public_id: str) -> Job:
+    with parts.database.read() as session:
+        row = require_detection(session, public_id)
+        return Job.of(
+            row.job,
+            position=parts.queue.ahead(session, row.job),
+            error=schemas.Problem.of_job(row.job),
+            result=Result.stored(row) if row.job.state == JobState.DONE else None,
+            links=schemas.Links.to(public_id),
+        )
+
+
+def _events(parts: Services, snapshot: Job) -> Iterator[str]:
+    yield f"retry: {RETRY_MS}\n\n{_event(snapshot)}"
+    with waiting_slot(parts) as free:
+        until = time.monotonic() + LONGEST_STREAM_S
+        said_at = time.monotonic()
+        while free and not JobState(snapshot.state).final and time.monotonic() < until:
+            if parts.stopping.wait(LOOK_S):
+                return
+            try:
+                now = _snapshot(parts, snapshot.id)
+            except NotFoundError:  # deleted meanwhile: the next request will be told
+                return
+            if now != snapshot:
+                snapshot, said_at = now, time.monotonic()
+                yield _event(snapshot)
+            elif time.monotonic() - said_at >= HEARTBEAT_S:
+                said_at = time.monotonic()
+                yield ": still here\n\n"
+
+
+def _event(snapshot: Job) -> str:
+    return f"data: {current_app.json.dumps(snapshot.plain())}\n\n"
+
+
 @route("GET", "/detections/<id>", {200: Detection, 304: None}, NotFoundError, ConflictError)
 def get_detection(id: str) -> Detection:
     """The report of a finished analysis, with its name and this client's feedback."""
@@ -201,7 +269,7 @@ def get_detection(id: str) -> Detection:
         vote = votes.find_vote(session, row.media.sha256, identity.caller().id)
         said = None if vote is None else FeedbackState.told(session, vote, services().settings.learning, id, row.report)
         created = row.job.created_at.isoformat()
-        return Detection.stored(row, name=row.display_name, created=created, feedback=said, links=Links.to(id))
+        return Detection.stored(row, name=row.display_name, created=created, feedback=said, links=schemas.Links.to(id))
 
 
 @route("DELETE", "/detections/<id>", {204: None}, NotFoundError)
@@ -285,7 +353,7 @@ def _ask_for_copy(parts: Services, media: MediaRow) -> None:
         for job in session.scalars(sa.select(JobRow).where(JobRow.task == COPY)).all():
             failed = job.state == JobState.FAILED and job.finished_at is not None and job.finished_at > lately
             if failed and job.payload == payload:
-                raise job_error(job)
+                raise schemas.job_error(job)
             if JobState(job.state).final and not failed:
                 session.delete(job)
         parts.queue.add_task(session, COPY, payload)

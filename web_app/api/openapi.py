@@ -20,24 +20,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from web_app import VERSION
+from web_app.api import routing
 from web_app.api.reports import ReportDocument
-from web_app.api.routing import (
-    DOCUMENT,
-    EVENTS,
-    JPEG,
-    MEDIA,
-    PDF,
-    PNG,
-    PREFIX,
-    ROUTES,
-    UPLOAD,
-    UPLOADS,
-    VERSIONED_PREFIX,
-    ZIP,
-    Answer,
-    Route,
-    needs_body,
-)
 from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, Problem
 from web_app.errors import MIME as PROBLEM_MIME
 from web_app.paths import ROOT
@@ -45,12 +29,12 @@ from web_app.paths import ROOT
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = "#/components/schemas/{model}"
 PLACE_HOLDER = re.compile(r"<(\w+)>")
-SERVERS = (VERSIONED_PREFIX, PREFIX)
+SERVERS = (routing.VERSIONED_PREFIX, routing.PREFIX)
 PATH_EXAMPLES = {"id": EXAMPLE_ID, "detection": EXAMPLE_ID, "sha256": EXAMPLE_SHA256}
 FILE = {"type": "string", "format": "binary", "description": "picture or video"}
 BODIES = {
-    UPLOAD: {"type": "object", "properties": {"file": FILE}, "required": ["file"]},
-    UPLOADS: {
+    routing.UPLOAD: {"type": "object", "properties": {"file": FILE}, "required": ["file"]},
+    routing.UPLOADS: {
         "type": "object",
         "properties": {"file": {"type": "array", "items": FILE, "minItems": 1}},
         "required": ["file"],
@@ -80,11 +64,12 @@ WAIT_PARAMETERS = [
     ),
 ]  # fmt: skip
 BINARY = {"type": "string", "format": "binary"}
-CONTENTS = {DOCUMENT: {"type": "object"}, PNG: BINARY, JPEG: BINARY, PDF: BINARY, ZIP: BINARY, MEDIA: BINARY}
+PICTURES_AND_FILES = (routing.PNG, routing.JPEG, routing.PDF, routing.ZIP, routing.MEDIA)
+CONTENTS: dict[str, Any] = {routing.DOCUMENT: {"type": "object"}, **dict.fromkeys(PICTURES_AND_FILES, BINARY)}
 """Schema of each media type that is no text."""
 
 
-def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[str, Any]:
+def openapi_document(routes: Iterable[routing.Route], servers: Sequence[str]) -> dict[str, Any]:
     """The OpenAPI 3.1 description of the routes.
 
     Args:
@@ -94,7 +79,8 @@ def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[st
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
         paths[PLACE_HOLDER.sub(r"{\1}", route.path)][route.method.lower()] = _operation(route)
-    models: set[type[BaseModel]] = {Problem, *(model for route in routes for model in _models(route))}
+    said = (each for route in routes for each in (*itertools.chain(*route.answers.values()), route.body))
+    models: set[type[BaseModel]] = {Problem, *(each for each in said if isinstance(each, type))}
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda m: m.__name__)], ref_template=REFERENCE
     )
@@ -122,20 +108,20 @@ def openapi_document(routes: Iterable[Route], servers: Sequence[str]) -> dict[st
 def documents() -> dict[Path, str]:
     """What the present code says, by the file that holds it."""
     of_file = {
-        ROOT / "docs" / "openapi.json": openapi_document(ROUTES, SERVERS),
+        ROOT / "docs" / "openapi.json": openapi_document(routing.ROUTES, SERVERS),
         ROOT / "docs" / "report.schema.json": {"$schema": DIALECT, **ReportDocument.model_json_schema()},
     }
     return {path: json.dumps(document, indent=1, ensure_ascii=False) + "\n" for path, document in of_file.items()}
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: routing.Route) -> dict[str, Any]:
     description = inspect.getdoc(route.view) or ""
     summary, _, more = description.partition("\n\n")
     operation: dict[str, Any] = {
         "operationId": route.view.__name__,
         "summary": " ".join(summary.split()),
         "description": _description(route, more),
-        "tags": [_tag(route)],
+        "tags": [route.path.split("/")[1].partition(".")[0]],
         "parameters": _parameters(route),
         "responses": {str(status): _answer(status, answers) for status, answers in route.answers.items()},
     }
@@ -148,8 +134,8 @@ def _operation(route: Route) -> dict[str, Any]:
         }
     elif route.body is not None:
         operation["requestBody"] = {
-            "required": needs_body(route.body),
-            "content": {DOCUMENT: {"schema": _ref(route.body)}},
+            "required": routing.needs_body(route.body),
+            "content": {routing.DOCUMENT: {"schema": _ref(route.body)}},
         }
     by_status: dict[int, list[str]] = defaultdict(list)
     for failure in dict.fromkeys(route.failures):
@@ -160,18 +146,14 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _tag(route: Route) -> str:
-    return route.path.split("/")[1].partition(".")[0]
-
-
-def _description(route: Route, more: str) -> str:
+def _description(route: routing.Route, more: str) -> str:
     """The rest of the docstring up to its sections, and the scope."""
     text = re.split(r"\n*(?:Args|Returns|Raises|Source):", more)[0].strip()
     scope = "" if route.scope is None else f"Scope: `{route.scope}`."
     return "\n\n".join(part for part in (text, scope) if part)
 
 
-def _parameters(route: Route) -> list[dict[str, Any]]:
+def _parameters(route: routing.Route) -> list[dict[str, Any]]:
     """Those of the path, of the query, and what uploads understand beside their files."""
     described = {} if route.query is None else route.query.model_json_schema()
     needed = described.get("required", ())
@@ -184,7 +166,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
             {"name": name, "in": "query", "required": name in needed, "schema": _in_query(schema)}
             for name, schema in described.get("properties", {}).items()
         ),
-        *(WAIT_PARAMETERS if route.waits else [AGAIN, KEEP] if route.body == UPLOADS else []),
+        *(WAIT_PARAMETERS if route.waits else [AGAIN, KEEP] if route.body == routing.UPLOADS else []),
     ]
 
 
@@ -201,15 +183,15 @@ def _in_query(schema: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _answer(status: int, answers: tuple[Answer, ...]) -> dict[str, Any]:
+def _answer(status: int, answers: tuple[routing.Answer, ...]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     content: dict[str, Any] = {}
     for each in answers:
         if isinstance(each, type):
-            content[DOCUMENT] = {"schema": _ref(each)}
+            content[routing.DOCUMENT] = {"schema": _ref(each)}
         elif each is not None:
-            content["*/*" if each == MEDIA else each] = {"schema": CONTENTS.get(each, {"type": "string"})}
-    if EVENTS in content:
+            content["*/*" if each == routing.MEDIA else each] = {"schema": CONTENTS.get(each, {"type": "string"})}
+    if routing.EVENTS in content:
         described["description"] = "A stream whose `data` lines are Job objects"
     if content:
         described["content"] = content
@@ -222,7 +204,3 @@ def _problem(description: str) -> dict[str, Any]:
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": REFERENCE.format(model=model.__name__)}
-
-
-def _models(route: Route) -> list[type[BaseModel]]:
-    return [each for each in (*itertools.chain(*route.answers.values()), route.body) if isinstance(each, type)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -10,20 +12,26 @@ from flask import Response, current_app, stream_with_context, url_for
 from pydantic import Field
 
 from utils.errors import ConflictError, NotFoundError
+from utils.log import escape, safe_cell
 from utils.signatures import canonical
 from utils.types import MediaKind
+from web_app import VERSION
 from web_app.api.detections import HistoryFilter, by_ids, matching
 from web_app.api.routing import CSV, DOCUMENT, HTML, PDF, conditional, route
 from web_app.api.schemas import Schema
 from web_app.api.schemas.analysis import Result
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobRow
-from web_app.reports.document import build_document
-from web_app.reports.listing import csv_lines
+from web_app.reports.document import SHORT_LIMITS, build_document
 from web_app.reports.printed import render_html, render_pdf
 from web_app.services import Services, require_detection, services
 
 ROWS_AT_A_TIME = 500
+COLUMNS = (
+    "id", "name", "state", "outcome", "fake_probability", "interval_low", "interval_high", "faces", "kind", "format",
+    "width", "height", "duration_s", "size_bytes", "sha256", "model_version", "model_sha256", "telltale_version",
+    "settings", "created", "finished", "error_code", "limits", "voice", "voice_probability", "overall",
+)  # fmt: skip
 
 
 class ModelFacts(Schema):
@@ -149,3 +157,44 @@ def _rows(parts: Services, query: CsvQuery, asking: identity.Caller) -> Iterator
         if len(ids) < ROWS_AT_A_TIME:
             return
         before = ids[-1]
+
+
+def csv_lines(rows: Iterable[DetectionRow]) -> Iterator[str]:
+    """RFC 4180 with a header; columns are `COLUMNS`, empty where there is no value."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    for row in rows:
+        values = csv_row(row).items()
+        writer.writerow({name: safe_cell(escape(each)) if isinstance(each, str) else each for name, each in values})
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue()
+
+
+def csv_row(row: DetectionRow) -> dict[str, Any]:
+    """The values of one row, by column."""
+    values: dict[str, Any] = {
+        "id": row.job.public_id, "name": row.display_name, "state": row.job.state, "kind": row.media.kind,
+        "format": row.media.format, "size_bytes": row.media.size_bytes, "sha256": row.media.sha256,
+        "telltale_version": VERSION, "created": row.job.created_at.isoformat(),
+        "finished": row.job.finished_at.isoformat() if row.job.finished_at else None,
+        "error_code": row.job.error_code, "limits": SHORT_LIMITS,
+    }  # fmt: skip
+    report = row.report
+    if report is not None:
+        low, high = report["verdict"]["interval"] or (None, None)
+        media = report["media"]
+        values |= {
+            "outcome": row.prediction, "fake_probability": row.fake_probability, "interval_low": low,
+            "interval_high": high, "faces": len(report["faces"]), "width": media["width"], "height": media["height"],
+            "duration_s": media["duration_s"], "model_version": row.model_version,
+            "model_sha256": report["model_sha256"],
+            "settings": "; ".join(f"{name}={value}" for name, value in report.get("settings", {}).items()),
+        }  # fmt: skip
+        if speech := report.get("speech"):
+            values |= {"voice": speech["verdict"]["outcome"], "voice_probability": speech["verdict"]["probability"]}
+        if overall := report.get("overall"):
+            values["overall"] = overall["outcome"]
+    return values

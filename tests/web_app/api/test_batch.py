@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from tests.web_app.helpers import clean_up, make_settings, media_bytes, stored_files, wait_until
 from utils.config import ApiSettings
-from web_app.api.batch import Batch
+from web_app.api.detect import Batch
 from web_app.db.models import BatchRow, utc_now
 from web_app.services import Services
 

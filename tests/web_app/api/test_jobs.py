@@ -9,8 +9,8 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload, wait_until
-from web_app.api import jobs
-from web_app.api.jobs import Job
+from web_app.api import detections as jobs
+from web_app.api.detections import Job
 from web_app.db.models import JobRow, JobState
 from web_app.services import Services
 
