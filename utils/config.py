@@ -46,6 +46,8 @@ RETIRED = {
 }
 """Section and key of settings that the release before knew: they are ignored with a warning that says what to do."""
 
+_KINDS = {int: "a whole number", float: "a number", str: "a text"}
+
 log = logging.getLogger(__name__)
 
 
@@ -307,13 +309,9 @@ def _read_value(section: str, declared: dataclasses.Field[Any], kind: type, text
         value = kind(text.strip())
     except ValueError as error:
         span = "" if low is None else f" in {low:g}..{high:g}"
-        raise ConfigError(f"{where} must be {_kind_name(kind)}{span}, not {text!r}.") from error
+        raise ConfigError(f"{where} must be {_KINDS[kind]}{span}, not {text!r}.") from error
     if choices and value not in choices:
         raise ConfigError(f"{where} must be one of {', '.join(choices)}, not {text!r}.")
     if low is not None and not low <= value <= high:  # NaN fails this comparison too
         raise ConfigError(f"{where} must lie in {low:g}..{high:g}, not {text!r}.")
     return value
-
-
-def _kind_name(kind: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a text"}.get(kind, kind.__name__)

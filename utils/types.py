@@ -1,6 +1,6 @@
 """The values that cross the borders of our rooms: media, faces, scores, verdicts and the report.
 
-Everyone may import this file; it imports nothing of ours but `media_types.py` and `provenance_types.py`. Every value is
+Everyone may import this file; it imports nothing of ours but `media_types.py`. Every value is
 frozen and checks itself, so that a function that receives one need not check it again.
 """
 
@@ -26,12 +26,12 @@ from utils.media_types import (
     MediaKind,
     Notice,
     Pixels,
+    Provenance,
     Sighting,
     SoundInfo,
     check_probability,
     require,
 )  # fmt: skip
-from utils.provenance_types import Provenance
 
 __all__ = [
     "SAMPLE_RATE", "Box", "Face", "FaceTrack", "Floats", "Frame", "Media", "MediaInfo", "MediaKind", "Notice", "Pixels",

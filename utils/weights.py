@@ -126,11 +126,8 @@ def list_versions(root: Path) -> tuple[str, ...]:
     """Names of the folders that hold a version (a checksum list), in alphabetical order; none of them is verified."""
     if not root.is_dir():
         return ()
-    return tuple(sorted(p.parent.name for p in root.glob(f"*/{CHECKSUMS}") if _is_version_folder(p.parent)))
-
-
-def _is_version_folder(folder: Path) -> bool:
-    return _is_name(folder.name) and (folder / CARD_FILE).is_file()
+    folders = (path.parent for path in root.glob(f"*/{CHECKSUMS}"))
+    return tuple(sorted(f.name for f in folders if _is_name(f.name) and (f / CARD_FILE).is_file()))
 
 
 def remove_scratch(root: Path) -> tuple[str, ...]:

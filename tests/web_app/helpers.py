@@ -21,7 +21,7 @@ from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, S
 from utils.detection.verdict import fuse
 from utils.errors import MediaCorruptError
 from utils.evidence.answer import to_provenance
-from utils.provenance_types import Provenance
+from utils.media_types import Provenance
 from utils.types import (
     Box,
     ExpertScore,

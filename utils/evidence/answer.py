@@ -11,8 +11,7 @@ from typing import Any
 
 from utils.evidence import words
 from utils.evidence.marks import MARKS, PLACES
-from utils.media_types import Notice, require
-from utils.provenance_types import Compression, Credentials, CredentialState, Mark, Proof, Provenance, Says
+from utils.media_types import Compression, Credentials, CredentialState, Mark, Notice, Proof, Provenance, Says, require
 
 MAX_MARKS, MAX_STEPS, MAX_NAMES, MAX_PARTS = 24, 6, 12, 16
 """Marks, steps of a history, actions, ingredients and problems, and parts that could not be read, that are told."""

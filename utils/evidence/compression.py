@@ -39,7 +39,7 @@ _WAVES = np.array([[np.cos(np.pi * (2 * n + 1) * k / 16) / (2 if k else 8**0.5) 
 
 
 def read_compression(file: BinaryIO) -> dict[str, Any] | None:
-    """The quality of a JPEG and of the saving before it, as of `utils.provenance_types.Compression`.
+    """The quality of a JPEG and of the saving before it, as of `utils.media_types.Compression`.
 
     Args:
         file: an open JPEG; its position is changed.

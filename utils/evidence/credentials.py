@@ -35,7 +35,7 @@ class Reader:
         spare.close()  # its callbacks' memory serves the next stream
 
     def read(self, file: BinaryIO, mime: str) -> dict[str, Any]:
-        """What the credentials of an open file say, as plain values; see `utils.provenance_types.Credentials`."""
+        """What the credentials of an open file say, as plain values; see `utils.media_types.Credentials`."""
         if mime not in self._types:
             return {"state": "absent"}
         file.seek(0)

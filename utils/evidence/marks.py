@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from utils.provenance_types import Proof, Says
+from utils.media_types import Proof, Says
 
 PLACES = {
     "png": "PNG text",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from utils.provenance_types import Credentials, CredentialState, Mark, Proof, Says
+from utils.media_types import Credentials, CredentialState, Mark, Proof, Says
 
 CREDENTIALS = {
     CredentialState.UNREAD: "The Content Credentials (C2PA) of the file could not be read.",

@@ -12,7 +12,7 @@ from utils.log import get_logger
 from utils.media.child_protocol import read_header, reported
 from utils.media.fork_server import ForkServer
 from utils.media.sandbox import ask, converse, open_regular, start
-from utils.provenance_types import Provenance
+from utils.media_types import Provenance
 
 log = get_logger(__name__)
 

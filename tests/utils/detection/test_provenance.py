@@ -17,7 +17,7 @@ from utils.detection.pipeline import Analyser, analyse, load_analyser
 from utils.errors import ConfigError
 from utils.media import decode_media
 from utils.media.provenance import read_provenance
-from utils.provenance_types import CredentialState
+from utils.media_types import CredentialState
 from utils.types import Pixels, Report
 
 STEPS = "a portrait\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from utils.evidence.answer import to_provenance, unread
-from utils.provenance_types import CredentialState, Proof
+from utils.media_types import CredentialState, Proof
 
 GOOD: dict[str, Any] = {
     "marks": [[0, "", "png", "parameters", "x"]], "camera": ["exif", "Canon EOS R5"], "steps": ["saved"],

@@ -20,7 +20,7 @@ from utils.evidence.answer import to_provenance
 from utils.evidence.fields import read_fields
 from utils.evidence.marks import MARKS, find_matches
 from utils.evidence.reading import EvidenceReader
-from utils.provenance_types import Proof, Provenance, Says
+from utils.media_types import Proof, Provenance, Says
 
 STEPS = "a portrait\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
 EXIF = {"ImageDescription": 0x010E, "Make": 0x010F, "Model": 0x0110, "Software": 0x0131, "Artist": 0x013B}

@@ -14,7 +14,7 @@ from utils.errors import ConfigError
 from utils.media.fork_server import ForkServer
 from utils.media.provenance import check_trust_list, read_provenance
 from utils.media.sandbox import clean_environment
-from utils.provenance_types import CredentialState, Proof, Provenance, Says
+from utils.media_types import CredentialState, Proof, Provenance, Says
 
 Read = Callable[..., Provenance]
 

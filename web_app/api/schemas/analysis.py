@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from utils.config import LearningSettings
 from utils.feedback.quarantine import Outlook, Status
-from utils.provenance_types import Provenance
+from utils.media_types import Provenance
 from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, KindName, OutcomeName, Probability, Said, Schema
 from web_app.db.models import DetectionRow, FeedbackRow
 from web_app.feedback.rulings import foresee, verdict_today
