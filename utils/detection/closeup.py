@@ -20,8 +20,8 @@ from utils.detection.explain import HeatMap, explain_face
 from utils.detection.pipeline import Analyser, examine, no_progress
 from utils.errors import NotFoundError
 from utils.faces.crops import crop_square
+from utils.faces.judgeable import as_stored
 from utils.faces.search import Progress
-from utils.faces.upright import as_stored
 from utils.types import Box, Face, FaceTrack, Floats, Media, Outcome, Pixels, Sighting
 
 STABILITY_SHARE = 0.35

@@ -14,8 +14,7 @@ from utils.detection.moments import part_notice, seen_notice, spans_of
 from utils.detection.people import Person
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide
 from utils.faces.crops import QUALITY_NAMES
-from utils.faces.judgeable import face_size
-from utils.faces.upright import as_stored, enlargement
+from utils.faces.judgeable import as_stored, enlargement, face_size
 from utils.metrics import sigmoid
 from utils.types import ExpertScore, FaceReport, FrameScore, Media, MediaKind, Notice
 

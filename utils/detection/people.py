@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from utils.faces.crops import FaceCrop, crop_for_networks, measure_quality
-from utils.faces.judgeable import why_not_judged
+from utils.faces.judgeable import enlargement, why_not_judged
 from utils.faces.tracking import thinned
-from utils.faces.upright import enlargement
 from utils.media_types import Provenance
 from utils.types import Face, FaceTrack, Floats, Media, Notice, Pixels, SpeechReport
 

@@ -30,9 +30,9 @@ from utils.detection.remembered import Remembered, read_remembered
 from utils.detection.verdict import deciding_face, fuse, verdict_of_all
 from utils.errors import WeightsMissingError
 from utils.faces.detector import CenterFaceDetector, FaceDetector
+from utils.faces.judgeable import find_turn, turn_upright
 from utils.faces.search import FaceSearch, Progress, with_small_faces
 from utils.faces.tracking import track_faces, turns_of
-from utils.faces.upright import find_turn, turn_upright
 from utils.media import ForkServer, decode_media, start_fork_server
 from utils.media.provenance import check_trust_list, read_provenance
 from utils.speech.judge import SpeechJudge, load_speech

@@ -22,8 +22,8 @@ import numpy as np
 
 from utils.faces.crops import crop_square, resize
 from utils.faces.detector import MAX_SIDE, MULTIPLE, FaceDetector, network_size, shared_area
+from utils.faces.judgeable import is_upright
 from utils.faces.tracking import MIN_SHARE, Look, View, is_cut, look_of, match_cost, thinned, track_faces, view_of
-from utils.faces.upright import is_upright
 from utils.types import Box, Face, FaceTrack, Floats, Frame, Pixels
 
 WHOLE_EVERY = 4

@@ -26,7 +26,8 @@ from utils.files import file_sha256, fsync_folder
 from utils.networks import load_ensemble
 from utils.training.crop_set import Pack
 from utils.training.features import Features, FeatureStore
-from utils.training.scoring import clip_slices, clip_table, image_table
+from utils.training.scoring import clip_table, image_table
+from utils.training.views import clip_slices
 from utils.weights import Version, frozen_fingerprint, verify_version
 
 CLIP_FRAMES = 4
@@ -63,7 +64,7 @@ def clip_features(ensemble: Ensemble, pack: Pack, store: FeatureStore, *, golden
     part = Features([store], mine)
     if not part.views:
         return None
-    clips = [np.arange(p.start, p.stop) for p in clip_slices(pack, part)]
+    clips = [np.arange(p.start, p.stop) for p in clip_slices(pack, part.views)]
     few = [np.linspace(0, len(c) - 1, min(CLIP_FRAMES, len(c))).round().astype(int) for c in clips]
     kept = [clip[frames] for clip, frames in zip(clips, few, strict=True)]
     return _features(clip_table(ensemble, pack, part), part, kept)

@@ -40,8 +40,9 @@ from utils.training.golden_sets import write_golden_sets
 from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN
 from utils.training.progress import tell
-from utils.training.scoring import clip_slices, clip_table, image_table
+from utils.training.scoring import clip_table, image_table
 from utils.training.strangers import Strangers, Unseen, as_figures, holdout_markdown, relatives, stranger_rows, with_vit
+from utils.training.views import clip_slices
 from utils.weights import CARD_FILE, Version, publish_version, read_document, verify_version
 
 HARD, CALIB_CLIPS = "calib_hard", "calib_clips"
@@ -108,7 +109,7 @@ def calibration_table(
         table = clip_table(ensemble, pack, stores[CALIB_CLIPS], device=device)
         if unseen is not None:
             frames = unseen.of_own(CALIB_CLIPS)
-            clips = np.array([frames[p].mean() for p in clip_slices(pack, stores[CALIB_CLIPS])])
+            clips = np.array([frames[p].mean() for p in clip_slices(pack, stores[CALIB_CLIPS].views)])
             table = with_vit(table, np.where([source in learned for source in table.sources], np.nan, clips))
         tables[CALIB_CLIPS] = table
     as_come = np.concatenate([np.full(len(table), name != HARD) for name, table in tables.items()])

@@ -19,7 +19,7 @@ from utils.training.crop_set import Pack, PackedCrop
 from utils.training.experts import score_images
 from utils.training.features import FeatureStore, Stored
 from utils.training.planning import SEED_STEP, plan_clip
-from utils.training.views import View, is_coded
+from utils.training.views import View, clip_slices, is_coded
 from utils.types import Floats, MediaKind
 
 Array = npt.NDArray[np.float64]
@@ -72,19 +72,11 @@ def _table(
     )
 
 
-def clip_slices(pack: Pack, store: Stored) -> list[slice]:
-    """Where each clip of a store of clips begins and ends; clips lie one after another."""
-    views = store.views[: len(store.labels())]
-    keys = [(pack.rows[v.row].file, v.seed) for v in views]
-    starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(keys)], strict=True)]
-
-
 def clip_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = "cpu") -> ScoreTable:
     """One row per clip: image experts averaged over its frames, the LSTM on the sequence, mean quality."""
     logits, features = score_store(ensemble, store, device=device)
     quality = np.asarray(store.load("quality"), np.float64)
-    parts = clip_slices(pack, store)
+    parts = clip_slices(pack, store.views[: len(store.labels())])
     views = [store.views[p.start] for p in parts]
     rows = [pack.rows[v.row] for v in views]
     out = np.stack([logits[p].mean(0) for p in parts])
@@ -159,6 +151,6 @@ def clip_sequences(
     _, features = score_store(only_resnext.eval(), store, device=device)
     if features is None:
         raise TrainingDataError("The LSTM needs the features of ResNeXt-50.")
-    parts = clip_slices(pack, store)
+    parts = clip_slices(pack, store.views)
     labels = np.array([store.views[p.start].label for p in parts], np.float32)
     return np.stack([features[p] for p in parts]).astype(np.float32), labels

@@ -76,30 +76,23 @@ class Renderer:
 
     def __init__(self, pack: Pack, views: Sequence[View]) -> None:
         self._pack, self._views = pack, views
-        self._clip: tuple[range, list[Pixels]] = (range(0), [])
+        self._clip_of = {i: clip for clip in clip_slices(pack, views) for i in range(clip.start, clip.stop)}
+        self._held: tuple[slice, list[Pixels]] = (slice(0), [])
 
     def __getitem__(self, number: int) -> Pixels:
-        view = self._views[number]
+        view, clip = self._views[number], self._clip_of[number]
         if not view.h264 or self._pack.rows[view.row].kind == MediaKind.IMAGE.value:
             return render(self._pack, view)
-        if number not in self._clip[0]:
-            extent = self._extent(number)
-            self._clip = extent, render_clip(self._pack, [self._views[i] for i in extent])
-        return self._clip[1][number - self._clip[0].start]
+        if clip != self._held[0]:
+            self._held = clip, render_clip(self._pack, self._views[clip])
+        return self._held[1][number - int(clip.start)]
 
-    def _extent(self, number: int) -> range:
-        """The numbers of the clip that a view belongs to."""
-        key = self._key(number)
-        first, end = number, number + 1
-        while first > 0 and self._key(first - 1) == key:
-            first -= 1
-        while end < len(self._views) and self._key(end) == key:
-            end += 1
-        return range(first, end)
 
-    def _key(self, number: int) -> tuple[str, int]:
-        view = self._views[number]
-        return self._pack.rows[view.row].file, view.seed
+def clip_slices(pack: Pack, views: Sequence[View]) -> list[slice]:
+    """Where each clip in a list of views begins and ends; clips lie one after another, their frames share a seed."""
+    keys = [(pack.rows[view.row].file, view.seed) for view in views]
+    starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(keys)], strict=True)]
 
 
 def _uncoded(pack: Pack, view: View, size: int) -> Pixels:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from utils.faces.upright import as_stored, find_turn, is_upright, turn_upright
+from utils.faces.judgeable import as_stored, find_turn, is_upright, turn_upright
 from utils.types import Box, Face, Frame, Media, MediaInfo, MediaKind, Pixels
 
 

@@ -16,12 +16,12 @@ from utils.training.features import FeatureStore, TorchFeaturizer
 from utils.training.planning import clean_clips, plan_balanced
 from utils.training.scoring import (
     clip_sequences,
-    clip_slices,
     clip_table,
     image_table,
     score_store,
     why_no_sequences,
 )
+from utils.training.views import clip_slices
 from utils.types import MediaKind
 
 
@@ -84,7 +84,7 @@ def test_scores_of_clips_are_means_over_their_frames(make_pack, ensemble, tmp_pa
     logits, features = score_store(ensemble, store)
     assert features.shape == (20, 64)
     assert np.isnan(logits[:, EXPERT_NAMES.index("lstm")]).all()
-    parts = clip_slices(pack, store)
+    parts = clip_slices(pack, store.views)
     assert [p.stop - p.start for p in parts] == [5, 5, 5, 5]
     table = clip_table(ensemble, pack, store)
     assert set(table.kinds) == {"video"}
