@@ -11,14 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from utils.detection.calibration import Calibration
-from utils.faces.judgeable import SHORT
 from utils.metrics import sigmoid
 from utils.types import ExpertScore, FaceReport, Notice, Outcome, Overall, Verdict
 
 NOT_FOR_PHOTOS = "It judges videos only: a photo has no course in time."
 TOO_SHORT = "It needs a person to be seen in at least four frames of the video."
+
+SHORT = MappingProxyType(
+    {
+        "small_face": "too small",
+        "face_cut": "cut by the border",
+        "face_unsharp": "unsharp or enlarged",
+        "face_turned": "not upright",
+    }
+)
+"""Why a face is not judged, in a few words, by the code of the reason."""
 
 HEADLINES = {
     Outcome.FAKE: "Substantial evidence of manipulation",

@@ -11,7 +11,6 @@ shown, by `as_stored`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -20,15 +19,6 @@ from utils.faces.crops import FaceCrop
 from utils.faces.detector import FaceDetector
 from utils.types import Box, Face, FaceTrack, Frame, Media, Notice, Pixels
 
-SHORT = MappingProxyType(
-    {
-        "small_face": "too small",
-        "face_cut": "cut by the border",
-        "face_unsharp": "unsharp or enlarged",
-        "face_turned": "not upright",
-    }
-)
-"""Why a face is not judged, in a few words, by the code of the reason."""
 COARSE_PX, MIN_DETAIL = 24, 0.075
 """A face is unsharp when hardly anything is lost by shrinking it to this many pixels: less than this share of its
 contrast. So are 3 of 2,760 validation faces, 1 % of them shrunk to 40 pixels, 95 % of them enlarged from 16 pixels."""
