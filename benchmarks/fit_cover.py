@@ -1,4 +1,4 @@
-"""Fit the probe of covers (`utils/detection/cover.py`) anew, and tell what it makes of faces it was not fitted on.
+"""Fit the probe of covers (`utils/detection/probes.py`) anew, and tell what it makes of faces it was not fitted on.
 
     python -m benchmarks.fit_cover --data FOLDER [--out utils/detection/cover.safetensors]
 
@@ -25,8 +25,8 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.common import run_command, tell
 from benchmarks.covers import DRAWN, Array, drawn, taken_over
 from utils.config import load_settings
-from utils.detection.cover import PROBE
 from utils.detection.pipeline import Analyser, load_analyser
+from utils.detection.probes import COVER
 from utils.errors import TelltaleError, TrainingDataError
 from utils.faces.crops import FaceCrop, crop_for_networks
 from utils.files import file_sha256
@@ -203,7 +203,7 @@ def _work(chosen: argparse.Namespace) -> int:
     layers = np.zeros((LAYER + 1, len(weight)), np.float32)
     layers[LAYER] = weight
     save_file({"weight": layers, "bias": np.array([bias - edge], np.float32)}, chosen.out)
-    print(f"{chosen.out}: PROBE_SHA256 of utils/detection/cover.py is now {file_sha256(chosen.out)}")
+    print(f"{chosen.out}: the sha256 of COVER in utils/detection/probes.py is now {file_sha256(chosen.out)}")
     return 0
 
 
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="Fit the probe of covers, and measure it on faces kept back.")
     parser.add_argument("--data", type=Path, required=True, help="a folder of pictures with manifest.csv")
-    parser.add_argument("--out", type=Path, default=PROBE, help="the file that is written")
+    parser.add_argument("--out", type=Path, default=COVER.path, help="the file that is written")
     parser.add_argument("--check", type=int, default=3000, help="uncovered faces of the split val at most")
     return run_command(parser, arguments, _work)
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from models.cards import EXPERT_NAMES, MIN_SEQUENCE
-from utils.detection.cover import cover_probability
 from utils.detection.gate import NumericGate
 from utils.detection.moments import LEAST_PROBABILITY, Flags, differing_part
 from utils.detection.remembered import Remembered
@@ -61,7 +60,6 @@ class TrackScores:
         expert_logits: (E,) calibrated logits of the experts over the track, NaN where missing.
         frame_logits: (T,) calibrated logits frame by frame, image experts only.
         part: (T,) the frames that stand out, which all but `frame_logits` is then about; None for a track of one piece.
-        covered: probability that something covers the face, 0..1.
         recalled: logits by which remembered corrections moved `logit`.
         answers: of the experts, which feedback is learned from.
     """
@@ -71,7 +69,6 @@ class TrackScores:
     expert_logits: Floats
     frame_logits: Floats
     part: Flags | None = None
-    covered: float = 0.0
     recalled: float = 0.0
     answers: Answers | None = None
 
@@ -181,7 +178,6 @@ class Engine(ABC):
             expert_logits=mixed.calibrated[0],
             frame_logits=np.broadcast_to(frames, len(quality)).copy(),
             part=part,
-            covered=cover_probability(answers.tokens),
             recalled=recalled,
             answers=answers,
         )

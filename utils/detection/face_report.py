@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.cards import EXPERT_NAMES, expert_card
-from utils.detection import cover
 from utils.detection.engine import TrackScores
 from utils.detection.moments import part_notice, seen_notice, spans_of
 from utils.detection.people import Person
+from utils.detection.probes import COVER, NO_PHOTO
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide
 from utils.faces.crops import QUALITY_NAMES
 from utils.faces.judgeable import as_stored, enlargement, face_size
@@ -29,6 +29,8 @@ HDR_CHOICES = 5
 def report_face(person: Person, score: TrackScores, media: Media, turns: float, analyser: Analyser) -> FaceReport:
     """What is said about one person: from the ensemble's scores and the crops' quality to the verdict."""
     experts = _expert_scores(score, media, analyser)
+    tokens = score.answers.tokens if score.answers else None
+    obstacle = person.obstacle or NO_PHOTO.says(tokens)
     sightings = person.track.sightings
     spans, part = spans_of([s.frame for s in sightings], media, score.part), score.part
     is_hdr = any(notice.code == "hdr" for notice in media.notices)
@@ -37,8 +39,8 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
         experts,
         analyser.calibration,
         threshold=analyser.settings.detection.threshold,
-        obstacle=person.obstacle,
-        cover=cover.NOTICE if score.covered >= cover.LIKELY else None,
+        obstacle=obstacle,
+        cover=COVER.says(tokens),
         part=part_notice(score, spans),
         choices=turns * (1.0 if part is None else len(part) / int(part.sum())) * (HDR_CHOICES if is_hdr else 1),
     )
@@ -55,7 +57,7 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
     )
     return FaceReport(
         id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans,
-        judged=person.obstacle is None,
+        judged=obstacle is None,
     )  # fmt: skip
 
 

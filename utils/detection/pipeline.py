@@ -19,13 +19,13 @@ from utils.base_weights import FACE_FILE
 from utils.config import Settings, parse_experts
 from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
-from utils.detection.cover import read_probe
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
 from utils.detection.face_report import report_face
 from utils.detection.moments import seen_notice
 from utils.detection.people import People, cut, without_pixels
 from utils.detection.precision import format_precisions
+from utils.detection.probes import COVER, NO_PHOTO, read_probe
 from utils.detection.remembered import Remembered, read_remembered
 from utils.detection.verdict import deciding_face, fuse, verdict_of_all
 from utils.errors import WeightsMissingError
@@ -113,7 +113,8 @@ def load_analyser(
     decoders = start_fork_server()
     if decoders is not None:
         decoders.warm()  # ready when the networks are
-    read_probe()
+    for probe in (COVER, NO_PHOTO):
+        read_probe(probe.path, probe.sha256)
     threads = settings.detection.threads or usable_cores()
     with ThreadPoolExecutor(1) as beside:
         detector = beside.submit(CenterFaceDetector, root / "base" / FACE_FILE, threads=threads)

@@ -26,6 +26,7 @@ SHORT = MappingProxyType(
         "face_cut": "cut by the border",
         "face_unsharp": "unsharp or enlarged",
         "face_turned": "not upright",
+        "no_photograph": "no photograph",
     }
 )
 """Why a face is not judged, in a few words, by the code of the reason."""

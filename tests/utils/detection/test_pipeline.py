@@ -18,12 +18,14 @@ from PIL import Image
 from models.cards import EXPERT_NAMES
 from tests.utils.media.films import write_clip
 from utils.config import Settings
-from utils.detection.engine import TrackScores
+from utils.detection.engine import Answers, TrackScores
 from utils.detection.pipeline import Analyser, Scores, analyse, examine, load_analyser, make_report
+from utils.detection.probes import NO_PHOTO
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT
 from utils.errors import ConfigError, JobCancelledError, MediaCorruptError, UnsupportedMediaError, WeightsError
 from utils.media.limits import NOTICE_TEXTS
 from utils.metrics import logit
+from utils.tensors import read_tensors
 from utils.types import Notice, Outcome, Pixels, Report
 from utils.weights import CALIBRATION_FILE, publish_version, set_current
 
@@ -191,6 +193,19 @@ def test_what_corrections_moved_has_no_interval(analyser, files):
             assert verdict.probability == pytest.approx(0.731, abs=1e-3)
             assert (verdict.interval is None) == bool(recalled)
         assert (report.to_dict()["verdict"]["interval"] is None) == bool(recalled)
+
+
+def test_what_is_no_photograph_is_not_judged_however_much_the_networks_suspect_it(analyser, files):
+    people = examine(files / "one.jpg", analyser)
+    share = np.full(len(EXPERT_NAMES), 0.25, np.float32)
+    weight = read_tensors(NO_PHOTO.path)["weight"]
+    for sign, judged in ((1, False), (-1, True)):
+        tokens = (sign * 99 * weight / np.square(weight).sum())[None]
+        score = TrackScores(9.0, share, share, np.zeros(1, np.float32), answers=Answers(share[None], None, tokens))
+        (face,) = make_report(people, Scores([score], 0.0), analyser).faces
+        assert face.judged == judged
+        assert (face.verdict.reasons[0] == NO_PHOTO.notice) == (not judged)
+        assert judged or face.verdict.outcome is Outcome.INCONCLUSIVE
 
 
 def test_small_face_is_reported_and_a_larger_one_decides(analyser, files, settings_for, tiny_root):
