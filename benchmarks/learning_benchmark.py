@@ -10,7 +10,7 @@ replay buffer too. Where CNN, ResNeXt-50 and BiLSTM know the source they are lef
 one half of the source's people and presses *Incorrect* wherever the verdict is not right, until there are 20, 50 or 200
 corrections; once he says nothing of the others, once he presses *Correct* on them. Each time a candidate is trained and
 judged as the server does it. Measured are verdicts on the other half.
-`show` writes table and plot from the file that `measure` wrote.
+`show` writes table and plot from the file that `measure` wrote. `learning_voices.py` teaches the network of speech.
 """
 
 from __future__ import annotations
@@ -179,10 +179,7 @@ class Stage:
             _without(part, family, experts) for part in (self._whole.golden[0].features, self._whole.replay)
         )
         write_lineage(models, "without", golden, replay)
-        items = self._items(source, version)
-        half = np.array([int(hashlib.sha256(f"teach {g}".encode()).hexdigest(), 16) % 2 == 0 for g in items.groups])
-        order = np.random.default_rng(7).permutation(int(half.sum()))
-        return Case(source, version, items.select(half).select(order), items.select(~half), borders(version))
+        return halved(source, version, self._items(source, version))
 
     def _head_without(self, family: str, folder: Path) -> Any:
         def kept(names: Sequence[str]) -> Features:
@@ -264,6 +261,13 @@ def teach(case: Case, count: int, confirms: bool = False) -> Round | None:
         learned_right=float(learned.mean()) if count else 0.0, auc=of_golden.auc, ece=of_golden.ece,
         seconds=round(seconds, 1),
     )  # fmt: skip
+
+
+def halved(source: str, version: Version, items: FeatureSet) -> Case:
+    """A case of a version as it is: one half is gone through, the other measured."""
+    half = np.array([int(hashlib.sha256(f"teach {g}".encode()).hexdigest(), 16) % 2 == 0 for g in items.groups])
+    order = np.random.default_rng(7).permutation(int(half.sum()))
+    return Case(source, version, items.select(half).select(order), items.select(~half), borders(version))
 
 
 def summary(rounds: Sequence[Mapping[str, Any]]) -> list[str]:

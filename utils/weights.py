@@ -37,7 +37,9 @@ SPEECH_FOLDER = "speech"
 SPEECH_FILE, SPEECH_HEAD_FILE = "speech.onnx", "head.safetensors"
 CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "card.json"
-NETWORK_FILES = frozenset({GATE_FILE, CALIBRATION_FILE, *(f"{name}.safetensors" for name in EXPERT_NAMES)})
+NETWORK_FILES = frozenset({
+    GATE_FILE, CALIBRATION_FILE, SPEECH_FILE, SPEECH_HEAD_FILE, *(f"{name}.safetensors" for name in EXPERT_NAMES),
+})  # fmt: skip
 FROZEN = tuple(name for name in EXPERT_NAMES if name != "vit")
 """Experts that cached features stand on, beside the ViT's backbone."""
 
@@ -202,6 +204,8 @@ def networks_of(root: Path, version: Version) -> Version:
 def frozen_fingerprint(version: Version) -> str:
     """Sha256 of everything of a version that cached features depend on; versions that share it share their caches."""
     checksums = read_document(version.folder / CHECKSUMS)
+    if SPEECH_FILE in checksums:
+        return str(checksums[SPEECH_FILE])  # already sha256, and all that the head reads comes from it
     facts: dict[str, Any] = {name: checksums.get(f"{name}.safetensors", "") for name in FROZEN}
     facts["base"] = "tiny" if version.tiny else VIT_SHA256
     backbone = hashlib.sha256()

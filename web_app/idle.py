@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from utils.errors import ConflictError, TelltaleError
 from utils.feedback.versions import recover, serving
 from utils.log import get_logger
-from utils.weights import current_version, weights_root
+from utils.weights import SPEECH_FOLDER, current_version, has_speech, weights_root
 from web_app.db.models import FINAL, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.db.names import forget_dropped
 from web_app.feedback.corrections import queue_check
@@ -110,6 +110,8 @@ def recover_versions(instance: Instance) -> None:
     try:
         with instance.shared.acting():
             recover(root, instance.paths.training_history)
+            if has_speech(root):
+                recover(root / SPEECH_FOLDER, instance.paths.speech_history)
     except ConflictError:
         log.info("another worker trains at the moment; it leaves nothing to put right")
     except PermissionError as error:

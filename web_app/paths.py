@@ -29,6 +29,7 @@ class InstancePaths:
         self.database = instance / "telltale.sqlite3"
         self.feedback_log = instance / "feedback_log.jsonl"
         self.training_history = instance / "rl_training_history.jsonl"
+        self.speech_history = instance / "rl_training_history_speech.jsonl"
         self.secret = instance / "secret"
         self.report_keys = instance / "report_keys.json"
 

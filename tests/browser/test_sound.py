@@ -48,7 +48,7 @@ def test_a_recording_is_played_and_its_windows_are_marked(open_page: Open, memo:
 def test_an_answer_about_a_voice_says_that_it_is_not_learned_from(open_page: Open, memo: dict[str, Any]) -> None:
     page = open_page()
     analyse(page, memo)
-    assert "does not learn from answers yet" in page.inner_text(".feedback")
+    assert "teach the next version" in page.inner_text(".feedback")
     page.click("text=The verdict is incorrect")
     page.wait_for_selector(".feedback__thanks")
 
@@ -72,4 +72,13 @@ def test_a_video_shows_faces_and_voice_and_one_line_for_both(open_page: Open, ax
     assert page.locator(".side .faces").count() == page.locator(".side .voice").count() == 1
     assert page.locator(".voice .chip").get_attribute("data-tone") == "real"
     assert "about the faces" in page.inner_text(".feedback")
+    voice = page.locator("section[aria-labelledby=voice-feedback-title]")
+    assert "about the voice" in voice.inner_text()
     assert violations_in_all_looks(page, axe) == {}
+    voice.locator("text=The verdict is incorrect").click()
+    voice.locator(".feedback__thanks").wait_for()
+    page.click("text=Permanent link")
+    voice.locator(".feedback__thanks").wait_for()
+    assert page.locator(".feedback__thanks").count() == 1
+    voice.locator("text=Undo").click()
+    voice.locator("text=The verdict is incorrect").wait_for()

@@ -12,22 +12,25 @@ import numpy as np
 from tests.web_app.helpers import fake_analyse
 from utils.config import Settings
 from utils.feedback.history import append_training
-from utils.feedback.versions import activate, next_name, pointer_lock, publish_candidate
+from utils.feedback.versions import activate, lineage_of, next_name, pointer_lock, publish_candidate
 from utils.types import Report
-from utils.weights import current_name, verify_version, weights_root
+from utils.weights import SPEECH_FOLDER, current_name, verify_version, weights_root
 from web_app.feedback.model_handle import ModelHandle
 from web_app.jobs.instance import Instance
 from web_app.jobs.runner import Analyse, Progress, WorkerTasks
 
 
-def learn(instance: Instance, *, promoted: bool = True) -> str:
+def learn(instance: Instance, *, promoted: bool = True, speech: bool = False) -> str:
     """What a training does to versions and history, without the training."""
     root, history = weights_root(instance.settings), instance.paths.training_history
+    if speech:
+        root, history = root / SPEECH_FOLDER, instance.paths.speech_history
     base = verify_version(root, current_name(root))
-    name = next_name(root, "tiny")
-    entry = {"event": "training", "version": name, "parent": base.name, "base": "tiny", "promoted": promoted}
+    first = lineage_of(base)
+    name = next_name(root, first)
+    entry = {"event": "training", "version": name, "parent": base.name, "base": first, "promoted": promoted}
     remembered = {"faces": np.zeros((2, 4), np.float32)}
-    publish_candidate(root, name, verify_version(root, "tiny"), remembered, entry)
+    publish_candidate(root, name, verify_version(root, first), remembered, entry)
     append_training(history, entry)
     if promoted:
         with pointer_lock(root):
@@ -40,7 +43,7 @@ def following(instance: Instance) -> tuple[Analyse, WorkerTasks]:
 
     def load(settings: Settings, loaded: Any = None) -> Any:
         name = current_name(weights_root(settings))
-        return SimpleNamespace(version=name, version_sha256="", experts=(), missing={}, engine=None)
+        return SimpleNamespace(version=name, version_sha256="", experts=(), missing={}, engine=None, speech=None)
 
     handle = ModelHandle(instance.settings, load)
 

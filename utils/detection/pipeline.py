@@ -108,7 +108,10 @@ def load_analyser(
     version = verify_version(root, settings.weights.version or current_name(root))
     networks, remembered = networks_of(root, version), read_remembered(version)
     if loaded is not None and loaded.networks == networks.sha256:
-        return replace(loaded, version=version.name, version_sha256=version.sha256, remembered=remembered)
+        speech = load_speech(root / SPEECH_FOLDER, loaded=loaded.speech) if has_speech(root) else None
+        return replace(
+            loaded, version=version.name, version_sha256=version.sha256, remembered=remembered, speech=speech
+        )
     verify_current(settings)  # the base weights too, half a second
     decoders = start_fork_server()
     if decoders is not None:

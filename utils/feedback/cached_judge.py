@@ -10,7 +10,7 @@ tests hold the head to `models.vision_transformer.TapHead`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.special import erf
 from models.cards import EXPERT_NAMES
 from utils.detection.calibration import calibration_from_dict
 from utils.detection.gate import NumericGate
-from utils.detection.remembered import Remembered, read_remembered
+from utils.detection.remembered import Remembered, mean_of_items, read_remembered
 from utils.detection.verdict import outcome_of
 from utils.errors import TrainingDataError, WeightsCorruptError
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features
@@ -29,7 +29,18 @@ from utils.log import get_logger
 from utils.metrics import sigmoids
 from utils.tensors import Arrays, read_tensors
 from utils.types import Floats, Outcome
-from utils.weights import CALIBRATION_FILE, Version, frozen_fingerprint, read_document, read_gate, verify_version
+from utils.weights import (
+    CALIBRATION_FILE,
+    SPEECH_FOLDER,
+    SPEECH_HEAD_FILE,
+    Version,
+    current_name,
+    frozen_fingerprint,
+    has_speech,
+    read_document,
+    read_gate,
+    verify_version,
+)
 
 VIT_COLUMN = EXPERT_NAMES.index("vit")
 NORM_EPSILON = 1e-5
@@ -46,13 +57,13 @@ class CachedJudge:
     """Cached features in, calibrated logit of fake out, as the product computes it.
 
     Args:
-        head: arrays of the ViT's head by name; None for versions without a ViT.
-        gate: of the version.
+        head: arrays of the ViT's head by name; None for versions without a ViT. Of a version of speech its own head.
+        gate: of the version; None for one of speech, whose head is linear on the mean of a recording's windows.
         remembered: corrections, which move what `logits_of` gives; None for none.
     """
 
     head: Arrays | None
-    gate: NumericGate
+    gate: NumericGate | None
     remembered: Remembered | None = None
 
 
@@ -63,6 +74,8 @@ def load_parts(version: Version) -> CachedJudge:
         WeightsCorruptError: its weights do not fit.
     """
     head = None
+    if (version.folder / SPEECH_HEAD_FILE).is_file():
+        return CachedJudge(read_tensors(version.folder / SPEECH_HEAD_FILE), None, read_remembered(version))
     if "vit" in version.experts:
         tensors = read_tensors(version.folder / "vit.safetensors")
         head = {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
@@ -90,6 +103,8 @@ def logits_of(parts: CachedJudge, features: FeatureSet) -> npt.NDArray[np.float6
     tokens, logits = np.asarray(features.tokens, np.float32), np.array(features.logits, np.float32)
     if not len(features):
         return np.zeros(0)
+    if parts.gate is None:
+        return _voice_logits(parts, tokens, features.starts)
     if parts.head is not None:
         sums = np.add.reduceat(head_logits(parts.head, tokens), features.starts[:-1])
         logits[:, VIT_COLUMN] = sums / np.diff(features.starts)
@@ -97,6 +112,13 @@ def logits_of(parts: CachedJudge, features: FeatureSet) -> npt.NDArray[np.float6
     if parts.remembered is not None:
         said += parts.remembered.shift_items(tokens, features.starts)
     return np.asarray(said)
+
+
+def _voice_logits(parts: CachedJudge, tokens: Floats, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    head = parts.head or {}
+    windows = tokens[:, 0] @ head["weight"].astype(np.float32) + head["bias"].astype(np.float32)
+    moved = 0.0 if parts.remembered is None else parts.remembered.shift(tokens)
+    return mean_of_items(windows + moved, starts)
 
 
 def probabilities(parts: CachedJudge, features: FeatureSet) -> npt.NDArray[np.float64]:
@@ -113,12 +135,14 @@ class Said:
         label: the actual one, 1 fake, 0 real.
         outcome: `real`, `fake` or `inconclusive`; empty where its features cannot be used.
         probability: of fake, calibrated; None likewise.
+        version: that says it; empty where it is the one that was asked.
     """
 
     row_id: int
     label: int
     outcome: str
     probability: float | None
+    version: str = ""
 
 
 def load_items(items: Sequence[LearningItem], fingerprint: str) -> tuple[list[FeatureSet], list[str]]:
@@ -159,18 +183,26 @@ def right_verdicts(
 
 
 def check_items(items: Sequence[LearningItem], root: Path, name: str) -> list[Said]:
-    """What a version says of each item.
+    """What a version says of each face, and the version of speech in use of each voice.
 
     Raises:
         WeightsError: it does not verify.
     """
-    version = verify_version(root, name)
+    voices, faces = ([item for item in items if item.voice is voice] for voice in (True, False))
+    said = _check(faces, verify_version(root, name))
+    if voices and has_speech(root):
+        speech = root / SPEECH_FOLDER
+        said += _check(voices, verify_version(speech, current_name(speech)))
+    return said
+
+
+def _check(items: Sequence[LearningItem], version: Version) -> list[Said]:
     usable, reasons = load_items(items, frozen_fingerprint(version))
     scores = probabilities(load_parts(version), join_features(usable)) if usable else np.zeros(0)
     told = iter(zip(verdicts(scores, version), scores, strict=True))
-    said = [Said(item.row_id, item.label, "", None) for item in items]
+    said = [Said(item.row_id, item.label, "", None, version.name) for item in items]
     for number, reason in enumerate(reasons):
         if not reason:
             outcome, score = next(told)
-            said[number] = Said(items[number].row_id, items[number].label, outcome.value, round(float(score), 6))
+            said[number] = replace(said[number], outcome=outcome.value, probability=round(float(score), 6))
     return said

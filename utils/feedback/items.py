@@ -13,15 +13,20 @@ import numpy as np
 
 from utils.detection.engine import Answers, Engine
 from utils.detection.people import People, Person
-from utils.detection.pipeline import Analyser, Scores, examine, make_report, score
+from utils.detection.pipeline import NO_SPEECH_NETWORK, Analyser, Scores, decode, examine, make_report, score
 from utils.errors import MediaError
 from utils.feedback.feature_set import CachedItem
+from utils.feedback.quarantine import VOICE
 from utils.phash import perceptual_hash
-from utils.types import Media, MediaKind, Report
+from utils.types import Media, Report
 from utils.weights import frozen_fingerprint, verify_version, weights_root
 
+Part = int | str | None
+"""Number of a face; None stands for the deciding one, `VOICE` for the voice."""
 NO_FACE = "No face was found."
-SPEECH_LEARNS_NOT = "The network of speech does not learn from feedback yet; the vote is kept and counted."
+NO_SPEECH = "Less than half a second of speech was found."
+KEPT_WINDOWS = 120
+"""Of a recording, evenly spread."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,12 @@ class Prepared:
         deciding: number of the most suspicious face that can be judged, whose verdict is that of the file.
     """
 
-    faces: Mapping[int | None, CachedItem | str]
+    faces: Mapping[Part, CachedItem | str]
     phash: int | None
     deciding: int | None = None
 
 
-def prepare_faces(
-    path: Path, analyser: Analyser, faces: Sequence[int | None] = (None,), fingerprint: str = ""
-) -> Prepared:
+def prepare_faces(path: Path, analyser: Analyser, faces: Sequence[Part] = (None,), fingerprint: str = "") -> Prepared:
     """Make the features of faces of a file, which is decoded once.
 
     Args:
@@ -56,11 +59,29 @@ def prepare_faces(
         return Prepared(dict.fromkeys(faces, f"The file could not be decoded: {error.detail}"), None)
     if not fingerprint:
         fingerprint = frozen_fingerprint(verify_version(weights_root(analyser.settings), analyser.version))
-    if people.media.info.kind is MediaKind.AUDIO:
-        return chosen(Prepared({None: SPEECH_LEARNS_NOT}, None), faces)
     (scores,) = score([people], analyser)
     report = make_report(people, scores, analyser)
     return chosen(prepared(people, scores, report, next(iter(hashes), None), analyser.engine, fingerprint), faces)
+
+
+def prepare_voice(path: Path, analyser: Analyser) -> Prepared:
+    """Make the features of a recording's voice, or of that of a video.
+
+    Args:
+        path: the file; its name is never trusted.
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
+    if analyser.speech is None:
+        return Prepared({VOICE: NO_SPEECH_NETWORK}, None)
+    samples = decode(path, analyser, sound=True).samples
+    heard = None if samples is None else analyser.speech.listen(samples)
+    if heard is None or not heard.starts:
+        return Prepared({VOICE: NO_SPEECH}, None)
+    kept = np.unique(np.linspace(0, len(heard.starts) - 1, KEPT_WINDOWS).round().astype(np.int64))
+    windows, none = heard.features[kept, None].astype(np.float16), np.zeros(1, np.float32)
+    return Prepared({VOICE: CachedItem(windows, none, none, frozen_fingerprint(analyser.speech.version))}, None)
 
 
 def hash_of(media: Media) -> list[int]:
@@ -78,8 +99,8 @@ def prepared(
         fingerprint: of its networks (`frozen_fingerprint`).
     """
     if report.deciding is None:
-        return Prepared({None: SPEECH_LEARNS_NOT if report.speech and not report.faces else NO_FACE}, phash)
-    made: dict[int | None, CachedItem | str] = {}
+        return Prepared({None: NO_FACE}, phash)
+    made: dict[Part, CachedItem | str] = {}
     for face, person, of_person in zip(report.faces, people.judged, scores.people, strict=True):
         made[face.id] = face.verdict.reasons[0].text
         if face.judged and of_person.answers is not None:
@@ -87,7 +108,7 @@ def prepared(
     return Prepared({**made, None: made[report.deciding.id]}, phash, report.deciding.id)
 
 
-def chosen(whole: Prepared, faces: Sequence[int | None]) -> Prepared:
+def chosen(whole: Prepared, faces: Sequence[Part]) -> Prepared:
     """The faces that are asked for; what stands for the whole file stands for each of them where no face was found."""
     missing = whole.faces[None] if whole.deciding is None else None
     picked = {face: whole.faces.get(face, missing or f"There is no face number {face}.") for face in faces}

@@ -22,6 +22,8 @@ from utils.config import LearningSettings
 HASH_BITS = 64
 PHASH_DISTANCE = 4
 """Media whose perceptual hashes differ in at most this many bits look the same."""
+VOICE = "voice"
+"""What its features are called, where others bear the number of a face."""
 STRANGERS_PER_DAY = 20
 """Clusters per UTC day for which an untrusted user's votes count; further ones are kept and do not."""
 
@@ -103,7 +105,7 @@ class Ruling(NamedTuple):
 
 @dataclass(frozen=True)
 class LearningItem:
-    """One face of an accepted medium, ready to be learned from.
+    """One face of an accepted medium, or its voice, ready to be learned from.
 
     Args:
         media_sha256: of the file.
@@ -118,6 +120,11 @@ class LearningItem:
     features: Path
     source: str
     row_id: int = 0
+
+    @property
+    def voice(self) -> bool:
+        """Whether it is for the network of speech."""
+        return self.features.stem == VOICE
 
 
 def judge_votes(votes: Iterable[Vote], rules: LearningSettings) -> tuple[Vote, ...]:

@@ -27,6 +27,8 @@ from utils.weights import (
     CARD_FILE,
     CHECKSUMS,
     GATE_FILE,
+    SPEECH_FILE,
+    SPEECH_HEAD_FILE,
     Version,
     current_name,
     list_versions,
@@ -122,7 +124,8 @@ def publish_candidate(root: Path, name: str, base: Version, remembered: Arrays, 
         name: from `next_name`.
         training: its entry for the history; it goes into the card too, so that the line can be written again.
     """
-    kept = {file: base.folder / file for file in (GATE_FILE, *(f"{e}.safetensors" for e in base.experts))}
+    files = (GATE_FILE, SPEECH_FILE, SPEECH_HEAD_FILE, *(f"{e}.safetensors" for e in base.experts))
+    kept = {file: base.folder / file for file in files if (base.folder / file).is_file()}
     card = {k: v for k, v in base.card.items() if k not in ("validation", "selftest")}
     # the figures of the base's scorecard are not the candidate's; its own ones are those of the golden set
     card |= {"name": name, "learning": {"base": base.name, "training": dict(training)}}

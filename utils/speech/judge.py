@@ -7,6 +7,7 @@ the head is linear, so the logit of the mean is the mean of the logits.
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.openvino_runtime import compile_graph
+from utils.detection.remembered import read_remembered
 from utils.detection.verdict import HEADLINES, outcome_of, per_cent
 from utils.errors import WeightsCorruptError
 from utils.metrics import sigmoid
@@ -28,6 +30,7 @@ from utils.weights import (
     SPEECH_HEAD_FILE,
     Version,
     current_name,
+    networks_of,
     read_document,
     verify_version,
 )
@@ -66,7 +69,8 @@ class SpeechJudge:
     """
 
     def __init__(self, version: Version, *, threads: int = 0) -> None:
-        self.version = version
+        self.version, self.networks = version, version.sha256
+        self.remembered = read_remembered(version)
         self.calibration: Calibration = calibration_from_dict(read_document(version.folder / CALIBRATION_FILE))
         head = read_tensors(version.folder / SPEECH_HEAD_FILE)
         if {name: array.ndim for name, array in head.items()} != {"weight": 1, "bias": 1}:
@@ -123,13 +127,17 @@ class SpeechJudge:
         """
         heard = self.listen(samples)
         duration_s = len(samples) / RATE
-        scores = [sigmoid(float(feature @ self.weight) + self.bias) for feature in heard.features]
+        moved = np.zeros(len(heard.features), np.float32)
+        if self.remembered is not None and len(moved):
+            moved = self.remembered.shift(heard.features[:, None])
+        logits = [float(feature @ self.weight) + self.bias for feature in heard.features]
+        scores = [sigmoid(said + float(more)) for said, more in zip(logits, moved, strict=True)]
         windows = tuple(
             SpeechWindow(start / RATE, min((start + WINDOW) / RATE, duration_s), score)
             for start, score in zip(heard.starts, scores, strict=True)
         )
         return SpeechReport(
-            verdict=self.decide(heard, scores, threshold) if windows else no_speech_verdict(),
+            verdict=self.decide(heard, scores, threshold, float(moved.mean())) if windows else no_speech_verdict(),
             windows=windows,
             speech_s=heard.speech_s,
             duration_s=duration_s,
@@ -138,9 +146,10 @@ class SpeechJudge:
             threshold=threshold,
         )
 
-    def decide(self, heard: Heard, scores: list[float], threshold: float) -> Verdict:
-        """The verdict of a recording whose windows have these scores."""
-        probability = sigmoid(float(heard.features.mean(0) @ self.weight) + self.bias)
+    def decide(self, heard: Heard, scores: list[float], threshold: float, moved: float = 0.0) -> Verdict:
+        """The verdict of a recording whose windows have these scores; corrections `moved` its logit."""
+        said = float(heard.features.mean(0) @ self.weight) + self.bias
+        probability = sigmoid(said + moved)
         real_below, fake_above = band = self.calibration.band(threshold, 0)
         outcome = outcome_of(probability, band)
         if heard.speech_s < DECIDED_SPEECH_S:
@@ -157,7 +166,12 @@ class SpeechJudge:
         if outcome is not Outcome.FAKE and suspicious:
             text = f"{suspicious} of {len(scores)} windows alone lie above {per_cent(fake_above)}."
             reasons.append(Notice("suspicious_windows", text))
-        return Verdict(outcome, HEADLINES[outcome], probability, self.calibration.interval(probability), tuple(reasons))
+        before, after = f"{sigmoid(said):.0%}", f"{probability:.0%}"
+        if before != after:
+            text = f"Users corrected verdicts on voices like this one; that moved its score from {before} to {after}."
+            reasons.append(Notice("corrections_remembered", text))
+        interval = self.calibration.interval(probability) if before == after else None  # nothing was measured of that
+        return Verdict(outcome, HEADLINES[outcome], probability, interval, tuple(reasons))
 
 
 def no_speech_verdict() -> Verdict:
@@ -166,12 +180,15 @@ def no_speech_verdict() -> Verdict:
     return Verdict(Outcome.NO_SPEECH, HEADLINES[Outcome.NO_SPEECH], None, None, (Notice("no_speech", text),))
 
 
-def load_speech(root: Path, name: str | None = None, *, threads: int = 0) -> SpeechJudge:
+def load_speech(
+    root: Path, name: str | None = None, *, threads: int = 0, loaded: SpeechJudge | None = None
+) -> SpeechJudge:
     """The network of speech of a version, verified.
 
     Args:
         root: the folder with the versions of speech, `SPEECH_FOLDER` inside that of faces.
         name: of the version; None for what `CURRENT` names.
+        loaded: where the version has the same network, it is not loaded again.
 
     Raises:
         WeightsError: nothing is there, or something has other bytes than its checksum says.
@@ -179,4 +196,11 @@ def load_speech(root: Path, name: str | None = None, *, threads: int = 0) -> Spe
     version = verify_version(root, name or current_name(root))
     if not (version.folder / SPEECH_FILE).is_file():
         raise WeightsCorruptError(f"{root.name}/{version.name} holds no network of speech.")
-    return SpeechJudge(version, threads=threads)
+    networks = networks_of(root, version).sha256
+    if loaded is None or loaded.networks != networks:
+        judge = SpeechJudge(version, threads=threads)
+    else:
+        judge = copy.copy(loaded)
+        judge.version, judge.remembered = version, read_remembered(version)
+    judge.networks = networks
+    return judge

@@ -18,9 +18,24 @@ from models.speech_model import SpeechNetwork
 from utils.detection.calibration import Calibration
 from utils.detection.export import export_onnx
 from utils.evaluation.speech_figures import calibrate, figures_of, write_scores
-from utils.speech.spectrogram import BANDS, WINDOW_FRAMES
-from utils.training.speech import SpeechPlan, all_views, encoded, fit, read_recordings, score, untrained, with_copies
-from utils.training.speech_linear import left_out
+from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, pseudonym
+from utils.speech.judge import load_speech
+from utils.speech.spectrogram import BANDS, WINDOW_FRAMES, window_starts
+from utils.training.golden_sets import in_golden_half, media_key, write_lineage
+from utils.training.progress import tell
+from utils.training.speech import (
+    WINDOW_STEP,
+    SpeechPlan,
+    all_views,
+    encoded,
+    fit,
+    read_recordings,
+    score,
+    untrained,
+    with_copies,
+)
+from utils.training.speech_linear import Recording, left_out
+from utils.types import Floats
 from utils.weights import SPEECH_FILE, Version, publish_version, require_new_name
 
 LEAST_SHRUNK = 50_000
@@ -125,4 +140,31 @@ def train_speech(
         "left_out_in_turn": crossed,
         "validation": figures_of(scores),
     }
-    return publish_speech(root, name, network, calibration, card, scale=scale, shift=shift)
+    version = publish_speech(root, name, network, calibration, card, scale=scale, shift=shift)
+    write_speech_lineage(version, recordings, views)
+    return version
+
+
+def write_speech_lineage(version: Version, recordings: Sequence[Recording], views: Sequence[Sequence[Floats]]) -> None:
+    """Write golden set and replay buffer of a version: each is half of the sources of the validation recordings, the
+    buffer the larger one, since what is learned reaches to the nearest recording of it.
+
+    Recordings that were trained on, which the network knows by heart, cannot show what it is about to forget.
+    """
+    judge = load_speech(version.folder.parent, version.name)
+    halves: dict[bool, list[FeatureSet]] = {True: [], False: []}
+    for recording, (view, *_) in zip(recordings, views, strict=True):
+        if recording.split != "val":
+            continue
+        windows = judge.features(view.astype(np.float32), window_starts(len(view), WINDOW_STEP))[:, None]
+        part = CachedItem(windows.astype(np.float16), none := np.zeros(1, np.float32), none, "").as_features(
+            label=recording.label, source=recording.source, key=media_key(str(recording.path))
+        )
+        family = (recording.family if recording.label else "-",)
+        speaker = (pseudonym(recording.speaker or recording.path.name),)
+        halves[in_golden_half(recording.source)].append(dataclasses.replace(part, generators=family, groups=speaker))
+    if any({float(part.labels[0]) for part in half} != {0.0, 1.0} for half in halves.values()):
+        tell("The validation recordings come from too few sources, so this version learns nothing from feedback.")
+        return
+    golden, replay = (join_features(half) for half in sorted(halves.values(), key=len))
+    write_lineage(version.folder.parent, version.name, golden, replay)

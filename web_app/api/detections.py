@@ -54,6 +54,7 @@ class Detection(Result):
     name: str
     created: schemas.Moment
     feedback: FeedbackState | None
+    voice_feedback: FeedbackState | None = Field(default=None, description="of a video, on its voice")
     links: schemas.Links
 
 
@@ -266,10 +267,12 @@ def get_detection(id: str) -> Detection:
     """The report of a finished analysis, with its name and this client's feedback."""
     with services().database.read() as session:
         row = require_detection(session, id, done=True)
-        vote = votes.find_vote(session, row.media.sha256, identity.caller().id)
-        said = None if vote is None else FeedbackState.told(session, vote, services().settings.learning, id, row.report)
+        said: dict[str, FeedbackState | None] = {}
+        for name, sha256 in (("feedback", row.media.sha256), ("voice_feedback", votes.voice_of(row.media.sha256))):
+            vote, rules = votes.find_vote(session, sha256, identity.caller().id), services().settings.learning
+            said[name] = None if vote is None else FeedbackState.told(session, vote, rules, id, row.report)
         created = row.job.created_at.isoformat()
-        return Detection.stored(row, name=row.display_name, created=created, feedback=said, links=schemas.Links.to(id))
+        return Detection.stored(row, name=row.display_name, created=created, **said, links=schemas.Links.to(id))
 
 
 @route("DELETE", "/detections/<id>", {204: None}, NotFoundError)

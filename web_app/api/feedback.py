@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
 from utils.errors import ConflictError, FeedbackError, NotFoundError
 from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, FeedbackEntry, Judgement, Label
-from utils.types import Outcome
+from utils.types import MediaKind, Outcome
 from web_app.api.routing import route
 from web_app.api.schemas import EXAMPLE_ID, Schema
 from web_app.api.schemas.analysis import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, utc_now
-from web_app.feedback.votes import save_vote, withdraw_vote
+from web_app.feedback.votes import save_vote, voice_of, withdraw_vote
 from web_app.services import require_detection, services
 
 OPPOSITE = {Outcome.REAL: Outcome.FAKE, Outcome.FAKE: Outcome.REAL}
@@ -36,6 +37,7 @@ class FeedbackRequest(Schema):
     faces: dict[int, Label] = Field(
         default_factory=dict, max_length=64, description="what single faces really are, by their number in the report"
     )
+    part: Literal["voice"] | None = Field(default=None, description="of a video: the answer is about its voice")
     category: Category | None = Field(default=None, description="follows from verdict and label if absent")
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)
 
@@ -50,17 +52,24 @@ def give_feedback(said: FeedbackRequest) -> FeedbackState:
     asking = identity.caller()
     with parts.database.read() as session:
         row = require_detection(session, said.id, done=True)
-    prediction = Outcome(row.prediction or "")
+    prediction, media_sha256, speech = Outcome(row.prediction or ""), row.media.sha256, (row.report or {}).get("speech")
+    version, probability = row.model_version or "", row.fake_probability
+    if said.part == "voice" or row.media_kind == MediaKind.AUDIO:
+        if not speech or said.faces:
+            raise FeedbackError("No voice was judged here." if not speech else "A voice has no faces.")
+        verdict, version = speech["verdict"], speech["model_version"]
+        prediction, probability = Outcome(verdict["outcome"]), verdict["probability"]
+        media_sha256 = media_sha256 if row.media_kind == MediaKind.AUDIO else voice_of(media_sha256)
     actual = resolve_label(prediction, said.feedback, said.actual)
     check_faces(row, actual, said.faces)
     entry = FeedbackEntry(
         time=utc_now(),
         detection_id=said.id,
         client_id=asking.id,
-        media_sha256=row.media.sha256,
-        model_version=row.model_version or "",
+        media_sha256=media_sha256,
+        model_version=version,
         prediction=prediction.value,
-        fake_probability=row.fake_probability,
+        fake_probability=probability,
         judgement=said.feedback,
         actual="fake" if actual is Outcome.FAKE else "real",
         category=said.category or default_category(prediction, actual),
@@ -73,14 +82,20 @@ def give_feedback(said: FeedbackRequest) -> FeedbackState:
         return FeedbackState.told(session, vote, parts.settings.learning, said.id, row.report)
 
 
-@route("DELETE", "/feedback/<id>", {204: None}, NotFoundError, scope="feedback")
-def withdraw_feedback(id: str) -> None:
+class WithdrawalQuery(Schema):
+    part: Literal["voice"] | None = Field(default=None, description="of a video: the answer about its voice")
+
+
+@route("DELETE", "/feedback/<id>", {204: None}, NotFoundError, query=WithdrawalQuery, scope="feedback")
+def withdraw_feedback(id: str, query: WithdrawalQuery) -> None:
     """Take your feedback on a medium back, named by its analysis or, once that is gone, by the SHA-256 of the file."""
     parts = services()
     media_sha256 = id
     if not SHA256.fullmatch(id):
         with parts.database.read() as session:
-            media_sha256 = require_detection(session, id).media.sha256
+            media = require_detection(session, id).media
+        of_voice = query.part == "voice" and media.kind != MediaKind.AUDIO
+        media_sha256 = voice_of(media.sha256) if of_voice else media.sha256
     if not withdraw_vote(parts, media_sha256, identity.caller().id):
         raise NotFoundError("You have given no feedback on this medium.")
 

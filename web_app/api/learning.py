@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response, jsonify, url_for
 from pydantic import Field
@@ -93,6 +93,7 @@ class LoadedVersion(Schema):
 
     worker: str
     version: str | None
+    speech_version: str | None = Field(description="of speech")
     refused: dict[str, Any] | None = Field(description="a version it would not take, and why")
 
 
@@ -103,7 +104,9 @@ class Stats(Schema):
     accuracy_on_feedback: Probability | None = Field(description="share of real and fake verdicts that users confirm")
     trainings: TrainingFigures
     golden: list[GoldenPoint] = Field(description="one per version, oldest first")
+    golden_speech: list[GoldenPoint] = Field(description="likewise of speech")
     model_version: str | None = Field(description="that answers: what the workers have loaded, else what is chosen")
+    speech_version: str | None = Field(description="likewise of speech; null without its weights")
     chosen_version: str | None = Field(description="what the pointer file names")
     loaded: list[LoadedVersion]
     poison_drill: dict[str, Any] | None = Field(description="always null; earlier versions told of a drill")
@@ -120,6 +123,7 @@ class LearnedVersion(Schema):
     """One version on disk."""
 
     version: str
+    part: Literal["faces", "speech"] = Field(default="faces", description="what it judges")
     current: bool = Field(description="the pointer file names it")
     loaded: bool = Field(description="a living worker has it in its memory")
     base: str | None = Field(description="that its training started from; null for one trained from scratch")
@@ -138,7 +142,7 @@ class LearnedVersions(Schema):
 
 class RollbackRequest(Schema):
     version: str | None = Field(
-        default=None, min_length=1, max_length=64, description="the one served before, if absent"
+        default=None, min_length=1, max_length=64, description="of faces or speech; the faces' one before, if absent"
     )
 
 

@@ -21,7 +21,7 @@ from web_app.api.schemas import KindName, Moment, OutcomeName, Page, Paged, Prob
 from web_app.auth import identity
 from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
 from web_app.feedback.stats import count_states
-from web_app.feedback.votes import decide
+from web_app.feedback.votes import decide, find_medium
 from web_app.services import services
 
 StatusName = Literal[
@@ -59,6 +59,7 @@ class ReviewCase(Schema):
 
     media_sha256: str
     kind: KindName | None = Field(description="null when the file is gone")
+    part: Literal["voice"] | None = Field(default=None, description="of a video: it is about the voice")
     media: str | None = Field(description="address of the file; null when it is gone")
     votes: list[ReviewVote]
     decision: ReviewDecision | None
@@ -133,7 +134,7 @@ def get_case_media(sha256: str) -> Response:
     parts = services()
     with parts.database.read() as session:
         spoken = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == sha256).limit(1))
-        media = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == sha256))
+        media = find_medium(session, sha256)
     if spoken is None or media is None or parts.store.size(media.stored_name) is None:
         raise NotFoundError("There is no file that feedback was given on under this address.")
     return serve_media(media)
@@ -146,8 +147,7 @@ def _cases(session: Session, media: Sequence[str]) -> list[ReviewCase]:
         votes[row.media_sha256].append(row)
     asked = sa.select(ReviewedMediumRow).where(ReviewedMediumRow.media_sha256.in_(media))
     reviewed = {row.media_sha256: row for row in session.scalars(asked)}
-    stored = {row.sha256: row for row in session.scalars(sa.select(MediaRow).where(MediaRow.sha256.in_(media)))}
-    return [_case(sha256, votes[sha256], reviewed.get(sha256), stored.get(sha256)) for sha256 in media]
+    return [_case(each, votes[each], reviewed.get(each), find_medium(session, each)) for each in media]
 
 
 def _case(
@@ -162,6 +162,7 @@ def _case(
     return ReviewCase(
         media_sha256=sha256,
         kind=None if stored is None else MediaKind(stored.kind).value,
+        part="voice" if stored is not None and stored.sha256 != sha256 else None,
         media=None if stored is None else url_for("api.get_case_media", sha256=sha256),
         votes=[ReviewVote.of(vote, user=number) for number, vote in enumerate(votes, start=1)],
         decision=decision,

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from utils.feedback.quarantine import Status
+from utils.weights import current_speech
 from web_app.db.models import CHECK, FeedbackRow, JobRow, JobState, utc_now
 from web_app.feedback.rulings import VerdictToday, verdict_today
 from web_app.feedback.training import AFTER_FAILURE, accepted_items
@@ -44,9 +45,12 @@ def count_corrections(corrections: Iterable[Correction]) -> dict[str, int]:
 
 
 def queue_check(instance: Instance, serving: str | None) -> bool:
-    """Queue a check where an accepted vote has its last verdict from another version than `serving`."""
+    """Queue a check where an accepted vote has its last verdict from another version than `serving` or that of speech
+    in use.
+    """
+    serve = [name for name in (serving, current_speech(instance.settings)) if name]
     said_by = sa.func.coalesce(FeedbackRow.checked_version, FeedbackRow.model_version)
-    outdated = sa.select(FeedbackRow.id).where(ACCEPTED, said_by != serving).limit(1)
+    outdated = sa.select(FeedbackRow.id).where(ACCEPTED, said_by.not_in(serve)).limit(1)
     earlier = sa.select(JobRow).where(JobRow.task == CHECK).order_by(JobRow.id.desc()).limit(1)
     with instance.database.read() as session:
         due, last = session.scalar(outdated) is not None, session.scalar(earlier)
@@ -71,7 +75,8 @@ def run_check(instance: Instance, learner: Learner, _claim: Claim, progress: Pro
 
 
 def note(session: Session, version: str, said: Sequence[Said]) -> None:
-    """Store what a version says of all accepted votes; those of which it was not asked cannot be known.
+    """Store what a version says of all accepted votes; those of which it was not asked cannot be known. Of voices
+    another one says it.
 
     Args:
         said: one for each face that a vote is about.
@@ -86,7 +91,7 @@ def note(session: Session, version: str, said: Sequence[Said]) -> None:
         shown = next(iter(wrong or faces), None)
         if row.right_version is None and row.prediction == row.actual:
             row.right_version = row.model_version
-        row.checked_version = version
+        row.checked_version = (shown and shown.version) or version
         row.checked_prediction, row.checked_probability = (shown.outcome, shown.probability) if shown else (None, None)
         if faces and not wrong:
-            row.right_version = version
+            row.right_version = row.checked_version

@@ -17,8 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from utils.errors import TelltaleError
+from utils.feedback.quarantine import VOICE
 from utils.log import get_logger
+from utils.types import MediaKind
 from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.feedback.votes import find_medium
 from web_app.jobs.instance import Instance
 from web_app.paths import InstancePaths
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from web_app.feedback.learner import Learner
 
 DECIDING = "deciding"
+SPEECH_LEARNS_NOT = "The network of speech does not learn from feedback yet; the vote is kept and counted."
+"""Of recordings that a release looked at in which they taught nothing."""
 FACTS = "facts.json"  # beside the features in folders of before the row held it all
 UNFORESEEN = "Looking at the file failed; the worker's log says why."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -42,8 +47,8 @@ class Found(NamedTuple):
 
 
 def feature_path(paths: InstancePaths, media_sha256: str, face: str) -> Path:
-    """Where the features of a face lie."""
-    name = face if face == DECIDING else f"face-{int(face)}"
+    """Where the features of a face lie, or of the voice."""
+    name = face if face in (DECIDING, VOICE) else f"face-{int(face)}"
     return paths.features / media_sha256 / f"{name}.npz"
 
 
@@ -54,16 +59,19 @@ def examine_next(instance: Instance, learner: Learner) -> bool:
         OSError: the features cannot be written; the medium is looked at again later.
     """
     database, store, paths, experts = instance.database, instance.store, instance.paths, learner.fingerprint()
+    of_voices = learner.voice_fingerprint()
     with database.read() as session:
-        row = session.scalar(_unexamined(experts))
+        row = session.scalar(_unexamined((experts, of_voices)))
         if row is None:
             return False
-        medium = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == row.media_sha256))
+        medium = find_medium(session, row.media_sha256)
+        spoken = medium is not None and (medium.kind == MediaKind.AUDIO or medium.sha256 != row.media_sha256)
         labels = session.scalars(sa.select(FeedbackRow.face_labels).where(FeedbackRow.media_sha256 == row.media_sha256))
         faces = sorted({face for each in labels for face in each}, key=int)
     path = None if medium is None else store.path(medium.stored_name)
+    experts = of_voices if spoken else experts
     if path is not None and path.is_file():
-        found = _look(path, row.media_sha256, [DECIDING, *faces], paths, learner)
+        found = _look(path, row.media_sha256, [VOICE] if spoken else [DECIDING, *faces], paths, learner)
     else:
         found = _known(row, paths.features / row.media_sha256)
     with database.write() as session:
@@ -83,7 +91,7 @@ def drop_orphans(instance: Instance) -> int:
 
 def _look(path: Path, media_sha256: str, faces: Sequence[str], paths: InstancePaths, learner: Learner) -> Found:
     (paths.features / media_sha256).mkdir(parents=True, exist_ok=True, mode=0o700)
-    numbers = {None if face == DECIDING else int(face): face for face in faces}
+    numbers = {None if face == DECIDING else face if face == VOICE else int(face): face for face in faces}
     try:
         prepared = learner.look(path, list(numbers))
     except TelltaleError as error:
@@ -125,18 +133,22 @@ def _note(session: Session, media_sha256: str, found: Found, experts: str, paths
             shutil.rmtree(paths.features / media_sha256)
         return
     row.phash, row.features = found.phash, found.features
-    row.domain_reason = found.features.get(DECIDING) or None
+    row.domain_reason = found.features.get(DECIDING) or found.features.get(VOICE) or None
     row.experts, row.examined_at = experts, utc_now()
     # it can be asked about again
     checked = sa.and_(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.checked_version.is_not(None))
     session.execute(sa.update(FeedbackRow).where(checked).values(checked_version="", checked_prediction=None))
 
 
-def _unexamined(experts: str) -> sa.Select[ReviewedMediumRow]:
-    """A medium with a vote that was not looked at, or by other networks while its file is still there."""
+def _unexamined(experts: Sequence[str]) -> sa.Select[ReviewedMediumRow]:
+    """A medium with a vote that was not looked at, or by others than these networks while its file is still there."""
     spoken = sa.exists().where(FeedbackRow.media_sha256 == ReviewedMediumRow.media_sha256)
     stored = sa.exists().where(MediaRow.sha256 == ReviewedMediumRow.media_sha256)
-    outdated = sa.and_(ReviewedMediumRow.experts != experts, stored)
+    given_on = sa.exists().where(
+        FeedbackRow.media_sha256 == ReviewedMediumRow.media_sha256, FeedbackRow.detection_id.is_not(None)
+    )
+    otherwise = sa.or_(ReviewedMediumRow.experts.not_in(experts), ReviewedMediumRow.domain_reason == SPEECH_LEARNS_NOT)
+    outdated = sa.and_(otherwise, sa.or_(stored, given_on))
     return (
         sa.select(ReviewedMediumRow)
         .where(spoken, sa.or_(ReviewedMediumRow.examined_at.is_(None), outdated))

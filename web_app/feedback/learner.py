@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
 from utils.errors import TelltaleError, TrainingDataError, error_of
-from utils.feedback.quarantine import LearningItem
+from utils.feedback.quarantine import VOICE, LearningItem
 from utils.feedback.versions import prune_rejected
 from utils.log import configure_logging, get_logger
-from utils.weights import current_version, verify_version, weights_root
+from utils.types import MediaKind
+from utils.weights import SPEECH_FOLDER, current_version, verify_version, weights_root
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
     from utils.detection.people import People
     from utils.detection.pipeline import Scores
     from utils.feedback.cached_judge import Said
-    from utils.feedback.items import Prepared
+    from utils.feedback.items import Part, Prepared
     from utils.types import Media, Report
     from web_app.feedback.model_handle import ModelHandle
 
@@ -75,6 +76,8 @@ class Learner:
         """Keep what an analysis gives to learn from, in memory, so that a vote on it costs no second analysis."""
         from utils.feedback.items import prepared
 
+        if report.media.kind is MediaKind.AUDIO:
+            return
         phash, experts = next(iter(self._hashes.pop(path, ())), None), self.fingerprint()
         self._forget(path)
         found = prepared(people, scores, report, phash, self._served.analyser.engine, experts)
@@ -82,10 +85,12 @@ class Learner:
         while self._bytes > KEPT_BYTES:
             self._forget(next(iter(self._kept)))
 
-    def look(self, path: Path, faces: Sequence[int | None]) -> Prepared:
-        """Look at faces of a file: by their numbers in the report, None for the deciding one."""
-        from utils.feedback.items import chosen, prepare_faces
+    def look(self, path: Path, faces: Sequence[Part]) -> Prepared:
+        """Look at faces of a file: by their numbers in the report, None for the deciding one; or at its `VOICE`."""
+        from utils.feedback.items import chosen, prepare_faces, prepare_voice
 
+        if VOICE in faces:
+            return prepare_voice(path, self._served.analyser)
         experts, found = self._forget(path)
         if found is not None and experts == self.fingerprint():
             return chosen(found, faces)
@@ -106,6 +111,13 @@ class Learner:
             self._fingerprint = (networks, frozen_fingerprint(verify_version(self._root, analyser.version)))
         return self._fingerprint[1]
 
+    def voice_fingerprint(self) -> str:
+        """As `fingerprint`, of the network that listens; empty without one."""
+        from utils.weights import frozen_fingerprint
+
+        speech = self._served.analyser.speech
+        return "" if speech is None else frozen_fingerprint(speech.version)
+
     def is_whole(self, features: Path) -> bool:
         """Whether a file of features can be learned from."""
         from utils.feedback.feature_set import CachedItem
@@ -116,20 +128,26 @@ class Learner:
             return False
         return True
 
-    def train(self, items: Sequence[LearningItem], progress: Progress, job: str, digest: str) -> dict[str, Any]:
+    def train(
+        self, items: Sequence[LearningItem], progress: Progress, job: str, digest: str, voices: bool = False
+    ) -> dict[str, Any]:
         """Train a candidate and put it to the golden sets.
 
         Args:
+            voices: of the network of speech.
             job: public id; a second attempt of it gives what the first one brought about.
 
         Returns:
             The line of the history, which names job and digest; `version` and `promoted` at least.
         """
+        root, history, golden = self._root, self._paths.training_history, self._paths.golden
+        if voices:
+            root, history, golden = root / SPEECH_FOLDER, self._paths.speech_history, golden / SPEECH_FOLDER
         outcome: dict[str, Any] = call(
-            train, progress, self._log, items=items, root=self._root, history=self._paths.training_history,
-            own_golden=self._paths.golden, job=job, digest=digest,
+            train, progress, self._log, items=items, root=root, history=history, own_golden=golden, job=job,
+            digest=digest,
         )  # fmt: skip
-        for name in prune_rejected(self._root, KEPT_REJECTED):
+        for name in prune_rejected(root, KEPT_REJECTED):
             log.info("the rejected candidate %s is deleted", name)
         return outcome
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from utils.config import Settings
 from utils.errors import WeightsError
 from utils.log import get_logger
-from utils.weights import current_name, weights_root
+from utils.weights import current_name, current_speech, weights_root
 
 if TYPE_CHECKING:
     from utils.detection.pipeline import Analyser
@@ -55,9 +55,10 @@ class ModelHandle:
         name = ""
         try:
             name = current_name(self._root)
-            if name == self.analyser.version:
+            if name == self.analyser.version and current_speech(self._settings) == self.speech:
                 self._refused = None
                 return False
+            name += f", {current_speech(self._settings)}" if name == self.analyser.version else ""
             if self._refused is not None and self._refused[0] == name and time.monotonic() < self._retry_at:
                 return False
             self.analyser = self._load(self._settings, loaded=self.analyser)
@@ -68,8 +69,13 @@ class ModelHandle:
             return False
         self._refused = None
         self._changes += 1
-        log.info("the worker serves version %s now", self.analyser.version)
+        log.info("the worker serves version %s now", ", ".join(filter(None, (self.analyser.version, self.speech))))
         return True
+
+    @property
+    def speech(self) -> str | None:
+        """The version of speech that is loaded; None without one."""
+        return None if self.analyser.speech is None else self.analyser.speech.version.name
 
     def facts(self) -> dict[str, Any]:
         """What is loaded, for `/api/ready` and the statistics; `refused` names a version it did not take, and why."""
@@ -77,6 +83,7 @@ class ModelHandle:
         return {
             "model_version": self.analyser.version,
             "model_sha256": self.analyser.version_sha256,
+            "speech_version": self.speech,
             "experts": list(self.analyser.experts),
             "missing": dict(self.analyser.missing),
             "engine": self.analyser.engine.name,

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from utils.config import LearningSettings
 from utils.feedback.quarantine import Outlook, Status, Vote, judge_votes, outlook_of
-from utils.types import MediaKind
 from web_app.auth.keys import KEY_OWNER
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.feedback.votes import NOT_LOOKED_AT
@@ -83,9 +82,9 @@ def foresee(
 
 
 def _is_hopeless(row: FeedbackRow, report: Mapping[str, Any]) -> bool:
-    """Whether a vote is about sound, or about faces that are all too small to be judged: nothing is learned from it."""
-    if report.get("media", {}).get("kind") == MediaKind.AUDIO:
-        return True
+    """Whether a vote is about faces that are all too small to be judged: nothing is learned from it."""
+    if row.media_sha256 != report.get("media", {}).get("sha256", row.media_sha256):
+        return False  # about the voice
     faces = [face for face in report.get("faces", []) if not row.face_labels or str(face["id"]) in row.face_labels]
     return bool(faces) and all(
         any(reason["code"] == "small_face" for reason in face["verdict"]["reasons"]) for face in faces

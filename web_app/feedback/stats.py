@@ -15,7 +15,7 @@ from utils.errors import ConflictError, NotFoundError, WeightsError, WeightsMiss
 from utils.feedback.history import read_history, verify_history
 from utils.feedback.quarantine import Status
 from utils.feedback.versions import rollback
-from utils.weights import CARD_FILE, current_version, read_document, weights_root
+from utils.weights import CARD_FILE, SPEECH_FOLDER, current_speech, current_version, read_document, weights_root
 from web_app.db.models import OPEN, TRAIN, FeedbackRow, JobRow, JobState
 from web_app.jobs.instance import Instance
 from web_app.observability.health import living_workers
@@ -31,13 +31,16 @@ def learning_stats(instance: Instance) -> dict[str, Any]:
         running = session.scalar(sa.select(JobRow.public_id).where(JobRow.task == TRAIN, JobRow.state.in_(OPEN)))
     loaded = loaded_versions(instance)
     chosen = current_version(instance.settings)
-    trainings = training_entries(instance.paths)
+    trainings, of_voices = (training_entries(history) for history in _histories(instance.paths))
+    every = sorted([*trainings, *of_voices], key=lambda entry: str(entry.get("time")))
     return {
         "feedback": feedback,
         "accuracy_on_feedback": accuracy,
-        "trainings": {**_trainings(instance.paths, trainings), "running": running},
+        "trainings": {**_trainings(instance.paths, every), "running": running},
         "golden": golden_points(trainings),
+        "golden_speech": golden_points(of_voices),
         "model_version": loaded[-1]["version"] if loaded else chosen,
+        "speech_version": loaded[-1]["speech_version"] if loaded else current_speech(instance.settings),
         "chosen_version": chosen,
         "loaded": loaded,
         "poison_drill": None,
@@ -50,9 +53,9 @@ def count_states(session: Session) -> dict[str, int]:
     return {**{status.value: 0 for status in Status}, **dict(counted)}
 
 
-def training_entries(paths: InstancePaths) -> list[Entry]:
-    """The readable lines of the history that tell of a training, oldest first."""
-    return [dict(entry) for entry in read_history(paths.training_history).entries if entry.get("event") == "training"]
+def training_entries(history: Path) -> list[Entry]:
+    """The readable lines of a history that tell of a training, oldest first."""
+    return [dict(entry) for entry in read_history(history).entries if entry.get("event") == "training"]
 
 
 def golden_points(trainings: list[Entry]) -> list[dict[str, Any]]:
@@ -94,7 +97,7 @@ def _count(session: Session, *conditions: sa.ColumnElement[bool]) -> int:
 
 
 def _trainings(paths: InstancePaths, trainings: list[Entry]) -> dict[str, Any]:
-    check = verify_history(paths.training_history)
+    checks = [verify_history(history) for history in _histories(paths)]
     promoted = [entry for entry in trainings if entry["promoted"]]
     rejected = [entry for entry in trainings if not entry["promoted"]]
     losses = [entry["loss"] for entry in trainings if entry.get("loss") is not None]
@@ -110,8 +113,8 @@ def _trainings(paths: InstancePaths, trainings: list[Entry]) -> dict[str, Any]:
         "accuracy_after": last.get("accuracy_after"),
         "last_rejection": rejected[-1].get("reason") if rejected else None,
         "last": last or None,
-        "damaged_lines": len(check.damaged),
-        "chain_intact": check.ok,
+        "damaged_lines": sum(len(check.damaged) for check in checks),
+        "chain_intact": all(check.ok for check in checks),
     }
 
 
@@ -119,29 +122,43 @@ def loaded_versions(instance: Instance) -> list[dict[str, Any]]:
     """What each living worker has in its memory; its refusal of a version, where there is one."""
     with instance.database.read() as session:
         rows = living_workers(session, instance.settings)
-    facts = ((row.id, row.facts.get("model_version"), row.facts.get("refused")) for row in rows)
-    return [{"worker": worker, "version": version, "refused": refused} for worker, version, refused in facts]
+    names = {"version": "model_version", "speech_version": "speech_version", "refused": "refused"}
+    return [{"worker": row.id, **{name: row.facts.get(fact) for name, fact in names.items()}} for row in rows]
+
+
+def _histories(paths: InstancePaths) -> tuple[Path, Path]:
+    return paths.training_history, paths.speech_history
 
 
 def list_versions(instance: Instance) -> dict[str, Any]:
-    """All versions, the oldest first, as `LearnedVersions`."""
-    settings = instance.settings
-    current = current_version(settings)
-    loaded = {each["version"] for each in loaded_versions(instance)}
-    trained = {entry["version"]: entry for entry in training_entries(instance.paths)}
+    """All versions, those of faces and then of speech, the oldest first, as `LearnedVersions`."""
+    root, settings = weights_root(instance.settings), instance.settings
+    faces, voices = (training_entries(history) for history in _histories(instance.paths))
+    workers = loaded_versions(instance)
+    items = _versions(root, current_version(settings), {each["version"] for each in workers}, faces)
+    heard = {each["speech_version"] for each in workers}
+    of_speech = _versions(root / SPEECH_FOLDER, current_speech(settings), heard, voices)
+    return {
+        "items": [*items, *({**item, "part": "speech"} for item in of_speech)],
+        "pinned": bool(settings.weights.version),
+    }
+
+
+def _versions(root: Path, current: str | None, loaded: set[str | None], trainings: list[Entry]) -> list[dict[str, Any]]:
+    trained = {entry["version"]: entry for entry in trainings}
     items = []
-    created = _created(weights_root(settings))
+    created = _created(root)
     for name in sorted(created, key=lambda name: (created[name] or "", name)):
         entry = trained.get(name, {})
         of_training = {key: entry.get(key) for key in ("base", "parent", "promoted", "reason")}
         items.append(
             {
-                "version": name, "current": name == current, "loaded": name in loaded, **of_training,
+                "version": name, "part": "faces", "current": name == current, "loaded": name in loaded, **of_training,
                 "created": entry.get("time") or created[name], "lost": len(entry.get("lost", ())),
                 "golden": golden_point(entry) if entry else None,
             }
         )  # fmt: skip
-    return {"items": items, "pinned": bool(settings.weights.version)}
+    return items
 
 
 def golden_point(entry: Entry) -> dict[str, Any]:
@@ -159,7 +176,7 @@ def golden_point(entry: Entry) -> dict[str, Any]:
 
 
 def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
-    """Point `CURRENT` at an earlier version; the workers change between two jobs.
+    """Point `CURRENT` at an earlier version, of speech where the name is one of those; the workers change between jobs.
 
     Raises:
         ConflictError: the settings pin a version, or there is none to go back to.
@@ -169,15 +186,16 @@ def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
     settings = instance.settings
     if settings.weights.version:
         raise ConflictError("[weights] version pins one; empty it to follow promotions and rollbacks.")
-    root = weights_root(settings)
-    previous = current_version(settings)
+    root, history, previous = weights_root(settings), instance.paths.training_history, current_version(settings)
+    if name not in weights.list_versions(root) and name in weights.list_versions(root / SPEECH_FOLDER):
+        root, history, previous = root / SPEECH_FOLDER, instance.paths.speech_history, current_speech(settings)
     with instance.database.read() as session:
         training = sa.select(JobRow.id).where(JobRow.task == TRAIN, JobRow.state == JobState.RUNNING)
         if instance.shared.on and session.scalar(training) is not None:
             raise ConflictError("A training is going on at another machine; its end decides which version serves.")
     try:
         with instance.shared.acting():
-            version = rollback(root, instance.paths.training_history, name)
+            version = rollback(root, history, name)
     except WeightsMissingError as error:
         raise NotFoundError(error.detail) from error
     return {"version": version.name, "previous": previous}

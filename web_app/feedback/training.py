@@ -2,7 +2,7 @@
 
 The request for a training (by hand or by itself) is a row of `jobs` with the task `train`; the worker runs it in a lane
 beside the analyses. Every training learns *all* accepted votes from the base again, so that nothing adds up unseen and
-a withdrawn vote is really unlearned.
+a withdrawn vote is really unlearned. Faces and voices have versions and a history each; one job trains what has news.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.config import LearningSettings
+from utils.config import LearningSettings, Settings
 from utils.errors import ConflictError, NothingNewError
-from utils.feedback.quarantine import LearningItem, Status
+from utils.feedback.quarantine import VOICE, LearningItem, Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
-from utils.weights import weights_root
+from utils.weights import SPEECH_FOLDER, weights_root
 from web_app.db.models import OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.feedback.features import DECIDING, feature_path
 from web_app.feedback.rulings import LABEL_NUMBERS
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MARKED_AT_ONCE = 500
 AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once
 BY_ITSELF = "automatic"
+STATE = [f"{of}{name}" for of in ("", "speech_") for name in ("digest", "base_sha256", "serving")]
+"""What the result of a training says of faces and of voices; of those without news, what the one before said."""
 
 log = get_logger(__name__)
 
@@ -49,14 +51,22 @@ def accepted_items(session: Session, paths: InstancePaths) -> list[LearningItem]
     ).all()
     items: list[LearningItem] = []
     for row, medium in pairs:
-        labels = row.face_labels or {DECIDING: row.actual}
+        looked_at = medium.features or {}
+        labels = row.face_labels or {VOICE if VOICE in looked_at else DECIDING: row.actual}
         for face in sorted(labels):
             path = feature_path(paths, row.media_sha256, face)
-            if (medium.features or {}).get(face) == "":
+            if looked_at.get(face) == "":
                 label = LABEL_NUMBERS[labels[face]]
                 source = f"user {hashlib.sha256(row.client_id.encode()).hexdigest()[:12]}"
                 items.append(LearningItem(row.media_sha256, label, path, source, row.id))
     return items
+
+
+def serving_speech(settings: Settings) -> Serving:
+    """The version of speech in use; empty texts without one, or without what its learning needs."""
+    root = weights_root(settings) / SPEECH_FOLDER
+    found = serving(root)
+    return found if (root / "learning" / found.base / "golden.safetensors").is_file() else Serving("", "", "")
 
 
 def digest(items: Sequence[LearningItem], settings: LearningSettings, base_sha256: str) -> str:
@@ -75,19 +85,44 @@ def request_training(session: Session, instance: Instance, served: Serving, aske
         ConflictError: a training waits or runs; the fact `id` names it.
         NothingNewError: nothing is accepted, or all of it was learned from in the last training already.
     """
-    items, settings = accepted_items(session, instance.paths), instance.settings.learning
+    parts = list(_parts(accepted_items(session, instance.paths), instance, served))
     waits = session.scalar(sa.select(sa.func.count()).where(FeedbackRow.state == Status.WAITING.value)) or 0
     beside = f" {waits} votes wait to be accepted." if waits else ""
     opened = session.scalar(sa.select(JobRow.public_id).where(JobRow.task == TRAIN, JobRow.state.in_(OPEN)))
     if opened is not None:
         raise ConflictError("A training waits or runs already.", id=opened)
-    if not items:
+    if not parts:
         raise NothingNewError(f"No accepted feedback is there to learn from.{beside}")
     last = last_training(session)
     done = {} if last is None else last.result or {}
-    if done.get("serving") == served.current and done.get("digest") == digest(items, settings, served.base_sha256):
+    if all(part.is_known(done) for part in parts):
         raise NothingNewError(f"The last training learned from exactly this feedback.{beside}")
     return instance.queue.add_task(session, TRAIN, {"asked_by": asked_by})
+
+
+class Part(NamedTuple):
+    """What a training has to learn of faces or of voices, and the version of them in use."""
+
+    voices: bool
+    items: list[LearningItem]
+    served: Serving
+    digest: str
+
+    def key(self, name: str) -> str:
+        """What `name` is called in the result of a training."""
+        return f"speech_{name}" if self.voices else name
+
+    def is_known(self, done: dict[str, Any]) -> bool:
+        """Whether the training with this result learned exactly this, and what it left is in use."""
+        return (done.get(self.key("digest")), done.get(self.key("serving"))) == (self.digest, self.served.current)
+
+
+def _parts(items: Sequence[LearningItem], instance: Instance, served: Serving) -> Iterator[Part]:
+    """Faces, then voices, where there are any; voices only where their version can learn."""
+    for voices, version in ((False, served), (True, serving_speech(instance.settings))):
+        mine = [item for item in items if item.voice is voices]
+        if mine and (version.base or not voices):
+            yield Part(voices, mine, version, digest(mine, instance.settings.learning, version.base_sha256))
 
 
 def last_training(session: Session) -> JobRow | None:
@@ -97,7 +132,9 @@ def last_training(session: Session) -> JobRow | None:
     )
 
 
-def training_is_due(session: Session, settings: LearningSettings, served: Serving, now: dt.datetime) -> bool:
+def training_is_due(
+    session: Session, settings: LearningSettings, served: Serving, now: dt.datetime, speech_base: str = ""
+) -> bool:
     """Whether a training shall start by itself: enough has changed since the last one, or something has and it is time.
 
     What changes is votes that are newly accepted, and votes that the last training learned from and that count no
@@ -115,9 +152,10 @@ def training_is_due(session: Session, settings: LearningSettings, served: Servin
         return False
     last_result = getattr(last_training(session), "result", None) or {}
     changed = total
-    if last_result.get("base_sha256", served.base_sha256) == served.base_sha256:
+    if _same_bases(last_result, served, speech_base):
         untried = session.scalar(accepted.where(FeedbackRow.tried_version.is_(None))) or 0
-        standing = session.scalar(accepted.where(FeedbackRow.tried_version == last_result.get("version"))) or 0
+        names = list(last_result.get("tried", {}).values()) or [last_result.get("version")]
+        standing = session.scalar(accepted.where(FeedbackRow.tried_version.in_(names))) or 0
         changed = untried + max(0, int(last_result.get("voices", 0)) - standing)
     if not changed:
         return False
@@ -129,6 +167,12 @@ def training_is_due(session: Session, settings: LearningSettings, served: Servin
     return last is None or (now - last).total_seconds() >= 3600 * settings.auto_hours
 
 
+def _same_bases(last: dict[str, Any], served: Serving, speech_base: str) -> bool:
+    """Whether the last training started from the bases of today, as far as it had anything to learn of each."""
+    then = last.get("base_sha256", served.base_sha256), last.get("speech_base_sha256", speech_base)
+    return then == (served.base_sha256, speech_base)
+
+
 def start_if_due(instance: Instance, served: Serving, *, all_prepared: bool) -> bool:
     """Queue a training when the settings [learning] auto_after or auto_hours say so, or when the base was changed.
 
@@ -137,9 +181,10 @@ def start_if_due(instance: Instance, served: Serving, *, all_prepared: bool) -> 
     how = instance.settings.learning
     with instance.database.read() as session:
         last = getattr(last_training(session), "result", None) or {}
-        rebased = all_prepared and last.get("base_sha256", served.base_sha256) != served.base_sha256
+        speech_base = serving_speech(instance.settings).base_sha256
+        rebased = all_prepared and not _same_bases(last, served, speech_base)
         due = dataclasses.replace(how, auto_after=1) if rebased else how
-        if not training_is_due(session, due, served, utc_now()):
+        if not training_is_due(session, due, served, utc_now(), speech_base):
             return False
     try:
         with instance.database.write() as session:
@@ -160,44 +205,53 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
         NothingNewError: what was accepted has been withdrawn meanwhile.
     """
     progress("collect", 0.0)
-    database, settings = instance.database, instance.settings
-    root = weights_root(settings)
-    base = serving(root).base_sha256
+    database, root = instance.database, weights_root(instance.settings)
     with database.read() as session:
         everything = accepted_items(session, instance.paths)
+        last = getattr(last_training(session), "result", None) or {}
     items = [item for item in everything if learner.is_whole(item.features)]
-    tried = digest(items, settings.learning, base)
     damaged = {item.media_sha256 for item in set(everything) - set(items)}
     if damaged:
         log.warning("features of %d media are damaged; they are left out and made again", len(damaged))
         with database.write() as session:
             medium = ReviewedMediumRow
             session.execute(sa.update(medium).where(medium.media_sha256.in_(damaged)).values(examined_at=None))
+    parts = list(_parts(items, instance, serving(root)))
     with database.write() as session:
         job = session.get_one(JobRow, claim.job_id)
         payload = dict(job.payload or {})
         attempts: dict[str, Any] = dict(payload.get("attempts", {}))
-        if not items and not attempts:
+        if not parts and not attempts:
             raise NothingNewError("What was accepted has been withdrawn meanwhile.")
-        attempts.setdefault(tried, {"rows": sorted({item.row_id for item in items}), "base_sha256": base})
+        for part in parts:
+            rows = sorted({item.row_id for item in part.items})
+            attempts.setdefault(part.digest, {"rows": rows, "base_sha256": part.served.base_sha256})
         job.payload = payload | {"attempts": attempts}
-    with instance.shared.acting():
-        outcome = learner.train(items, progress, claim.public_id, tried)
-    learned = str(outcome.get("digest") or tried)
-    attempt = attempts[learned]
-    moved = outcome.get("code") == "moved"  # then the same feedback may be learned again
+    news = [part for part in parts if not part.is_known(last)] or parts or [Part(False, [], serving(root), "")]
+    state = {key: last[key] for key in STATE if key in last}
+    tried, outcomes, votes = dict(last.get("tried", {})), [], sum(len(attempts[part.digest]["rows"]) for part in parts)
+    for part in news:
+        with instance.shared.acting():
+            of_voices = {"voices": True} if part.voices else {}
+            outcome = learner.train(part.items, progress, claim.public_id, part.digest, **of_voices)
+        learned = str(outcome.get("digest") or part.digest)
+        attempt = attempts[learned]
+        moved = outcome.get("code") == "moved"  # then the same feedback may be learned again
+        if moved:
+            votes -= len(attempt["rows"])
+        else:
+            with database.write() as session:
+                _mark(session, attempt["rows"], outcome)
+        now = serving(root / SPEECH_FOLDER if part.voices else root).current
+        facts = {"digest": learned, "base_sha256": attempt["base_sha256"], "serving": None if moved else now}
+        state |= {part.key(name): value for name, value in facts.items()}
+        tried[part.key("version")] = outcome["version"]
+        outcomes.append({name: value for name, value in outcome.items() if name != "digest"})
     with database.write() as session:
-        if not moved:
-            _mark(session, attempt["rows"], outcome)
         session.get_one(JobRow, claim.job_id).payload = payload  # the rows are told by the votes now
-    return {
-        **outcome,
-        "voices": 0 if moved else len(attempt["rows"]),
-        "digest": learned,
-        "base_sha256": attempt["base_sha256"],
-        "serving": None if moved else serving(root).current,
-        "asked_by": claim.payload.get("asked_by", ""),
-    }
+    beside = {"speech": outcomes[1]} if len(outcomes) > 1 else {}
+    asked_by = claim.payload.get("asked_by", "")
+    return {**outcomes[0], **beside, **state, "tried": tried, "voices": max(0, votes), "asked_by": asked_by}
 
 
 def _mark(session: Session, rows: Sequence[int], outcome: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ it too. Features that were derived from a medium live as long as a vote about it
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_feedback, read_feedback_log
 from utils.feedback.quarantine import Status
 from utils.files import DamagedLine, replace_file
-from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JournalRow, ReviewedMediumRow, utc_now
+from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JournalRow, MediaRow, ReviewedMediumRow, utc_now
 from web_app.jobs.instance import Instance
 from web_app.paths import InstancePaths
 from web_app.storage.detections import delete_detection
@@ -33,6 +34,19 @@ def find_vote(session: Session, media_sha256: str, client_id: str) -> FeedbackRo
     return session.scalar(
         sa.select(FeedbackRow).where(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id)
     )
+
+
+def voice_of(media_sha256: str) -> str:
+    """What stands for the sound of a video in votes, which are about another medium then: 64 digits, too."""
+    return hashlib.sha256(f"voice of {media_sha256}".encode()).hexdigest()
+
+
+def find_medium(session: Session, media_sha256: str) -> MediaRow | None:
+    """The stored file that votes are about; where they are about its sound alone, its own sha256 is another one."""
+    medium = session.scalar(sa.select(MediaRow).where(MediaRow.sha256 == media_sha256))
+    given_on = sa.select(FeedbackRow.detection_id).where(FeedbackRow.media_sha256 == media_sha256)
+    heard = sa.select(MediaRow).join(DetectionRow, DetectionRow.media_id == MediaRow.id)
+    return medium or session.scalar(heard.where(DetectionRow.job_id.in_(given_on)).limit(1))
 
 
 def find_votes(session: Session, media: set[str], client_id: str) -> dict[str, FeedbackRow]:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +31,7 @@ from utils.weights import (
     CARD_FILE,
     CHECKSUMS,
     CURRENT,
+    SPEECH_FOLDER,
     current_name,
     list_versions,
     read_document,
@@ -49,16 +51,36 @@ WEIGHTS, VERSIONS = "weights/", "versions/"  # keys of the bucket
 log = get_logger(__name__)
 
 
+class _Place(NamedTuple):
+    """Versions of faces or of speech, with their history; `of` begins the names of what is shared of them."""
+
+    root: Path
+    history: Path
+    of: str = ""
+
+    @property
+    def pointer(self) -> str:
+        return self.of + CURRENT
+
+    @property
+    def versions(self) -> str:
+        return self.of + VERSIONS
+
+
 class Shared:
     """What this machine has in common with others; on one machine everything here does nothing, or `make` alone."""
 
     def __init__(self, settings: Settings, paths: InstancePaths, database: Database, store: MediaStore) -> None:
         self._pinned = bool(settings.weights.version)
-        self._root = weights_root(settings)
+        root = weights_root(settings)
+        self._places = [
+            _Place(root, paths.training_history),
+            _Place(root / SPEECH_FOLDER, paths.speech_history, "speech/"),
+        ]
         self._database = database
         self._bucket = store.bucket if isinstance(store, BucketStore) else None
-        self._history = paths.training_history
-        self._small = {path.name: path for path in (paths.training_history, paths.report_keys)}
+        histories = (place.history for place in self._places)
+        self._small = {path.name: path for path in (*histories, paths.report_keys)}
         self._seen: dict[str, int] = {}
         self._look_at = 0.0
         self._lock = threading.RLock()
@@ -129,62 +151,71 @@ class Shared:
         for name, row in rows.items():
             if name in self._small:
                 replace_file(self._small[name], row.content, mode=0o600)
-        if CURRENT in rows and self._bucket is not None and not self._pinned:
-            there = {key.removeprefix(VERSIONS) for key, _ in self._bucket.keys(VERSIONS)}
-            for name in there - set(list_versions(self._root)):
-                self._fetch(self._bucket, name)
-            chosen, sha256 = rows[CURRENT].content.decode().split()
-            if file_sha256(self._root / chosen / CHECKSUMS) != sha256:  # two machines have learned, each by itself
-                raise WeightsCorruptError(f"The version {chosen} of this machine is another one than is shared.")
-            if not (self._root / CURRENT).is_file() or current_name(self._root) != chosen:
-                set_current(self._root, chosen)
-                log.info("version %s is chosen", chosen)
+        for place in self._places:
+            if place.pointer in rows and self._bucket is not None and not self._pinned:
+                self._follow_place(self._bucket, place, rows[place.pointer].content)
         self._seen |= {name: row.number for name, row in rows.items()}
 
+    def _follow_place(self, bucket: Bucket, place: _Place, pointer: bytes) -> None:
+        there = {key.removeprefix(place.versions) for key, _ in bucket.keys(place.versions)}
+        for name in there - set(list_versions(place.root)):
+            self._fetch(bucket, place, name)
+        chosen, sha256 = pointer.decode().split()
+        if file_sha256(place.root / chosen / CHECKSUMS) != sha256:  # two machines have learned, each by itself
+            raise WeightsCorruptError(f"The version {chosen} of this machine is another one than is shared.")
+        if not (place.root / CURRENT).is_file() or current_name(place.root) != chosen:
+            set_current(place.root, chosen)
+            log.info("version %s is chosen", chosen)
+
     def _publish(self) -> None:
-        own = self._history.read_bytes() if self._history.exists() else b""
-        for name in list_versions(self._root):
-            learned = read_document(self._root / name / CARD_FILE).get("learning", {})
+        own = {place: place.history.read_bytes() if place.history.exists() else b"" for place in self._places}
+        chosen = {place: self._send_all(place) for place in self._places}
+        with self._database.write() as session:
+            for place, content in own.items():
+                row = session.get(SharedRow, place.history.name)
+                if row is not None and not content.startswith(row.content):
+                    raise ConflictError("Another machine has changed the versions meanwhile; ask again.")
+                _store(session, place.history.name, content)
+                if chosen[place]:
+                    _store(session, place.pointer, chosen[place])
+
+    def _send_all(self, place: _Place) -> bytes:
+        """Send what others may choose; gives name and checksum of the version in use, nothing without one."""
+        for name in list_versions(place.root):
+            learned = read_document(place.root / name / CARD_FILE).get("learning", {})
             rejected = learned and not learned.get("training", {}).get("promoted")  # which nobody can choose
             if self._bucket is not None and not rejected:
                 try:
-                    self._send(self._bucket, name)
+                    self._send(self._bucket, place, name)
                 except WeightsError as error:
                     log.error("version %s stays here: %s", name, error)
-        chosen = b""
         with contextlib.suppress(WeightsError):
-            version = verify_version(self._root, current_name(self._root))
-            chosen = f"{version.name} {version.sha256}".encode()
-        with self._database.write() as session:
-            row = session.get(SharedRow, self._history.name)
-            if row is not None and not own.startswith(row.content):
-                raise ConflictError("Another machine has changed the versions meanwhile; ask again.")
-            _store(session, self._history.name, own)
-            if chosen:
-                _store(session, CURRENT, chosen)
+            version = verify_version(place.root, current_name(place.root))
+            return f"{version.name} {version.sha256}".encode()
+        return b""
 
-    def _send(self, bucket: Bucket, name: str) -> None:
+    def _send(self, bucket: Bucket, place: _Place, name: str) -> None:
         """Send the files of a version that the bucket has not, and then the list that names them."""
-        if bucket.size(VERSIONS + name) is not None:
+        if bucket.size(place.versions + name) is not None:
             return
-        folder = verify_version(self._root, name).folder
+        folder = verify_version(place.root, name).folder
         for file_name, sha256 in read_document(folder / CHECKSUMS).items():
             if bucket.size(WEIGHTS + sha256) is None:
                 bucket.put(folder / file_name, WEIGHTS + sha256)
-        bucket.put(folder / CHECKSUMS, VERSIONS + name)
+        bucket.put(folder / CHECKSUMS, place.versions + name)
 
-    def _fetch(self, bucket: Bucket, name: str) -> None:
+    def _fetch(self, bucket: Bucket, place: _Place, name: str) -> None:
         """Bring a version here, whole and verified or not at all; files that another version has are linked."""
         have = {
-            sha256: self._root / other / file_name
-            for other in list_versions(self._root)
-            for file_name, sha256 in read_document(self._root / other / CHECKSUMS).items()
+            sha256: place.root / other / file_name
+            for other in list_versions(place.root)
+            for file_name, sha256 in read_document(place.root / other / CHECKSUMS).items()
         }
-        scratch = self._root / f".{name}.{os.getpid()}.coming"
+        scratch = place.root / f".{name}.{os.getpid()}.coming"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         try:
-            bucket.get(VERSIONS + name, scratch / CHECKSUMS)
+            bucket.get(place.versions + name, scratch / CHECKSUMS)
             for untrusted_name, sha256 in read_document(scratch / CHECKSUMS).items():
                 target = scratch / Path(untrusted_name).name
                 if sha256 in have:
@@ -193,7 +224,7 @@ class Shared:
                     bucket.get(WEIGHTS + sha256, target)
                 require_file(target, sha256)
             with contextlib.suppress(OSError):  # another process of this machine was faster
-                scratch.rename(self._root / name)
+                scratch.rename(place.root / name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 

@@ -18,7 +18,9 @@ from utils.config import Settings
 from utils.detection.batch import analyse_files
 from utils.detection.pipeline import Analyser, analyse, load_analyser
 from utils.errors import WeightsCorruptError
-from utils.feedback.items import SPEECH_LEARNS_NOT, prepare_faces
+from utils.feedback.feature_set import CachedItem
+from utils.feedback.items import NO_SPEECH, prepare_faces, prepare_voice
+from utils.feedback.quarantine import VOICE
 from utils.types import Media, MediaKind, Outcome, Pixels
 from utils.weights import SPEECH_FOLDER
 
@@ -153,10 +155,14 @@ def test_damaged_weights_of_speech_stop_the_start(
         load_analyser(settings_for(own_root))
 
 
-def test_a_vote_on_a_recording_says_that_speech_does_not_learn_and_a_video_gives_its_face(
-    files: Path, analyser: Analyser
-) -> None:
-    assert prepare_faces(files / "mp3", analyser).faces == {None: SPEECH_LEARNS_NOT}
+def test_a_recording_and_a_talking_video_give_features_of_their_voice(files: Path, analyser: Analyser) -> None:
+    for name in ("mp3", "talks"):
+        item = prepare_voice(files / name, analyser).faces[VOICE]
+        assert isinstance(item, CachedItem)
+        heard = analyse(files / name, analyser).speech
+        assert heard is not None
+        assert item.tokens.shape[:2] == (len(heard.windows), 1)
+    assert prepare_voice(files / "tone", analyser).faces == {VOICE: NO_SPEECH}
     assert not isinstance(prepare_faces(files / "talks", analyser).faces[None], str)
 
 

@@ -15,9 +15,12 @@ from benchmarks import speech_scorecard
 from models.speech_model import build_speech
 from tests.speech_fixtures import voice
 from utils.errors import TrainingDataError, WeightsError
+from utils.feedback.cached_judge import load_parts, logits_of
+from utils.feedback.golden import load_lineage
 from utils.speech.judge import load_speech
 from utils.speech.spectrogram import RATE
 from utils.training import speech
+from utils.training.golden_sets import media_key
 from utils.training.speech import (
     SpeechPlan,
     all_views,
@@ -39,6 +42,7 @@ from utils.training.speech_linear import (
     folds_of,
     left_out,
 )
+from utils.training.speech_sounds import read_sound
 from utils.training.speech_version import train_speech
 
 PLAN = SpeechPlan(steps=4, batch=4, copies=1, engine=0, views=2, workers=1)
@@ -64,7 +68,8 @@ def data(tmp_path_factory):
         name = f"clips/{i}.flac"
         write_flac(root / "speech" / name, voice(2.1, pitch=100 + 10 * i, seed=i))
         rows.append({
-            "file": name, "split": split, "source": "tests", "label": "fake" if fake else "real", "system": "s",
+            "file": name, "split": split, "source": f"tests {i // 2 % 2}", "system": "s",
+            "label": "fake" if fake else "real",
             "family": fake * ("new" if new else "old"), "world": (not fake) * ("far" if new else "near"),
             "speaker": str(i),
         })  # fmt: skip
@@ -182,6 +187,15 @@ def test_each_family_and_world_is_left_out_once(tmp_path):
     assert float(left_out(build_speech(True), recordings, windows)["auc"].split()[0]) < 0.99
 
 
+def judge_of(data, features, judge):
+    """What the judge says of the validation recordings of a set of features, by their keys."""
+    paths = {media_key(str(r.path)): r.path for r in read_recordings(data)}
+    return [
+        float(judge.listen(read_sound(paths[key])).features.mean(0) @ judge.weight + judge.bias)
+        for key in features.keys
+    ]
+
+
 def test_one_command_trains_a_version_that_judges(data, tmp_path, monkeypatch):
     monkeypatch.setattr(speech, "build_speech", lambda tiny: build_speech(True))
     monkeypatch.setattr(speech, "load_encoder", lambda encoder, folder: None)
@@ -193,6 +207,10 @@ def test_one_command_trains_a_version_that_judges(data, tmp_path, monkeypatch):
     assert version.card["data"]["terms"] == ["free"]
     judge = load_speech(root, "v9", threads=1)
     assert judge.judge(voice(3.0)).model_version == "v9"
+    lineage = load_lineage(version)
+    assert [len(part) for part in (lineage.golden[0].features, lineage.replay)] == [2, 2]
+    said, scores = logits_of(load_parts(version), lineage.replay), judge_of(data, lineage.replay, judge)
+    assert said == pytest.approx(scores, abs=0.02)
     monkeypatch.setattr("benchmarks.speech_scorecard.SpeechPlan", lambda: plan)
     assert (
         speech_scorecard.main(["--data", str(data), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "p.md")])

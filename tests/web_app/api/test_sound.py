@@ -120,7 +120,7 @@ def test_feedback_on_a_voice_is_kept_and_counted(served: FlaskClient) -> None:
     public_id = upload(served, media_bytes("flac", "fake"), AUDIO).get_json()["id"]
     answer = served.post("/api/feedback", json={"id": public_id, "feedback": "incorrect"})
     assert (answer.status_code, answer.get_json()["actual"]) == (201, "real")
-    assert answer.get_json()["outlook"] == "not_learned", "told at once, not when the worker has looked"
+    assert answer.get_json()["outlook"] == "will_be_learned"
     (item,) = served.get("/api/history").get_json()["items"]
     assert item["feedback"] == "incorrect"
 

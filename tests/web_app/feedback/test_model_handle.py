@@ -23,6 +23,7 @@ class Loaded:
     experts: tuple[str, ...] = ("cnn",)
     missing: dict[str, str] = field(default_factory=dict)
     engine: Any = field(default_factory=lambda: SimpleNamespace(name="torch", precisions={"cnn": "fp32"}))
+    speech: Any = None
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from benchmarks.servers import S3, temporary
+from tests.speech_fixtures import speech_version
 from tests.web_app.db import postgres
 from tests.web_app.feedback.hand_in import say
 from tests.web_app.helpers import make_settings, media_bytes, running_worker, upload, wait_until
@@ -22,7 +23,7 @@ from tests.web_app.stand_ins import following, learn
 from utils.config import Settings, WeightsSettings
 from utils.errors import ConflictError
 from utils.feedback.history import append_training, read_history, verify_history
-from utils.weights import current_name, list_versions, verify_version, weights_root
+from utils.weights import SPEECH_FILE, SPEECH_FOLDER, current_name, list_versions, verify_version, weights_root
 from web_app.db.migrations import migrate
 from web_app.db.models import DetectionRow, FeedbackRow, JournalRow
 from web_app.feedback.features import drop_orphans
@@ -89,6 +90,23 @@ def test_a_promotion_and_a_rollback_reach_every_machine(two: tuple[Instance, Ins
     assert a.paths.training_history.read_bytes() == b.paths.training_history.read_bytes()
     check = verify_history(a.paths.training_history)
     assert (check.ok, len(check.entries)) == (True, 3)
+
+
+def test_versions_of_speech_reach_every_machine_too(two: tuple[Instance, Instance]) -> None:
+    a, b = two
+    roots = [weights_root(each.settings) / SPEECH_FOLDER for each in two]
+    roots[0].mkdir()
+    speech_version(roots[0])
+    shutil.copytree(roots[0], roots[1])
+    with a.shared.acting():
+        name = learn(a, speech=True)
+    assert (now(b), current_name(roots[1])) == ("tiny", name) == ("tiny", "s1-r0001")
+    assert verify_version(roots[0], name).sha256 == verify_version(roots[1], name).sha256
+    assert (roots[1] / name / SPEECH_FILE).samefile(roots[1] / "s1" / SPEECH_FILE)
+    assert roll_back(b, "s1") == {"version": "s1", "previous": name}
+    assert (now(a), current_name(roots[0])) == ("tiny", "s1")
+    assert a.paths.speech_history.read_bytes() == b.paths.speech_history.read_bytes()
+    assert len(verify_history(b.paths.speech_history).entries) == 3
 
 
 def test_what_the_golden_set_rejected_stays_where_it_is(two: tuple[Instance, Instance]) -> None:

@@ -62,7 +62,7 @@ export const getHistory = (query) => call("GET", `api/history?${new URLSearchPar
 export const clearHistory = () => call("DELETE", "api/history");
 export const getVersions = (id) => call("GET", `${idPath("detections", id)}/versions`);
 export const getSeen = (id) => call("GET", `${idPath("detections", id)}/seen`);
-export const undoFeedback = (id) => call("DELETE", idPath("feedback", id));
+export const undoFeedback = (id, part) => call("DELETE", `${idPath("feedback", id)}?${new URLSearchParams(part)}`);
 const closeupPath = (id, face) => `${idPath("detections", id)}/closeup?face=${face}`;
 export const getCloseup = (id, face) => call("GET", closeupPath(id, face));
 export const askCloseup = (id, face) => call("POST", closeupPath(id, face));

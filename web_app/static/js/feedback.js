@@ -41,11 +41,15 @@ function faceChoices(faces) {
   return { element, labels };
 }
 
-/** The feedback card; once answered it shows the thanks, also after a reload. */
-export function feedback(detection) {
-  const { outcome } = detection.verdict;
+/** The feedback card, of a video one more on its `voice`; once answered it shows the thanks, also after a reload. */
+export function feedback(detection, voice = false) {
+  const { outcome } = voice ? detection.speech.verdict : detection.verdict;
+  const part = voice ? { part: "voice" } : {};
+  const titleId = voice ? "voice-feedback-title" : "feedback-title";
+  const noteId = voice ? "voice-feedback-note" : "feedback-note";
   const open = !OPPOSITE[outcome];
-  const title = h("h3", { id: "feedback-title", class: "card__title", tabindex: "-1", text: open ? T.feedback.askTitle : T.feedback.title });
+  const titles = voice ? T.voice : T.feedback;
+  const title = h("h3", { id: titleId, class: "card__title", tabindex: "-1", text: open ? titles.askTitle : titles.feedbackTitle || titles.title });
   const body = h("div", { class: "feedback__body" });
   const failure = h("div", {});
   const show = (...parts) => {
@@ -61,7 +65,7 @@ export function feedback(detection) {
     };
     const undo = async () => {
       try {
-        await undoFeedback(detection.id);
+        await undoFeedback(detection.id, part);
         ask();
         title.focus();
         announce(T.feedback.undone);
@@ -84,16 +88,16 @@ export function feedback(detection) {
   }
 
   function ask(earlier = null) {
-    const note = h("textarea", { id: "feedback-note", rows: 2, maxlength: LONGEST_NOTE });
+    const note = h("textarea", { id: noteId, rows: 2, maxlength: LONGEST_NOTE });
     note.value = earlier || "";
-    const perFace = faceChoices(detection.faces);
+    const perFace = faceChoices(voice ? [] : detection.faces);
     const send = async (answer) => {
       const text = note.value.trim();
       const faces = perFace.labels();
       buttons.forEach((button) => (button.disabled = true));
       announce(T.feedback.sending);
       try {
-        const given = await sendFeedback({ id: detection.id, ...answer, ...(text ? { note: text } : {}), ...(Object.keys(faces).length ? { faces } : {}) });
+        const given = await sendFeedback({ id: detection.id, ...answer, ...part, ...(text ? { note: text } : {}), ...(Object.keys(faces).length ? { faces } : {}) });
         thank(given);
         title.focus();
         announce(T.feedback.thanks);
@@ -106,15 +110,16 @@ export function feedback(detection) {
       h("button", { class: "button", type: "button", onclick: () => send(choice.send) }, icon(choice.icon), h("span", { text: choice.text })),
     );
     show(
-      h("p", { class: "fine", text: detection.media.kind === "audio" ? T.voice.learnsNot : T.feedback.lede }),
-      detection.overall && h("p", { class: "fine", text: T.voice.feedbackFaces }),
-      h("label", { class: "field", for: "feedback-note" }, h("span", { text: T.feedback.noteLabel }), note),
+      h("p", { class: "fine", text: T.feedback.lede }),
+      detection.overall && h("p", { class: "fine", text: voice ? T.voice.feedbackVoice : T.voice.feedbackFaces }),
+      h("label", { class: "field", for: noteId }, h("span", { text: T.feedback.noteLabel }), note),
       perFace.element,
       h("div", { class: "row" }, buttons),
     );
   }
 
-  if (detection.feedback) thank(detection.feedback);
+  const given = voice ? detection.voice_feedback : detection.feedback;
+  if (given) thank(given);
   else ask();
-  return h("section", { class: "card feedback", "aria-labelledby": "feedback-title" }, body);
+  return h("section", { class: "card feedback", "aria-labelledby": titleId }, body);
 }

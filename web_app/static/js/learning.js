@@ -56,7 +56,7 @@ async function serve(version) {
   say(T.learning.outcome.changing(back.version));
   for (let look = 0; look < SWAP_LOOKS; look += 1) {
     const stats = await getStats();
-    if (!stats.loaded.length || stats.model_version === back.version) break;
+    if (!stats.loaded.length || [stats.model_version, stats.speech_version].includes(back.version)) break;
     await pause();
   }
   reload(T.learning.outcome.serves(back.version));

@@ -73,7 +73,7 @@ export function showResult(container, detection, { focus = false, onDeleted }) {
     parts.push(faces);
     columns.append(h("div", { class: "side" }, [faces.element, voicePanel(detection)].filter(Boolean)), feedback(detection));
   }
-  const judgedVoice = isSound && detection.verdict.probability !== null;
+  const judgedVoice = detection.speech && detection.speech.verdict.probability !== null;
   container.replaceChildren(
     h(
       "article",
@@ -83,7 +83,7 @@ export function showResult(container, detection, { focus = false, onDeleted }) {
       provenancePanel(detection),
       columns,
       !hasFaces && voicePanel(detection),
-      judgedVoice && feedback(detection),
+      judgedVoice && feedback(detection, !isSound),
       seenPanel(detection),
       details(detection),
       actions(detection, onDeleted),

@@ -84,6 +84,7 @@ function card(item, number) {
       {},
       h("h2", { id: title, text: T.review.case(number) }),
       h("p", { class: "fine" }, h("code", { text: item.media_sha256.slice(0, 16) })),
+      item.part && h("p", { class: "note", text: T.review.voice }),
       item.learnable && h("p", { class: "note", text: item.learnable }),
       decided(item.decision),
       h("ul", { class: "case__votes" }, item.votes.map(vote)),

@@ -48,7 +48,7 @@ export function voicePanel({ speech, media }) {
       !alone && verdict.probability !== null && h("strong", { class: "face__number", text: percent(verdict.probability) }),
     ),
     h("p", { class: "fine", text: `${T.voice.heard(clock(speech.speech_s), clock(speech.duration_s))} · ${T.voice.network(speech.model_version)}` }),
-    !alone && verdict.interval && gauge(verdict, speech.threshold),
+    !alone && verdict.probability !== null && gauge(verdict, speech.threshold),
     !alone && notices(T.verdict.reasons, verdict.reasons, "h4"),
     speech.windows.length > 0 && h("p", { text: stretches.length ? T.voice.suspicious(stretches.join(", ")) : T.voice.unsuspicious }),
   );
