@@ -113,6 +113,8 @@ def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibrati
         shares = (plain(figure, percent=True) for figure in shown)
         made.append([name, f"{count} / {len(beside) - count}", cell(found.get("auc")), *shares])
     for name, rows in real_sources(sets).items():
+        if name in sets:  # which has a row of its own above
+            continue
         found = measures(rows, calibration, rounds)
         shares = (plain(found[what], percent=True) for what in ("false_alarms", "called_fake", "decided"))
         real.append([name, len(rows), *shares])
@@ -122,7 +124,7 @@ def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibrati
         "",
         *markdown_table(("generator", "real / fake", "AUC", "misses at 50 %", "called real", "decided"), made),
         "",
-        "Each source of real media by itself:",
+        "Further sources of real media:",
         "",
         *markdown_table(("source", "real", "false alarms at 50 %", "called fake", "decided"), real),
     ]

@@ -257,6 +257,16 @@ def test_everybody_in_a_group_is_judged_and_nobody_left_out_is_called_real(
     assert report.verdict.outcome is Outcome.INCONCLUSIVE
     assert report.verdict.reasons[0].code == "people_left_out"
     assert report.faces[0].verdict.outcome is Outcome.REAL
+    assert [n.text[-38:] for n in report.notices] == [" Any of the others may be manipulated."]
+
+
+def test_a_small_face_of_a_large_photo_is_judged(analyser, photo, tmp_path):
+    """In the whole photo, which is searched at 640 pixels, it would not be found."""
+    large = np.full((2000, 3000, 3), 120, np.uint8)
+    large[1400:1490, 2200:2290] = cv2.resize(photo[20:220, 125:325], (90, 90), interpolation=cv2.INTER_AREA)
+    Image.fromarray(large).save(tmp_path / "large.png")
+    (face,) = analyse(tmp_path / "large.png", analyser).faces
+    assert face.frames[0].box.centre == pytest.approx((2245, 1445), abs=15)
 
 
 def test_whoever_cannot_be_judged_is_left_out_first(analyser, photo, tmp_path, settings_for, tiny_root):
@@ -268,7 +278,8 @@ def test_whoever_cannot_be_judged_is_left_out_first(analyser, photo, tmp_path, s
     (sharp,) = (report := analyse(tmp_path / "both.png", few)).faces
     assert sharp.judged
     assert sharp.frames[0].box.x0 > 512
-    assert [n.code for n in report.notices] == ["people_left_out"]
+    (told,) = report.notices
+    assert (told.code, told.text[-40:]) == ("people_left_out", "too small, cut by the border or unsharp.")
     assert "people_left_out" not in {reason.code for reason in report.verdict.reasons}
 
 

@@ -258,6 +258,8 @@ def test_breakdown_measures_each_generator_beside_the_real_ones_of_its_source(sc
     assert f"| gan, v2 | 40 / 40 | {expected['auc'][0]:.3f}" in text
     assert "nan" not in text
     assert "Without a score" not in text
+    assert "| 1 sources of less than 15 | 10 |" in text
+    assert "| reals | 30 |" not in text, "it has a row of its own in the first table"
 
 
 def test_verdicts_without_a_column_follow_from_the_band(scores):
