@@ -24,6 +24,16 @@ hypothesis.settings.load_profile("telltale")  # a busy machine is slow, and a fa
 
 pytest_plugins = ["tests.learning_fixtures"]
 
+LONG = {
+    "test_train.py", "test_axe.py", "test_engines.py", "test_http.py", "test_processes.py", "test_flow.py",
+    "test_docs_blocks.py", "test_bench.py", "test_abuse.py", "test_bombs.py", "test_app.py", "test_norms.py",
+}  # fmt: skip
+"""Files that take longest. They begin, so that at the end no process waits for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(autouse=True)
 def no_real_time() -> Iterator[None]:

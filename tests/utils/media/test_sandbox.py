@@ -250,13 +250,6 @@ def test_a_small_video_gets_little_time(
 
 
 @posix
-def test_a_child_that_trickles_is_stopped_too(misbehave: Callable[..., Media]) -> None:
-    code = "while True:\n    os.write(1, b'T'); time.sleep(0.1)"
-    with pytest.raises(DecoderLimitError):
-        misbehave(python(code), wall_s=0.5)
-
-
-@posix
 @pytest.mark.parametrize(
     ("code", "error", "says"),
     [
@@ -272,30 +265,6 @@ def test_a_child_that_trickles_is_stopped_too(misbehave: Callable[..., Media]) -
 def test_crashes_and_nonsense(code: str, error: type[MediaError], says: str, misbehave: Callable[..., Media]) -> None:
     with pytest.raises(error, match=says):
         misbehave(python(code))
-
-
-def answer(width: int, height: int) -> str:
-    """A program that announces a frame of this size and sends at most 40 x 40 pixels of it, then the facts."""
-    return f"""
-import json, struct
-def send(header):
-    text = json.dumps(header).encode()
-    sys.stdout.buffer.write(b"TTMEDIA1" + struct.pack("<I", len(text)) + text)
-send(dict(frame=[0, {height}, {width}, 0.0]))
-sys.stdout.buffer.write(bytes(40 * 40 * 3))
-send(dict(width={width}, height={height}, duration_s=None, fps=None, codec=None, notices=[]))
-"""
-
-
-@posix
-def test_an_oversized_answer_is_cut(misbehave: Callable[..., Media]) -> None:
-    with pytest.raises(DecoderCrashedError, match="a frame of 60000 x 60000 pixels"):
-        misbehave(python(answer(60_000, 60_000)))
-    endless = answer(40, 40) + "\nwhile True: sys.stdout.buffer.write(bytes(65536))"
-    with pytest.raises(DecoderCrashedError, match="more bytes than announced"):
-        misbehave(python(endless))
-    with pytest.raises(DecoderCrashedError, match="status 0"):
-        misbehave(python(answer(400, 400)))
 
 
 @posix

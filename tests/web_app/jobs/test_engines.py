@@ -73,7 +73,7 @@ def settings(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
 def worker(settings: Settings, *arguments: str, kill: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process with the fake analysis."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.web_app.fake_worker", *arguments],
+        [sys.executable, "-m", "tests.web_app.fake_worker", "--overdue", "1", *arguments],
         env={**os.environ, **settings_environ(settings)},
     )
     try:
@@ -180,8 +180,9 @@ def test_a_worker_takes_from_its_queues_only(client: FlaskClient, settings: Sett
 
 @pytest.mark.parametrize("engine", ["celery"], indirect=True)
 def test_a_broker_that_forgets_or_is_away_loses_no_job(
-    client: FlaskClient, settings: Settings, parts: Services, redis: Redis
+    client: FlaskClient, settings: Settings, parts: Services, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("web_app.jobs.broker.REST_S", 0.5)
     forgotten = send(client, "fake", "mp4", 400)
     redis.stop()
     unsent = send(client, "fake", "mp4", 401)
