@@ -13,7 +13,7 @@ from tests.web_app.helpers import fake_analyse
 from utils.config import load_settings
 from web_app.db.migrations import migrate
 from web_app.jobs import queue
-from web_app.jobs.broker import QUEUES
+from web_app.jobs.broker import OVERDUE_S, QUEUES
 from web_app.jobs.heartbeat import EXIT_RECYCLED
 from web_app.jobs.instance import Instance
 from web_app.jobs.runner import WorkerTasks, run_worker
@@ -25,11 +25,11 @@ parser.add_argument("--supervised", action="store_true")
 parser.add_argument("--queues", default=",".join(QUEUES))
 parser.add_argument("--die", action="store_true")
 parser.add_argument("--follow", action="store_true")
-parser.add_argument("--overdue", type=float, default=queue.OVERDUE_S, help="as queue.OVERDUE_S")
+parser.add_argument("--overdue", type=float, default=OVERDUE_S, help="as that of the queue")
 given = parser.parse_args()
 if given.die:
     sys.exit(9)
-queue.OVERDUE_S = given.overdue
+vars(queue)["OVERDUE_S"] = given.overdue
 stop = stop_on_signals()
 if given.supervised:
     end_with_parent(stop)
