@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from flask import Flask
 
 from tests.browser.conftest import ARGUMENTS, NAMES, TIMEOUT_MS
 from tests.browser.test_axe import violations_in_all_looks
+from tests.hostile.attacks import seeds
 
 Give = Callable[[str], dict[str, Any]]
 
@@ -47,10 +49,14 @@ def test_the_report_shows_the_picture_and_prints_well(open_page: Callable[..., A
 
 
 @pytest.fixture
-def camera_page(browser: Any) -> Iterator[Any]:
-    """A page in a browser with Chromium's own test camera, started like the other one."""
+def camera_page(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """A page in a browser with Chromium's own test camera and a microphone that hears a file, started like the other
+    one.
+    """
     path = os.environ.get("TELLTALE_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    (tmp_path / "said.wav").write_bytes(seeds.recording("wav", seeds.chord(22050, 4.0)))
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    camera.append(f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}")
     launched = browser.browser_type.launch(executable_path=path, args=[*ARGUMENTS, *camera])
     page = launched.new_page()
     page.set_default_timeout(3 * TIMEOUT_MS)
@@ -73,6 +79,31 @@ def test_the_live_camera_shows_a_running_score_and_keeps_nothing(camera_page: An
     assert complaints == []
 
 
+def test_the_microphone_shows_the_voice_beside_the_face_and_keeps_nothing(camera_page: Any, address: str) -> None:
+    complaints: list[str] = []
+    camera_page.on("pageerror", lambda error: complaints.append(str(error)))
+    camera_page.goto(f"{address}live")
+    camera_page.wait_for_selector("#sound-state:has-text('off')")
+    camera_page.click("#start")
+    camera_page.click("#listen")
+    camera_page.wait_for_selector("#sound-score:has-text('mean of 2')")
+    assert "Substantial evidence" in camera_page.inner_text("#sound-now")
+    assert "mean of" in camera_page.inner_text("#score")
+    camera_page.click("#deafen")
+    camera_page.wait_for_selector("#sound-state:has-text('off')")
+    assert "camera is on" in camera_page.inner_text("#state"), "each is stopped by itself"
+    camera_page.click("#stop")
+    assert camera_page.request.get(f"{address}api/history").json()["total"] == 0
+    assert complaints == []
+
+
+def test_a_microphone_that_is_refused_is_told(open_page: Callable[..., Any]) -> None:
+    page = open_page("live")
+    page.click("#listen")
+    page.wait_for_selector("#sound-state:has-text('did not give access to a microphone')")
+    assert page.is_enabled("#listen")
+
+
 def test_the_live_page_is_accessible(open_page: Callable[..., Any], axe: str) -> None:
     page = open_page("live")
     page.wait_for_selector("#state")
@@ -90,5 +121,7 @@ def test_the_page_of_a_wrong_address_is_accessible_and_leads_on(open_page: Calla
 def test_only_the_live_page_may_use_the_camera(app: Flask) -> None:
     client = app.test_client()
     assert "camera=(self)" in client.get("/live").headers["Permissions-Policy"]
+    assert "microphone=(self)" in client.get("/live").headers["Permissions-Policy"]
     for path in ("/", "/history", "/api/docs"):
+        assert "microphone=()" in client.get(path).headers["Permissions-Policy"]
         assert "camera=()" in client.get(path).headers["Permissions-Policy"]

@@ -45,7 +45,7 @@ def test_a_recording_is_played_and_its_windows_are_marked(open_page: Open, memo:
     assert violations_in_all_looks(page, axe) == {}
 
 
-def test_an_answer_about_a_voice_says_that_it_is_not_learned_from(open_page: Open, memo: dict[str, Any]) -> None:
+def test_an_answer_about_a_voice_says_that_it_teaches(open_page: Open, memo: dict[str, Any]) -> None:
     page = open_page()
     analyse(page, memo)
     assert "teach the next version" in page.inner_text(".feedback")

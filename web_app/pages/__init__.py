@@ -79,9 +79,11 @@ def index() -> str:
 
 @blueprint.get("/live")
 def live() -> Response:
-    """The live camera, which no other page may use; its module sends pictures to /api/detect/image with `keep=0`."""
-    answer = make_response(render_template("live.html"))
-    answer.headers["Permissions-Policy"] = HEADERS["Permissions-Policy"].replace("camera=()", "camera=(self)")
+    """Camera and microphone, which no other page may use; its module sends pictures and sound with `keep=0`."""
+    answer, policy = make_response(render_template("live.html")), HEADERS["Permissions-Policy"]
+    for device in ("camera", "microphone"):
+        policy = policy.replace(f"{device}=()", f"{device}=(self)")
+    answer.headers["Permissions-Policy"] = policy
     return answer
 
 

@@ -1,4 +1,5 @@
 // The live camera: about once a second a picture goes to the API with keep=0, and the mean of the last scores is shown.
+// The microphone beside it does so with a few seconds of sound at a time, and may be used alone.
 
 import { url } from "./api.js";
 import { T } from "./strings.js";
@@ -8,6 +9,7 @@ const PAUSE_AFTER_ERROR_MS = 4000;
 const LONGEST_SIDE = 640;
 const WINDOW = 8;
 const QUALITY = 0.92;
+const HEARD_MS = 4000;
 const SVG = "http://www.w3.org/2000/svg";
 
 const at = (id) => document.getElementById(id);
@@ -17,6 +19,8 @@ const percent = (p) => `${(100 * p).toFixed(0)} %`;
 let stream = null;
 let timer = 0;
 let scores = [];
+let sound = null;
+let heard = [];
 
 /** Mean of probabilities on the scale of their logits, so that one certain picture weighs what it should. */
 export function meanScore(probabilities) {
@@ -61,7 +65,7 @@ async function look() {
   let pause = EVERY_MS;
   if (!document.hidden && camera.videoWidth) {
     try {
-      show(await ask(await takePicture()));
+      show(await ask(await takePicture(), "image", "camera.jpg"));
       say(T.live.running);
     } catch (error) {
       pause = error.retryAfterMs || PAUSE_AFTER_ERROR_MS;
@@ -79,10 +83,10 @@ function takePicture() {
   return new Promise((done) => canvas.toBlob(done, "image/jpeg", QUALITY));
 }
 
-async function ask(blob) {
+async function ask(blob, kind, name) {
   const body = new FormData();
-  body.append("file", blob, "camera.jpg");
-  const response = await fetch(url("api/detect/image?keep=0"), { method: "POST", body });
+  body.append("file", blob, name);
+  const response = await fetch(url(`api/detect/${kind}?keep=0`), { method: "POST", body });
   const answer = await response.json();
   if (response.ok) return answer;
   const seconds = Number(response.headers.get("Retry-After"));
@@ -114,7 +118,68 @@ function draw(report) {
   }));
 }
 
+const tell = (text) => (at("sound-state").textContent = text);
+
+async function listen() {
+  if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) return tell(T.live.soundUnsupported);
+  tell(T.live.soundAsking);
+  try {
+    sound = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
+  } catch (error) {
+    return tell(T.live.soundRefused(error.message || error.name));
+  }
+  heard = [];
+  [at("listen").disabled, at("deafen").disabled] = [true, false];
+  tell(T.live.soundRunning);
+  let answer = Promise.resolve();
+  while (sound?.active) {
+    const blob = await record(sound);
+    await answer; // one at a time: what is said meanwhile is not judged
+    if (sound?.active && !document.hidden) answer = judge(blob);
+  }
+  return deafen();
+}
+
+function record(from) {
+  const recorder = new MediaRecorder(from);
+  return new Promise((done) => {
+    recorder.addEventListener("dataavailable", ({ data }) => done(data));
+    recorder.start();
+    setTimeout(() => recorder.state === "recording" && recorder.stop(), HEARD_MS);
+  });
+}
+
+async function judge(blob) {
+  try {
+    hear(await ask(blob, "audio", "microphone"));
+    tell(T.live.soundRunning);
+  } catch (error) {
+    tell(T.live.failed(error.message));
+    await new Promise((wake) => setTimeout(wake, error.retryAfterMs || PAUSE_AFTER_ERROR_MS));
+  }
+}
+
+function hear({ speech }) {
+  const { outcome, probability: p } = speech.verdict;
+  at("sound-now").textContent = p === null ? T.live.nobody : T.live.soundNow(T.verdict.short[outcome], percent(p));
+  if (p === null) return;
+  heard = [...heard, p].slice(-WINDOW);
+  const mean = meanScore(heard);
+  at("sound-score").textContent = T.live.mean(percent(mean), heard.length);
+  at("sound-meter").value = mean;
+}
+
+function deafen() {
+  sound?.getTracks().forEach((track) => track.stop());
+  sound = null;
+  [at("listen").disabled, at("deafen").disabled] = [false, true];
+  tell(T.live.soundOff);
+}
+
 at("start").addEventListener("click", start);
 at("stop").addEventListener("click", stop);
-addEventListener("pagehide", () => stream && stop());
+at("listen").addEventListener("click", listen);
+at("deafen").addEventListener("click", deafen);
+addEventListener("pagehide", () => [stream && stop(), sound && deafen()]);
 say(T.live.off);
+tell(T.live.soundOff);
