@@ -80,7 +80,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--lr", type=positive_rate, help="highest learning rate of CNN and ResNeXt-50")
     parser.add_argument("--vit-norms", action="store_true", help="also train the LayerNorms of the ViT")
     parser.add_argument("--start", help="version whose networks of pictures go on learning (default: from scratch)")
-    parser.add_argument("--student-views", type=positive, help="most views that CNN and ResNeXt-50 see in an epoch")
     parser.add_argument(
         "--h264", type=share, help="share of crops coded as a video; clips and their frames: twice that"
     )
@@ -101,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
 def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     """The plan with what the command line overrides."""
     changes: dict[str, Any] = {}
-    for name in ("views", "beside", "start", "student_views"):
+    for name in ("views", "beside", "start"):
         if value := getattr(arguments, name):
             changes[name] = value
     for part in EXPERT_NAMES:

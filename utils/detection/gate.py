@@ -87,14 +87,10 @@ class NumericGate:
             raise ValueError("at least one expert must be present in each row")
         calibrated = self.calibrate(logits)
         known = np.where(present, calibrated, np.float32(0))
-        seen = np.concatenate([np.tanh(known / 4), present.astype(np.float32), self._standard(quality)], axis=1)
+        measured = np.clip((quality - a["quality_mean"]) / a["quality_std"], -3, 3)
+        seen = np.concatenate([np.tanh(known / 4), present.astype(np.float32), measured], axis=1)
         scores = np.where(present, seen @ a["mix.weight"].T + a["mix.bias"], np.float32(-np.inf))
         powers = np.exp(scores - scores.max(1, keepdims=True))
         weights = powers / powers.sum(1, keepdims=True)
         logit = a["temperature"] * (weights * known).sum(1) + a["offset"]
         return Mixture(*(v.astype(np.float32) for v in (logit, weights, calibrated)))
-
-    def _standard(self, quality: Floats) -> Floats:
-        a = self._arrays
-        out: Floats = np.clip((quality - a["quality_mean"]) / a["quality_std"], -3, 3)
-        return out

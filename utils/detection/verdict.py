@@ -19,6 +19,7 @@ from utils.types import ExpertScore, FaceReport, Notice, Outcome, Overall, Verdi
 
 NOT_FOR_PHOTOS = "It judges videos only: a photo has no course in time."
 TOO_SHORT = "It needs a person to be seen in at least four frames of the video."
+"""Why an expert has nothing to judge in a medium, which is no fault of the installation."""
 
 SHORT = MappingProxyType(
     {
@@ -84,7 +85,7 @@ def decide(
         cover: that something likely covers the face; then it is not called fake.
     """
     probability = sigmoid(logit)
-    missing = [e for e in experts if not e.available and not _not_applicable(e)]
+    missing = [e for e in experts if not e.available and e.missing_because not in (NOT_FOR_PHOTOS, TOO_SHORT)]
     real_below, fake_above = band = calibration.band(threshold, len(missing), choices)
     interval = calibration.interval(probability)
     reasons = [notice for notice in (obstacle, part, cover) if notice is not None]
@@ -165,11 +166,6 @@ def outcome_of(probability: float, band: tuple[float, float]) -> Outcome:
     if probability >= fake_above:
         return Outcome.FAKE
     return Outcome.REAL if probability <= real_below else Outcome.INCONCLUSIVE
-
-
-def _not_applicable(expert: ExpertScore) -> bool:
-    """Whether the medium gives this expert nothing to judge: no fault of the installation."""
-    return expert.missing_because in (NOT_FOR_PHOTOS, TOO_SHORT)
 
 
 def _expert_reasons(experts: Sequence[ExpertScore]) -> list[Notice]:

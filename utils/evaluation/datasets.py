@@ -159,8 +159,13 @@ def check_labels(samples: Sequence[Sample]) -> None:
     Raises:
         TrainingDataError: with the two files.
     """
+
+    def beginning(path: Path) -> bytes:
+        with path.open("rb") as file:
+            return file.read(4096)
+
     alike: list[list[Sample]] = [list(samples)]
-    for key in (_length, _beginning, file_sha256):
+    for key in (lambda path: path.stat().st_size, beginning, file_sha256):
         alike = [part for group in alike for part in _parts_of_both_labels(group, key)]
     if alike:
         real, fake = (next(s.path for s in alike[0] if s.label == label) for label in (0, 1))
@@ -172,15 +177,6 @@ def _parts_of_both_labels(samples: list[Sample], key: Callable[[Path], object]) 
     for sample in samples:
         parts[key(sample.path)].append(sample)
     return [part for at, part in parts.items() if at and len({s.label for s in part}) == 2]
-
-
-def _length(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _beginning(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4096)
 
 
 def _kind(path: Path, where: str) -> MediaKind:

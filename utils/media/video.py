@@ -101,7 +101,7 @@ def decode_video(
         chosen = choose_times(scan.times, max(frames, min(most, math.ceil(scan.duration_s))))
         if len(chosen) > frames and _on_the_way(scan, chosen) * scan.pixels > MAX_DECODED:
             chosen = _to_keys(scan, chosen)
-        taken, size, met = _decode_sparingly(file, container, scan, chosen, limits, on_frame or _ignore)
+        taken, size, met = _decode_sparingly(file, container, scan, chosen, limits, on_frame or (lambda frame: None))
     if not taken:
         raise MediaCorruptError("No frame of the video could be decoded.")
     truncated = scan.truncated or "truncated" in met or len(taken) < len(chosen)
@@ -189,10 +189,6 @@ class _Reader(Decoder):
         self._source.seek(time, stream=self._stream, backward=True)
         self._frames = self.frames()
         self.position = None
-
-
-def _ignore(frame: Frame) -> None:
-    """For callers who want all frames at the end."""
 
 
 def _decode_sparingly(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,8 @@ from utils.training.views import View
 
 SMOOTHING = 0.05
 """Labels are 0.05 and 0.95: a data set's labels are not certain, and neither should the network be."""
+DISTILLATION = 2.0
+"""Weight of what the ViT says of a face, beside that of its label."""
 SMALL_PX, SMALL_SHARE = 64, 0.6
 """ResNeXt-50 sees pictures of this size during this share of its epochs."""
 
@@ -86,9 +87,7 @@ def reframed(pixels: npt.NDArray[np.uint8], rng: np.random.Generator, side: int)
     return functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
-def token_directions(
-    tokens: npt.NDArray[np.generic], *, most: int = 256, fitted_on: int = 4000
-) -> npt.NDArray[np.float32]:
+def token_directions(tokens: npt.NDArray[np.generic], *, most: int = 256) -> npt.NDArray[np.float32]:
     """What a student is to tell of a face, as directions: principal components of the tokens that the ViT's head reads.
 
     The ViT's final embedding names what is seen and has dropped the traces of generators; earlier layers have not. The
@@ -97,13 +96,12 @@ def token_directions(
     Args:
         tokens: (N, L, 2D) tapped tokens.
         most: components kept.
-        fitted_on: rows that the components are found with.
 
     Returns:
         (N, K) float32 rows of length 1; K is at most `most`.
     """
     count, layers, width = tokens.shape
-    drawn = np.sort(np.random.default_rng(0).permutation(count)[:fitted_on])
+    drawn = np.sort(np.random.default_rng(0).permutation(count)[:4000])
     sample = np.asarray(tokens[drawn], np.float32).reshape(len(drawn), layers * 2, width // 2)
     centre = sample.mean(0)
     scale = (sample - centre).std((0, 2), keepdims=True)[0] + 1e-6  # a layer with large numbers counts as any other
@@ -137,9 +135,7 @@ def train_student(
     recipe: Recipe,
     folder: Path,
     *,
-    distill: float = 2.0,
     start: Arrays | None = None,
-    most: int = 0,
     device: str = "cpu",
     tiny: bool = False,
 ) -> nn.Module:
@@ -152,9 +148,7 @@ def train_student(
         name: `cnn` or `resnext`.
         train: pixels and tokens to learn from.
         calib: pixels for early stopping, by the mean AUC per source.
-        distill: weight of the distillation beside the labels.
         start: weights to go on from; None starts from scratch.
-        most: views that one epoch sees, drawn anew for each; 0 for all.
     """
     card = expert_card(name, tiny=tiny)
     expert = new_network(name, tiny=tiny, seed=recipe.seed)
@@ -167,7 +161,7 @@ def train_student(
 
     def make(epoch: int) -> Iterator[Batch]:
         rng = np.random.default_rng([recipe.seed, epoch])
-        for chosen in islice(batches(len(labels), recipe.batch, rng), steps):
+        for chosen in batches(len(labels), recipe.batch, rng):
             order = np.sort(chosen)
             part = np.array(train.take("pixels", order), np.uint8)
             flips = rng.random(len(part)) < 0.5
@@ -185,7 +179,7 @@ def train_student(
         images, wanted, direction = batch
         output = net.expert(images)  # type: ignore[operator]
         cosine = functional.cosine_similarity(net.project(output.feature), direction)  # type: ignore[operator]
-        return smooth_bce(output.logit, wanted) + distill * (1 - cosine).mean()
+        return smooth_bce(output.logit, wanted) + DISTILLATION * (1 - cosine).mean()
 
     held = calib.load("pixels")
 
@@ -193,7 +187,7 @@ def train_student(
         scores, _ = score_images(net.expert, name, held, tiny=tiny, device=device)  # type: ignore[arg-type]
         return mean_source_auc(calib.views, scores)
 
-    steps = max(1, min(most or len(labels), len(labels)) // recipe.batch)
+    steps = max(1, len(labels) // recipe.batch)
     task = Task(make, steps, loss_of, score_of)
     fit(student, task, recipe, folder, device=device, bfloat16=fast_bfloat16(device))
     return expert

@@ -138,9 +138,9 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
         raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
     own = {
         "leave_out": sorted(plan.leave_out), "norms": plan.norms is not None,
-        "start": plan.start, "student_views": plan.student_views, "views": [plan.views, plan.beside],
+        "start": plan.start, "views": [plan.views, plan.beside],
     }  # fmt: skip
-    before = {"leave_out": [], "norms": False, "start": "", "student_views": 0, "views": []}
+    before = {"leave_out": [], "norms": False, "start": "", "views": []}
     if begun and held and {name: held.get(name, before[name]) for name in own} != own:
         raise TrainingDataError(
             f"{run} holds a training that left out others, trained another ViT, drew other views or began elsewhere; "
@@ -245,10 +245,8 @@ def train_experts(
         return {**kept, "vit": stored_vit(vit, plan)}
     arrays = {}
     for name, recipe in (("cnn", plan.cnn), ("resnext", plan.resnext)):
-        start, most = _begun(root, plan.start, name), plan.student_views
-        student = train_student(
-            name, train, calib, recipe, run / name, start=start, most=most, device=device, tiny=plan.tiny
-        )
+        start = _begun(root, plan.start, name)
+        student = train_student(name, train, calib, recipe, run / name, start=start, device=device, tiny=plan.tiny)
         arrays[name] = pack_tensors(state_arrays(student), int8=True)
     arrays["vit"] = stored_vit(vit, plan)
     if why := why_no_sequences(pack):

@@ -62,7 +62,6 @@ class TrainingPlan:
         clip_blends: self-blended fakes made of each real training clip for the LSTM.
         start: version whose CNN, ResNeXt-50 and ViT head go on learning; empty to train them from scratch.
         keep: take CNN, ResNeXt-50 and LSTM of `start` as they are.
-        student_views: most stored views that CNN and ResNeXt-50 see in an epoch; 0 for all.
         h264: share of the augmented crops that are coded as a video instead of as a JPEG.
         h264_clips: the same share of the augmented clips and of their frames.
         norms: train the LayerNorms of the ViT first, and all features with them; None leaves the base weights.
@@ -85,7 +84,6 @@ class TrainingPlan:
     lstm: Recipe = field(default_factory=lambda: Recipe(epochs=20, batch=16, lr=3e-4, weight_decay=0.1, patience=6))
     start: str = ""
     keep: bool = False
-    student_views: int = 0
     h264: float = 0.3
     h264_clips: float = 0.7
     norms: NormsPlan | None = None

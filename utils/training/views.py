@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.faces.crops import CROP_PX, measure_quality, network_view
+from utils.faces.crops import measure_quality, network_view
 from utils.training.augment import augment, draw_h264, h264
 from utils.training.blending import self_blend
 from utils.training.crop_set import Pack, PackedCrop
@@ -51,15 +51,15 @@ class View:
             raise ValueError("a clean view is not coded again")
 
 
-def render(pack: Pack, view: View, *, size: int = CROP_PX) -> Pixels:
-    """The pixels of a view, (size, size, 3) uint8; the same on every call."""
-    pixels = _uncoded(pack, view, size)
+def render(pack: Pack, view: View) -> Pixels:
+    """The pixels of a view, (CROP_PX, CROP_PX, 3) uint8; the same on every call."""
+    pixels = _uncoded(pack, view)
     return h264([pixels], *_coding(view))[0] if view.h264 else pixels
 
 
-def render_clip(pack: Pack, views: Sequence[View], *, size: int = CROP_PX) -> list[Pixels]:
+def render_clip(pack: Pack, views: Sequence[View]) -> list[Pixels]:
     """The pixels of the views of one clip in time order: as `render` gives them, but coded as one video."""
-    frames = [_uncoded(pack, view, size) for view in views]
+    frames = [_uncoded(pack, view) for view in views]
     return h264(frames, *_coding(views[0])) if views and views[0].h264 else frames
 
 
@@ -95,7 +95,7 @@ def clip_slices(pack: Pack, views: Sequence[View]) -> list[slice]:
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(keys)], strict=True)]
 
 
-def _uncoded(pack: Pack, view: View, size: int) -> Pixels:
+def _uncoded(pack: Pack, view: View) -> Pixels:
     held: PackedCrop = pack.rows[view.row]
     pixels = np.ascontiguousarray(pack.pixels[view.row])
     box = held.face_box()
@@ -104,11 +104,11 @@ def _uncoded(pack: Pack, view: View, size: int) -> Pixels:
     editing = np.random.default_rng([view.seed, 11])
     if view.clean:
         seen = smoothed(pixels, box, held.source_px, editing) if view.processed else pixels
-        return network_view(seen, box, size=size)
+        return network_view(seen, box)
     if view.processed:
         pixels, box = processed(pixels, box, held.marks(), held.source_px, editing)
     rng = np.random.default_rng(view.seed)
-    return augment(pixels, box, rng, size=size, as_jpeg=not view.h264)
+    return augment(pixels, box, rng, as_jpeg=not view.h264)
 
 
 def _blend_draws(view: View) -> tuple[np.random.Generator, np.random.Generator | None]:

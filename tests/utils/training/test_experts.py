@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
 from utils.metrics import auc
 from utils.training.experts import (
@@ -98,25 +97,15 @@ def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnext"])
-def test_student_goes_on_from_given_weights_and_sees_as_many_views_as_it_is_told(make_pack, tmp_path, name):
+def test_student_goes_on_from_given_weights(make_pack, tmp_path, name):
     stores = stored_views(make_pack, tmp_path)
     recipe = Recipe(epochs=1, batch=4, lr=1e-9, warmup=0.5, average=0.0, weight_decay=0.0)
     start = {k: v.numpy() for k, v in new_network(name, tiny=True, seed=5).state_dict().items()}
-
-    def seen(number):
-        return train_student(name, *stores, recipe, tmp_path / f"from-{number}", tiny=True, start=start, most=number)
-
-    begun, fresh = seen(8), train_student(name, *stores, recipe, tmp_path / "fresh", tiny=True)
+    begun = train_student(name, *stores, recipe, tmp_path / "begun", tiny=True, start=start)
+    fresh = train_student(name, *stores, recipe, tmp_path / "fresh", tiny=True)
     for key, value in begun.named_parameters():
         assert torch.allclose(value, torch.from_numpy(start[key]), atol=1e-6), key
     assert any(not torch.allclose(v, torch.from_numpy(start[k]), atol=1e-6) for k, v in fresh.named_parameters())
-
-    def steps(folder):
-        with safe_open(tmp_path / folder / "checkpoint.safetensors", framework="pt") as held:
-            return int(max(held.get_tensor(k) for k in held.keys() if k.endswith("/step")))  # noqa: SIM118
-
-    assert steps("from-8") == 2
-    assert steps("fresh") == len(stores[0].labels()) // 4 > 2
 
 
 def test_directions_keep_apart_what_any_layer_tells_apart():

@@ -25,10 +25,10 @@ def test_steady_blend_is_the_same_in_each_frame_and_unsteady_is_not(make_pack):
 @pytest.mark.parametrize("view", [View(0, 0, "s", "-", 5), View(0, 1, "s", "self-blend", 5, blended=True)])
 def test_view_can_be_made_again(make_pack, view):
     pack = make_pack(pictures=1)
-    one = render(pack, view, size=64)
-    assert one.shape == (64, 64, 3)
+    one = render(pack, view)
+    assert one.shape == (224, 224, 3)
     assert one.dtype == np.uint8
-    assert np.array_equal(one, render(pack, view, size=64))
+    assert np.array_equal(one, render(pack, view))
 
 
 def test_clean_view_ignores_the_seed_and_measures_like_the_gate(make_pack):
