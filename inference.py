@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from utils import errors
 from utils.config import EXPERTS, DetectionSettings, Settings, load_settings, parse_experts
-from utils.detection.cli_files import Collected, check_readable, collect_files
-from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
+from utils.detection import cli
+from utils.detection.cli import Collected, FileResult, check_readable
 from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
 from utils.files import replace_file
 from utils.log import configure_logging, escape
@@ -257,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    collected = collect_files(options.paths, recursive=options.recursive)
+    collected = cli.collect_files(options.paths, recursive=options.recursive)
     if collected.passed_over and not options.quiet:
         print(f"Passed over {collected.passed_over} other files in the folders.", file=sys.stderr)
     results, interrupted = _analyse_all(options, collected)
@@ -278,7 +278,7 @@ def _analyse_all(options: argparse.Namespace, collected: Collected) -> tuple[lis
     def add(result: FileResult) -> None:
         results.append(result)
         if live:
-            _write(format_json_line(result), None)
+            _write(cli.format_json_line(result), None)
 
     for result in collected.missing:
         add(result)
@@ -308,10 +308,10 @@ def _analyse_all(options: argparse.Namespace, collected: Collected) -> tuple[lis
 
 def _render(options: argparse.Namespace, results: Sequence[FileResult]) -> str:
     if options.json:
-        return format_json(results)
+        return cli.format_json(results)
     if options.jsonl:
-        return "".join(map(format_json_line, results))
-    return format_csv(results) if options.csv else format_table(results)
+        return "".join(map(cli.format_json_line, results))
+    return cli.format_csv(results) if options.csv else cli.format_table(results)
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -17,8 +17,7 @@ import pytest
 import inference
 from inference import DeepfakeDetector
 from tests.web_app import helpers
-from utils.detection.cli_files import check_readable
-from utils.detection.cli_output import FileResult
+from utils.detection.cli import FileResult, check_readable
 from utils.errors import ConfigError, MediaCorruptError, TelltaleError, UnsupportedMediaError, WeightsMissingError
 from utils.types import MediaKind, Outcome, Report
 

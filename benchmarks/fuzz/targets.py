@@ -19,7 +19,7 @@ from werkzeug.datastructures import Headers
 
 from tests.hostile.attacks import seeds
 from utils.config import load_settings
-from utils.detection.cli_output import FileResult, format_csv, format_json, format_json_line, format_table
+from utils.detection.cli import FileResult, format_csv, format_json, format_json_line, format_table
 from utils.errors import BadRequestError, ConfigError, MediaError, TelltaleError
 from utils.evidence.answer import to_provenance
 from utils.feedback.feedback_log import read_feedback_log
@@ -38,12 +38,11 @@ from utils.media.child_protocol import (
     write_header,
     write_samples,
 )
-from utils.media.clean_film import copy_film
+from utils.media.clean_film import UserDataFilter, copy_film
 from utils.media.clean_picture import strip
 from utils.media.headers import edit_count, is_truncated, read_header
 from utils.media.limits import Facts, MediaLimits
 from utils.media.sniff import FORMATS, sniff
-from utils.media.user_data import UserDataFilter
 from utils.types import SAMPLE_RATE, Frame, MediaKind, SoundInfo
 from web_app.storage.upload import display_name
 

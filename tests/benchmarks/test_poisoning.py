@@ -32,7 +32,7 @@ def test_every_attack_is_seen_held_off_and_rolled_back(lineage):
 
 def test_a_gate_that_lets_everything_pass_fails_the_drill(lineage, monkeypatch):
     """So the drill can fail: without the gate the attack of many users gets through."""
-    from utils.feedback.acceptance import GateVerdict
+    from utils.feedback.retrain import GateVerdict
 
     monkeypatch.setattr("utils.feedback.retrain.judge_candidate", lambda *_: GateVerdict(True, "promoted", "open"))
     monkeypatch.setattr("utils.feedback.remember.SHARES", (2.0,))  # every correction reaches everybody

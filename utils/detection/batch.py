@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from utils.detection.cli_files import check_readable
-from utils.detection.cli_output import FileResult
+from utils.detection.cli import FileResult, check_readable
 from utils.detection.people import People
 from utils.detection.pipeline import Analyser, OnScores, examine, make_report, no_progress, score
 from utils.errors import TelltaleError

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.detection.cli_files import check_readable
+from utils.detection.cli import check_readable
 from utils.errors import MediaUnreadableError
 from utils.metrics import logit, sigmoid
 from utils.types import Frame, Media, MediaInfo, MediaKind

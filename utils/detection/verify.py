@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.config import REPLAYED, Settings, read_value
-from utils.detection.cli_files import check_readable
+from utils.detection.cli import check_readable
 from utils.errors import ReportError, TelltaleError, WeightsMissingError
 from utils.files import file_sha256
 from utils.signatures import Signature, canonical, check_signature, parse_unique

@@ -1,6 +1,6 @@
 """The golden set: features of faces that nothing was trained or calibrated on, and what a version makes of them.
 
-It is fixed and has a name; the gate of promotion (`acceptance`) compares figures made here. It lies beside the
+It is fixed and has a name; the gate of promotion (`retrain`) compares figures made here. It lies beside the
 versions in `<weights>/learning/<version>/golden.safetensors` and belongs to the networks whose answers it holds.
 
     python -m utils.feedback.golden show

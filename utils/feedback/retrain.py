@@ -2,7 +2,8 @@
 
     items -> what the base shall remember -> golden-set gate -> immutable version -> history -> CURRENT
 
-`utils.feedback.items` made the items' features beforehand; pictures are not needed here.
+`utils.feedback.items` made the items' features beforehand; pictures are not needed here. Whether a candidate may be
+served its figures on every golden set decide, and nothing else (`judge_candidate`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import numpy as np
 
 from utils.detection.remembered import Remembered
 from utils.errors import NothingNewError
-from utils.feedback.acceptance import Compared, GateVerdict, judge_candidate
 from utils.feedback.cached_judge import (
     DAMAGED,
     STALE,
@@ -31,7 +31,7 @@ from utils.feedback.cached_judge import (
     right_verdicts,
 )
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
-from utils.feedback.golden import Lineage, figures, known_again, load_lineage
+from utils.feedback.golden import Bounds, GoldenFigures, Lineage, figures, known_again, load_lineage
 from utils.feedback.history import append_training, read_history
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.remember import Learned, Progress, Recipe, remember
@@ -63,6 +63,34 @@ were tried. `job` is the id of the job that asked for it, `digest` its fingerpri
 """
 LINE_FIELDS = frozenset({"event", "settings", "recovered", "schema_version", "number", "time", "previous", "hash"})
 """What the line of the history has beside the outcome."""
+HELP = "Labels of more media, real ones and fakes, may help, and so may rejecting doubtful labels."
+BOUNDS = Bounds(auc=0.003, ece=0.01, slice_loss=0.02)
+"""Of a candidate, against the version in use *and* against the base."""
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """The decision about a candidate.
+
+    Args:
+        promoted: it may be served.
+        code: `promoted`, or the first rule that it broke: `auc`, `ece`, `slice`, `no_correction`.
+        reason: for people, with the numbers.
+    """
+
+    promoted: bool
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Figures on one golden set: of the base, of the version in use (`old`) and of the candidate (`new`)."""
+
+    name: str
+    base: GoldenFigures
+    old: GoldenFigures
+    new: GoldenFigures
 
 
 @dataclass(frozen=True)
@@ -118,6 +146,30 @@ def make_candidate(
     of_label = np.where(feedback.labels > 0.5, scores[1], 1 - scores[1])
     loss = float(-np.log(np.maximum(of_label, 1e-12)).mean())
     return Candidate(new, learned, verdict, compared, right[0], right[1], lost, loss)
+
+
+def judge_candidate(compared: Sequence[Compared], corrected: int, bounds: Bounds = BOUNDS) -> GateVerdict:
+    """Decide about a candidate.
+
+    Comparing with the base too is what stops many small steps, each within the bounds, from adding up.
+
+    Args:
+        compared: one entry per golden set, the shipped one among them.
+        corrected: accepted corrections that the version in use gets wrong and the candidate right.
+    """
+    for entry in compared:
+        for what, reference in (("the version in use", entry.old), ("the base", entry.base)):
+            broken = bounds.broken(entry.new, reference)
+            if broken is not None:
+                code, sentence = broken
+                reason = f"On the golden set {entry.name} {sentence} against {what}. {HELP}"
+                return GateVerdict(False, code, reason)
+    if corrected < 1:
+        return GateVerdict(False, "no_correction", f"None of the accepted corrections became right. {HELP}")
+    plural = "correction is" if corrected == 1 else "corrections are"
+    return GateVerdict(
+        True, "promoted", f"{corrected} accepted {plural} now right, and the golden set kept its bounds."
+    )
 
 
 def train_version(

@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from PIL import Image
 
 from utils.errors import MediaCorruptError
+from utils.media.clean_film import UserDataFilter
 from utils.media.display import DAMAGE
 from utils.media.headers import boxes
 from utils.media.heif import HeifItems
 from utils.media.limits import MediaLimits
-from utils.media.user_data import UserDataFilter
 
 MAX_PARTS = 100_000  # a file of more is no photograph
 ORIENTATION = 0x0112

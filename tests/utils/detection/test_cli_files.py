@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.detection.cli_files import check_readable, collect_files
+from utils.detection.cli import check_readable, collect_files
 from utils.errors import MediaUnreadableError
 
 

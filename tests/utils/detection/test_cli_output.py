@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.web_app.helpers import make_provenance, make_report
-from utils.detection import cli_output
-from utils.detection.cli_output import (
+from utils.detection import cli
+from utils.detection.cli import (
     FileResult,
     format_csv,
     format_table,
@@ -43,7 +43,7 @@ def test_result_is_a_report_or_an_error():
 
 def test_undecodable_name_can_be_listed_in_every_form():
     result = FileResult(Path(os.fsdecode(b"\xff.jpg")), None, MediaCorruptError("Bad."), 1.0)
-    for text in (format_table([result]), format_csv([result]), cli_output.format_json_line(result)):
+    for text in (format_table([result]), format_csv([result]), cli.format_json_line(result)):
         text.encode("utf-8")
         assert r"\udcff.jpg" in text.replace("\\\\", "\\")
 

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from utils.feedback.acceptance import HELP, Compared, judge_candidate
 from utils.feedback.golden import GoldenFigures
+from utils.feedback.retrain import HELP, Compared, judge_candidate
 
 BASE = GoldenFigures(auc=0.9, ece=0.04, accuracy=0.8, slices={"source a": 0.85, "real b": 0.8}, count=300)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.media.user_data import UserDataFilter
+from utils.media.clean_film import UserDataFilter
 
 HOME = b"\x05\x14" + bytes(range(1, 17)) + b"home"
 RECOVERY = b"\x06\x01\xc0"
