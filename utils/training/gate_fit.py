@@ -69,13 +69,13 @@ def balance_weights(table: ScoreTable) -> Array:
 def platt(logits: Array, labels: Array, weights: Array, *, ridge: float = 1e-3) -> tuple[float, float]:
     """Scale and shift that make raw logits calibrated; the scale is never negative.
 
-    `ridge` times its square counts beside the mean loss; weights have the mean 1.
+    `ridge` times the squares of both counts beside the mean loss; weights have the mean 1.
 
     Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", without its label smoothing.
     """
-    fitted = LogisticRegression(C=1 / (2 * ridge * len(labels)), tol=1e-8, max_iter=1000)
-    fitted.fit(logits[:, None], labels, sample_weight=weights)
-    scale, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    both = np.stack([logits, np.ones(len(logits))], axis=1)
+    fitted = LogisticRegression(C=1 / (2 * ridge * len(labels)), fit_intercept=False, tol=1e-8, max_iter=1000)
+    scale, shift = (float(v) for v in fitted.fit(both, labels, sample_weight=weights).coef_[0])
     if scale > 0:
         return scale, shift
     # an expert that points the wrong way says nothing; its shift belonged to the negative scale
