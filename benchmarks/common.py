@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.errors import TelltaleError
-from utils.evaluation.datasets import SPLITS
+from utils.evaluation.layouts import SPLITS
 
 UNUSABLE = 3
 """Exit code where data or a version cannot be used."""

@@ -22,7 +22,8 @@ from utils.detection.engine import Engine
 from utils.detection.engines import load_engine
 from utils.detection.pipeline import Analyser, examine, load_analyser
 from utils.errors import MediaError, TrainingDataError
-from utils.evaluation.datasets import Sample, read_samples
+from utils.evaluation.datasets import read_samples
+from utils.evaluation.layouts import Sample
 from utils.evaluation.scorecard import markdown_table
 from utils.metrics import auc
 from utils.types import Floats, Pixels

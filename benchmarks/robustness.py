@@ -25,8 +25,9 @@ from utils.config import load_settings
 from utils.detection.calibration import Calibration
 from utils.detection.pipeline import Analyser, load_analyser
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import Sample, read_samples
+from utils.evaluation.datasets import read_samples
 from utils.evaluation.figures import CLIPS, PICTURES, judged, labels_and_probabilities, rounded, verdict_of
+from utils.evaluation.layouts import Sample
 from utils.evaluation.score_file import COLUMNS, claim_scores, finished_names, pseudonym, score_row
 from utils.evaluation.scorecard import cell, markdown_table, plain
 from utils.metrics import Figure, auc, bootstrap, false_alarm_rate

@@ -20,7 +20,7 @@ from benchmarks.robustness import (
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.detection.pipeline import load_analyser
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import Sample
+from utils.evaluation.layouts import Sample
 from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.video import decode_video

@@ -10,20 +10,15 @@ import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import TrainingDataError
-from utils.evaluation.layouts import LayoutRow, read_labelled, read_layout
+from utils.evaluation.layouts import CLIPS_PREFIX, Sample, kind_of, named_for, read_labelled, read_layout
 from utils.files import file_sha256
-from utils.media.sniff import SUFFIXES
 from utils.types import MediaKind
 
 SHOWN = 12  # names of what lies in a folder where nothing usable was found
-SPLITS = ("train", "calib", "val")
-"""`train` fits weights, `calib` stops early and fits gate and calibration, `val` only ever gives figures."""
-CLIPS_PREFIX = "video:"
-"""Begins the name of every source of clips."""
 SWAPS, DRIVEN, PORTRAITS, BLENDS = "swaps", "driven heads", "portraits", "self-blends"
 _SWAPS = ("swap", "deepfakes", "fsgan", "simswap", "dfdc")
 _DRIVEN = (
@@ -36,32 +31,6 @@ SPEECH_COLUMNS = frozenset({"speaker", "system"})
 """A manifest below the folder with both of these lists recordings of voices, which no network here hears."""
 APART = "apart"
 """The split of files that are kept beside the data but are of neither class."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled file.
-
-    Args:
-        label: 1 fake, 0 real.
-        group: identity or family; never divided between splits.
-        generator: what made a fake; `-` for real ones.
-        split: train, calib or val.
-    """
-
-    path: Path
-    kind: MediaKind
-    label: int
-    source: str
-    group: str
-    generator: str
-    split: str
-
-    def __post_init__(self) -> None:
-        if self.label not in (0, 1):
-            raise ValueError(f"label must be 0 or 1: {self.label}")
-        if self.split not in SPLITS:
-            raise ValueError(f"split must be one of {SPLITS}: {self.split}")
 
 
 def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.15, seed: int = 0) -> list[Sample]:
@@ -81,7 +50,7 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
     if manifests:
         samples = [s for manifest in manifests if not _is_of_speech(manifest) for s in _read_manifest(manifest)]
     elif rows := read_layout(root):
-        samples = [_sample_of_layout(row, val_share, seed) for row in rows]
+        samples = [_with_split(row, val_share, seed) for row in rows]
     else:
         samples = _read_folders(root, val_share, seed)
     with_pictures = {_group_key(s) for s in samples if s.kind is MediaKind.IMAGE}
@@ -126,29 +95,27 @@ def _sample_of(row: Mapping[str, str | None], folder: Path, where: str) -> Sampl
     path = folder / cell["file"]
     if not path.is_file():
         raise TrainingDataError(f"{where}: there is no file {cell['file']}.")
-    kind = _kind(path, where)
-    # a source of pictures and one of clips may share a name; scores are reported apart
-    source = cell["source"] if kind is MediaKind.IMAGE else CLIPS_PREFIX + cell["source"]
+    kind = kind_of(path, where)
+    source = named_for(kind, cell["source"])
     return Sample(path, kind, int(cell["label"] == "fake"), source, cell["group"], cell["generator"], cell["split"])
 
 
-def _sample_of_layout(row: LayoutRow, val_share: float, seed: int) -> Sample:
-    kind = _kind(row.path, str(row.path.parent))
-    split = row.split or ("val" if _share_of(row.group, seed) < val_share else "train")
-    source = row.source if kind is MediaKind.IMAGE else CLIPS_PREFIX + row.source
-    return Sample(row.path, kind, int(row.fake), source, row.group, row.generator, split)
+def _with_split(sample: Sample, val_share: float, seed: int) -> Sample:
+    """A sample whose split is drawn where its data set says none."""
+    drawn = "val" if _share_of(sample.group, seed) < val_share else "train"
+    return replace(sample, split=sample.split or drawn)
 
 
 def _read_folders(root: Path, val_share: float, seed: int) -> list[Sample]:
     rows = list(read_labelled(root))
     for fake, name in enumerate(("real", "fake")):
-        count = sum(row.fake == bool(fake) for row in rows)
+        count = sum(row.label == fake for row in rows)
         if count < 2:
             there = ", ".join(sorted(path.name for path in root.glob("*"))[:SHOWN]) or "nothing"
             raise TrainingDataError(
                 f"{root / name} holds {count} pictures or videos; at least 2 are needed. {root} holds: {there}."
             )
-    return [_sample_of_layout(row, val_share, seed) for row in rows]
+    return [_with_split(row, val_share, seed) for row in rows]
 
 
 def check_labels(samples: Sequence[Sample]) -> None:
@@ -177,13 +144,6 @@ def _parts_of_both_labels(samples: list[Sample], key: Callable[[Path], object]) 
     for sample in samples:
         parts[key(sample.path)].append(sample)
     return [part for at, part in parts.items() if at and len({s.label for s in part}) == 2]
-
-
-def _kind(path: Path, where: str) -> MediaKind:
-    for kind, suffixes in SUFFIXES.items():
-        if path.suffix.lower() in suffixes:
-            return kind
-    raise TrainingDataError(f"{where}: the suffix of {path.name} is not one of a picture or video.")
 
 
 def _group_key(sample: Sample) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Known data sets as they come: FaceForensics++, Celeb-DF and DFDC are read without a manifest.
 
-Each reader gives plain rows (file, label, group, generator, split); `datasets.py` makes samples of them. A group is
-never divided between splits; what it means for each data set is said at its reader.
+Each reader gives samples; `datasets.py` draws a split where the data set says none. A group is never divided between
+splits; what it means for each data set is said at its reader.
 """
 
 from __future__ import annotations
@@ -16,24 +16,38 @@ from typing import Any
 
 from utils.errors import TrainingDataError
 from utils.media.sniff import SUFFIXES
+from utils.types import MediaKind
+
+SPLITS = ("train", "calib", "val")
+"""`train` fits weights, `calib` stops early and fits gate and calibration, `val` only ever gives figures."""
+CLIPS_PREFIX = "video:"
+"""Begins the name of every source of clips."""
 
 
 @dataclass(frozen=True)
-class LayoutRow:
-    """One file of a known data set.
+class Sample:
+    """One labelled file.
 
     Args:
+        label: 1 fake, 0 real.
         group: identity or family; never divided between splits.
         generator: what made a fake; `-` for real ones.
-        split: `train` or `val` where the data set says so, else None.
+        split: train, calib or val; empty where the data set says none, until one is drawn.
     """
 
     path: Path
-    fake: bool
+    kind: MediaKind
+    label: int
     source: str
     group: str
     generator: str
-    split: str | None
+    split: str
+
+    def __post_init__(self) -> None:
+        if self.label not in (0, 1):
+            raise ValueError(f"label must be 0 or 1: {self.label}")
+        if self.split not in ("", *SPLITS):
+            raise ValueError(f"split must be one of {SPLITS}: {self.split}")
 
 
 _LABEL_NAMES = {"real": "real", "reals": "real", "fake": "fake", "fakes": "fake"}
@@ -42,10 +56,10 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "test", "testing"), "val"),
 }
 
-Reader = Callable[[Path], Iterator[LayoutRow]]
+Reader = Callable[[Path], Iterator[Sample]]
 
 
-def read_layout(root: Path) -> list[LayoutRow]:
+def read_layout(root: Path) -> list[Sample]:
     """The rows of whichever known data set lies in `root`; empty when none does.
 
     Raises:
@@ -60,7 +74,7 @@ def read_layout(root: Path) -> list[LayoutRow]:
     return []
 
 
-def read_faceforensics(root: Path) -> Iterator[LayoutRow]:
+def read_faceforensics(root: Path) -> Iterator[Sample]:
     """FaceForensics++: `original_sequences/` and `manipulated_sequences/`, any compression, videos or extracted frames.
 
     A fake named 000_003 wears face 003 in video 000, and its partner 003_000 the other way round, so the *pair* is the
@@ -95,10 +109,10 @@ def read_faceforensics(root: Path) -> Iterator[LayoutRow]:
                 group = "_".join(sorted((first, second)))
             else:
                 group = partner.get(name, name)
-            yield LayoutRow(path, fake, "faceforensics", group, relative.parts[0] if fake else "-", split_of.get(group))
+            yield _sample(path, fake, "faceforensics", group, relative.parts[0] if fake else "-", split_of.get(group))
 
 
-def read_celeb_df(root: Path) -> Iterator[LayoutRow]:
+def read_celeb_df(root: Path) -> Iterator[Sample]:
     """Celeb-DF v1 and v2: `Celeb-real/`, `YouTube-real/`, `Celeb-synthesis/`, and the list of testing videos.
 
     The group of id0_0000 and of the fake id0_id1_0000 is the person of the video, id0; the face that was swapped in
@@ -123,10 +137,10 @@ def read_celeb_df(root: Path) -> Iterator[LayoutRow]:
             name = _clip_name(path, root / part)
             group = f"youtube {name}" if part == "YouTube-real" else name.split("_")[0]
             split = ("val" if group in tested else "train") if tested else None
-            yield LayoutRow(path, fake, "celeb-df", group, "face swap" if fake else "-", split)
+            yield _sample(path, fake, "celeb-df", group, "face swap" if fake else "-", split)
 
 
-def read_dfdc(root: Path) -> Iterator[LayoutRow]:
+def read_dfdc(root: Path) -> Iterator[Sample]:
     """DFDC: parts with `metadata.json` (label, original, split of every video), here or one level below.
 
     The group is the original video: its fakes belong to it. The data set does not name its actors, so the same person
@@ -145,10 +159,10 @@ def read_dfdc(root: Path) -> Iterator[LayoutRow]:
             original = facts.get("original") or name
             split = None if facts.get("split") in (None, "", "train") else "val"
             fake = label == "FAKE"
-            yield LayoutRow(path, fake, "dfdc", Path(str(original)).stem, "dfdc" if fake else "-", split)
+            yield _sample(path, fake, "dfdc", Path(str(original)).stem, "dfdc" if fake else "-", split)
 
 
-def read_labelled(root: Path) -> Iterator[LayoutRow]:
+def read_labelled(root: Path) -> Iterator[Sample]:
     """Folders named by their label, in any case and with more words, such as `Real` and `training_fake`.
 
     They lie below the root, or below folders named by their split: `train`, or `valid`, `val`, `test`, which validate.
@@ -162,7 +176,7 @@ def read_labelled(root: Path) -> Iterator[LayoutRow]:
             inside = path.relative_to(folder).parent
             # a sub-folder is a person or a family of files; loose files stand for themselves
             group = prefix + (str(inside) if inside != Path() else f"{name}/{path.stem}")
-            yield LayoutRow(path, fake, root.resolve().name or "folder", group, "unknown" if fake else "-", split)
+            yield _sample(path, fake, root.resolve().name or "folder", group, "unknown" if fake else "-", split)
 
 
 def _labelled_folders(root: Path) -> list[tuple[Path, bool, str | None]]:
@@ -219,6 +233,24 @@ def _json(path: Path, *, default: Any) -> Any:
     if not isinstance(document, type(default)):
         raise TrainingDataError(f"{path} must be a JSON {'object' if isinstance(default, Mapping) else 'list'}.")
     return document
+
+
+def _sample(path: Path, fake: bool, source: str, group: str, generator: str, split: str | None) -> Sample:
+    kind = kind_of(path, str(path.parent))
+    return Sample(path, kind, int(fake), named_for(kind, source), group, generator, split or "")
+
+
+def named_for(kind: MediaKind, source: str) -> str:
+    """A source's name: one of pictures and one of clips may share it; scores are reported apart."""
+    return source if kind is MediaKind.IMAGE else CLIPS_PREFIX + source
+
+
+def kind_of(path: Path, where: str) -> MediaKind:
+    """Picture or video, by its suffix; `where` begins the error of any other."""
+    for kind, suffixes in SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            return kind
+    raise TrainingDataError(f"{where}: the suffix of {path.name} is not one of a picture or video.")
 
 
 def _media(folder: Path) -> Iterator[Path]:

@@ -23,7 +23,7 @@ from models.cards import EXPERT_NAMES
 from utils.detection.gate import NumericGate
 from utils.detection.pipeline import Analyser, analyse
 from utils.errors import MediaError, TrainingDataError
-from utils.evaluation.datasets import Sample
+from utils.evaluation.layouts import Sample
 from utils.faces.crops import QUALITY_NAMES
 from utils.metrics import logit, sigmoids
 from utils.types import Report

@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import MediaError, TrainingDataError
-from utils.evaluation.datasets import Sample, is_of
+from utils.evaluation.datasets import is_of
+from utils.evaluation.layouts import Sample
 from utils.faces.crops import PACK_PX, crop_face
 from utils.faces.detector import FaceDetector
 from utils.faces.tracking import track_faces

@@ -16,7 +16,7 @@ from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from models.vision_transformer import ViTExpert
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import Sample
+from utils.evaluation.layouts import Sample
 from utils.faces.detector import FaceDetector
 from utils.files import replace_file
 from utils.networks import load_vit_base

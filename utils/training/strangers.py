@@ -21,8 +21,8 @@ from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from models.vision_transformer import ViTExpert
 from utils.detection.calibration import Calibration
-from utils.evaluation.datasets import CLIPS_PREFIX
 from utils.evaluation.figures import rounded
+from utils.evaluation.layouts import CLIPS_PREFIX
 from utils.evaluation.score_file import ScoreTable
 from utils.evaluation.scorecard import cell, markdown_table
 from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate, miss_rate

@@ -12,17 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import (
-    BLENDS,
-    DRIVEN,
-    PORTRAITS,
-    SWAPS,
-    Sample,
-    check_groups,
-    family_of,
-    is_of,
-    read_samples,
-)
+from utils.evaluation.datasets import BLENDS, DRIVEN, PORTRAITS, SWAPS, check_groups, family_of, is_of, read_samples
+from utils.evaluation.layouts import Sample
 from utils.types import MediaKind
 
 HEADER = "file,split,source,label,group,generator"

@@ -43,9 +43,9 @@ def test_faceforensics_keeps_both_halves_of_a_swap_together(faceforensics):
     assert {group[n] for n in group if Path(n).stem in ("000", "003", "000_003", "003_000")} == {"000_003"}
     assert group["original_sequences/youtube/c23/videos/017.mp4"] == "017_803"
     frame = rows["manipulated_sequences/FaceSwap/c23/frames/017_803/0001.png"]
-    assert (frame.fake, frame.generator, frame.group, frame.split) == (True, "FaceSwap", "017_803", None)
+    assert (frame.label, frame.generator, frame.group, frame.split) == (1, "FaceSwap", "017_803", "")
     actors = [r for r in rows.values() if r.group.startswith("actor")]
-    assert [(r.fake, r.group) for r in actors] == [(True, "actor 01"), (False, "actor 01")]
+    assert [(r.label, r.group) for r in actors] == [(1, "actor 01"), (0, "actor 01")]
 
 
 def test_faceforensics_takes_the_splits_of_its_lists(faceforensics):
@@ -70,7 +70,7 @@ def test_celeb_df_validates_whole_people(tmp_path):
     )  # fmt: skip
     listing = tmp_path / "List_of_testing_videos.txt"
     listing.write_text("1 YouTube-real/00002.mp4\n0 Celeb-synthesis/id1_id0_0000.mp4\n")
-    rows = {r.path.stem: (r.fake, r.group, r.split) for r in read_layout(tmp_path)}
+    rows = {r.path.stem: (r.label, r.group, r.split) for r in read_layout(tmp_path)}
     assert rows["id1_0000"] == (False, "id1", "val")
     assert rows["id1_id0_0000"] == (True, "id1", "val")
     assert rows["id0_id1_0000"] == (True, "id0", "train")
@@ -92,7 +92,7 @@ def test_dfdc_groups_fakes_with_their_originals(tmp_path):
     rows = {r.path.name: r for r in read_layout(tmp_path)}
     assert set(rows) == {"aaa.mp4", "bbb.mp4", "ccc.mp4"}
     assert rows["aaa.mp4"].group == rows["bbb.mp4"].group == "bbb"
-    assert (rows["aaa.mp4"].split, rows["ccc.mp4"].split) == (None, "val")
+    assert (rows["aaa.mp4"].split, rows["ccc.mp4"].split) == ("", "val")
     assert [s.source for s in read_samples(tmp_path)] == ["video:dfdc"] * 3
     (part / "metadata.json").write_text(json.dumps({"aaa.mp4": {"label": "UNSURE"}}))
     with pytest.raises(TrainingDataError, match=r"aaa\.mp4 must be REAL or FAKE"):

@@ -12,7 +12,7 @@ from PIL import Image
 from utils.detection.pipeline import analyse, load_analyser
 from utils.errors import TrainingDataError
 from utils.evaluation import score_file as module
-from utils.evaluation.datasets import Sample
+from utils.evaluation.layouts import Sample
 from utils.evaluation.score_file import FAILED, ScoreTable, join_tables, read_scores, score_files
 from utils.evaluation.scorecard import main
 from utils.types import MediaKind

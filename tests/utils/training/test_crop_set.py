@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 from tests.utils.media.films import write_clip
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import Sample
+from utils.evaluation.layouts import Sample
 from utils.faces.crops import PACK_PX, crop_for_networks
 from utils.training import crop_set
 from utils.training.crop_set import count_table, framing_table, load_pack, pack_faces

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from utils.errors import TrainingDataError, WeightsError
-from utils.evaluation.datasets import Sample
+from utils.evaluation.layouts import Sample
 from utils.training import fit
 from utils.training.features import FeatureStore
 from utils.training.plan import TrainingPlan
