@@ -132,15 +132,13 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
         frame=sightings[index].frame,
         time_s=media.frames[sightings[index].frame].time_s,
         square=square_in_medium(sightings[index], media),
-        maps=tuple(_as_shown(heat, media.turned) for heat in maps),
+        maps=tuple(  # over the medium as it is shown, whose frames were turned
+            m if m.grid is None else replace(m, grid=np.ascontiguousarray(np.rot90(m.grid, -media.turned)))
+            for m in maps
+        ),
         trials=trials,
         model_version=analyser.version,
     )
-
-
-def _as_shown(heat: HeatMap, turned: int) -> HeatMap:
-    """A map that lies over the medium as it is shown, whose frames were turned by so many quarters."""
-    return heat if heat.grid is None else replace(heat, grid=np.ascontiguousarray(np.rot90(heat.grid, -turned)))
 
 
 def largest(track: FaceTrack) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
 from pathlib import Path
@@ -157,16 +157,13 @@ def _is_score(row: Mapping[str, str | None]) -> bool:
     return named and 0 <= probability <= 1 and bool(np.isfinite(logits).any())
 
 
-def score_files(
-    samples: Sequence[Sample], analyser: Analyser, path: Path, *, progress: Callable[[int], None] | None = None
-) -> None:
+def score_files(samples: Collection[Sample], analyser: Analyser, path: Path) -> None:
     """Analyse every sample and append its row to a score file.
 
     Args:
         samples: the files; their order does not matter.
         path: of the CSV; rows that are there already are not computed again. `PATH.json` beside it says which version
             and settings they are of.
-        progress: called with the number of samples done.
 
     Raises:
         TrainingDataError: the file holds scores of another version or of other settings, or there is no sample.
@@ -176,18 +173,16 @@ def score_files(
     path.parent.mkdir(parents=True, exist_ok=True)
     claim_scores(path, analyser)
     done = finished_names(path)
-    tell = progress or (lambda count: None)
     with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         if stream.tell() == 0:
             writer.writeheader()
-        for number, sample in enumerate(samples, start=1):
+        for sample in samples:
             name = pseudonym(str(sample.path.resolve()))
             if name not in done:
                 writer.writerow(score_row(sample.path, sample, analyser) | {"file": name})
                 stream.flush()
                 done.add(name)
-            tell(number)
 
 
 def score_row(path: Path, sample: Sample, analyser: Analyser) -> dict[str, str]:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from models.cards import EXPERT_NAMES, expert_card
 from utils.config import load_settings
 from utils.detection.calibration import Calibration, calibration_from_dict
@@ -180,20 +182,12 @@ def _score_data(chosen: argparse.Namespace, version: str) -> tuple[Path, Sequenc
     settings = load_settings()
     settings = replace(settings, weights=replace(settings.weights, version=version))
     samples = [s for s in read_samples(chosen.data) if chosen.split in ("all", s.split)]
-    count = 0
-
-    def tell(done: int) -> None:
-        nonlocal count
-        count = done
-        if done % 20 == 0 or done == len(samples):
-            print(f"{done}/{len(samples)} files", file=sys.stderr)
-
     path = chosen.out.parent / SCORES_FILE
-    score_files(samples, load_analyser(settings), path, progress=tell)
+    score_files(tqdm(samples, "files scored", mininterval=5), load_analyser(settings), path)
     what = "all files" if chosen.split == "all" else f"the files of the split `{chosen.split}`"
     return path, (
-        f"Made by `make scorecard DATA=...`: {what} of `{chosen.data.name}` ({count}), each through the product's own",
-        "pipeline; 95 % intervals by bootstrap over groups.",
+        f"Made by `make scorecard DATA=...`: {what} of `{chosen.data.name}` ({len(samples)}), each through the",
+        "product's own pipeline; 95 % intervals by bootstrap over groups.",
     )
 
 

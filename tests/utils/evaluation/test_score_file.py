@@ -101,7 +101,7 @@ def test_command_scores_a_folder(tiny_root, photo, tmp_path, monkeypatch, capsys
     assert "| data | 2 / 2 |" in text
     assert (out.parent / "images" / "outcomes.png").is_file()
     assert len(rows_of(out.parent / "scores.csv")) == 4
-    assert "4/4 files" in capsys.readouterr().err
+    assert "4/4" in capsys.readouterr().err
 
 
 def table(count: int, start: int = 0) -> ScoreTable:
