@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
@@ -16,8 +17,8 @@ from scipy.io import wavfile
 
 from tests.speech_fixtures import speech_version, voice
 from tests.utils.detection.test_sound import film
-from tests.web_app.feedback.conftest import learning_worker
-from tests.web_app.feedback.test_learning_flow import SECONDS, accepted, train
+from tests.web_app.feedback.conftest import learning_worker, picture
+from tests.web_app.feedback.test_learning_flow import SECONDS, accepted, correct, train
 from tests.web_app.helpers import upload, wait_until
 from utils.config import Settings
 from utils.feedback.feature_set import FeatureSet
@@ -25,10 +26,12 @@ from utils.feedback.history import verify_history
 from utils.tensors import read_tensors
 from utils.training.golden_sets import write_lineage
 from utils.types import Floats, Pixels
-from utils.weights import SPEECH_FOLDER, SPEECH_HEAD_FILE, current_name
+from utils.weights import SPEECH_FOLDER, SPEECH_HEAD_FILE, current_name, frozen_fingerprint, verify_version
 from web_app.api.detections import Detection
 from web_app.api.learning import LearnedVersions, Stats
 from web_app.cli import main
+from web_app.db.models import FeedbackRow, ReviewedMediumRow
+from web_app.feedback.features import DECIDING, SPEECH_LEARNS_NOT
 from web_app.services import EXTENSION
 
 ITEMS = 24
@@ -170,14 +173,59 @@ def test_the_voice_of_a_video_is_learned_apart_from_its_faces(
         assert client.get("/api/rl/stats").get_json()["feedback"]["total"] == 0
 
 
+def test_one_training_learns_faces_and_voices_and_the_next_one_what_has_news(
+    learning_client: FlaskClient,
+    learning_settings: Settings,
+    lineage: Callable[[int], None],
+    speech_root: Path,
+    photo: Pixels,
+) -> None:
+    client = learning_client
+    with learning_worker(learning_settings):
+        _, label = correct(client, picture(photo))
+        lineage(1 if label == "fake" else 0)
+        say(client, upload(client, wav(voice(4.0)), "/api/detect/audio?wait=1").get_json())
+        wait_until(lambda: accepted(client) == 2, SECONDS)
+        result = train(client)["result"]
+        assert (result["version"], result["speech"]["version"]) == ("tiny-r0001", "s1-r0001"), result
+        assert client.post("/api/rl/retrain").get_json()["code"] == "nothing_new"
+        wait_until(lambda: speaks(client) == "s1-r0001", SECONDS)
+        say(client, upload(client, wav(voice(4.0, pitch=210.0, seed=5)), "/api/detect/audio?wait=1").get_json())
+        wait_until(lambda: accepted(client) == 3, SECONDS)
+        result = train(client)["result"]
+        assert (result["version"], result["items"], "speech" in result) == ("s1-r0002", 2, False), result
+        assert client.post("/api/rl/retrain").get_json()["code"] == "nothing_new"
+        versions = [item["version"] for item in client.get("/api/rl/versions").get_json()["items"]]
+    assert versions == ["tiny", "tiny-r0001", "s1", "s1-r0001", "s1-r0002"]
+
+
+def test_a_recording_that_taught_an_earlier_release_nothing_is_looked_at_again(
+    learning_client: FlaskClient, learning_settings: Settings, speech_root: Path
+) -> None:
+    client, parts = learning_client, learning_client.application.extensions[EXTENSION]
+    with learning_worker(learning_settings) as served:
+        say(client, upload(client, wav(voice(4.0)), "/api/detect/audio?wait=1").get_json())
+        wait_until(lambda: accepted(client) == 1, SECONDS)
+        former = {
+            "features": {DECIDING: SPEECH_LEARNS_NOT}, "domain_reason": SPEECH_LEARNS_NOT,
+            "experts": frozen_fingerprint(verify_version(speech_root.parent, served.analyser.version)),
+        }  # fmt: skip
+        with parts.database.write() as session:
+            session.execute(sa.update(ReviewedMediumRow).values(**former))
+            session.execute(sa.update(FeedbackRow).values(state="out_of_domain"))
+        wait_until(lambda: accepted(client) == 1, SECONDS)
+    with parts.database.read() as session:
+        assert session.scalar(sa.select(ReviewedMediumRow.features)) == {"voice": ""}
+
+
 def test_a_file_without_a_judged_voice_takes_no_answer_about_one(
     make_app: Callable[..., Flask], learning_settings: Settings
 ) -> None:
     client = make_app(learning_settings).test_client()
     with learning_worker(learning_settings):
-        picture = io.BytesIO()
-        Image.new("RGB", (64, 64)).save(picture, "PNG")
-        report = upload(client, picture.getvalue(), "/api/detect?wait=1").get_json()
+        plain = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(plain, "PNG")
+        report = upload(client, plain.getvalue(), "/api/detect?wait=1").get_json()
         answer = client.post(
             "/api/feedback", json={"id": report["id"], "feedback": "incorrect", "actual": "real", "part": "voice"}
         )
