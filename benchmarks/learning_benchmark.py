@@ -381,7 +381,12 @@ def _show(chosen: argparse.Namespace) -> int:
     held = json.loads(chosen.scores.read_text("utf-8"))
     text = [f"# Learning benchmark, version {held['version']}", "", HEAD, "", *summary(held["rounds"]), "", EACH, ""]
     text += table(held["rounds"])
-    chosen.scores.with_suffix(".md").write_text("\n".join([*text, "", "![plot](images/learning.svg)", ""]), "utf-8")
+    text += ["", "![plot](images/learning.svg)", ""]
+    if (spoken := chosen.scores.with_name("learning_speech.json")).is_file():
+        voices = json.loads(spoken.read_text("utf-8"))
+        text += [f"## Voices, version {voices['version']}", "", *summary(voices["rounds"]), "", EACH, ""]
+        text += [*table(voices["rounds"]), ""]
+    chosen.scores.with_suffix(".md").write_text("\n".join(text), "utf-8")
     images = chosen.scores.parent / "images"
     images.mkdir(exist_ok=True)
     plot(held["rounds"], images / "learning.svg")

@@ -4,7 +4,8 @@
 
 Each system of fakes and each collection of real recordings of the manifests below FOLDER is taught by itself, then all
 of them; half of the recordings is gone through, the other half measured. With `--own` half of the sources of the
-version's golden set and replay buffer is taught too, which both lack then. Writes the scores and a table beside them.
+version's golden set and replay buffer is taught too, which both lack then. Writes the scores; the page of
+`learning_benchmark show` has their table.
 """
 
 from __future__ import annotations
@@ -36,8 +37,6 @@ from utils.weights import SPEECH_FOLDER, current_name, verify_version, weights_r
 
 SPEECH_SCORES = SCORES.with_name("learning_speech.json")
 EVERYTHING = "all of them"
-HEAD = """Shares of held-out recordings: first before, by the candidates, and as served; below right and wrong ones, %,
-after so many corrections. What is missing had fewer verdicts to correct. What it means: docs/learning.md."""
 
 
 def voice_cases(data: Path, folder: Path, *, own: bool) -> Iterator[Case]:
@@ -93,9 +92,7 @@ def measure(chosen: argparse.Namespace) -> int:
                     tell(str(rounds[-1]))
     name = current_name(weights_root(load_settings()) / SPEECH_FOLDER)
     chosen.scores.write_text(json.dumps({"version": name, "rounds": rounds}, indent=1) + "\n", "utf-8")
-    text = [f"# Learning benchmark, voices, version {name}", "", HEAD, "", *summary(rounds), "", *table(rounds), ""]
-    chosen.scores.with_suffix(".md").write_text("\n".join(text), "utf-8")
-    print("\n".join(text))
+    print("\n".join([*summary(rounds), "", *table(rounds)]))
     return 0
 
 

@@ -67,9 +67,6 @@ def prepare_faces(path: Path, analyser: Analyser, faces: Sequence[Part] = (None,
 def prepare_voice(path: Path, analyser: Analyser) -> Prepared:
     """Make the features of a recording's voice, or of that of a video.
 
-    Args:
-        path: the file; its name is never trusted.
-
     Raises:
         MediaError: it cannot be decoded.
     """
