@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from models.cards import EXPERT_NAMES
 
 if TYPE_CHECKING:
-    from utils.training.plan import NormsPlan, TrainingPlan
+    from utils.training.plan import TrainingPlan
 
 EXIT_FAILED = 3
 EXIT_STOPPED = 130
@@ -78,7 +78,6 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--batch", type=positive, help="batch size of CNN and ResNeXt-50")
     parser.add_argument("--lr", type=positive_rate, help="highest learning rate of CNN and ResNeXt-50")
-    parser.add_argument("--vit-norms", action="store_true", help="also train the LayerNorms of the ViT")
     parser.add_argument("--start", help="version whose networks of pictures go on learning (default: from scratch)")
     parser.add_argument(
         "--h264", type=share, help="share of crops coded as a video; clips and their frames: twice that"
@@ -111,8 +110,6 @@ def adjusted(plan: TrainingPlan, arguments: argparse.Namespace) -> TrainingPlan:
     if arguments.h264 is not None:
         changes |= {"h264": arguments.h264, "h264_clips": min(1.0, 2 * arguments.h264)}
     changes["leave_out"] = (*plan.leave_out, *arguments.leave_out)
-    if arguments.vit_norms or plan.norms:
-        changes["norms"] = adjusted_norms(plan, arguments)
     return dataclasses.replace(plan, **changes)
 
 
@@ -121,16 +118,6 @@ def wanted_epochs(arguments: argparse.Namespace, expert: str) -> dict[str, int]:
     said = dict(arguments.epochs)
     number = said.get(expert) or said.get("")
     return {"epochs": number} if number else {}
-
-
-def adjusted_norms(plan: TrainingPlan, arguments: argparse.Namespace) -> NormsPlan:
-    """The plan of the LayerNorms with what the command line overrides."""
-    from utils.training.plan import NormsPlan
-
-    norms = plan.norms or NormsPlan()
-    wanted: dict[str, Any] = {"seed": arguments.seed, **wanted_epochs(arguments, "vit")}
-    changes = {name: value for name in ("views", "beside") if (value := getattr(arguments, name))}
-    return dataclasses.replace(norms, recipe=dataclasses.replace(norms.recipe, **wanted), **changes)
 
 
 def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:

@@ -1,11 +1,13 @@
 """The leak audit: can a probe tell the labels of training views without seeing the face?
 
 Views are drawn as training draws them, each fold of people by itself, and a linear and a boosted probe try to tell real
-from fake from the rim, its coding or the sizes of face and picture alone. Whatever they can tell, a network can learn
-instead of faces. Their AUC must stay within .45 to .55. Ordinary processing, which is drawn without the label, is left
-out: it would only make the probes' work harder, and turn rims away from where they are looked for.
+from fake from the rim, its coding, the sizes of face and picture, or eight trivial statistics of the whole view. What
+they can tell, a network can learn instead of faces: their AUC must stay within .45 to .55. Ordinary processing, drawn
+without the label, is left out: it would only make the probes' work harder, and turn rims away from where they are
+looked for. Beside these stand the views that the ViT's head learns from, processed or as they come, as often as they
+count there.
 
-    python -m benchmarks.leak_audit --data FOLDER [--views 2400] [--packs DIR] [--out docs/results/leak_audit.md]
+    python -m benchmarks.leak_audit --data FOLDER [--recipe FILE] [--views 2400] [--packs DIR] [--out FILE]
 """
 
 from __future__ import annotations
@@ -34,16 +36,15 @@ from utils.metrics import Figure, auc, bootstrap
 from utils.training.augment import draw_framing
 from utils.training.blending import face_hull
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.norms import rendered
-from utils.training.plan import TrainingPlan
-from utils.training.planning import plan_balanced, some_frames
-from utils.training.views import View
+from utils.training.plan import TrainingPlan, read_plan
+from utils.training.planning import head_weights, plan_balanced, planned, some_frames
+from utils.training.views import View, render
 from utils.types import Floats, MediaKind, Pixels
 
 Array = npt.NDArray[np.float64]
 LOW, HIGH = 0.45, 0.55
 FOLDS = 4
-PROBES = ("rim", "coding of the rim", "sizes")
+PROBES = ("rim", "coding of the rim", "sizes", "statistics")
 LEAST = 40
 """Real and fake crops that a source must have for an audit of its own."""
 
@@ -75,13 +76,12 @@ class Finding:
         return any(figure.low > HIGH or figure.high < LOW for figure in (self.linear, self.boosted))
 
 
-def recipes(pack: Pack, count: int, *, seed: int = 0) -> dict[str, list[View]]:
+def recipes(pack: Pack, count: int, plan: TrainingPlan, *, seed: int = 0) -> dict[str, list[View]]:
     """The views of each recipe of training batches, by name; about `count` of whole batches and of each large source.
 
     Fakes beside the real crops of their source where both are many, self-blends beside real crops of all sources, and
-    whole batches of pictures and of clips' frames.
+    whole batches of pictures and of clips' frames. Last what the ViT's head learns from, drawn by its weight there.
     """
-    plan = TrainingPlan()
     pictures, frames = pack.select("train", MediaKind.IMAGE), some_frames(pack, plan.frames_per_clip, seed)
     large = [s for s in sorted({r.source for r in pictures}) if _fewer(r for r in pictures if r.source == s) >= LEAST]
     out: dict[str, list[View]] = {}
@@ -103,6 +103,11 @@ def recipes(pack: Pack, count: int, *, seed: int = 0) -> dict[str, list[View]]:
             drawn[source] = plan_balanced([row for row in here if row.source == source], share, seed=own + 3)
         for name, views in drawn.items():
             out.setdefault(name, []).extend(replace(view, processed=False) for view in views)
+    stores = planned(pack, plan)
+    every = [view for name in stores if name.startswith("train") for view in stores[name]]
+    odds = head_weights(every, pack.rows).astype(np.float64)
+    chosen = np.random.default_rng(seed).choice(len(every), min(count, len(every)), replace=False, p=odds / odds.sum())
+    out["all that the head learns"] = [every[int(i)] for i in chosen]
     return {name: views for name, views in out.items() if len({view.label for view in views}) == 2}
 
 
@@ -193,16 +198,27 @@ def coding_features(pixels: Pixels, rim: npt.NDArray[np.bool_]) -> Array:
     return np.concatenate([np.array(phases) / level, *flat]).astype(np.float64)
 
 
+def statistics(pixels: Pixels) -> Array:
+    """Light, contrast, colour and its spread, sharpness, noise, bytes as a JPEG, steps at the borders of its blocks."""
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    colour = pixels.max(2).astype(np.float32) - pixels.min(2)
+    noise = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0)).mean()
+    steps = np.abs(np.diff(grey, axis=1)).mean(0)
+    size = len(cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])[1])
+    sharpness = cv2.Laplacian(grey, cv2.CV_32F).var()
+    shares = [grey.mean(), grey.std(), colour.mean(), colour.std(), steps[7::8].mean() / max(steps.mean(), 1e-3)]
+    return np.array([*shares, *np.log1p([sharpness, noise, size])], np.float64)
+
+
 def features_of(pack: Pack, views: Sequence[View]) -> dict[str, Array]:
     """What each probe sees of the views: (N, F) by the name of the probe."""
     out: dict[str, list[Array]] = {name: [] for name in PROBES}
-    parts = [views[low : low + 32] for low in range(0, len(views), 32)]
-    for part, pixels in rendered(pack, parts):
-        for view, seen in zip(part, pixels, strict=True):
-            held, rim = pack.rows[view.row], rim_mask(pack, view)
-            out["rim"].append(rim_features(seen, rim))
-            out["coding of the rim"].append(coding_features(seen, rim))
-            out["sizes"].append(size_features(held.source_px, held.picture_px))
+    for view in views:
+        held, seen, rim = pack.rows[view.row], render(pack, view), rim_mask(pack, view)
+        out["rim"].append(rim_features(seen, rim))
+        out["coding of the rim"].append(coding_features(seen, rim))
+        out["sizes"].append(size_features(held.source_px, held.picture_px))
+        out["statistics"].append(statistics(seen))
     return {name: np.stack(values) for name, values in out.items()}
 
 
@@ -283,6 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m benchmarks.leak_audit`; exit code 1 when a recipe fails surely, 3 when the data cannot be used."""
     parser = argparse.ArgumentParser(description="Can labels of training views be told without seeing the face?")
     parser.add_argument("--data", type=Path, required=True, help="manifests, or real/ and fake/")
+    parser.add_argument("--recipe", type=Path, help="the training's TOML file")
     parser.add_argument("--views", type=int, default=2400, help="about so many views of each recipe")
     parser.add_argument("--packs", type=Path, default=Path("runs/audit/pack"), help="folder of the face crops")
     parser.add_argument("--notes", type=Path, help="what the report ends with, in Markdown")
@@ -302,7 +319,8 @@ def _audit(chosen: argparse.Namespace) -> int:
     ensure_base_weights(base)
     pack = pack_faces(read_samples(chosen.data), chosen.packs, CenterFaceDetector(base / FACE_FILE))
     findings: list[Finding] = []
-    for name, views in recipes(pack, chosen.views, seed=chosen.seed).items():
+    plan = read_plan(chosen.recipe) if chosen.recipe else TrainingPlan()
+    for name, views in recipes(pack, chosen.views, plan, seed=chosen.seed).items():
         findings += audit(pack, views, name)
         tell(f"{name}: {len(views)} views")
     what = f"about {chosen.views} views of each recipe from the training split of `{chosen.data.name}`."

@@ -1,4 +1,4 @@
-"""ViT-B/16 on CLIP base weights: the global context. Only LayerNorms and the head are ours to train.
+"""ViT-B/16 on CLIP base weights: the global context. Only the head is ours to train.
 
 The head reads four depths of the network, since early layers keep the traces of generators and blending that the
 last one, trained to name things, has dropped.
@@ -53,8 +53,7 @@ class TapHead(nn.Module):
 class ViTExpert(nn.Module):
     """A vision transformer whose tokens are tapped at several depths.
 
-    The backbone's weights are frozen except its LayerNorms; the final norm and projection, which only `embed` uses,
-    are frozen too.
+    The backbone's weights are frozen.
 
     Args:
         backbone: a timm `VisionTransformer`.
@@ -67,11 +66,7 @@ class ViTExpert(nn.Module):
         self.taps = taps
         width = int(backbone.embed_dim)
         self.head = TapHead(taps=len(taps), width=width, hidden=hidden)
-        last = max(taps)
-        for name, parameter in backbone.named_parameters():
-            block = int(name.split(".")[1]) if name.startswith("blocks.") else -1
-            used_norm = "norm" in name and not name.startswith("norm.") and block <= last
-            parameter.requires_grad_(used_norm)
+        backbone.requires_grad_(False)
 
     def tap(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) prepared images give (B, L, 2D): class token and mean patch token per tapped layer."""

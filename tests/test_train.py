@@ -23,7 +23,7 @@ from utils.config import load_settings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.tensors import read_tensors
 from utils.training.blending import self_blend
-from utils.training.plan import NormsPlan, TrainingPlan, quick_plan, read_plan, tiny_plan
+from utils.training.plan import TrainingPlan, quick_plan, read_plan, tiny_plan
 from utils.weights import set_current
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,16 +173,11 @@ def test_a_recipe_trains_a_broad_version_and_another_that_keeps_its_networks(cal
     assert "generator tint" in card["validation_of_unseen_sources"]
     assert "shots" in (tmp_path / "run" / "holdout.md").read_text()
 
-    norms = "\n[norms]\nviews = 24\nbeside = 6\ncalib_per_class = 8\n[norms.recipe]\nepochs = 1\nbatch = 8\n"
-    (tmp_path / "next.toml").write_text('start = "broad"\nkeep = true\n' + RECIPE + FEW + norms)
-    run = ("--run", tmp_path / "next", "--recipe", tmp_path / "next.toml", "--name", "next", "--vit-norms")
+    (tmp_path / "next.toml").write_text('start = "broad"\nkeep = true\n' + RECIPE + FEW)
+    run = ("--run", tmp_path / "next", "--recipe", tmp_path / "next.toml", "--name", "next")
     code, _, errors = call(*split, *run, "--packs", tmp_path / "run" / "pack")
     assert code == 0, errors
     card = json.loads((root / "next" / "card.json").read_text())
-    assert card["training"]["plan"]["norms"]["views"] > 0
-    assert (tmp_path / "next" / "vit_norms" / "metrics.jsonl").is_file()
-    assert not (tmp_path / "next" / "vit").exists(), "the head was trained with the norms"
-    assert card["validation_of_unseen_sources"] == {}, "features of trained norms have seen every source"
     calibration = json.loads((root / "next" / "calibration.json").read_text())
     assert {"ece_before", "ece_after", "ece_degraded"} == set(calibration["figures"]), "degraded ones are apart"
     for name in ("cnn", "resnext", "lstm"):
@@ -196,30 +191,29 @@ def test_a_recipe_trains_a_broad_version_and_another_that_keeps_its_networks(cal
     assert analyse(photo, analyser).verdict.probability is not None
 
 
-def test_a_recipe_holds_what_the_networks_and_the_norms_are_to_do(tmp_path):
-    path = tmp_path / "norms.toml"
-    path.write_text('[norms]\npatch_dropout = 0.5\nstart = "v2"\n[norms.recipe]\nepochs = 9\n[cnn]\nbatch = 7\n')
+def test_a_recipe_holds_what_the_networks_are_to_do(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('start = "v2"\n[vit]\nepochs = 9\n[cnn]\nbatch = 7\n')
     plan = train.adjusted(read_plan(path), train.build_parser().parse_args(["--data", ".", "--seed", "4"]))
-    assert plan.norms is not None
-    assert (plan.norms.patch_dropout, plan.norms.start) == (0.5, "v2")
-    assert (plan.norms.recipe.epochs, plan.norms.recipe.seed) == (9, 4)
-    assert plan.norms.recipe.lr == NormsPlan().recipe.lr
+    assert (plan.start, plan.vit.epochs, plan.vit.seed) == ("v2", 9, 4)
+    assert plan.vit.lr == TrainingPlan().vit.lr
     assert (plan.cnn.batch, plan.cnn.epochs) == (7, TrainingPlan().cnn.epochs)
     assert read_plan(ROOT / "data" / "recipes" / "v7.toml").vit.batch == 256
 
 
 def test_a_recipe_that_cannot_be_used_is_said(call, mixed, tmp_path):
-    (tmp_path / "wrong.toml").write_text("viewz = 3\n")
-    code, _, errors = call("--data", mixed, "--run", tmp_path / "run", "--recipe", tmp_path / "wrong.toml")
-    assert code == 3
-    assert "viewz" in errors
+    for wrong, named in (("viewz = 3\n", "viewz"), ("[norms]\nviews = 3\n", "norms")):
+        (tmp_path / "wrong.toml").write_text(wrong)
+        code, _, errors = call("--data", mixed, "--run", tmp_path / "run", "--recipe", tmp_path / "wrong.toml")
+        assert code == 3
+        assert named in errors
 
 
 def test_run_with_other_features_is_refused(call, pictures, tmp_path):
     run = tmp_path / "taken"
     (run / "features").mkdir(parents=True)
-    (run / "run.json").write_text('{"tiny": true}')
-    for other in (("--vit-norms",), ("--leave-out", "unknown")):
+    for other, held in (((), '{"tiny": true, "norms": true}'), (("--leave-out", "unknown"), '{"tiny": true}')):
+        (run / "run.json").write_text(held)
         code, _, errors = call("--data", pictures, "--tiny", "--run", run, *other)
         assert code == 3
         assert "left out others, trained another ViT" in errors
@@ -306,16 +300,13 @@ def test_command_line_overrides_the_plan():
     assert {r.seed for r in (plan.cnn, plan.resnext, plan.vit, plan.lstm)} == {4}
     assert (plan.cnn.batch, plan.resnext.batch, plan.cnn.lr) == (7, 7, 0.5)
     assert (plan.vit.batch, plan.lstm.lr) == (TrainingPlan().vit.batch, TrainingPlan().lstm.lr)
-    assert (plan.norms, plan.leave_out) == (None, ())
-    named = ["--data", ".", "--epochs", "resnext=2", "--epochs", "5", "--epochs", "vit=9", "--vit-norms"]
+    assert plan.leave_out == ()
+    named = ["--data", ".", "--epochs", "resnext=2", "--epochs", "5", "--epochs", "vit=9"]
     each = train.adjusted(TrainingPlan(), train.build_parser().parse_args(named))
     assert [r.epochs for r in (each.cnn, each.resnext, each.vit, each.lstm)] == [5, 2, 9, 5]
-    assert each.norms is not None
-    assert each.norms.recipe.epochs == 9
-    more = ["--data", ".", "--vit-norms", "--views", "7", "--leave-out", "swaps", "--h264", "0.2", "--start", "v3"]
+    more = ["--data", ".", "--views", "7", "--leave-out", "swaps", "--h264", "0.2", "--start", "v3"]
     plan = train.adjusted(TrainingPlan(), train.build_parser().parse_args(more))
-    assert plan.norms is not None
-    assert (plan.norms.views, plan.norms.beside) == (7, NormsPlan().beside)
+    assert plan.views == 7
     assert (plan.leave_out, plan.h264, plan.h264_clips) == (("swaps",), 0.2, 0.4)
     assert plan.start == "v3"
     untouched = train.adjusted(quick_plan(), train.build_parser().parse_args(["--data", "."]))

@@ -22,6 +22,7 @@ from benchmarks.leak_audit import (
 )
 from utils.metrics import Figure
 from utils.training.crop_set import Pack
+from utils.training.plan import TrainingPlan
 from utils.training.views import View, render
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,7 +44,7 @@ def filed(make_pack):
 
 
 def findings(pack: Pack, name: str = "whole batches") -> dict[str, Finding]:
-    return {f.probe: f for f in audit(pack, recipes(pack, 120)[name], name, rounds=20)}
+    return {f.probe: f for f in audit(pack, recipes(pack, 120, TrainingPlan())[name], name, rounds=20)}
 
 
 def test_rim_follows_the_face_through_framing_and_flip(filed):
@@ -73,6 +74,7 @@ def test_leaks_at_the_rim_and_in_sizes_are_found(filed):
     pixels[fake] = np.clip(pixels[fake] * 0.7, 0, 255)
     rows = tuple(dataclasses.replace(r, source_px=100.0 - 40 * r.label) for r in filed.rows)
     found = findings(Pack(pixels, rows, ()))
+    assert found["statistics"].linear.value > 0.9, "darker"
     assert found["rim"].linear.value > 0.9
     assert found["sizes"].boosted.value > 0.95
     assert {"rim", "sizes"} <= set(failures(list(found.values()))["whole batches"])
@@ -89,7 +91,9 @@ def test_probe_of_noise_is_at_chance_and_of_the_label_is_sure():
 
 def test_recipes_hold_both_labels_alike_and_keep_rims_in_place(make_pack):
     pack = make_pack(pictures=192, clips=64, frames=2)
-    found = recipes(pack, 80)
+    found = recipes(pack, 80, TrainingPlan())
+    head = found.pop("all that the head learns")
+    assert {(view.clean, view.processed) for view in head} == {(True, False), (True, True), (False, True)}
     assert set(found) == {"shots", "self-blends", "whole batches", "whole batches, clips"}
     for name, views in found.items():
         assert np.mean([v.label for v in views]) == pytest.approx(0.5, abs=0.1), name

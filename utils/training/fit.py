@@ -25,7 +25,6 @@ from utils.training import processes
 from utils.training.crop_set import Pack, find_twins, pack_faces, places, without_names, without_twins
 from utils.training.experts import new_vit, train_lstm, train_student, train_vit_head
 from utils.training.features import FeatureStore, head_views, make_stores, student_views
-from utils.training.norms import train_norms, trained_norms
 from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN, head_weights
 from utils.training.progress import tell
@@ -34,8 +33,6 @@ from utils.training.scoring import clip_sequences, why_no_sequences
 from utils.training.strangers import Strangers, cross_fitted, of_generator, of_source
 from utils.types import MediaKind
 from utils.weights import FROZEN, require_new_name, verify_version
-
-NORMS_FOLDER = "vit_norms"
 
 
 def train_all(
@@ -66,7 +63,7 @@ def train_all(
     require_start(root, plan)
     folder = packs or run / "pack"
     pack = processes.in_turn(lambda: packed(samples, run, plan, detector, folder))
-    reference = reference_vit(pack, run, root, plan, device=device)
+    reference = _base_vit(root, plan)
     stores = make_stores(pack, run, plan, reference, device=device)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device)
     strangers = score_strangers(pack, stores, run, root, plan)
@@ -102,11 +99,10 @@ def score_strangers(
 ) -> Strangers | None:
     """Scores by heads that have not seen a part of the sources, and by heads without a part of the generators.
 
-    None where nothing can be left out: there is one source alone, the plan has no folds, or the ViT's LayerNorms were
-    trained, whose features have seen every source; a run with `leave_out` measures those.
+    None where nothing can be left out: there is one source alone, or the plan has no folds.
     """
     train, calib, held = head_views(stores), stores["calib"], (CLEAN, "calib", "calib_hard", "calib_clips", "val")
-    if not plan.folds or plan.norms is not None or len({of_source(view, pack.rows) for view in train.views}) < 2:
+    if not plan.folds or len({of_source(view, pack.rows) for view in train.views}) < 2:
         return None
     own = {name: stores[name] for name in held if name in stores}
     fitted = partial(
@@ -132,13 +128,12 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
     # a file that moved from training to validation would make the figures of what was trained before a lie
     told = [(Path(name), s.label, s.source, s.group, s.split) for name, s in zip(names, samples, strict=True)]
     facts = hashlib.sha256(repr(told).encode()).hexdigest()
-    begun = (run / "features").is_dir() or (run / NORMS_FOLDER).is_dir()
+    begun = (run / "features").is_dir()
     others = listing.is_file() and places(json.loads(listing.read_text(encoding="utf-8"))) != names
     if begun and (others or held.get("samples", facts) != facts):
         raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
     own = {
-        "leave_out": sorted(plan.leave_out), "norms": plan.norms is not None,
-        "start": plan.start, "views": [plan.views, plan.beside],
+        "leave_out": sorted(plan.leave_out), "norms": False, "start": plan.start, "views": [plan.views, plan.beside],
     }  # fmt: skip
     before = {"leave_out": [], "norms": False, "start": "", "views": []}
     if begun and held and {name: held.get(name, before[name]) for name in own} != own:
@@ -167,22 +162,10 @@ def _check_splits(pack: Pack) -> None:
             raise TrainingDataError(f"The split {split} needs real and fake pictures with faces; it has {found}.")
 
 
-def reference_vit(pack: Pack, run: Path, root: Path, plan: TrainingPlan, *, device: str) -> ViTExpert:
-    """The ViT that features are made with: on base weights, or with trained LayerNorms as they will be stored."""
-    expert = _base_vit(root, plan)
-    if plan.norms is None:
-        return expert
-    if plan.norms.start:
-        version = verify_version(root, plan.norms.start)
-        load_into(expert, read_tensors(version.folder / "vit.safetensors"), what="vit", strict=False)
-    return train_norms(pack, expert, plan, plan.norms, run / NORMS_FOLDER, device=device)
-
-
 def stored_vit(expert: ViTExpert, plan: TrainingPlan) -> Arrays:
-    """What a version keeps of a ViT: only what was trained; everything else comes from the base."""
-    norms = set(trained_norms(expert)) if plan.norms is not None else set()
+    """What a version keeps of a ViT: its head; everything else comes from the base."""
     state = state_arrays(expert)
-    kept = state if plan.tiny else {k: v for k, v in state.items() if k.startswith("head.") or k in norms}
+    kept = state if plan.tiny else {k: v for k, v in state.items() if k.startswith("head.")}
     return pack_tensors(kept, int8=False)
 
 
@@ -201,12 +184,12 @@ def require_start(root: Path, plan: TrainingPlan) -> None:
         WeightsError: there is no such version, or it is damaged.
         TrainingDataError: something is left out; the start may have been trained on it.
     """
-    starts = [name for name in (plan.start, plan.norms.start if plan.norms else "") if name]
-    if starts and plan.leave_out:
-        seen = f"{starts[0]} may have seen {plan.leave_out[0]}"
+    if not plan.start:
+        return
+    if plan.leave_out:
+        seen = f"{plan.start} may have seen {plan.leave_out[0]}"
         raise TrainingDataError(f"{seen}: a training that leaves something out starts from scratch.")
-    for name in starts:
-        verify_version(root, name)
+    verify_version(root, plan.start)
 
 
 def _begun(root: Path, version: str, name: str) -> Arrays | None:
@@ -230,16 +213,15 @@ def train_experts(
     *,
     device: str,
 ) -> dict[str, Arrays]:
-    """Train the experts and give their weights as they will be stored; the ViT is trained unless its norms were."""
+    """Train the experts and give their weights as they will be stored."""
     train = student_views(stores)
     calib = stores["calib"]
     vit = reference.cpu()
-    if plan.norms is None:
-        of_head = head_views(stores)
-        weights = head_weights(of_head.views, pack.rows)
-        if plan.start:
-            load_into(vit, _begun(root, plan.start, "vit") or {}, what="vit", strict=False)
-        vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights)
+    of_head = head_views(stores)
+    weights = head_weights(of_head.views, pack.rows)
+    if plan.start:
+        load_into(vit, _begun(root, plan.start, "vit") or {}, what="vit", strict=False)
+    vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights)
     if plan.keep:
         kept = {name: pack_tensors(_begun(root, plan.start, name) or {}, int8=True) for name in FROZEN}
         return {**kept, "vit": stored_vit(vit, plan)}

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,6 +25,8 @@ from utils.training.progress import bar, tell
 log = get_logger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
+FLOOR = 0.01
+"""Learning rate at the end as a share of the highest."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ class Recipe:
         patience: epochs without a better validation score until it stops early.
         average: decay per step of the averaged weights that are validated and kept (EMA); 0 keeps the last.
         save_every_s: seconds between two checkpoints within an epoch.
-        floor: learning rate at the end as a share of `lr`.
-        decay_vectors: whether biases and the weights of normalisation layers decay like matrices.
     """
 
     epochs: int = 8
@@ -53,8 +52,6 @@ class Recipe:
     average: float = 0.99
     save_every_s: float = 120.0
     seed: int = 0
-    floor: float = 0.01
-    decay_vectors: bool = True
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.patience) < 1 or self.lr <= 0 or not 0 <= self.average < 1:
@@ -72,7 +69,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     if step < warm:
         return recipe.lr * (step + 1) / warm
     done = (step - warm) / max(1, steps - warm)
-    return recipe.lr * (recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    return recipe.lr * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 def _average(kept: dict[str, Tensor], model: nn.Module, decay: float) -> None:
@@ -90,14 +87,12 @@ class Task:
     Args:
         loss_of: loss of one batch, a scalar.
         score_of: score of the averaged model on held-out data (higher is better), called after each epoch.
-        shared: whether the batches are already the shares of this process.
     """
 
     batches: Batches
     steps: int
     loss_of: Callable[[nn.Module, Batch], Tensor]
     score_of: Callable[[nn.Module], float]
-    shared: bool = False
 
 
 @dataclass
@@ -131,7 +126,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(_decaying(trained, recipe), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
     averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
     mixed = device != "cpu" if bfloat16 is None else bfloat16
     run = _Run(model, optimizer, averaged, {}, _Position(), folder, device, mixed)
@@ -159,14 +154,6 @@ def fit(
     model.to("cpu").eval()
 
 
-def _decaying(trained: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
-    """The parameters in groups that differ in their weight decay."""
-    if recipe.decay_vectors:
-        return [{"params": trained}]
-    matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-
-
 def fast_bfloat16(device: str) -> bool:
     """Whether mixed precision pays: on a GPU, and on processors that multiply bfloat16 (AMX, or AVX-512 with it)."""
     able = torch.cpu.get_capabilities()
@@ -189,7 +176,7 @@ def _train_epoch(run: _Run, task: Task, recipe: Recipe) -> float:
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, recipe.epochs * task.steps)
         with torch.autocast(run.device, dtype=torch.bfloat16, enabled=run.bfloat16):
-            own = batch if task.shared else tuple(processes.share(part) for part in batch)
+            own = tuple(processes.share(part) for part in batch)
             loss = loss_of(tuple(part.to(run.device, non_blocking=True) for part in own))
         if not torch.isfinite(loss):
             raise TrainingDataError(f"The loss of {run.folder.name} is {loss.item()} at step {step}.")

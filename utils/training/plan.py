@@ -6,43 +6,10 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from models.cards import EXPERT_NAMES
 from utils.errors import TrainingDataError
 from utils.training.loop import Recipe
-
-
-@dataclass(frozen=True)
-class NormsPlan:
-    """How the LayerNorms of the ViT are trained, together with its head; see `norms.py`.
-
-    Args:
-        recipe: hyper-parameters; an epoch has `views` and `beside` new views.
-        views: about how many views of training pictures an epoch has; each epoch draws others.
-        beside: about how many views of clips' frames, and how many self-blends, an epoch has beside them.
-        calib_per_class: most calibration pictures per source and label that choose the epoch.
-        patch_dropout: share of the patches that a step leaves out, 0..1; half of them halves the cost.
-        first_block: LayerNorms of earlier blocks keep their base weights, and no gradient goes there.
-        start: version whose ViT is the start; empty for the base weights and a new head.
-    """
-
-    recipe: Recipe = field(
-        default_factory=lambda: Recipe(
-            epochs=4, batch=16, lr=3e-4, weight_decay=0.05, average=0.995, patience=4, floor=1 / 300,
-            decay_vectors=False,
-        )
-    )  # fmt: skip
-    views: int = 4000
-    beside: int = 500
-    calib_per_class: int = 60
-    patch_dropout: float = 0.0
-    first_block: int = 0
-    start: str = ""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.patch_dropout < 1 or self.first_block < 0:
-            raise ValueError(f"patch_dropout is within 0..1, first_block not negative: {self}")
 
 
 @dataclass(frozen=True)
@@ -64,7 +31,6 @@ class TrainingPlan:
         keep: take CNN, ResNeXt-50 and LSTM of `start` as they are.
         h264: share of the augmented crops that are coded as a video instead of as a JPEG.
         h264_clips: the same share of the augmented clips and of their frames.
-        norms: train the LayerNorms of the ViT first, and all features with them; None leaves the base weights.
         leave_out: sources and generators that nothing is trained or calibrated on; validation keeps them.
     """
 
@@ -86,13 +52,12 @@ class TrainingPlan:
     keep: bool = False
     h264: float = 0.3
     h264_clips: float = 0.7
-    norms: NormsPlan | None = None
     leave_out: tuple[str, ...] = ()
     tiny: bool = False
 
 
 def read_plan(path: Path) -> TrainingPlan:
-    """The plan of a recipe: a TOML file with fields of `TrainingPlan`, and tables for `norms` and each network.
+    """The plan of a recipe: a TOML file with fields of `TrainingPlan`, and a table for each network.
 
     Raises:
         TrainingDataError: it cannot be read, or names something that no plan has.
@@ -103,10 +68,6 @@ def read_plan(path: Path) -> TrainingPlan:
         plan = TrainingPlan()
         for name in EXPERT_NAMES:
             told[name] = dataclasses.replace(getattr(plan, name), **told.get(name, {}))
-        if "norms" in told:
-            norms: dict[str, Any] = told["norms"]
-            norms["recipe"] = dataclasses.replace(NormsPlan().recipe, **norms.get("recipe", {}))
-            told["norms"] = NormsPlan(**norms)
         return dataclasses.replace(plan, **told)
     except (OSError, tomllib.TOMLDecodeError, TypeError, ValueError) as error:
         raise TrainingDataError(f"The recipe {path} cannot be used: {error}.") from error
