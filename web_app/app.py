@@ -16,12 +16,12 @@ from flask import Flask, jsonify
 
 from utils.config import Settings
 from utils.detection.precision import read_precision
-from web_app import api, errors, over_limit
+from web_app import api, errors
 from web_app.auth import identity, login, rate_limit
 from web_app.auth.network import ProxyHeaders, networks
-from web_app.observability import metrics, request_log
+from web_app.observability import requests
 from web_app.pages import blueprint as pages_blueprint
-from web_app.services import EXTENSION, Services
+from web_app.services import EXTENSION, Services, refuse_over_limit
 
 
 def create_app(settings: Settings, *, verify: Callable[[Settings], object] | None = None) -> Flask:
@@ -43,7 +43,9 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     if parts.store.origin:  # where clean copies come from
         policy = re.sub(r"(img|media)-src 'self'", rf"\g<0> {parts.store.origin}", identity.HEADERS[identity.POLICY])
         app.config["OWN_HEADERS"] = {identity.POLICY: policy}
-    count = metrics.install(app, settings, parts.database, lambda: identity.require_scope("admin"), parts.queue.lengths)
+    count = requests.install(
+        app, settings, parts.database, lambda: identity.require_scope("admin"), parts.queue.lengths
+    )
     rate_limit.install(app, settings)
     login.install(app, parts.secret)
     errors.install(app)
@@ -53,16 +55,16 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     trusted = networks("[security] trusted_proxies", settings.security.trusted_proxies)
     app.wsgi_app = ProxyHeaders(app.wsgi_app, trusted)  # type: ignore[method-assign]
     for before in (
-        request_log.begin,
+        requests.begin,
         parts.shared.follow,
         identity.host_check(settings),
         identity.refuse_cross_site,
         rate_limit.enforce,  # from here on it is known who asks
         login.require_session,  # of pages; a route of the API asks for its scope itself
-        over_limit.refuse,
+        refuse_over_limit,
     ):
         app.before_request(before)
-    for after in (request_log.say, count, identity.add_headers):  # Flask calls the last one first
+    for after in (requests.say, count, identity.add_headers):  # Flask calls the last one first
         app.after_request(after)
-    app.teardown_request(request_log.end)
+    app.teardown_request(requests.end)
     return app

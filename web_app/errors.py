@@ -11,14 +11,8 @@ from flask import Flask, Response, current_app, make_response, render_template, 
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from utils.errors import (
-    BadRequestError,
-    MediaTooLargeError,
-    NotFoundError,
-    StorageFullError,
-    TelltaleError,
-    UnavailableError,
-)
+from utils import errors
+from utils.errors import TelltaleError
 from utils.log import get_logger
 from web_app.texts import catalogue, text
 
@@ -77,7 +71,7 @@ class HttpError(TelltaleError):
         super().__init__(error.description or error.name)
 
 
-_KNOWN = {400: BadRequestError, 413: MediaTooLargeError}
+_KNOWN = {400: errors.BadRequestError, 413: errors.MediaTooLargeError}
 _CARRIES_FILE = ("multipart/", "image/", "video/", "audio/", "application/octet-stream")
 
 
@@ -91,7 +85,7 @@ def _wrong_route(error: HTTPException) -> TelltaleError | None:
         wrong.detail, wrong.remedy = f"{request.method} is not allowed here, but {methods}.", go + HttpError.remedy
         return wrong
     if isinstance(error, NotFound):
-        return NotFoundError("There is no such route.", remedy=go + HttpError.remedy)
+        return errors.NotFoundError("There is no such route.", remedy=go + HttpError.remedy)
     return None
 
 
@@ -108,14 +102,14 @@ def _http_error(error: HTTPException) -> Response:
 def _database_error(error: OperationalError) -> Response:
     log.error("the database refused: %s", error.orig)
     if "full" in str(error.orig):  # SQLite's "database or disk is full"
-        return problem_response(StorageFullError())
-    return problem_response(UnavailableError("The database does not answer.", retry_after_s=DATABASE_RETRY_S))
+        return problem_response(errors.StorageFullError())
+    return problem_response(errors.UnavailableError("The database does not answer.", retry_after_s=DATABASE_RETRY_S))
 
 
 def _os_error(error: OSError) -> Response:
     if error.errno in _FULL:
         log.error("the disk is full: %s", error)
-        return problem_response(StorageFullError())
+        return problem_response(errors.StorageFullError())
     return _unforeseen(error)
 
 

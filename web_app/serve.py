@@ -1,32 +1,42 @@
 """Serving: waitress in this process, the supervised worker beside it, and an orderly end for both.
 
 waitress is a threaded server in pure Python. It reads a request completely before a thread gets it, so slow clients
-cost a socket and no thread; a body above the limit is refused by its length, before it comes (web_app.over_limit).
-What an open server needs in front of it stands in docs/operations.md.
+cost a socket and no thread. What an open server needs in front of it stands in docs/operations.md.
+
+A request whose body is above the limit is answered by the application before the body comes, then the connection ends.
+waitress refuses such a body by its length, but in plain text, without a line in the log, and with a connection that is
+reset while the client still sends, so that many a client never sees the answer. Here the application gets the request
+without its body and refuses it as it does all else; what the client still sends is thrown away for a short while.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 from flask import Flask
+from waitress.channel import HTTPChannel
 from waitress.server import create_server
+from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import RequestEntityTooLarge
 
 from utils.config import Settings
 from utils.errors import ConfigError
 from utils.log import get_logger
 from web_app.jobs.supervisor import Supervisor, worker_command
-from web_app.over_limit import Channel
-from web_app.services import EXTENSION, WAITING_SLOTS, Services
+from web_app.services import EXTENSION, OVER_LIMIT, WAITING_SLOTS, Services
 from web_app.storage.upload import MULTIPART_OVERHEAD
 
 SHORT_REQUEST_THREADS = 16  # beside the threads that may sleep until a job ends
 CONNECTIONS = 1000  # so many slow clients keep nobody else out
 IDLE_CONNECTION_S = 60
+LINGER_S = 5.0  # what a client sends after a refusal is read for so long, as nginx does
 RECEIVE_BYTES = 256 * 1024
 INPUT_IN_MEMORY_BYTES = 2 * 1024 * 1024  # a longer body waits in a temporary file until it is complete
 EXIT_ADDRESS = 1
@@ -126,3 +136,52 @@ def _address(server: Any, settings: Settings) -> str:
     port = server.effective_listen[0][1] if hasattr(server, "effective_listen") else server.effective_port
     host = "localhost" if settings.server.host in ANY_ADDRESS else settings.server.host
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class _Refusal(WSGITask):
+    channel: Channel
+
+    def get_environment(self) -> dict[str, Any]:
+        return {**super().get_environment(), OVER_LIMIT: True}
+
+    def execute(self) -> None:
+        self.channel.lingers = True
+        self.set_close_on_finish()
+        super().execute()
+
+
+def _task(channel: HTTPChannel, parsed: Any) -> Any:
+    return (_Refusal if isinstance(parsed.error, RequestEntityTooLarge) else ErrorTask)(channel, parsed)
+
+
+class Channel(HTTPChannel):
+    """A client's connection; all but `lingers` belongs to the thread of the sockets."""
+
+    error_task_class: Any = staticmethod(_task)
+    lingers = False  # it is answered before the body was read
+    _until: float | None = None  # all was sent; read and thrown away until then
+
+    def send_continue(self) -> None:
+        """Ask for the body, unless the request is refused already."""
+        if self.request is not None and self.request.error is None:
+            super().send_continue()
+
+    def readable(self) -> bool:
+        """Whether the loop shall read."""
+        return self._until is not None or bool(super().readable())
+
+    def handle_read(self) -> None:
+        """Read a request, or throw away what comes after a refusal; a silent client is left to the idle limit."""
+        if self._until is None:
+            super().handle_read()
+        elif self.recv(self.adj.recv_bytes) and time.monotonic() > self._until:  # at the end recv closes
+            self.handle_close()
+
+    def handle_close(self) -> None:
+        """Close; after a refusal first only our direction, so that the client reads it before its sending fails."""
+        if self.lingers and self.socket is not None and not self.total_outbufs_len:
+            self.lingers, self.will_close, self._until = False, False, time.monotonic() + LINGER_S
+            with contextlib.suppress(OSError):  # the client is gone
+                self.socket.shutdown(socket.SHUT_WR)
+                return
+        super().handle_close()

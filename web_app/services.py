@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
-from flask import current_app
+from flask import current_app, request
 from sqlalchemy.orm import Session
 
 from utils.config import Settings
@@ -21,8 +22,11 @@ from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
 from web_app.reports.keys import ReportKeys
 from web_app.storage.detections import find_detection, sweep_without_row
+from web_app.storage.files import too_large
 
-__all__ = ["EXTENSION", "WAITING_SLOTS", "Services", "require_detection", "services"]
+__all__ = ["EXTENSION", "OVER_LIMIT", "WAITING_SLOTS", "Services", "refuse_over_limit", "require_detection", "services"]
+OVER_LIMIT = "telltale.over_limit"
+"""In the WSGI environment of a request that came without its body, since that is above the limit."""
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones
 
 
@@ -74,10 +78,17 @@ class Services(Instance):
 
 def services() -> Services:
     """The parts of the application that handles the present request."""
-    found = current_app.extensions[EXTENSION]
-    if not isinstance(found, Services):
-        raise TypeError("create_app has not prepared this application")
-    return found
+    return cast(Services, current_app.extensions[EXTENSION])
+
+
+def refuse_over_limit() -> None:
+    """Before a request: nothing but the refusal is done for one without its body.
+
+    Raises:
+        MediaTooLargeError: its body is above the limit.
+    """
+    if OVER_LIMIT in request.environ:
+        raise too_large(services().store.max_bytes)
 
 
 def require_detection(session: Session, public_id: str, *, done: bool = False) -> DetectionRow:

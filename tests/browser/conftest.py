@@ -28,8 +28,7 @@ from utils.media import decode_media, start_fork_server
 from utils.media.fork_server import ForkServer
 from utils.types import MediaKind, Report
 from web_app.db.models import COPY, EXPLAIN
-from web_app.jobs.derived import CleanCopies, keep_previews
-from web_app.jobs.looks import keep_looks, whole_looks
+from web_app.jobs.derived import CleanCopies, keep_looks, keep_previews, whole_looks
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import EXTENSION, Services

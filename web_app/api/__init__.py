@@ -8,23 +8,11 @@ from __future__ import annotations
 
 from flask import Flask
 
-from web_app.api import (
-    cases,
-    detect,
-    detections,
-    explanations,
-    feedback,
-    learning,
-    reports,
-    review,
-    seen,
-    server,
-    webhooks,
-)
+from web_app.api import cases, detect, detections, explanations, feedback, learning, reports, seen, server, webhooks
 from web_app.api.routing import VERSIONED_PREFIX, blueprint
 
 __all__ = [
-    "cases", "detect", "detections", "explanations", "feedback", "learning", "register", "reports", "review", "seen",
+    "cases", "detect", "detections", "explanations", "feedback", "learning", "register", "reports", "seen",
     "server", "webhooks",
 ]  # fmt: skip
 

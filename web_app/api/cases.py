@@ -6,13 +6,13 @@ import secrets
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
-from flask import Response, current_app, stream_with_context, url_for
+from flask import Response, url_for
 from pydantic import AfterValidator, Field
 from sqlalchemy.orm import Session, joinedload
 
 from utils.errors import ConflictError, NotFoundError
 from web_app.api.reports import Document, ReportDocument, ReportQuery, SignatureModel, document_of, report_answer
-from web_app.api.routing import HTML, PDF, ZIP, json_answer, route
+from web_app.api.routing import HTML, PDF, ZIP, json_answer, route, streamed
 from web_app.api.schemas import Links, Listed, Moment, Schema, StateName, address
 from web_app.auth import identity
 from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState
@@ -187,13 +187,8 @@ def get_case_report(id: str, query: ReportQuery) -> Response:
 @route("GET", "/cases/<id>/export", {200: ZIP}, NotFoundError)
 def export_case(id: str) -> Response:
     """A ZIP of a case: its report and those of its files, clean copies, `SHA256SUMS` and a signed `manifest.json`."""
-    parts = services()
-    document, items = _document(id)
-    lines = export_lines(document, items, parts.report_keys.sign, _page_url(id))
-    answer = current_app.response_class(stream_with_context(lines), mimetype=ZIP)
-    answer.headers["Content-Disposition"] = f'attachment; filename="telltale-case-{id[:12]}.zip"'
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    lines = export_lines(*_document(id), services().report_keys.sign, _page_url(id))
+    return streamed(lines, ZIP, f"telltale-case-{id[:12]}.zip")
 
 
 def _page_url(id: str) -> str:
@@ -215,7 +210,7 @@ def _report_item(item: CaseItemRow, store: MediaStore) -> CaseItem:
     stored = row.media.stored_name
     return CaseItem(
         name=row.display_name, note=item.note, state=row.job.state, report=report, format=row.media.format,
-        copy=lambda: store.clean(stored) if store.size(stored, CLEAN_SUFFIX) else None,
+        copy=lambda: store.path(stored, CLEAN_SUFFIX) if store.size(stored, CLEAN_SUFFIX) else None,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
-from flask import Response, current_app, request, send_file, stream_with_context
+from flask import Response, current_app, request, send_file
 from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session, defer
 
@@ -22,7 +22,7 @@ from utils.feedback.quarantine import Outlook
 from utils.media.sniff import FORMATS
 from web_app.api import schemas
 from web_app.api.detect import waiting_slot
-from web_app.api.routing import EVENTS, MEDIA, PRIVATE, route
+from web_app.api.routing import EVENTS, MEDIA, PRIVATE, route, streamed
 from web_app.api.schemas.analysis import FeedbackState, Result
 from web_app.auth import identity
 from web_app.db.models import COPY, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
@@ -210,8 +210,7 @@ def get_job_events(id: str) -> Response:
     """
     parts = services()
     first = _snapshot(parts, id)  # an unknown id is answered before the stream begins
-    answer = current_app.response_class(stream_with_context(_events(parts, first)), mimetype=EVENTS)
-    answer.headers["Cache-Control"] = "no-store"
+    answer = streamed(_events(parts, first), EVENTS)
     answer.headers["X-Accel-Buffering"] = "no"  # nginx would hold the events back
     return answer
 
@@ -334,7 +333,7 @@ def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
     name = f"telltale-{media.sha256[:12]}.{FORMATS[media.format].endings[0]}"
     link = parts.store.link(media.stored_name, CLEAN_SUFFIX, media.mime, name)
     if link is None:
-        clean = parts.store.clean(media.stored_name)
+        clean = parts.store.path(media.stored_name, CLEAN_SUFFIX)
         answer = send_file(clean, mimetype=media.mime, as_attachment=True, download_name=name, conditional=True)
     elif request.method == "HEAD":  # the link is for GET
         answer = Response(mimetype=media.mime, headers={"Content-Length": str(size)})

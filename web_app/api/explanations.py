@@ -7,8 +7,6 @@ small grey-level PNGs and what became of the verdict under changes; no picture o
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from pathlib import Path
 
 import sqlalchemy as sa
 from flask import Response, current_app, send_file
@@ -21,7 +19,7 @@ from web_app.api.schemas import OutcomeName, Probability, Problem, Schema, State
 from web_app.auth import identity
 from web_app.db.models import EXPLAIN, CloseupRow, DetectionRow, JobRow, JobState
 from web_app.services import require_detection, services
-from web_app.storage.files import THUMBNAIL_MIME
+from web_app.storage.files import FRAMES_SUFFIX, THUMBNAIL_MIME, THUMBNAIL_SUFFIX
 
 MAX_FACE = 1000
 ADD_TORCH = "Stop the server and start it with `make run` (without SERVE=1), which adds PyTorch."
@@ -104,9 +102,7 @@ def ask_closeup(id: str, query: FaceQuery) -> Closeup:
     """Ask for a closer look at one face; answered at once, `GET` tells how far it is. Asking again changes nothing."""
     parts = services()
     with parts.database.write() as session:
-        row = require_detection(session, id, done=True)
-        _require_face(row, query.face)
-        known = _find(session, row, query.face)
+        row, known = _of_face(session, id, query.face)
         if known is not None and known.job.state not in (JobState.FAILED, JobState.CANCELLED):
             return _closeup(session, id, known)
         if parts.settings.page.closeups != "on":
@@ -127,9 +123,7 @@ def ask_closeup(id: str, query: FaceQuery) -> Closeup:
 def get_closeup(id: str, query: FaceQuery) -> Closeup:
     """How far the closer look at one face is, and what it gave; the state is null before somebody has asked."""
     with services().database.read() as session:
-        row = require_detection(session, id, done=True)
-        _require_face(row, query.face)
-        closeup = _find(session, row, query.face)
+        _, closeup = _of_face(session, id, query.face)
         nothing = Closeup(face=query.face, state=None, stage=None, fraction=0.0, position=None, error=None, result=None)
         return nothing if closeup is None else _closeup(session, id, closeup)
 
@@ -154,18 +148,18 @@ def get_heatmap(id: str, query: HeatmapQuery) -> Response:
 @route("GET", "/detections/<id>/thumbnail", {200: JPEG, 304: None}, NotFoundError)
 def get_thumbnail(id: str) -> Response:
     """A small picture of the medium, made of its decoded pixels: nothing else of the upload is in it."""
-    return _made_beside(id, services().store.thumbnail, THUMBNAIL_MIME, "There is no thumbnail of this medium.")
+    return _made_beside(id, THUMBNAIL_SUFFIX, THUMBNAIL_MIME, "There is no thumbnail of this medium.")
 
 
 @route("GET", "/detections/<id>/frames", {200: Frames, 304: None}, NotFoundError)
 def get_frames(id: str) -> Response:
     """The analysed frames of a video as small JPEGs with their times, for players that cannot show the video."""
-    return _made_beside(id, services().store.frames, "application/json", "There are no frames of this medium.")
+    return _made_beside(id, FRAMES_SUFFIX, "application/json", "There are no frames of this medium.")
 
 
-def _made_beside(id: str, place: Callable[[str], Path], mimetype: str, missing: str) -> Response:
+def _made_beside(id: str, suffix: str, mimetype: str, missing: str) -> Response:
     with services().database.read() as session:
-        path = place(require_detection(session, id).media.stored_name)
+        path = services().store.path(require_detection(session, id).media.stored_name, suffix)
     if not path.is_file():
         raise NotFoundError(missing)
     return _picture(send_file(path, mimetype=mimetype, conditional=True))
@@ -177,9 +171,11 @@ def _picture(answer: Response) -> Response:
     return answer
 
 
-def _require_face(row: DetectionRow, face: int) -> None:
+def _of_face(session: Session, public_id: str, face: int) -> tuple[DetectionRow, CloseupRow | None]:
+    row = require_detection(session, public_id, done=True)
     if face not in {found["id"] for found in (row.report or {}).get("faces", [])}:
         raise NotFoundError(f"The analysis has no face {face}.")
+    return row, _find(session, row, face)
 
 
 def _find(session: Session, row: DetectionRow, face: int) -> CloseupRow | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from flask import Response, current_app, stream_with_context, url_for
+from flask import Response, current_app, url_for
 from pydantic import Field
 
 from utils.errors import ConflictError, NotFoundError
@@ -17,7 +17,7 @@ from utils.signatures import canonical
 from utils.types import MediaKind
 from web_app import VERSION
 from web_app.api.detections import HistoryFilter, by_ids, matching
-from web_app.api.routing import CSV, DOCUMENT, HTML, PDF, conditional, route
+from web_app.api.routing import CSV, DOCUMENT, HTML, PDF, conditional, route, streamed
 from web_app.api.schemas import Schema
 from web_app.api.schemas.analysis import Result
 from web_app.auth import identity
@@ -131,12 +131,8 @@ def report_answer(
 @route("GET", "/history.csv", {200: CSV}, query=CsvQuery)
 def get_history_csv(query: CsvQuery) -> Response:
     """Your analyses as comma-separated values, newest first: all that the filters or `ids` choose."""
-    parts = services()
-    rows = _rows(parts, query, identity.caller())
-    answer = current_app.response_class(stream_with_context(csv_lines(rows)), mimetype=CSV)
-    answer.headers["Content-Disposition"] = 'attachment; filename="telltale-history.csv"'
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    rows = _rows(services(), query, identity.caller())
+    return streamed(csv_lines(rows), CSV, "telltale-history.csv")
 
 
 def _rows(parts: Services, query: CsvQuery, asking: identity.Caller) -> Iterator[DetectionRow]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from flask import Blueprint, Request, Response, current_app, jsonify, request
+from flask import Blueprint, Request, Response, current_app, jsonify, request, stream_with_context
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
@@ -124,6 +124,15 @@ def json_answer(values: Schema, status: int = 200, location: str | None = None) 
     answer.status_code = status
     if location is not None:
         answer.headers["Location"] = location
+    return answer
+
+
+def streamed(pieces: Iterator[str] | Iterator[bytes], mimetype: str, name: str = "") -> Response:
+    """An answer that is sent while it is made and kept nowhere; with a name it is a file to save."""
+    answer = current_app.response_class(stream_with_context(pieces), mimetype=mimetype)
+    answer.headers["Cache-Control"] = "no-store"
+    if name:
+        answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer
 
 

@@ -15,7 +15,6 @@ from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Schema
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, PictureHashRow, ReviewedMediumRow
 from web_app.feedback import votes
-from web_app.jobs.looks import FACE, WHOLE
 from web_app.services import require_detection, services
 
 MOST_APART = 8  # bits of 64 in which looks that are called alike may differ; its rates stand in docs/api.md
@@ -103,15 +102,15 @@ def _alike(session: Session, media_id: int) -> dict[int, Likeness]:
     looks = np.array([int(row.look, 16) for row in rows], np.uint64)
     found: dict[int, list[Likeness]] = {}
     frames: dict[int, list[int]] = {}
-    needed = min(FRAMES_ALIKE, sum(mine.part == WHOLE for mine in own))
+    needed = min(FRAMES_ALIKE, sum(mine.part == PictureHashRow.WHOLE for mine in own))
     for mine in own:
         apart = np.bitwise_count(looks ^ np.uint64(int(mine.look, 16)))
         for at in np.flatnonzero(apart <= MOST_APART):
             other, distance = rows[int(at)], int(apart[at])
-            if mine.part == other.part == FACE:
+            if mine.part == other.part == PictureHashRow.FACE:
                 likeness = Likeness(2, distance, "face", mine.number, other.number)
                 found.setdefault(other.media_id, []).append(likeness)
-            elif mine.part == other.part == WHOLE and mine.number == other.number:
+            elif mine.part == other.part == PictureHashRow.WHOLE and mine.number == other.number:
                 frames.setdefault(other.media_id, []).append(distance)
     for media_id, distances in frames.items():
         if len(distances) >= needed:

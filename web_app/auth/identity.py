@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -85,19 +85,6 @@ class Caller:
         return sa.true() if self.sees_all else owner == self.id
 
 
-class AuthParts(Protocol):
-    """Settings, the database of keys, and the secret that signs sessions and anonymous ids."""
-
-    settings: Settings
-    database: Database
-    secret: bytes
-
-
-def auth_parts() -> AuthParts:
-    """Of the application that handles the present request."""
-    return cast(AuthParts, current_app.extensions[EXTENSION])
-
-
 def host_check(settings: Settings) -> Callable[[], None]:
     """What refuses a request that uses another name of the server than the settings allow.
 
@@ -120,8 +107,9 @@ def caller() -> Caller:
         UnauthorizedError: the server asks for keys, and there is none or a wrong one.
     """
     if "caller" not in g:
-        parts = auth_parts()
-        g.caller = _keyed(parts) if parts.settings.security.keys == "on" else _anonymous(parts)
+        parts = current_app.extensions[EXTENSION]
+        keyed = parts.settings.security.keys == "on"
+        g.caller = _keyed(parts.database) if keyed else _anonymous(parts.settings, parts.secret)
     return cast(Caller, g.caller)
 
 
@@ -152,30 +140,29 @@ def require_scope(scope: str) -> Caller:
     return found
 
 
-def _keyed(parts: AuthParts) -> Caller:
+def _keyed(database: Database) -> Caller:
     scheme, _, untrusted_key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        key = find_key(parts.database, untrusted_key.strip())
+        key = find_key(database, untrusted_key.strip())
     else:
-        key = find_public(parts.database, session.get(SESSION_KEY, ""))
+        key = find_public(database, session.get(SESSION_KEY, ""))
     if key is None:
         raise UnauthorizedError("There is no valid API key in this request.")
     return Caller(f"{KEY_OWNER}{key.public}", frozenset(key.scopes.split(",")), key.name)
 
 
-def _anonymous(parts: AuthParts) -> Caller:
+def _anonymous(settings: Settings, secret: bytes) -> Caller:
     """Somebody at this machine may do everything, unless it is a proxy for somebody elsewhere.
 
     A proxy on this machine that is not declared and sends no forwarding header cannot be told from a user.
     """
-    settings = parts.settings
     local = (
         is_loopback(settings.server.host)
         and not settings.security.trusted_proxies
         and not request.environ.get(FORWARDED, False)
         and is_loopback(request.remote_addr or "")
     )
-    return Caller(client_id(parts.secret), ALL_SCOPES if local else OPEN_SCOPES, local=local)
+    return Caller(client_id(secret), ALL_SCOPES if local else OPEN_SCOPES, local=local)
 
 
 def refuse_cross_site() -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import datetime as dt
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, redirect, render_template, request, session, url_for
+from flask import Blueprint, Flask, current_app, redirect, render_template, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
 from utils.errors import UnauthorizedError
-from web_app.auth.identity import SESSION_KEY, auth_parts, caller, is_api
+from web_app.auth.identity import EXTENSION, SESSION_KEY, caller, is_api
 from web_app.auth.keys import find_key
 from web_app.auth.rate_limit import note_wrong_key
 
@@ -70,10 +70,9 @@ def show() -> str:
 def sign_in() -> Response | tuple[str, int]:
     """Open a session with a key, and go on to the page that was asked for."""
     request.max_content_length = MAX_FORM_BYTES
-    parts = auth_parts()
     untrusted_key = request.form.get("key", "").strip()
     target = safe_path(request.form.get("next", ""))
-    key = find_key(parts.database, untrusted_key)
+    key = find_key(current_app.extensions[EXTENSION].database, untrusted_key)
     if key is None:
         note_wrong_key()
         return render_template("login.html", next=target, wrong=True), UnauthorizedError.status

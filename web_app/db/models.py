@@ -382,8 +382,10 @@ class CaseItemRow(Base):
 class PictureHashRow(Base):
     """What a medium, or a face in it, looks like: `look` is a perceptual hash, 64 bits in hexadecimal digits.
 
-    `part` and `number` are of `web_app/jobs/looks.py`.
+    `number` counts the frames of the part `WHOLE`; of the part `FACE` it is the face's number in the report.
     """
+
+    WHOLE, FACE = "whole", "face"
 
     __tablename__ = "picture_hashes"
 

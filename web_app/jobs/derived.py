@@ -1,10 +1,13 @@
-"""What the worker keeps beside an upload, right after its analysis: previews, and the clean copy that is handed out.
+"""What the worker keeps of an upload, right after its analysis: previews, the clean copy that is handed out, and looks.
 
 Previews are made of what was decoded, so nothing else of the upload is in them: a thumbnail, the analysed frames of a
 video or of a picture in a format that not every browser shows, the form of a sound. A clean copy has the same pixels,
 frames and samples, and nothing else that the upload said; it is made in the confined child that decodes
 (`utils.media.copy_media`), and an empty one means that none can be made.
 Files from before there were copies, and those whose copy met a full disk, get theirs by a job when somebody asks.
+Looks are hashes of 64 bits by which near copies are known again: of a picture the whole and each judged face, of a
+video three frames and each person's face in the middle of their time. They tell neither what nor who is in a picture,
+and go with its file; `[storage] seen_before` turns them off.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import sqlalchemy as sa
@@ -25,10 +28,13 @@ from utils.errors import MediaError, NotFoundError, StorageFullError
 from utils.log import get_logger
 from utils.media import ForkServer, copy_media
 from utils.types import Floats, Media, MediaKind, Pixels, Report
-from web_app.db.models import DetectionRow, MediaRow
+from web_app.db.models import DetectionRow, MediaRow, PictureHashRow
 from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
 from web_app.storage.files import CLEAN_SUFFIX, FRAMES_SUFFIX, THUMBNAIL_SUFFIX, write_beside
+
+if TYPE_CHECKING:
+    from utils.detection.people import People
 
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 160, 78
 FRAME_PX, FRAME_QUALITY = 640, 70
@@ -38,6 +44,12 @@ SHOWN = frozenset(("jpeg", "png", "webp"))
 """The formats that every browser shows; of others a small picture of the decoded pixels is kept beside the copy."""
 BACKGROUND, INK = (232, 236, 240), (63, 76, 90)  # RGB; slate, as in the style sheet
 DAMAGED = "truncated"  # the decoder's notice
+WHOLE, FACE = PictureHashRow.WHOLE, PictureHashRow.FACE
+FRAMES = (0.25, 0.5, 0.75)  # of a video, by its length
+FEWEST_BITS = 12  # a picture without structure has fewer; it looks like every other one
+
+Looks = dict[tuple[str, int], int]
+"""Hashes of whole frames by their order, of faces by their number in the report."""
 
 log = get_logger(__name__)
 
@@ -143,7 +155,7 @@ class CleanCopies:
             file.flush()
             os.fsync(file.fileno())
 
-        if self._store.clean(f"{path.parent.name}/{path.name}").exists() or not path.exists():
+        if path.with_name(path.name + CLEAN_SUFFIX).exists() or not path.exists():
             return True
         return self._has_room(path) and write_beside(path, CLEAN_SUFFIX, fill)
 
@@ -163,3 +175,45 @@ class CleanCopies:
                 log.warning("no clean copy was stored: too little room would be left")
                 return False
         return True
+
+
+def whole_looks(media: Media) -> Looks:
+    """What a medium looks like; nothing for sound."""
+    from utils.phash import perceptual_hash  # brings OpenCV, which the web process does without
+
+    frames = sorted({round((len(media.frames) - 1) * at) for at in FRAMES}) if media.frames else []
+    return {(WHOLE, number): perceptual_hash(media.frames[frame].pixels) for number, frame in enumerate(frames)}
+
+
+def face_looks(people: People) -> Looks:
+    """What the faces look like: the square of each face's box, out of what the networks saw."""
+    from utils.faces.crops import crop_square
+    from utils.phash import perceptual_hash
+
+    found: Looks = {}
+    for person in people.judged:
+        crop = person.crops[len(person.crops) // 2]
+        height, width = crop.pixels.shape[:2]
+        square = crop_square(crop.box, width, height, 1.0)
+        x0, y0, x1, y1 = (int(edge) for edge in (square.x0, square.y0, square.x1, square.y1))
+        found[FACE, person.track.id] = perceptual_hash(np.ascontiguousarray(crop.pixels[y0:y1, x0:x1]))
+    return found
+
+
+def keep_looks(instance: Instance, path: Path, looks: Mapping[tuple[str, int], int]) -> None:
+    """Keep the hashes of a medium that has just been analysed, if any of its analyses is to be kept.
+
+    Args:
+        path: of the stored file.
+    """
+    if instance.settings.storage.seen_before == "off":
+        return
+    stored = sa.select(MediaRow.id).where(MediaRow.stored_name == f"{path.parent.name}/{path.name}")
+    kept = sa.exists().where(DetectionRow.media_id == MediaRow.id, DetectionRow.expires_at.is_(None))
+    with instance.database.write() as session:
+        media_id = session.scalar(stored.where(kept))
+        if media_id is not None:
+            session.execute(sa.delete(PictureHashRow).where(PictureHashRow.media_id == media_id))
+            for (part, number), look in looks.items():
+                if FEWEST_BITS <= look.bit_count() <= 64 - FEWEST_BITS:
+                    session.add(PictureHashRow(media_id=media_id, part=part, number=number, look=f"{look:016x}"))

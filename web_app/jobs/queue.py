@@ -21,14 +21,24 @@ from sqlalchemy.orm import Session
 from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import MediaKind, Report
-from web_app.db.models import ANALYSE, COPY, EXPLAIN, NO_OVERALL, DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.models import (
+    ANALYSE,
+    COPY,
+    EXPLAIN,
+    NO_OVERALL,
+    OPEN,
+    DetectionRow,
+    JobRow,
+    JobState,
+    MediaRow,
+    utc_now,
+)
 from web_app.db.session import Database, afterwards
 from web_app.jobs.broker import OVERDUE_S, Sender, queue_of
 
 DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
 FIRST_GUESS_S = 5.0  # until something has finished
 MAX_RETRY_AFTER_S = 60
-OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
 _WAITING = sa.select(sa.func.count()).where(
     JobRow.__table__.c.state == JobState.QUEUED, JobRow.__table__.c.task == ANALYSE
@@ -92,7 +102,7 @@ class JobQueue:
         Raises:
             ConflictError: one of this task waits or runs; the fact `id` names it.
         """
-        opened = session.scalar(sa.select(JobRow).where(JobRow.task == task, JobRow.state.in_(OPEN_STATES)))
+        opened = session.scalar(sa.select(JobRow).where(JobRow.task == task, JobRow.state.in_(OPEN)))
         if opened is not None:
             raise ConflictError(f"A job of this kind ({task}) is {opened.state} already.", id=opened.public_id)
         try:
@@ -117,7 +127,7 @@ class JobQueue:
             return _changed(
                 session,
                 sa.update(JobRow)
-                .where(JobRow.public_id == public_id, JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
+                .where(JobRow.public_id == public_id, JobRow.state.in_(OPEN))
                 .values(_ended(JobState.CANCELLED)),
             )
 

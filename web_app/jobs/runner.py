@@ -49,10 +49,6 @@ class StoppingError(JobCancelledError):
     """The worker was asked to stop in the middle of a job, which goes back to the queue."""
 
 
-def _nothing() -> None:
-    """For a worker with nothing to do there."""
-
-
 @dataclass(frozen=True)
 class WorkerTasks:
     """What a worker does beside analyses.
@@ -69,8 +65,8 @@ class WorkerTasks:
 
     background: Mapping[str, Handler] = field(default_factory=dict)
     foreground: Mapping[str, Handler] = field(default_factory=dict)
-    before_job: Callable[[], object] = _nothing
-    when_idle: Callable[[], object] = _nothing
+    before_job: Callable[[], object] = object  # as good as nothing
+    when_idle: Callable[[], object] = object
     facts: Callable[[], dict[str, Any]] = dict
     together: Together | None = None
 

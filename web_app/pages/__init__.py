@@ -17,8 +17,7 @@ from web_app.db.models import CaseRow
 from web_app.feedback.corrections import count_corrections, list_corrections
 from web_app.feedback.stats import learning_stats, list_versions
 from web_app.observability.health import living_workers
-from web_app.pages.model import FILTERS, engine_sentence, read_card
-from web_app.pages.plot import golden_plot
+from web_app.pages.figures import FILTERS, engine_sentence, golden_plot, read_card
 from web_app.services import require_detection, services
 from web_app.texts import LANGUAGE, text
 

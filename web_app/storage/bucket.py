@@ -168,19 +168,16 @@ class BucketStore(MediaStore):
     def incoming(self) -> IncomingFile:
         return _IncomingToBucket(self)
 
-    def path(self, stored_name: str) -> Path:
+    def path(self, stored_name: str, suffix: str = "") -> Path:
         """Where a copy of a stored file lies; it is fetched where there is none.
 
         Raises:
             BucketAwayError: see there.
         """
-        path = super().path(stored_name)
+        path = super().path(stored_name, suffix)
         if not path.exists():
-            self._fetch(stored_name, path)
+            self._fetch(stored_name + suffix, path)
         return path
-
-    def _beside(self, stored_name: str, suffix: str) -> Path:
-        return self.path(stored_name + suffix)
 
     def size(self, stored_name: str, suffix: str = "") -> int | None:
         return self.bucket.size(PREFIX + stored_name + suffix)
@@ -193,7 +190,7 @@ class BucketStore(MediaStore):
 
     def share(self, stored_name: str, mime: str) -> None:
         for suffix in DERIVED_SUFFIXES:
-            path = MediaStore.path(self, stored_name + suffix)
+            path = MediaStore.path(self, stored_name, suffix)
             if path.exists():
                 self.bucket.put(path, PREFIX + stored_name + suffix, mime)
         self.drop(stored_name)
@@ -201,7 +198,7 @@ class BucketStore(MediaStore):
     def drop(self, stored_name: str) -> None:
         """Delete the copies here."""
         for suffix in ("", *DERIVED_SUFFIXES):
-            MediaStore.path(self, stored_name + suffix).unlink(missing_ok=True)
+            MediaStore.path(self, stored_name, suffix).unlink(missing_ok=True)
 
     def remove(self, stored_name: str) -> None:
         self.drop(stored_name)

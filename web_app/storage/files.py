@@ -141,9 +141,12 @@ class MediaStore:
         """A place for one upload."""
         return IncomingFile(self.folder, self.max_bytes, self.reserve_bytes)
 
-    def path(self, stored_name: str) -> Path:
-        """Where a stored file lies; the name comes from the database, never from a request."""
-        return self.folder / stored_name
+    def path(self, stored_name: str, suffix: str = "") -> Path:
+        """Where a stored file lies, or with a suffix what its worker made of it; its name is never from a request.
+
+        An empty clean copy says that none can be made.
+        """
+        return self.folder / (stored_name + suffix)
 
     def size(self, stored_name: str, suffix: str = "") -> int | None:
         """Bytes of a stored file, or of what was made of it; None where there is none."""
@@ -152,7 +155,7 @@ class MediaStore:
 
     def shows(self, stored_name: str, *, done: bool) -> bool:
         """Whether there is a thumbnail, for a list; a store that would have to ask for each goes by `done`."""
-        return self.thumbnail(stored_name).is_file()
+        return self.path(stored_name, THUMBNAIL_SUFFIX).is_file()
 
     def link(self, stored_name: str, suffix: str, mime: str, name: str) -> str | None:
         """Where somebody else hands a file out as a download; None: that is done here."""
@@ -161,27 +164,10 @@ class MediaStore:
     def share(self, stored_name: str, mime: str) -> None:
         """Let the other machines have what was made of a file of this type."""
 
-    def thumbnail(self, stored_name: str) -> Path:
-        """Where the thumbnail of a stored file lies, if its worker made one."""
-        return self._beside(stored_name, THUMBNAIL_SUFFIX)
-
-    def frames(self, stored_name: str) -> Path:
-        """Where the analysed frames of a stored video lie, if its worker kept them."""
-        return self._beside(stored_name, FRAMES_SUFFIX)
-
-    def clean(self, stored_name: str) -> Path:
-        """Where the clean copy of a stored file lies, once its worker has made it; an empty one: none can be made."""
-        return self._beside(stored_name, CLEAN_SUFFIX)
-
-    def _beside(self, stored_name: str, suffix: str) -> Path:
-        path = self.path(stored_name)
-        return path.with_name(path.name + suffix)
-
     def remove(self, stored_name: str) -> None:
         """Delete a file and what was made of it; one that is gone already is fine."""
-        for suffix in DERIVED_SUFFIXES:
-            self._beside(stored_name, suffix).unlink(missing_ok=True)
-        self.path(stored_name).unlink(missing_ok=True)
+        for suffix in (*DERIVED_SUFFIXES, ""):
+            self.path(stored_name, suffix).unlink(missing_ok=True)
 
     def sweep_cut_off(self) -> int:
         """Delete what interrupted writers left behind; returns how many files.

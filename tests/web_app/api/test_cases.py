@@ -47,6 +47,7 @@ from web_app.reports.cases import (
 from web_app.reports.document import build_document, summary_row
 from web_app.reports.printed import render_html, render_pdf
 from web_app.services import EXTENSION, Services
+from web_app.storage.files import CLEAN_SUFFIX
 
 EVIL = "<b>& x.png"
 NOW = "2026-01-01T00:00:00+00:00"
@@ -251,7 +252,7 @@ def test_the_export_is_whole_and_signed(served: FlaskClient, filled: str, parts:
     first = served.get(f"/api/cases/{filled}").get_json()["items"][0]
     stored = next(name for name, _ in parts.store.files() if first["sha256"] in name)
     copy = np.random.default_rng(0).bytes(3 * CHUNK_BYTES + 5)
-    parts.store.clean(stored).write_bytes(copy)
+    parts.store.path(stored, CLEAN_SUFFIX).write_bytes(copy)
     answer = served.get(f"/api/cases/{filled}/export")
     assert answer.mimetype == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from utils.types import Frame, Media, MediaInfo, MediaKind, SoundInfo
 from web_app.jobs.derived import FRAME_PX, MOST_FRAMES, THUMBNAIL_PX, WAVEFORM_PARTS, keep_previews, waveform
-from web_app.storage.files import MediaStore
+from web_app.storage.files import FRAMES_SUFFIX, THUMBNAIL_SUFFIX, MediaStore
 
 
 def medium(width: int, height: int, kind: MediaKind = MediaKind.IMAGE, frames: int = 1, form: str = "png") -> Media:
@@ -31,7 +31,7 @@ def test_thumbnail_is_small_and_keeps_its_shape(tmp_path: Path, size: tuple[int,
     store = MediaStore(tmp_path, 1000)
     store.path("one").write_bytes(b"the upload")
     keep_previews(store.path("one"), medium(*size))
-    picture = Image.open(io.BytesIO(store.thumbnail("one").read_bytes()))
+    picture = Image.open(io.BytesIO(store.path("one", THUMBNAIL_SUFFIX).read_bytes()))
     assert picture.size == small
     assert max(picture.size) <= THUMBNAIL_PX
     assert not picture.getexif()
@@ -44,7 +44,7 @@ def test_frames_of_a_video_are_kept_small_and_with_their_times(tmp_path: Path, c
     store = MediaStore(tmp_path, 1000)
     store.path("one").write_bytes(b"the upload")
     keep_previews(store.path("one"), medium(1280, 720, MediaKind.VIDEO, count))
-    frames = json.loads(store.frames("one").read_bytes())["frames"]
+    frames = json.loads(store.path("one", FRAMES_SUFFIX).read_bytes())["frames"]
     assert min(count, MOST_FRAMES) * 0.9 <= len(frames) <= MOST_FRAMES
     times = [frame["time_s"] for frame in frames]
     assert times == sorted(times)
@@ -66,12 +66,12 @@ def test_a_recording_keeps_its_form_and_a_drawing_of_it(tmp_path: Path) -> None:
     samples = np.zeros(32000, np.float32)
     samples[24000:] = -0.5
     keep_previews(store.path("one"), Media(info, (), samples=samples))
-    kept = json.loads(store.frames("one").read_bytes())
+    kept = json.loads(store.path("one", FRAMES_SUFFIX).read_bytes())
     assert kept["frames"] == []
     assert len(kept["waveform"]) == WAVEFORM_PARTS
     assert set(kept["waveform"][: WAVEFORM_PARTS * 3 // 4]) == {0.0}
     assert set(kept["waveform"][WAVEFORM_PARTS * 3 // 4 :]) == {0.5}
-    grey = np.asarray(Image.open(io.BytesIO(store.thumbnail("one").read_bytes())).convert("L"), float)
+    grey = np.asarray(Image.open(io.BytesIO(store.path("one", THUMBNAIL_SUFFIX).read_bytes())).convert("L"), float)
     assert grey.shape == (THUMBNAIL_PX * 2 // 3, THUMBNAIL_PX)
     loud, quiet = grey[:, 130:], grey[:, :100]
     assert (loud < 128).mean() > 5 * (quiet < 128).mean() > 0
@@ -90,14 +90,14 @@ def test_a_picture_keeps_no_frames(tmp_path: Path) -> None:
     store = MediaStore(tmp_path, 1000)
     store.path("one").write_bytes(b"the upload")
     keep_previews(store.path("one"), medium(64, 64))
-    assert not store.frames("one").exists()
+    assert not store.path("one", FRAMES_SUFFIX).exists()
 
 
 def test_a_picture_that_is_not_handed_out_keeps_its_frame(tmp_path: Path) -> None:
     store = MediaStore(tmp_path, 1000)
     store.path("one").write_bytes(b"the upload")
     keep_previews(store.path("one"), medium(64, 64, form="heic"))
-    assert len(json.loads(store.frames("one").read_bytes())["frames"]) == 1
+    assert len(json.loads(store.path("one", FRAMES_SUFFIX).read_bytes())["frames"]) == 1
 
 
 def test_removing_a_file_removes_its_previews(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from web_app.pages.plot import golden_plot
+from web_app.pages.figures import golden_plot
 
 
 def point(version: str, auc: float | None, ece: float = 0.05, promoted: bool = True) -> dict[str, Any]:

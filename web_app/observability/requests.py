@@ -1,4 +1,6 @@
-"""Prometheus metrics at /metrics: what this process answered, and how store, queue and workers stand.
+"""What each request leaves behind: an id in its answer and log lines, a line about it where it matters, and figures.
+
+Prometheus metrics at /metrics tell what this process answered, and how store, queue and workers stand.
 
 Only `admin` may read them: somebody at this machine while keys are off, or a key with that scope. Labels are routes of
 the table, never paths or names that users choose.
@@ -6,24 +8,32 @@ the table, never paths or names that users choose.
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, current_app, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import MethodNotAllowed
 
 from utils.config import Settings
+from utils.log import get_logger, log_fields
 from web_app.db.models import JobRow, JobState, MediaRow, utc_now
 from web_app.db.session import Database
 from web_app.observability.health import living_workers
 from web_app.paths import InstancePaths
 
+HEADER = "X-Request-Id"
+LOOKING = ("GET", "HEAD", "OPTIONS")
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+log = get_logger(__name__)
 
 
 class HouseCollector(Collector):
@@ -109,3 +119,41 @@ def install(
 
     app.register_blueprint(blueprint)
     return count
+
+
+def begin() -> None:
+    """Give the request an id of ours; what a client sends under that name is not looked at."""
+    g.request_id = secrets.token_hex(8)
+    g.request_began = time.perf_counter()
+    g.log_context = contextlib.ExitStack()
+    g.log_context.enter_context(log_fields(request_id=g.request_id))
+
+
+def say(response: Response) -> Response:
+    """Name the id in the answer. Requests that only look and succeed are logged at debug: pages ask many of them."""
+    response.headers[HEADER] = g.request_id
+    quiet = request.method in LOOKING and response.status_code < 400
+    took_ms = round((time.perf_counter() - g.request_began) * 1e3, 1)
+    route = _route()
+    named = (request.view_args or {}).get("id")
+    log.log(
+        10 if quiet else 20, "%s %s %d %.1f ms", request.method, route, response.status_code, took_ms,
+        extra={"method": request.method, "route": route, "status": response.status_code, "took_ms": took_ms,
+               **({"job_id": str(named)[:64]} if named else {})},
+    )  # fmt: skip
+    return response
+
+
+def _route() -> str:
+    """The rule that the request's path has, also where it does not take the method."""
+    rule, refused, adapter = request.url_rule, request.routing_exception, current_app.create_url_adapter(request)
+    if adapter and isinstance(refused, MethodNotAllowed) and refused.valid_methods:
+        rule, _ = adapter.match(method=next(iter(refused.valid_methods)), return_rule=True)
+    return "unknown route" if rule is None else rule.rule
+
+
+def end(_error: BaseException | None) -> None:
+    """Later lines of this thread are not the request's."""
+    stack = g.pop("log_context", None)
+    if stack is not None:
+        stack.close()
