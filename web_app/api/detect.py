@@ -16,7 +16,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
-from flask import Request, Response, request
+from flask import Response, request
 from pydantic import Field
 
 from utils import errors
@@ -129,10 +129,7 @@ def detect_url(said: UrlRequest) -> Response:
     parts = services()
     if parts.settings.api.url_input != "on":
         raise errors.NotAvailableError("URL input is switched off ([api] url_input).")
-    asked_s = asked_wait_s()
-    options = upload_options(request, parts)
-    with parts.database.read() as session:
-        parts.queue.require_room(session)
+    asked_s, options = asked_wait_s(), upload_options(parts)
     with waiting_slot(parts) as free:
         if not free:
             raise errors.UnavailableError("Too many requests are waiting.", retry_after_s=5)
@@ -142,10 +139,7 @@ def detect_url(said: UrlRequest) -> Response:
 
 def _detect(accepted: MediaKind | None) -> Response:
     parts = services()
-    asked_s = asked_wait_s()
-    options = upload_options(request, parts)
-    with parts.database.read() as session:
-        parts.queue.require_room(session)  # before the body is read; asked again when the row is written
+    asked_s, options = asked_wait_s(), upload_options(parts)
     return _answer_upload(parts, receive_upload(request, parts.store, accepted), options, asked_s)
 
 
@@ -180,21 +174,24 @@ def fetch(untrusted_url: str, parts: Services) -> Upload:
     return Upload(stored, shown, name_notices(shown, stored))
 
 
-def upload_options(request: Request, parts: Services, *, with_key: bool = True) -> UploadOptions:
+def upload_options(parts: Services, *, with_key: bool = True) -> UploadOptions:
     """How the client wants its upload to be treated: `again`, `keep`, and the header Idempotency-Key.
 
     Raises:
         BadRequestError: one of them has a value that is not allowed.
+        QueueFullError: too much waits; told before the body is read, and asked again when the row is written.
     """
     conditions = conditions_of(parts.settings, current_version(parts.settings))
     key = check_key(request.headers.get("Idempotency-Key")) if with_key else None
-    again = flag(request, "again") or False
-    if flag(request, "keep") is False:
+    again, keep = flag("again") or False, flag("keep")
+    with parts.database.read() as session:
+        parts.queue.require_room(session)
+    if keep is False:
         return UploadOptions(key=None, again=True, expires_at=utc_now() + FORGOTTEN_AFTER)
     return UploadOptions(conditions, key, again)
 
 
-def flag(request: Request, name: str) -> bool | None:
+def flag(name: str) -> bool | None:
     """A parameter of the query that is 0 or 1; None without it.
 
     Raises:
@@ -235,7 +232,7 @@ def asked_wait_s() -> float | None:
 
     Source: RFC 7240, sections 4.1 (respond-async) and 4.3 (wait).
     """
-    wants = flag(request, "wait")
+    wants = flag("wait")
     if wants is not None:
         return MAX_WAIT_S if wants else 0.0
     prefer = request.headers.get("Prefer", "")
@@ -299,9 +296,7 @@ def create_batch() -> Response:
     """Analyse several files: 202 with one entry per part `file`, in their order; a refused one stops no other."""
     parts = services()
     owner = identity.caller().id
-    options = upload_options(request, parts, with_key=False)
-    with parts.database.read() as session:
-        parts.queue.require_room(session)
+    options = upload_options(parts, with_key=False)
     items: list[dict[str, Any]] = []
     counted = False  # the first file was, with the request
     for received in receive_files(request, parts.store, parts.settings.api.batch_files):
