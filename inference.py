@@ -34,7 +34,7 @@ exit codes:
   0    every file was analysed (whatever the verdicts)
   1    some files failed, or the output could not be written
   2    the command line is wrong
-  3    the weights or the configuration cannot be used
+  3    the weights or the configuration cannot be used, or a package is missing
   4    --verify: the score or the verdict is another one
   5    --verify: the report is about another file
   6    --verify: this is no report
