@@ -226,16 +226,12 @@ def _compare(claim: Claim, found: Report) -> tuple[bool, list[str]]:
     return not differing, differing or [agreed]
 
 
-def same_arithmetic(claim: Claim, found: Report) -> bool:
-    """Whether the replay computed with the engine and the precisions of the report; true where it names none."""
-    return all(
-        name not in claim.settings or claim.settings[name] == str(found.settings.get(name))
-        for name in ("engine", "precision")
-    )
-
-
 def _why(claim: Claim, found: Report) -> str:
-    if same_arithmetic(claim, found):
+    """That the replay computed with another engine or in other precisions; empty where the report names the same ones,
+    or none.
+    """
+    names = [name for name in ("engine", "precision") if name in claim.settings]
+    if all(claim.settings[name] == str(found.settings.get(name)) for name in names):
         return ""
     told, here = (f"{s.get('engine', '?')} ({s.get('precision', '?')})" for s in (claim.settings, found.settings))
     return f", for it was made by {told} and replayed by {here}"

@@ -150,7 +150,9 @@ def track_faces(
         seen += [list(looks[index][f : f + 1]) if looks else [] for f in fresh]
     least = min(min_share * len(faces_per_frame), MIN_SIGHTINGS)
     steady = [t for t in open_tracks if len(t) >= least]
-    kept = sorted(steady or open_tracks, key=_prominence, reverse=True)
+    kept = sorted(
+        steady or open_tracks, key=lambda t: sum(s.face.box.width * s.face.box.height for s in t), reverse=True
+    )
     return tuple(FaceTrack(i, tuple(track)) for i, track in enumerate(kept))
 
 
@@ -180,7 +182,3 @@ def turns_of(tracks: Sequence[FaceTrack]) -> float:
     """How many times as many people there are in all as at once, from 1."""
     at_once = Counter(sighting.frame for track in tracks for sighting in track.sightings)
     return max(1.0, len(tracks) / max(at_once.values(), default=1))
-
-
-def _prominence(track: Sequence[Sighting]) -> float:
-    return sum(s.face.box.width * s.face.box.height for s in track)

@@ -157,6 +157,7 @@ def train_student(
     targets = token_directions(train.load("tokens"))
     student = Student(expert, card.feature_size, targets.shape[1]).to(memory_format=torch.channels_last)
     labels = train.labels()
+    shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (card.mean, card.std))
     small = SMALL_SHARE * recipe.epochs if name == "resnext" and start is None else 0
 
     def make(epoch: int) -> Iterator[Batch]:
@@ -170,7 +171,7 @@ def train_student(
             light = torch.from_numpy(rng.uniform(0.8, 1.2, (len(part), 1, 1, 1)).astype(np.float32))
             images = (images * light).clamp(0, 1)
             yield (
-                prepare_window(images, card.mean, card.std),
+                ((images - shift) / scale).contiguous(memory_format=torch.channels_last),  # as convolutions like it
                 torch.from_numpy(labels[order]),
                 torch.from_numpy(targets[order]),
             )
@@ -191,12 +192,6 @@ def train_student(
     task = Task(make, steps, loss_of, score_of)
     fit(student, task, recipe, folder, device=device, bfloat16=fast_bfloat16(device))
     return expert
-
-
-def prepare_window(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Normalise without resizing, in the memory order that convolutions like."""
-    shift, scale = (torch.tensor(v).view(3, 1, 1) for v in (mean, std))
-    return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

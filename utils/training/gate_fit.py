@@ -111,7 +111,8 @@ def fit_gate(
                 out[outside] = gate_logits(gate, table.select(outside))
         name = "mean" if np.isinf(penalty) else f"{penalty:g}"
         held_out[name] = out
-        losses[name] = _loss(out, table.labels, weights)
+        signed = np.where(table.labels > 0.5, out, -out)
+        losses[name] = float((np.logaddexp(0, -signed) * weights).mean())
     best = min(losses, key=lambda k: losses[k])
     penalty = float("inf") if best == "mean" else float(best)
     raw = np.nanmean(table.logits, axis=1)
@@ -181,11 +182,6 @@ def _group_folds(groups: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     of_group = np.random.default_rng(seed).permutation(len(names)) % FOLDS
     return np.asarray(of_group[codes], np.int64)
-
-
-def _loss(logits: Array, labels: Array, weights: Array) -> float:
-    signed = np.where(labels > 0.5, logits, -logits)
-    return float((np.logaddexp(0, -signed) * weights).mean())
 
 
 def expert_aucs(table: ScoreTable) -> dict[int, float]:
