@@ -38,23 +38,18 @@ class Database:
 
     def __init__(self, url: str | sa.URL) -> None:
         try:
-            self._connect(sa.make_url(url))
+            self.url = sa.make_url(url)
+            self.is_sqlite = self.url.get_backend_name() == "sqlite"
+            timeout = {"timeout": BUSY_TIMEOUT_S} if self.is_sqlite else {"connect_timeout": CONNECT_S}
+            self.engine = sa.create_engine(
+                self.url, pool_size=POOL_SIZE, max_overflow=POOL_SIZE, pool_pre_ping=not self.is_sqlite,
+                connect_args=timeout,
+            )  # fmt: skip
         except (sa.exc.ArgumentError, ImportError, ValueError) as error:  # its text may hold the password
             raise ConfigError(
                 "[storage] database_url must be an address such as sqlite:////path/to/file or "
                 f"postgresql+psycopg://user:word@host/name, with its driver installed ({type(error).__name__})."
             ) from None
-
-    def _connect(self, url: sa.URL) -> None:
-        self.url = url
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {
-            "pool_size": POOL_SIZE,
-            "max_overflow": POOL_SIZE,
-            "pool_pre_ping": not self.is_sqlite,
-        }
-        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S} if self.is_sqlite else {"connect_timeout": CONNECT_S}
-        self.engine = sa.create_engine(self.url, **options)
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
         self._writing = self.engine.execution_options(telltale_writes=True)

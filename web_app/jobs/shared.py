@@ -22,23 +22,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from utils import weights
 from utils.base_weights import require_file
 from utils.config import Settings
 from utils.errors import ConflictError, TelltaleError, WeightsCorruptError, WeightsError
 from utils.files import file_sha256, replace_file
 from utils.log import get_logger
-from utils.weights import (
-    CARD_FILE,
-    CHECKSUMS,
-    CURRENT,
-    SPEECH_FOLDER,
-    current_name,
-    list_versions,
-    read_document,
-    set_current,
-    verify_version,
-    weights_root,
-)
 from web_app.db.models import SharedRow
 from web_app.db.session import Database
 from web_app.paths import InstancePaths
@@ -60,7 +49,7 @@ class _Place(NamedTuple):
 
     @property
     def pointer(self) -> str:
-        return self.of + CURRENT
+        return self.of + weights.CURRENT
 
     @property
     def versions(self) -> str:
@@ -72,10 +61,10 @@ class Shared:
 
     def __init__(self, settings: Settings, paths: InstancePaths, database: Database, store: MediaStore) -> None:
         self._pinned = bool(settings.weights.version)
-        root = weights_root(settings)
+        root = weights.weights_root(settings)
         self._places = [
             _Place(root, paths.training_history),
-            _Place(root / SPEECH_FOLDER, paths.speech_history, "speech/"),
+            _Place(root / weights.SPEECH_FOLDER, paths.speech_history, "speech/"),
         ]
         self._database = database
         self._bucket = store.bucket if isinstance(store, BucketStore) else None
@@ -158,13 +147,13 @@ class Shared:
 
     def _follow_place(self, bucket: Bucket, place: _Place, pointer: bytes) -> None:
         there = {key.removeprefix(place.versions) for key, _ in bucket.keys(place.versions)}
-        for name in there - set(list_versions(place.root)):
+        for name in there - set(weights.list_versions(place.root)):
             self._fetch(bucket, place, name)
         chosen, sha256 = pointer.decode().split()
-        if file_sha256(place.root / chosen / CHECKSUMS) != sha256:  # two machines have learned, each by itself
+        if file_sha256(place.root / chosen / weights.CHECKSUMS) != sha256:  # two machines have learned, each by itself
             raise WeightsCorruptError(f"The version {chosen} of this machine is another one than is shared.")
-        if not (place.root / CURRENT).is_file() or current_name(place.root) != chosen:
-            set_current(place.root, chosen)
+        if not (place.root / weights.CURRENT).is_file() or weights.current_name(place.root) != chosen:
+            weights.set_current(place.root, chosen)
             log.info("version %s is chosen", chosen)
 
     def _publish(self) -> None:
@@ -181,8 +170,8 @@ class Shared:
 
     def _send_all(self, place: _Place) -> bytes:
         """Send what others may choose; gives name and checksum of the version in use, nothing without one."""
-        for name in list_versions(place.root):
-            learned = read_document(place.root / name / CARD_FILE).get("learning", {})
+        for name in weights.list_versions(place.root):
+            learned = weights.read_document(place.root / name / weights.CARD_FILE).get("learning", {})
             rejected = learned and not learned.get("training", {}).get("promoted")  # which nobody can choose
             if self._bucket is not None and not rejected:
                 try:
@@ -190,7 +179,7 @@ class Shared:
                 except WeightsError as error:
                     log.error("version %s stays here: %s", name, error)
         with contextlib.suppress(WeightsError):
-            version = verify_version(place.root, current_name(place.root))
+            version = weights.verify_version(place.root, weights.current_name(place.root))
             return f"{version.name} {version.sha256}".encode()
         return b""
 
@@ -198,25 +187,25 @@ class Shared:
         """Send the files of a version that the bucket has not, and then the list that names them."""
         if bucket.size(place.versions + name) is not None:
             return
-        folder = verify_version(place.root, name).folder
-        for file_name, sha256 in read_document(folder / CHECKSUMS).items():
+        folder = weights.verify_version(place.root, name).folder
+        for file_name, sha256 in weights.read_document(folder / weights.CHECKSUMS).items():
             if bucket.size(WEIGHTS + sha256) is None:
                 bucket.put(folder / file_name, WEIGHTS + sha256)
-        bucket.put(folder / CHECKSUMS, place.versions + name)
+        bucket.put(folder / weights.CHECKSUMS, place.versions + name)
 
     def _fetch(self, bucket: Bucket, place: _Place, name: str) -> None:
         """Bring a version here, whole and verified or not at all; files that another version has are linked."""
         have = {
             sha256: place.root / other / file_name
-            for other in list_versions(place.root)
-            for file_name, sha256 in read_document(place.root / other / CHECKSUMS).items()
+            for other in weights.list_versions(place.root)
+            for file_name, sha256 in weights.read_document(place.root / other / weights.CHECKSUMS).items()
         }
         scratch = place.root / f".{name}.{os.getpid()}.coming"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         try:
-            bucket.get(place.versions + name, scratch / CHECKSUMS)
-            for untrusted_name, sha256 in read_document(scratch / CHECKSUMS).items():
+            bucket.get(place.versions + name, scratch / weights.CHECKSUMS)
+            for untrusted_name, sha256 in weights.read_document(scratch / weights.CHECKSUMS).items():
                 target = scratch / Path(untrusted_name).name
                 if sha256 in have:
                     os.link(have[sha256], target)
