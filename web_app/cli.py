@@ -164,8 +164,7 @@ def _rebuild(given: argparse.Namespace) -> int:
 def _check_corrections(given: argparse.Namespace) -> int:
     """A line for each accepted vote, those that are lost first; 1 where one is."""
     from utils.feedback.cached_judge import check_items
-    from web_app.feedback.corrections import count_corrections, list_corrections, note
-    from web_app.feedback.training import accepted_items
+    from web_app.feedback.training import accepted_items, count_corrections, list_corrections, note
 
     with _instance(given) as instance:
         with instance.database.read() as session:

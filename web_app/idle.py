@@ -13,11 +13,10 @@ from utils.log import get_logger
 from utils.weights import SPEECH_FOLDER, current_version, has_speech, weights_root
 from web_app.db.models import FINAL, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.db.names import forget_dropped
-from web_app.feedback.corrections import queue_check
 from web_app.feedback.features import drop_orphans, examine_next
 from web_app.feedback.learner import Learner
 from web_app.feedback.rulings import judge
-from web_app.feedback.training import start_if_due
+from web_app.feedback.training import queue_check, start_if_due
 from web_app.feedback.votes import delete_analysis
 from web_app.jobs.instance import Instance
 from web_app.storage.detections import delete_detection, forget_old_batches

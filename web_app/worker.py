@@ -24,10 +24,9 @@ from utils.media.sandbox import sandbox_level
 from utils.types import Media, Report
 from web_app.db.migrations import migrate
 from web_app.db.models import CHECK, COPY, EXPLAIN, TRAIN
-from web_app.feedback.corrections import run_check
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
-from web_app.feedback.training import run_training
+from web_app.feedback.training import run_check, run_training
 from web_app.idle import LearningTasks, Maintenance, recover_versions
 from web_app.integrations.webhooks import sending
 from web_app.jobs.broker import LEARNING, QUEUES, ROLES

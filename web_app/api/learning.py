@@ -17,9 +17,8 @@ from web_app.api.schemas import JobStatus, Moment, OutcomeName, Page, Paged, Pro
 from web_app.api.schemas.analysis import VerdictNow
 from web_app.auth import identity
 from web_app.db.models import TRAIN, DetectionRow, JobRow
-from web_app.feedback.corrections import Correction, count_corrections, list_corrections
 from web_app.feedback.stats import learning_stats, list_versions, roll_back
-from web_app.feedback.training import request_training
+from web_app.feedback.training import Correction, count_corrections, list_corrections, request_training
 from web_app.services import services
 
 PRIVATE = frozenset({"asked_by"})  # a caller's id opens what belongs to them where keys are off

@@ -3,6 +3,11 @@
 The request for a training (by hand or by itself) is a row of `jobs` with the task `train`; the worker runs it in a lane
 beside the analyses. Every training learns *all* accepted votes from the base again, so that nothing adds up unseen and
 a withdrawn vote is really unlearned. Faces and voices have versions and a history each; one job trains what has news.
+
+Each accepted vote is also a test from then on: what the version in use says of it today, beside what was said first.
+Whenever another version serves than the one that was asked last (a promotion, a rollback, another base), the idle
+worker queues a check, which runs beside the analyses. A vote is *lost* when a version was right about it and the
+present one is not.
 """
 
 from __future__ import annotations
@@ -10,7 +15,8 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
@@ -21,20 +27,25 @@ from utils.errors import ConflictError, NothingNewError
 from utils.feedback.quarantine import VOICE, LearningItem, Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
-from utils.weights import SPEECH_FOLDER, weights_root
-from web_app.db.models import OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
+from utils.weights import SPEECH_FOLDER, current_speech, weights_root
+from web_app.db.models import CHECK, OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.feedback.features import DECIDING, feature_path
-from web_app.feedback.rulings import LABEL_NUMBERS
+from web_app.feedback.rulings import LABEL_NUMBERS, VerdictToday, verdict_today
 from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
+    from utils.feedback.cached_judge import Said
     from web_app.feedback.learner import Learner, Progress
 
 MARKED_AT_ONCE = 500
 AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once
 BY_ITSELF = "automatic"
+STATES = ("lost", "open", "holds", "unknown")
+Correction = tuple[FeedbackRow, VerdictToday]
+"""An accepted vote with what is said of it today."""
+ACCEPTED = FeedbackRow.state == Status.ACCEPTED.value
 STATE = [f"{of}{name}" for of in ("", "speech_") for name in ("digest", "base_sha256", "serving")]
 """What the result of a training says of faces and of voices; of those without news, what the one before said."""
 
@@ -46,7 +57,7 @@ def accepted_items(session: Session, paths: InstancePaths) -> list[LearningItem]
     pairs = session.execute(
         sa.select(FeedbackRow, ReviewedMediumRow)
         .join(ReviewedMediumRow, ReviewedMediumRow.media_sha256 == FeedbackRow.media_sha256)
-        .where(FeedbackRow.state == Status.ACCEPTED.value)
+        .where(ACCEPTED)
         .order_by(FeedbackRow.media_sha256)
     ).all()
     items: list[LearningItem] = []
@@ -144,7 +155,7 @@ def training_is_due(
     """
     if not settings.auto_after and not settings.auto_hours:
         return False
-    accepted = sa.select(sa.func.count()).where(FeedbackRow.state == Status.ACCEPTED.value)
+    accepted = sa.select(sa.func.count()).where(ACCEPTED)
     total = session.scalar(accepted) or 0
     newest = session.scalar(sa.select(JobRow).where(JobRow.task == TRAIN).order_by(JobRow.id.desc()).limit(1))
     ended = newest.finished_at if newest is not None and newest.state == JobState.FAILED else None
@@ -261,3 +272,68 @@ def _mark(session: Session, rows: Sequence[int], outcome: dict[str, Any]) -> Non
     for start in range(0, len(rows), MARKED_AT_ONCE):
         chunk = rows[start : start + MARKED_AT_ONCE]
         session.execute(sa.update(FeedbackRow).where(FeedbackRow.id.in_(chunk)).values(values))
+
+
+def list_corrections(session: Session) -> list[Correction]:
+    """Every accepted vote, those that are lost first and the latest first among each."""
+    rows = session.scalars(sa.select(FeedbackRow).where(ACCEPTED).order_by(FeedbackRow.created_at.desc()))
+    return sorted(((row, verdict_today(row)) for row in rows), key=lambda pair: STATES.index(pair[1].state))
+
+
+def count_corrections(corrections: Iterable[Correction]) -> dict[str, int]:
+    """How many are in each state, every state named."""
+    counts = Counter(today.state for _, today in corrections)
+    return {state: counts[state] for state in STATES}
+
+
+def queue_check(instance: Instance, serving: str | None) -> bool:
+    """Queue a check where an accepted vote has its last verdict from another version than `serving` or that of speech
+    in use.
+    """
+    serve = [name for name in (serving, current_speech(instance.settings)) if name]
+    said_by = sa.func.coalesce(FeedbackRow.checked_version, FeedbackRow.model_version)
+    outdated = sa.select(FeedbackRow.id).where(ACCEPTED, said_by.not_in(serve)).limit(1)
+    earlier = sa.select(JobRow).where(JobRow.task == CHECK).order_by(JobRow.id.desc()).limit(1)
+    with instance.database.read() as session:
+        due, last = session.scalar(outdated) is not None, session.scalar(earlier)
+    failed = last is not None and last.state == JobState.FAILED and last.finished_at
+    if not due or (last and not JobState(last.state).final) or (failed and utc_now() - failed < AFTER_FAILURE):
+        return False
+    with instance.database.write() as session:
+        session.execute(sa.delete(JobRow).where(JobRow.task == CHECK))
+        instance.queue.add_task(session, CHECK, {})
+    return True
+
+
+def run_check(instance: Instance, learner: Learner, _claim: Claim, progress: Progress) -> dict[str, Any]:
+    """The handler of the task `check`: ask the version in use about every accepted vote, and note what it says."""
+    with instance.database.read() as session:
+        items = accepted_items(session, instance.paths)
+    version, said = learner.check(items, progress)
+    with instance.database.write() as session:
+        note(session, version, said)
+        lost = count_corrections(list_corrections(session))["lost"]
+    return {"version": version, "lost": lost}
+
+
+def note(session: Session, version: str, said: Sequence[Said]) -> None:
+    """Store what a version says of all accepted votes; those of which it was not asked cannot be known. Of voices
+    another one says it.
+
+    Args:
+        said: one for each face that a vote is about.
+    """
+    of_row: dict[int, list[Said]] = defaultdict(list)
+    for each in said:
+        if each.outcome:
+            of_row[each.row_id].append(each)
+    for row in session.scalars(sa.select(FeedbackRow).where(ACCEPTED)):
+        faces = of_row[row.id]
+        wrong = [face for face in faces if face.outcome != ("real", "fake")[face.label]]
+        shown = next(iter(wrong or faces), None)
+        if row.right_version is None and row.prediction == row.actual:
+            row.right_version = row.model_version
+        row.checked_version = (shown and shown.version) or version
+        row.checked_prediction, row.checked_probability = (shown.outcome, shown.probability) if shown else (None, None)
+        if faces and not wrong:
+            row.right_version = row.checked_version

@@ -14,8 +14,8 @@ from utils.media.sniff import SUFFIXES, titles
 from utils.types import MediaKind
 from web_app.auth.identity import HEADERS, caller, require_own
 from web_app.db.models import CaseRow
-from web_app.feedback.corrections import count_corrections, list_corrections
 from web_app.feedback.stats import learning_stats, list_versions
+from web_app.feedback.training import count_corrections, list_corrections
 from web_app.observability.health import living_workers
 from web_app.pages.figures import FILTERS, engine_sentence, golden_plot, read_card
 from web_app.services import require_detection, services

@@ -21,9 +21,8 @@ from utils.feedback.history import append_training
 from utils.feedback.quarantine import LearningItem
 from utils.weights import current_version
 from web_app.db.models import CHECK, TRAIN
-from web_app.feedback.corrections import run_check
 from web_app.feedback.learner import Learner, Progress
-from web_app.feedback.training import run_training
+from web_app.feedback.training import run_check, run_training
 from web_app.idle import LearningTasks
 from web_app.jobs.instance import Instance
 from web_app.jobs.runner import WorkerTasks

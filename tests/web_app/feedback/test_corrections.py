@@ -13,7 +13,7 @@ from utils.errors import WeightsCorruptError
 from utils.feedback.cached_judge import Said
 from web_app.api.learning import Corrections
 from web_app.db.models import CHECK, FeedbackRow, JobRow
-from web_app.feedback.corrections import list_corrections, note, queue_check
+from web_app.feedback.training import list_corrections, note, queue_check
 from web_app.services import Services
 
 
