@@ -47,6 +47,12 @@ class Server(abc.ABC):
         self._process: subprocess.Popen[bytes] | None = None
         self._user: str | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the running program."""
+        assert self._process is not None
+        return self._process.pid
+
     @abc.abstractmethod
     def command(self) -> list[str]:
         """What starts it."""

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,11 +112,6 @@ class Server(servers.Server):
         self.stop()
         return time.monotonic() - started
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def wait_ready(self, seconds: float = 300.0) -> None:
         """Until it can analyse."""
 
@@ -195,6 +190,17 @@ def at_once(tasks: Iterable[Callable[[], object]], patience_s: float | None = No
 def memory_kb(pid: int) -> int:
     """Memory of a process as Linux tells it."""
     return int(Path(f"/proc/{pid}/status").read_text(encoding="ascii").split("VmRSS:")[1].split()[0])
+
+
+def processor_s(pids: Collection[int]) -> float:
+    """Seconds of the processor that living processes and their children have needed, as Linux tells them."""
+    spent = 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            values = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+            if int(stat.parent.name) in pids or int(values[1]) in pids:
+                spent += (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def query(settings: Settings, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -37,7 +37,7 @@ RUNS: dict[str, tuple[Callable[[], list[Figure]], Callable[[], list[Figure]]]] =
     "latency": (lambda: load.latency(100), lambda: load.latency(10)),
     "chaos": (lambda: load.chaos(1000), lambda: load.chaos(50)),
     "promotion": (lambda: load.promotion(8, 400), lambda: load.promotion(2, 60)),
-    "history": (lambda: rows.history(1_000_000), lambda: rows.history(2_000)),
+    "history": (lambda: rows.history(1_000_000, 300), lambda: rows.history(2_000, 10)),
     "cost": (lambda: rows.cost(100_000, 280), lambda: rows.cost(2_000, 14)),
 }
 """What is measured: whole, and in a short form that tells whether it runs."""

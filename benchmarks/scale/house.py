@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
-from benchmarks.reliability.common import wait_until
+from benchmarks.reliability.common import processor_s, wait_until
 from benchmarks.servers import S3, Postgres, Redis, temporary
 from tests.web_app.helpers import accept_weights, make_settings, media_bytes, upload
 from utils.config import Settings, WeightsSettings
@@ -81,6 +81,11 @@ class House:
     def forget_jobs(self) -> None:
         with self.parts.database.write() as session:
             session.execute(sa.delete(JobRow))
+
+    def processor_s(self) -> tuple[float, float]:
+        """Seconds of the processor that the workers have needed so far, and that the three servers have."""
+        servers = [server.pid for server in (self.postgres, self.redis, self.s3)]
+        return processor_s([worker.pid for worker in self.workers]), processor_s(servers)
 
     def count(self, table: type[WorkerRow] | type[JobRow], *where: sa.ColumnElement[bool]) -> int:
         with self.parts.database.read() as session:

@@ -138,7 +138,7 @@ class Sender:
 
     def send_lost(self, database: Database, overdue: sa.ColumnElement[bool]) -> int:
         """Send for jobs that meet a condition again where the broker holds fewer ids than that; returns how many."""
-        kind = sa.select(DetectionRow.media_kind).where(DetectionRow.job_id == JobRow.id).scalar_subquery()
+        kind = sa.select(DetectionRow.kind_of_medium()).where(DetectionRow.job_id == JobRow.id).scalar_subquery()
         with database.read() as session:
             if not database.is_sqlite and not session.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(LOCK_KEY))):
                 return 0

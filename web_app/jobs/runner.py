@@ -251,14 +251,16 @@ class Lane:
         It raises StoppingError when the worker shall stop, and JobCancelledError when the job was cancelled, deleted,
         or given to another worker.
         """
-        noted_stage, noted_at = "", 0.0
+        noted_stage, noted_at = "", -math.inf
+        analyses = held.claim is not None and held.claim.task == ANALYSE  # a photo's stages are over in no time
 
         def progress(stage: str, fraction: float) -> None:
             nonlocal noted_stage, noted_at
             if self.stop.is_set():
                 raise StoppingError("The worker is stopping.")
             now = time.monotonic()
-            if held.claim is not None and (stage != noted_stage or now - noted_at >= PROGRESS_INTERVAL_S):
+            due = now - noted_at >= PROGRESS_INTERVAL_S or (stage != noted_stage and not analyses)
+            if held.claim is not None and due:
                 noted_stage, noted_at = stage, now
                 with log_and_continue("note progress"):
                     if not self.queue.report_progress(held.claim, stage, fraction):

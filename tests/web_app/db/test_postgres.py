@@ -9,17 +9,21 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
+from benchmarks.scale.rows import fill
 from benchmarks.servers import Postgres, temporary
 from tests.web_app.db import postgres
 from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, wait_for_state
 from tests.web_app.helpers import make_settings, media_bytes, multipart, upload, wait_until
 from utils.config import Settings
 from web_app.auth.keys import create_key, find_key
+from web_app.db import names
 from web_app.services import Services
 
 
@@ -50,6 +54,22 @@ def test_one_way_through_everything(client: FlaskClient, settings: Settings, par
     assert find_key(parts.database, create_key(parts.database, "desk", ["analyse"])) is not None
     assert client.delete("/api/history").get_json()["deleted"] == 3
     assert client.get("/api/history").get_json()["total"] == 0
+
+
+def test_a_part_of_a_name_is_sought_in_the_index(client: FlaskClient, parts: Services) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    @sa.event.listens_for(parts.database.engine, "before_cursor_execute")
+    def note(_: object, __: object, statement: str, values: Any, *___: object) -> None:
+        if "LIKE" in statement:
+            asked.append((statement, values))
+
+    fill(parts, 5_000)
+    assert client.get("/api/history?text=photo-4242").get_json()["total"] == 1
+    statement, values = asked[0]
+    with parts.database.engine.connect() as connection:
+        connection.exec_driver_sql("SET enable_seqscan = off")  # which is cheaper for so few rows
+        assert names.INDEX in "".join(connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars())
 
 
 def test_a_server_that_is_away_is_told_and_found_again(tmp_path: Path, make_app: Callable[..., Flask]) -> None:

@@ -27,7 +27,7 @@ from tests.web_app.db import postgres
 from tests.web_app.helpers import job_state, make_settings, media_bytes, upload, wait_until
 from utils.config import Settings
 from utils.errors import ConfigError
-from web_app.db.models import JobRow, WorkerRow
+from web_app.db.models import DetectionRow, JobRow, WorkerRow
 from web_app.jobs.broker import PHOTOS, QUEUES, VIDEOS, Sender, queue_of, read_roles
 from web_app.jobs.queue import JobQueue
 from web_app.jobs.supervisor import settings_environ
@@ -166,6 +166,22 @@ def test_photos_come_before_videos(client: FlaskClient, settings: Settings, part
         ended(client, *videos, *photos)
     started = [row(parts, each).started_at for each in (*photos, *videos)]
     assert started == sorted(started)
+
+
+@pytest.mark.parametrize("engine", ["celery"], indirect=True)
+def test_what_was_lost_is_sent_to_its_queue(client: FlaskClient, settings: Settings, parts: Services) -> None:
+    """Also for a row that an older server wrote, which does not name the medium's kind."""
+    send(client, "fake"), send(client, "fake", "mp4")
+    with parts.database.write() as session:
+        session.execute(sa.update(DetectionRow).values(media_kind=None))
+    with Connection(settings.jobs.broker_url) as connection:
+        channel: Any = connection.channel()
+        for name in QUEUES:
+            channel.queue_purge(name)
+    sender = Sender(settings.jobs)
+    assert sender.send_lost(parts.database, sa.true()) == 2
+    assert sender.lengths() == {PHOTOS: 1, VIDEOS: 1}
+    assert sender.send_lost(parts.database, sa.true()) == 0
 
 
 @pytest.mark.parametrize("engine", ["celery"], indirect=True)

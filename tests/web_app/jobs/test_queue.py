@@ -19,6 +19,7 @@ from utils.types import MediaKind
 from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow, utc_now
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.services import Services
+from web_app.storage.detections import delete_detection
 
 
 @pytest.fixture
@@ -192,3 +193,25 @@ def test_workers_that_find_sound_alone_in_one_file_do_not_lock_each_other_out(
     assert [job_state(client, each) for each in ids] == ["done", "done"]
     with parts.database.read() as session:
         assert session.scalars(sa.select(DetectionRow.media_kind)).all() == ["audio", "audio"]
+
+
+def test_deleting_and_finishing_analyses_of_one_file_of_sound_do_not_lock_each_other_out(
+    client: FlaskClient, parts: Services
+) -> None:
+    def finish(claim: Claim) -> bool:
+        return parts.queue.finish(claim, make_report(kind=MediaKind.AUDIO))
+
+    def delete(claim: Claim) -> bool:
+        return delete_detection(parts.database, parts.store, claim.public_id)
+
+    for turn in range(10):
+        for number in range(6):
+            queue_one(client, f"fake {turn} {number}")
+        with parts.database.write() as session:
+            session.execute(sa.update(DetectionRow).values(media_id=session.scalar(sa.select(MediaRow.id).limit(1))))
+        claims = [claim(parts, f"w{number}") for number in range(6)]
+        with ThreadPoolExecutor(6) as pool:
+            both = pool.submit(delete, claims[0])
+            done = [pool.submit((finish, delete)[number % 2], each) for number, each in enumerate(claims)]
+        assert both.result()
+        assert [each.result() for each in done[1:]] == [True] * 5  # whether the first one was finished is open

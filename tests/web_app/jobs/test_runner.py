@@ -30,6 +30,7 @@ from utils.config import Settings
 from utils.types import Report
 from web_app.db.models import TRAIN, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.idle import Maintenance
+from web_app.jobs import runner
 from web_app.jobs.heartbeat import EXIT_STUCK
 from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim, JobQueue
@@ -40,6 +41,23 @@ from web_app.storage.files import MediaStore
 
 def queue_one(client: FlaskClient, order: str = "fake") -> str:
     return str(upload(client, media_bytes("mp4", order)).get_json()["id"])
+
+
+def test_stages_that_pass_quickly_are_not_noted(
+    client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[str] = []
+
+    def note(_: JobQueue, __: Claim, stage: str, ___: float) -> bool:
+        noted.append(stage)
+        return True
+
+    monkeypatch.setattr(JobQueue, "report_progress", note)
+    monkeypatch.setattr(runner, "PROGRESS_INTERVAL_S", 60.0)
+    public_id = queue_one(client)
+    with running_worker(settings):
+        wait_until(lambda: job_state(client, public_id) == "done")
+    assert noted == ["decode"]
 
 
 def test_progress_reaches_the_row(client: FlaskClient, settings: Settings) -> None:
