@@ -26,7 +26,7 @@ pytest_plugins = ["tests.learning_fixtures"]
 
 LONG = {
     "test_train.py", "test_axe.py", "test_engines.py", "test_http.py", "test_processes.py", "test_flow.py",
-    "test_docs_blocks.py", "test_bench.py", "test_abuse.py", "test_bombs.py", "test_app.py", "test_norms.py",
+    "test_docs_blocks.py", "test_bench.py", "test_abuse.py", "test_bombs.py", "test_app.py",
 }  # fmt: skip
 """Files that take longest. They begin, so that at the end no process waits for the other."""
 

@@ -40,20 +40,17 @@ def test_the_record_holds_reports_features_a_training_and_imports(record: dict) 
 
 
 @pytest.mark.slow
-def test_a_worker_loads_no_scipy(record: dict) -> None:
-    assert "scipy" not in record["imports"]["worker"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("who", ["worker", "learning"])
-def test_a_worker_loads_no_training_code(record: dict, who: str) -> None:
-    assert not {"sklearn", "matplotlib", "flask_swagger_ui"} & set(record["imports"][who])
-    assert not {"utils.training", "utils.evaluation"} & set(record["own_modules"][who])
-
-
-@pytest.mark.slow
-def test_the_web_process_loads_no_networks_and_no_decoders(record: dict) -> None:
-    assert not {"torch", "cv2", "PIL", "av", "timm", "onnxruntime", "openvino"} & set(record["imports"]["web"])
+@pytest.mark.parametrize(
+    ("who", "packages", "rooms"),
+    [
+        ("worker", {"scipy", "sklearn", "matplotlib", "flask_swagger_ui"}, {"utils.training", "utils.evaluation"}),
+        ("learning", {"sklearn", "matplotlib", "flask_swagger_ui"}, {"utils.training", "utils.evaluation"}),
+        ("web", {"torch", "cv2", "PIL", "av", "timm", "onnxruntime", "openvino"}, {"utils.training"}),
+    ],
+)
+def test_each_process_loads_what_it_needs(record: dict, who: str, packages: set[str], rooms: set[str]) -> None:
+    assert not packages & set(record["imports"][who])
+    assert not rooms & set(record["own_modules"][who])
 
 
 @pytest.mark.slow
