@@ -20,7 +20,7 @@ from utils.weights import current_version, weights_root
 from web_app.auth.keys import DEFAULT_SCOPES, SCOPES, create_key, list_keys, revoke_key
 from web_app.db.migrations import migrate, told
 from web_app.jobs.broker import ROLES, read_roles
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 from web_app.reports.keys import ReportKeys
 
 EXIT_UNABLE = 1

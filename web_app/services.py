@@ -17,7 +17,7 @@ from web_app.auth.keys import load_secret
 from web_app.db.migrations import migrate
 from web_app.db.models import DetectionRow, JobState
 from web_app.integrations.http_client import Rules
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
 from web_app.reports.keys import ReportKeys

@@ -15,8 +15,8 @@ from web_app.db.migrations import migrate
 from web_app.jobs import queue
 from web_app.jobs.broker import OVERDUE_S, QUEUES
 from web_app.jobs.heartbeat import EXIT_RECYCLED
-from web_app.jobs.instance import Instance
 from web_app.jobs.runner import WorkerTasks, run_worker
+from web_app.jobs.shared import Instance
 from web_app.worker import end_with_parent, stop_on_signals
 
 parser = argparse.ArgumentParser()

@@ -39,8 +39,8 @@ from utils.types import (
 )
 from utils.weights import CURRENT, SPEECH_FOLDER
 from web_app.idle import Maintenance
-from web_app.jobs.instance import Instance
 from web_app.jobs.runner import Analyse, Progress, WorkerTasks, run_worker
+from web_app.jobs.shared import Instance
 
 HEADS = {
     "png": b"\x89PNG\r\n\x1a\n",

@@ -16,8 +16,8 @@ from utils.feedback.versions import activate, lineage_of, next_name, pointer_loc
 from utils.types import Report
 from utils.weights import SPEECH_FOLDER, current_name, verify_version, weights_root
 from web_app.feedback.model_handle import ModelHandle
-from web_app.jobs.instance import Instance
 from web_app.jobs.runner import Analyse, Progress, WorkerTasks
+from web_app.jobs.shared import Instance
 
 
 def learn(instance: Instance, *, promoted: bool = True, speech: bool = False) -> str:

@@ -22,7 +22,7 @@ from utils.log import get_logger
 from utils.types import MediaKind
 from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
 from web_app.feedback.votes import find_medium
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:

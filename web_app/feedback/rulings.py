@@ -18,7 +18,7 @@ from utils.feedback.quarantine import Outlook, Status, Vote, judge_votes, outloo
 from web_app.auth.keys import KEY_OWNER
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.feedback.votes import NOT_LOOKED_AT
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 
 LABEL_NUMBERS: dict[str, Literal[0, 1]] = {"real": 0, "fake": 1}
 

@@ -17,7 +17,7 @@ from utils.feedback.quarantine import Status
 from utils.feedback.versions import rollback
 from utils.weights import CARD_FILE, SPEECH_FOLDER, current_speech, current_version, read_document, weights_root
 from web_app.db.models import OPEN, TRAIN, FeedbackRow, JobRow, JobState
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 from web_app.observability.health import living_workers
 from web_app.paths import InstancePaths
 

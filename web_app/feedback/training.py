@@ -31,8 +31,8 @@ from utils.weights import SPEECH_FOLDER, current_speech, weights_root
 from web_app.db.models import CHECK, OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.feedback.features import DECIDING, feature_path
 from web_app.feedback.rulings import LABEL_NUMBERS, VerdictToday, verdict_today
-from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
+from web_app.jobs.shared import Instance
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:

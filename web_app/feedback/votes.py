@@ -17,7 +17,7 @@ from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_fee
 from utils.feedback.quarantine import Status
 from utils.files import DamagedLine, replace_file
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JournalRow, MediaRow, ReviewedMediumRow, utc_now
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 from web_app.paths import InstancePaths
 from web_app.storage.detections import delete_detection
 
@@ -115,7 +115,8 @@ def reconcile(instance: Instance) -> Reconciled:
         jobs = _job_ids(session, {entry.detection_id for entry in standing.values()})
         written = 0
         for key, entry in standing.items():
-            if key not in rows or _differs(rows[key], entry):
+            row = rows.get(key)
+            if row is None or row.created_at != entry.time or any(getattr(row, n) != getattr(entry, n) for n in SAID):
                 _store(session, entry, jobs.get(entry.detection_id))
                 written += 1
         withdrawn = log.withdrawn()
@@ -129,10 +130,6 @@ def reconcile(instance: Instance) -> Reconciled:
         for media_sha256 in {row.media_sha256 for row in gone}:
             _drop_features(session, instance.paths, media_sha256)
     return Reconciled(written, len(gone), len(standing), unlogged, log.damaged)
-
-
-def _differs(row: FeedbackRow, entry: FeedbackEntry) -> bool:
-    return row.created_at != entry.time or any(getattr(row, name) != getattr(entry, name) for name in SAID)
 
 
 def _store(session: Session, entry: FeedbackEntry, job_id: int | None) -> FeedbackRow:

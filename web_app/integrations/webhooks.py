@@ -28,7 +28,7 @@ from web_app.db.models import FINAL, DeliveryRow, DetectionRow, JobRow, WebhookR
 from web_app.db.session import Database
 from web_app.integrations.http_client import Rules, open_url
 from web_app.jobs.heartbeat import log_and_continue
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a secret, is none
 SECRET_BYTES = 24

@@ -29,8 +29,8 @@ from utils.log import get_logger
 from utils.media import ForkServer, copy_media
 from utils.types import Floats, Media, MediaKind, Pixels, Report
 from web_app.db.models import DetectionRow, MediaRow, PictureHashRow
-from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim
+from web_app.jobs.shared import Instance
 from web_app.storage.files import CLEAN_SUFFIX, FRAMES_SUFFIX, THUMBNAIL_SUFFIX, write_beside
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from utils.types import Report
 from web_app.db.models import ANALYSE, TRAIN
 from web_app.jobs.broker import QUEUES, Inbox
 from web_app.jobs.heartbeat import Heartbeat, Held, database_reason, has_grown, log_and_continue
-from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim, JobQueue
+from web_app.jobs.shared import Instance
 from web_app.observability.health import beat_s
 
 Progress = Callable[[str, float], None]

@@ -1,4 +1,4 @@
-"""Many machines: what servers and workers have in common beside uploads: versions of the weights, history, keys.
+"""What each process of a server works with, and what many machines have in common: versions, history, keys.
 
 Small files (which version serves, the training history, secret, keys of reports) are rows of the table `shared`, each
 with a number that grows; versions lie in the bucket, every file once, under its hash. Each process looks at the rows
@@ -15,8 +15,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,8 +31,9 @@ from utils.files import file_sha256, replace_file
 from utils.log import get_logger
 from web_app.db.models import SharedRow
 from web_app.db.session import Database
+from web_app.jobs.queue import JobQueue
 from web_app.paths import InstancePaths
-from web_app.storage.bucket import Bucket, BucketStore
+from web_app.storage.bucket import Bucket, BucketStore, open_store
 from web_app.storage.files import MediaStore
 
 LOOK_S = 2.0
@@ -224,3 +226,27 @@ def _store(session: Session, name: str, content: bytes) -> None:
         session.add(SharedRow(name=name, number=1, content=content))
     elif row.content != content:
         row.number, row.content = row.number + 1, content
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The settings of a process, and what they name; `close` gives the database connections back."""
+
+    settings: Settings
+    paths: InstancePaths
+    database: Database
+    store: MediaStore
+    queue: JobQueue
+    shared: Shared
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """By the settings alone: nothing is created, and nothing is asked of the database yet."""
+        database = Database.of(settings)
+        paths, store = InstancePaths.of(settings), open_store(settings)
+        shared = Shared(settings, paths, database, store)
+        return cls(settings, paths, database, store, JobQueue(database, settings.jobs), shared)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.database.close()

@@ -21,7 +21,7 @@ from utils.config import REPLAYED, Settings
 from utils.errors import BadRequestError, IdempotencyError, UnavailableError
 from utils.weights import current_speech
 from web_app.db.models import ANALYSE, DetectionRow, JobRow, JobState, MediaRow
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 from web_app.storage.upload import Upload
 
 MAX_KEY_CHARACTERS = 255

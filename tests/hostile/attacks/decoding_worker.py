@@ -12,8 +12,8 @@ from pathlib import Path
 from utils.config import Settings, load_settings
 from utils.media import decode_media, sandbox_level
 from utils.types import Outcome, Report, Verdict
-from web_app.jobs.instance import Instance
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
+from web_app.jobs.shared import Instance
 from web_app.worker import end_with_parent, stop_on_signals
 
 

@@ -120,7 +120,7 @@ from web_app.worker import worker_tasks
 from web_app.feedback.learner import Learner
 from web_app.jobs.derived import CleanCopies
 from web_app.db.migrations import migrate
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 
 settings = Settings(storage=StorageSettings(instance_dir=sys.argv[1]))
 instance = Instance.of(settings)

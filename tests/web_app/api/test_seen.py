@@ -27,8 +27,8 @@ from web_app.api import seen as seen_before
 from web_app.auth.keys import create_key
 from web_app.db.models import DetectionRow, PictureHashRow
 from web_app.jobs.derived import FACE, WHOLE, face_looks, keep_looks, whole_looks
-from web_app.jobs.instance import Instance
 from web_app.jobs.runner import Progress
+from web_app.jobs.shared import Instance
 from web_app.services import EXTENSION, Services
 
 PICTURES = {name: getattr(skimage.data, name)() for name in ("astronaut", "cat", "coffee", "rocket", "retina")}

@@ -29,8 +29,8 @@ from utils.weights import frozen_fingerprint, verify_version
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
 from web_app.jobs.derived import CleanCopies
-from web_app.jobs.instance import Instance
 from web_app.jobs.runner import Progress
+from web_app.jobs.shared import Instance
 from web_app.worker import worker_tasks
 
 GOLDEN_ITEMS = 24

@@ -22,7 +22,7 @@ from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_fee
 from web_app.db.migrations import migrate
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.feedback import votes
-from web_app.jobs.instance import Instance
+from web_app.jobs.shared import Instance
 
 STEPS = ("before the line", "half a line", "line not synced", "line on the disk", "row not committed", "acknowledged")
 ACTIONS = ("say", "change", "withdraw", "decide")

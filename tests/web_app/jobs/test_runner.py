@@ -32,9 +32,9 @@ from web_app.db.models import TRAIN, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.idle import Maintenance
 from web_app.jobs import runner
 from web_app.jobs.heartbeat import EXIT_STUCK
-from web_app.jobs.instance import Instance
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
+from web_app.jobs.shared import Instance
 from web_app.services import Services
 from web_app.storage.files import MediaStore
 

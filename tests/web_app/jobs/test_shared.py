@@ -29,8 +29,7 @@ from web_app.db.models import DetectionRow, FeedbackRow, JournalRow
 from web_app.feedback.features import drop_orphans
 from web_app.feedback.stats import roll_back
 from web_app.feedback.votes import reconcile
-from web_app.jobs.instance import Instance
-from web_app.jobs.shared import VERSIONS
+from web_app.jobs.shared import VERSIONS, Instance
 from web_app.services import EXTENSION, Services
 from web_app.storage.bucket import BucketStore
 
