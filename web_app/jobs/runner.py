@@ -116,10 +116,13 @@ def run_worker(
     most = settings.batch if tasks.together else 1
     lane = Lane(queue, heartbeat, stop, worker_id, (ANALYSE, *tasks.foreground), run_networks, most)
     recycled = False
+    bringer: contextlib.AbstractContextManager[Inbox | _Table] = contextlib.nullcontext(_Table(stop, bool(queues)))
+    if queue.sender is not None and queues:
+        bringer = Inbox(settings, worker_id, queues, stop)
     with (
         heartbeat,
         _background(queue, heartbeat, tasks.background, stop, worker_id) as busy,
-        _jobs_of(queue, worker_id, queues, stop) as jobs,
+        bringer as jobs,
     ):
         log.info("worker %s is ready", worker_id)
         idle_at = worked_at = time.monotonic()
@@ -151,14 +154,6 @@ class _Table:
 
     def work_once(self, work: Callable[[int | None], bool]) -> bool:
         return self.analyses and work(None)
-
-
-def _jobs_of(
-    queue: JobQueue, worker_id: str, queues: Sequence[str], stop: threading.Event
-) -> contextlib.AbstractContextManager[Inbox | _Table]:
-    if queue.sender is None or not queues:
-        return contextlib.nullcontext(_Table(stop, bool(queues)))
-    return Inbox(queue.settings, worker_id, queues, stop)
 
 
 @contextlib.contextmanager

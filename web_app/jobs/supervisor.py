@@ -7,6 +7,7 @@ queue at once instead of after its lease.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import secrets
@@ -189,7 +190,5 @@ class Supervisor:
 
 def _kill_group(pid: int) -> None:
     """Kill what is left of a worker's process group; usually nothing is."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
