@@ -18,8 +18,8 @@ from web_app.feedback.learner import Learner
 from web_app.feedback.rulings import judge
 from web_app.feedback.training import queue_check, start_if_due
 from web_app.feedback.votes import delete_analysis
+from web_app.jobs.detections import delete_detection, forget_old_batches
 from web_app.jobs.shared import Instance
-from web_app.storage.detections import delete_detection, forget_old_batches
 
 INTERVAL_S = 600.0
 REST_S = 30.0  # of the learning, after a version that was deleted, or a full disk

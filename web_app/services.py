@@ -17,11 +17,11 @@ from web_app.auth.keys import load_secret
 from web_app.db.migrations import migrate
 from web_app.db.models import DetectionRow, JobState
 from web_app.integrations.http_client import Rules
+from web_app.jobs.detections import find_detection, sweep_without_row
 from web_app.jobs.shared import Instance
 from web_app.observability.health import WeightsCheck
 from web_app.paths import InstancePaths
 from web_app.reports.keys import ReportKeys
-from web_app.storage.detections import find_detection, sweep_without_row
 from web_app.storage.files import too_large
 
 __all__ = ["EXTENSION", "OVER_LIMIT", "WAITING_SLOTS", "Services", "refuse_over_limit", "require_detection", "services"]

@@ -31,11 +31,11 @@ from web_app.idle import LearningTasks, Maintenance, recover_versions
 from web_app.integrations.webhooks import sending
 from web_app.jobs.broker import LEARNING, QUEUES, ROLES
 from web_app.jobs.derived import CleanCopies, Looks, face_looks, keep_looks, keep_previews, whole_looks
+from web_app.jobs.detections import find_detection
 from web_app.jobs.heartbeat import EXIT_RECYCLED, log_and_continue
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.jobs.shared import Instance
-from web_app.storage.detections import find_detection
 
 ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing
 

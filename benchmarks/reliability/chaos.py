@@ -30,7 +30,7 @@ from benchmarks.reliability.common import (
     workspace,
 )
 from utils.config import Settings
-from web_app.jobs.submission import UploadOptions, queue_upload
+from web_app.jobs.detections import UploadOptions, queue_upload
 from web_app.jobs.supervisor import RestartPolicy, Supervisor
 from web_app.paths import InstancePaths
 from web_app.services import Services

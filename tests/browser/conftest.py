@@ -29,10 +29,10 @@ from utils.media.fork_server import ForkServer
 from utils.types import MediaKind, Report
 from web_app.db.models import COPY, EXPLAIN
 from web_app.jobs.derived import CleanCopies, keep_looks, keep_previews, whole_looks
+from web_app.jobs.detections import find_detection
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks
 from web_app.services import EXTENSION, Services
-from web_app.storage.detections import find_detection
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -30,9 +30,8 @@ from web_app.auth.rate_limit import count_upload
 from web_app.db.models import BatchRow, DetectionRow, JobRow, JobState, utc_now
 from web_app.feedback.votes import delete_analysis
 from web_app.integrations.http_client import open_url
-from web_app.jobs.submission import Queued, UploadOptions, check_key, conditions_of, queue_upload
+from web_app.jobs.detections import Queued, UploadOptions, check_key, conditions_of, find_detection, queue_upload
 from web_app.services import Services, services
-from web_app.storage.detections import find_detection
 from web_app.storage.files import too_large
 from web_app.storage.upload import Refused, Upload, display_name, name_notices, receive_files, receive_upload
 

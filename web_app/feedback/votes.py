@@ -17,9 +17,9 @@ from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_fee
 from utils.feedback.quarantine import Status
 from utils.files import DamagedLine, replace_file
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JournalRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.jobs.detections import delete_detection
 from web_app.jobs.shared import Instance
 from web_app.paths import InstancePaths
-from web_app.storage.detections import delete_detection
 
 NOT_LOOKED_AT = "It waits for its first check. Nothing is learned from it until then."
 SAID = (

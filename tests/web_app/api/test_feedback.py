@@ -16,8 +16,8 @@ from utils.feedback.feedback_log import read_feedback_log
 from web_app.api.learning import Stats
 from web_app.api.schemas.analysis import FeedbackState
 from web_app.feedback import votes
+from web_app.jobs.detections import delete_detection
 from web_app.services import Services
-from web_app.storage.detections import delete_detection
 
 
 def analysed(client: FlaskClient, order: str) -> str:

@@ -17,9 +17,9 @@ from utils.config import Settings
 from utils.errors import MediaCorruptError, QueueFullError
 from utils.types import MediaKind
 from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.jobs.detections import delete_detection
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.services import Services
-from web_app.storage.detections import delete_detection
 
 
 @pytest.fixture

@@ -29,11 +29,11 @@ from tests.web_app.helpers import (
 from utils.config import Settings
 from utils.errors import ConfigError, MediaCorruptError
 from utils.types import Report
+from web_app.jobs.detections import sweep_without_row
 from web_app.jobs.runner import Progress
 from web_app.paths import InstancePaths
 from web_app.services import Services
 from web_app.storage.bucket import PREFIX, Bucket, BucketStore, open_store
-from web_app.storage.detections import sweep_without_row
 from web_app.storage.files import CLEAN_SUFFIX, FRAMES_SUFFIX, THUMBNAIL_SUFFIX, MediaStore, write_beside
 
 
@@ -133,7 +133,7 @@ def test_files_without_a_row_are_swept(
     for suffix in ("", ".thumb"):
         bucket.put(tmp_path / "x", f"{PREFIX}ab/{'ab' * 32}-00000000{suffix}")
     assert sweep_without_row(parts.database, parts.store) == 0  # young
-    monkeypatch.setattr("web_app.storage.detections.YOUNG_S", -1.0)
+    monkeypatch.setattr("web_app.jobs.detections.YOUNG_S", -1.0)
     assert sweep_without_row(parts.database, parts.store) == 1
     assert list(bucket.keys(PREFIX)) == []
 

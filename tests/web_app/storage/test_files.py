@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tests.web_app.helpers import media_bytes
 from utils.errors import MediaTooLargeError, QueueFullError, StorageFullError, UnsupportedMediaError
 from web_app.feedback.votes import delete_analysis
-from web_app.jobs.submission import UploadOptions, queue_upload
+from web_app.jobs import detections
+from web_app.jobs.detections import UploadOptions, queue_upload
 from web_app.services import Services
-from web_app.storage import detections
 from web_app.storage import files as files_module
 from web_app.storage.files import MediaStore
 from web_app.storage.upload import MAX_NAME_CHARACTERS, Upload, display_name

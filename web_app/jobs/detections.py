@@ -1,7 +1,11 @@
-"""An upload becomes an analysis; the same bytes from the same caller under the same networks and settings, only once.
+"""Analyses: made of uploads, found, and deleted.
 
-A client that lost the answer may send its request again and gets the same analysis. `Idempotency-Key` makes that hold
-for any request; without it the content decides. A failed or cancelled analysis is made anew.
+The same bytes from the same caller under the same networks and settings are analysed only once. A client that lost the
+answer may send its request again and gets the same analysis. `Idempotency-Key` makes that hold for any request; without
+it the content decides. A failed or cancelled analysis is made anew.
+
+A file is complete on the disk before its row is written, and its row is gone before the file is deleted. A crash in
+between leaves a file without a row at worst, never a row without a file; a start sweeps those away.
 
 Source: draft-ietf-httpapi-idempotency-key-header.
 """
@@ -11,7 +15,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import time
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -19,13 +25,20 @@ from sqlalchemy.orm import Session
 
 from utils.config import REPLAYED, Settings
 from utils.errors import BadRequestError, IdempotencyError, UnavailableError
+from utils.log import get_logger
 from utils.weights import current_speech
-from web_app.db.models import ANALYSE, DetectionRow, JobRow, JobState, MediaRow
+from web_app.db.models import ANALYSE, BatchRow, CloseupRow, DeliveryRow, DetectionRow, JobRow, JobState, MediaRow
+from web_app.db.session import Database
 from web_app.jobs.shared import Instance
+from web_app.storage.files import MediaStore
 from web_app.storage.upload import Upload
 
 MAX_KEY_CHARACTERS = 255
 TRIES = 3  # the same bytes may be uploaded or deleted by somebody else at this very moment
+NAMED = ("name", "sha256")  # of a message's data: what tells which file it was
+YOUNG_S = 600.0  # a file this young may be an upload whose row is being written
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,3 +176,72 @@ def _insert(instance: Instance, upload: Upload, client_id: str, options: UploadO
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def find_detection(session: Session, public_id: str) -> DetectionRow | None:
+    """The detection with this public id, its job and medium loaded."""
+    return session.scalar(sa.select(DetectionRow).join(DetectionRow.job).where(JobRow.public_id == public_id))
+
+
+def delete_detection(database: Database, store: MediaStore, public_id: str) -> bool:
+    """Delete an analysis with its report, and the file if no other uses it, not the votes on it; False without one."""
+    with database.write() as session:
+        row = find_detection(session, public_id)
+        if row is None:
+            return False
+        media, owner = row.media, row.client_id
+        closeups = sa.select(CloseupRow.job_id).where(CloseupRow.detection_id == row.job_id)
+        session.execute(sa.delete(JobRow).where(JobRow.id.in_(closeups)))
+        session.execute(sa.delete(JobRow).where(JobRow.id == row.job_id))  # the rest follows by the foreign keys
+        forget_names(session, public_id, owner)
+        others = sa.exists().where(DetectionRow.media_id == media.id)
+        removed = session.execute(
+            sa.delete(MediaRow).where(MediaRow.id == media.id, ~others).returning(MediaRow.stored_name)
+        ).scalar_one_or_none()
+    if removed is not None:
+        store.remove(removed)
+    return True
+
+
+def forget_names(session: Session, public_id: str, owner: str) -> None:
+    """Take the names of a deleted analysis out of its owner's batches and messages; a batch goes with its last one.
+
+    Args:
+        session: a writing session, in which the analysis is gone already.
+    """
+    for message in session.scalars(sa.select(DeliveryRow).where(DeliveryRow.job_public_id == public_id)):
+        kept = {key: None if key in NAMED else value for key, value in message.payload["data"].items()}
+        message.payload = {**message.payload, "data": kept}
+    batches = sa.select(BatchRow).where(
+        BatchRow.client_id == owner, sa.cast(BatchRow.items, sa.Text).contains(public_id, autoescape=True)
+    )
+    for batch in session.scalars(batches):
+        if _anything_left(session, batch.items):
+            batch.items = [{**item, "name": ""} if item["id"] == public_id else item for item in batch.items]
+        else:
+            session.delete(batch)
+
+
+def forget_old_batches(session: Session, before: dt.datetime) -> None:
+    """Delete batches from before a moment, also those whose files were all refused."""
+    session.execute(sa.delete(BatchRow).where(BatchRow.created_at < before))
+
+
+def _anything_left(session: Session, items: list[dict[str, Any]]) -> bool:
+    ids = [item["id"] for item in items if item["id"] is not None]
+    return session.scalar(sa.select(JobRow.id).where(JobRow.public_id.in_(ids)).limit(1)) is not None
+
+
+def sweep_without_row(database: Database, store: MediaStore) -> int:
+    """Delete files that no row knows, except young ones, and what was made of files that are gone; gives how many."""
+    old = {name for name, written in store.files() if abs(time.time() - written) > YOUNG_S}
+    with database.read() as session:  # after the names, so that a new file is not taken for one without a row
+        unknown = old - set(session.scalars(sa.select(MediaRow.stored_name)))
+    for name in unknown:
+        store.remove(name)
+    for derived in store.derived():
+        if not derived.with_suffix("").exists():
+            derived.unlink(missing_ok=True)
+    if unknown:
+        log.info("deleted %d files that no analysis refers to", len(unknown))
+    return len(unknown)

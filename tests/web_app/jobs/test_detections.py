@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 
 from tests.web_app.helpers import media_bytes, upload
 from web_app.db.models import MediaRow
+from web_app.jobs.detections import sweep_without_row
 from web_app.services import Services
-from web_app.storage.detections import sweep_without_row
 
 
 @pytest.fixture
