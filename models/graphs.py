@@ -7,6 +7,10 @@ For bf16, weights are rounded to half precision, and what is marked `exact` comp
 bits, no more than a pixel has. Rounding there loses what the ViT's first normalisation works on, and the blocks of a
 transformer all add to one sum, so that what is rounded off it in one is missing in all later ones. The way from the
 pixels to the second wide layer, and that sum, keep fp32.
+
+For int8, the matrices of the later half of the ViT's blocks are the int8 numbers that its base keeps on disk, one scale
+per row, and OpenVINO rounds what they multiply as it comes, some neighbours with one scale: no ranges are measured
+beforehand. What the earlier half rounds off, all later blocks would carry on; it computes in fp32 as all else.
 """
 
 from __future__ import annotations
@@ -44,12 +48,12 @@ MARKED = """<net name="marked" version="11"><layers>
 <output><port id="0" precision="FP32"><dim>1</dim></port></output></layer></layers><edges/></net>"""
 
 
-def build_graph(name: str, arrays: Arrays, *, tiny: bool, half: bool) -> Any:
+def build_graph(name: str, arrays: Arrays, *, tiny: bool, precision: str) -> Any:
     """An expert as a graph that takes prepared input with any batch size.
 
     Args:
         arrays: float32, by the names that the expert's parameters have in torch.
-        half: for bf16.
+        precision: that it will compute with: fp32, bf16, or int8 (of the ViT).
 
     Returns:
         An OpenVINO model: logit (B,), feature (B, D) and, of the ViT, tokens (B, L, 2D).
@@ -58,7 +62,7 @@ def build_graph(name: str, arrays: Arrays, *, tiny: bool, half: bool) -> Any:
         ValueError: the arrays lack one, or hold one that the network has not.
         RuntimeError: their shapes do not fit each other.
     """
-    layers, side = Layers(arrays, tiny=tiny, half=half), expert_card(name, tiny=tiny).input_size
+    layers, side = Layers(arrays, tiny=tiny, precision=precision), expert_card(name, tiny=tiny).input_size
     try:
         if name == "lstm":
             x = ops.parameter([1, -1, len(arrays["norm.weight"])], Type.f32)
@@ -80,13 +84,13 @@ class Layers:
     """The layers that networks are made of, their weights taken by name.
 
     Args:
-        tiny, half: see `build_graph`.
+        tiny, precision: see `build_graph`.
     """
 
-    def __init__(self, arrays: Arrays, *, tiny: bool, half: bool) -> None:
+    def __init__(self, arrays: Arrays, *, tiny: bool, precision: str) -> None:
         self._arrays = arrays
         self.tiny = tiny
-        self._half = half
+        self.precision = precision
         self.used: set[str] = set()
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
@@ -98,7 +102,8 @@ class Layers:
 
     def constant(self, value: npt.NDArray[Any]) -> Node:
         """Weights as a value."""
-        return ops.constant(np.asarray(value.astype(np.float16) if self._half else value, np.float32, order="C"))
+        rounded = value.astype(np.float16) if self.precision == "bf16" else value
+        return ops.constant(np.asarray(rounded, np.float32, order="C"))
 
     def convolve(self, x: Node, name: str, norm: str, *, stride: int = 1, grouped: bool = False) -> Node:
         """A convolution without bias, and the batch normalisation after it.
@@ -117,9 +122,20 @@ class Layers:
         y = (ops.group_convolution if grouped else ops.convolution)(x, self.constant(kernel), *around)
         return ops.add(y, self.constant(shift.reshape(1, -1, 1, 1)))
 
-    def linear(self, x: Node, name: str) -> Node:
-        """A product with a matrix, and a bias."""
-        product = ops.matmul(x, self.constant(self[f"{name}.weight"]), False, True)
+    def linear(self, x: Node, name: str, *, int8: bool = False) -> Node:
+        """A product with a matrix, and a bias.
+
+        Args:
+            int8: keep the matrix as int8 numbers and a scale per row; one that was kept so has the same numbers again.
+        """
+        matrix = self[f"{name}.weight"]
+        if int8:
+            scale = np.maximum(np.abs(matrix).max(1, keepdims=True) / 127, 1e-12).astype(np.float32)
+            whole = ops.convert(ops.constant(np.rint(matrix / scale).astype(np.int8)), Type.f32)
+            weights = ops.multiply(whole, ops.constant(scale))
+        else:
+            weights = self.constant(matrix)
+        product = ops.matmul(x, weights, False, True)
         return ops.add(product, self._along(x, f"{name}.bias"))
 
     def normalise(self, x: Node, name: str, *, exact: int = 0) -> Node:
@@ -203,10 +219,11 @@ def _vit(layers: Layers, x: Node) -> list[Node]:
     pairs = []
     for i in range(depth):
         block = f"backbone.blocks.{i}"
-        inside = layers.linear(layers.normalise(y, f"{block}.norm1", exact=1 if i else 3), f"{block}.attn.qkv")
-        y = ops.add(y, layers.linear(_attend(inside, heads), f"{block}.attn.proj"))
-        inside = layers.linear(layers.normalise(y, f"{block}.norm2", exact=1), f"{block}.mlp.fc1")
-        z = ops.add(y, layers.linear(ops.swish(inside, layers.constant(np.array(QUICK_GELU))), f"{block}.mlp.fc2"))
+        linear = functools.partial(layers.linear, int8=layers.precision == "int8" and i >= depth // 2)
+        inside = linear(layers.normalise(y, f"{block}.norm1", exact=1 if i else 3), f"{block}.attn.qkv")
+        y = ops.add(y, linear(_attend(inside, heads), f"{block}.attn.proj"))
+        inside = linear(layers.normalise(y, f"{block}.norm2", exact=1), f"{block}.mlp.fc1")
+        z = ops.add(y, linear(ops.swish(inside, layers.constant(np.array(QUICK_GELU))), f"{block}.mlp.fc2"))
         _exact(y, z)
         y = z
         if (i + 1) % (depth // VIT_TAPS) == 0:

@@ -16,7 +16,8 @@ from pathlib import Path
 from utils.config import Settings
 from utils.detection.pipeline import analyse, load_analyser
 
-SETS = {"AVX512_CORE_AMX": "auto", "AVX512_CORE_VNNI": "fp32", "AVX2_VNNI": "fp32", "AVX2": "fp32"}
+WITH_VNNI = "cnn=fp32,resnext=fp32,vit=int8,lstm=fp32"
+SETS = {"AVX512_CORE_AMX": "auto", "AVX512_CORE_VNNI": WITH_VNNI, "AVX2_VNNI": WITH_VNNI, "AVX2": "fp32"}
 """Instruction sets, and the precision that a processor without more would be served with."""
 
 

@@ -10,7 +10,8 @@ from models import graphs
 from models.cards import EXPERT_NAMES, expert_card
 from models.ensemble_model import create_network
 from models.graphs import build_graph
-from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
+from utils.detection.openvino_runtime import compile_graph, core, cpu_has_bf16
+from utils.tensors import pack_tensors, unpack_tensors
 
 
 def network(name: str, *, tiny: bool = True, gain: float = 1) -> torch.nn.Module:
@@ -45,7 +46,7 @@ def test_a_graph_computes_what_torch_computes(name, tiny):
     made, given = network(name, tiny=tiny), example(name, tiny=tiny)
     with torch.inference_mode():
         wanted = made(torch.from_numpy(given))
-    request = compile_graph(build_graph(name, arrays_of(made), tiny=tiny, half=False), hint="f32", threads=1)
+    request = compile_graph(build_graph(name, arrays_of(made), tiny=tiny, precision="fp32"), hint="f32", threads=1)
     request.infer({0: given})
     expected = [part.numpy() for part in (wanted.logit, wanted.feature, wanted.tokens) if part is not None]
     assert len(expected) == (3 if name == "vit" else 2)
@@ -58,7 +59,7 @@ def test_a_graph_computes_what_torch_computes(name, tiny):
 
 def exact_ones(name: str) -> list[str]:
     """Kinds of the operations of a graph that are marked to compute in fp32."""
-    graph = build_graph(name, arrays_of(network(name)), tiny=True, half=True)
+    graph = build_graph(name, arrays_of(network(name)), tiny=True, precision="bf16")
     return [op.get_type_name() for op in graph.get_ordered_ops() if list(op.get_rt_info().keys())]
 
 
@@ -73,7 +74,7 @@ def test_the_way_from_the_pixels_and_the_running_sum_of_the_vit_stay_exact():
 @pytest.mark.parametrize("name", ["resnext", "vit", "lstm"])
 def test_for_bf16_every_number_is_one_of_half_precision(name):
     """So the scores stay those of releases that kept converted graphs in half precision."""
-    graph = build_graph(name, arrays_of(network(name)), tiny=True, half=True)
+    graph = build_graph(name, arrays_of(network(name)), tiny=True, precision="bf16")
     held = [op.data for op in graph.get_ordered_ops() if op.get_type_name() == "Constant"]
     floats = [data for data in held if data.dtype == np.float32]
     assert len(floats) > 10
@@ -85,6 +86,27 @@ def test_the_stem_of_resnext_stays_exact_and_all_else_does_not():
     assert exact_ones("lstm") == []
 
 
+def test_for_int8_the_later_half_of_the_vit_holds_the_numbers_that_its_base_keeps_and_computes_the_same():
+    made, given = network("vit"), example("vit", tiny=True)
+    for held, value in made.state_dict().items():
+        if held.startswith("backbone.blocks.") and value.ndim > 1:
+            kept = pack_tensors({held: np.tile(value.numpy(), (150, 1))}, int8=True)  # only large ones are rounded
+            value.copy_(torch.from_numpy(unpack_tensors(kept)[held][: len(value)]))
+    graph = build_graph("vit", arrays_of(made), tiny=True, precision="int8")
+    constants = [op.data for op in graph.get_ordered_ops() if op.get_type_name() == "Constant"]
+    whole = [data for data in constants if data.dtype == np.int8]
+    assert len(whole) == 2 * 4
+    assert all(np.abs(data).max() == 127 for data in whole)
+    with torch.inference_mode():
+        wanted = made(torch.from_numpy(given))
+    as_floats = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "INFERENCE_PRECISION_HINT": "f32"}
+    request = core().compile_model(graph, "CPU", as_floats).create_infer_request()
+    request.infer({0: given})
+    for i, part in enumerate((wanted.logit, wanted.feature, wanted.tokens)):
+        found = request.get_output_tensor(i).data
+        assert float(np.abs(found - part.numpy()).max()) < 3e-5 * float(np.abs(part.numpy()).max()), i
+
+
 @pytest.mark.skipif(not cpu_has_bf16(), reason="this processor does not multiply bf16")
 def test_what_is_exact_changes_what_bf16_computes(monkeypatch):
     made, given = network("vit", gain=0.1), example("vit", tiny=True)
@@ -94,7 +116,9 @@ def test_what_is_exact_changes_what_bf16_computes(monkeypatch):
             monkeypatch.setattr(graphs, "_exact", lambda *nodes: None)
         found = []
         for hint in ("f32", "bf16"):
-            request = compile_graph(build_graph("vit", arrays_of(made), tiny=True, half=True), hint=hint, threads=1)
+            request = compile_graph(
+                build_graph("vit", arrays_of(made), tiny=True, precision="bf16"), hint=hint, threads=1
+            )
             request.infer({0: given})
             found.append(request.get_output_tensor(2).data.copy())
         apart.append(float(np.abs(found[0] - found[1]).mean()))
@@ -106,11 +130,11 @@ def test_other_arrays_than_the_network_has_are_refused(name):
     arrays = arrays_of(network(name))
     last = "head.score.weight" if name == "vit" else "head.weight"
     with pytest.raises(ValueError, match=f"{last}.* is missing"):
-        build_graph(name, {held: value for held, value in arrays.items() if held != last}, tiny=True, half=False)
+        build_graph(name, {held: value for held, value in arrays.items() if held != last}, tiny=True, precision="fp32")
     with pytest.raises(ValueError, match=r"head\.more.* unknown"):
-        build_graph(name, arrays | {"head.more": arrays[last]}, tiny=True, half=False)
+        build_graph(name, arrays | {"head.more": arrays[last]}, tiny=True, precision="fp32")
     with pytest.raises(RuntimeError):
-        build_graph(name, arrays | {last: arrays[last][:, :-1]}, tiny=True, half=False)
+        build_graph(name, arrays | {last: arrays[last][:, :-1]}, tiny=True, precision="fp32")
 
 
 @pytest.mark.parametrize(
@@ -126,4 +150,6 @@ def test_other_arrays_than_the_network_has_are_refused(name):
 def test_a_network_without_some_of_its_layers_is_refused(name, tiny, lost):
     arrays = arrays_of(network(name, tiny=tiny))
     with pytest.raises(ValueError, match=f"{lost}.* is missing"):
-        build_graph(name, {held: v for held, v in arrays.items() if not held.startswith(lost)}, tiny=tiny, half=False)
+        build_graph(
+            name, {held: v for held, v in arrays.items() if not held.startswith(lost)}, tiny=tiny, precision="fp32"
+        )

@@ -106,10 +106,10 @@ def _load_openvino(
     settings: Settings, root: Path, version: Version, *, threads: int, experts: tuple[str, ...] | None
 ) -> tuple[Engine, dict[str, str]]:
     from utils.detection.openvino_engine import OpenVinoEngine
-    from utils.detection.openvino_runtime import cpu_has_bf16
+    from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni
 
     chosen, missing = choose_experts(version, experts)
-    precisions = read_precision(settings.detection.precision, bf16=cpu_has_bf16())
+    precisions = read_precision(settings.detection.precision, bf16=cpu_has_bf16(), vnni=cpu_has_vnni())
 
     def load_networks() -> Ensemble:
         import torch
@@ -138,6 +138,6 @@ def expert_graph(root: Path, version: Version, name: str, precision: str) -> Any
 
     arrays = read_expert(root, version, name)
     try:
-        return build_graph(name, arrays, tiny=version.tiny, half=precision != "fp32")
+        return build_graph(name, arrays, tiny=version.tiny, precision=precision)
     except (ValueError, RuntimeError) as error:
         raise WeightsCorruptError(f"The weights of {name} do not fit its network: {error}.") from error

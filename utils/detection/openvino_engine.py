@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 BATCH = 8
 """Crops per pass: 16 are no faster per crop and take 150 MB more."""
 LARGEST_FIRST = ("vit", "resnext", "lstm", "cnn")
-HINTS = {"fp32": "f32", "bf16": "bf16"}
-"""OpenVINO's name of a precision."""
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""OpenVINO's name of a precision; in int8, of what is computed beside the products of int8."""
 
 
 class OpenVinoEngine(Engine):

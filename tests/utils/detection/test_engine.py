@@ -44,7 +44,7 @@ def graph_of() -> Callable[[str], Any]:
     """Makes graphs of the tiny networks of `ensemble_of`; those of a subset differ, so each is one of the whole."""
     ensemble = ensemble_of()
     arrays = {name: {k: v.numpy() for k, v in made.state_dict().items()} for name, made in ensemble.experts.items()}
-    return lambda name: build_graph(name, arrays[name], tiny=True, half=False)
+    return lambda name: build_graph(name, arrays[name], tiny=True, precision="fp32")
 
 
 @pytest.fixture(params=["torch", "openvino"])

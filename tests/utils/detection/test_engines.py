@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from utils.detection import engines
 from utils.detection.engines import choose_backend, load_engine
 from utils.detection.openvino_engine import OpenVinoEngine
-from utils.detection.openvino_runtime import cpu_has_bf16
+from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni
 from utils.detection.pipeline import analyse, load_analyser
 from utils.detection.precision import format_precisions, read_precision
 from utils.detection.torch_engine import TorchEngine
@@ -29,7 +29,8 @@ def test_tiny_version_runs_in_openvino_from_end_to_end(tiny_root, tmp_path, phot
     slow = analyse(tmp_path / "photo.png", load_analyser(settings_for(tiny_root)))
     assert fast.verdict.probability == pytest.approx(slow.verdict.probability, abs=0.02)
     assert (fast.settings["engine"], slow.settings["engine"]) == ("openvino", "torch")
-    assert fast.settings["precision"] == format_precisions(read_precision("auto", bf16=cpu_has_bf16()))
+    chosen = read_precision("auto", bf16=cpu_has_bf16(), vnni=cpu_has_vnni())
+    assert fast.settings["precision"] == format_precisions(chosen)
 
 
 @pytest.mark.parametrize("damage", ["lost", "unknown", "shape"])

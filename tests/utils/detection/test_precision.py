@@ -14,7 +14,7 @@ from models.cards import EXPERT_NAMES, IMAGE_EXPERTS
 from utils.config import load_settings
 from utils.detection.engines import expert_graph
 from utils.detection.openvino_engine import OpenVinoEngine
-from utils.detection.openvino_runtime import cpu_has_bf16
+from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni
 from utils.detection.precision import KEEP_PARITY, PRECISIONS, format_precisions, read_precision
 from utils.detection.selftest import KNOWN_FOLDER
 from utils.detection.torch_engine import TorchEngine
@@ -29,20 +29,23 @@ LSTM = EXPERT_NAMES.index("lstm")
 
 
 @pytest.mark.parametrize(
-    ("text", "bf16", "expected"),
+    ("text", "has", "expected"),
     [
-        ("auto", True, "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
-        ("auto", False, "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
-        (" bf16 ", True, "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
-        ("bf16", False, "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
-        ("fp32", True, "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
-        ("vit=fp32", True, "cnn=fp32,resnext=bf16,vit=fp32,lstm=bf16"),
-        ("int8", True, "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),  # of older settings and reports
-        ("cnn=fp32,resnext=int8,vit=fp32,lstm=fp32", False, "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
+        ("auto", ("bf16",), "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
+        ("auto", ("bf16", "vnni"), "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
+        ("auto", ("vnni",), "cnn=fp32,resnext=fp32,vit=int8,lstm=fp32"),
+        ("auto", (), "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
+        (" bf16 ", ("bf16", "vnni"), "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
+        ("bf16", ("vnni",), "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
+        ("fp32", ("bf16", "vnni"), "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
+        ("vit=fp32", ("bf16",), "cnn=fp32,resnext=bf16,vit=fp32,lstm=bf16"),
+        ("int8", ("bf16", "vnni"), "cnn=fp32,resnext=bf16,vit=int8,lstm=bf16"),
+        ("int8", ("bf16",), "cnn=fp32,resnext=bf16,vit=bf16,lstm=bf16"),
+        ("cnn=fp32,resnext=int8,vit=fp32,lstm=fp32", ("vnni",), "cnn=fp32,resnext=fp32,vit=fp32,lstm=fp32"),
     ],
 )
-def test_the_table(text, bf16, expected):
-    assert format_precisions(read_precision(text, bf16=bf16)) == expected
+def test_the_table(text, has, expected):
+    assert format_precisions(read_precision(text, **dict.fromkeys(has, True))) == expected
 
 
 @pytest.mark.parametrize("smallest", PRECISIONS)
@@ -94,14 +97,16 @@ def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector):
     exact = plain.run(crops).logits
     exact[:, LSTM] = plain.sequence_logit(features)
     assert np.allclose(exact, wanted, atol=1e-4)
-    served = wanted.copy()
-    for column, name in enumerate(EXPERT_NAMES):
-        if "bf16" not in KEEP_PARITY[name] or not cpu_has_bf16():
-            continue
-        graph = partial(expert_graph, root, version, precision="bf16")
-        engine = OpenVinoEngine(graph, {name: "bf16"}, gate, load_networks=lambda: ensemble, threads=1)
-        alone = engine.run(crops).logits[:, column] if name in IMAGE_EXPERTS else engine.sequence_logit(features)
-        served[:, column] = alone
-        apart = p99_probability_gap(gate.calibrate(wanted)[:, column], gate.calibrate(served)[:, column])
-        assert apart <= TOLERANCE, name
-    assert p99_probability_gap(gate.mix(wanted, quality).logit, gate.mix(served, quality).logit) <= TOLERANCE
+    for precision in [p for p, has in (("int8", cpu_has_vnni()), ("bf16", cpu_has_bf16())) if has]:
+        served = wanted.copy()
+        for column, name in enumerate(EXPERT_NAMES):
+            if precision not in KEEP_PARITY[name]:
+                continue
+            graph = partial(expert_graph, root, version, precision=precision)
+            engine = OpenVinoEngine(graph, {name: precision}, gate, load_networks=lambda: ensemble, threads=1)
+            alone = engine.run(crops).logits[:, column] if name in IMAGE_EXPERTS else engine.sequence_logit(features)
+            served[:, column] = alone
+            apart = p99_probability_gap(gate.calibrate(wanted)[:, column], gate.calibrate(served)[:, column])
+            assert 0 < apart <= TOLERANCE, (name, precision)
+        apart = p99_probability_gap(gate.mix(wanted, quality).logit, gate.mix(served, quality).logit)
+        assert apart <= TOLERANCE, precision
