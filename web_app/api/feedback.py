@@ -1,49 +1,27 @@
-"""Feedback: one vote per user and medium, on the disk before the answer, changeable and withdrawable.
-
-And its review by a moderator: media with what users said about them, and the moderator's word.
-"""
+"""Feedback: one vote per user and medium, on the disk before the answer, changeable and withdrawable."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
-import sqlalchemy as sa
-from flask import Response, url_for
 from pydantic import ConfigDict, Field
-from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, FeedbackError, NotFoundError
-from utils.feedback.feedback_log import (
-    MAX_NOTE_CHARACTERS,
-    Category,
-    Decision,
-    DecisionEntry,
-    FeedbackEntry,
-    Judgement,
-    Label,
-)
-from utils.feedback.quarantine import Status
+from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, FeedbackEntry, Judgement, Label
 from utils.types import MediaKind, Outcome
-from web_app.api.detections import serve_media
-from web_app.api.routing import MEDIA, route
-from web_app.api.schemas import EXAMPLE_ID, KindName, Moment, OutcomeName, Page, Paged, Probability, Said, Schema
+from web_app.api.routing import route
+from web_app.api.schemas import EXAMPLE_ID, Schema
 from web_app.api.schemas.analysis import FeedbackState
 from web_app.auth import identity
-from web_app.db.models import DetectionRow, FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
-from web_app.feedback.stats import count_states
-from web_app.feedback.votes import decide, find_medium, save_vote, voice_of, withdraw_vote
+from web_app.db.models import DetectionRow, utc_now
+from web_app.feedback.votes import save_vote, voice_of, withdraw_vote
 from web_app.services import require_detection, services
 
 OPPOSITE = {Outcome.REAL: Outcome.FAKE, Outcome.FAKE: Outcome.REAL}
 TRUSTED_SCOPE = "moderate"
 SHA256 = re.compile(r"[0-9a-f]{64}")  # an id has half as many digits
-StatusName = Literal[
-    "accepted", "duplicate", "replaced", "waiting", "contradiction", "quota", "out_of_domain", "rejected"
-]
-assert set(StatusName.__args__) == {status.value for status in Status}  # type: ignore[attr-defined]
 
 
 class FeedbackRequest(Schema):
@@ -171,143 +149,3 @@ def default_category(prediction: Outcome, actual: Outcome) -> Category:
     if prediction is Outcome.FAKE:
         return "false_alarm"
     return "miss" if prediction is Outcome.REAL else "other"
-
-
-class ReviewQuery(Page):
-    state: StatusName | Literal["all"] = "waiting"
-
-
-class ReviewVote(Said):
-    """One user's word; users are told apart by a number within the medium only."""
-
-    user: int
-    trusted: bool
-    state: StatusName
-    reason: str | None
-    prediction: OutcomeName
-    fake_probability: Probability | None
-    model_version: str
-    learned_version: str | None
-
-
-class ReviewDecision(Schema):
-    decision: Decision
-    label: Label | None
-    note: str | None
-    decided: Moment
-
-
-class ReviewCase(Schema):
-    """A medium with everything that was said about it."""
-
-    media_sha256: str
-    kind: KindName | None = Field(description="null when the file is gone")
-    part: Literal["voice"] | None = Field(default=None, description="of a video: it is about the voice")
-    media: str | None = Field(description="address of the file; null when it is gone")
-    votes: list[ReviewVote]
-    decision: ReviewDecision | None
-    learnable: str | None = Field(
-        description="why nothing can be learned from it; null when it can, or is not known yet"
-    )
-
-
-class Review(Paged):
-    items: list[ReviewCase]
-    counts: dict[str, int] = Field(description="votes by state")
-
-
-class DecisionRequest(Schema):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"decision": "accept", "label": "real", "note": "The photographer confirms it."}]
-        }
-    )
-
-    decision: Decision
-    label: Label | None = Field(default=None, description="of the votes it is about; only `reject` may leave it out")
-    note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)
-
-
-@route("GET", "/rl/review", {200: Review}, query=ReviewQuery, scope="moderate")
-def get_review(query: ReviewQuery) -> Review:
-    """Media that users gave feedback on, the latest vote first; `state` chooses those with such a vote."""
-    wanted = sa.select(FeedbackRow.media_sha256).group_by(FeedbackRow.media_sha256)
-    if query.state != "all":
-        wanted = wanted.where(FeedbackRow.state == query.state)
-    page = wanted.order_by(sa.func.max(FeedbackRow.created_at).desc(), FeedbackRow.media_sha256)
-    page = page.offset((query.page - 1) * query.per_page).limit(query.per_page)
-    with services().database.read() as session:
-        total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
-        items = _cases(session, session.scalars(page).all())
-        counts = count_states(session)
-    return Review(items=items, page=query.page, per_page=query.per_page, total=total, counts=counts)
-
-
-@route(
-    "POST", "/rl/review/<sha256>", {200: ReviewCase}, NotFoundError, FeedbackError, body=DecisionRequest,
-    scope="moderate",
-)  # fmt: skip
-def decide_case(sha256: str, said: DecisionRequest) -> ReviewCase:
-    """Accept one label for a medium, or reject one label or all; the worker judges by it in its next idle moment."""
-    parts = services()
-    with parts.database.read() as session:
-        labels = set(session.scalars(sa.select(FeedbackRow.actual).where(FeedbackRow.media_sha256 == sha256)))
-    if not labels:
-        raise NotFoundError("Nobody has given feedback on this medium.")
-    if said.label is None and said.decision == "accept":
-        raise FeedbackError("Say which label is accepted: real or fake.")
-    if said.label is not None and said.label not in labels:
-        raise FeedbackError(f"Nobody called this medium {said.label}.")
-    entry = DecisionEntry(
-        time=utc_now(),
-        media_sha256=sha256,
-        moderator_id=identity.caller().id,
-        decision=said.decision,
-        label=said.label,
-        note=said.note,
-    )
-    decide(parts, entry)
-    with parts.database.read() as session:
-        return _cases(session, [sha256])[0]
-
-
-@route("GET", "/rl/review/<sha256>/media", {200: MEDIA, 206: MEDIA, 304: None}, NotFoundError, scope="moderate")
-def get_case_media(sha256: str) -> Response:
-    """The file that feedback was given on, without its metadata, for moderators; ranges are served."""
-    parts = services()
-    with parts.database.read() as session:
-        spoken = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == sha256).limit(1))
-        media = find_medium(session, sha256)
-    if spoken is None or media is None or parts.store.size(media.stored_name) is None:
-        raise NotFoundError("There is no file that feedback was given on under this address.")
-    return serve_media(media)
-
-
-def _cases(session: Session, media: Sequence[str]) -> list[ReviewCase]:
-    said = sa.select(FeedbackRow).where(FeedbackRow.media_sha256.in_(media))
-    votes: dict[str, list[FeedbackRow]] = defaultdict(list)
-    for row in session.scalars(said.order_by(FeedbackRow.created_at, FeedbackRow.id)):
-        votes[row.media_sha256].append(row)
-    asked = sa.select(ReviewedMediumRow).where(ReviewedMediumRow.media_sha256.in_(media))
-    reviewed = {row.media_sha256: row for row in session.scalars(asked)}
-    return [_case(each, votes[each], reviewed.get(each), find_medium(session, each)) for each in media]
-
-
-def _case(
-    sha256: str, votes: Sequence[FeedbackRow], reviewed: ReviewedMediumRow | None, stored: MediaRow | None
-) -> ReviewCase:
-    """A medium with what was said about it; no vote shows its owner's id, which opens what belongs to them."""
-    decision = None
-    if reviewed is not None and reviewed.decision is not None:
-        decision = ReviewDecision.of(
-            reviewed, label=reviewed.decision_label, note=reviewed.decision_note, decided=reviewed.decided_at
-        )
-    return ReviewCase(
-        media_sha256=sha256,
-        kind=None if stored is None else MediaKind(stored.kind).value,
-        part="voice" if stored is not None and stored.sha256 != sha256 else None,
-        media=None if stored is None else url_for("api.get_case_media", sha256=sha256),
-        votes=[ReviewVote.of(vote, user=number) for number, vote in enumerate(votes, start=1)],
-        decision=decision,
-        learnable=None if reviewed is None else reviewed.domain_reason,
-    )

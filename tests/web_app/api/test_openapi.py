@@ -14,7 +14,8 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings
 from utils.config import SecuritySettings
 from utils.errors import TelltaleError
-from web_app.api.feedback import DecisionRequest, FeedbackRequest
+from web_app.api.feedback import FeedbackRequest
+from web_app.api.learning import DecisionRequest
 from web_app.api.openapi import documents
 from web_app.api.routing import ROUTES
 from web_app.api.schemas import Problem

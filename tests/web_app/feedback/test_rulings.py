@@ -17,7 +17,7 @@ from tests.web_app.feedback.hand_in import hand_in_worker, say, say_accepted, st
 from tests.web_app.helpers import clean_up, make_settings, stored_files, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
-from web_app.api.feedback import Review, ReviewCase
+from web_app.api.learning import Review, ReviewCase
 from web_app.api.schemas.analysis import FeedbackState
 from web_app.auth.keys import create_key
 from web_app.db.models import FeedbackRow, ReviewedMediumRow, utc_now
