@@ -167,8 +167,7 @@ def matching(session: Session, query: HistoryFilter, asking: identity.Caller) ->
         return found.order_by(key.desc())
     indexed = len(query.text) >= SHORTEST and query.text.isprintable() and has_table(session)
     if not indexed or _has_few(session, asking):
-        name = sa.func.lower(DetectionRow.display_name)  # as PostgreSQL's index has it
-        return found.where(name.icontains(query.text, autoescape=True)).order_by(key.desc())
+        return found.where(DetectionRow.display_name.icontains(query.text, autoescape=True)).order_by(key.desc())
     return found.join(names, names.c.rowid == key).where(matches(query.text)).order_by(names.c.rowid.desc())
 
 

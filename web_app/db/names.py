@@ -13,7 +13,7 @@ from utils.log import get_logger
 from web_app.db.session import Database
 
 TABLE = "detection_names"
-INDEX = "ix_detections_lower_display_name"
+INDEX = "ix_detections_display_name"
 SHORTEST = 3  # characters that an index of trigrams is asked for
 DROPPED = f"{TABLE}_dropped"
 MERGED = 500  # pages of the index that one write merges
@@ -37,7 +37,8 @@ SQLITE = (
 )
 POSTGRES = (
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-    f"CREATE INDEX {INDEX} ON detections USING gin (lower(display_name) gin_trgm_ops) WHERE expires_at IS NULL",
+    "DROP INDEX IF EXISTS ix_detections_lower_display_name",  # of an expression that is not asked for
+    f"CREATE INDEX {INDEX} ON detections USING gin (display_name gin_trgm_ops) WHERE expires_at IS NULL",
 )
 names = sa.table(TABLE, sa.column("rowid"), sa.column(TABLE))
 
