@@ -22,7 +22,7 @@ def read_precision(text: str, *, bf16: bool = False, vnni: bool = False) -> dict
     """What each expert computes with on a processor, from the setting [detection] precision.
 
     The setting names the smallest numbers allowed; an expert gets the smallest from there on that keep parity and
-    that the processor has. `auto` is bf16 where the processor has it, else int8.
+    that the processor has. `auto` is bf16 where the processor has it, else int8; experts that are not named get that.
 
     Args:
         bf16, vnni: whether the processor multiplies bf16 and int8 itself.
@@ -32,14 +32,14 @@ def read_precision(text: str, *, bf16: bool = False, vnni: bool = False) -> dict
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     has = {"fp32": True, "bf16": bf16, "int8": vnni}
+    fastest = "bf16" if bf16 else "int8"
     if len(parts) == 1 and "=" not in parts[0]:
-        fastest = "bf16" if bf16 else "int8"
         smallest = dict.fromkeys(EXPERT_NAMES, fastest if parts[0] == "auto" else parts[0])
     else:
         named = dict(part.partition("=")[::2] for part in parts)
         if not named or set(named) - set(EXPERT_NAMES):
             named = {text: ""}
-        smallest = {**dict.fromkeys(EXPERT_NAMES, PRECISIONS[0]), **named}
+        smallest = {**dict.fromkeys(EXPERT_NAMES, fastest), **named}
     if any(value not in PRECISIONS for value in smallest.values()):
         raise ConfigError(
             f"[detection] precision must be auto, int8, bf16, fp32, or one per expert such as "

@@ -21,7 +21,8 @@ from utils.types import Floats, Notice
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear rule on the tokens of the ViT's frozen backbone, which outlives versions.
+    """A linear rule on the tokens of the ViT's frozen backbone, which outlives versions; those with LayerNorms of their
+    own give it tokens that it was not fitted on.
 
     Args:
         path: of its weights, (L, 2D), and offset.
