@@ -139,14 +139,15 @@ def load_lineage(base: Version, own: Path | None = None) -> Lineage:
         own: folder with the user's own golden sets (`*.safetensors`), or None.
 
     Raises:
-        TrainingDataError: there is none, it is damaged, or it was made with other networks.
+        TrainingDataError: a file of it is missing, it is damaged, or it was made with other networks.
     """
     folder = base.folder.parent / LEARNING_FOLDER / base.name
-    if not (folder / GOLDEN_FILE).is_file():
-        raise TrainingDataError(
-            f"There is no golden set for version {base.name}, so nothing can be learned from feedback; "
-            "docs/learning.md says how to build one."
-        )
+    for name in (GOLDEN_FILE, REPLAY_FILE, CHECKSUM_FILE):
+        if not (folder / name).is_file():
+            raise TrainingDataError(
+                f"There is no {name} for version {base.name}, so nothing can be learned from feedback; "
+                "docs/learning.md says how to build a golden set."
+            )
     checksums = read_document(folder / CHECKSUM_FILE)
     for name in (GOLDEN_FILE, REPLAY_FILE):
         if checksums.get(name) != file_sha256(folder / name):

@@ -16,7 +16,7 @@ from web_app.api.schemas import EXAMPLE_ID, Schema
 from web_app.api.schemas.analysis import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, utc_now
-from web_app.feedback.votes import save_vote, voice_of, withdraw_vote
+from web_app.feedback.votes import find_medium, save_vote, voice_of, withdraw_vote
 from web_app.services import require_detection, services
 
 OPPOSITE = {Outcome.REAL: Outcome.FAKE, Outcome.FAKE: Outcome.REAL}
@@ -90,12 +90,11 @@ class WithdrawalQuery(Schema):
 def withdraw_feedback(id: str, query: WithdrawalQuery) -> None:
     """Take your feedback on a medium back, named by its analysis or, once that is gone, by the SHA-256 of the file."""
     parts = services()
-    media_sha256 = id
-    if not SHA256.fullmatch(id):
-        with parts.database.read() as session:
-            media = require_detection(session, id).media
-        of_voice = query.part == "voice" and media.kind != MediaKind.AUDIO
-        media_sha256 = voice_of(media.sha256) if of_voice else media.sha256
+    with parts.database.read() as session:
+        media = find_medium(session, id) if SHA256.fullmatch(id) else require_detection(session, id).media
+    media_sha256 = id if media is None or SHA256.fullmatch(id) else media.sha256
+    if query.part == "voice" and (media is None or media.kind != MediaKind.AUDIO):
+        media_sha256 = voice_of(media_sha256)
     if not withdraw_vote(parts, media_sha256, identity.caller().id):
         raise NotFoundError("You have given no feedback on this medium.")
 

@@ -61,7 +61,7 @@ def examine_next(instance: Instance, learner: Learner) -> bool:
     database, store, paths, experts = instance.database, instance.store, instance.paths, learner.fingerprint()
     of_voices = learner.voice_fingerprint()
     with database.read() as session:
-        row = session.scalar(_unexamined((experts, of_voices)))
+        row = session.scalar(unexamined((experts, of_voices)))
         if row is None:
             return False
         medium = find_medium(session, row.media_sha256)
@@ -113,7 +113,7 @@ def _look(path: Path, media_sha256: str, faces: Sequence[str], paths: InstancePa
 def _known(row: ReviewedMediumRow, folder: Path) -> Found:
     """What was found earlier, for a medium whose file is gone: the row says it, or what lies on the disk."""
     if row.features is not None:
-        return Found(row.phash, row.features)
+        return Found(row.phash, {k: GONE if v == SPEECH_LEARNS_NOT else v for k, v in row.features.items()})
     facts = folder / FACTS
     try:
         if facts.exists():
@@ -140,7 +140,7 @@ def _note(session: Session, media_sha256: str, found: Found, experts: str, paths
     session.execute(sa.update(FeedbackRow).where(checked).values(checked_version="", checked_prediction=None))
 
 
-def _unexamined(experts: Sequence[str]) -> sa.Select[ReviewedMediumRow]:
+def unexamined(experts: Sequence[str]) -> sa.Select[ReviewedMediumRow]:
     """A medium with a vote that was not looked at, or by others than these networks while its file is still there."""
     spoken = sa.exists().where(FeedbackRow.media_sha256 == ReviewedMediumRow.media_sha256)
     stored = sa.exists().where(MediaRow.sha256 == ReviewedMediumRow.media_sha256)

@@ -23,13 +23,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from utils.config import LearningSettings, Settings
-from utils.errors import ConflictError, NothingNewError
+from utils.errors import ConflictError, JobCancelledError, NothingNewError, TelltaleError, UnavailableError
 from utils.feedback.quarantine import VOICE, LearningItem, Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
 from utils.weights import SPEECH_FOLDER, current_speech, weights_root
 from web_app.db.models import CHECK, OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
-from web_app.feedback.features import DECIDING, feature_path
+from web_app.feedback.features import DECIDING, feature_path, unexamined
 from web_app.feedback.rulings import LABEL_NUMBERS, VerdictToday, verdict_today
 from web_app.jobs.queue import Claim
 from web_app.jobs.shared import Instance
@@ -123,6 +123,10 @@ class Part(NamedTuple):
         """What `name` is called in the result of a training."""
         return f"speech_{name}" if self.voices else name
 
+    def told(self, **facts: object) -> dict[str, object]:
+        """Facts by what they are called there."""
+        return {self.key(name): value for name, value in facts.items()}
+
     def is_known(self, done: dict[str, Any]) -> bool:
         """Whether the training with this result learned exactly this, and what it left is in use."""
         return (done.get(self.key("digest")), done.get(self.key("serving"))) == (self.digest, self.served.current)
@@ -197,6 +201,8 @@ def start_if_due(instance: Instance, served: Serving, *, all_prepared: bool) -> 
         due = dataclasses.replace(how, auto_after=1) if rebased else how
         if not training_is_due(session, due, served, utc_now(), speech_base):
             return False
+        if all(part.is_known(last) for part in _parts(accepted_items(session, instance.paths), instance, served)):
+            return False  # what could teach nothing stays untried; it shall not take the write lock again and again
     try:
         with instance.database.write() as session:
             job = request_training(session, instance, served, BY_ITSELF)
@@ -212,8 +218,12 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
     A worker may be killed after the candidate was promoted and before the job ended. The next attempt then finds the
     outcome, and which votes it was learned from. Features that are damaged are left out and made again.
 
+    Returns:
+        The outcome of faces, or of voices where only they have one; that of voices beside faces under `speech`. Of a
+        part that could not learn, code and reason lie under `faces` or `speech`; it ends the job where no part could.
+
     Raises:
-        NothingNewError: what was accepted has been withdrawn meanwhile.
+        NothingNewError: what was accepted has been withdrawn meanwhile, or can teach nothing.
     """
     progress("collect", 0.0)
     database, root = instance.database, weights_root(instance.settings)
@@ -240,29 +250,50 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
         job.payload = payload | {"attempts": attempts}
     news = [part for part in parts if not part.is_known(last)] or parts or [Part(False, [], serving(root), "")]
     state = {key: last[key] for key in STATE if key in last}
-    tried, outcomes, votes = dict(last.get("tried", {})), [], sum(len(attempts[part.digest]["rows"]) for part in parts)
+    tried: dict[str, Any] = dict(last.get("tried", {}))
+    outcomes: dict[str, dict[str, Any]] = {}
+    errors: dict[str, TelltaleError] = {}
     for part in news:
-        with instance.shared.acting():
-            of_voices = {"voices": True} if part.voices else {}
-            outcome = learner.train(part.items, progress, claim.public_id, part.digest, **of_voices)
+        name = "speech" if part.voices else "faces"
+        of_voices = {"voices": True} if part.voices else {}
+        tried.pop(part.key("version"), None)
+        try:
+            with instance.shared.acting():
+                outcome = learner.train(part.items, progress, claim.public_id, part.digest, **of_voices)
+        except (JobCancelledError, UnavailableError):
+            raise
+        except TelltaleError as error:
+            errors[name] = error
+            log.warning("%s could not learn: %s", name, error)
+            if isinstance(error, NothingNewError) and _all_looked_at(instance, learner):
+                was = part.served
+                state |= part.told(digest=part.digest, base_sha256=was.base_sha256, serving=was.current)
+            continue
         learned = str(outcome.get("digest") or part.digest)
         attempt = attempts[learned]
         moved = outcome.get("code") == "moved"  # then the same feedback may be learned again
-        if moved:
-            votes -= len(attempt["rows"])
-        else:
+        if not moved:
+            tried[part.key("version")] = outcome["version"]
             with database.write() as session:
                 _mark(session, attempt["rows"], outcome)
-        now = serving(root / SPEECH_FOLDER if part.voices else root).current
-        facts = {"digest": learned, "base_sha256": attempt["base_sha256"], "serving": None if moved else now}
-        state |= {part.key(name): value for name, value in facts.items()}
-        tried[part.key("version")] = outcome["version"]
-        outcomes.append({name: value for name, value in outcome.items() if name != "digest"})
+        now = None if moved else serving(root / SPEECH_FOLDER if part.voices else root).current
+        state |= part.told(digest=learned, base_sha256=attempt["base_sha256"], serving=now)
+        outcomes[name] = {key: value for key, value in outcome.items() if key != "digest"}
+    if not outcomes:
+        raise min(errors.values(), key=lambda error: isinstance(error, NothingNewError))
     with database.write() as session:
         session.get_one(JobRow, claim.job_id).payload = payload  # the rows are told by the votes now
-    beside = {"speech": outcomes[1]} if len(outcomes) > 1 else {}
+    first = outcomes.pop(next(iter(outcomes)))
+    failed = {name: {"promoted": False, "code": e.code, "reason": e.detail} for name, e in errors.items()}
+    votes = sum(len(attempts[part.digest]["rows"]) for part in parts if part.key("version") in tried)
     asked_by = claim.payload.get("asked_by", "")
-    return {**outcomes[0], **beside, **state, "tried": tried, "voices": max(0, votes), "asked_by": asked_by}
+    return {**first, **outcomes, **failed, **state, "tried": tried, "voices": votes, "asked_by": asked_by}
+
+
+def _all_looked_at(instance: Instance, learner: Learner) -> bool:
+    """Whether no features will be made anew, from which more could be learned than now."""
+    with instance.database.read() as session:
+        return session.scalar(unexamined((learner.fingerprint(), learner.voice_fingerprint()))) is None
 
 
 def _mark(session: Session, rows: Sequence[int], outcome: dict[str, Any]) -> None:

@@ -151,7 +151,7 @@ def test_a_golden_set_of_other_networks_is_refused(lineage):
 
 def test_a_version_without_golden_set_cannot_learn(lineage):
     (lineage.root / "learning" / "tiny" / "golden.safetensors").unlink()
-    with pytest.raises(TrainingDataError, match="no golden set"):
+    with pytest.raises(TrainingDataError, match=r"no golden\.safetensors"):
         learn(lineage, lineage.corrections())
 
 
@@ -232,6 +232,13 @@ def made(lineage, feedback=None, recipe=None, borders=(0.0, 0.0)):
     base = load_parts(lineage.base)
     said, before = logits_of(base, feedback or mine), logits_of(base, replay)
     return remember(feedback or mine, said, replay, before, recipe or Recipe(), borders), said
+
+
+@pytest.mark.parametrize("name", ["golden.safetensors", "replay.safetensors", "checksums.json"])
+def test_a_missing_file_of_the_lineage_is_named(lineage, name):
+    (lineage.root / "learning" / "tiny" / name).unlink()
+    with pytest.raises(TrainingDataError, match=f"There is no {name} for version tiny"):
+        load_lineage(lineage.base)
 
 
 def test_each_item_gets_its_verdict_and_the_replay_buffer_keeps_its_own(lineage):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,16 @@ from scipy.io import wavfile
 from tests.speech_fixtures import speech_version, voice
 from tests.utils.detection.test_sound import film
 from tests.web_app.feedback.conftest import learning_worker, picture
+from tests.web_app.feedback.hand_in import ended_training
 from tests.web_app.feedback.test_learning_flow import SECONDS, accepted, correct, train
 from tests.web_app.helpers import upload, wait_until
-from utils.config import Settings
-from utils.feedback.feature_set import FeatureSet
+from utils.config import LearningSettings, Settings
+from utils.detection.pipeline import load_analyser
+from utils.errors import NothingNewError
+from utils.feedback.feature_set import CachedItem, FeatureSet
 from utils.feedback.history import verify_history
+from utils.feedback.quarantine import VOICE
+from utils.feedback.versions import serving
 from utils.tensors import read_tensors
 from utils.training.golden_sets import write_lineage
 from utils.types import Floats, Pixels
@@ -30,9 +38,13 @@ from utils.weights import SPEECH_FOLDER, SPEECH_HEAD_FILE, current_name, frozen_
 from web_app.api.detections import Detection
 from web_app.api.learning import LearnedVersions, Stats
 from web_app.cli import main
-from web_app.db.models import FeedbackRow, ReviewedMediumRow
-from web_app.feedback.features import DECIDING, SPEECH_LEARNS_NOT
-from web_app.services import EXTENSION
+from web_app.db.models import TRAIN, FeedbackRow, MediaRow, ReviewedMediumRow
+from web_app.feedback.features import DECIDING, GONE, SPEECH_LEARNS_NOT, examine_next
+from web_app.feedback.learner import Learner
+from web_app.feedback.model_handle import ModelHandle
+from web_app.feedback.training import request_training, run_training, start_if_due
+from web_app.jobs.shared import Instance
+from web_app.services import EXTENSION, Services
 
 ITEMS = 24
 
@@ -230,3 +242,143 @@ def test_a_file_without_a_judged_voice_takes_no_answer_about_one(
             "/api/feedback", json={"id": report["id"], "feedback": "incorrect", "actual": "real", "part": "voice"}
         )
     assert (answer.status_code, answer.get_json()["detail"]) == (422, "No voice was judged here.")
+
+
+def both_accepted(client: FlaskClient, lineage: Callable[[int], None], photo: Pixels) -> None:
+    """A picture and a recording with an accepted vote each, and a golden set of faces."""
+    _, label = correct(client, picture(photo))
+    lineage(1 if label == "fake" else 0)
+    say(client, upload(client, wav(voice(4.0)), "/api/detect/audio?wait=1").get_json())
+    wait_until(lambda: accepted(client) == 2, SECONDS)
+
+
+def make_stale(parts: Services, name: str) -> None:
+    """Features as of other networks, of a file that is gone."""
+    for path in parts.paths.features.glob(f"*/{name}.npz"):
+        dataclasses.replace(CachedItem.load(path), experts="0" * 64).save(path)
+
+
+def learner_of(settings: Settings) -> Learner:
+    return Learner(settings, ModelHandle(settings, load_analyser))
+
+
+def run_here(instance: Instance, learner: Learner) -> dict[str, Any]:
+    """Run the training that waits, without a worker."""
+    claim = instance.queue.claim("worker", (TRAIN,))
+    assert claim is not None
+    result = run_training(instance, learner, claim, lambda stage, done: None)
+    instance.queue.finish_task(claim, result)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("stale", "failed", "learned"), [(DECIDING, "faces", "s1-r0001"), (VOICE, "speech", "tiny-r0001")]
+)
+def test_a_part_that_can_teach_nothing_holds_the_other_not_up(
+    learning_client: FlaskClient,
+    learning_settings: Settings,
+    lineage: Callable[[int], None],
+    speech_root: Path,
+    photo: Pixels,
+    stale: str,
+    failed: str,
+    learned: str,
+) -> None:
+    with learning_worker(learning_settings):
+        both_accepted(learning_client, lineage, photo)
+    make_stale(learning_client.application.extensions[EXTENSION], stale)
+    eager = dataclasses.replace(learning_settings, learning=LearningSettings(quorum=2, auto_after=1))
+    with closing(Instance.of(eager)) as instance:
+        assert start_if_due(instance, serving(speech_root.parent), all_prepared=True)
+        result = run_here(instance, learner_of(eager))
+        assert (result["version"], result["promoted"], result[failed]["code"]) == (learned, True, "nothing_new")
+        assert "1 were made with other networks" in result[failed]["reason"]
+        assert result["voices"] == 1
+        served = serving(speech_root.parent)
+        assert not start_if_due(instance, served, all_prepared=True)
+        with instance.database.write() as session, pytest.raises(NothingNewError):
+            request_training(session, instance, served, "")
+
+
+def test_what_can_teach_nothing_yet_is_learned_once_it_was_looked_at_anew(
+    learning_client: FlaskClient,
+    learning_settings: Settings,
+    lineage: Callable[[int], None],
+    speech_root: Path,
+    photo: Pixels,
+) -> None:
+    client, parts = learning_client, learning_client.application.extensions[EXTENSION]
+    with learning_worker(learning_settings):
+        both_accepted(client, lineage, photo)
+    make_stale(parts, DECIDING)
+    with parts.database.write() as session:
+        faces = ReviewedMediumRow.features[DECIDING].as_string() == ""
+        session.execute(sa.update(ReviewedMediumRow).where(faces).values(experts="0" * 64))
+        request_training(session, parts, serving(speech_root.parent), "")
+    learner = learner_of(learning_settings)
+    result = run_here(parts, learner)
+    assert (result["version"], result["faces"]["code"], "digest" in result) == ("s1-r0001", "nothing_new", False)
+    assert examine_next(parts, learner)
+    with learning_worker(learning_settings):
+        assert train(client)["result"]["version"] == "tiny-r0001"
+
+
+def test_a_lineage_of_voices_that_is_not_whole_leaves_what_faces_learned(
+    learning_client: FlaskClient,
+    learning_settings: Settings,
+    lineage: Callable[[int], None],
+    speech_root: Path,
+    photo: Pixels,
+) -> None:
+    client, replay = learning_client, speech_root / "learning" / "s1" / "replay.safetensors"
+    with learning_worker(learning_settings):
+        both_accepted(client, lineage, photo)
+        kept = replay.read_bytes()
+        replay.unlink()
+        result = train(client)["result"]
+        assert (result["version"], result["promoted"]) == ("tiny-r0001", True)
+        assert (result["speech"]["code"], result["speech"]["promoted"]) == ("training_data", False)
+        assert "no replay.safetensors for version s1" in result["speech"]["reason"]
+        alone = ended_training(client, client.post("/api/rl/retrain").headers["Location"])
+        assert (alone["state"], alone["error"]["code"]) == ("failed", "training_data")
+        replay.write_bytes(kept)
+        assert train(client)["result"]["version"] == "s1-r0001"
+
+
+def test_by_its_sha256_the_vote_on_a_voice_is_taken_back_and_not_that_on_the_faces(
+    learning_client: FlaskClient, learning_settings: Settings, speech_root: Path, photo: Pixels, tmp_path: Path
+) -> None:
+    client, recording = learning_client, wav(voice(4.0))
+    content = film(tmp_path / "talks.mp4", np.ascontiguousarray(photo[:256, :256]), voice(4.0)).read_bytes()
+    with learning_worker(learning_settings):
+        report = upload(client, content, "/api/detect/video?wait=1").get_json()
+        say(client, upload(client, recording, "/api/detect/audio?wait=1").get_json())
+        say(client, report, part="voice")
+    label = "real" if report["fake_probability"] >= 0.5 else "fake"
+    said = {"id": report["id"], "feedback": "correct" if label == report["prediction"] else "incorrect"}
+    assert client.post("/api/feedback", json={**said, "actual": label}).status_code == 201
+    address = f"/api/feedback/{hashlib.sha256(content).hexdigest()}"
+    assert client.delete(f"{address}?part=voice").status_code == 204
+    kept = client.get(f"/api/detections/{report['id']}").get_json()
+    assert (kept["feedback"]["actual"], kept["voice_feedback"]) == (label, None)
+    assert client.delete(f"{address}?part=voice").status_code == 404
+    assert client.delete(address).status_code == 204
+    heard = f"/api/feedback/{hashlib.sha256(recording).hexdigest()}?part=voice"
+    assert [client.delete(heard).status_code for _ in range(2)] == [204, 404]
+
+
+def test_a_recording_of_an_earlier_release_whose_file_is_lost_is_looked_at_once(
+    learning_client: FlaskClient, learning_settings: Settings, speech_root: Path
+) -> None:
+    client, parts = learning_client, learning_client.application.extensions[EXTENSION]
+    with learning_worker(learning_settings):
+        say(client, upload(client, wav(voice(4.0)), "/api/detect/audio?wait=1").get_json())
+        wait_until(lambda: accepted(client) == 1, SECONDS)
+    former = {"features": {DECIDING: SPEECH_LEARNS_NOT}, "domain_reason": SPEECH_LEARNS_NOT, "experts": "0" * 64}
+    with parts.database.write() as session:
+        session.execute(sa.update(ReviewedMediumRow).values(**former))
+        parts.store.path(session.scalars(sa.select(MediaRow.stored_name)).one()).unlink()
+    learner = learner_of(learning_settings)
+    assert [examine_next(parts, learner) for _ in range(3)] == [True, False, False]
+    with parts.database.read() as session:
+        assert session.scalar(sa.select(ReviewedMediumRow.domain_reason)) == GONE
