@@ -61,7 +61,7 @@ def examine_next(instance: Instance, learner: Learner) -> bool:
     database, store, paths, experts = instance.database, instance.store, instance.paths, learner.fingerprint()
     of_voices = learner.voice_fingerprint()
     with database.read() as session:
-        row = session.scalar(unexamined((experts, of_voices)))
+        row = session.scalar(unexamined(experts, of_voices))
         if row is None:
             return False
         medium = find_medium(session, row.media_sha256)
@@ -69,11 +69,11 @@ def examine_next(instance: Instance, learner: Learner) -> bool:
         labels = session.scalars(sa.select(FeedbackRow.face_labels).where(FeedbackRow.media_sha256 == row.media_sha256))
         faces = sorted({face for each in labels for face in each}, key=int)
     path = None if medium is None else store.path(medium.stored_name)
-    experts = of_voices if spoken else experts
     if path is not None and path.is_file():
         found = _look(path, row.media_sha256, [VOICE] if spoken else [DECIDING, *faces], paths, learner)
     else:
         found = _known(row, paths.features / row.media_sha256)
+    experts = of_voices if spoken or VOICE in found.features else experts
     with database.write() as session:
         _note(session, row.media_sha256, found, experts, paths)
     return True
@@ -122,7 +122,7 @@ def _known(row: ReviewedMediumRow, folder: Path) -> Found:
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s of a deleted file cannot be read: %s", FACTS, error)
     kept = {path.stem.removeprefix("face-"): "" for path in sorted(folder.glob("*.npz"))}
-    return Found(None, {DECIDING: GONE, **kept})
+    return Found(None, kept if VOICE in kept else {DECIDING: GONE, **kept})
 
 
 def _note(session: Session, media_sha256: str, found: Found, experts: str, paths: InstancePaths) -> None:
@@ -140,15 +140,19 @@ def _note(session: Session, media_sha256: str, found: Found, experts: str, paths
     session.execute(sa.update(FeedbackRow).where(checked).values(checked_version="", checked_prediction=None))
 
 
-def unexamined(experts: Sequence[str]) -> sa.Select[ReviewedMediumRow]:
-    """A medium with a vote that was not looked at, or by others than these networks while its file is still there."""
+def unexamined(experts: str, of_voices: str) -> sa.Select[ReviewedMediumRow]:
+    """A medium with a vote that was not looked at, or by others than these networks while its file is still there.
+
+    What is no file of its own is the voice of a video, which a worker of an earlier release takes for a deleted file.
+    """
     spoken = sa.exists().where(FeedbackRow.media_sha256 == ReviewedMediumRow.media_sha256)
     stored = sa.exists().where(MediaRow.sha256 == ReviewedMediumRow.media_sha256)
     given_on = sa.exists().where(
         FeedbackRow.media_sha256 == ReviewedMediumRow.media_sha256, FeedbackRow.detection_id.is_not(None)
     )
-    otherwise = sa.or_(ReviewedMediumRow.experts.not_in(experts), ReviewedMediumRow.domain_reason == SPEECH_LEARNS_NOT)
-    outdated = sa.and_(otherwise, sa.or_(stored, given_on))
+    by, in_vain = ReviewedMediumRow.experts, ReviewedMediumRow.domain_reason == SPEECH_LEARNS_NOT
+    of_file = sa.and_(stored, sa.or_(by.not_in((experts, of_voices)), in_vain))
+    outdated = sa.or_(of_file, sa.and_(~stored, given_on, by != of_voices))
     return (
         sa.select(ReviewedMediumRow)
         .where(spoken, sa.or_(ReviewedMediumRow.examined_at.is_(None), outdated))

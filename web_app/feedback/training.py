@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 MARKED_AT_ONCE = 500
 AFTER_FAILURE = dt.timedelta(hours=1)  # what failed would fail again at once
 BY_ITSELF = "automatic"
+NO_VOICES = "Voices wait: the version of speech in use has no golden set, without which none is learned."
 STATES = ("lost", "open", "holds", "unknown")
 Correction = tuple[FeedbackRow, VerdictToday]
 """An accepted vote with what is said of it today."""
@@ -94,16 +95,20 @@ def request_training(session: Session, instance: Instance, served: Serving, aske
 
     Raises:
         ConflictError: a training waits or runs; the fact `id` names it.
-        NothingNewError: nothing is accepted, or all of it was learned from in the last training already.
+        NothingNewError: nothing is accepted, or voices only where theirs cannot be learned, or all of it was learned
+            from in the last training already.
     """
-    parts = list(_parts(accepted_items(session, instance.paths), instance, served))
+    items = accepted_items(session, instance.paths)
+    parts = list(_parts(items, instance, served))
     waits = session.scalar(sa.select(sa.func.count()).where(FeedbackRow.state == Status.WAITING.value)) or 0
     beside = f" {waits} votes wait to be accepted." if waits else ""
+    if any(item.voice for item in items) and not any(part.voices for part in parts):
+        beside = f" {NO_VOICES}{beside}"
     opened = session.scalar(sa.select(JobRow.public_id).where(JobRow.task == TRAIN, JobRow.state.in_(OPEN)))
     if opened is not None:
         raise ConflictError("A training waits or runs already.", id=opened)
     if not parts:
-        raise NothingNewError(f"No accepted feedback is there to learn from.{beside}")
+        raise NothingNewError(beside.strip() if items else f"No accepted feedback is there to learn from.{beside}")
     last = last_training(session)
     done = {} if last is None else last.result or {}
     if all(part.is_known(done) for part in parts):
@@ -147,15 +152,13 @@ def last_training(session: Session) -> JobRow | None:
     )
 
 
-def training_is_due(
-    session: Session, settings: LearningSettings, served: Serving, now: dt.datetime, speech_base: str = ""
-) -> bool:
+def training_is_due(session: Session, settings: LearningSettings, now: dt.datetime, *, rebased: bool = False) -> bool:
     """Whether a training shall start by itself: enough has changed since the last one, or something has and it is time.
 
     What changes is votes that are newly accepted, and votes that the last training learned from and that count no
-    more: withdrawn, contradicted, or rejected since. With another base than that of the last training nothing was tried
-    yet. A rollback alone starts none: whoever went back would get the same version again at once. After a training that
-    failed, none starts for an hour.
+    more: withdrawn, contradicted, or rejected since. Where it `is_rebased`, nothing was tried yet. A rollback alone
+    starts none: whoever went back would get the same version again at once. After a training that failed, none starts
+    for an hour.
     """
     if not settings.auto_after and not settings.auto_hours:
         return False
@@ -167,7 +170,7 @@ def training_is_due(
         return False
     last_result = getattr(last_training(session), "result", None) or {}
     changed = total
-    if _same_bases(last_result, served, speech_base):
+    if not rebased:
         untried = session.scalar(accepted.where(FeedbackRow.tried_version.is_(None))) or 0
         names = list(last_result.get("tried", {}).values()) or [last_result.get("version")]
         standing = session.scalar(accepted.where(FeedbackRow.tried_version.in_(names))) or 0
@@ -182,10 +185,16 @@ def training_is_due(
     return last is None or (now - last).total_seconds() >= 3600 * settings.auto_hours
 
 
-def _same_bases(last: dict[str, Any], served: Serving, speech_base: str) -> bool:
-    """Whether the last training started from the bases of today, as far as it had anything to learn of each."""
-    then = last.get("base_sha256", served.base_sha256), last.get("speech_base_sha256", speech_base)
-    return then == (served.base_sha256, speech_base)
+def is_rebased(session: Session, instance: Instance, served: Serving) -> bool:
+    """Whether there are faces or voices to learn whose base is another one than in the last training of them."""
+    last = getattr(last_training(session), "result", None) or {}
+    today = serving_speech(instance.settings).base_sha256
+    bases = {"base_sha256": served.base_sha256, "speech_base_sha256": today}
+    other = {key for key, base in bases.items() if last.get(key, base) != base}
+    if not other:
+        return False  # without a look at all that is accepted
+    parts = _parts(accepted_items(session, instance.paths), instance, served)
+    return any(part.key("base_sha256") in other for part in parts)
 
 
 def start_if_due(instance: Instance, served: Serving, *, all_prepared: bool) -> bool:
@@ -196,10 +205,9 @@ def start_if_due(instance: Instance, served: Serving, *, all_prepared: bool) -> 
     how = instance.settings.learning
     with instance.database.read() as session:
         last = getattr(last_training(session), "result", None) or {}
-        speech_base = serving_speech(instance.settings).base_sha256
-        rebased = all_prepared and not _same_bases(last, served, speech_base)
-        due = dataclasses.replace(how, auto_after=1) if rebased else how
-        if not training_is_due(session, due, served, utc_now(), speech_base):
+        rebased = is_rebased(session, instance, served)
+        due = dataclasses.replace(how, auto_after=1) if rebased and all_prepared else how
+        if not training_is_due(session, due, utc_now(), rebased=rebased):
             return False
         if all(part.is_known(last) for part in _parts(accepted_items(session, instance.paths), instance, served)):
             return False  # what could teach nothing stays untried; it shall not take the write lock again and again
@@ -249,7 +257,8 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
             attempts.setdefault(part.digest, {"rows": rows, "base_sha256": part.served.base_sha256})
         job.payload = payload | {"attempts": attempts}
     news = [part for part in parts if not part.is_known(last)] or parts or [Part(False, [], serving(root), "")]
-    state = {key: last[key] for key in STATE if key in last}
+    kinds = {item.voice for item in everything}  # of what is accepted no more, nothing holds that was said
+    state = {key: last[key] for key in STATE if key in last and key.startswith("speech_") in kinds}
     tried: dict[str, Any] = dict(last.get("tried", {}))
     outcomes: dict[str, dict[str, Any]] = {}
     errors: dict[str, TelltaleError] = {}
@@ -293,7 +302,7 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
 def _all_looked_at(instance: Instance, learner: Learner) -> bool:
     """Whether no features will be made anew, from which more could be learned than now."""
     with instance.database.read() as session:
-        return session.scalar(unexamined((learner.fingerprint(), learner.voice_fingerprint()))) is None
+        return session.scalar(unexamined(learner.fingerprint(), learner.voice_fingerprint())) is None
 
 
 def _mark(session: Session, rows: Sequence[int], outcome: dict[str, Any]) -> None:

@@ -19,10 +19,10 @@ from utils.config import LearningSettings, Settings
 from utils.errors import NothingNewError, TrainingDataError
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.versions import Serving
-from web_app.db.models import TRAIN, FeedbackRow, JobRow, utc_now
+from web_app.db.models import TRAIN, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
 from web_app.feedback.learner import Progress
 from web_app.feedback.rulings import judge, judge_rows
-from web_app.feedback.training import request_training, run_training, start_if_due, training_is_due
+from web_app.feedback.training import is_rebased, request_training, run_training, start_if_due, training_is_due
 from web_app.idle import LearningTasks
 from web_app.jobs.queue import Claim
 from web_app.services import Services
@@ -72,8 +72,9 @@ def test_another_base_or_a_rollback_makes_learning_possible_again(
     automatic = LearningSettings(auto_after=1)
     new_base, back = Serving("v2", "v2", "two"), Serving("v0", "v1", "one")
     with parts.database.read() as session:
-        due = [training_is_due(session, automatic, served, utc_now()) for served in (SERVED, back, new_base)]
-    assert due == [False, False, True]
+        rebased = [is_rebased(session, parts, served) for served in (SERVED, back, new_base)]
+        due = [training_is_due(session, automatic, utc_now(), rebased=each) for each in (False, True)]
+    assert (rebased, due) == ([False, False, True], [False, True])
     assert not parts.settings.learning.auto_after, (
         "and still another base is learned for by itself, once all is prepared"
     )
@@ -90,6 +91,32 @@ def test_another_base_or_a_rollback_makes_learning_possible_again(
     ask(parts, new_base)
 
 
+def test_a_base_of_speech_counts_where_there_are_voices_to_learn(
+    client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("web_app.feedback.training", "web_app.idle"):
+        monkeypatch.setattr(f"{module}.serving", lambda root: SERVED)
+    accepted(client, settings)
+    claim = begin(parts)
+    before = {"speech_base_sha256": "former", "speech_digest": "of voices that were withdrawn since"}
+    parts.queue.finish_task(claim, train(parts, claim) | before)
+    with hand_in_worker(settings):
+        say_accepted(client, "real", "fake")
+    assert not start_if_due(parts, SERVED, all_prepared=True), "auto_after and auto_hours are 0"
+    claim = begin(parts)
+    result = train(parts, claim)
+    assert not before.keys() & result.keys(), result
+    parts.queue.finish_task(claim, result | before)
+
+    with parts.database.write() as session:  # both are voices
+        session.execute(sa.update(ReviewedMediumRow).values(features={"voice": ""}))
+    assert not start_if_due(parts, SERVED, all_prepared=True)
+    with pytest.raises(NothingNewError, match=r"\] Voices wait: the version of speech in use has no golden set"):
+        ask(parts, SERVED)
+    monkeypatch.setattr("web_app.feedback.training.serving_speech", lambda settings: Serving("s2", "s2", "two"))
+    assert start_if_due(parts, SERVED, all_prepared=True)
+
+
 def test_a_training_is_due_when_what_was_learned_counts_no_more(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +128,7 @@ def test_a_training_is_due_when_what_was_learned_counts_no_more(
 
     def due(settings: LearningSettings, hours: float = 0) -> bool:
         with parts.database.read() as session:
-            return training_is_due(session, settings, SERVED, utc_now() + dt.timedelta(hours=hours))
+            return training_is_due(session, settings, utc_now() + dt.timedelta(hours=hours))
 
     after, hours = LearningSettings(auto_after=1), LearningSettings(auto_hours=2)
     assert [due(after), due(hours, 3)] == [False, False]
@@ -121,7 +148,7 @@ def test_a_candidate_that_was_overtaken_is_tried_again(
     moved = {"version": "v1-r0001", "promoted": False, "code": "moved"}
     parts.queue.finish_task(claim, train(parts, claim, lambda *_: moved))
     with parts.database.read() as session:
-        assert training_is_due(session, LearningSettings(auto_after=1), SERVED, utc_now())
+        assert training_is_due(session, LearningSettings(auto_after=1), utc_now())
 
 
 def test_a_judgement_does_not_touch_a_vote_that_has_changed_meanwhile(

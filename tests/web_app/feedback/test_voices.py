@@ -43,6 +43,8 @@ from web_app.feedback.features import DECIDING, GONE, SPEECH_LEARNS_NOT, examine
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.training import request_training, run_training, start_if_due
+from web_app.feedback.votes import reconcile
+from web_app.jobs.detections import delete_detection
 from web_app.jobs.shared import Instance
 from web_app.services import EXTENSION, Services
 
@@ -89,6 +91,14 @@ def say(client: FlaskClient, report: dict[str, Any], **more: str) -> str:
     assert answer.status_code == 201, answer.get_json()
     assert answer.get_json()["outlook"] == "will_be_learned"
     return label
+
+
+def looked_at_before(client: FlaskClient, reason: str, experts: str) -> None:
+    """As the worker of an earlier release leaves a voice behind that it has looked at."""
+    former = {"features": {DECIDING: reason}, "domain_reason": reason, "experts": experts}
+    with client.application.extensions[EXTENSION].database.write() as session:
+        session.execute(sa.update(ReviewedMediumRow).values(**former))
+        session.execute(sa.update(FeedbackRow).values(state="out_of_domain"))
 
 
 def speaks(client: FlaskClient) -> str:
@@ -165,6 +175,8 @@ def test_the_voice_of_a_video_is_learned_apart_from_its_faces(
         report = upload(client, content, "/api/detect/video?wait=1").get_json()
         label = say(client, report, part="voice")
         wait_until(lambda: accepted(client) == 1, SECONDS)
+        looked_at_before(client, GONE, frozen_fingerprint(verify_version(speech_root.parent, "tiny")))
+        wait_until(lambda: accepted(client) == 1, SECONDS)
         kept = client.get(f"/api/detections/{report['id']}").get_json()
         Detection.model_validate(kept)
         assert (kept["feedback"], kept["voice_feedback"]["actual"]) == (None, label)
@@ -218,16 +230,34 @@ def test_a_recording_that_taught_an_earlier_release_nothing_is_looked_at_again(
     with learning_worker(learning_settings) as served:
         say(client, upload(client, wav(voice(4.0)), "/api/detect/audio?wait=1").get_json())
         wait_until(lambda: accepted(client) == 1, SECONDS)
-        former = {
-            "features": {DECIDING: SPEECH_LEARNS_NOT}, "domain_reason": SPEECH_LEARNS_NOT,
-            "experts": frozen_fingerprint(verify_version(speech_root.parent, served.analyser.version)),
-        }  # fmt: skip
-        with parts.database.write() as session:
-            session.execute(sa.update(ReviewedMediumRow).values(**former))
-            session.execute(sa.update(FeedbackRow).values(state="out_of_domain"))
+        experts = frozen_fingerprint(verify_version(speech_root.parent, served.analyser.version))
+        looked_at_before(client, SPEECH_LEARNS_NOT, experts)
         wait_until(lambda: accepted(client) == 1, SECONDS)
     with parts.database.read() as session:
         assert session.scalar(sa.select(ReviewedMediumRow.features)) == {"voice": ""}
+
+
+def test_a_voice_of_a_deleted_file_is_found_again_when_the_database_is_made_again(
+    learning_client: FlaskClient, learning_settings: Settings, speech_root: Path
+) -> None:
+    client, parts = learning_client, learning_client.application.extensions[EXTENSION]
+    with learning_worker(learning_settings):
+        report = upload(client, wav(voice(4.0)), "/api/detect/audio?wait=1").get_json()
+        say(client, report)
+        wait_until(lambda: accepted(client) == 1, SECONDS)
+    delete_detection(parts.database, parts.store, report["id"])
+    with parts.database.write() as session:
+        session.execute(sa.delete(FeedbackRow))
+        session.execute(sa.delete(ReviewedMediumRow))
+    assert reconcile(parts).written == 1
+    with learning_worker(learning_settings) as served:
+        wait_until(lambda: accepted(client) == 1, 20)
+        with parts.database.read() as session:
+            medium = session.scalars(sa.select(ReviewedMediumRow)).one()
+        assert (medium.features, medium.domain_reason) == ({"voice": ""}, None)
+        assert served.analyser.speech is not None
+        assert medium.experts == frozen_fingerprint(served.analyser.speech.version)
+        assert train(client)["result"]["version"] == "s1-r0001"
 
 
 def test_a_file_without_a_judged_voice_takes_no_answer_about_one(
