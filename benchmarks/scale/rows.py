@@ -83,7 +83,7 @@ def fill(parts: Services, rows: int) -> None:
             session.execute(sa.text(SERIES + statement.format(kind=KIND, **words)), {"rows": rows})
         if not database.is_sqlite:
             session.execute(sa.text("SET LOCAL maintenance_work_mem = '256MB'"))
-            names.index_names(session.connection())
+            session.execute(sa.text(names.POSTGRES[-1]))
     if not database.is_sqlite:  # as autovacuum does
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(sa.text("VACUUM ANALYZE"))

@@ -26,7 +26,6 @@ BEFORE_BASELINE = "9952103"  # the last commit that brings an earlier state to t
 STATE = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 GONE = ("DROP TABLE IF EXISTS sessions", "DROP INDEX IF EXISTS ix_detections_prediction")
 FILLED_AT_ONCE = 2_000  # rows of one write
-LOCK_KEY = 7_355_608  # of PostgreSQL's advisory lock; any number nobody else uses in this database
 DAMAGED = (
     "Put a backup in its place, or move it aside with its -wal and -shm files: a new one is made, "
     "and `make feedback-rebuild` brings the feedback back."
@@ -40,18 +39,20 @@ def migrate(database: Database) -> None:
     Raises:
         ConfigError: the database cannot be opened or changed, is damaged, too old, of a later version, or not ours.
     """
-    with told(database), _one_at_a_time(database), database.engine.connect() as connection:
-        if database.url.get_backend_name() == "postgresql":
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-        revision = _revision(connection, _name(database))
-        if revision != HEAD:
-            _bring_up(connection)
-        has_index = is_indexed(connection)
-        connection.commit()
+    name = _name(database)
+    with told(database), _one_at_a_time(database):
+        with database.read() as session:
+            connection = session.connection()
+            if database.is_sqlite and connection.scalar(sa.text("PRAGMA quick_check(1)")) != "ok":
+                raise _refusal(f"{name} is damaged.", DAMAGED)
+            is_current = _revision(connection, name) == HEAD
+            has_index = is_current and is_indexed(connection)
+        if not is_current:
+            with database.write() as session:  # which others may have written to since
+                if _revision(session.connection(), name) != HEAD:
+                    _bring_up(session.connection())
         if not has_index:
-            with database.write() as session:
-                if not is_indexed(session.connection()):  # another one was first
-                    index_names(session.connection())
+            index_names(database)
         _fill_in(database)
 
 
@@ -77,8 +78,6 @@ def _fill_in(database: Database) -> None:
 
 def _revision(connection: sa.Connection, name: str) -> str | None:
     """The state of a database that can be used or brought up; None for an empty one."""
-    if connection.dialect.name == "sqlite" and connection.scalar(sa.text("PRAGMA quick_check(1)")) != "ok":
-        raise _refusal(f"{name} is damaged.", DAMAGED)
     inspector = sa.inspect(connection)
     tables = set(inspector.get_table_names())
     revision = None

@@ -37,8 +37,10 @@ SQLITE = (
 )
 POSTGRES = (
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-    "DROP INDEX IF EXISTS ix_detections_lower_display_name",  # of an expression that is not asked for
-    f"CREATE INDEX {INDEX} ON detections USING gin (display_name gin_trgm_ops) WHERE expires_at IS NULL",
+    f"CREATE INDEX IF NOT EXISTS {INDEX} ON detections USING gin (display_name gin_trgm_ops) WHERE expires_at IS NULL",
+)
+NOT_ASKED = (
+    "ix_detections_lower_display_name"  # of an expression; to drop it shuts everybody out, so that it comes last
 )
 names = sa.table(TABLE, sa.column("rowid"), sa.column(TABLE))
 
@@ -46,20 +48,27 @@ log = get_logger(__name__)
 
 
 def is_indexed(connection: sa.Connection) -> bool:
-    """Whether the index of names is there."""
+    """Whether the index of names is there, and no former one beside it."""
     if connection.dialect.name == "sqlite":
         return sa.inspect(connection).has_table(DROPPED)
-    return connection.dialect.has_index(connection, "detections", INDEX)
+    there = {each["name"] for each in sa.inspect(connection).get_indexes("detections")}
+    return INDEX in there and NOT_ASKED not in there
 
 
-def index_names(connection: sa.Connection) -> None:
+def index_names(database: Database) -> None:
     """Make the index of names, of the rows that are there too; without the means or the right to, go on without it."""
-    try:
-        with connection.begin_nested():
-            for statement in SQLITE if connection.dialect.name == "sqlite" else POSTGRES:
-                connection.exec_driver_sql(statement)
-    except sa.exc.DBAPIError as error:
-        log.info("Names are searched without an index (%s).", type(error.orig).__name__)
+    steps = [SQLITE] if database.is_sqlite else [POSTGRES, (f"DROP INDEX IF EXISTS {NOT_ASKED}",)]
+    for statements in steps:  # each a transaction: who reads is not shut out while an index is built
+        with database.write() as session:
+            connection = session.connection()
+            if is_indexed(connection):  # another one was first
+                return
+            try:
+                with connection.begin_nested():
+                    for statement in statements:
+                        connection.exec_driver_sql(statement)
+            except sa.exc.DBAPIError as error:
+                log.info("Names are searched without an index (%s).", type(error.orig).__name__)
 
 
 def forget_dropped(database: Database) -> None:

@@ -68,7 +68,10 @@ UNDO = {
 
 
 @pytest.mark.parametrize("state", UNDO)
-def test_a_database_of_each_state_is_brought_up(both_databases: Settings, state: str) -> None:
+def test_a_database_of_each_state_is_brought_up(
+    both_databases: Settings, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while an old process goes on writing."""
     InstancePaths.of(both_databases).create()
     database = Database.of(both_databases)
     migrate(database)
@@ -79,11 +82,22 @@ def test_a_database_of_each_state_is_brought_up(both_databases: Settings, state:
                 session.execute(sa.text(statement))
         session.execute(sa.text(f"UPDATE alembic_version SET version_num = '{state}'"))
         assert differences(session.connection()) != []
+    real, written = migrations._revision, ["kept"]
+
+    def read_and_write(connection: sa.Connection, name: str) -> str | None:
+        found = real(connection, name)
+        if len(written) == 1:
+            with database.write(alone=False) as session:
+                session.add(JobRow(public_id="meanwhile", task="analyse", state=JobState.DONE))
+            written.append("meanwhile")
+        return found
+
+    monkeypatch.setattr(migrations, "_revision", read_and_write)
     migrate(database)
     with database.read() as session:
         assert session.scalars(sa.text("SELECT version_num FROM alembic_version")).all() == [HEAD]
         assert differences(session.connection()) == []
-        assert session.scalars(sa.select(JobRow.public_id)).all() == ["kept"]
+        assert session.scalars(sa.select(JobRow.public_id).order_by(JobRow.id)).all() == written
     database.close()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.web_app.helpers import make_settings, media_bytes, multipart, upload,
 from utils.config import Settings
 from web_app.auth.keys import create_key, find_key
 from web_app.db import names
+from web_app.db.migrations import migrate
 from web_app.services import Services
 
 
@@ -70,6 +72,42 @@ def test_a_part_of_a_name_is_sought_in_the_index(client: FlaskClient, parts: Ser
     with parts.database.engine.connect() as connection:
         connection.exec_driver_sql("SET enable_seqscan = off")  # which is cheaper for so few rows
         assert names.INDEX in "".join(connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars())
+
+
+def test_readers_and_writers_go_on_while_names_are_indexed_anew(parts: Services) -> None:
+    engine = parts.database.engine
+    fill(parts, 100)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP INDEX {names.INDEX}")
+        connection.exec_driver_sql(f"CREATE INDEX {names.NOT_ASKED} ON detections (lower(display_name))")
+    writers: list[Future[int]] = []
+    pool = ThreadPoolExecutor(1)
+
+    @sa.event.listens_for(engine, "after_cursor_execute")
+    def built(_: object, __: object, statement: str, *___: object) -> None:
+        if not statement.startswith("CREATE INDEX"):
+            return
+        connection = engine.connect()
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        assert connection.exec_driver_sql("SELECT count(*) FROM detections").scalar() == 100  # nobody is shut out
+
+        def write() -> int:
+            with connection:
+                changed = connection.exec_driver_sql("UPDATE detections SET display_name = 'x.png'").rowcount
+                connection.commit()
+            return changed
+
+        writers.append(pool.submit(write))
+        with engine.connect() as looking:
+            waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'detections'::regclass")
+            wait_until(lambda: looking.scalar(waiting) == 1)  # a writer that has read before
+
+    migrate(parts.database)
+    assert [each.result(60) for each in writers] == [100]
+    pool.shutdown()
+    there = {each["name"] for each in sa.inspect(engine).get_indexes("detections")}
+    assert names.INDEX in there
+    assert names.NOT_ASKED not in there
 
 
 def test_a_server_that_is_away_is_told_and_found_again(tmp_path: Path, make_app: Callable[..., Flask]) -> None:

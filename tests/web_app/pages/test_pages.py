@@ -61,12 +61,15 @@ def path(request: pytest.FixtureRequest, client: FlaskClient) -> str:
     return request.param.format(made[request.param].get_json()["id"] if request.param in made else "")
 
 
-@pytest.mark.parametrize("path", ["/detections/0123456789abcdef", "/cases/0123456789abcdef"])
+@pytest.mark.parametrize("path", ["/detections/{}", "/cases/{}"], indirect=True)
 @pytest.mark.parametrize("accept", ["text/html", "*/*"])
 def test_what_is_not_there_or_not_ones_own_has_no_page(client: FlaskClient, path: str, accept: str) -> None:
-    answer = client.get(path, headers={"Accept": accept})
-    assert answer.status_code == 404
-    assert ("There is no page here" in answer.text) == (accept == "text/html")
+    made_up, another = f"{path.rpartition('/')[0]}/0123456789abcdef", {"REMOTE_ADDR": "10.0.0.9"}
+    assert client.get(path).status_code == 200
+    for where, whose in ((path, another), (made_up, {}), (made_up, another)):
+        answer = client.get(where, headers={"Accept": accept}, environ_base=whose)
+        assert answer.status_code == 404
+        assert ("There is no page here" in answer.text) == (accept == "text/html")
 
 
 def test_page_obeys_a_policy_without_anything_inline(client: FlaskClient, path: str) -> None:

@@ -123,21 +123,23 @@ const tell = (text) => (at("sound-state").textContent = text);
 async function listen() {
   if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) return tell(T.live.soundUnsupported);
   tell(T.live.soundAsking);
+  let own;
   try {
-    sound = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
+    own = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
   } catch (error) {
     return tell(T.live.soundRefused(error.message || error.name));
   }
-  heard = [];
+  deafen(); // where the button was pressed twice
+  [sound, heard] = [own, []];
   [at("listen").disabled, at("deafen").disabled] = [true, false];
   tell(T.live.soundRunning);
   let answer = Promise.resolve();
-  while (sound?.active) {
-    const blob = await record(sound);
+  while (sound === own && own.active) {
+    const blob = await record(own);
     await answer; // one at a time: what is said meanwhile is not judged
-    if (sound?.active && !document.hidden) answer = judge(blob);
+    if (sound === own && own.active && !document.hidden) answer = judge(blob, own);
   }
-  return deafen();
+  if (sound === own) deafen();
 }
 
 function record(from) {
@@ -149,11 +151,14 @@ function record(from) {
   });
 }
 
-async function judge(blob) {
+async function judge(blob, own) {
   try {
-    hear(await ask(blob, "audio", "microphone"));
+    const report = await ask(blob, "audio", "microphone");
+    if (sound !== own) return; // stopped meanwhile
+    hear(report);
     tell(T.live.soundRunning);
   } catch (error) {
+    if (sound !== own) return;
     tell(T.live.failed(error.message));
     await new Promise((wake) => setTimeout(wake, error.retryAfterMs || PAUSE_AFTER_ERROR_MS));
   }
