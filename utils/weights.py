@@ -101,10 +101,33 @@ def has_speech(root: Path) -> bool:
     return (root / SPEECH_FOLDER / CURRENT).is_file()
 
 
+def base_name(root: Path, name: str) -> str:
+    """The trained version that a version goes back to: itself, or what its card names; nothing is verified.
+
+    Raises:
+        WeightsError: its card is damaged or missing.
+    """
+    card = root / name / CARD_FILE
+    if not card.is_file():
+        raise WeightsMissingError(f"{root.name}/{name}/{CARD_FILE} is missing.")
+    return str(read_document(card).get("learning", {}).get("base", name))
+
+
+def speech_name(settings: Settings) -> str:
+    """What `CURRENT` names of speech or, where `[weights] version` pins one of faces, the base of that.
+
+    Raises:
+        WeightsError: there is none, or its card is damaged or missing.
+    """
+    root = weights_root(settings) / SPEECH_FOLDER
+    name = current_name(root)
+    return base_name(root, name) if settings.weights.version else name
+
+
 def current_speech(settings: Settings) -> str | None:
     """The version of speech that new analyses use; None without one."""
     try:
-        return current_name(weights_root(settings) / SPEECH_FOLDER)
+        return speech_name(settings)
     except WeightsError:
         return None
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from utils.config import Settings, load_settings
 from utils.errors import ConfigError, TelltaleError, WeightsError
 from utils.log import configure_logging
-from utils.weights import current_version, weights_root
+from utils.weights import current_speech, current_version, weights_root
 from web_app.auth.keys import DEFAULT_SCOPES, SCOPES, create_key, list_keys, revoke_key
 from web_app.db.migrations import migrate, told
 from web_app.jobs.broker import ROLES, read_roles
@@ -170,7 +170,7 @@ def _check_corrections(given: argparse.Namespace) -> int:
         with instance.database.read() as session:
             items = accepted_items(session, instance.paths)
         version = current_version(instance.settings) or ""
-        said = check_items(items, weights_root(instance.settings), version)
+        said = check_items(items, weights_root(instance.settings), version, current_speech(instance.settings))
         if items and not any(each.outcome for each in said):
             raise TelltaleError("No features are here to check by; run this where the worker with `learning` runs.")
         with instance.database.write() as session:

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from tests.speech_fixtures import speech_version
 from utils.config import Settings
 from utils.detection.pipeline import load_analyser
 from utils.errors import WeightsError
 from utils.files import file_sha256
-from utils.weights import CHECKSUMS, CURRENT, set_current
+from utils.weights import CHECKSUMS, CURRENT, SPEECH_FILE, SPEECH_FOLDER, set_current
 from web_app.feedback.model_handle import ModelHandle
 
 FILE = "cnn.safetensors"
@@ -118,6 +119,23 @@ def test_the_running_version_keeps_serving(
         load_analyser(settings)
     assert caught.value.code in ("weights_corrupt", "weights_missing")
     assert not mark.exists()
+
+
+def test_a_damaged_version_of_speech_is_refused_alone(own_root: Path, settings_for: Callable[..., Settings]) -> None:
+    speech = own_root / SPEECH_FOLDER
+    speech.mkdir()
+    speech_version(speech)
+    served = ModelHandle(settings_for(own_root, experts="cnn"), load_analyser)
+    damaged = speech_version(speech, "s2").folder / SPEECH_FILE
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    shutil.copytree(own_root / "tiny", own_root / "next")
+    set_current(own_root, "next")
+    assert served.refresh() is True
+    assert (served.analyser.version, served.speech) == ("next", "s1")
+    assert served.refresh() is False
+    refused = served.facts()["refused"]
+    assert (refused["version"], refused["reason"].split()[0]) == ("next, s2", "[weights_corrupt]")
+    assert (served.analyser.version, served.speech, served.facts()["changes"]) == ("next", "s1", 1)
 
 
 def test_a_healthy_version_is_taken(own_root: Path, settings_for: Callable[..., Settings]) -> None:

@@ -41,7 +41,7 @@ def learn(instance: Instance, *, promoted: bool = True, speech: bool = False) ->
 def following(instance: Instance) -> tuple[Analyse, WorkerTasks]:
     """An analysis whose report names the version at its begin and at its end, and what a worker does before it."""
 
-    def load(settings: Settings, loaded: Any = None) -> Any:
+    def load(settings: Settings, **_: Any) -> Any:
         name = current_name(weights_root(settings))
         return SimpleNamespace(version=name, version_sha256="", experts=(), missing={}, engine=None, speech=None)
 

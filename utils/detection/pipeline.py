@@ -44,6 +44,7 @@ from utils.weights import (
     has_speech,
     networks_of,
     read_document,
+    speech_name,
     verify_current,
     verify_version,
     weights_root,
@@ -91,11 +92,13 @@ def load_analyser(
     *,
     device: str | None = None,
     experts: tuple[str, ...] | None = None,
+    speech: str | None = None,
     loaded: Analyser | None = None,
 ) -> Analyser:
     """Load the verified version that the settings choose.
 
     Args:
+        speech: the version of speech; None for the one that the settings choose.
         loaded: made with the same arguments; where the version has the same networks, they are not loaded again.
 
     Raises:
@@ -107,18 +110,17 @@ def load_analyser(
     root = weights_root(settings)
     version = verify_version(root, settings.weights.version or current_name(root))
     networks, remembered = networks_of(root, version), read_remembered(version)
+    threads = settings.detection.threads or usable_cores()
+    heard = speech or (speech_name(settings) if has_speech(root) else None)
     if loaded is not None and loaded.networks == networks.sha256:
-        speech = load_speech(root / SPEECH_FOLDER, loaded=loaded.speech) if has_speech(root) else None
-        return replace(
-            loaded, version=version.name, version_sha256=version.sha256, remembered=remembered, speech=speech
-        )
+        judge = load_speech(root / SPEECH_FOLDER, heard, threads=threads, loaded=loaded.speech) if heard else None
+        return replace(loaded, version=version.name, version_sha256=version.sha256, remembered=remembered, speech=judge)
     verify_current(settings)  # the base weights too, half a second
     decoders = start_fork_server()
     if decoders is not None:
         decoders.warm()  # ready when the networks are
     for probe in (COVER, NO_PHOTO):
         read_probe(probe.path, probe.sha256)
-    threads = settings.detection.threads or usable_cores()
     with ThreadPoolExecutor(1) as beside:
         detector = beside.submit(CenterFaceDetector, root / "base" / FACE_FILE, threads=threads)
         engine, missing = load_engine(
@@ -134,7 +136,7 @@ def load_analyser(
         experts=tuple(n for n in EXPERT_NAMES if n not in missing),
         missing=missing,
         tiny=version.tiny,
-        speech=load_speech(root / SPEECH_FOLDER, threads=threads) if has_speech(root) else None,
+        speech=load_speech(root / SPEECH_FOLDER, heard, threads=threads) if heard else None,
         trust_list=trust_list,
         decoders=decoders,
         remembered=remembered,

@@ -19,8 +19,8 @@ from utils.detection.cli import check_readable
 from utils.errors import ReportError, TelltaleError, WeightsMissingError
 from utils.files import file_sha256
 from utils.signatures import Signature, canonical, check_signature, parse_unique
-from utils.types import CASE_DOCUMENT, DOCUMENT, DOCUMENT_VERSION, MANIFEST_DOCUMENT, Report
-from utils.weights import verify_version, weights_root
+from utils.types import CASE_DOCUMENT, DOCUMENT, DOCUMENT_VERSION, MANIFEST_DOCUMENT, MediaKind, Report
+from utils.weights import SPEECH_FOLDER, verify_version, weights_root
 
 TOLERANCE = 1e-3
 """Probabilities that differ by less count as equal: other processors and thread counts round differently."""
@@ -38,6 +38,8 @@ class Claim:
         sha256: of the input, 64 hexadecimal digits.
         model_sha256: of its list of checksums.
         probability: calibrated probability of fake, 0..1; None without a face.
+        speech: version and sha256 of the network of speech that judged a recording; None for pictures and videos, whose
+            verdict is that on faces.
     """
 
     sha256: str
@@ -46,6 +48,7 @@ class Claim:
     settings: dict[str, str]
     outcome: str
     probability: float | None
+    speech: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,15 @@ def claim_of(untrusted: dict[str, Any], name: str) -> Claim:
     if untrusted.get("document") != DOCUMENT:
         raise ReportError(f"{name} is no report of one file.")
     try:
-        verdict, model = untrusted["analysis"]["verdict"], untrusted["model"]
+        analysis, model = untrusted["analysis"], untrusted["model"]
+        verdict, heard = analysis["verdict"], analysis["media"]["kind"] == MediaKind.AUDIO and analysis["speech"]
         probability = verdict["probability"]
         settings = {str(k): str(v) for k, v in dict(untrusted["settings"]).items()}
         settings.setdefault("max_frames", "16")  # as it was before reports named it
         claim = Claim(
             _text(untrusted["sha256"]), _text(model["version"]), _text(model["sha256"]), settings,
             _text(verdict["outcome"]), None if probability is None else float(probability),
+            (_text(heard["model_version"]), _text(heard["model_sha256"])) if heard else None,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{name} lacks a member or has one of the wrong kind: {error!r}.") from error
@@ -198,13 +203,14 @@ def _about(untrusted: dict[str, Any], sha256: str, name: str) -> tuple[Claim | N
 
 def _replay(claim: Claim, file: Path, own: Settings) -> Report:
     settings = settings_of(claim, own)
-    version = verify_version(weights_root(settings), claim.model_version)
-    if version.sha256 != claim.model_sha256:
-        raise WeightsMissingError(f"The version {claim.model_version} here has other weights than the report names.")
+    root, faces = weights_root(settings), (claim.model_version, claim.model_sha256)
+    for folder, named in ((root, faces), (root / SPEECH_FOLDER, claim.speech)):
+        if named and verify_version(folder, named[0]).sha256 != named[1]:
+            raise WeightsMissingError(f"The version {named[0]} here has other weights than the report names.")
 
     from utils.detection.pipeline import analyse, load_analyser  # the networks, only where they are needed
 
-    return analyse(file, load_analyser(settings))
+    return analyse(file, load_analyser(settings, speech=claim.speech[0] if claim.speech else None))
 
 
 def _compare(claim: Claim, found: Report) -> tuple[bool, list[str]]:

@@ -34,9 +34,7 @@ from utils.weights import (
     SPEECH_FOLDER,
     SPEECH_HEAD_FILE,
     Version,
-    current_name,
     frozen_fingerprint,
-    has_speech,
     read_document,
     read_gate,
     verify_version,
@@ -182,17 +180,16 @@ def right_verdicts(
     return np.asarray(said == np.where(labels > 0.5, Outcome.FAKE.value, Outcome.REAL.value))
 
 
-def check_items(items: Sequence[LearningItem], root: Path, name: str) -> list[Said]:
-    """What a version says of each face, and the version of speech in use of each voice.
+def check_items(items: Sequence[LearningItem], root: Path, name: str, speech: str | None = None) -> list[Said]:
+    """What a version says of each face, and one of speech, where there is one, of each voice.
 
     Raises:
         WeightsError: it does not verify.
     """
     voices, faces = ([item for item in items if item.voice is voice] for voice in (True, False))
     said = _check(faces, verify_version(root, name))
-    if voices and has_speech(root):
-        speech = root / SPEECH_FOLDER
-        said += _check(voices, verify_version(speech, current_name(speech)))
+    if voices and speech:
+        said += _check(voices, verify_version(root / SPEECH_FOLDER, speech))
     return said
 
 

@@ -30,6 +30,7 @@ from utils.weights import (
     SPEECH_FILE,
     SPEECH_HEAD_FILE,
     Version,
+    base_name,
     current_name,
     list_versions,
     publish_version,
@@ -107,10 +108,7 @@ def serving(root: Path) -> Serving:
         current = current_name(root)
     except WeightsMissingError:
         return Serving("", "", "")
-    card = root / current / CARD_FILE
-    if not card.is_file():
-        raise WeightsMissingError(f"{root.name}/{current}/{CARD_FILE} is missing.")
-    base = str(read_document(card).get("learning", {}).get("base", current))
+    base = base_name(root, current)
     listing = root / base / CHECKSUMS
     if not listing.is_file():
         raise WeightsMissingError(f"{root.name}/{base}/{CHECKSUMS} is missing.")

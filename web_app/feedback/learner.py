@@ -24,7 +24,7 @@ from utils.feedback.quarantine import VOICE, LearningItem
 from utils.feedback.versions import prune_rejected
 from utils.log import configure_logging, get_logger
 from utils.types import MediaKind
-from utils.weights import SPEECH_FOLDER, current_version, verify_version, weights_root
+from utils.weights import SPEECH_FOLDER, current_speech, current_version, verify_version, weights_root
 from web_app.paths import InstancePaths
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ class Learner:
 
     def check(self, items: Sequence[LearningItem], progress: Progress) -> tuple[str, list[Said]]:
         """The version in use, and what it says of accepted items."""
-        version = current_version(self._settings) or ""
-        return version, call(check, progress, self._log, items=items, root=self._root, name=version)
+        version, speech = current_version(self._settings) or "", current_speech(self._settings)
+        return version, call(check, progress, self._log, items=items, root=self._root, name=version, speech=speech)
 
 
 def _size(prepared: Prepared) -> int:

@@ -28,7 +28,7 @@ class ModelHandle:
     """An analyser and its replacement.
 
     Args:
-        settings: name the folder of weights; `[weights] version` pins one, which then never changes.
+        settings: name the folder of weights; `[weights] version` pins one of faces, and of voices the base.
         load: makes the analyser for what `CURRENT` names now, from settings and, at a change, the one that is `loaded`.
 
     Raises:
@@ -49,19 +49,26 @@ class ModelHandle:
         self.analyser = load(settings)
 
     def refresh(self) -> bool:
-        """Change to the version that `CURRENT` names, if it is another one; returns whether that happened."""
-        if self._settings.weights.version:
-            return False
+        """Change to the version that `CURRENT` names, if it is another one; returns whether that happened.
+
+        A version of speech that is refused does not keep one of faces from being taken.
+        """
         name = ""
         try:
-            name = current_name(self._root)
-            if name == self.analyser.version and current_speech(self._settings) == self.speech:
+            name, speech = self._settings.weights.version or current_name(self._root), current_speech(self._settings)
+            same = name == self.analyser.version
+            if same and speech == self.speech:
                 self._refused = None
                 return False
-            name += f", {current_speech(self._settings)}" if name == self.analyser.version else ""
+            name += f", {speech}" if same else ""
             if self._refused is not None and self._refused[0] == name and time.monotonic() < self._retry_at:
                 return False
-            self.analyser = self._load(self._settings, loaded=self.analyser)
+            try:
+                self.analyser = self._load(self._settings, loaded=self.analyser)
+            except WeightsError:
+                if same:
+                    raise
+                self.analyser = self._load(self._settings, loaded=self.analyser, speech=self.speech)
         except WeightsError as error:
             if self._refused is None or self._refused[0] != name:
                 log.error("version %s is refused, %s keeps serving: %s", name or "?", self.analyser.version, error)

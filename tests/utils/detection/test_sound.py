@@ -16,13 +16,15 @@ from tests.hostile.attacks import seeds
 from tests.speech_fixtures import speech_version, voice
 from utils.config import Settings
 from utils.detection.batch import analyse_files
+from utils.detection.openvino_runtime import compile_graph
 from utils.detection.pipeline import Analyser, analyse, load_analyser
-from utils.errors import WeightsCorruptError
+from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.items import NO_SPEECH, prepare_faces, prepare_voice
 from utils.feedback.quarantine import VOICE
+from utils.feedback.versions import publish_candidate
 from utils.types import Media, MediaKind, Outcome, Pixels
-from utils.weights import SPEECH_FOLDER
+from utils.weights import CARD_FILE, CURRENT, SPEECH_FOLDER, current_speech, set_current
 
 SHIFT = 8.0
 """Added to the tiny network's logit: so large that every voice is called fake."""
@@ -153,6 +155,49 @@ def test_damaged_weights_of_speech_stop_the_start(
     network.write_bytes(network.read_bytes()[:-1] + b"x")
     with pytest.raises(WeightsCorruptError):
         load_analyser(settings_for(own_root))
+
+
+def test_another_version_of_speech_beside_the_same_faces_keeps_to_the_threads_of_the_settings(
+    own_root: Path, settings_for: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own_root / SPEECH_FOLDER).mkdir()
+    speech_version(own_root / SPEECH_FOLDER)
+    settings, given = settings_for(own_root), []
+
+    def compiled(*graph: Any, **how: Any) -> Any:
+        given.append(how["threads"])
+        return compile_graph(*graph, **how)
+
+    monkeypatch.setattr("utils.speech.judge.compile_graph", compiled)
+    first = load_analyser(settings)
+    speech_version(own_root / SPEECH_FOLDER, "s2", shift=SHIFT)
+    after = load_analyser(settings, loaded=first)
+    assert after.engine is first.engine
+    assert after.speech is not None
+    assert after.speech.version.name == "s2"
+    assert given == [settings.detection.threads] * 2 == [1, 1]
+
+
+def test_a_pinned_version_has_the_trained_version_of_speech_beside_it(
+    own_root: Path, settings_for: Callable[..., Settings]
+) -> None:
+    root = own_root / SPEECH_FOLDER
+    root.mkdir()
+    trained = speech_version(root)
+    learned = publish_candidate(root, "s1-r0001", trained, {"faces": np.ones((1, 4), np.float32)}, {"base": "s1"})
+    set_current(root, learned.name)
+    free = settings_for(own_root)
+    pinned = dataclasses.replace(free, weights=dataclasses.replace(free.weights, version="tiny"))
+    for settings, name in ((free, "s1-r0001"), (pinned, "s1")):
+        assert current_speech(settings) == name
+    (learned.folder / CARD_FILE).unlink()
+    assert current_speech(pinned) is None
+    with pytest.raises(WeightsMissingError, match=CARD_FILE):
+        load_analyser(pinned)
+    (root / CURRENT).write_text("s1\n", encoding="utf-8")
+    found = load_analyser(pinned).speech
+    assert found is not None
+    assert found.version.name == "s1"
 
 
 def test_a_recording_and_a_talking_video_give_features_of_their_voice(files: Path, analyser: Analyser) -> None:

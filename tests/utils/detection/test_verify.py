@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from scipy.io import wavfile
 
 import inference
+from tests.speech_fixtures import speech_version, voice
 from utils.config import Settings
 from utils.detection import verify
 from utils.detection.pipeline import analyse, load_analyser
 from utils.errors import ConfigError, ReportError
 from utils.signatures import KEYS_DOCUMENT, canonical, sign
-from utils.types import CASE_DOCUMENT, DOCUMENT, DOCUMENT_VERSION, Pixels
+from utils.types import CASE_DOCUMENT, DOCUMENT, DOCUMENT_VERSION, Pixels, Report
+from utils.weights import SPEECH_FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,10 @@ def file(tmp_path_factory: pytest.TempPathFactory, photo: Pixels) -> Path:
 @pytest.fixture(scope="module")
 def document(file: Path, tiny_root: Path, settings_for: Callable[..., Settings]) -> dict[str, Any]:
     """The report document of the photo, as the server writes it."""
-    found = analyse(file, load_analyser(settings_for(tiny_root, max_faces=3, frames=9)))
+    return document_of(analyse(file, load_analyser(settings_for(tiny_root, max_faces=3, frames=9))))
+
+
+def document_of(found: Report) -> dict[str, Any]:
     values = found.to_dict()
     return {
         "document": DOCUMENT, "document_version": DOCUMENT_VERSION, "sha256": found.media.sha256,
@@ -90,6 +96,38 @@ def test_other_networks_are_refused(
 ) -> None:  # fmt: skip
     other = {**document, "model": {**document["model"], **change}}
     assert run(tmp_path, other, file, tiny_root, monkeypatch) == inference.EXIT_UNUSABLE
+
+
+@pytest.fixture
+def spoken(own_root: Path, tmp_path: Path, settings_for: Callable[..., Settings]) -> tuple[dict[str, Any], Path]:
+    """The report document of a recording, and the recording."""
+    (own_root / SPEECH_FOLDER).mkdir()
+    speech_version(own_root / SPEECH_FOLDER)
+    path = tmp_path / "voice.wav"
+    wavfile.write(path, 16000, voice(2.0))
+    return document_of(analyse(path, load_analyser(settings_for(own_root)))), path
+
+
+def test_a_recording_is_replayed_by_the_version_of_speech_that_judged_it(
+    spoken: tuple[dict[str, Any], Path], own_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    document, path = spoken
+    speech_version(own_root / SPEECH_FOLDER, "s2", shift=8.0)
+    assert run(tmp_path, document, path, own_root, monkeypatch) == inference.EXIT_OK
+    assert "0.0e+00 away from the report" in capsys.readouterr().out
+    for change in ({"model_version": "s3"}, {"model_version": "../tiny"}, {"model_sha256": "0" * 64}):
+        other = {**document["analysis"], "speech": {**document["analysis"]["speech"], **change}}
+        given = (tmp_path, {**document, "analysis": other}, path, own_root, monkeypatch)
+        assert run(*given) == inference.EXIT_UNUSABLE, change
+        assert change.get("model_version", "s1") in capsys.readouterr().err
+
+
+def test_what_names_no_version_of_speech_is_no_report(spoken: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    document, _ = spoken
+    for broken in ("s1", {"model_version": 3, "model_sha256": ""}, {"model_version": "s1"}):
+        with pytest.raises(ReportError):
+            claim_in(written(tmp_path, {**document, "analysis": {**document["analysis"], "speech": broken}}))
 
 
 def claim_in(path: Path) -> verify.Claim:

@@ -34,7 +34,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(settings: Settings, *, loaded: Loaded | None = None) -> Loaded:
+def load(settings: Settings, *, loaded: Loaded | None = None, speech: str | None = None) -> Loaded:
     name = settings.weights.version or (Path(settings.weights.dir) / "CURRENT").read_text().strip()
     if name == "bad":
         raise WeightsCorruptError("A byte is wrong.")

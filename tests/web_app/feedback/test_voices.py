@@ -18,13 +18,14 @@ from flask.testing import FlaskClient
 from PIL import Image
 from scipy.io import wavfile
 
+import inference
 from tests.speech_fixtures import speech_version, voice
 from tests.utils.detection.test_sound import film
 from tests.web_app.feedback.conftest import learning_worker, picture
 from tests.web_app.feedback.hand_in import ended_training
 from tests.web_app.feedback.test_learning_flow import SECONDS, accepted, correct, train
 from tests.web_app.helpers import upload, wait_until
-from utils.config import LearningSettings, Settings
+from utils.config import LearningSettings, Settings, WeightsSettings
 from utils.detection.pipeline import load_analyser
 from utils.errors import NothingNewError
 from utils.feedback.feature_set import CachedItem, FeatureSet
@@ -44,7 +45,7 @@ from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
 from web_app.feedback.training import request_training, run_training, start_if_due
 from web_app.feedback.votes import reconcile
-from web_app.jobs.detections import delete_detection
+from web_app.jobs.detections import conditions_of, delete_detection
 from web_app.jobs.shared import Instance
 from web_app.services import EXTENSION, Services
 
@@ -105,16 +106,42 @@ def speaks(client: FlaskClient) -> str:
     return str(client.get("/api/rl/stats").get_json()["speech_version"])
 
 
+def test_a_pinned_version_hears_with_what_was_trained_before_and_after_a_restart(
+    learning_client: FlaskClient, learning_settings: Settings, speech_root: Path
+) -> None:
+    client = learning_client
+    pinned = dataclasses.replace(learning_settings, weights=WeightsSettings(learning_settings.weights.dir, "tiny"))
+    conditions = conditions_of(pinned, "tiny")
+    with learning_worker(pinned) as served:
+        say(client, upload(client, wav(voice(4.0)), "/api/detect/audio?wait=1").get_json())
+        wait_until(lambda: accepted(client) == 1, SECONDS)
+        assert train(client)["result"]["promoted"]
+        assert current_name(speech_root) == "s1-r0001"
+        assert not served.refresh()
+        assert served.speech == "s1"
+    assert ModelHandle(pinned, load_analyser).speech == "s1"
+    assert conditions_of(pinned, "tiny") == conditions != conditions_of(learning_settings, "tiny")
+
+
 def test_a_recording_is_corrected_learned_served_and_rolled_back(
     learning_client: FlaskClient,
     learning_settings: Settings,
     speech_root: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     client, content = learning_client, wav(voice(4.0))
+    (tmp_path / "voice.wav").write_bytes(content)
+
+    def verified(report: dict[str, Any]) -> tuple[int, bool]:
+        (tmp_path / "report.json").write_bytes(client.get(f"/api/detections/{report['id']}/report").data)
+        code = inference.main(["--verify", str(tmp_path / "report.json"), str(tmp_path / "voice.wav")])
+        return code, f"The score is reproduced: {report['fake_probability']:.4f}" in capsys.readouterr().out
+
     monkeypatch.setenv("TELLTALE_STORAGE__INSTANCE_DIR", learning_settings.storage.instance_dir)
     monkeypatch.setenv("TELLTALE_WEIGHTS__DIR", learning_settings.weights.dir)
+    monkeypatch.setenv("TELLTALE_DETECTION__THREADS", "1")
     with learning_worker(learning_settings):
         report = upload(client, content, "/api/detect/audio?wait=1").get_json()
         label = say(client, report)
@@ -125,6 +152,7 @@ def test_a_recording_is_corrected_learned_served_and_rolled_back(
         again = upload(client, content, "/api/detect/audio?wait=1&again=1").get_json()
         assert (again["prediction"], again["speech"]["model_version"]) == (label, "s1-r0001")
         assert "corrections_remembered" in {reason["code"] for reason in again["verdict"]["reasons"]}
+        assert verified(report) == verified(again) == (0, True)
         other = upload(client, wav(voice(4.0, pitch=210.0, seed=5)), "/api/detect/audio?wait=1").get_json()
         assert other["speech"]["model_version"] == "s1-r0001"
         kept = client.get(f"/api/detections/{report['id']}").get_json()
@@ -133,6 +161,9 @@ def test_a_recording_is_corrected_learned_served_and_rolled_back(
         assert item["before_version"] == "s1"
         wait_until(lambda: _now(client) == ("holds", "s1-r0001"), SECONDS)
         assert main(["check-corrections"]) == 0
+        with monkeypatch.context() as pinned:
+            pinned.setenv("TELLTALE_WEIGHTS__VERSION", "tiny")
+            assert main(["check-corrections"]) == 1  # judged by s1
         capsys.readouterr()
 
         nothing = client.post("/api/rl/retrain")
@@ -143,6 +174,7 @@ def test_a_recording_is_corrected_learned_served_and_rolled_back(
         wait_until(lambda: speaks(client) == "s1", SECONDS)
         before = upload(client, content, "/api/detect/audio?wait=1&again=1").get_json()
         assert before["fake_probability"] == report["fake_probability"]
+        assert verified(again) == verified(report) == (0, True)
         wait_until(lambda: _now(client) == ("lost", "s1"), SECONDS)
 
     stats = client.get("/api/rl/stats").get_json()
