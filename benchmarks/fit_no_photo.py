@@ -3,9 +3,10 @@
     python -m benchmarks.fit_no_photo --run RUN [--packs PACKS] [--art FOLDER] [--out FILE]
 
 `RUN` is the folder of a finished training: its stored views of the split `train` are the photographs, real and fake, as
-they come and after ordinary processing. Beside them stand negatives, drawings, paintings and statues made of the crops
-of its pack (`no_photos.py`). Of the photographs as they come `MOST_PHOTOS` lie above the threshold, sources left out in
-turn. The split `val` is only measured, and so are faces in `FOLDER`, pictures that are no photographs.
+they come and after ordinary processing, and with them crops of its pack after strong filters (`filtered_photos.py`).
+Beside them stand negatives, drawings, paintings and statues made of other crops (`no_photos.py`). Of the photographs as
+they come `MOST_PHOTOS` lie above the threshold, sources left out in turn. The split `val` is only measured, and so are
+faces in `FOLDER`, pictures that are no photographs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.common import run_command, tell
-from benchmarks.no_photos import KINDS
+from benchmarks.filtered_photos import FILTERS
+from benchmarks.no_photos import KINDS, Made
 from utils.base_weights import FACE_FILE
 from utils.config import load_settings
 from utils.detection.probes import NO_PHOTO
@@ -43,7 +45,10 @@ TRAINED, HELD = 70, 20
 """Pictures made of each kind, of the split `train` and of `val`."""
 STORES = {"train_clean": 2, "train": 3, "train_smooth": 3, "train_blends": 3}
 """Photographs that are learned from: every so manieth view of a store."""
-STRENGTH, LAYERS, FOLDS = 1e-4, (2, 3), 3
+AS_IT_COMES, PROCESSED, FILTERED = range(3)
+SHARES = (0.1, 0.05, 0.85)
+"""What photographs count by how they are, all together as much as all others."""
+STRENGTH, LAYERS, FOLDS = 5e-3, (2, 3), 3
 
 Array = npt.NDArray[np.float32]
 
@@ -56,18 +61,20 @@ def stored(folder: Path, step: int = 1) -> tuple[Array, list[dict[str, object]]]
     return tokens.reshape(len(tokens), -1).astype(np.float32), views
 
 
-def made(pack: Pack, splits: Sequence[str], each: int, rng: np.random.Generator) -> list[tuple[str, str, Pixels]]:
+def made(
+    pack: Pack, splits: Sequence[str], each: int, rng: np.random.Generator, kinds: Mapping[str, Made] = KINDS
+) -> list[tuple[str, str, Pixels]]:
     """Kind, source and pixels of `each` pictures of every kind: of other crops, sources by the root of their size."""
     rows = [row for split in splits for row in pack.select(split, MediaKind.IMAGE)]
     sizes: dict[str, int] = {}
     for row in rows:
         sizes[row.source] = sizes.get(row.source, 0) + 1
     odds = np.array([sizes[row.source] ** -0.5 for row in rows])
-    chosen = rng.choice(len(rows), each * len(KINDS), replace=False, p=odds / odds.sum())
+    chosen = rng.choice(len(rows), each * len(kinds), replace=False, p=odds / odds.sum())
     out = []
     for number, index in enumerate(chosen):
-        row, kind = rows[int(index)], list(KINDS)[number % len(KINDS)]
-        pixels = KINDS[kind](np.ascontiguousarray(pack.pixels[row.row]), rng)
+        row, kind = rows[int(index)], list(kinds)[number % len(kinds)]
+        pixels = kinds[kind](np.ascontiguousarray(pack.pixels[row.row]), rng)
         out.append((kind, row.source, network_view(pixels, row.face_box())))
     return out
 
@@ -88,10 +95,10 @@ def tokens_of(pixels: Sequence[Pixels], featurizer: Featurizer) -> Array:
     return np.concatenate(parts).reshape(len(pixels), -1).astype(np.float32)
 
 
-def fit(photos: Array, others: Array, clean: npt.NDArray[np.bool_]) -> tuple[Array, float]:
-    """Weights of the tokens and an offset: photographs as they come, processed ones and all others count 1 : 1 : 2."""
+def fit(photos: Array, others: Array, states: npt.NDArray[np.int64]) -> tuple[Array, float]:
+    """Weights of the tokens and an offset: photographs of every state count as `SHARES` say, all others 1."""
     tokens = np.concatenate([photos, others])
-    counts = np.where(clean, 0.5 / clean.sum(), 0.5 / (~clean).sum())
+    counts = (np.array(SHARES) / np.bincount(states, minlength=len(SHARES)).clip(1))[states]
     counts = np.concatenate([counts, np.full(len(others), 1 / len(others))])
     mean, spread = tokens.mean(0), tokens.std(0) + 1e-4
     wanted = np.arange(len(tokens)) >= len(photos)
@@ -109,30 +116,33 @@ def _work(chosen: argparse.Namespace) -> int:
     load_vit_base(expert, base)
     featurizer = quick_featurizer(expert, "cpu")
     parts = [stored(chosen.run / "features" / name, step) for name, step in STORES.items()]
-    photos, views = np.concatenate([part for part, _ in parts]), [view for _, own in parts for view in own]
-    clean = np.array([view["clean"] and not view["processed"] for view in views], bool)
+    views = [view for _, own in parts for view in own]
     learned = made(pack, ("train", "calib"), TRAINED, rng)
+    filtered = made(pack, ("train", "calib"), TRAINED, rng, FILTERS)
+    come = [AS_IT_COMES if view["clean"] and not view["processed"] else PROCESSED for view in views]
+    states = np.array(come + [FILTERED] * len(filtered))
+    photos = np.concatenate([*(part for part, _ in parts), tokens_of([shown for *_, shown in filtered], featurizer)])
     others = tokens_of([pixels for *_, pixels in learned], featurizer)
-    sources = np.array([str(view["source"]) for view in views] + [source for _, source, _ in learned])
+    sources = np.array([str(view["source"]) for view in views] + [source for _, source, _ in filtered + learned])
     names = np.unique(sources)
-    fold_of = dict(zip(names, rng.permutation(len(names)) % FOLDS, strict=True))
+    fold_of = dict(zip(names, np.random.default_rng(1).permutation(len(names)) % FOLDS, strict=True))
     folds, unseen = np.array([fold_of[source] for source in sources]), np.zeros(len(photos))
     for fold in range(FOLDS):
         inside, beside = folds[: len(photos)] != fold, folds[len(photos) :] != fold
-        weight, bias = fit(photos[inside], others[beside], clean[inside])
+        weight, bias = fit(photos[inside], others[beside], states[inside])
         unseen[~inside] = photos[~inside] @ weight + bias
-    edge = float(np.quantile(unseen[clean], 1 - MOST_PHOTOS))
-    weight, bias = fit(photos, others, clean)
+    edge = float(np.quantile(unseen[states == AS_IT_COMES], 1 - MOST_PHOTOS))
+    weight, bias = fit(photos, others, states)
 
     def share(tokens: Array) -> float:
         return round(float((tokens @ weight + bias > edge).mean()), 4)
 
     held, seen = stored(chosen.run / "features" / "val")
     labels = np.array([view["label"] for view in seen])
-    shown = made(pack, ("val",), HELD, rng)
+    shown = made(pack, ("val",), HELD, rng) + made(pack, ("val",), HELD, rng, FILTERS)
     kinds, tokens = np.array([kind for kind, *_ in shown]), tokens_of([pixels for *_, pixels in shown], featurizer)
     found = {"real": share(held[labels == 0]), "fake": share(held[labels == 1])}
-    found |= {kind: share(tokens[kinds == kind]) for kind in KINDS}
+    found |= {kind: share(tokens[kinds == kind]) for kind in (*KINDS, *FILTERS)}
     if chosen.art:
         found["art"] = share(tokens_of(art(chosen.art, base), featurizer))
     print(json.dumps({"edge": round(edge, 3), **found}, indent=1))
