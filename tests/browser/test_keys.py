@@ -82,7 +82,7 @@ def test_another_key_sees_nothing_of_it(open_page: Open, parts: Services, photo:
 
     other = open_signed_in(open_page, parts, "analyse")
     other.goto(page.url)
-    other.wait_for_selector("text=Code not_found")
+    other.wait_for_selector("text=There is no page here")
     other.click("nav >> text=History")
     other.wait_for_selector(".empty")
 
