@@ -254,7 +254,8 @@ class Lane:
             if self.stop.is_set():
                 raise StoppingError("The worker is stopping.")
             now = time.monotonic()
-            due = now - noted_at >= PROGRESS_INTERVAL_S or (stage != noted_stage and not analyses)
+            lasts = stage == "speech" or not analyses  # which is not called again before it is over
+            due = now - noted_at >= PROGRESS_INTERVAL_S or (stage != noted_stage and lasts)
             if held.claim is not None and due:
                 noted_stage, noted_at = stage, now
                 with log_and_continue("note progress"):

@@ -43,7 +43,7 @@ def queue_one(client: FlaskClient, order: str = "fake") -> str:
     return str(upload(client, media_bytes("mp4", order)).get_json()["id"])
 
 
-def test_stages_that_pass_quickly_are_not_noted(
+def test_stages_that_pass_quickly_are_not_noted_but_the_one_of_speech(
     client: FlaskClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted: list[str] = []
@@ -54,10 +54,16 @@ def test_stages_that_pass_quickly_are_not_noted(
 
     monkeypatch.setattr(JobQueue, "report_progress", note)
     monkeypatch.setattr(runner, "PROGRESS_INTERVAL_S", 60.0)
+
+    def analyse(path: Path, progress: Progress) -> Report:
+        for stage in ("decode", "detect", "speech", "experts"):
+            progress(stage, 0.5)
+        return make_report()
+
     public_id = queue_one(client)
-    with running_worker(settings):
+    with running_worker(settings, analyse):
         wait_until(lambda: job_state(client, public_id) == "done")
-    assert noted == ["decode"]
+    assert noted == ["decode", "speech"]
 
 
 def test_progress_reaches_the_row(client: FlaskClient, settings: Settings) -> None:
