@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
+from scipy.io import wavfile
 
+from tests.speech_fixtures import speech_version
 from tests.web_app.helpers import make_settings, running_worker
 from utils.config import DetectionSettings, LearningSettings, Settings, WeightsSettings
 from utils.detection.pipeline import analyse, load_analyser
@@ -24,8 +27,10 @@ from utils.faces.crops import crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector
 from utils.feedback.feature_set import FeatureSet, save_features
 from utils.files import file_sha256
-from utils.types import Pixels, Report
-from utils.weights import frozen_fingerprint, verify_version
+from utils.tensors import read_tensors
+from utils.training.golden_sets import write_lineage
+from utils.types import Floats, Pixels, Report
+from utils.weights import SPEECH_FOLDER, SPEECH_HEAD_FILE, frozen_fingerprint, verify_version
 from web_app.feedback.learner import Learner
 from web_app.feedback.model_handle import ModelHandle
 from web_app.jobs.derived import CleanCopies
@@ -143,3 +148,47 @@ def learning_worker(settings: Settings) -> Iterator[ModelHandle]:
 @pytest.fixture
 def learning_client(make_app: Callable[..., Flask], learning_settings: Settings) -> FlaskClient:
     return make_app(learning_settings).test_client()
+
+
+def wav(samples: Floats) -> bytes:
+    stream = io.BytesIO()
+    wavfile.write(stream, 16000, (samples * 32767).astype(np.int16))
+    return stream.getvalue()
+
+
+def golden(folder: Path, seed: int) -> FeatureSet:
+    """Recordings far from each other, whose labels are what the head says of them."""
+    head = read_tensors(folder / SPEECH_HEAD_FILE)
+    rng = np.random.default_rng(seed)
+    tokens = rng.normal(size=(GOLDEN_ITEMS, 1, len(head["weight"]))).astype(np.float32)
+    said = tokens[:, 0] @ head["weight"]
+    labels = (said > np.median(said)).astype(np.float32)
+    names, none = tuple(f"{seed}-{i}" for i in range(GOLDEN_ITEMS)), np.zeros((GOLDEN_ITEMS, 1), np.float32)
+    fakes = tuple("made" if label else "-" for label in labels)
+    return FeatureSet(
+        tokens, np.arange(GOLDEN_ITEMS + 1), none, none, labels, ("made",) * GOLDEN_ITEMS, fakes, names, names
+    )
+
+
+@pytest.fixture
+def speech_root(own_root: Path) -> Path:
+    """A version of speech that can learn."""
+    root = own_root / SPEECH_FOLDER
+    root.mkdir()
+    version = speech_version(root)
+    write_lineage(root, version.name, golden(version.folder, 1), golden(version.folder, 2))
+    return root
+
+
+def opposite(report: dict[str, Any]) -> str:
+    """What its voice is not, by what is likelier."""
+    return "real" if report["speech"]["verdict"]["probability"] >= 0.5 else "fake"
+
+
+def say_of_voice(client: FlaskClient, report: dict[str, Any], **more: str) -> str:
+    label = opposite(report)
+    body = {"id": report["id"], "feedback": "incorrect", "actual": label, **more}
+    answer = client.post("/api/feedback", json=body)
+    assert answer.status_code == 201, answer.get_json()
+    assert answer.get_json()["outlook"] == "will_be_learned"
+    return label

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web_app.feedback.conftest import learning_worker, picture
+from tests.speech_fixtures import voice
+from tests.web_app.feedback.conftest import learning_worker, picture, say_of_voice, wav
+from tests.web_app.feedback.hand_in import ended_training
 from tests.web_app.helpers import upload, wait_until
-from utils.config import Settings
+from utils.config import LearningSettings, Settings
 from utils.detection.calibration import Calibration, ReliabilityBin
+from utils.detection.pipeline import load_analyser
+from utils.errors import NothingNewError
+from utils.feedback.feature_set import CachedItem
 from utils.feedback.history import verify_history
+from utils.feedback.quarantine import VOICE
+from utils.feedback.versions import serving
 from utils.files import file_sha256
 from utils.types import Pixels
 from utils.weights import CHECKSUMS
 from web_app.api.learning import LearnedVersions, Stats, Training
 from web_app.cli import main
+from web_app.db.models import TRAIN, ReviewedMediumRow
+from web_app.feedback.features import DECIDING, examine_next
+from web_app.feedback.learner import Learner
+from web_app.feedback.model_handle import ModelHandle
+from web_app.feedback.training import request_training, run_training, start_if_due
+from web_app.jobs.shared import Instance
 from web_app.services import EXTENSION, Services
 
 SECONDS = 120.0
@@ -141,3 +157,93 @@ def test_a_candidate_that_learned_nothing_is_rejected_with_the_reason(
     page = client.get("/learning")
     assert page.status_code == 200
     assert result["reason"] in page.get_data(as_text=True).replace("&#39;", "'")
+
+
+@pytest.fixture
+def both_accepted(
+    learning_client: FlaskClient,
+    learning_settings: Settings,
+    lineage: Callable[[int], None],
+    speech_root: Path,
+    photo: Pixels,
+) -> FlaskClient:
+    """A picture and a recording with an accepted vote each, and golden sets of both."""
+    with learning_worker(learning_settings):
+        _, label = correct(learning_client, picture(photo))
+        lineage(1 if label == "fake" else 0)
+        say_of_voice(learning_client, upload(learning_client, wav(voice(4.0)), "/api/detect/audio?wait=1").get_json())
+        wait_until(lambda: accepted(learning_client) == 2, SECONDS)
+    return learning_client
+
+
+def make_stale(parts: Services, name: str) -> None:
+    """Features as of other networks, of a file that is gone."""
+    for path in parts.paths.features.glob(f"*/{name}.npz"):
+        dataclasses.replace(CachedItem.load(path), experts="0" * 64).save(path)
+
+
+def learner_of(settings: Settings) -> Learner:
+    return Learner(settings, ModelHandle(settings, load_analyser))
+
+
+def run_here(instance: Instance, learner: Learner) -> dict[str, Any]:
+    """Run the training that waits, without a worker."""
+    claim = instance.queue.claim("worker", (TRAIN,))
+    assert claim is not None
+    result = run_training(instance, learner, claim, lambda stage, done: None)
+    instance.queue.finish_task(claim, result)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("stale", "failed", "learned"), [(DECIDING, "faces", "s1-r0001"), (VOICE, "speech", "tiny-r0001")]
+)
+def test_a_part_that_can_teach_nothing_does_not_hold_up_the_other(
+    both_accepted: FlaskClient, learning_settings: Settings, speech_root: Path, stale: str, failed: str, learned: str
+) -> None:
+    make_stale(both_accepted.application.extensions[EXTENSION], stale)
+    eager = dataclasses.replace(learning_settings, learning=LearningSettings(quorum=2, auto_after=1))
+    with closing(Instance.of(eager)) as instance:
+        assert start_if_due(instance, serving(speech_root.parent), all_prepared=True)
+        result = run_here(instance, learner_of(eager))
+        assert (result["version"], result["promoted"], result[failed]["code"]) == (learned, True, "nothing_new")
+        assert "1 were made with other networks" in result[failed]["reason"]
+        assert result["voices"] == 1
+        served = serving(speech_root.parent)
+        assert not start_if_due(instance, served, all_prepared=True)
+        with instance.database.write() as session, pytest.raises(NothingNewError):
+            request_training(session, instance, served, "")
+
+
+def test_what_can_teach_nothing_yet_is_learned_once_it_was_looked_at_anew(
+    both_accepted: FlaskClient, learning_settings: Settings, speech_root: Path
+) -> None:
+    client, parts = both_accepted, both_accepted.application.extensions[EXTENSION]
+    make_stale(parts, DECIDING)
+    with parts.database.write() as session:
+        faces = ReviewedMediumRow.features[DECIDING].as_string() == ""
+        session.execute(sa.update(ReviewedMediumRow).where(faces).values(experts="0" * 64))
+        request_training(session, parts, serving(speech_root.parent), "")
+    learner = learner_of(learning_settings)
+    result = run_here(parts, learner)
+    assert (result["version"], result["faces"]["code"], "digest" in result) == ("s1-r0001", "nothing_new", False)
+    assert examine_next(parts, learner)
+    with learning_worker(learning_settings):
+        assert train(client)["result"]["version"] == "tiny-r0001"
+
+
+def test_a_lineage_of_voices_that_is_not_whole_leaves_what_faces_learned(
+    both_accepted: FlaskClient, learning_settings: Settings, speech_root: Path
+) -> None:
+    client, replay = both_accepted, speech_root / "learning" / "s1" / "replay.safetensors"
+    with learning_worker(learning_settings):
+        kept = replay.read_bytes()
+        replay.unlink()
+        result = train(client)["result"]
+        assert (result["version"], result["promoted"]) == ("tiny-r0001", True)
+        assert (result["speech"]["code"], result["speech"]["promoted"]) == ("training_data", False)
+        assert "no replay.safetensors for version s1" in result["speech"]["reason"]
+        alone = ended_training(client, client.post("/api/rl/retrain").headers["Location"])
+        assert (alone["state"], alone["error"]["code"]) == ("failed", "training_data")
+        replay.write_bytes(kept)
+        assert train(client)["result"]["version"] == "s1-r0001"
