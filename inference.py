@@ -1,7 +1,7 @@
 """Analyse pictures, videos and recordings: `python inference.py photo.jpg clip.mp4 voice.wav folder/`, or from Python.
 
 Both ways lead through `utils.detection.pipeline.analyse`, as the server does. Heavy modules are imported inside the
-functions that need them, so that `--help` answers at once. docs/cli.md shows every option and exit code.
+functions that need them, so that `--help` answers at once. docs/cli.md explains the output and the options.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ exit codes:
   0    every file was analysed (whatever the verdicts)
   1    some files failed, or the output could not be written
   2    the command line is wrong
-  3    the weights or the configuration cannot be used, or a package is missing
-  4    --verify: the score or the verdict is another one
+  3    the weights or the configuration cannot be used, a package is missing, or the self-test failed
+  4    --verify: it is the same file, but the score or the verdict differs
   5    --verify: the report is about another file
-  6    --verify: this is no report
-  7    --verify: the report was changed, or none of the keys of --key has signed it
+  6    --verify: this is no report, or of an unknown version
+  7    --verify: the report was changed since it was signed, or no key of --key has signed it
   130  interrupted; what was finished has been written
 
 examples:
@@ -171,7 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line, documented by itself."""
     parser = argparse.ArgumentParser(
         prog="inference.py",
-        description="Say for pictures and videos whether faces in them look real or fake, and how sure that is.",
+        description="Say whether faces and voices in files look real or fake, and how sure that is.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

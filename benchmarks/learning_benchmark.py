@@ -72,8 +72,8 @@ SCORES = ROOT / "docs" / "results" / "learning.json"
 SOURCES = ("dfdc", "stylegan1_140k", "diffusion_sfhq", "frames_deepfacelive", "stgan", "stargan")
 """The six sources with most pictures that have fakes."""
 COUNTS = (20, 50, 200)
-HEAD = "Held-out verdicts, each before, by the candidates and as served; [why and how](../learning.md#is-it-felt)."
-EACH = "Right/wrong verdicts of each source, in per cent, over the number of corrections:"
+HEAD = "Verdicts on held-out items before and after; means over sources ([how](../learning.md#does-it-help))."
+EACH = "Right/wrong verdicts of each source, in per cent, by number of corrections (0 is before):"
 KNOWN = frozenset({"dfdc", "stylegan1_140k", "diffusion_sfhq", "lfw"})
 """Sources that CNN, ResNeXt-50 and BiLSTM of v7 were trained on."""
 
@@ -284,7 +284,7 @@ def summary(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
         started = [base[r["source"]] for r in of]
         served = [r if r["verdict"] == "promoted" else b for r, b in zip(of, started, strict=True)]
         wrong, right = (
-            ", ".join(f"{float(np.mean([each[key] for each in part])):.1%}" for part in (started, of, served))
+            ", ".join(f"{float(np.mean([each[key] for each in part])):.1%}" for part in (started, served))
             for key in ("wrong", "right")
         )
         promoted = sum(r["verdict"] == "promoted" for r in of)
@@ -347,7 +347,7 @@ def plot(rounds: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning_benchmark", description="Is feedback felt?")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning_benchmark", description="Do corrections help?")
     tasks = parser.add_subparsers(dest="task", required=True)
     measuring = tasks.add_parser("measure", help="train, teach and measure; writes the scores")
     measuring.add_argument("--run", type=Path, required=True, help="folder of the training")

@@ -33,7 +33,7 @@ class FeedbackRequest(Schema):
 
     id: str = Field(min_length=1, max_length=64, description="of the analysis")
     feedback: Judgement = Field(description="was the verdict right?")
-    actual: Label | None = Field(default=None, description="needed after an inconclusive verdict or without a face")
+    actual: Label | None = Field(default=None, description="needed after an inconclusive verdict")
     faces: dict[int, Label] = Field(
         default_factory=dict, max_length=64, description="what single faces really are, by their number in the report"
     )
