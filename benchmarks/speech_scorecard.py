@@ -29,10 +29,10 @@ LEAST_ALONE = 8
 """Recordings of a family or world, with fewer of which it stands with others."""
 HEAD = """# The network of speech
 
-By `python -m benchmarks.speech_scorecard --data data --run RUN`, on the validation recordings of the run. A family or
-world is strange where nothing of it was trained on. Verdicts are by a band that was chosen on other families and worlds
+By `python -m benchmarks.speech_scorecard --data data --run RUN`, on the validation recordings of the run. *Unseen*
+families and worlds had no recording in training. Verdicts use a band that was chosen on other families and worlds
 (two halves, crosswise). `min dcf` is the first measure of track 1 of ASVspoof 5 (one fake in 20, passing it costs ten
-times a false alarm, 1: everything passes); t-DCF would need scores of a system that verifies speakers, not had here.
+times a false alarm; 1 means that everything passes).
 
 """
 NOTES = "\n## What was tried\n"
@@ -69,7 +69,7 @@ def scorecard(scores: Scores, facts: Mapping[str, float]) -> str:
     for (name, label, new), of in sorted(of_kind.items()):
         cells = [f"{100 * np.mean([o is wanted for o in of]):.0f}" for wanted in (Outcome.FAKE, Outcome.REAL)]
         kinds.append((name, "fake" if label else "real", "yes" if new else "no", len(of), *cells))
-    heads = ("family or world", "label", "strange", "recordings", "called fake, %", "called real, %")
+    heads = ("family or world", "label", "unseen", "recordings", "called fake, %", "called real, %")
     return "\n".join(
         [*markdown_table(("measure", "value [95 % interval]"), rows), "", *markdown_table(heads, kinds), ""]
     )

@@ -55,8 +55,8 @@ def throughput(workers: Sequence[int]) -> list[Figure]:
             goal = 0.95 if count <= 16 else 0.9
             figures.append(
                 Figure(
-                    f"throughput of {count} workers; a job costs them, the servers",
-                    f"{share:.2f} N; {spent[0]:.0f}, {spent[1]:.0f} ms of processor",
+                    f"throughput of {count} workers",
+                    f"{share:.2f} N; {spent[0]:.0f} + {spent[1]:.0f} ms",
                     f"{goal} N",
                     share >= goal,
                     timed=True,
