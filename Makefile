@@ -22,7 +22,7 @@ CHECK_VERSION = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashlib.sha256(b"".join(pathlib.Path(p).read_bytes() for p in sys.argv[1:])).hexdigest())
 
 .DEFAULT_GOAL := help
-.PHONY: scale chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark learning-load bench parity score-record
+.PHONY: scale chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark bench score-record
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -98,9 +98,6 @@ poison-drill: venv ## Attack a copy of the version in use with poisoned feedback
 learning-benchmark: venv ## Table and plot of how much corrections of unseen sources change (ARGS="measure --run RUN --packs PACKS" measures)
 	@$(PY) -m benchmarks.learning_benchmark $(or $(ARGS),show)
 
-learning-load: setup-dev weights ## Photos per second while media are prepared and trainings run, against idle
-	@$(PY) -m benchmarks.learning_load $(ARGS)
-
 crash-drill: venv ## Kill training and promotion a hundred times and look what is left
 	@$(PY) -m benchmarks.crash_test $(ARGS)
 
@@ -122,9 +119,6 @@ openapi: venv ## Write docs/openapi.json and docs/report.schema.json
 api-fuzz: setup-dev ## schemathesis over the API: 200 examples per operation (EXAMPLES=n for another number)
 	@TELLTALE_FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(PY) -m pytest tests/web_app/api/test_fuzz.py $(ARGS)
 
-parity: need-data venv ## The served engine against torch in fp32 on labelled files: probabilities and AUC
-	@$(PY) -m benchmarks.parity --data "$(DATA)" $(ARGS)
-
 score-record: setup-dev weights ## Every number that the version in use gives for free files, and what differs from an earlier record (ARGS="new.json --against old.json")
 	@$(PY) -m benchmarks.score_record $(or $(ARGS),score_record.json)
 
@@ -140,7 +134,7 @@ reliability: setup-dev weights ## Reliability figures, about an hour (ARGS="chao
 chaos: setup-dev weights ## The short form of every reliability run, some minutes; for a nightly job
 	@$(PY) -m benchmarks.reliability --short $(ARGS)
 
-reliability-media: setup-dev weights ## Hostile media: abuse, bombs, 5,000 malformed files over HTTP
+reliability-media: setup-dev weights ## Hostile media: files slow to read, 5,000 malformed files over HTTP
 	@$(PY) -m benchmarks.reliability media $(ARGS)
 
 fuzz: setup-dev ## Fuzz every reader of foreign bytes for 60 s (ARGS="--seconds 1800" for long)

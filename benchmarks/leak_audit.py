@@ -122,22 +122,22 @@ def fold_of(group: str) -> int:
     return int(hashlib.sha256(f"audit {group}".encode()).hexdigest(), 16) % FOLDS
 
 
-def face_outline(pack: Pack, view: View, size: int = CROP_PX) -> Floats:
+def face_outline(pack: Pack, view: View) -> Floats:
     """The outline of the face in a rendered view, (12, 2) pixels of the view."""
     held = pack.rows[view.row]
     scale, flipped = (CROP_SCALE, False) if view.clean else draw_framing(np.random.default_rng(view.seed))
     x0, y0, side = reframe_window(pack.pixels.shape[1], held.face_box(), scale)
-    outline = (face_hull(held.marks()) - np.array([x0, y0], np.float32)) * np.float32(size / side)
+    outline = (face_hull(held.marks()) - np.array([x0, y0], np.float32)) * np.float32(CROP_PX / side)
     if flipped:
-        outline[:, 0] = size - 1 - outline[:, 0]
+        outline[:, 0] = CROP_PX - 1 - outline[:, 0]
     return outline
 
 
-def rim_mask(pack: Pack, view: View, size: int = CROP_PX) -> npt.NDArray[np.bool_]:
-    """(S, S) where the rim is: everything outside the enlarged outline of the face."""
-    outline = face_outline(pack, view, size)
+def rim_mask(pack: Pack, view: View) -> npt.NDArray[np.bool_]:
+    """(CROP_PX, CROP_PX) where the rim is: everything outside the enlarged outline of the face."""
+    outline = face_outline(pack, view)
     centre = outline.mean(0)
-    mask = np.ones((size, size), np.uint8)
+    mask = np.ones((CROP_PX, CROP_PX), np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(np.rint(centre + RIM * (outline - centre)).astype(np.int32)), 0)
     return mask.astype(bool)
 

@@ -1,6 +1,6 @@
 """The poisoning drill: attacks on the learning, run through the same quarantine, training and gate as real feedback.
 
-    python -m benchmarks.poisoning [--rounds 50] [--out FILE]      (or: make poison-drill)
+    python -m benchmarks.poisoning [--rounds 50]      (or: make poison-drill)
 
 It works on a copy of the version in use in a temporary folder. Users' media are half of the replay buffer, which is
 taken out of it, so what the attackers send is real features of real faces. Passed means: whatever version was served in
@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime as dt
-import json
 import shutil
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,11 +36,9 @@ from utils.feedback.quarantine import LearningItem, Status, Vote, judge_votes
 from utils.feedback.remember import Recipe
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import lineage_of, rollback
-from utils.files import replace_file
 from utils.training.golden_sets import write_lineage
 from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
-ROOT = Path(__file__).resolve().parent.parent
 BOUND, ROOM = 0.005, 0.002
 """What golden AUC may lose by no attack, and how far the worst served version shall stay from it."""
 SIGN_SHARE = 0.3
@@ -201,7 +196,6 @@ def run_drill(
     Returns:
         Plain JSON values: `passed`, `base_auc`, `lowest_auc`, `bound`, and one entry per attack.
     """
-    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         arena = Arena(root, name, Path(folder), recipe, rules)
         base_auc = arena.golden_auc()
@@ -209,13 +203,11 @@ def run_drill(
     lowest = min(r.lowest_auc for r in results)
     passed = lowest >= base_auc - BOUND + ROOM and all(r.signs and r.rollback_equal for r in results)
     return {
-        "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "version": name,
         "passed": passed,
         "base_auc": round(base_auc, 6),
         "lowest_auc": round(lowest, 6),
         "bound": BOUND,
-        "seconds": round(time.monotonic() - started, 1),
         "attacks": [dataclasses.asdict(r) for r in results],
     }
 
@@ -225,18 +217,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.poisoning", description="The poisoning drill.")
     parser.add_argument("--rounds", type=int, default=50, help="of the slow attack")
     parser.add_argument("--version", default="", help="name of the version (default: the one in use)")
-    parser.add_argument("--out", type=Path, help="where the result goes (default: poison_drill.json of the instance)")
     return run_command(parser, arguments, _drill)
 
 
 def _drill(chosen: argparse.Namespace) -> int:
     settings = load_settings()
-    out = chosen.out or ROOT / settings.storage.instance_dir / "poison_drill.json"
     root = weights_root(settings)
     name = chosen.version or current_name(root)
     result = run_drill(root, name, rounds=chosen.rounds, rules=settings.learning, tell=tell)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out, json.dumps(result, indent=2).encode() + b"\n")
     print(markdown(result))
     return 0 if result["passed"] else 1
 

@@ -39,7 +39,7 @@ GOAL = 0.03
 """Most AUC that JPEG 50 or half the size may cost."""
 
 
-def choose(samples: Sequence[Sample], per_class: int, clips: int | None = None, seed: int = 0) -> list[Sample]:
+def choose(samples: Sequence[Sample], per_class: int, clips: int | None = None) -> list[Sample]:
     """At most `per_class` pictures per source and label, as many real as fake where a source has both, and clips.
 
     A larger number gives those of a smaller one and more.
@@ -55,15 +55,15 @@ def choose(samples: Sequence[Sample], per_class: int, clips: int | None = None, 
     for (source, label), own in sorted(cells.items()):
         other = cells.get((source, 1 - label))
         count = min(per_class, len(own), len(other) if other else len(own))
-        chosen += _draw(own, count, seed)
+        chosen += _draw(own, count)
     for label in (0, 1):
         own = [s for s in samples if s.kind is MediaKind.VIDEO and s.label == label]
-        chosen += _draw(own, clips, seed)
+        chosen += _draw(own, clips)
     return chosen
 
 
-def _draw(samples: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
-    drawn = np.random.default_rng(seed).permutation(len(samples))[:count]
+def _draw(samples: Sequence[Sample], count: int | None) -> list[Sample]:
+    drawn = np.random.default_rng(0).permutation(len(samples))[:count]
     return [samples[int(i)] for i in np.sort(drawn)]
 
 

@@ -32,9 +32,9 @@ SILENCE_S = 150.0  # within which a connection ends that has fallen silent
 HEAD = "POST /api/detect HTTP/1.1\r\nHost: localhost\r\n"
 
 
-def _raw(port: int, request: bytes, timeout_s: float = SILENCE_S) -> int:
+def _raw(port: int, request: bytes) -> int:
     """Status of the answer to raw bytes; 0 when the connection ended without one."""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S) as connection:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused while it was being sent
             connection.sendall(request)
         with contextlib.suppress(ConnectionResetError):

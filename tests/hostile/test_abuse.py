@@ -16,7 +16,7 @@ from utils.media import decode_media
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the children use signals and limits of Linux")
 
 WALL_S = 2.5
-PATIENCE_S = 120.0  # for those that end by themselves; the goal is measured by `make reliability-media`
+PATIENCE_S = 120.0  # for those that end by themselves
 
 
 @pytest.fixture(scope="module")

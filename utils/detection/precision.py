@@ -15,7 +15,7 @@ KEEP_PARITY = {
     "vit": ("int8", "bf16", "fp32"),
     "lstm": ("bf16", "fp32"),
 }
-"""In which precisions an expert stays with torch in fp32: measured by `make parity` and by the tests."""
+"""In which precisions an expert stays with torch in fp32: a test measures it on known faces."""
 
 
 def read_precision(text: str, *, bf16: bool = False, vnni: bool = False) -> dict[str, str]:

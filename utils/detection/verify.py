@@ -25,7 +25,7 @@ from utils.weights import SPEECH_FOLDER, verify_version, weights_root
 TOLERANCE = 1e-3
 """Probabilities that differ by less count as equal: other processors and thread counts round differently."""
 OTHER_ARITHMETIC_TOLERANCE = 0.04
-"""The same for a replay by another engine or in another precision: each may be `parity.TOLERANCE` away from torch."""
+"""The same for a replay by another engine or in another precision: each may be .02 away from torch."""
 MAX_REPORT_BYTES = 200_000_000
 """The report of a case holds up to 200 of files; that of a long clip of many people takes some 200 kB."""
 
