@@ -16,6 +16,7 @@ from skimage.data import astronaut
 from tests import ensembles
 from utils.base_weights import FACE_FILE
 from utils.config import DetectionSettings, MediaSettings, Settings, WeightsSettings
+from utils.detection.pipeline import Analyser, load_analyser
 from utils.faces.detector import CenterFaceDetector
 from utils.types import Pixels
 
@@ -25,8 +26,9 @@ hypothesis.settings.load_profile("telltale")  # a busy machine is slow, and a fa
 pytest_plugins = ["tests.learning_fixtures"]
 
 LONG = {
-    "test_train.py", "test_axe.py", "test_engines.py", "test_http.py", "test_processes.py", "test_flow.py",
-    "test_docs_blocks.py", "test_bench.py", "test_abuse.py", "test_bombs.py", "test_app.py",
+    "test_train.py", "test_axe.py", "test_engines.py", "test_http.py", "test_scale.py", "test_reliability.py",
+    "test_poisoning.py", "test_score_record.py", "test_docs_blocks.py", "test_bench.py", "test_abuse.py",
+    "test_bombs.py", "test_app.py", "test_extension.py", "test_flow.py",
 }  # fmt: skip
 """Files that take longest. They begin, so that at the end no process waits for the other."""
 
@@ -85,6 +87,12 @@ def settings_for() -> Callable[..., Settings]:
         )
 
     return build
+
+
+@pytest.fixture(scope="session")
+def analyser(tiny_root: Path, settings_for: Callable[..., Settings]) -> Analyser:
+    """The whole analysis with the version `tiny`, by torch; to be read only."""
+    return load_analyser(settings_for(tiny_root))
 
 
 @pytest.fixture(scope="session")

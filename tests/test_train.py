@@ -68,7 +68,7 @@ def mixed(tmp_path_factory, pictures) -> Path:
     for i in range(12):
         name = ("real", "fake")[i % 2]
         still = portrait(rng, bool(i % 2))
-        write_clip(root / "clips" / f"{i}.mp4", [np.roll(still, k % 3, axis=1) for k in range(18)])
+        write_clip(root / "clips" / f"{i}.mp4", [np.roll(still, k % 3, axis=1) for k in range(8)])
         lines.append(f"{i}.mp4,{'val' if i < 4 else 'train'},meeting,{name},m{i},{'tint' if i % 2 else '-'}\n")
     (root / "clips" / "manifest.csv").write_text(header + "".join(lines))
     return root

@@ -104,37 +104,44 @@ def test_the_worker_dies_with_a_killed_server(listening: Settings) -> None:
     wait_until(lambda: not any(Path(f"/proc/{pid}/fd").exists() for pid in pids), 60)
 
 
-def test_a_length_above_the_limit_is_refused_unread(listening: Settings) -> None:
-    with serving(listening):
-        connection = http.client.HTTPConnection("127.0.0.1", listening.server.port, timeout=180)
-        connection.putrequest("POST", "/api/detect")
-        connection.putheader("Content-Type", "multipart/form-data; boundary=b")
-        connection.putheader("Content-Length", "99000000000")
-        connection.endheaders()
-        started = time.monotonic()
-        answer = connection.getresponse()
-        assert answer.status == 413
-        problem = json.load(answer)
-        assert (problem["code"], problem["instance"]) == ("media_too_large", "/api/detect")
-        assert problem["remedy"]
-        assert problem["limit_bytes"] == listening.media.max_file_mb * 1_000_000
-        assert answer.getheader("X-Request-Id")
-        assert time.monotonic() - started < 5
-        connection.close()
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Of a server whose worker is not needed: what is sent to it is refused."""
+    settings = make_settings(tmp_path_factory.mktemp("refusing"), server={"port": free_port()})
+    with serving(settings, worker=False):
+        yield settings
 
 
-def test_the_client_learns_that_its_upload_is_too_large(listening: Settings, tmp_path: Path) -> None:
+def test_a_length_above_the_limit_is_refused_unread(refusing: Settings) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", refusing.server.port, timeout=180)
+    connection.putrequest("POST", "/api/detect")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+    connection.putheader("Content-Length", "99000000000")
+    connection.endheaders()
+    started = time.monotonic()
+    answer = connection.getresponse()
+    assert answer.status == 413
+    problem = json.load(answer)
+    assert (problem["code"], problem["instance"]) == ("media_too_large", "/api/detect")
+    assert problem["remedy"]
+    assert problem["limit_bytes"] == refusing.media.max_file_mb * 1_000_000
+    assert answer.getheader("X-Request-Id")
+    assert time.monotonic() - started < 5
+    connection.close()
+
+
+def test_the_client_learns_that_its_upload_is_too_large(refusing: Settings, tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(media_bytes("mp4", size=20_000_000))
-    with serving(listening), pytest.raises(ApiError) as refused:
-        DeepfakeClient(f"http://127.0.0.1:{listening.server.port}", retries=0).detect(film)
+    with pytest.raises(ApiError) as refused:
+        DeepfakeClient(f"http://127.0.0.1:{refusing.server.port}", retries=0).detect(film)
     assert (refused.value.status, refused.value.code) == (413, "media_too_large")
 
 
 def test_who_may_not_upload_is_told_with_a_code(listening: Settings) -> None:
     body, multipart_type = multipart(media_bytes(size=900_000)), {"Content-Type": "multipart/form-data; boundary=b"}
     keyed = dataclasses.replace(listening, security=SecuritySettings(keys="on"))
-    with serving(keyed):
+    with serving(keyed, worker=False):
         status, problem = ask(keyed, "/api/detect", body, **multipart_type)
     assert (status, problem["code"]) == (401, "unauthorized")
     full = dataclasses.replace(listening, jobs=JobSettings(max_waiting=1))
@@ -145,11 +152,11 @@ def test_who_may_not_upload_is_told_with_a_code(listening: Settings) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_client_that_sends_all_before_it_reads_gets_the_refusal(listening: Settings, chunked: bool) -> None:
+def test_a_client_that_sends_all_before_it_reads_gets_the_refusal(refusing: Settings, chunked: bool) -> None:
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {40 * 0x10000}"
     head = f"POST /api/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n{length}"
     part = b"10000\r\n" + b"x" * 0x10000 + b"\r\n" if chunked else b"x" * 0x10000
-    with serving(listening), socket.create_connection(("127.0.0.1", listening.server.port), timeout=180) as connection:
+    with socket.create_connection(("127.0.0.1", refusing.server.port), timeout=180) as connection:
         connection.sendall(head.encode() + b"\r\n\r\n")
         for _ in range(40):
             connection.sendall(part)
@@ -160,9 +167,9 @@ def test_a_client_that_sends_all_before_it_reads_gets_the_refusal(listening: Set
     assert json.loads(problem)["code"] == "media_too_large"
 
 
-def test_no_body_is_asked_for_that_is_refused(listening: Settings) -> None:
+def test_no_body_is_asked_for_that_is_refused(refusing: Settings) -> None:
     head = b"POST /api/batch HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 99000000\r\n\r\n"
-    with serving(listening), socket.create_connection(("127.0.0.1", listening.server.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", refusing.server.port), timeout=20) as connection:
         connection.sendall(head)
         with connection.makefile("rb") as answer:
             assert answer.readline().startswith(b"HTTP/1.1 413")

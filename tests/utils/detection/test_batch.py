@@ -14,17 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.config import Settings
 from utils.detection.batch import Work, analyse_files, analyse_together
 from utils.detection.engine import unique_crops
-from utils.detection.pipeline import Analyser, analyse, load_analyser
+from utils.detection.pipeline import Analyser, analyse
 from utils.errors import JobCancelledError, MediaCorruptError, MediaUnreadableError
 from utils.types import Pixels, Report
-
-
-@pytest.fixture(scope="module")
-def analyser(tiny_root: Path, settings_for: Callable[..., Settings]) -> Analyser:
-    return load_analyser(settings_for(tiny_root))
 
 
 @pytest.fixture(scope="module")

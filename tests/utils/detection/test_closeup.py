@@ -16,16 +16,11 @@ from utils.detection.closeup import (
     to_png,
     try_changes,
 )
-from utils.detection.pipeline import analyse, find_faces, load_analyser
+from utils.detection.pipeline import analyse, find_faces
 from utils.errors import NotFoundError
 from utils.faces.crops import crop_for_networks
 from utils.media import decode_media
 from utils.types import Box, Face
-
-
-@pytest.fixture(scope="module")
-def analyser(tiny_root, settings_for):
-    return load_analyser(settings_for(tiny_root))
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,18 @@ import pytest
 import torch
 from openvino import Model
 
-from models.cards import EXPERT_NAMES
+from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
 from models.ensemble_model import Ensemble
+from models.gating import Gate
 from models.graphs import build_graph
+from models.preprocess import prepare
 from tests.ensembles import build_ensemble
 from utils.detection.engine import BATCH, Answers, Engine, TrackScores
 from utils.detection.gate import NumericGate
-from utils.detection.openvino_engine import OpenVinoEngine
+from utils.detection.openvino_engine import InputMaker, OpenVinoEngine, resize_matrix
 from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
 from utils.detection.torch_engine import TorchEngine
-from utils.errors import ConfigError
+from utils.errors import ConfigError, WeightsCorruptError
 from utils.faces.crops import QUALITY_NAMES
 from utils.types import Floats, Pixels
 
@@ -253,3 +255,81 @@ def test_a_part_that_stands_out_is_judged_by_itself(engine: Build) -> None:
     assert scores.logit == pytest.approx(alone.logit, abs=1e-5)
     assert scores.logit > plain.logit
     assert len(scores.frame_logits) == 40
+
+
+# What the graphs of the networks take is what torch prepares for its own.
+
+
+@pytest.mark.parametrize(("side", "tiny"), [(224, False), (96, False), (40, True), (17, True)])
+def test_inputs_are_those_of_torch(side, tiny):
+    crops = np.random.default_rng(side).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
+    cards = [expert_card(name, tiny=tiny) for name in IMAGE_EXPERTS]
+    images = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div(255)
+    made = InputMaker(cards, threads=1).make(crops)
+    for card in cards:
+        assert np.allclose(made[card.name], prepare(images, card).numpy(), atol=2e-5), card.name
+
+
+@pytest.mark.parametrize(("source", "target"), [(224, 96), (224, 112), (32, 224), (7, 7)])
+def test_resizing_keeps_the_mean_of_a_flat_side(source, target):
+    matrix = resize_matrix(source, target)
+    assert matrix.shape == (target, source)
+    assert np.allclose(matrix.sum(1), 1, atol=1e-6)
+    assert (matrix >= 0).all()
+
+
+def test_no_network_takes_no_input():
+    assert InputMaker([]).make(np.zeros((1, 8, 8, 3), np.uint8)) == {}
+
+
+# The gate in numpy computes what the gate in torch does.
+
+E = len(EXPERT_NAMES)
+
+
+def random_gate(seed: int) -> Gate:
+    generator = torch.Generator().manual_seed(seed)
+    gate = Gate(experts=E, quality=Q)
+    for tensor in gate.state_dict().values():
+        tensor.copy_(torch.randn(tensor.shape, generator=generator))
+    gate.quality_std.abs_().add_(0.1)
+    return gate
+
+
+def numeric(gate: Gate) -> NumericGate:
+    return NumericGate({key: value.numpy() for key, value in gate.state_dict().items()})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_gates_agree_whoever_is_missing(seed):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 5, (64, E)).astype(np.float32)
+    logits[rng.random((64, E)) < 0.4] = np.nan
+    logits[np.isnan(logits).all(1), 0] = 1.0
+    quality = rng.normal(0, 3, (64, Q)).astype(np.float32)
+    gate = random_gate(seed)
+    with torch.no_grad():
+        wanted = gate(torch.from_numpy(logits), torch.from_numpy(quality))
+    found = numeric(gate).mix(logits, quality)
+    for name in ("logit", "weights", "calibrated"):
+        reference = getattr(wanted, name).numpy()
+        assert np.allclose(getattr(found, name), reference, rtol=1e-4, atol=1e-5, equal_nan=True), name
+    assert (found.weights[np.isnan(logits)] == 0).all()
+
+
+def test_row_without_any_expert_is_refused():
+    with pytest.raises(ValueError, match="at least one expert"):
+        numeric(random_gate(0)).mix(np.full((1, E), np.nan, np.float32), np.zeros((1, Q), np.float32))
+
+
+@pytest.mark.parametrize("change", ["lacks", "extra", "shape"])
+def test_arrays_that_are_no_gate_are_refused(change):
+    arrays = {key: value.numpy() for key, value in random_gate(0).state_dict().items()}
+    if change == "lacks":
+        del arrays["scale"]
+    elif change == "extra":
+        arrays["other"] = np.zeros(1)
+    else:
+        arrays["shift"] = np.zeros(E + 1, np.float32)
+    with pytest.raises(WeightsCorruptError, match="gate"):
+        NumericGate(arrays)

@@ -12,7 +12,6 @@ from models.ensemble_model import create_network
 from models.preprocess import ExpertOutput, prepare, to_images
 from utils.detection import explain
 from utils.detection.explain import explain_face, measure_faithfulness, relevance
-from utils.detection.pipeline import load_analyser
 
 CARD = NetworkCard(
     name="cnn", title="t", looks_at="l", input_size=64, mean=(0, 0, 0), std=(1, 1, 1), feature_size=1, licence="-",
@@ -107,8 +106,7 @@ def test_every_image_expert_gives_a_map_and_stays_as_it_was(name, photo):
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_maps_of_a_face_are_scaled_and_named(tiny_root, settings_for, photo):
-    analyser = load_analyser(settings_for(tiny_root))
+def test_maps_of_a_face_are_scaled_and_named(analyser, photo):
     told: list[float] = []
     maps = explain_face(photo[:224, 100:324].copy(), analyser, lambda stage, done: told.append(done))
     assert [found.expert for found in maps] == list(IMAGE_EXPERTS)

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from PIL import Image
 
 from models.cards import EXPERT_NAMES
 from tests.utils.media.films import write_clip
-from utils.config import Settings
 from utils.detection.engine import Answers, TrackScores
 from utils.detection.pipeline import Analyser, Scores, analyse, examine, load_analyser, make_report
 from utils.detection.probes import NO_PHOTO
@@ -31,11 +29,6 @@ from utils.weights import CALIBRATION_FILE, publish_version, set_current
 
 FLAT = {"prediction", "fake_probability", "real_probability", "confidence", "experts", "timeline"}
 FRAMES = 12
-
-
-@pytest.fixture(scope="module")
-def analyser(tiny_root: Path, settings_for: Callable[..., Settings]) -> Analyser:
-    return load_analyser(settings_for(tiny_root))
 
 
 @pytest.fixture(scope="module")

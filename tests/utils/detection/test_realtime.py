@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,10 @@ import pytest
 from PIL import Image
 
 import inference
-from utils.config import Settings
 from utils.detection import realtime
-from utils.detection.pipeline import Analyser, load_analyser
+from utils.detection.pipeline import Analyser
 from utils.errors import MediaUnreadableError
 from utils.types import Frame, Pixels
-
-
-@pytest.fixture(scope="module")
-def analyser(tiny_root: Path, settings_for: Callable[..., Settings]) -> Analyser:
-    return load_analyser(settings_for(tiny_root))
 
 
 class Camera:

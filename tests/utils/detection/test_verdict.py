@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.detection.calibration import Calibration, ReliabilityBin
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, no_face_verdict, verdict_of_all
+from utils.detection.probes import COVER, NO_PHOTO, Probe
+from utils.detection.verdict import (
+    NOT_FOR_PHOTOS,
+    TOO_SHORT,
+    decide,
+    deciding_face,
+    fuse,
+    no_face_verdict,
+    verdict_of_all,
+)
+from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.metrics import sigmoid
+from utils.tensors import read_tensors
 from utils.types import ExpertScore, FaceReport, Notice, Outcome, Verdict
 
 CALIBRATION = Calibration((ReliabilityBin(0, 0.5, 100, 10), ReliabilityBin(0.5, 1, 100, 90)), 0.2, 0.8, {})
@@ -182,3 +197,110 @@ def test_no_face_has_no_probability():
 def test_sigmoid_never_overflows(value):
     assert 0 <= sigmoid(value) <= 1
     assert sigmoid(value) == pytest.approx(1 - sigmoid(-value))
+
+
+# One line for faces and voice: neither hides the other, and its errors follow from the parts'.
+
+FACES = (Outcome.FAKE, Outcome.REAL, Outcome.INCONCLUSIVE, Outcome.NO_FACE)
+VOICES = (Outcome.FAKE, Outcome.REAL, Outcome.INCONCLUSIVE, Outcome.NO_SPEECH)
+
+
+def part(outcome: Outcome) -> Verdict:
+    p = 0.5 if outcome.judged else None
+    return Verdict(outcome, "x", p, None if p is None else (0.4, 0.6), (Notice("x", "x"),))
+
+
+@pytest.mark.parametrize(
+    ("faces", "voice", "outcome", "code"),
+    [
+        ("real", "fake", "fake", "fake_voice"),
+        ("inconclusive", "fake", "fake", "fake_voice"),
+        ("fake", "real", "fake", "fake_faces"),
+        ("fake", "fake", "fake", "both_fake"),
+        ("real", "real", "real", "both_real"),
+        ("inconclusive", "inconclusive", "inconclusive", "both_inconclusive"),
+        ("real", "inconclusive", "inconclusive", "one_undecided"),
+        ("inconclusive", "real", "inconclusive", "one_undecided"),
+        ("real", "no_speech", "real", "faces_only"),
+        ("no_face", "fake", "fake", "voice_only"),
+        ("no_face", "real", "real", "voice_only"),
+    ],
+)
+def test_what_the_parts_say_together(faces: str, voice: str, outcome: str, code: str) -> None:
+    said = fuse(part(Outcome(faces)), part(Outcome(voice)))
+    assert said is not None
+    assert (said.outcome, [reason.code for reason in said.reasons]) == (Outcome(outcome), [code])
+
+
+def test_both_parts_are_named_in_every_case() -> None:
+    headlines = {pair: fuse(*map(part, pair)) for pair in itertools.product(FACES, VOICES)}
+    assert headlines.pop((Outcome.NO_FACE, Outcome.NO_SPEECH)) is None
+    assert len({said.headline for said in headlines.values() if said is not None}) == len(headlines)
+    assert all("face" in said.headline.lower() and ("voice" in said.headline or "speech" in said.headline)
+               for said in headlines.values() if said is not None)  # fmt: skip
+
+
+def test_false_alarms_are_no_more_than_those_of_the_parts_together() -> None:
+    """However the parts' errors depend on each other: here alike, opposite and independent."""
+    rng = np.random.default_rng(0)
+    for link in (1.0, -1.0, 0.0):
+        first = rng.uniform(size=4000)
+        second = first if link == 1 else 1 - first if link == -1 else rng.uniform(size=4000)
+        faces = [Outcome.FAKE if u < 0.05 else Outcome.REAL for u in first]
+        voices = [Outcome.FAKE if u < 0.04 else Outcome.REAL for u in second]
+        together = [fuse(part(a), part(b)) for a, b in zip(faces, voices, strict=True)]
+        alarms = sum(said is not None and said.outcome is Outcome.FAKE for said in together)
+        assert alarms <= faces.count(Outcome.FAKE) + voices.count(Outcome.FAKE)
+        assert alarms >= max(faces.count(Outcome.FAKE), voices.count(Outcome.FAKE)), "neither hides the other"
+
+
+# What the probes make of tokens, and what a likely cover or no photograph means for a verdict.
+
+PROBES = pytest.mark.parametrize("probe", [COVER, NO_PHOTO], ids=lambda probe: probe.notice.code)
+
+
+@PROBES
+def test_probe_answers_as_a_linear_rule_of_the_tokens(probe: Probe) -> None:
+    held = read_tensors(probe.path)
+    weight, bias = held["weight"], float(held["bias"][0])
+    towards = weight / float((weight**2).sum())
+    at_zero = -bias * towards
+    assert probe.probability(at_zero[None]) == pytest.approx(0.5, abs=1e-3)
+    assert probe.says((at_zero + 5 * towards)[None]) == probe.notice
+    assert probe.says((at_zero - 5 * towards)[None]) is None
+    assert probe.probability((at_zero - 5 * towards)[None]) < 0.01
+    both = np.stack([at_zero + 5 * towards, at_zero - 5 * towards])
+    assert probe.probability(both) == pytest.approx(0.5, abs=0.01), "the mean over a person's crops"
+
+
+@PROBES
+def test_a_probe_with_other_bytes_is_refused(probe: Probe, tmp_path: Path) -> None:
+    data = bytearray(probe.path.read_bytes())
+    data[-1] ^= 1
+    other = dataclasses.replace(probe, path=tmp_path / "other.safetensors")
+    with pytest.raises(WeightsMissingError):
+        other.probability(None)
+    other.path.write_bytes(data)
+    with pytest.raises(WeightsCorruptError):
+        other.probability(None)
+
+
+@pytest.mark.parametrize("tokens", [None, np.zeros((1, 4, 64), np.float32)])
+def test_without_the_tokens_of_the_real_network_nothing_is_said(tokens):
+    assert COVER.probability(tokens) == NO_PHOTO.probability(tokens) == 0.0
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.5, 0.999])
+def test_likely_covered_face_has_that_reason_and_is_never_called_fake(probability):
+    answer = verdict(probability, cover=COVER.notice)
+    plain = verdict(probability)
+    assert COVER.notice in answer.reasons
+    assert answer.probability == plain.probability
+    assert answer.outcome is (Outcome.INCONCLUSIVE if plain.outcome is Outcome.FAKE else plain.outcome)
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.999])
+def test_what_is_no_photograph_is_not_judged_for_that_reason(probability):
+    answer = verdict(probability, obstacle=NO_PHOTO.notice)
+    assert (answer.outcome, answer.headline) == (Outcome.INCONCLUSIVE, "Not judged: no photograph")
+    assert answer.reasons[0] == NO_PHOTO.notice

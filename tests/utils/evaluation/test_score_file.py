@@ -9,18 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.detection.pipeline import analyse, load_analyser
+from utils.detection.pipeline import analyse
 from utils.errors import TrainingDataError
 from utils.evaluation import score_file as module
 from utils.evaluation.layouts import Sample
 from utils.evaluation.score_file import FAILED, ScoreTable, join_tables, read_scores, score_files
 from utils.evaluation.scorecard import main
 from utils.types import MediaKind
-
-
-@pytest.fixture(scope="module")
-def analyser(tiny_root, settings_for):
-    return load_analyser(settings_for(tiny_root))
 
 
 @pytest.fixture(scope="module")

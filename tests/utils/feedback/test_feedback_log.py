@@ -186,18 +186,6 @@ def decision(**changes: object) -> DecisionEntry:
     return DecisionEntry(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_lines_of_the_first_schema_are_still_read(tmp_path: Path) -> None:
-    old = json.loads(entry().to_line()) | {"schema_version": 1}
-    for name in ("face_labels", "trusted", "withdrawn"):
-        del old[name]
-    log = tmp_path / "log.jsonl"
-    log.write_text(json.dumps(old) + "\n")
-    append_feedback(log, entry("d2", face_labels={0: "fake", 3: "real"}, trusted=True))
-    assert read_feedback_log(log).entries == (
-        entry(), entry("d2", face_labels={0: "fake", 3: "real"}, trusted=True),
-    )  # fmt: skip
-
-
 def test_the_last_word_stands_and_a_withdrawn_one_does_not(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     for each in (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from utils.detection.pipeline import analyse, examine, load_analyser
+from utils.detection.pipeline import analyse, examine
 from utils.errors import TrainingDataError
 from utils.feedback import items
 from utils.feedback.cached_judge import load_parts, probabilities
@@ -22,8 +24,7 @@ def portrait(tmp_path, photo):
     return path
 
 
-def test_cached_features_give_the_probability_of_the_analysis(portrait, tiny_root, settings_for):
-    analyser = load_analyser(settings_for(tiny_root))
+def test_cached_features_give_the_probability_of_the_analysis(portrait, analyser, tiny_root):
     report = analyse(portrait, analyser)
     prepared = prepare_faces(portrait, analyser)
     version = verify_version(tiny_root, "tiny")
@@ -42,22 +43,21 @@ def test_cached_features_give_the_probability_of_the_analysis(portrait, tiny_roo
         (lambda photo: photo[::6, ::6], "No face|at least 40"),
     ],
 )
-def test_media_outside_the_domain_give_a_reason(tmp_path, photo, tiny_root, settings_for, make, reason):
+def test_media_outside_the_domain_give_a_reason(tmp_path, photo, analyser, make, reason):
     path = tmp_path / "other.png"
     Image.fromarray(np.ascontiguousarray(make(photo))).save(path)
-    prepared = prepare_faces(path, load_analyser(settings_for(tiny_root)))
+    prepared = prepare_faces(path, analyser)
     assert any(part in prepared.faces[None] for part in reason.split("|"))
     assert prepared.phash is not None
 
 
-def test_a_small_face_and_an_unknown_number_are_named(portrait, tiny_root, settings_for):
-    analyser = load_analyser(settings_for(tiny_root, min_face_px=300))
-    assert "at least 300 are needed" in prepare_faces(portrait, analyser).faces[None]
-    assert "no face number 7" in prepare_faces(portrait, load_analyser(settings_for(tiny_root)), [7]).faces[7]
+def test_a_small_face_and_an_unknown_number_are_named(portrait, analyser, tiny_root, settings_for):
+    strict = dataclasses.replace(analyser, settings=settings_for(tiny_root, min_face_px=300))
+    assert "at least 300 are needed" in prepare_faces(portrait, strict).faces[None]
+    assert "no face number 7" in prepare_faces(portrait, analyser, [7]).faces[7]
 
 
-def test_a_file_is_decoded_once_for_all_its_faces(portrait, tiny_root, settings_for, monkeypatch):
-    analyser = load_analyser(settings_for(tiny_root))
+def test_a_file_is_decoded_once_for_all_its_faces(portrait, analyser, monkeypatch):
     number = prepare_faces(portrait, analyser).deciding
     decoded = []
     monkeypatch.setattr(items, "examine", lambda *a, **k: decoded.append(a) or examine(*a, **k))
@@ -67,10 +67,10 @@ def test_a_file_is_decoded_once_for_all_its_faces(portrait, tiny_root, settings_
     assert "no face number 7" in prepared.faces[7]
 
 
-def test_a_file_that_is_no_picture_is_no_item(tmp_path, tiny_root, settings_for):
+def test_a_file_that_is_no_picture_is_no_item(tmp_path, analyser):
     path = tmp_path / "broken.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    prepared = prepare_faces(path, load_analyser(settings_for(tiny_root)))
+    prepared = prepare_faces(path, analyser)
     assert prepared.phash is None
     assert "decoded" in prepared.faces[None]
 
@@ -83,9 +83,8 @@ def test_an_own_golden_set_needs_enough_files_of_both_labels(tmp_path, portrait,
 
 
 def test_an_analysis_gives_the_same_features_without_asking_the_networks_again(
-    portrait, tiny_root, settings_for, monkeypatch
+    portrait, analyser, tiny_root, monkeypatch
 ):
-    analyser = load_analyser(settings_for(tiny_root))
     kept, hashes = [], []
     experts = frozen_fingerprint(verify_version(tiny_root, "tiny"))
 

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from utils.config import DetectionSettings, Settings
 from utils.detection.pipeline import Analyser, load_analyser
 from utils.errors import NothingNewError
+from utils.feedback.cached_judge import load_parts, probabilities, right_verdicts
 from utils.feedback.feature_set import FeatureSet, join_features
 from utils.feedback.golden import Lineage, known_again, load_lineage
 from utils.feedback.items import prepare_faces
 from utils.feedback.quarantine import LearningItem
-from utils.feedback.retrain import gather
+from utils.feedback.remember import Recipe
+from utils.feedback.retrain import Candidate, gather, make_candidate
 from utils.types import Pixels
 from utils.weights import current_name, verify_version, weights_root
 
@@ -59,3 +62,29 @@ def test_changed_copies_of_a_golden_picture_are_not_learned(analyser: Analyser, 
             gather([item], with_photo)
     strangers = known_again(lineage.replay, golden)
     assert strangers.mean() < 0.02, "other people in pictures of the same sources are learned from"
+
+
+# Honest corrections of what the version in use gets wrong are learned within the bounds of its golden set.
+
+
+def taught(lineage: Lineage, seed: int, recipe: Recipe) -> tuple[int, Candidate]:
+    """How many items of one half of the replay buffer are not right, and what comes of teaching them with the other."""
+    half = np.random.default_rng(seed).permutation(len(lineage.replay)) % 2 == 0
+    pool = lineage.replay.select(half)
+    right = right_verdicts(pool.labels, probabilities(load_parts(lineage.base), pool), lineage.base)
+    mistakes = dataclasses.replace(pool.select(~right), sources=("user",) * int((~right).sum()))
+    rest = dataclasses.replace(lineage, replay=lineage.replay.select(~half))
+    return len(mistakes), make_candidate(mistakes, rest, lineage.base, recipe)
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_mistakes_of_the_version_in_use_are_learned_within_its_bounds(seed: int) -> None:
+    root = weights_root(Settings())
+    lineage = load_lineage(verify_version(root, current_name(root)))
+    count, done = taught(lineage, seed, Recipe())
+    assert count >= 50
+    assert done.verdict.promoted, done.verdict.reason
+    assert done.lost == ()
+    golden = done.compared[0]
+    assert golden.new.auc > golden.base.auc - 0.002
+    assert done.after.all(), "each correction is right in the version that learned it"

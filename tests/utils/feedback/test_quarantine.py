@@ -139,20 +139,6 @@ def test_the_order_in_which_votes_are_given_to_it_does_not_matter():
     assert len(judge_votes(votes, QUORUM)) == len(votes)
 
 
-@pytest.mark.parametrize("distance", [0, 1, 4, 16])
-def test_clusters_are_those_of_comparing_everything_with_everything(distance):
-    rng = random.Random(distance)
-    hashes = [rng.getrandbits(64) for _ in range(30)]
-    hashes += [h ^ sum(1 << b for b in rng.sample(range(64), rng.randint(0, 20))) for h in hashes]
-    votes = [vote("u", i, phash=h) for i, h in enumerate(hashes)]
-    numbers = cluster_media(votes, distance)
-    for i, j in combinations(range(len(hashes)), 2):
-        if (hashes[i] ^ hashes[j]).bit_count() <= distance:
-            assert numbers[i] == numbers[j]
-    alone = [i for i in range(60) if all(i == j or (hashes[i] ^ hashes[j]).bit_count() > distance for j in range(60))]
-    assert len({numbers[i] for i in alone}) == len(alone)
-
-
 def test_media_without_a_hash_are_told_apart_by_their_bytes():
     assert cluster_media([vote("a", 1, phash=None), vote("b", 2, phash=None), vote("c", 1, phash=None)], 4) == [0, 1, 0]
 

@@ -30,12 +30,13 @@ def encode(
     times_ms: Sequence[int] | None = None,
     rotation: int | None = None,
     sound: bool = False,
-    picture: np.ndarray | None = None,
+    picture: np.ndarray | Callable[[int], np.ndarray] | None = None,
+    aspect: fractions.Fraction | None = None,
     codec_options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     target: Any = None,
 ) -> bytes:
-    """Encode a clip whose frame i is grey with level `grey_of(i)`, or shows `picture` throughout."""
+    """Encode a clip whose frame i is grey with level `grey_of(i)`, or shows `picture` throughout, or `picture(i)`."""
     out = io.BytesIO() if target is None else target
     width, height = size
     with av.open(out, "w", format=container, container_options=container_options or {}) as sink:
@@ -46,10 +47,13 @@ def encode(
             stream.codec_context.time_base = fractions.Fraction(1, 1000)
         if rotation is not None:
             stream.set_display_rotation(rotation)
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         audio = sink.add_stream("aac" if container != "webm" else "libopus", rate=48000) if sound else None
         for index in range(count if times_ms is None else len(times_ms)):
+            shown = picture(index) if callable(picture) else picture
             grey = np.full((height, width, 3), grey_of(index), np.uint8)
-            frame = av.VideoFrame.from_ndarray(grey if picture is None else picture)
+            frame = av.VideoFrame.from_ndarray(grey if shown is None else shown)
             if times_ms is not None:
                 frame.pts, frame.time_base = times_ms[index], fractions.Fraction(1, 1000)
             sink.mux(stream.encode(frame))

@@ -159,12 +159,12 @@ def tags(data: bytes) -> set[str]:
         return {value for holder in (source, *source.streams) for value in holder.metadata.values()}
 
 
-def write_clip(path: Path, frames: list[Any], rate: int = 10) -> None:
-    """A plain clip of pictures of one size, with even sides."""
+def write_clip(path: Path, frames: list[Any], rate: int = 10, codec: str = "mpeg4", **options: str) -> None:
+    """A plain clip of pictures of one size, with even sides; keywords go to the encoder."""
     with av.open(str(path), "w") as sink:
-        stream: Any = sink.add_stream("mpeg4", rate=rate)
+        stream: Any = sink.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt, stream.bit_rate = "yuv420p", 2_000_000
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 0 if "crf" in options else 2_000_000
         for frame in frames:
             sink.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         sink.mux(stream.encode(None))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.hostile.attacks import bombs, seeds
-from utils.errors import DecoderLimitError, MediaDimensionsError
-from utils.media.headers import MAX_BLOCKS, MAX_FRAMES, Header, check_header, edit_count, read_header
-from utils.media.limits import MediaLimits
+from utils.config import MediaSettings
+from utils.errors import DecoderLimitError, MediaDimensionsError, MediaTooLongError
+from utils.media.headers import MAX_BLOCKS, MAX_FRAMES, Header, check_header, edit_count, is_truncated, read_header
+from utils.media.limits import DURATION_GRACE_S, NOTICE_TEXTS, Facts, MediaLimits
 
 PICTURES = seeds.pictures()
 CLIPS = {name: seeds.clip(name) for name in ("mp4", "mov")}
@@ -80,3 +83,74 @@ def test_any_bytes_are_read(kind: str, data: bytes) -> None:
 def test_any_boxes_are_counted(data: bytes, size: int) -> None:
     head = size.to_bytes(4, "big") + b"moov\0\0\0\x40trak\0\0\0\x30edts\0\0\0\x28elst"
     assert edit_count(io.BytesIO(head + data)) >= 0
+
+
+# The limits: exactly at the border is allowed, one step beyond is not.
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    assert MediaLimits.of(MediaSettings()) == MediaLimits()
+
+
+def test_size_at_and_beyond_the_border() -> None:
+    limits = MediaLimits(max_megapixels=0.01, min_side_px=50)
+    limits.check_size(100, 100)
+    limits.check_size(200, 50)
+    with pytest.raises(MediaDimensionsError, match=r"101 x 100 pixels are more than the 0.01 megapixels"):
+        limits.check_size(101, 100)
+    with pytest.raises(MediaDimensionsError, match="at least 50"):
+        limits.check_size(49, 100)
+    with pytest.raises(MediaDimensionsError):
+        limits.check_size(100, 0)
+
+
+def test_duration_at_and_beyond_the_border() -> None:
+    limits = MediaLimits(max_duration_s=10.0)
+    limits.check_duration(10.0 + DURATION_GRACE_S)
+    with pytest.raises(MediaTooLongError, match=r"10\.6 seconds"):
+        limits.check_duration(10.6)
+
+
+def test_notices_carry_their_sentence() -> None:
+    (notice,) = Facts(1, 1, notices=("animated",)).as_notices()
+    assert (notice.code, notice.text) == ("animated", NOTICE_TEXTS["animated"])
+
+
+# Cut-off files are known by their own sizes, in each container, at any place behind the header.
+
+NAMES = ["mp4", "mov", "matroska", "webm", "avi", "flv"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_files_and_cut_ones(name: str, clips: dict[str, bytes]) -> None:
+    whole = clips[name]
+    assert not is_truncated(io.BytesIO(whole), name)
+    for share in (0.5, 0.8, 0.999):
+        assert is_truncated(io.BytesIO(whole[: int(len(whole) * share)]), name)
+
+
+def test_open_sizes_count_as_complete(encode_clip: Callable[..., bytes]) -> None:
+    live = encode_clip("webm", "libvpx", count=4, container_options={"live": "1"})
+    assert not is_truncated(io.BytesIO(live), "webm")
+    assert not is_truncated(io.BytesIO(b"\x00\x00\x00\x00mdat" + bytes(50)), "mov")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_beyond_every_disk(name: str, clips: dict[str, bytes], tmp_path: Path) -> None:
+    heads = {"matroska": clips["matroska"][:4], "webm": clips["webm"][:4]}
+    huge = heads.get(name, b"\0\0\0\1ftyp") + b"\x01" + b"\xff" * 6 + b"\xfe" + bytes(60)
+    path = tmp_path / "huge"
+    path.write_bytes(huge)
+    with path.open("rb") as file:  # a disk refuses to seek there, where bytes in memory do not
+        assert is_truncated(file, name) or name == "avi"
+
+
+def test_64_bit_boxes() -> None:
+    box = b"\x00\x00\x00\x01mdat" + (1000).to_bytes(8, "big")
+    assert is_truncated(io.BytesIO(box + bytes(900)), "mp4")
+    assert not is_truncated(io.BytesIO(box + bytes(984)), "mp4")
+
+
+@given(st.sampled_from(NAMES), st.binary(max_size=100))
+def test_any_bytes_give_an_answer(name: str, data: bytes) -> None:
+    assert is_truncated(io.BytesIO(data), name) in (True, False)

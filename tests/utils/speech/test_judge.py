@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from models.speech_model import build_speech
 from tests.speech_fixtures import speech_version, voice
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.metrics import logit, sigmoid
-from utils.speech.judge import BATCH, load_speech
+from utils.speech.judge import BATCH, load_speech, no_speech_verdict
 from utils.speech.spectrogram import RATE, WINDOW_FRAMES, log_mel, prepare
 from utils.speech.voice_activity import CHUNK, VoiceDetector, detector_file
-from utils.types import Outcome
+from utils.types import Outcome, SpeechReport, SpeechWindow
+from utils.weights import SPEECH_FOLDER
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 3 * RATE).astype(np.float32)
 TONE = (0.3 * np.sin(0.2 * np.arange(3 * RATE))).astype(np.float32)
@@ -162,3 +164,53 @@ def test_judging_loads_no_torch(root):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Reports of recordings check themselves.
+
+GOOD = {
+    "verdict": no_speech_verdict(), "windows": (), "speech_s": 0.2, "duration_s": 3.0,
+    "model_version": "s1", "model_sha256": "0" * 64, "threshold": 0.5,
+}  # fmt: skip
+
+
+def test_what_is_right_is_taken():
+    assert SpeechReport(**GOOD).windows == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"threshold": 1.5}, {"speech_s": 4.0}, {"speech_s": -1.0}, {"windows": (SpeechWindow(0.0, 2.0, 0.4),)}],
+)
+def test_what_contradicts_itself_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"threshold|windows"):
+        SpeechReport(**(GOOD | wrong))
+
+
+@pytest.mark.parametrize(("start", "end", "probability"), [(1.0, 1.0, 0.5), (-1.0, 1.0, 0.5), (0.0, 1.0, 1.2)])
+def test_windows_have_a_length_and_a_probability(start, end, probability):
+    with pytest.raises(ValueError, match=r"length|probability"):
+        SpeechWindow(start, end, probability)
+
+
+# The network of speech in the repository: whole, small enough, and no more certain than its figures allow.
+
+ROOT = Path(__file__).resolve().parents[3] / "trained_models" / SPEECH_FOLDER
+
+
+def test_it_loads_and_judges_a_voice():
+    judge = load_speech(ROOT, threads=1)
+    report = judge.judge(voice(3.0))
+    assert report.verdict.outcome in (Outcome.REAL, Outcome.FAKE, Outcome.INCONCLUSIVE)
+    assert report.model_version == (ROOT / "CURRENT").read_text().strip()
+    assert sum(path.stat().st_size for path in judge.version.folder.iterdir()) < 6_000_000
+
+
+def test_its_card_says_what_it_learned_from_and_how_well():
+    card = load_speech(ROOT, threads=1).version.card
+    assert not card.get("tiny")
+    assert card["data"]["terms"]
+    assert 0.5 < float(card["validation"]["auc"].split()[0]) < 1
+    assert card["validation"]["eer_left_out_families"]
+    assert sum(card["data"]["recordings"].values()) > 1400
+    assert float(card["left_out_in_turn"]["auc"].split()[0]) > 0.75

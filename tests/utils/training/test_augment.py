@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from operator import attrgetter
 
 import numpy as np
 import pytest
 
-from utils.faces.crops import reframe
+from utils.faces.crops import QUALITY_NAMES, reframe
 from utils.training import augment as room
 from utils.training.augment import MAX_CRF, MIN_CRF, PRESETS, augment, degrade, draw_h264, h264, jpeg
-from utils.types import Box
+from utils.training.planning import plan_clip
+from utils.training.processing import FILTERS, covered, processed, smoothed, turned
+from utils.training.views import Renderer, View, render, render_clip, view_quality
+from utils.types import Box, MediaKind
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +130,124 @@ def test_drawn_quality_is_within_its_range():
     assert max(factors) <= MAX_CRF
     assert max(factors) - min(factors) > 15
     assert {preset for _, preset in drawn} == set(PRESETS)
+
+
+# A view is made again from its seed, the same to the last bit; frames of a clip are coded together.
+
+
+def test_steady_blend_is_the_same_in_each_frame_and_unsteady_is_not(make_pack):
+    pack = make_pack(pictures=0, clips=1, frames=3)
+    frames = pack.select("train", MediaKind.VIDEO)
+    steady = [render(pack, v) for v in plan_clip(frames, seed=3, clean=True, blended=True, unsteady=False)]
+    unsteady = [render(pack, v) for v in plan_clip(frames, seed=3, clean=True, blended=True, unsteady=True)]
+    assert np.array_equal(steady[0], steady[1])
+    assert np.array_equal(steady[1], steady[2])
+    assert not np.array_equal(unsteady[0], unsteady[1])
+
+
+@pytest.mark.parametrize("view", [View(0, 0, "s", "-", 5), View(0, 1, "s", "self-blend", 5, blended=True)])
+def test_view_can_be_made_again(make_pack, view):
+    pack = make_pack(pictures=1)
+    one = render(pack, view)
+    assert one.shape == (224, 224, 3)
+    assert one.dtype == np.uint8
+    assert np.array_equal(one, render(pack, view))
+
+
+def test_clean_view_ignores_the_seed_and_measures_like_the_gate(make_pack):
+    pack = make_pack(pictures=1)
+    one, two = (render(pack, View(0, 0, "s", "-", seed, clean=True)) for seed in (1, 2))
+    assert np.array_equal(one, two)
+    quality = view_quality(pack, View(0, 0, "s", "-", 1, clean=True), one)
+    assert quality.shape == (len(QUALITY_NAMES),)
+    assert quality[0] == pytest.approx(np.log2(100.0))
+
+
+def test_a_clean_view_is_not_coded_again():
+    with pytest.raises(ValueError, match="clean"):
+        View(0, 0, "s", "-", 1, clean=True, h264=True)
+
+
+def test_coded_view_has_lost_detail_and_can_be_made_again(make_pack):
+    pack = make_pack(pictures=1)
+    seed = next(s for s in range(99) if draw_h264(np.random.default_rng([s, 264]))[0] > 34)
+    view = View(0, 0, "s", "-", seed, h264=True)
+    coded = render(pack, view)
+    assert np.array_equal(coded, render(pack, view))
+    assert np.array_equal(coded, Renderer(pack, [view])[0])
+    plain = render(pack, View(0, 0, "s", "-", seed))
+    assert not np.array_equal(coded, plain)
+
+
+def test_frames_of_a_clip_are_coded_together_wherever_one_begins(make_pack):
+    pack = make_pack(pictures=0, clips=2, frames=5)
+    clips = [clip for _, clip in sorted(pack.videos("train").items())]
+    views = [v for k, clip in enumerate(clips) for v in plan_clip(clip, seed=40 + k, clean=False, blended=False,
+             unsteady=False, h264=True)]  # fmt: skip
+    whole = [frame for k in range(2) for frame in render_clip(pack, views[5 * k : 5 * k + 5])]
+    renderer = Renderer(pack, views)
+    assert all(np.array_equal(renderer[i], whole[i]) for i in range(10))
+    assert np.array_equal(Renderer(pack, views)[7], whole[7]), "a stopped extraction may begin within a clip"
+    assert not np.array_equal(render(pack, views[7]), whole[7]), "alone it would be a key frame"
+
+
+# What an ordinary photo goes through: every filter keeps size and kind, turns move the face box with the face.
+
+MARKS = np.array([[90, 110], [165, 110], [128, 150], [98, 185], [158, 185]], np.float32)
+BOX = Box(60, 60, 200, 230)
+
+
+@pytest.fixture
+def plain():
+    rng = np.random.default_rng(0)
+    smooth = np.linspace(40, 200, 256)[None, :, None] + np.linspace(-30, 30, 256)[:, None, None] + np.zeros(3)
+    return np.clip(smooth + rng.normal(0, 8, (256, 256, 3)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("filter_", sorted(set(FILTERS), key=attrgetter("__name__")), ids=attrgetter("__name__"))
+def test_every_filter_changes_the_picture_a_little_and_not_its_form(filter_, plain):
+    out = filter_(plain, np.random.default_rng(1))
+    assert out.dtype == np.uint8
+    assert out.shape == plain.shape
+    assert 0 < np.abs(out.astype(int) - plain).mean() < 60
+
+
+def test_a_turned_face_lies_where_its_box_says():
+    pixels = np.zeros((100, 100, 3), np.uint8)
+    pixels[20:40, 10:60] = 255
+    for quarters in (1, 2, 3):
+        out, box = turned(pixels, Box(10, 20, 60, 40), quarters)
+        inside = out[int(box.y0) : int(box.y1), int(box.x0) : int(box.x1)]
+        assert inside.min() == 255
+        assert out.sum() == inside.astype(int).sum()
+
+
+def test_a_cover_hides_eyes_or_mouth_and_leaves_the_corners(plain):
+    for seed in range(12):
+        out = covered(plain, MARKS, np.random.default_rng(seed))
+        changed = np.abs(out.astype(int) - plain).max(2)
+        assert changed[:20].max() == 0
+        assert changed[100:190, 80:180].max() > 20
+
+
+def test_the_same_draw_gives_the_same_picture_and_a_box_inside_it(plain):
+    for seed in range(20):
+        first, box = processed(plain, BOX, MARKS, 90.0, np.random.default_rng(seed))
+        again, _ = processed(plain, BOX, MARKS, 90.0, np.random.default_rng(seed))
+        assert (first == again).all()
+        assert first.shape == plain.shape
+        assert 0 <= min(box.x0, box.y0) < max(box.x1, box.y1) <= 256
+
+
+def test_noise_reduction_alone_takes_noise_away_keeps_the_face_where_it_is_and_can_be_made_again(plain):
+    def detail(pixels):
+        return np.abs(np.diff(pixels.astype(int), axis=1)).mean()
+
+    quieter = 0
+    for seed in range(12):
+        first, again = (smoothed(plain, BOX, 170.0, np.random.default_rng(seed)) for _ in range(2))
+        assert (first == again).all()
+        assert first.shape == plain.shape
+        assert np.abs(first.astype(int) - plain).mean() < 30
+        quieter += detail(first) < detail(plain)
+    assert quieter >= 9, "sharpening on top may bring some of it back"

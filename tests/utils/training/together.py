@@ -1,6 +1,8 @@
-"""What each process of test_processes.py does: `torchrun --nproc-per-node 2 together.py FOLDER` (or without torchrun).
+"""What each process of test_processes.py does: `main` in one process, or `together.py FOLDER` for two of them.
 
-The second process dies once in the middle of the second epoch, if there is a file `die` in the folder.
+The two are started, watched and started anew by what `torchrun --standalone --nproc-per-node 2 --max-restarts 1` is
+made of; forked, so that torch is imported once. The second dies once in the middle of the second epoch, if there is a
+file `die` in the folder.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn import functional
 
 from utils.errors import TrainingDataError
@@ -83,4 +86,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    given = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, max_restarts=1, run_id="together", rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", start_method="fork", monitor_interval=0.1,
+    )  # fmt: skip
+    elastic_launch(given, main)(Path(sys.argv[1]))
