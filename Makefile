@@ -25,7 +25,7 @@ FINGERPRINT = import hashlib, pathlib, sys; print(sys.version.split()[0], hashli
 .PHONY: scale chaos house help run setup setup-dev python venv weights selftest test lint format train quick-train scorecard robustness leak-audit openapi api-fuzz screenshots clean clean-all need-data feedback-rebuild reliability reliability-media fuzz poison-drill crash-drill learning-benchmark bench score-record
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: setup ## Set up where needed, then serve http://localhost:5000 (ARGS="--port 8000" for another port)
 	@echo "==> Starting the server (stop it with Ctrl-C)"
@@ -69,7 +69,7 @@ test: setup-dev weights ## Set up where needed, then run all tests (ARGS="-k nam
 	@echo "==> Tests"
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-lint: setup-dev ## Style, types, the borders between the rooms and their budgets
+lint: setup-dev ## Style, types, import borders, budgets
 	@echo "==> ruff, mypy, import-linter, budgets"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -77,7 +77,7 @@ lint: setup-dev ## Style, types, the borders between the rooms and their budgets
 	@$(BIN)/lint-imports
 	@$(PY) -m benchmarks.house
 
-house: venv ## Lines, files, circles, settings and words of every room beside their budgets
+house: venv ## Lines, files, import cycles, settings and words beside their budgets
 	@$(PY) -m benchmarks.house
 
 format: setup-dev ## Rewrite the code in the project's style
@@ -96,10 +96,10 @@ quick-train: need-data setup ## The same in minutes, on small pictures and a sub
 poison-drill: venv ## Attack a copy of the version in use with poisoned feedback (about ten minutes)
 	@$(PY) -m benchmarks.poisoning $(ARGS)
 
-learning-benchmark: venv ## Table and plot of how much corrections of unseen sources change (ARGS="measure --run RUN --packs PACKS" measures)
+learning-benchmark: venv ## Table and plot of how much corrections help on unseen sources (ARGS="measure --run RUN --packs PACKS" measures)
 	@$(PY) -m benchmarks.learning_benchmark $(or $(ARGS),show)
 
-crash-drill: venv ## Kill training and promotion a hundred times and look what is left
+crash-drill: venv ## Kill training and promotion a hundred times and check what is left
 	@$(PY) -m benchmarks.crash_test $(ARGS)
 
 scorecard: venv ## Figures and plots from the score file of the version in use (SCORES=FILE for another; DATA=FOLDER scores any files)
@@ -108,10 +108,10 @@ scorecard: venv ## Figures and plots from the score file of the version in use (
 robustness: need-data venv ## Figures under JPEG, scale, blur, noise, light and H.264: make robustness DATA=data (ARGS="--per-class 60")
 	@$(PY) -m benchmarks.robustness --data "$(DATA)" $(ARGS)
 
-leak-audit: need-data venv ## Can labels be told without the face? make leak-audit DATA=data (ARGS="--views 2400")
+leak-audit: need-data venv ## Can real and fake be told without seeing the face? make leak-audit DATA=data (ARGS="--views 2400")
 	@$(PY) -m benchmarks.leak_audit --data "$(DATA)" --notes benchmarks/leak_audit_notes.md $(ARGS)
 
-feedback-rebuild: venv ## Make the database's feedback again from instance/feedback_log.jsonl
+feedback-rebuild: venv ## Restore the database's feedback from instance/feedback_log.jsonl
 	@$(PY) -m web_app rebuild $(ARGS)
 
 openapi: venv ## Write docs/openapi.json and docs/report.schema.json
@@ -120,10 +120,10 @@ openapi: venv ## Write docs/openapi.json and docs/report.schema.json
 api-fuzz: setup-dev ## schemathesis over the API: 200 examples per operation (EXAMPLES=n for another number)
 	@TELLTALE_FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(PY) -m pytest tests/web_app/api/test_fuzz.py $(ARGS)
 
-score-record: setup-dev weights ## Every number that the version in use gives for free files, and what differs from an earlier record (ARGS="new.json --against old.json")
+score-record: setup-dev weights ## Record all scores for free files, or compare with an earlier record (ARGS="new.json --against old.json")
 	@$(PY) -m benchmarks.score_record $(or $(ARGS),score_record.json)
 
-bench: setup-dev weights ## What takes how long, side by side with a plain reference (ARGS="image video", ARGS=--write for docs/results/performance.md)
+bench: setup-dev weights ## Measure speed beside a plain reference (ARGS="image video", ARGS=--write for docs/results/performance.md)
 	@$(PY) -m benchmarks.bench $(ARGS)
 
 scale: setup-dev weights ## Two servers, two workers, PostgreSQL, Redis and an S3 server on loopback, until Ctrl-C

@@ -304,14 +304,14 @@ def _name(count: int, confirms: bool) -> str:
 
 
 def table(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Shares of right and wrong verdicts of every source, in per cent, over the number of corrections."""
+    """Shares of right and wrong verdicts of each source that taught, in per cent, over the number of corrections."""
     kinds = [(0, False), *((count, confirms) for confirms in (False, True) for count in COUNTS)]
     held = {
         (r["source"], r["asked"], _confirms(r)): f"{100 * r['right']:.0f}/{100 * r['wrong']:.0f}"
         + ("" if r["verdict"] in ("base", "promoted") else " (rejected)")
         for r in rounds
     }
-    sizes = {r["source"]: r["held_out"] for r in rounds}
+    sizes = {r["source"]: r["held_out"] for r in rounds if r["asked"]}
     rows = ((name, size, *(held.get((name, *kind), "") for kind in kinds)) for name, size in sizes.items())
     return markdown_table(("source", "held out", *(_name(*kind) for kind in kinds)), rows)
 

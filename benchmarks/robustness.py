@@ -169,11 +169,10 @@ def robustness_markdown(found: Mapping[str, Mapping[str, Held]], version: str, w
         f"# Robustness of {version}",
         "",
         f"Made by `python -m benchmarks.robustness`: {what}",
-        "Every file was degraded and then read and judged by the product's own pipeline. *Loss* is the AUC of the",
-        "clean files minus that of the same files degraded, with its 95 % interval by bootstrap over groups; the goal",
-        f"is at most {GOAL:.2f} for JPEG 50 and half the size. *Real called fake* is the share of the real ones with",
-        "the verdict fake, *flips* the share of all files that go from real to fake or back, *changed* that of all",
-        "whose verdict is another in any way.",
+        "Every file was degraded, then judged by the product's own pipeline. *Loss*: AUC of the clean files minus that",
+        f"of the degraded ones, 95 % interval by bootstrap over groups; the goal is at most {GOAL:.2f} for JPEG 50 and",
+        "half the size. *Real called fake*: of the real ones. *Flips*: of all files, those that go from real to fake",
+        "or back. *Changed*: those whose verdict changes in any way.",
     ]
     for name, conditions in found.items():
         heads = ("condition", "AUC", "loss", "real called fake", "flips", "changed")

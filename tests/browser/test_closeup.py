@@ -30,7 +30,7 @@ def test_heatmap_lies_on_the_face_with_its_worth_and_opacity(open_page: Open, ph
 
     page.check(".face:visible .choice:has-text('ViT') input")
     until(page, f"!{HEAT}.hasAttribute('hidden')")
-    assert "more than 9 of 9 random masks" in page.inner_text(".face:visible .closeup__worth")
+    assert "(9 of 9 tries)" in page.inner_text(".face:visible .closeup__worth")
     picture = page.locator(".stage img").bounding_box()
     heat = page.locator(".heat__colour").bounding_box()
     scale = picture["width"] / 960
@@ -40,7 +40,7 @@ def test_heatmap_lies_on_the_face_with_its_worth_and_opacity(open_page: Open, ph
     assert page.evaluate("document.querySelector('.heat__colour').style.opacity") == "1"
 
     page.check(".face:visible .choice:has-text('ResNeXt') input")
-    assert "no better than random. It beats only 4 of 9" in page.inner_text(".face:visible .closeup__worth")
+    assert "more than hiding random places does (4 of 9 tries)" in page.inner_text(".face:visible .closeup__worth")
     assert page.is_disabled(".face:visible input[type=range]")
     assert page.evaluate(f"{HEAT}.hasAttribute('hidden')")
     page.check(".face:visible .choice:has-text('CNN') input")

@@ -67,7 +67,7 @@ def test_a_copy_that_cannot_be_made_now_is_no_damage(
         each.wait_for_load_state()
         each.route("**/media", lambda route: route.fulfill(status=507))
     other.set_input_files("#file", [photo("photo.jpg")])
-    other.wait_for_selector(".stage__failure:has-text('No copy of this file can be handed out at the moment')")
+    other.wait_for_selector(".stage__failure:has-text('This file cannot be shown at the moment')")
     analyse(page, old_clip)
     assert "No copy of this video" in page.inner_text(".stage__note")
     assert "damaged" not in page.inner_text(".stage__note")

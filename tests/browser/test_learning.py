@@ -52,7 +52,7 @@ def test_review_train_and_roll_back(app: Flask, open_page: Callable[..., Any], a
     assert page.inner_text("h1") == "Model learning progress"
     assert page.inner_text("#count-accepted") == "1"
     page.click("#train")
-    page.wait_for_selector("text=Version cand-1 is promoted. because")
+    page.wait_for_selector("text=Version cand-1 passed the test and is used from now on. because")
     assert page.inner_text("#count-trainings") == "1"
     assert page.locator(".golden circle").count() == 6
     assert violations_in_all_looks(page, axe) == {}

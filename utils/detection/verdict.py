@@ -61,7 +61,7 @@ def no_face_verdict(seen: tuple[Notice, ...] = ()) -> Verdict:
     Args:
         seen: how much of a clip was looked at.
     """
-    reason = Notice("no_face", "No face was found. Telltale judges faces only, so it says nothing about this file.")
+    reason = Notice("no_face", "No face was found, so nothing can be said about whether a face in it is real.")
     return Verdict(Outcome.NO_FACE, HEADLINES[Outcome.NO_FACE], None, None, (reason, *seen))
 
 
@@ -102,7 +102,7 @@ def decide(
             Notice(
                 "within_band",
                 f"Between {per_cent(real_below)} and {per_cent(fake_above)} real and manipulated faces were confused "
-                "too often on validation data to decide.",
+                "too often in our tests to decide.",
             )
         )
     reasons += _expert_reasons(experts)

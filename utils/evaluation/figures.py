@@ -83,7 +83,9 @@ def _figures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) 
     if "decided" in measured:
         out["coverage"] = measured["decided"][0]
     if "called_fake" in measured:
-        out["false_alarms_decided"] = measured["called_fake"]
+        out |= {"false_alarms_decided": measured["called_fake"], "cleared": measured["cleared"]}
+    if "called_real" in measured:
+        out["called_real"] = measured["called_real"]
 
     def auc_of(scores: Array) -> list[float] | None:
         known = ~np.isnan(scores)
@@ -134,8 +136,8 @@ def judged(rows: Sequence[Row]) -> list[Row]:
 def measures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) -> dict[str, list[float]]:
     """Figures `[value, low, high]` of rows: those of `MEASURED`, as far as their labels allow, and of verdicts.
 
-    `decided` is the share with a verdict other than inconclusive, `called_fake` the share of the real ones with the
-    verdict fake, `called_real` that of the fakes with the verdict real; none of them without a calibration.
+    `decided` is the share with a verdict other than inconclusive, `called_fake` and `cleared` the shares of the real
+    ones with the verdict fake and real, `called_real` that of the fakes with the verdict real.
     """
     labels, probabilities = labels_and_probabilities(rows)
     groups = [row["group"] for row in rows]
@@ -151,6 +153,7 @@ def measures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) 
         wanted["decided"] = (_decided, verdicts)
         if "false_alarms" in wanted:
             wanted["called_fake"] = (partial(false_alarm_rate, threshold=1.0), verdicts)
+            wanted["cleared"] = (lambda truth, said: miss_rate(1 - truth, said), verdicts)
         if "misses" in wanted:
             wanted["called_real"] = (partial(miss_rate, threshold=0.5), verdicts)
     return {

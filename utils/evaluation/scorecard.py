@@ -54,14 +54,14 @@ def scorecard_markdown(
         pictures: addresses of plots, by title.
         intro: lines that say what was measured.
     """
-    heads = ("set", "real / fake", "AUC", "ECE before → after (by chance)", "false alarms", "misses", "decided",
-             "real called fake")  # fmt: skip
+    verdicts = ("false_alarms_decided", "cleared", "called_real")
+    heads = ("set", "real / fake", "AUC", "ECE before → after (by chance)", "real called fake", "real called real",
+             "fakes called real")  # fmt: skip
     rows = [
         [
             name, f"{f['real']} / {f['fake']}", cell(f.get("auc")),
             f"{f['ece_before']:.3f} → {f['ece'][0]:.3f} ({f['ece_by_chance']:.3f})" if "ece" in f else "—",
-            cell(f.get("false_alarms"), percent=True), cell(f.get("misses"), percent=True),
-            f"{f['coverage']:.0%}" if "coverage" in f else "—", cell(f.get("false_alarms_decided"), percent=True),
+            *(cell(f.get(rate), percent=True) for rate in verdicts),
         ]
         for name, f in figures.items()
     ]  # fmt: skip
@@ -80,13 +80,12 @@ def scorecard_markdown(
         f"# Scorecard of {version}",
         "",
         *intro,
-        "False alarms and misses are those of a plain cut at 50 %; *decided* is the share that gets a",
-        "verdict other than inconclusive, and *real called fake* the share of all real ones that get the verdict fake.",
-        "In brackets beside the ECE: what perfectly calibrated probabilities would show on as few items by chance.",
+        "Files with neither verdict are inconclusive. ECE: calibration error before and after calibration; in brackets",
+        "what perfectly calibrated probabilities would show on so few items by chance.",
         "",
         *markdown_table(heads, rows),
         "",
-        "AUC of the single experts, of the plain mean of their logits, and of the ensemble:",
+        "AUC of each expert, of the plain mean of their logits, and of the ensemble:",
         "",
         *markdown_table(("set", *titles, "plain mean", "ensemble"), single),
         "",
@@ -111,24 +110,24 @@ def breakdown_markdown(sets: Mapping[str, Sequence[Row]], calibration: Calibrati
         found = measures(beside, calibration, rounds)
         of_fakes = measures([row for row in beside if row["label"] == "fake"], calibration, rounds)
         count = sum(row["label"] == "real" for row in beside)
-        shown = (found["misses"], found["called_real"], of_fakes["decided"])
+        shown = (found["called_real"], of_fakes["decided"])
         shares = (plain(figure, percent=True) for figure in shown)
         made.append([name, f"{count} / {len(beside) - count}", cell(found.get("auc")), *shares])
     for name, rows in real_sources(sets).items():
         if name in sets:  # which has a row of its own above
             continue
         found = measures(rows, calibration, rounds)
-        shares = (plain(found[what], percent=True) for what in ("false_alarms", "called_fake", "decided"))
+        shares = (plain(found[what], percent=True) for what in ("called_fake", "decided"))
         real.append([name, len(rows), *shares])
     return [
         *([f"Without a score: {', '.join(without)}.", ""] if without else []),
-        "Each generator beside the real ones of the same source, and of clips each family beside all real clips:",
+        "Each generator, with the real ones of its source for the AUC (each family of clips with all real clips):",
         "",
-        *markdown_table(("generator", "real / fake", "AUC", "misses at 50 %", "called real", "decided"), made),
+        *markdown_table(("generator", "real / fake", "AUC", "called real", "decided"), made),
         "",
         "Further sources of real media:",
         "",
-        *markdown_table(("source", "real", "false alarms at 50 %", "called fake", "decided"), real),
+        *markdown_table(("source", "real", "called fake", "decided"), real),
     ]
 
 

@@ -29,9 +29,9 @@ NOTICE_TEXTS = MappingProxyType(
         "truncated": "The file is damaged or ends early; what could be decoded was analysed.",
         "animated": "The picture is animated; only its first frame was analysed.",
         "pages": "The file holds several pictures; only the first, or the one that is shown, was analysed.",
-        "clip_behind": "A short clip lies behind the picture (a motion photo); only the picture was analysed.",
-        "hdr": "It is in HDR and was analysed as it looks in SDR. Compressed HDR loses colours, which raises scores, so"
-        " more is asked for before it is called fake.",
+        "clip_behind": "The file also holds a short clip (a motion photo); only the picture was analysed.",
+        "hdr": "HDR was converted to standard colours (SDR) for the analysis. Compressed HDR raises scores, so a higher"
+        " score is needed before it is called fake.",
         "reduced": "The picture is very large; it was analysed at half its width and height.",
         "exif_unreadable": "The orientation tag could not be read; the picture was analysed as it is stored.",
     }

@@ -161,10 +161,10 @@ class SpeechJudge:
             reasons = [Notice("below_band", f"The probability of a made voice lies below {per_cent(real_below)}.")]
         else:
             text = f"Between {per_cent(real_below)} and {per_cent(fake_above)} recorded and made voices were confused "
-            reasons = [Notice("within_band", text + "too often on validation data to decide.")]
+            reasons = [Notice("within_band", text + "too often in our tests to decide.")]
         suspicious = sum(score >= fake_above for score in scores)
         if outcome is not Outcome.FAKE and suspicious:
-            text = f"{suspicious} of {len(scores)} windows alone lie above {per_cent(fake_above)}."
+            text = f"{suspicious} of {len(scores)} parts of two seconds lie above {per_cent(fake_above)}."
             reasons.append(Notice("suspicious_windows", text))
         before, after = f"{sigmoid(said):.0%}", f"{probability:.0%}"
         if before != after:
@@ -176,7 +176,7 @@ class SpeechJudge:
 
 def no_speech_verdict() -> Verdict:
     """The outcome of a recording without speech: nothing was judged, so there is no probability."""
-    text = f"Less than {LEAST_SPEECH_S} s of speech were found. Telltale judges voices only, so it says nothing."
+    text = f"Less than {LEAST_SPEECH_S} s of speech were found. That is too little to judge a voice."
     return Verdict(Outcome.NO_SPEECH, HEADLINES[Outcome.NO_SPEECH], None, None, (Notice("no_speech", text),))
 
 

@@ -339,7 +339,7 @@ def serve_media(media: MediaRow, *, kept: bool = True) -> Response:
         _ask_for_copy(parts, media)
         raise UnavailableError("The copy without metadata is not there yet.", retry_after_s=RETRY_S)
     if not size:
-        raise NotFoundError(f"This {media.kind} is damaged: metadata could go with it, so it is not handed out.")
+        raise NotFoundError(f"This {media.kind} is damaged: metadata could not be removed, so it is not handed out.")
     name = f"telltale-{media.sha256[:12]}.{FORMATS[media.format].endings[0]}"
     link = parts.store.link(media.stored_name, CLEAN_SUFFIX, media.mime, name)
     if link is None:

@@ -114,8 +114,8 @@ def speech_facts(speech: dict[str, Any]) -> list[Fact]:
     facts = [
         ("Speech", f"{speech['speech_s']:.1f} of {speech['duration_s']:.1f} s"),
         ("Highest window", percent(peak)),
-        ("Network of speech", speech["model_version"]),
-        ("Network of speech, SHA-256", speech["model_sha256"]),
+        ("Voice network", speech["model_version"]),
+        ("Voice network, SHA-256", speech["model_sha256"]),
     ]
     stretches = suspicious_stretches(speech)
     if stretches:
@@ -158,7 +158,7 @@ def verdict_sentence(verdict: dict[str, Any]) -> str:
     """Probability and interval of a verdict in one sentence."""
     if verdict["probability"] is None:
         return "Nothing was judged, so there is no probability."
-    sentence = f"Calibrated probability of manipulation {percent(verdict['probability'])}"
+    sentence = f"Probability of manipulation {percent(verdict['probability'])}"
     if verdict["interval"] is None:
         return f"{sentence}, moved by users' corrections, so that there is no interval."
     low, high = verdict["interval"]

@@ -271,7 +271,8 @@ def test_verdicts_without_a_column_follow_from_the_band(scores):
     assert counts["fake"]["fake"] == above
     assert sum(sum(of_label.values()) for of_label in counts.values()) == len(rows)
     found = measures([r for r in rows if r["label"] == "real"], CALIBRATION, 20)
-    assert set(found) == {"accuracy", "decided", "false_alarms", "called_fake"}
+    assert set(found) == {"accuracy", "decided", "false_alarms", "called_fake", "cleared"}
+    assert found["cleared"][0] == pytest.approx(counts["real"].get("real", 0) / sum(counts["real"].values()), abs=1e-4)
     assert found["called_fake"][0] == pytest.approx(
         counts["real"].get("fake", 0) / sum(counts["real"].values()), abs=1e-4
     )

@@ -76,7 +76,7 @@ def test_a_made_passage_in_a_recording_is_named(judge):
     verdict = judge.decide(mixed, scores, 0.5)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert verdict.reasons[-1].code == "suspicious_windows"
-    assert verdict.reasons[-1].text.startswith("1 of 5 windows")
+    assert verdict.reasons[-1].text.startswith("1 of 5 parts of two seconds")
 
 
 @pytest.mark.parametrize("sound", [np.zeros(0, np.float32), np.zeros(3 * RATE, np.float32), NOISE, TONE, voice(0.3)])

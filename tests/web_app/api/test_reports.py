@@ -68,7 +68,7 @@ def test_every_form_names_input_version_verdict_and_limits(served: FlaskClient, 
         flat = re.sub(r"\s+", "", text)
         said = [sha256, "v-test", "0" * 64, public_id, "A headline.", "photo.png", *LIMITS]
         if order == "fake":
-            said += ["probability of manipulation 93.0 %, 95 % interval 88.0 % to 98.0 %", "noise 93.0 % 100.0 %"]
+            said += ["Probability of manipulation 93.0 %, 95 % interval 88.0 % to 98.0 %", "noise 93.0 % 100.0 %"]
             said += ["It needs a video. — —"]
         for part in said:
             assert re.sub(r"\s+", "", part) in flat, part
