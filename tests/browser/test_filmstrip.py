@@ -69,7 +69,7 @@ def test_a_copy_that_cannot_be_made_now_is_no_damage(
     other.set_input_files("#file", [photo("photo.jpg")])
     other.wait_for_selector(".stage__failure:has-text('This file cannot be shown at the moment')")
     analyse(page, old_clip)
-    assert "No copy of this video" in page.inner_text(".stage__note")
+    assert "This video cannot be shown" in page.inner_text(".stage__note")
     assert "damaged" not in page.inner_text(".stage__note")
 
 
