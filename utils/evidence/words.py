@@ -8,13 +8,13 @@ from utils.media_types import Credentials, CredentialState, Mark, Proof, Says
 
 CREDENTIALS = {
     CredentialState.UNREAD: "The Content Credentials (C2PA) of the file could not be read.",
-    CredentialState.ABSENT: "The file has no Content Credentials (C2PA). Most files have none; that says nothing.",
+    CredentialState.ABSENT: "The file has no Content Credentials (C2PA). Most files have none, so this means nothing.",
     CredentialState.VALID: "Content Credentials signed by {0}, a signer that this server trusts. Nothing was changed "
     "since the signature.",
     CredentialState.UNTRUSTED: "Content Credentials signed by {0}, a signer that this server does not know: the "
     "signature is whole, but anybody can make such a certificate.",
     CredentialState.BROKEN: "The Content Credentials do not hold: the file or its credentials were changed after the "
-    "signature, or are damaged. That is about the file as a whole and says nothing of a face.",
+    "signature, or are damaged. That is about the file as a whole and says nothing about a face.",
 }
 ELSEWHERE = "The file names Content Credentials that are kept elsewhere. This server does not fetch them."
 
@@ -92,12 +92,9 @@ def compression(quality: int, before: int | None, tables: str) -> tuple[str, ...
     nearest = min(MEASURED, key=lambda measured: abs(measured - lowest))
     changed, alarms = MEASURED[nearest]
     moved = f"went from {CLEAN_ALARMS:g} to" if alarms != CLEAN_ALARMS else "stayed at"
-    on = "on 192 test pictures (weights v7)"
-    saving = f"{on.capitalize()}, saving at quality {nearest}"
-    if nearest != lowest:
-        saving = f"The nearest quality measured is {nearest}: there, {on}, saving"
+    tested = "" if nearest == lowest else " (the nearest that was tested)"
     effect = (
-        f"{saving} changed {changed:g} % of the verdicts, none of them between fake and real; "
-        f"false alarms {moved} {alarms:g} %."
+        f"In a test of 192 pictures (weights v7), saving at quality {nearest}{tested} changed {changed:g} % of the "
+        f"verdicts, none of them between fake and real; false alarms {moved} {alarms:g} %."
     )
     return saved, effect

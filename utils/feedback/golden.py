@@ -31,7 +31,7 @@ from utils.weights import Version, current_name, frozen_fingerprint, read_docume
 
 GOLDEN_FILE = "golden.safetensors"
 REPLAY_FILE = "replay.safetensors"
-"""Features of training data that are learned again beside feedback, so that nothing is forgotten."""
+"""Features of calibration data: what corrections must not change."""
 CHECKSUM_FILE = "checksums.json"
 LEARNING_FOLDER = "learning"
 EXIT_FAILED = 3
