@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from benchmarks.crash_test import easy_items, faults
+from benchmarks.learning_benchmark import main, opened, right_of, summary, wrong_of
 from benchmarks.poisoning import Arena, AttackResult, markdown, run_drill, signs_of
 from benchmarks.poisoning_attacks import ATTACKS
 from utils.config import LearningSettings
+from utils.errors import TrainingDataError
 from utils.feedback.quarantine import STRANGERS_PER_DAY, Status, judge_votes
 from utils.feedback.remember import Recipe
+from utils.training.features import VIEWS_FILE, FeatureStore
+from utils.training.views import View
 from utils.weights import set_current, verify_version
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,3 +100,57 @@ def test_shipped_sets_hold_no_pictures(lineage, name):
     held = load_file(lineage.root / "learning" / "tiny" / f"{name}.safetensors")
     assert set(held) == {"tokens", "tokens_low", "tokens_step", "starts", "logits", "quality", "labels"}
     assert verify_version(lineage.root, "tiny").tiny
+
+
+# What the learning benchmark makes of its scores: goals, table and plot.
+
+
+def scored(
+    source: str, asked: int, wrong: float, verdict: str, auc: float = 0.9, confirmed: int | None = None
+) -> dict[str, Any]:
+    return {
+        "asked": asked, "source": source, "corrections": asked, "confirmed": confirmed, "held_out": 40,
+        "right": 0.5 if asked < 20 else 0.45 if source == "two" else 0.7, "wrong": wrong,
+        "inconclusive": 0.5 - wrong, "learned_right": 0.4, "auc": auc, "ece": 0.05, "verdict": verdict, "reason": "",
+        "seconds": 1.0,
+    }  # fmt: skip
+
+
+ROUNDS = [
+    scored("one", 0, 0.4, "base"), scored("one", 20, 0.2, "promoted", 0.898),
+    scored("two", 0, 0.2, "base"), scored("two", 20, 0.1, "slice"), scored("two", 20, 0.0, "promoted", confirmed=30),
+]  # fmt: skip
+
+
+def test_verdicts_are_counted_as_the_product_gives_them() -> None:
+    outcomes, labels = np.array(["fake", "real", "inconclusive", "real"]), np.array([1, 1, 1, 0], np.float32)
+    assert right_of(outcomes, labels).tolist() == [True, False, False, True]
+    assert wrong_of(outcomes, labels).tolist() == [False, True, False, False]
+
+
+def test_a_rejected_candidate_changes_nothing_of_what_is_served() -> None:
+    *_, line, confirmed = summary(ROUNDS)
+    assert line.startswith("| 20 | 2 | 30.0%, 20.0% | 50.0%, 60.0% | -5.0 points | 1 of 2 | -0.0020, ")
+    assert confirmed.startswith("| 20 and *Correct* | 1 | 20.0%, 0.0% |")
+
+
+def test_table_and_plot_come_from_the_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = tmp_path / "learning.json"
+    scores.write_text(json.dumps({"version": "v9", "rounds": ROUNDS}))
+    assert main(["show", "--scores", str(scores)]) == 0
+    assert "| two | 40 | 50/20 | 45/10 (rejected) |  |  | 45/0 |  |  |" in capsys.readouterr().out
+    assert scores.with_suffix(".md").read_text().startswith("# Learning benchmark, version v9")
+    assert (tmp_path / "images" / "learning.svg").read_text().count("<path") > 4
+
+
+def test_a_store_is_read_as_it_is_or_refused_and_never_begun_anew(tmp_path):
+    made = FeatureStore(tmp_path / "train", [View(row=0, label=1, source="a", generator="-", seed=3)])
+    (made.folder / "tokens.npy").write_bytes(b"features")
+    with pytest.raises(TrainingDataError, match="not finished"):
+        opened(made.folder)
+    (made.folder / "done.txt").write_text("1")
+    assert opened(made.folder).views == made.views
+    (made.folder / VIEWS_FILE).write_text((made.folder / VIEWS_FILE).read_text().replace(', "processed": false', ""))
+    with pytest.raises(TrainingDataError, match="of another form"):
+        opened(made.folder)
+    assert (made.folder / "tokens.npy").exists()

@@ -20,6 +20,7 @@ from utils.errors import ConfigError
 from utils.signatures import check_signature, read_keys
 from web_app.cli import main
 from web_app.paths import ROOT, InstancePaths
+from web_app.reports.document import suspicious_stretches
 from web_app.reports.keys import ReportKeys
 from web_app.reports.printed import qr_code
 
@@ -119,3 +120,12 @@ def test_printed_reports_carry_fingerprints_and_a_code_that_leads_to_the_result(
         picture[y + 4, x + 4] = 0
     read, *_ = cv2.QRCodeDetector().detectAndDecode(picture.repeat(8, 0).repeat(8, 1))
     assert read == address
+
+
+# What a report says of a recording.
+
+
+def test_suspicious_windows_that_overlap_or_touch_are_one_stretch() -> None:
+    judged = ((0.0, 0.9), (1.0, 0.2), (2.0, 0.8), (3.0, 0.5), (5.0, 0.6), (6.0, 0.7))
+    windows = [{"start_s": start, "end_s": start + 2.0, "probability": p} for start, p in judged]
+    assert suspicious_stretches({"windows": windows, "threshold": 0.5}) == [(0.0, 4.0), (5.0, 8.0)]
