@@ -20,13 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.tiny and arguments.activate:
         parser.error("--tiny makes networks that are of no use, so they are not served; leave --activate out")
-
-    def quickly() -> int:
-        from utils.training.plan import quick_plan, tiny_plan
-
-        return run(arguments, tiny_plan() if arguments.tiny else quick_plan())
-
-    return exit_code(quickly)
+    return exit_code(lambda: run(arguments, "tiny" if arguments.tiny else "quick"))
 
 
 if __name__ == "__main__":

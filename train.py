@@ -120,8 +120,8 @@ def wanted_epochs(arguments: argparse.Namespace, expert: str) -> dict[str, int]:
     return {"epochs": number} if number else {}
 
 
-def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
-    """Train by a plan; figures go to standard output, progress to standard error.
+def run(arguments: argparse.Namespace, size: str) -> int:
+    """Train by the recipe, or by that plan of `PLANS`; figures go to standard output, progress to standard error.
 
     Returns:
         0; 3 when data or weights cannot be used; 130 when it was stopped from the keyboard.
@@ -136,12 +136,12 @@ def run(arguments: argparse.Namespace, plan: TrainingPlan) -> int:
     from utils.faces.detector import CenterFaceDetector
     from utils.log import configure_logging
     from utils.training.fit import train_all
-    from utils.training.plan import read_plan
+    from utils.training.plan import PLANS, read_plan
     from utils.training.processes import in_turn, joined
     from utils.weights import set_current, weights_root
 
     configure_logging()
-    chosen = adjusted(read_plan(arguments.recipe) if arguments.recipe else plan, arguments)
+    chosen = adjusted(read_plan(arguments.recipe) if arguments.recipe else PLANS[size](), arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = arguments.device
@@ -226,13 +226,7 @@ def main() -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             parser.error("--speech trains by one process; start it without torchrun")
         return exit_code(lambda: run_speech(arguments))
-
-    def with_all() -> int:
-        from utils.training.plan import TrainingPlan
-
-        return run(arguments, TrainingPlan())
-
-    return exit_code(with_all)
+    return exit_code(lambda: run(arguments, "whole"))
 
 
 if __name__ == "__main__":

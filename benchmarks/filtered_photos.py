@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from benchmarks.no_photos import Array, Made, Pixels, blurred, grey_of, to_pixels
-from utils.training.augment import jpeg
+from utils.faces.crops import jpeg
 
 
 def denoised(pixels: Pixels, rng: np.random.Generator) -> Pixels:

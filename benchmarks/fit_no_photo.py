@@ -25,6 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.common import run_command, tell
 from benchmarks.filtered_photos import FILTERS
 from benchmarks.no_photos import KINDS, Made
+from models.vision_transformer import build_vit
 from utils.base_weights import FACE_FILE
 from utils.config import load_settings
 from utils.detection.probes import NO_PHOTO
@@ -35,7 +36,7 @@ from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.networks import load_vit_base
 from utils.training.crop_set import Pack, load_pack
-from utils.training.experts import new_vit
+from utils.training.experts import new_network
 from utils.training.features import Featurizer, quick_featurizer
 from utils.types import MediaKind, Pixels
 from utils.weights import weights_root
@@ -112,7 +113,7 @@ def fit(photos: Array, others: Array, states: npt.NDArray[np.int64]) -> tuple[Ar
 def _work(chosen: argparse.Namespace) -> int:
     rng, base = np.random.default_rng(5), weights_root(load_settings()) / "base"
     pack = load_pack(chosen.packs or chosen.run / "pack")
-    expert = new_vit(tiny=False, seed=0)
+    expert = new_network(build_vit, tiny=False, seed=0)
     load_vit_base(expert, base)
     featurizer = quick_featurizer(expert, "cpu")
     parts = [stored(chosen.run / "features" / name, step) for name, step in STORES.items()]

@@ -33,6 +33,7 @@ import numpy.typing as npt
 
 from benchmarks.common import run_command, tell
 from models.cards import EXPERT_NAMES
+from models.vision_transformer import build_vit
 from utils.config import load_settings
 from utils.detection.verdict import outcome_of
 from utils.errors import TrainingDataError
@@ -46,7 +47,7 @@ from utils.feedback.retrain import make_candidate
 from utils.networks import load_ensemble
 from utils.tensors import read_tensors
 from utils.training.crop_set import Pack, load_pack
-from utils.training.experts import new_vit, train_vit_head
+from utils.training.experts import new_network, train_vit_head
 from utils.training.features import VIEWS_FILE, Features, FeatureStore, fingerprint
 from utils.training.golden_sets import picture_features, write_lineage
 from utils.training.plan import read_plan
@@ -189,7 +190,7 @@ class Stage:
             )
 
         train, calib = kept([name for name in self._stores if name.startswith("train")]), kept(["calib"])
-        expert = new_vit(tiny=False, seed=self._plan.vit.seed)
+        expert = new_network(build_vit, tiny=False, seed=self._plan.vit.seed)
         weights = head_weights(train.views, self._pack.rows)
         train_vit_head(train, calib, self._plan.vit, folder, expert=expert, weights=weights)
         return {k: v for k, v in state_arrays(expert).items() if k.startswith("head.")}

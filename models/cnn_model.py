@@ -54,12 +54,7 @@ def pool_statistics(maps: Tensor) -> Tensor:
 
 
 class CompactCNN(nn.Module):
-    """Four convolution blocks on RGB and residuals, then a fully connected head.
-
-    Args:
-        widths: channels of the four blocks.
-        hidden: width of the fully connected layer.
-    """
+    """Four convolution blocks on RGB and residuals, then a fully connected head."""
 
     def __init__(self, *, widths: tuple[int, int, int, int], hidden: int) -> None:
         super().__init__()

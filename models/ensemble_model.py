@@ -1,4 +1,4 @@
-"""The experts by name, and the ensemble: whichever of them are at hand, and one gate."""
+"""The experts by name, and the ensemble: whichever of them are at hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE, expert_card
 from models.cnn_model import build_cnn
-from models.gating import Gate
 from models.lstm_model import build_lstm
 from models.preprocess import prepare
 from models.resnext_model import build_resnext
@@ -36,24 +35,22 @@ def create_network(name: str, *, tiny: bool = False) -> nn.Module:
 
 
 class Ensemble(nn.Module):
-    """Experts and gate as one network.
+    """The experts as one network.
 
     Args:
         experts: the experts at hand, by name; any subset that is not empty.
-        gate: built for all of `EXPERT_NAMES`.
         tiny: the experts are tiny variants (their cards differ).
 
     Raises:
         ValueError: no expert, or one whose name is unknown.
     """
 
-    def __init__(self, *, experts: Mapping[str, nn.Module], gate: Gate, tiny: bool = False) -> None:
+    def __init__(self, *, experts: Mapping[str, nn.Module], tiny: bool = False) -> None:
         super().__init__()
         unknown = set(experts) - set(EXPERT_NAMES)
         if unknown or not experts:
             raise ValueError(f"experts must be some of {EXPERT_NAMES}, not {tuple(experts)}")
         self.experts = nn.ModuleDict(dict(experts))
-        self.gate = gate
         self.tiny = tiny
 
     def expert_logits(

@@ -6,7 +6,7 @@ is missing has weight 0 and its logit is never made up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,8 @@ from torch import Tensor, nn
 WEIGHT_FLOOR_LOGIT = -1e9
 
 
-@dataclass(frozen=True)
-class EnsembleOutput:
-    """Answer of the ensemble.
+class GateOutput(NamedTuple):
+    """Answer of the gate.
 
     Args:
         logit: (B,) calibrated logit of fake.
@@ -37,10 +36,6 @@ class Gate(nn.Module):
 
     Source: Jacobs et al. 1991, "Adaptive Mixtures of Local Experts"; Platt 1999; Guo et al. 2017, "On Calibration of
     Modern Neural Networks".
-
-    Args:
-        experts: E.
-        quality: Q.
     """
 
     scale: Tensor
@@ -62,7 +57,7 @@ class Gate(nn.Module):
         self.register_buffer("quality_mean", torch.zeros(quality))
         self.register_buffer("quality_std", torch.ones(quality))
 
-    def forward(self, logits: Tensor, quality: Tensor) -> EnsembleOutput:
+    def forward(self, logits: Tensor, quality: Tensor) -> GateOutput:
         """Mix the experts.
 
         Args:
@@ -84,4 +79,4 @@ class Gate(nn.Module):
         scores = self.mix(seen).masked_fill(~present, WEIGHT_FLOOR_LOGIT)
         weights = scores.softmax(1) * present  # exactly 0 where missing
         mixture = (weights * known).sum(1)
-        return EnsembleOutput(logit=self.temperature * mixture + self.offset, weights=weights, calibrated=calibrated)
+        return GateOutput(logit=self.temperature * mixture + self.offset, weights=weights, calibrated=calibrated)

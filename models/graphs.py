@@ -81,11 +81,7 @@ def build_graph(name: str, arrays: Arrays, *, tiny: bool, precision: str) -> Any
 
 
 class Layers:
-    """The layers that networks are made of, their weights taken by name.
-
-    Args:
-        tiny, precision: see `build_graph`.
-    """
+    """The layers that networks are made of, their weights taken by name."""
 
     def __init__(self, arrays: Arrays, *, tiny: bool, precision: str) -> None:
         self._arrays = arrays

@@ -13,7 +13,6 @@ class ResNeXtExpert(nn.Module):
 
     Args:
         backbone: maps (B, 3, S, S) to (B, D) pooled features.
-        feature_size: D.
     """
 
     def __init__(self, *, backbone: nn.Module, feature_size: int) -> None:

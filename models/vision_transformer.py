@@ -25,8 +25,6 @@ class TapHead(nn.Module):
     for Synthetic Image Detection".
 
     Args:
-        taps: L, number of layers read.
-        width: width of the tokens.
         hidden: features kept per layer; the head's feature has L times as many.
     """
 
@@ -56,7 +54,6 @@ class ViTExpert(nn.Module):
     The backbone's weights are frozen.
 
     Args:
-        backbone: a timm `VisionTransformer`.
         taps: indices of the blocks that are read, from 0.
     """
 

@@ -17,10 +17,10 @@ from utils.weights import publish_version, set_current
 BASE = Path(__file__).resolve().parent.parent / "trained_models" / "base"
 
 
-def build_ensemble(names: tuple[str, ...] = EXPERT_NAMES, *, quality: int = 4, tiny: bool = False) -> Ensemble:
-    """An ensemble of the named experts and a gate over `quality` measurements."""
+def build_ensemble(names: tuple[str, ...] = EXPERT_NAMES, *, tiny: bool = False) -> Ensemble:
+    """An ensemble of the named experts."""
     experts = {name: create_network(name, tiny=tiny) for name in names}
-    return Ensemble(experts=experts, gate=Gate(experts=len(EXPERT_NAMES), quality=quality), tiny=tiny)
+    return Ensemble(experts=experts, tiny=tiny)
 
 
 def publish_tiny(root: Path, experts: tuple[str, ...] = EXPERT_NAMES) -> Path:

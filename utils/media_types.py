@@ -47,7 +47,6 @@ class SoundInfo:
     Args:
         codec: FFmpeg's name.
         rate_hz: samples per second and channel.
-        channels: how many.
         duration_s: seconds that were decoded; 0 where it was not asked for or cannot be decoded.
     """
 
@@ -66,7 +65,6 @@ class MediaInfo:
     """Facts about one medium, measured and not taken from its name.
 
     Args:
-        kind: image, video or audio.
         format: our name of the container or picture format, such as `jpeg` or `matroska`.
         mime: the media type that belongs to the format.
         width: pixels, upright (EXIF orientation and rotation matrices applied); 0 for sound alone.

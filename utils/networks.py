@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.cards import EXPERT_NAMES
 from utils.base_weights import VIT_FILE, VIT_SHA256, require_file
 from utils.tensors import Arrays, load_into, read_tensors
-from utils.weights import Version, choose_experts, read_gate
+from utils.weights import Version, choose_experts
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
@@ -58,7 +57,6 @@ def load_ensemble(
         WeightsError: no wanted expert is there, or weights do not fit.
     """
     from models.ensemble_model import Ensemble, create_network
-    from models.gating import Gate
 
     chosen, why = choose_experts(version, names)
     experts = {}
@@ -66,7 +64,4 @@ def load_ensemble(
         expert = create_network(name, tiny=version.tiny)
         load_into(expert, read_expert(root, version, name), what=name)
         experts[name] = expert
-    tensors = read_gate(version)
-    gate = Gate(experts=len(EXPERT_NAMES), quality=len(tensors["quality_mean"]))
-    load_into(gate, tensors, what="the gate")
-    return Ensemble(experts=experts, gate=gate, tiny=version.tiny).eval(), why
+    return Ensemble(experts=experts, tiny=version.tiny).eval(), why

@@ -16,9 +16,6 @@ def perceptual_hash(pixels: Pixels) -> int:
     The picture is shrunk to 32 x 32 grey levels; of its cosine transform the 8 x 8 slowest waves are compared with
     their median. A picture without any structure gives 0.
 
-    Args:
-        pixels: (H, W, 3) uint8 RGB.
-
     Source: Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions" (pHash).
     """
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)

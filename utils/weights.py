@@ -277,18 +277,6 @@ def choose_experts(version: Version, names: tuple[str, ...] | None = None) -> tu
     return chosen, why
 
 
-def read_gate(version: Version) -> Arrays:
-    """The arrays of a verified version's gate.
-
-    Raises:
-        WeightsCorruptError: they cannot be read, or the gate's quality measurements are not described.
-    """
-    tensors = read_tensors(version.folder / GATE_FILE)
-    if "quality_mean" not in tensors:
-        raise WeightsCorruptError("The weights of the gate lack quality_mean.")
-    return tensors
-
-
 def require_new_name(root: Path, name: str) -> None:
     """Refuse a name that a new version cannot have.
 

@@ -14,6 +14,7 @@ from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
 from models.ensemble_model import Ensemble
 from models.preprocess import prepare
 from utils.detection.engine import TrackScores
+from utils.detection.gate import read_gate
 from utils.detection.people import Person
 from utils.detection.pipeline import Analyser, Scores, cut_for, find_faces, make_report
 from utils.media import decode_media
@@ -28,6 +29,7 @@ class ReferencePipeline:
         version = verify_current(analyser.settings)
         ensemble, _ = load_ensemble(weights_root(analyser.settings), version, analyser.experts)
         self.ensemble: Ensemble = ensemble.eval()
+        self._gate = read_gate(version)
         self._analyser = analyser
 
     def analyse(self, path: Path) -> list[float | None]:
@@ -40,7 +42,7 @@ class ReferencePipeline:
         return [face.verdict.probability for face in make_report(people, scores, self._analyser).faces]
 
     def _score(self, person: Person) -> TrackScores:
-        ensemble, crops, quality = self.ensemble, person.crops, torch.from_numpy(person.quality)
+        ensemble, crops, quality = self.ensemble, person.crops, person.quality
         logits = torch.full((len(crops), len(EXPERT_NAMES)), float("nan"))
         features = []
         for row, crop in enumerate(crops):
@@ -55,6 +57,6 @@ class ReferencePipeline:
         whole = logits.mean(0, keepdim=True)
         sequence = torch.cat(features) if features else None
         whole[0, EXPERT_NAMES.index("lstm")] = ensemble.sequence_logit(sequence)
-        mixed = ensemble.gate(whole, quality.mean(0, keepdim=True))
-        frames = torch.cat([ensemble.gate(logits[i : i + 1], quality[i : i + 1]).logit for i in range(len(crops))])
-        return TrackScores(float(mixed.logit[0]), mixed.weights[0].numpy(), mixed.calibrated[0].numpy(), frames.numpy())
+        mixed = self._gate.mix(whole.numpy(), quality.mean(0, keepdims=True))
+        frames = self._gate.mix(logits.numpy(), quality).logit
+        return TrackScores(float(mixed.logit[0]), mixed.weights[0], mixed.calibrated[0], frames)

@@ -12,10 +12,11 @@ import skimage.data
 from benchmarks.filtered_photos import FILTERS
 from benchmarks.fit_no_photo import LAYERS, fit, made, stored
 from benchmarks.no_photos import KINDS
+from models.vision_transformer import build_vit
 from utils.detection.probes import NO_PHOTO
 from utils.faces.crops import CROP_PX, crop_for_networks
 from utils.networks import load_vit_base
-from utils.training.experts import new_vit
+from utils.training.experts import new_network
 from utils.training.features import TorchFeaturizer
 
 FACE = np.ascontiguousarray(skimage.data.astronaut()[40:240, 110:310])
@@ -64,7 +65,7 @@ def test_stored_views_are_read_as_far_as_they_are_done(tmp_path: Path) -> None:
 def test_a_portrait_stays_a_photograph_after_filters_and_its_negative_and_drawing_are_none(
     photo, face_detector, base_folder
 ) -> None:
-    expert = new_vit(tiny=False, seed=0)
+    expert = new_network(build_vit, tiny=False, seed=0)
     load_vit_base(expert, base_folder)
     face, rng = face_detector.detect(photo)[0], np.random.default_rng(0)
     shown = {kind: crop_for_networks(make(photo, rng), face).pixels for kind, make in FILTERS.items()}

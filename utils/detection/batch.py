@@ -60,7 +60,6 @@ def analyse_files(
     A file with the content of an earlier one gets that one's report.
 
     Args:
-        paths: pictures and videos mixed.
         progress: called in the caller's thread with file, stage and 0..1; what it raises ends the work.
     """
     tell = progress or (lambda path, stage, done: None)

@@ -205,7 +205,6 @@ def collect_files(arguments: Sequence[str], *, recursive: bool = True) -> Collec
 
     Args:
         arguments: paths or patterns (`*`, `?`, `[...]`, `**`); a path that exists is never read as a pattern.
-        recursive: enter the folders inside folders.
 
     Returns:
         The files; arguments that lead to nothing are `missing` with a `MediaUnreadableError` each.

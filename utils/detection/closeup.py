@@ -15,11 +15,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from utils.detection import people, pipeline
 from utils.detection.explain import HeatMap, explain_face
-from utils.detection.pipeline import Analyser, examine, no_progress
+from utils.detection.people import Change, cut
+from utils.detection.pipeline import Analyser, examine, judge, no_progress
 from utils.errors import NotFoundError
-from utils.faces.crops import crop_square
+from utils.faces.crops import crop_square, jpeg
 from utils.faces.judgeable import as_stored
 from utils.faces.search import Progress
 from utils.types import Box, Face, FaceTrack, Floats, Media, Outcome, Pixels, Sighting
@@ -33,22 +33,11 @@ SHIFT = 0.06
 
 
 @dataclass(frozen=True)
-class Change:
-    """One way to change a frame and where the face then is.
-
-    Args:
-        code: stable, for programs: `jpeg`, `half_size`, `shifted`.
-        apply: (pixels, face) to the changed pixels and the face in them; None leaves both.
-    """
-
-    code: str
-    title: str
-    apply: people.Change | None
-
-
-@dataclass(frozen=True)
 class Trial:
-    """What became of the verdict under one change; `flipped` when the outcome is another than without it."""
+    """What became of the verdict under one change; `flipped` when the outcome is another than without it.
+
+    `code` is stable, for programs: `as_is`, `jpeg`, `half_size`, `shifted`.
+    """
 
     code: str
     title: str
@@ -64,7 +53,6 @@ class Closeup:
     Args:
         frame: the frame that the maps belong to, as in `Frame.index`: the largest sighting of the person.
         square: the part of the medium that the maps cover, pixels of the medium.
-        maps: one per image expert that is loaded.
     """
 
     face: int
@@ -160,13 +148,7 @@ def to_png(grid: Floats) -> bytes:
 
 def reencode(pixels: Pixels, face: Face) -> tuple[Pixels, Face]:
     """The frame saved as JPEG of quality `JPEG_QUALITY` and read again."""
-    done, packed = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise ValueError("the frame could not be encoded as JPEG")
-    read = cv2.imdecode(packed, cv2.IMREAD_COLOR)
-    if read is None:
-        raise ValueError("the frame could not be read again")
-    return np.ascontiguousarray(np.asarray(read)[:, :, ::-1], dtype=np.uint8), face
+    return jpeg(pixels, JPEG_QUALITY), face
 
 
 def rescale(pixels: Pixels, face: Face) -> tuple[Pixels, Face]:
@@ -187,11 +169,13 @@ def shift(pixels: Pixels, face: Face) -> tuple[Pixels, Face]:
     return pixels, replace(face, box=Box(b.x0 + right, b.y0 + down, b.x1 + right, b.y1 + down))
 
 
-CHANGES = (
-    Change("jpeg", f"Saved again as JPEG of quality {JPEG_QUALITY}", reencode),
-    Change("half_size", "Scaled to half its size", rescale),
-    Change("shifted", f"Cut {SHIFT * 100:.0f} % further right and down", shift),
+CHANGES: tuple[tuple[str, str, Change | None], ...] = (
+    ("as_is", "As it is", None),
+    ("jpeg", f"Saved again as JPEG of quality {JPEG_QUALITY}", reencode),
+    ("half_size", "Scaled to half its size", rescale),
+    ("shifted", f"Cut {SHIFT * 100:.0f} % further right and down", shift),
 )
+"""Code and title of each trial, and what it does to a frame."""
 
 
 def try_changes(
@@ -203,19 +187,17 @@ def try_changes(
         progress: called with the stage `stability` and the share that is done, 0..1; may raise to cancel.
 
     Returns:
-        First the medium as it is (`as_is`), then one trial per entry of `CHANGES`.
+        One trial per entry of `CHANGES`, first the medium as it is.
     """
-    variants = [Change("as_is", "As it is", None), *CHANGES]
     smallest = analyser.settings.media.min_face_px
     trials: list[Trial] = []
-    for index, change in enumerate(variants):
-        progress("stability", index / len(variants))
-        changed = people.cut(media, [track], min_face_px=smallest, change=change.apply)
-        verdict = pipeline.judge(changed, analyser).verdict
+    for index, (code, title, change) in enumerate(CHANGES):
+        progress("stability", index / len(CHANGES))
+        verdict = judge(cut(media, [track], min_face_px=smallest, change=change), analyser).verdict
         if verdict.probability is None:
             raise ValueError("a face that was cut out always has a probability")
         before = trials[0].outcome if trials else verdict.outcome
         flipped = verdict.outcome is not before
-        trials.append(Trial(change.code, change.title, verdict.outcome, verdict.probability, flipped))
+        trials.append(Trial(code, title, verdict.outcome, verdict.probability, flipped))
     progress("stability", 1.0)
     return tuple(trials)

@@ -74,11 +74,7 @@ class TrackScores:
 
 
 class Engine(ABC):
-    """The experts and the gate of one version.
-
-    Args:
-        batch: crops per forward pass.
-    """
+    """The experts and the gate of one version."""
 
     name: ClassVar[str]
     """`torch` or `openvino`, as in the setting."""
@@ -185,9 +181,6 @@ class Engine(ABC):
 
 def unique_crops(crops: Sequence[Pixels]) -> tuple[list[Pixels], list[int]]:
     """The different ones among crops: a still picture as a video has the same face in every frame.
-
-    Args:
-        crops: (S, S, 3) uint8 each.
 
     Returns:
         Each different crop once, in order of appearance, and for every given crop its place among them.

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
 from utils.detection.engine import Engine
-from utils.detection.gate import NumericGate
+from utils.detection.gate import read_gate
 from utils.detection.precision import read_precision
 from utils.errors import ConfigError, WeightsCorruptError, require_torch
 from utils.log import get_logger
 from utils.networks import load_ensemble, read_expert
-from utils.weights import Version, choose_experts, read_gate
+from utils.weights import Version, choose_experts
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
@@ -33,11 +33,6 @@ def load_engine(
 ) -> tuple[Engine, dict[str, str]]:
     """The engine that the settings choose, with a version's networks.
 
-    Args:
-        settings: [detection] engine and precision.
-        device: cpu, cuda or auto.
-        experts: that are wanted; None for all.
-
     Returns:
         The engine, and for each expert that is not in it a sentence why.
 
@@ -53,7 +48,12 @@ def load_engine(
             if settings.detection.engine == "openvino":
                 raise ConfigError(f"[detection] engine cannot be used: {error}.") from error
             log.warning("The openvino engine cannot be used, so torch computes: %s.", error)
-    return _load_torch(settings, root, version, device=device, threads=threads, experts=experts)
+    require_torch("The torch engine")
+    from utils.detection.torch_engine import TorchEngine  # seconds and hundreds of MB: only where it is needed
+
+    ensemble, missing = load_ensemble(root, version, experts)
+    compiled = settings.detection.gpu_compile == "on"
+    return TorchEngine(ensemble, read_gate(version), device=device, threads=threads, compiled=compiled), missing
 
 
 def choose_backend(engine: str, device: str, *, tiny: bool) -> str:
@@ -91,17 +91,6 @@ def _loads(library: str) -> bool:
     return True
 
 
-def _load_torch(
-    settings: Settings, root: Path, version: Version, *, device: str, threads: int, experts: tuple[str, ...] | None
-) -> tuple[Engine, dict[str, str]]:
-    require_torch("The torch engine")
-    from utils.detection.torch_engine import TorchEngine  # seconds and hundreds of MB: only where it is needed
-
-    ensemble, missing = load_ensemble(root, version, experts)
-    compiled = settings.detection.gpu_compile == "on"
-    return TorchEngine(ensemble, device=device, threads=threads, compiled=compiled), missing
-
-
 def _load_openvino(
     settings: Settings, root: Path, version: Version, *, threads: int, experts: tuple[str, ...] | None
 ) -> tuple[Engine, dict[str, str]]:
@@ -120,7 +109,7 @@ def _load_openvino(
     engine = OpenVinoEngine(
         lambda name: expert_graph(root, version, name, precisions[name]),
         {name: precisions[name] for name in chosen},
-        NumericGate(read_gate(version)),
+        read_gate(version),
         load_networks=load_networks,
         tiny=version.tiny,
         threads=threads,

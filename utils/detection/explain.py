@@ -108,7 +108,6 @@ def relevance(name: str, network: nn.Module, image: Tensor) -> Floats:
     Grad-CAM itself; the CNN's head looks at quarters of the map, for which the gradient must not be averaged first.
 
     Args:
-        network: the expert, in evaluation mode.
         image: (1, 3, S, S) prepared with its card.
 
     Source: Selvaraju et al. 2017, "Grad-CAM"; Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM".
@@ -139,10 +138,7 @@ def measure_faithfulness(
     """Deletion and insertion by the map, against the same map at random places.
 
     Args:
-        crop: (S, S, 3) uint8.
-        grid: (h, w) relevance.
         score: of the expert that the map is of.
-        on_batch: told the share that is done, 0..1.
     """
     rng = np.random.default_rng(len(crop))  # the same masks at each call, so that a number can be reproduced
     masks = [grid, *(_at_random_place(grid, rng) for _ in range(MASKS))]

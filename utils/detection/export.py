@@ -17,7 +17,8 @@ from utils.errors import ConflictError
 from utils.faces.crops import QUALITY_NAMES
 from utils.files import file_sha256
 from utils.networks import load_ensemble
-from utils.weights import CALIBRATION_FILE, Version, verify_current, weights_root
+from utils.tensors import load_into, read_tensors
+from utils.weights import CALIBRATION_FILE, GATE_FILE, Version, verify_current, weights_root
 
 OPSET = 17
 SUMS = "SHA256SUMS"
@@ -56,23 +57,10 @@ class _ExpertOutputs(nn.Module):
         return output.logit, output.feature
 
 
-class _GateOutputs(nn.Module):
-    """The gate, whose answer is three tensors instead of a dataclass, as graphs need it."""
-
-    def __init__(self, gate: Gate) -> None:
-        super().__init__()
-        self.gate = gate
-
-    def forward(self, logits: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        output = self.gate(logits, quality)
-        return output.logit, output.weights, output.calibrated
-
-
 def export_version(settings: Settings, folder: Path) -> Version:
     """Write the version that the settings choose as ONNX.
 
     Args:
-        settings: name the folder of weights and the version.
         folder: to be made; its parent exists.
 
     Returns:
@@ -93,7 +81,7 @@ def export_version(settings: Settings, folder: Path) -> Version:
     try:
         for name, expert in ensemble.experts.items():
             write_expert(name, expert, scratch / f"{name}.onnx", tiny=version.tiny)
-        write_gate(ensemble.gate, scratch / "gate.onnx")
+        write_gate(version, scratch / "gate.onnx")
         shutil.copyfile(version.folder / CALIBRATION_FILE, scratch / CALIBRATION_FILE)
         cards = {name: expert_card(name, tiny=version.tiny) for name in ensemble.experts}
         plain = {name: vars(card) for name, card in cards.items()}
@@ -118,12 +106,14 @@ def write_expert(name: str, expert: nn.Module, path: Path, *, tiny: bool) -> Non
     export_onnx(_ExpertOutputs(expert), (example,), path, ["input"], ["logit", "feature"], axes)
 
 
-def write_gate(gate: Gate, path: Path) -> None:
-    """The gate as ONNX."""
-    count, quality = len(EXPERT_NAMES), len(gate.quality_mean)
+def write_gate(version: Version, path: Path) -> None:
+    """The gate of a version as ONNX."""
+    count, quality = len(EXPERT_NAMES), len(QUALITY_NAMES)
+    gate = Gate(experts=count, quality=quality)
+    load_into(gate, read_tensors(version.folder / GATE_FILE), what="the gate")
     names, answers = ["logits", "quality"], ["logit", "weights", "calibrated"]
     example = (torch.zeros(2, count), torch.zeros(2, quality))
-    export_onnx(_GateOutputs(gate), example, path, names, answers, {name: {0: "batch"} for name in (*names, *answers)})
+    export_onnx(gate, example, path, names, answers, {name: {0: "batch"} for name in (*names, *answers)})
 
 
 def export_onnx(

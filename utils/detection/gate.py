@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from models.cards import EXPERT_NAMES
 from utils.errors import WeightsCorruptError
+from utils.tensors import read_tensors
 from utils.types import Floats
+from utils.weights import GATE_FILE, Version
 
 Array = npt.NDArray[np.float64]
 
@@ -94,3 +96,12 @@ class NumericGate:
         weights = powers / powers.sum(1, keepdims=True)
         logit = a["temperature"] * (weights * known).sum(1) + a["offset"]
         return Mixture(*(v.astype(np.float32) for v in (logit, weights, calibrated)))
+
+
+def read_gate(version: Version) -> NumericGate:
+    """The gate of a verified version.
+
+    Raises:
+        WeightsCorruptError: it cannot be read, or is none.
+    """
+    return NumericGate(read_tensors(version.folder / GATE_FILE))

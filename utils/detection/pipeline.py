@@ -278,7 +278,6 @@ def score(group: Sequence[People], analyser: Analyser, on_batch: Callable[[float
     """Everybody in these media through the networks together, and each through the gate.
 
     Args:
-        group: from `examine` or `cut`.
         on_batch: told the share of the crops that are done, 0..1, after each batch; what it raises ends the work.
     """
     started = time.perf_counter()

@@ -35,11 +35,7 @@ class Probe:
     notice: Notice
 
     def probability(self, tokens: Floats | None) -> float:
-        """The mean over a person's crops, 0..1; 0 without tokens of the real ViT.
-
-        Args:
-            tokens: (T, L, 2D) of the crops.
-        """
+        """The mean over a person's crops, 0..1; 0 without tokens of the real ViT."""
         held = read_probe(self.path, self.sha256)
         if tokens is None or tokens.shape[1:] != held["weight"].shape:
             return 0.0

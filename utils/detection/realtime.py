@@ -38,11 +38,9 @@ class Moment:
 
     Args:
         time_s: seconds since the start.
-        faces: how many were found.
         probability: calibrated probability of fake of the most suspicious face, 0..1; None without a face that can be
             judged.
         running: mean over the last `WINDOW` pictures with a face, on the scale of logits; None before the first.
-        pictures: how many pictures are in that mean.
     """
 
     time_s: float

@@ -165,7 +165,6 @@ def check_known_pictures(analyser: Analyser, reference: Path, scratch: Path) -> 
 
     Args:
         reference: `selftest.json` of the version, as `record_known_pair` made it.
-        scratch: an empty folder.
     """
     from utils.detection.pipeline import analyse
 

@@ -34,7 +34,15 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def __init__(self, ensemble: Ensemble, *, device: str = "auto", threads: int = 0, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        gate: NumericGate,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        compiled: bool = False,
+    ) -> None:
         has_cuda = torch.cuda.is_available() if device != "cpu" else False
         if device == "cuda" and not has_cuda:
             raise ConfigError("[detection] device is cuda, but torch finds no GPU here.")
@@ -47,8 +55,7 @@ class TorchEngine(Engine):
                 for name in IMAGE_EXPERTS:
                     if name in self._ensemble.experts:
                         self._ensemble.experts[name].compile(dynamic=True)
-        arrays = {key: value.detach().cpu().numpy() for key, value in ensemble.gate.state_dict().items()}
-        super().__init__(NumericGate(arrays), batch=GPU_BATCH if has_cuda else BATCH)
+        super().__init__(gate, batch=GPU_BATCH if has_cuda else BATCH)
 
     @property
     def networks(self) -> Ensemble:

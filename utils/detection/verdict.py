@@ -55,16 +55,6 @@ _VOICE = {
 }
 
 
-def no_face_verdict(seen: tuple[Notice, ...] = ()) -> Verdict:
-    """The outcome of a medium without a face: nothing was judged, so there is no probability.
-
-    Args:
-        seen: how much of a clip was looked at.
-    """
-    reason = Notice("no_face", "No face was found, so nothing can be said about whether a face in it is real.")
-    return Verdict(Outcome.NO_FACE, HEADLINES[Outcome.NO_FACE], None, None, (reason, *seen))
-
-
 def decide(
     logit: float,
     experts: Sequence[ExpertScore],
@@ -129,13 +119,13 @@ def verdict_of_all(faces: Sequence[FaceReport], left_out: Notice | None, seen: t
     """What is said about a medium: the verdict of its deciding face, and about whom nothing is said.
 
     Args:
-        faces: of the report.
         left_out: says that there are people who could be judged and were not; then the medium is not called real.
-        seen: what is said of a medium without a face, see `no_face_verdict`.
+        seen: how much of a clip was looked at; told where there is no face.
     """
     deciding = deciding_face(faces)
     if deciding is None:
-        return no_face_verdict(seen)
+        reason = Notice("no_face", "No face was found, so nothing can be said about whether a face in it is real.")
+        return Verdict(Outcome.NO_FACE, HEADLINES[Outcome.NO_FACE], None, None, (reason, *seen))
     verdict, passed_over = deciding.verdict, [face for face in faces if not face.judged]
     told = [left_out] if left_out else []
     if passed_over and deciding.judged:
@@ -156,12 +146,7 @@ def per_cent(share: float) -> str:
 
 
 def outcome_of(probability: float, band: tuple[float, float]) -> Outcome:
-    """Fake at or above the undecided band, real at or below it, else inconclusive.
-
-    Args:
-        probability: calibrated, of fake.
-        band: from `Calibration.band`.
-    """
+    """Fake at or above the undecided band, real at or below it, else inconclusive."""
     real_below, fake_above = band
     if probability >= fake_above:
         return Outcome.FAKE
@@ -188,10 +173,6 @@ def _expert_reasons(experts: Sequence[ExpertScore]) -> list[Notice]:
 
 def fuse(faces: Verdict, voice: Verdict) -> Overall | None:
     """What the faces and the voice of one video say together.
-
-    Args:
-        faces: the verdict of the most suspicious face.
-        voice: the verdict on the sound.
 
     Returns:
         None where neither was judged.

@@ -92,10 +92,6 @@ def read_document(path: Path) -> tuple[dict[str, Any], bool]:
 def claim_of(untrusted: dict[str, Any], name: str) -> Claim:
     """What a report document says that can be checked.
 
-    Args:
-        untrusted: from `read_document`.
-        name: of its file.
-
     Raises:
         ReportError: it is no report of one file, or a value in it is of the wrong kind.
     """
@@ -152,7 +148,6 @@ def verify_report(
     Args:
         report: a report document (`GET /api/detections/{id}/report`), that of a case, or the manifest of its export.
         file: what is said to have been analysed, or to be in the export.
-        own: the settings of this installation.
         trusted: keys of which one must have signed it, see `utils.signatures.check_signature`.
 
     Raises:

@@ -25,13 +25,11 @@ OUTCOMES = ("real", "inconclusive", "fake", "no_face", "failed")
 """Order of the verdicts in tables and plots."""
 
 
-def reliability_points(
-    labels: Array, probabilities: Array, bins: int = BINS
-) -> list[tuple[float, float, float, float]]:
+def reliability_points(labels: Array, probabilities: Array) -> list[tuple[float, float, float, float]]:
     """Per bin (equally full): mean probability, share of fakes, and the 95 % interval of that share."""
     order = np.argsort(probabilities, kind="stable")
     points = []
-    for part in np.array_split(order, min(bins, len(order))):
+    for part in np.array_split(order, min(BINS, len(order))):
         fakes = int((labels[part] > 0.5).sum())
         points.append((float(probabilities[part].mean()), fakes / len(part), *clopper_pearson(fakes, len(part))))
     return points

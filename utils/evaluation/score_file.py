@@ -161,7 +161,6 @@ def score_files(samples: Collection[Sample], analyser: Analyser, path: Path) -> 
     """Analyse every sample and append its row to a score file.
 
     Args:
-        samples: the files; their order does not matter.
         path: of the CSV; rows that are there already are not computed again. `PATH.json` beside it says which version
             and settings they are of.
 
@@ -190,7 +189,6 @@ def score_row(path: Path, sample: Sample, analyser: Analyser) -> dict[str, str]:
 
     Args:
         path: the file that is analysed; a degraded copy of the sample's own, for example.
-        sample: label, source, generator and group.
     """
     row = dict.fromkeys(COLUMNS, "")
     row |= {

@@ -48,12 +48,7 @@ def scorecard_markdown(
     further: Sequence[str] | None = None,
     intro: Sequence[str] = INTRO,
 ) -> str:
-    """The figures as the text of `docs/results/scorecard.md`.
-
-    Args:
-        pictures: addresses of plots, by title.
-        intro: lines that say what was measured.
-    """
+    """The figures as the text of `docs/results/scorecard.md`."""
     verdicts = ("false_alarms_decided", "cleared", "called_real")
     heads = ("set", "real / fake", "AUC", "ECE before → after (by chance)", "real called fake", "real called real",
              "fakes called real")  # fmt: skip
@@ -159,7 +154,6 @@ def write_scorecard(
 
     Args:
         out: the page; plots go to `images/` beside it.
-        intro: lines that say what was measured.
     """
     from utils.evaluation.plots import draw_all, plot_confusion  # only this command needs matplotlib
 

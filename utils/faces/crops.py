@@ -28,11 +28,9 @@ class FaceCrop:
     """A face cut out of its frame.
 
     Args:
-        pixels: (S, S, 3) uint8 RGB.
         landmarks: (5, 2) float32, pixels of the crop.
         box: the detector's box in pixels of the crop.
         source_px: longer side of the face box in pixels of the frame, before any resizing.
-        detector_score: confidence of the detector, 0..1.
     """
 
     pixels: Pixels
@@ -59,9 +57,6 @@ def crop_face(rgb: Pixels, face: Face, *, size: int = CROP_PX, scale: float = CR
     """Cut `face` out of its frame and resize the square to `size` x `size`.
 
     Args:
-        rgb: (H, W, 3) uint8, the frame in which the face was detected.
-        face: boxes and landmarks in pixels of that frame.
-        size: side of the answer, pixels.
         scale: side of the square relative to the longer side of the face box.
     """
     height, width = rgb.shape[:2]
@@ -88,10 +83,6 @@ def crop_for_networks(rgb: Pixels, face: Face) -> FaceCrop:
     """The crop that the networks see, made step by step as training stores and sees it, so that both are bit-equal.
 
     Training keeps squares of `PACK_PX` and cuts its views out of them; this does the same with one face.
-
-    Args:
-        rgb: (H, W, 3) uint8, the frame in which the face was detected.
-        face: boxes and landmarks in pixels of that frame.
     """
     stored = crop_face(rgb, face, size=PACK_PX)
     shrink = CROP_PX / PACK_PX
@@ -104,9 +95,9 @@ def crop_for_networks(rgb: Pixels, face: Face) -> FaceCrop:
     )
 
 
-def network_view(stored: Pixels, box: Box, *, size: int = CROP_PX) -> Pixels:
-    """The unchanged view of a stored crop: the square of 1.3 times the face box, resized to `size`."""
-    return resize(reframe(stored, box, CROP_SCALE), size)
+def network_view(stored: Pixels, box: Box) -> Pixels:
+    """The unchanged view of a stored crop: the square of 1.3 times the face box, as large as the networks take it."""
+    return resize(reframe(stored, box, CROP_SCALE), CROP_PX)
 
 
 def reframe(pixels: Pixels, box: Box, scale: float) -> Pixels:
@@ -132,13 +123,20 @@ def resize(rgb: Pixels, size: int) -> Pixels:
     return np.asarray(cv2.resize(rgb, (size, size), interpolation=method), dtype=np.uint8)
 
 
+def jpeg(pixels: Pixels, quality: int) -> Pixels:
+    """The picture after one round of JPEG at `quality` (1..100)."""
+    _, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise ValueError("the JPEG that was just written cannot be read")
+    return np.ascontiguousarray(decoded[:, :, ::-1], np.uint8)
+
+
 def measure_quality(pixels: Pixels, source_px: float, detector_score: float) -> Floats:
     """The four measurements that the gate sees beside the experts' logits, in the order of `QUALITY_NAMES`.
 
     Args:
-        pixels: (S, S, 3) uint8, the crop as the experts see it.
         source_px: side of the face in the original frame, pixels.
-        detector_score: 0..1.
 
     Returns:
         (4,) float32: log2 of the face's size, log of the variance of the Laplacian, contrast (standard deviation of

@@ -36,20 +36,11 @@ class FaceDetector(Protocol):
     """Anything that finds faces; the contract test in tests/utils/faces holds for every implementation."""
 
     def detect(self, rgb: Pixels) -> tuple[Face, ...]:
-        """All faces of a picture, the largest first; boxes and landmarks in its pixels.
-
-        Args:
-            rgb: (H, W, 3) uint8, upright.
-        """
+        """All faces of a picture, the largest first; boxes and landmarks in its pixels."""
         ...
 
     def suspect(self, rgb: Pixels, min_score: float) -> tuple[Face, ...]:
-        """What may be a face, from this score on, the largest first; a single look, for parts of a picture.
-
-        Args:
-            rgb: (H, W, 3) uint8.
-            min_score: of what is told, 0..1.
-        """
+        """What may be a face, from this score on, the largest first; a single look, for parts of a picture."""
         ...
 
 

@@ -125,11 +125,7 @@ def _looks_of(pixels: Pixels, faces: Sequence[Face]) -> list[Look]:
 
 
 def redetect_near(detector: FaceDetector, rgb: Pixels, known: Sequence[Face]) -> tuple[Face, ...] | None:
-    """The known faces in a frame, the largest first; None where the whole frame has to be searched.
-
-    Args:
-        rgb: (H, W, 3) uint8, the next frame.
-    """
+    """The known faces in a frame, the largest first; None where the whole frame has to be searched."""
     height, width = rgb.shape[:2]
     extent = np.array(network_size(width, height), np.float32)  # as which the detector sees the whole frame
     scale: Floats = np.divide(extent, (width, height), dtype=np.float32)
@@ -189,7 +185,6 @@ def with_small_faces(
     """The known faces of a photo and, if it is large, its small ones that can be judged, the largest first.
 
     Args:
-        rgb: (H, W, 3) uint8, the photo.
         min_face_px: smaller ones are not looked for, pixels.
     """
     height, width = rgb.shape[:2]

@@ -105,16 +105,16 @@ def match_cost(a: Box, b: Box) -> float:
 def track_faces(
     faces_per_frame: Sequence[Sequence[Face]],
     *,
-    min_share: float = MIN_SHARE,
     looks: Sequence[Sequence[Look]] = (),
     cuts: Collection[int] = (),
 ) -> tuple[FaceTrack, ...]:
     """Join the faces of the frames to tracks, the most prominent person (area summed over time) first.
 
+    Tracks seen in less than `MIN_SHARE` of the frames and less than `MIN_SIGHTINGS` times are dropped, unless no other
+    is left.
+
     Args:
         faces_per_frame: the faces of frame 0, 1, ..., each as the detector gives them.
-        min_share: tracks seen in a smaller share of the frames and less than `MIN_SIGHTINGS` times are dropped, unless
-            no other is left: a face that appears in one frame of sixteen is mostly a false detection.
         looks: of each face; without them boxes alone decide.
         cuts: indices of the frames before which there is a cut.
 
@@ -148,7 +148,7 @@ def track_faces(
         fresh = [f for f in range(len(faces)) if f not in used_faces]
         open_tracks += [[Sighting(index, faces[f])] for f in fresh]
         seen += [list(looks[index][f : f + 1]) if looks else [] for f in fresh]
-    least = min(min_share * len(faces_per_frame), MIN_SIGHTINGS)
+    least = min(MIN_SHARE * len(faces_per_frame), MIN_SIGHTINGS)
     steady = [t for t in open_tracks if len(t) >= least]
     kept = sorted(
         steady or open_tracks, key=lambda t: sum(s.face.box.width * s.face.box.height for s in t), reverse=True

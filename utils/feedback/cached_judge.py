@@ -19,7 +19,7 @@ from scipy.special import erf
 
 from models.cards import EXPERT_NAMES
 from utils.detection.calibration import calibration_from_dict
-from utils.detection.gate import NumericGate
+from utils.detection.gate import NumericGate, read_gate
 from utils.detection.remembered import Remembered, mean_of_items, read_remembered
 from utils.detection.verdict import outcome_of
 from utils.errors import TrainingDataError, WeightsCorruptError
@@ -36,7 +36,6 @@ from utils.weights import (
     Version,
     frozen_fingerprint,
     read_document,
-    read_gate,
     verify_version,
 )
 
@@ -79,7 +78,7 @@ def load_parts(version: Version) -> CachedJudge:
         head = {k.removeprefix("head."): v for k, v in tensors.items() if k.startswith("head.")}
         if not {"norms.0.weight", "reduce.0.weight", "score.weight"} <= set(head):
             raise WeightsCorruptError("The weights of the ViT lack its head.")
-    return CachedJudge(head, NumericGate(read_gate(version)), read_remembered(version))
+    return CachedJudge(head, read_gate(version), read_remembered(version))
 
 
 def head_logits(head: Arrays, tokens: Floats) -> Floats:

@@ -206,7 +206,6 @@ def read_copy(untrusted_pipe: BinaryIO, target: BinaryIO, most: int) -> None:
 
     Args:
         target: where it goes; seekable. After an error, what is in it is of no use.
-        most: bytes that it may have.
 
     Raises:
         MediaError: the one that the child reported.

@@ -142,7 +142,6 @@ class UserDataFilter:
 
     Args:
         configuration: the decoder configuration of the stream (ISO/IEC 14496-15, 5.3.3 and 8.3.3), or its Annex B form.
-        is_hevc: H.265, else H.264.
     """
 
     def __init__(self, configuration: bytes, *, is_hevc: bool) -> None:

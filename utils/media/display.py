@@ -67,7 +67,6 @@ def to_display(frame: Any, aspect: Fraction | None, most_side: int) -> tuple[Pix
     """Pixels of a frame, upright and not larger than `most_side`, and its upright size before scaling.
 
     Args:
-        aspect: as of `display_size`.
         most_side: longest side of the answer, pixels.
     """
     width, height = display_size(frame, aspect)

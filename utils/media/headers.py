@@ -5,6 +5,7 @@ The confined child asks before it decodes, so that a decompression bomb costs no
 and some arithmetic. Whatever cannot be read here goes on to the decoder, whose answer is judged again. FFmpeg's time
 for an edit list grows with the square of its length: half a million edits in 6 MB keep it busy for minutes. Demuxers
 take a missing end for a normal one; only sizes that a container writes down tell, and live recordings leave them open.
+Files are open for reading; all functions here change their position.
 """
 
 from __future__ import annotations
@@ -75,7 +76,6 @@ def check_header(untrusted_file: BinaryIO, format_name: str, limits: MediaLimits
     """Refuse a medium whose header declares more than we decode.
 
     Args:
-        untrusted_file: open for reading; its position is changed.
         format_name: of the sniffed format; of videos, only edit lists are looked at.
 
     Raises:
@@ -179,8 +179,6 @@ def boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]
     """Name, beginning of the body and end of each box (ISO/IEC 14496-12, section 4.2); it stops at one without a size.
 
     Args:
-        file: open for reading; its position is changed.
-        at: where the first box begins.
         end: where the last one may end; a box's own end may lie behind it.
     """
     while at + 8 <= end:
@@ -198,11 +196,7 @@ def boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 
 def edit_count(untrusted_file: BinaryIO) -> int:
-    """The entries of the longest edit list (ISO/IEC 14496-12, section 8.6.6), by its own word; 0 without one.
-
-    Args:
-        untrusted_file: open for reading; its position is changed.
-    """
+    """The entries of the longest edit list (ISO/IEC 14496-12, section 8.6.6), by its own word; 0 without one."""
     longest, seen = 0, 0
     waiting = [(b"moov", 0, untrusted_file.seek(0, 2))]
     while waiting:
@@ -219,9 +213,6 @@ def edit_count(untrusted_file: BinaryIO) -> int:
 
 def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
     """Tell whether the file is shorter than its container says.
-
-    Args:
-        untrusted_file: open for reading; its position is changed.
 
     Returns:
         True when bytes are missing at the end.
@@ -240,11 +231,7 @@ def is_truncated(untrusted_file: BinaryIO, format_name: str) -> bool:
 
 
 def whole_frames(untrusted_file: BinaryIO) -> BinaryIO | None:
-    """An animated WebP that ends early as one that ends behind its last whole frame; None where there is none.
-
-    Args:
-        untrusted_file: open for reading; its position is changed.
-    """
+    """An animated WebP that ends early as one that ends behind its last whole frame; None where there is none."""
     total, at, end = untrusted_file.seek(0, os.SEEK_END), 12, 0
     for _ in range(MAX_TOP_BOXES):
         head = _read(untrusted_file, at, 8)

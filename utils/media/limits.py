@@ -70,8 +70,6 @@ class MediaLimits:
         """Refuse a picture or frame that is too large or too small.
 
         Args:
-            width: pixels.
-            height: pixels.
             reducible: it is decoded at half its width and height where it is too large.
 
         Raises:
@@ -109,7 +107,6 @@ class Facts:
         codec: FFmpeg's name of the codec of the video or of sound alone; None for pictures.
         notices: codes out of `NOTICE_TEXTS`.
         others: video tracks and cover pictures that were passed over.
-        sound: what sound there is.
         samples: of the sound, as of `utils.types.Media`, where they have come across the border.
     """
 

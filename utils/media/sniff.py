@@ -21,7 +21,6 @@ class MediaFormat:
 
     Args:
         name: ours, such as `jpeg` or `matroska`.
-        mime: its media type.
         kind: image, video or audio; a container of video may turn out to hold sound alone.
         endings: that people give to such files, the usual one first; lower case, without a dot. The content decides.
         moves: a picture's format that may hold a clip as well; then the child tells which of the two a file is.

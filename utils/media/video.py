@@ -114,7 +114,6 @@ def choose_times(times: list[int], count: int) -> list[int]:
 
     Args:
         times: of all frames, strictly increasing; the last one's duration is taken as that of the frame before it.
-        count: how many are wanted.
 
     Returns:
         `count` different ones in order, or all where there are no more.

@@ -12,7 +12,7 @@ import av
 import cv2
 import numpy as np
 
-from utils.faces.crops import CROP_PX, reframe, resize
+from utils.faces.crops import CROP_PX, jpeg, reframe, resize
 from utils.types import Box, Pixels
 
 MIN_SCALE, MAX_SCALE = 1.0, 1.3
@@ -22,15 +22,6 @@ MIN_CRF, MAX_CRF = 18, 40
 PRESETS = ("ultrafast", "veryfast")
 """Coders with and without deblocking; a crop takes about 3 ms with either."""
 RATE = 25
-
-
-def jpeg(pixels: Pixels, quality: int) -> Pixels:
-    """The picture after one round of JPEG at `quality` (1..100)."""
-    _, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    if decoded is None:
-        raise ValueError("the JPEG that was just written cannot be read")
-    return np.ascontiguousarray(decoded[:, :, ::-1], np.uint8)
 
 
 def degrade(pixels: Pixels, rng: np.random.Generator, *, as_jpeg: bool = True) -> Pixels:
@@ -71,10 +62,6 @@ def augment(
     as_jpeg: bool = True,
 ) -> Pixels:
     """One training view of a packed crop.
-
-    Args:
-        pixels: (S, S, 3) uint8 packed crop.
-        size: side of the answer, pixels.
 
     Returns:
         (size, size, 3) uint8.

@@ -63,7 +63,6 @@ def self_blend(
 
     Args:
         pixels: (S, S, 3) uint8 RGB, a real face.
-        landmarks: (5, 2) pixels.
         shape: draws mask and position in its place; so a clip's colours can stay while its mask moves.
 
     Returns:

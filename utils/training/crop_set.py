@@ -53,16 +53,12 @@ class PackedCrop:
     """One row of a pack: where its pixels are and all that training needs to know about them.
 
     Args:
-        row: index into `Pack.pixels`.
         file: path of the sample's file; the crops of one video share it.
         frame: index among the frames taken from a video; 0 for pictures.
-        kind: `image` or `video`.
-        label: 1 fake, 0 real.
         source: see `Sample`, as are `group`, `generator` and `split`.
         box: the detector's box in pixels of the packed crop.
         landmarks: (5, 2) pixels of the packed crop, as nested tuples.
         source_px: longer side of the face box in the original frame, pixels.
-        detector_score: 0..1.
         picture_px: shorter side of the original frame, pixels.
     """
 

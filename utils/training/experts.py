@@ -6,9 +6,10 @@ CNN and ResNeXt-50 learn from the pixels of the feature store with the ViT's tap
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.cards import expert_card
-from models.ensemble_model import create_network
-from models.lstm_model import TemporalLSTM
+from models.ensemble_model import BUILDERS
+from models.lstm_model import TemporalLSTM, build_lstm
 from models.preprocess import prepare, to_images
 from models.vision_transformer import TapHead, ViTExpert
 from utils.metrics import auc
@@ -34,21 +35,14 @@ DISTILLATION = 2.0
 """Weight of what the ViT says of a face, beside that of its label."""
 SMALL_PX, SMALL_SHARE = 64, 0.6
 """ResNeXt-50 sees pictures of this size during this share of its epochs."""
+N = TypeVar("N", bound=nn.Module)
 
 
-def new_network(name: str, *, tiny: bool, seed: int) -> nn.Module:
-    """`create_network` with parameters that follow from `seed` alone, whatever was drawn before."""
+def new_network(build: Callable[[bool], N], *, tiny: bool, seed: int) -> N:
+    """A new network by its builder, with parameters that follow from `seed` alone, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return create_network(name, tiny=tiny)
-
-
-def new_vit(*, tiny: bool, seed: int) -> ViTExpert:
-    """`new_network` of the ViT."""
-    expert = new_network("vit", tiny=tiny, seed=seed)
-    if not isinstance(expert, ViTExpert):
-        raise TypeError("the network `vit` must be a ViTExpert")
-    return expert
+        return build(tiny)
 
 
 def smooth_bce(logit: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -95,7 +89,6 @@ def token_directions(tokens: npt.NDArray[np.generic], *, most: int = 256) -> npt
 
     Args:
         tokens: (N, L, 2D) tapped tokens.
-        most: components kept.
 
     Returns:
         (N, K) float32 rows of length 1; K is at most `most`.
@@ -146,12 +139,11 @@ def train_student(
 
     Args:
         name: `cnn` or `resnext`.
-        train: pixels and tokens to learn from.
         calib: pixels for early stopping, by the mean AUC per source.
         start: weights to go on from; None starts from scratch.
     """
     card = expert_card(name, tiny=tiny)
-    expert = new_network(name, tiny=tiny, seed=recipe.seed)
+    expert = new_network(BUILDERS[name], tiny=tiny, seed=recipe.seed)
     if start is not None:
         load_into(expert, start, what=name)
     targets = token_directions(train.load("tokens"))
@@ -278,8 +270,6 @@ def train_vit_head(
     """Train the head of the ViT on stored tokens, in the coordinates of `HeadAxes`; the backbone keeps its weights.
 
     Args:
-        train: tokens to learn from.
-        calib: tokens for early stopping.
         expert: whose head is trained in place.
         weights: (N,) how much each view counts; None for all alike.
         axes: the coordinates; None for those of `train`.
@@ -324,13 +314,9 @@ def train_lstm(
 
     Args:
         sequences: (N, T, D) ResNeXt-50 features to learn from; T of 4 and more.
-        labels: (N,) 1 fake, 0 real.
         held: (M, T', D) for early stopping.
-        held_labels: (M,) with both classes.
     """
-    model = new_network("lstm", tiny=tiny, seed=recipe.seed)
-    if not isinstance(model, TemporalLSTM):
-        raise TypeError("the network `lstm` must be a TemporalLSTM")
+    model = new_network(build_lstm, tiny=tiny, seed=recipe.seed)
     data, wanted = torch.from_numpy(sequences), torch.from_numpy(labels)
 
     def make(epoch: int) -> Iterator[Batch]:

@@ -65,10 +65,10 @@ class TorchFeaturizer:
 class OpenVinoFeaturizer:
     """The ViT in OpenVINO with bf16, as a processor that multiplies it serves it: half again as fast there as torch."""
 
-    def __init__(self, expert: ViTExpert, *, tiny: bool = False, threads: int = 0) -> None:
+    def __init__(self, expert: ViTExpert, *, threads: int) -> None:
         import openvino
 
-        self._card = expert_card("vit", tiny=tiny)
+        self._card = expert_card("vit")
         side = self._card.input_size
         with torch.inference_mode():
             graph = openvino.convert_model(_Taps(expert.eval()), example_input=torch.zeros(2, 3, side, side))

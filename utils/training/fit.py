@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from models.cards import EXPERT_NAMES
-from models.gating import Gate
-from models.vision_transformer import ViTExpert
+from models.vision_transformer import ViTExpert, build_vit
 from utils.errors import TrainingDataError
 from utils.evaluation.layouts import Sample
 from utils.faces.detector import FaceDetector
@@ -23,7 +21,7 @@ from utils.networks import load_vit_base
 from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
 from utils.training import processes
 from utils.training.crop_set import Pack, find_twins, pack_faces, places, without_names, without_twins
-from utils.training.experts import new_vit, train_lstm, train_student, train_vit_head
+from utils.training.experts import new_network, train_lstm, train_student, train_vit_head
 from utils.training.features import FeatureStore, head_views, make_stores, student_views
 from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN, head_weights
@@ -171,7 +169,7 @@ def stored_vit(expert: ViTExpert, plan: TrainingPlan) -> Arrays:
 
 def _base_vit(root: Path, plan: TrainingPlan) -> ViTExpert:
     # the same each time: features are made with one of them, and a head is trained in another
-    expert = new_vit(tiny=plan.tiny, seed=plan.vit.seed)
+    expert = new_network(build_vit, tiny=plan.tiny, seed=plan.vit.seed)
     if not plan.tiny:
         load_vit_base(expert, root / "base")
     return expert
@@ -234,7 +232,7 @@ def train_experts(
     if why := why_no_sequences(pack):
         tell(f"The LSTM is not trained. {why}")
     else:
-        stored = assemble(arrays, Gate(experts=len(EXPERT_NAMES), quality=4), root, tiny=plan.tiny)
+        stored = assemble(arrays, root, tiny=plan.tiny)
         blends, coded = plan.clip_blends, plan.h264_clips
         data = clip_sequences(stored, pack, run / "clips", blends, device=device, seed=plan.lstm.seed, h264=coded)
         held = clip_sequences(stored, pack, run / "clips_calib", blends, split="calib", device=device, h264=coded)

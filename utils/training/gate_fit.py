@@ -83,9 +83,7 @@ def platt(logits: Array, labels: Array, weights: Array, *, ridge: float = 1e-3) 
     return 0.0, float(np.log(fakes / reals))
 
 
-def fit_gate(
-    table: ScoreTable, *, as_come: Mask | None = None, together: Sequence[str] | None = None, seed: int = 0
-) -> GateFit:
+def fit_gate(table: ScoreTable, *, as_come: Mask | None = None, together: Sequence[str] | None = None) -> GateFit:
     """Fit a gate on a table of held-out scores.
 
     Args:
@@ -95,7 +93,7 @@ def fit_gate(
     Raises:
         ValueError: those that are as they come do not have both labels.
     """
-    folds = _group_folds(table.groups if together is None else together, seed)
+    folds = _group_folds(table.groups if together is None else together)
     weights = balance_weights(table)
     plain = np.ones(len(table), bool) if as_come is None else as_come
     if len(np.unique(table.labels[plain])) < 2:
@@ -178,9 +176,9 @@ def _fit_once(table: ScoreTable, penalty: float, plain: Mask) -> Gate:
     return gate.eval()
 
 
-def _group_folds(groups: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
+def _group_folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
-    of_group = np.random.default_rng(seed).permutation(len(names)) % FOLDS
+    of_group = np.random.default_rng(0).permutation(len(names)) % FOLDS
     return np.asarray(of_group[codes], np.int64)
 
 

@@ -34,9 +34,7 @@ class Recipe:
     """Hyper-parameters of one network's training.
 
     Args:
-        epochs: at most.
         lr: highest learning rate; a linear warm-up over `warmup` of all steps leads to it, a cosine away from it.
-        clip: largest gradient norm.
         patience: epochs without a better validation score until it stops early.
         average: decay per step of the averaged weights that are validated and kept (EMA); 0 keeps the last.
         save_every_s: seconds between two checkpoints within an epoch.
@@ -85,7 +83,6 @@ class Task:
     """What one network learns from and how it is judged.
 
     Args:
-        loss_of: loss of one batch, a scalar.
         score_of: score of the averaged model on held-out data (higher is better), called after each epoch.
     """
 

@@ -109,3 +109,7 @@ def tiny_plan() -> TrainingPlan:
         lstm=few,
         tiny=True,
     )
+
+
+PLANS = {"whole": TrainingPlan, "quick": quick_plan, "tiny": tiny_plan}
+"""What makes a plan, by how much is trained."""

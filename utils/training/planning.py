@@ -78,7 +78,6 @@ def plan_balanced(
         seed: of the draw and, with the position, of each view.
         blended: self-blends of the real crops instead, and nothing else.
         h264: share of the views, drawn without regard to the label, that are coded as a video.
-        most: views of one crop.
     """
     rng = np.random.default_rng(seed)
     by_source: dict[str, list[PackedCrop]] = {}
@@ -138,7 +137,6 @@ def plan_clip(
     """Views of one clip's frames in time order, all with the same seed.
 
     Args:
-        clean: no augmentation.
         blended: make a self-blended fake clip of it; the clip must be real.
     """
     made = "self-blend clip" if blended else frames[0].generator

@@ -12,8 +12,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from utils.faces.crops import resize
-from utils.training.augment import jpeg
+from utils.faces.crops import jpeg, resize
 from utils.training.blending import face_hull
 from utils.types import Box, Floats, Pixels
 
@@ -29,8 +28,6 @@ def processed(pixels: Pixels, box: Box, marks: Floats, face_px: float, rng: np.r
     """A packed crop after some of these, drawn at random, and where its face box lies then.
 
     Args:
-        pixels: (S, S, 3) uint8 packed crop.
-        marks: (5, 2) landmarks in it, pixels.
         face_px: longer side of the face box in the original picture, pixels.
     """
     side = pixels.shape[0]

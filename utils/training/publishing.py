@@ -19,7 +19,6 @@ from scipy.special import expit
 
 from models.cards import EXPERT_NAMES, expert_card
 from models.ensemble_model import Ensemble, create_network
-from models.gating import Gate
 from utils.base_weights import FACE_FILE
 from utils.config import Settings
 from utils.detection.calibration import Calibration, fit_calibration
@@ -41,7 +40,7 @@ from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN
 from utils.training.progress import tell
 from utils.training.scoring import clip_table, image_table
-from utils.training.strangers import Strangers, Unseen, as_figures, holdout_markdown, relatives, stranger_rows, with_vit
+from utils.training.strangers import Strangers, Unseen, relatives, stranger_figures, with_vit
 from utils.training.views import clip_slices
 from utils.weights import CARD_FILE, Version, publish_version, read_document, verify_version
 
@@ -63,7 +62,7 @@ def state_arrays(module: torch.nn.Module) -> Arrays:
     return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
 
 
-def assemble(arrays: Mapping[str, Arrays], gate: Gate, root: Path, *, tiny: bool) -> Ensemble:
+def assemble(arrays: Mapping[str, Arrays], root: Path, *, tiny: bool) -> Ensemble:
     """The ensemble of stored weights: exactly what a server will load, rounding included."""
     experts = {}
     for name, stored in arrays.items():
@@ -72,7 +71,7 @@ def assemble(arrays: Mapping[str, Arrays], gate: Gate, root: Path, *, tiny: bool
             load_vit_base(expert, root / "base")
         load_into(expert, unpack_tensors(stored), what=name, strict=name != "vit" or tiny)
         experts[name] = expert
-    return Ensemble(experts=experts, gate=gate, tiny=tiny).eval()
+    return Ensemble(experts=experts, tiny=tiny).eval()
 
 
 def strange(unseen: Unseen, store: str, sources: Sequence[str], learned: Collection[str]) -> npt.NDArray[np.float64]:
@@ -140,7 +139,7 @@ def finish(
 
     With `strangers`, gate, calibration and band come from pictures of sources that the ViT's head had not seen.
     """
-    ensemble = assemble(experts, Gate(experts=len(EXPERT_NAMES), quality=4), root, tiny=plan.tiny)
+    ensemble = assemble(experts, root, tiny=plan.tiny)
     by_source = strangers.by_source if strangers else None
     learned = learned_sources(root, plan.start) if plan.start else set()
     held, as_come = calibration_table(ensemble, pack, stores, device, unseen=by_source, learned=learned)
@@ -156,19 +155,16 @@ def finish(
     if "val_clips" in stores:
         tables.append(clip_table(ensemble, pack, stores["val_clips"], device=device))
     scores = run / "scores.csv"
-    write_scores(scores, join_tables(tables), NumericGate(state_arrays(fitted.gate)))
+    gate = state_arrays(fitted.gate)
+    write_scores(scores, join_tables(tables), NumericGate(gate))
     figures = figures_of(scores, calibration)
     card = model_card(name, pack, tuple(experts), held, fitted, plan, figures, terms, notes)
-    unseen: Mapping[str, Any] = {}
-    if strangers:
-        rows = stranger_rows(tables[0], strangers, fitted.gate, calibration)
-        (run / "holdout.md").write_text(holdout_markdown(rows), encoding="utf-8")
-        unseen = as_figures(rows)
+    unseen = stranger_figures(tables[0], strangers, fitted.gate, calibration) if strangers else {}
     card["validation_of_unseen_sources"] = unseen
-    arrays = {**experts, "gate": state_arrays(fitted.gate)}
-    known = _known_pair(assemble(experts, fitted.gate, root, tiny=plan.tiny), calibration, root, experts, name)
+    engine = TorchEngine(ensemble, NumericGate(gate), device="cpu", threads=torch.get_num_threads())
+    known = _known_pair(engine, calibration, root, experts, name)
     documents = {"calibration": calibration.to_dict(), "card": card, "selftest": known}
-    version = publish_version(root, name, arrays, documents, {"scores.csv": scores})
+    version = publish_version(root, name, {**experts, "gate": gate}, documents, {"scores.csv": scores})
     try:
         write_golden_sets(root, version, pack, stores)
     except TrainingDataError as error:
@@ -177,13 +173,13 @@ def finish(
 
 
 def _known_pair(
-    ensemble: Ensemble, calibration: Calibration, root: Path, experts: Mapping[str, Arrays], name: str
+    engine: TorchEngine, calibration: Calibration, root: Path, experts: Mapping[str, Arrays], name: str
 ) -> dict[str, dict[str, float]]:
     """What the self-test expects of this version, by way of the product's own pipeline."""
     analyser = Analyser(
         settings=Settings(),
         detector=CenterFaceDetector(root / "base" / FACE_FILE, threads=torch.get_num_threads()),
-        engine=TorchEngine(ensemble, device="cpu", threads=torch.get_num_threads()),
+        engine=engine,
         calibration=calibration,
         version=name,
         version_sha256="",

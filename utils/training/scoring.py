@@ -147,7 +147,7 @@ def clip_sequences(
             planned += plan_clip(frames, seed=seed, clean=False, blended=blended, unsteady=unsteady, h264=coded)
     store = FeatureStore(folder, planned)
     store.extract(pack, lambda batch: np.zeros((len(batch), 1), np.float16))  # only pixels are wanted
-    only_resnext = Ensemble(experts={"resnext": ensemble.experts["resnext"]}, gate=ensemble.gate, tiny=ensemble.tiny)
+    only_resnext = Ensemble(experts={"resnext": ensemble.experts["resnext"]}, tiny=ensemble.tiny)
     _, features = score_store(only_resnext.eval(), store, device=device)
     if features is None:
         raise TrainingDataError("The LSTM needs the features of ResNeXt-50.")

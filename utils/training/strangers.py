@@ -19,16 +19,15 @@ from scipy.special import expit
 
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
-from models.vision_transformer import ViTExpert
+from models.vision_transformer import ViTExpert, build_vit
 from utils.detection.calibration import Calibration
 from utils.evaluation.figures import rounded
 from utils.evaluation.layouts import CLIPS_PREFIX
 from utils.evaluation.score_file import ScoreTable
-from utils.evaluation.scorecard import cell, markdown_table
-from utils.metrics import Figure, auc, bootstrap, ece, false_alarm_rate, miss_rate
+from utils.metrics import auc, bootstrap, ece, false_alarm_rate, miss_rate
 from utils.tensors import Arrays, load_into
 from utils.training.crop_set import PackedCrop
-from utils.training.experts import HeadAxes, new_vit, train_vit_head
+from utils.training.experts import HeadAxes, new_network, train_vit_head
 from utils.training.features import Features, Stored
 from utils.training.gate_fit import gate_logits
 from utils.training.loop import Recipe
@@ -38,9 +37,8 @@ from utils.training.views import View
 Array = npt.NDArray[np.float64]
 FRAMES_PREFIX = "frames_"
 """Begins the name of a source of pictures that were taken from clips."""
-SOURCE, GENERATOR = "source", "generator"
 LEAST = 8
-"""Sources with fewer real or fake validation pictures, and generators with fewer, have no row in `stranger_rows`."""
+"""Sources with fewer real or fake validation pictures, and generators with fewer, have no figures."""
 ROUNDS = 300
 
 
@@ -134,7 +132,7 @@ def cross_fitted(
         kept, chooses = (Features([store], numbers(store) != number) for store in (train, calib))
         if number not in fold.values() or any(len(np.unique(store.labels())) < 2 for store in (kept, chooses)):
             continue  # nothing to leave out, or all there is of a class
-        expert = new_vit(tiny=tiny, seed=recipe.seed)
+        expert = new_network(build_vit, tiny=tiny, seed=recipe.seed)
         if start is not None and number >= scratch:
             load_into(expert, start, what="vit", strict=False)
         weights = head_weights(kept.views, rows)
@@ -163,38 +161,8 @@ class Strangers:
     by_generator: Unseen
 
 
-COLUMNS = {
-    "auc_known": "AUC, trained with it",
-    "auc_unseen": "AUC, never seen",
-    "ece_unseen": "ECE, never seen",
-    "false_alarms_known": "false alarms at 50 %, trained with it",
-    "false_alarms_unseen": "false alarms at 50 %, never seen",
-    "called_fake_unseen": "called fake, never seen",
-    "undecided_unseen": "inconclusive, never seen",
-    "called_real_unseen": "fakes called real, never seen",
-}
-"""What is measured of something left out, by its name in the model card: the heading in a table."""
 NEED_BOTH = ("auc_known", "auc_unseen", "ece_unseen", "called_real_unseen")
-"""What of it there is only beside real and fake items."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """How a version does on something, seen and never seen.
-
-    Args:
-        kind: `source` or `generator`.
-        real: number of real validation items beside which it is measured: those of the same sources.
-        figures: by the names of `COLUMNS`. AUC and calibration error of probabilities; of the real items the shares
-            above 50 %, called fake by the verdict and left inconclusive; of the fakes the share called real. None
-            where there is nothing to measure.
-    """
-
-    kind: str
-    name: str
-    real: int
-    fake: int
-    figures: Mapping[str, Figure | None]
+"""Figures that there are only beside real and fake items."""
 
 
 def with_vit(table: ScoreTable, logits: Array) -> ScoreTable:
@@ -204,8 +172,10 @@ def with_vit(table: ScoreTable, logits: Array) -> ScoreTable:
     return replace(table, logits=raw)
 
 
-def stranger_rows(val: ScoreTable, strangers: Strangers, gate: Gate, calibration: Calibration) -> list[LeftOut]:
-    """What users get of sources and generators that no training has seen: one row per source, and per generator.
+def stranger_figures(
+    val: ScoreTable, strangers: Strangers, gate: Gate, calibration: Calibration
+) -> dict[str, dict[str, list[float] | None]]:
+    """What users get of sources and generators that no training has seen, for the model card.
 
     Each validation picture is scored by a ViT head that has not seen its source, or its generator; gate, calibration
     and band are those of the version, which come from such scores of other pictures.
@@ -214,6 +184,9 @@ def stranger_rows(val: ScoreTable, strangers: Strangers, gate: Gate, calibration
     Args:
         val: scores of the validation pictures by the version.
         strangers: their logits by such heads, in the store `val`.
+
+    Returns:
+        The figures of `_measured` by the name of a source, or `generator` and its name.
     """
 
     def probabilities(logits: Array) -> Array:
@@ -221,29 +194,35 @@ def stranger_rows(val: ScoreTable, strangers: Strangers, gate: Gate, calibration
 
     known, unseen = expit(gate_logits(gate, val)), probabilities(strangers.by_source.of_own("val"))
     sources, generators, real = np.asarray(val.sources), np.asarray(val.generators), val.labels <= 0.5
-    cases: list[tuple[str, str, npt.NDArray[np.bool_], Array]] = []
+    cases: dict[str, tuple[npt.NDArray[np.bool_], Array]] = {}
     for source in np.unique(sources):
         fakes, reals = (sources == source) & ~real, (sources == source) & real
         if reals.sum() < LEAST:
             reals = real if fakes.sum() >= LEAST else np.zeros(len(real), bool)
-        cases.append((SOURCE, str(source), reals | fakes, unseen))
+        if max(fakes.sum(), reals.sum()) >= LEAST:
+            cases[str(source)] = (reals | fakes, unseen)
     for generator, fold in sorted(strangers.by_generator.fold.items()):
         fakes = generators == generator
         beside = real & np.isin(sources, np.unique(sources[fakes]))
         reals = beside if beside.sum() >= LEAST else real
-        cases.append((GENERATOR, generator, fakes | reals, probabilities(strangers.by_generator.logits["val"][fold])))
+        if fakes.sum() >= LEAST:
+            scores = probabilities(strangers.by_generator.logits["val"][fold])
+            cases[f"generator {generator}"] = (fakes | reals, scores)
     groups, band = np.asarray(val.groups), calibration.band(0.5, missing=0)
-    return [
-        _measured(kind, name, val.labels[chosen], known[chosen], scores[chosen], groups[chosen].tolist(), band)
-        for kind, name, chosen, scores in cases
-        if max((chosen & ~real).sum(), (kind == SOURCE) * (chosen & real).sum()) >= LEAST
-    ]
+    return {
+        name: _measured(val.labels[chosen], known[chosen], scores[chosen], groups[chosen].tolist(), band)
+        for name, (chosen, scores) in cases.items()
+    }
 
 
 def _measured(
-    kind: str, name: str, labels: Array, known: Array, unseen: Array, groups: Sequence[str], band: tuple[float, float]
-) -> LeftOut:
-    """The row of something, from probabilities with and without it; `band`: what is called neither."""
+    labels: Array, known: Array, unseen: Array, groups: Sequence[str], band: tuple[float, float]
+) -> dict[str, list[float] | None]:
+    """Value and 95 % interval of each figure, from probabilities with and without it; `band`: what is called neither.
+
+    AUC and calibration error of probabilities; of the real items the shares above 50 %, called fake by the verdict and
+    left inconclusive; of the fakes the share called real. None where there is nothing to measure.
+    """
     real_below, fake_above = band
     shown: dict[str, tuple[Callable[..., float], Array]] = {
         "auc_known": (auc, known),
@@ -255,43 +234,15 @@ def _measured(
         "undecided_unseen": (partial(share_between, low=real_below, high=fake_above), unseen),
         "called_real_unseen": (partial(miss_rate, threshold=np.nextafter(real_below, 1)), unseen),  # at it, too
     }
-    both = len(np.unique(labels)) == 2
-    figures = {
-        what: bootstrap(measure, labels, scores, groups, rounds=ROUNDS) if both or what not in NEED_BOTH else None
-        for what, (measure, scores) in shown.items()
-    }
-    return LeftOut(kind, name, int((labels == 0).sum()), int((labels == 1).sum()), figures)
+    figures: dict[str, list[float] | None] = dict.fromkeys(shown)
+    for what, (measure, scores) in shown.items():
+        if what not in NEED_BOTH or len(np.unique(labels)) == 2:
+            figure = bootstrap(measure, labels, scores, groups, rounds=ROUNDS)
+            figures[what] = None if np.isnan(figure.value) else rounded(figure)
+    return figures
 
 
 def share_between(labels: Array, probabilities: Array, low: float, high: float) -> float:
     """Share of the real ones that lie inside the undecided band; NaN without real ones."""
     real = probabilities[labels <= 0.5]
     return float(((real > low) & (real < high)).mean()) if len(real) else float("nan")
-
-
-def holdout_markdown(rows: Sequence[LeftOut]) -> str:
-    """The results as a table, one row per source and generator."""
-    cells = (
-        [
-            f"{row.kind} {row.name}",
-            f"{row.real} / {row.fake}",
-            *(cell(values(row.figures[what]), percent=not what.startswith(("auc", "ece"))) for what in COLUMNS),
-        ]
-        for row in rows
-    )
-    return "\n".join(markdown_table(("left out", "real / fake", *COLUMNS.values()), cells)) + "\n"
-
-
-def as_figures(rows: Sequence[LeftOut]) -> Mapping[str, Mapping[str, list[float] | None]]:
-    """The results as plain JSON values, for the model card: value, low, high."""
-    return {
-        row.name if row.kind == SOURCE else f"{row.kind} {row.name}": {
-            what: values(row.figures[what]) for what in COLUMNS
-        }
-        for row in rows
-    }
-
-
-def values(figure: Figure | None) -> list[float] | None:
-    """A figure, rounded; None where there is nothing to measure."""
-    return None if figure is None or np.isnan(figure.value) else rounded(figure)

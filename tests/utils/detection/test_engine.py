@@ -33,9 +33,14 @@ LSTM = EXPERT_NAMES.index("lstm")
 
 def ensemble_of(names: tuple[str, ...] = EXPERT_NAMES) -> Ensemble:
     torch.manual_seed(3)
-    ensemble = build_ensemble(names, quality=Q, tiny=True)
-    torch.nn.init.normal_(ensemble.gate.mix.weight)
-    return ensemble.eval()
+    return build_ensemble(names, tiny=True).eval()
+
+
+def new_gate() -> NumericGate:
+    torch.manual_seed(4)
+    gate = Gate(experts=len(EXPERT_NAMES), quality=Q)
+    torch.nn.init.normal_(gate.mix.weight)
+    return NumericGate({key: value.numpy() for key, value in gate.state_dict().items()})
 
 
 Build = Callable[..., Engine]
@@ -55,14 +60,11 @@ def engine(request: pytest.FixtureRequest, graph_of: Callable[[str], Any]) -> Bu
 
     def build(names: tuple[str, ...] = EXPERT_NAMES) -> Engine:
         whole = ensemble_of()
-        chosen = Ensemble(experts={n: whole.experts[n] for n in names}, gate=whole.gate, tiny=True).eval()
+        chosen = Ensemble(experts={n: whole.experts[n] for n in names}, tiny=True).eval()
         if request.param == "torch":
-            return TorchEngine(chosen, device="cpu", threads=1)
-        arrays = {key: value.numpy() for key, value in whole.gate.state_dict().items()}
-        return OpenVinoEngine(
-            graph_of, dict.fromkeys(names, "fp32"), NumericGate(arrays),
-            load_networks=lambda: chosen, tiny=True, threads=1,
-        )  # fmt: skip
+            return TorchEngine(chosen, new_gate(), device="cpu", threads=1)
+        precisions = dict.fromkeys(names, "fp32")
+        return OpenVinoEngine(graph_of, precisions, new_gate(), load_networks=lambda: chosen, tiny=True, threads=1)
 
     return build
 
@@ -139,20 +141,20 @@ def test_training_layers_are_switched_off(engine):
 
 def test_missing_gpu_is_said_and_auto_does_without(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    ensemble = build_ensemble(quality=Q, tiny=True)
+    ensemble = build_ensemble(tiny=True)
     with pytest.raises(ConfigError, match="no GPU"):
-        TorchEngine(ensemble, device="cuda", threads=1)
-    assert TorchEngine(ensemble, device="auto", threads=1).device == "cpu"
+        TorchEngine(ensemble, new_gate(), device="cuda", threads=1)
+    assert TorchEngine(ensemble, new_gate(), device="auto", threads=1).device == "cpu"
 
 
 def test_backends_agree(graph_of):
     ensemble = ensemble_of()
-    arrays = {key: value.numpy() for key, value in ensemble.gate.state_dict().items()}
     fast = OpenVinoEngine(
-        graph_of, dict.fromkeys(EXPERT_NAMES, "fp32"), NumericGate(arrays), load_networks=lambda: ensemble, tiny=True
+        graph_of, dict.fromkeys(EXPERT_NAMES, "fp32"), new_gate(), load_networks=lambda: ensemble, tiny=True
     )
+    slow = TorchEngine(ensemble, new_gate(), device="cpu", threads=1)
     people = [person(1, 1), person(2, 16), person(3, BATCH + 3)]
-    for a, b in zip(score(TorchEngine(ensemble, device="cpu", threads=1), *people), score(fast, *people), strict=True):
+    for a, b in zip(score(slow, *people), score(fast, *people), strict=True):
         assert_same(a, b)
 
 
@@ -216,9 +218,8 @@ def test_openvino_drops_the_networks_that_nobody_holds(graph_of):
         loads.append(ensemble_of())
         return loads.pop()
 
-    arrays = {key: value.numpy() for key, value in ensemble_of().gate.state_dict().items()}
     precisions = dict.fromkeys(EXPERT_NAMES, "fp32")
-    chosen = OpenVinoEngine(graph_of, precisions, NumericGate(arrays), load_networks=load, tiny=True)
+    chosen = OpenVinoEngine(graph_of, precisions, new_gate(), load_networks=load, tiny=True)
     first = chosen.networks
     assert chosen.networks is first
     gone = weakref.ref(first)

@@ -15,12 +15,14 @@ import torch
 import inference
 from models.cards import EXPERT_NAMES
 from models.ensemble_model import Ensemble
+from models.gating import Gate
 from utils.config import Settings
 from utils.detection.export import SUMS, export_version
 from utils.faces.crops import QUALITY_NAMES
 from utils.files import file_sha256
 from utils.networks import load_ensemble
-from utils.weights import verify_version
+from utils.tensors import load_into, read_tensors
+from utils.weights import GATE_FILE, verify_version
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,9 @@ def test_experts_answer_as_torch_does(folder, ensemble, name, batch):
     assert np.allclose(feature, wanted.feature.numpy(), atol=1e-4)
 
 
-def test_gate_answers_as_torch_does_whoever_is_missing(folder, ensemble):
+def test_gate_answers_as_torch_does_whoever_is_missing(folder, tiny_root):
+    gate = Gate(experts=len(EXPERT_NAMES), quality=len(QUALITY_NAMES))
+    load_into(gate, read_tensors(tiny_root / "tiny" / GATE_FILE), what="the gate")
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 1, (7, len(EXPERT_NAMES))).astype(np.float32)
     logits[:5, 3] = logits[2, 1] = np.nan
@@ -60,7 +64,7 @@ def test_gate_answers_as_torch_does_whoever_is_missing(folder, ensemble):
         ["logit", "weights", "calibrated"], {"logits": logits, "quality": quality}
     )
     with torch.inference_mode():
-        wanted = ensemble.gate(torch.from_numpy(logits), torch.from_numpy(quality))
+        wanted = gate(torch.from_numpy(logits), torch.from_numpy(quality))
     for value, name in zip(found, ("logit", "weights", "calibrated"), strict=True):
         assert np.allclose(value, getattr(wanted, name).numpy(), rtol=1e-4, atol=1e-4, equal_nan=True), name
 

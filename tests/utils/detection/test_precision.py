@@ -13,6 +13,7 @@ from scipy.special import expit
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS
 from utils.config import load_settings
 from utils.detection.engines import expert_graph
+from utils.detection.gate import read_gate
 from utils.detection.openvino_engine import OpenVinoEngine
 from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni
 from utils.detection.precision import KEEP_PARITY, PRECISIONS, format_precisions, read_precision
@@ -93,8 +94,8 @@ def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector):
     rng = np.random.default_rng(224)
     crops = np.stack(list(faces(face_detector, rng, 4)))
     quality = np.stack([measure_quality(crop, float(rng.uniform(50, 400)), 0.9) for crop in crops])
-    reference = TorchEngine(ensemble, device="cpu", threads=1)
-    gate = reference.gate
+    gate = read_gate(version)
+    reference = TorchEngine(ensemble, gate, device="cpu", threads=1)
     answers = reference.run(crops)
     wanted, features = answers.logits, answers.features
     wanted[:, LSTM] = reference.sequence_logit(features)

@@ -15,15 +15,7 @@ from hypothesis import strategies as st
 
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.detection.probes import COVER, NO_PHOTO, Probe
-from utils.detection.verdict import (
-    NOT_FOR_PHOTOS,
-    TOO_SHORT,
-    decide,
-    deciding_face,
-    fuse,
-    no_face_verdict,
-    verdict_of_all,
-)
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, fuse, verdict_of_all
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.metrics import sigmoid
 from utils.tensors import read_tensors
@@ -188,7 +180,7 @@ def test_a_part_that_stands_out_decides_before_a_face_that_is_real():
 
 
 def test_no_face_has_no_probability():
-    answer = no_face_verdict()
+    answer = verdict_of_all((), None)
     assert (answer.outcome, answer.probability, answer.interval) == (Outcome.NO_FACE, None, None)
     assert codes(answer) == ["no_face"]
 

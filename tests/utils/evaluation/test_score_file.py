@@ -48,7 +48,7 @@ def test_every_file_gets_a_row_and_those_without_a_score_no_numbers(samples, ana
     assert rows[0]["outcome"] == report.verdict.outcome.value
     face = report.faces[0]
     assert float(rows[0]["quality_sharpness_log"]) == pytest.approx(face.quality["sharpness_log"], abs=1e-4)
-    gate = analyser.engine.networks.gate
+    gate = analyser.engine.gate
     z = float(gate.scale[2]) * float(rows[0]["logit_vit"]) + float(gate.shift[2])
     assert 1 / (1 + np.exp(-z)) == pytest.approx(face.experts[2].probability, abs=1e-4), "the raw logit is stored"
     assert rows[0]["logit_lstm"] == ""

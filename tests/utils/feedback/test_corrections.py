@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.gating import Gate
 from utils.config import Settings
 from utils.errors import WeightsCorruptError
 from utils.feedback.cached_judge import VIT_COLUMN, check_items, head_logits, load_parts, logits_of
@@ -17,7 +18,8 @@ from utils.feedback.history import read_history
 from utils.feedback.remember import remember
 from utils.feedback.retrain import HELP, Compared, judge_candidate, train_version
 from utils.networks import load_ensemble
-from utils.weights import current_name, verify_version, weights_root
+from utils.tensors import load_into, read_tensors
+from utils.weights import GATE_FILE, current_name, verify_version, weights_root
 
 
 def outcomes(lineage, items, version):
@@ -75,13 +77,15 @@ def test_head_and_gate_agree_with_the_networks():
     version = verify_version(root, current_name(root))
     replay = load_lineage(version).replay.select(np.arange(60))
     ensemble, _ = load_ensemble(root, version)
+    gate = Gate(experts=4, quality=4)
+    load_into(gate, read_tensors(version.folder / GATE_FILE), what="the gate")
     tokens = np.asarray(replay.tokens, np.float32)
     with torch.inference_mode():
         wanted = ensemble.experts["vit"].head(torch.from_numpy(tokens)).logit.numpy()
         frames = np.add.reduceat(wanted, replay.starts[:-1]) / np.diff(replay.starts)
         logits = replay.logits.copy()
         logits[:, VIT_COLUMN] = frames
-        mixed = ensemble.gate(torch.from_numpy(logits), torch.from_numpy(replay.quality)).logit.numpy()
+        mixed = gate(torch.from_numpy(logits), torch.from_numpy(replay.quality)).logit.numpy()
     parts = load_parts(version)
     assert np.abs(head_logits(parts.head, tokens) - wanted).max() < 1e-4
     assert np.abs(logits_of(parts, replay) - mixed).max() < 1e-4

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from models.cnn_model import build_cnn
+from models.ensemble_model import BUILDERS
+from models.vision_transformer import build_vit
 from utils.metrics import auc
 from utils.training.experts import (
     HeadAxes,
     mean_source_auc,
     new_network,
-    new_vit,
     smooth_bce,
     token_directions,
     train_lstm,
@@ -45,9 +47,9 @@ def test_parameters_follow_from_the_seed_alone_and_leave_other_draws_alone():
     torch.manual_seed(1)
     before = torch.rand(3)
     torch.manual_seed(1)
-    one = new_network("cnn", tiny=True, seed=4)
+    one = new_network(build_cnn, tiny=True, seed=4)
     assert torch.equal(torch.rand(3), before)
-    two, other = new_network("cnn", tiny=True, seed=4), new_network("cnn", tiny=True, seed=5)
+    two, other = new_network(build_cnn, tiny=True, seed=4), new_network(build_cnn, tiny=True, seed=5)
     first = [next(iter(net.parameters())) for net in (one, two, other)]
     assert torch.equal(first[0], first[1])
     assert not torch.equal(first[0], first[2])
@@ -100,7 +102,7 @@ def test_students_learn_from_stored_views_and_are_kept_in_their_folder(make_pack
 def test_student_goes_on_from_given_weights(make_pack, tmp_path, name):
     stores = stored_views(make_pack, tmp_path)
     recipe = Recipe(epochs=1, batch=4, lr=1e-9, warmup=0.5, average=0.0, weight_decay=0.0)
-    start = {k: v.numpy() for k, v in new_network(name, tiny=True, seed=5).state_dict().items()}
+    start = {k: v.numpy() for k, v in new_network(BUILDERS[name], tiny=True, seed=5).state_dict().items()}
     begun = train_student(name, *stores, recipe, tmp_path / "begun", tiny=True, start=start)
     fresh = train_student(name, *stores, recipe, tmp_path / "fresh", tiny=True)
     for key, value in begun.named_parameters():
@@ -154,7 +156,7 @@ def head_scores(expert, store) -> np.ndarray:
 
 
 def test_a_head_answers_on_tokens_as_it_does_in_its_coordinates():
-    store, expert = HeldTokens(200, 1), new_vit(tiny=True, seed=3).eval()
+    store, expert = HeldTokens(200, 1), new_network(build_vit, tiny=True, seed=3).eval()
     with torch.no_grad():
         for norm in expert.head.norms:
             norm.weight.uniform_(0.5, 2), norm.bias.normal_()
@@ -177,7 +179,7 @@ def test_a_head_answers_on_tokens_as_it_does_in_its_coordinates():
 def test_the_head_of_the_vit_learns_from_its_tokens_and_goes_on_from_what_it_was(tmp_path):
     train, calib, val = (HeldTokens(count, seed) for seed, count in enumerate((400, 80, 200)))
     recipe = Recipe(epochs=8, batch=16, lr=0.01, average=0.5, patience=8)
-    learned = train_vit_head(train, calib, recipe, tmp_path / "one", expert=new_vit(tiny=True, seed=0))
+    learned = train_vit_head(train, calib, recipe, tmp_path / "one", expert=new_network(build_vit, tiny=True, seed=0))
     assert auc(val.labels().astype(np.float64), head_scores(learned, val)) > 0.95
     assert not learned.head.training
     before = head_scores(learned, val)

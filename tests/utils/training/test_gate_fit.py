@@ -135,7 +135,7 @@ def test_penalty_is_that_of_the_least_loss_on_groups_left_out():
 
 def test_folds_keep_groups_whole():
     groups = tuple(f"g{i % 17}" for i in range(200))
-    folds = _group_folds(groups, 0)
+    folds = _group_folds(groups)
     assert set(folds.tolist()) == set(range(FOLDS))
     for name in set(groups):
         assert len({int(f) for f, g in zip(folds, groups, strict=True) if g == name}) == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from utils.errors import TrainingDataError
-from utils.training.augment import jpeg
+from utils.faces.crops import jpeg
 from utils.training.crop_set import Pack, find_twins, without_names, without_twins
 from utils.types import MediaKind
 
