@@ -96,7 +96,3 @@ def test_a_result_is_put_into_a_case(open_page: Open, photo: Give) -> None:
     page.fill("input[name=title]", "First")
     page.click("text=Open a case")
     page.wait_for_selector(".case__line:has-text('portrait.jpg')")
-
-
-def test_a_case_that_is_not_there_is_told(open_page: Open) -> None:
-    assert open_page("cases/missing").inner_text("h1") == "There is no page here"

@@ -21,7 +21,7 @@ def look_closer(page: Any, *files: dict[str, Any]) -> None:
     page.wait_for_selector(".face:visible .closeup__maps")
 
 
-def test_heatmap_lies_on_the_face_with_its_worth_and_opacity(open_page: Open, photo: Give) -> None:
+def test_heatmap_with_its_worth_and_what_flips_the_verdict(open_page: Open, photo: Give) -> None:
     page = open_page()
     look_closer(page, photo("portrait.jpg"))
     assert page.inner_text("#live") == "The closer look is ready."
@@ -46,10 +46,6 @@ def test_heatmap_lies_on_the_face_with_its_worth_and_opacity(open_page: Open, ph
     page.check(".face:visible .choice:has-text('CNN') input")
     assert "no map" in page.inner_text(".face:visible .closeup__worth")
 
-
-def test_stability_names_what_flips(open_page: Open, photo: Give) -> None:
-    page = open_page()
-    look_closer(page, photo("portrait.jpg"))
     rows = page.locator(".face:visible .closeup__stability tbody tr").all_inner_texts()
     assert [row.split("\t")[0] for row in rows] == [
         "As it is",
@@ -59,11 +55,7 @@ def test_stability_names_what_flips(open_page: Open, photo: Give) -> None:
     assert "Inconclusive" in rows[1]
     assert "The verdict changes under one" in page.inner_text(".face:visible .closeup__stability")
 
-
-def test_closer_look_survives_a_reload_and_belongs_to_one_face(open_page: Open, photo: Give) -> None:
-    page = open_page()
-    look_closer(page, photo("portrait.jpg"))
-    page.click("text=Permanent link")
+    page.click("text=Permanent link")  # it survives a reload, and belongs to one face
     page.wait_for_selector(".face:visible .closeup__maps")
     page.click("[role=tab] >> text=Person 2")
     page.wait_for_selector(".face:visible .closeup >> text=Look closer")
@@ -100,7 +92,7 @@ def test_feedback_is_taken_back_and_says_what_becomes_of_it(open_page: Open, pho
     assert page.locator(".feedback__thanks").count() == 0
 
 
-def test_history_searches_compares_and_clears(parts: Services, open_page: Open, photo: Give, clip: Give) -> None:
+def test_history_finds_compares_deletes_and_clears(parts: Services, open_page: Open, photo: Give, clip: Give) -> None:
     page = open_page()
     before = {**photo("portrait.jpg"), "name": "before.jpg"}
     assert page.request.post(f"{page.url}api/detect?wait=1", multipart={"file": before}).ok
@@ -112,6 +104,14 @@ def test_history_searches_compares_and_clears(parts: Services, open_page: Open, 
     page.wait_for_selector(".entries tbody tr")
     assert "kept until you delete them" in page.inner_text(".retention")
     until(page, "[...document.querySelectorAll('.entries__preview img')].filter((i) => i.naturalWidth).length === 4")
+    page.select_option("select[name=kind]", "video")
+    until(page, "document.querySelectorAll('.entries tbody tr').length === 1")
+    assert page.url.endswith("history?kind=video")
+    page.reload()
+    page.wait_for_selector(".entries tbody tr")
+    assert page.locator(".entries tbody tr").count() == 1
+    page.go_back()
+    until(page, "document.querySelectorAll('.entries tbody tr').length === 4")
     page.fill("input[name=text]", "PORT")
     until(page, "document.querySelectorAll('.entries tbody tr').length === 1")
     assert page.url.endswith("history?text=PORT")
@@ -125,13 +125,20 @@ def test_history_searches_compares_and_clears(parts: Services, open_page: Open, 
     page.wait_for_selector(".empty")
     page.fill("input[name=since]", "")
     page.wait_for_selector(".entries tbody tr")
+    page.click("[aria-label='Delete: portrait.jpg']")
+    page.keyboard.press("Escape")
+    assert page.locator(".entries tbody tr").count() == 4
+    page.click("[aria-label='Delete: portrait.jpg']")
+    page.click("dialog >> text=Delete >> nth=-1")
+    until(page, "document.querySelectorAll('.entries tbody tr').length === 3")
+    assert page.inner_text("#live") == "portrait.jpg was deleted."
     page.click("#clear")
     page.click("dialog >> text=Keep it")
-    assert page.locator(".entries tbody tr").count() == 4
+    assert page.locator(".entries tbody tr").count() == 3
     page.click("#clear")
     page.click("dialog >> text=Delete everything")
     page.wait_for_selector(".empty")
-    assert page.inner_text("#live") == "4 analyses were deleted."
+    assert page.inner_text("#live") == "3 analyses were deleted."
 
 
 def test_phone_offers_its_camera(open_page: Open, photo: Give) -> None:

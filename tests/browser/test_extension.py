@@ -72,16 +72,17 @@ def media_port(media: Media) -> Iterator[int]:
         yield port
 
 
-@pytest.fixture
-def context(browser: Browser, tmp_path: Path, address: str) -> Iterator[BrowserContext]:
-    """A browser with the extension, which may look into pages of one more host and knows the server's address."""
-    copy = Path(shutil.copytree(EXTENSION, tmp_path / "extension"))
+@pytest.fixture(scope="module")
+def extended(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    """A browser with the extension, which may look into pages of one more host."""
+    folder = tmp_path_factory.mktemp("browser")
+    copy = Path(shutil.copytree(EXTENSION, folder / "extension"))
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["host_permissions"].append(f"http://{PAGE_HOST}/*")
     (copy / "manifest.json").write_text(json.dumps(manifest))
     path = os.environ.get("TELLTALE_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     with browser.browser_type.launch_persistent_context(
-        str(tmp_path / "profile"),
+        str(folder / "profile"),
         executable_path=path,
         ignore_default_args=["--disable-extensions"],
         args=[
@@ -90,8 +91,19 @@ def context(browser: Browser, tmp_path: Path, address: str) -> Iterator[BrowserC
         ],
     ) as opened:  # fmt: skip
         opened.set_default_timeout(TIMEOUT_MS)
-        configure(opened, server=address.rstrip("/"))
         yield opened
+
+
+@pytest.fixture
+def context(extended: BrowserContext, address: str) -> Iterator[BrowserContext]:
+    """The browser with the extension, which knows the server's address and nothing of other tests."""
+    configure(extended, server=address.rstrip("/"))
+    yield extended
+    for page in extended.pages[1:]:
+        page.close()
+    extended.pages[0].goto("about:blank")
+    extended.clear_cookies()
+    worker(extended).evaluate("() => chrome.storage.local.clear()")
 
 
 def worker(context: BrowserContext) -> Any:

@@ -44,6 +44,13 @@ def test_photo_of_two_people_from_upload_to_feedback(open_page: Open, photo: Giv
     assert "86 to 97" in page.inner_text(".verdict__meaning")
     assert page.locator(".verdict .reasons li").count() == 2
     assert page.inner_text("#live") == f"portrait.jpg: {FAKE}"
+    picture = page.locator(".stage img").bounding_box()
+    box = page.locator(".box[data-face='1'] .box__rect").bounding_box()
+    scale = picture["width"] / 960
+    assert picture["height"] == pytest.approx(512 * scale, abs=1)
+    assert box["x"] - picture["x"] == pytest.approx(684 * scale, abs=4)
+    assert box["y"] - picture["y"] == pytest.approx(62 * scale, abs=4)
+    assert box["width"] == pytest.approx(102 * scale, abs=6)
 
     assert page.inner_text(".face:visible .face__name") == "Person 1"
     assert page.locator(".face:visible .expert").count() == 4
@@ -85,18 +92,6 @@ def test_a_face_that_is_not_judged_has_its_reason_and_no_number(open_page: Open,
     assert "The border of the picture cuts the face." in face.inner_text()
     assert face.locator(".face__number").count() == face.locator(".gauge").count() == 0
     assert "decides" not in face.locator(".face__facts").inner_text()
-
-
-def test_boxes_lie_on_the_faces(open_page: Open, photo: Give) -> None:
-    page = open_page()
-    analyse(page, photo("portrait.jpg"))
-    picture = page.locator(".stage img").bounding_box()
-    box = page.locator(".box[data-face='1'] .box__rect").bounding_box()
-    scale = picture["width"] / 960
-    assert picture["height"] == pytest.approx(512 * scale, abs=1)
-    assert box["x"] - picture["x"] == pytest.approx(684 * scale, abs=4)
-    assert box["y"] - picture["y"] == pytest.approx(62 * scale, abs=4)
-    assert box["width"] == pytest.approx(102 * scale, abs=6)
 
 
 def test_clip_with_timeline_that_jumps_and_boxes_that_follow(open_page: Open, clip: Give) -> None:
@@ -170,31 +165,6 @@ def test_refused_files_say_which_rule_and_what_to_do(open_page: Open, broken: di
     assert page.locator(".item >> text=Try again").count() == 0  # nothing of this can change
 
 
-def test_history_filters_and_deletes(open_page: Open, photo: Give, clip: Give) -> None:
-    page = open_page()
-    page.set_input_files("#file", [photo("portrait.jpg"), photo("landscape.jpg"), clip("clip.webm")])
-    until(page, "document.querySelectorAll('.item[data-state=done]').length === 3")
-    page.click("nav >> text=History")
-    page.wait_for_selector(".entries tbody tr")
-    assert page.locator(".entries tbody tr").count() == 3
-    page.select_option("select[name=kind]", "video")
-    until(page, "document.querySelectorAll('.entries tbody tr').length === 1")
-    assert page.url.endswith("history?kind=video")
-    page.reload()
-    page.wait_for_selector(".entries tbody tr")
-    assert page.locator(".entries tbody tr").count() == 1
-    page.go_back()
-    until(page, "document.querySelectorAll('.entries tbody tr').length === 3")
-
-    page.click("[aria-label='Delete: portrait.jpg']")
-    page.keyboard.press("Escape")
-    assert page.locator(".entries tbody tr").count() == 3
-    page.click("[aria-label='Delete: portrait.jpg']")
-    page.click("dialog >> text=Delete >> nth=-1")
-    until(page, "document.querySelectorAll('.entries tbody tr').length === 2")
-    assert page.inner_text("#live") == "portrait.jpg was deleted."
-
-
 def test_what_can_be_saved_and_what_deleting_leaves(
     open_page: Open, photo: Give, clip: Give, broken: dict[str, Any]
 ) -> None:
@@ -239,13 +209,6 @@ def test_what_can_be_saved_and_what_deleting_leaves(
     page.click("text=broken.jpg")
     page.wait_for_selector("text=Code media_corrupt")
     assert page.inner_text(".dead-end h2") == "This file could not be analysed"
-
-
-def test_unknown_detection_is_told(open_page: Open) -> None:
-    page = open_page("detections/missing")
-    assert page.inner_text("h1") == "There is no page here"
-    page.click("text=Go to the history")
-    page.wait_for_selector(".empty")
 
 
 def test_theme_follows_the_system_and_the_switch_is_remembered(open_page: Open) -> None:

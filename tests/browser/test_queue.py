@@ -1,4 +1,4 @@
-"""Several files at once: waiting, cancelling, trying again, and what a busy or refusing server says."""
+"""Several files at once: waiting, cancelling, trying again, what a busy or refusing server says, and near copies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tests.browser.test_axe import violations_in_all_looks
 from tests.browser.test_flow import FAKE, Give, Open, analyse, until
 from tests.web_app.helpers import wait_until
 from web_app.db.models import JobRow, JobState
@@ -150,3 +151,27 @@ def test_the_page_asks_before_waiting_files_are_lost(open_page: Open, photo: Giv
     page.locator(".item", has_text="portrait").get_by_role("button").click()
     until(page, "document.querySelectorAll('.item').length === 2")
     assert not page.evaluate(asks)
+
+
+def test_a_near_copy_is_named_below_the_result(open_page: Open, photo: Give, axe: str) -> None:
+    page = open_page()
+    page.set_input_files("#file", [photo("portrait.jpg")])
+    page.wait_for_selector(".verdict")
+    page.click("text=The verdict is incorrect")
+    page.wait_for_selector(".feedback__thanks")
+    page.click("text=Permanent link")
+    page.wait_for_selector(".verdict")
+    assert page.locator(".seen:visible").count() == 0
+    copy = {**photo("portrait.jpg"), "name": "copy.jpg"}
+    page.click("nav >> text=Analyse")
+    page.wait_for_selector("#file", state="attached")
+    page.wait_for_load_state("load")  # its module listens from then on
+    page.set_input_files("#file", [{**copy, "buffer": copy["buffer"] + b"another end"}])
+    page.wait_for_selector(".seen:visible")
+    told = page.inner_text(".seen")
+    assert "portrait.jpg" in told
+    assert "The whole looks the same" in told
+    assert "You said it is genuine" in told
+    assert violations_in_all_looks(page, axe) == {}
+    page.click(".seen a")
+    page.wait_for_selector(".seen:visible:has-text('copy.jpg')")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.browser.media import make_clip
 from tests.browser.reports import VOICED
 from tests.browser.test_axe import violations_in_all_looks
@@ -18,19 +16,11 @@ def upload(page: Any, file: dict[str, Any]) -> None:
     page.wait_for_selector(".verdict")
 
 
-@pytest.fixture(scope="module")
-def memo() -> dict[str, Any]:
-    return {"name": "memo.mp3", "mimeType": "audio/mpeg", "buffer": seeds.recording("mp3", seeds.chord(44100, 4.0))}
-
-
-def analyse(page: Any, file: dict[str, Any]) -> None:
-    upload(page, file)
-    until(page, "(document.querySelector('.wave__form')?.getAttribute('d') || '').length > 1000")
-
-
-def test_a_recording_is_played_and_its_windows_are_marked(open_page: Open, memo: dict[str, Any], axe: str) -> None:
+def test_a_recording_is_played_answered_and_found_in_the_history(open_page: Open, axe: str) -> None:
     page = open_page()
-    analyse(page, memo)
+    sound = seeds.recording("mp3", seeds.chord(44100, 4.0))
+    upload(page, {"name": "memo.mp3", "mimeType": "audio/mpeg", "buffer": sound})
+    until(page, "(document.querySelector('.wave__form')?.getAttribute('d') || '').length > 1000")
     assert "voice in this recording" in page.inner_text(".eyebrow").lower()
     until(page, "document.querySelector('.sound audio').duration > 3.9")
     assert page.locator(".wave__score[data-tone='fake']").count() == 3
@@ -44,18 +34,9 @@ def test_a_recording_is_played_and_its_windows_are_marked(open_page: Open, memo:
     assert page.get_attribute(".plot", "aria-valuenow") == "2"
     assert violations_in_all_looks(page, axe) == {}
 
-
-def test_an_answer_about_a_voice_says_that_it_teaches(open_page: Open, memo: dict[str, Any]) -> None:
-    page = open_page()
-    analyse(page, memo)
     assert "teach the next version" in page.inner_text(".feedback")
     page.click("text=The verdict is incorrect")
     page.wait_for_selector(".feedback__thanks")
-
-
-def test_the_history_shows_the_form_of_the_sound(open_page: Open, memo: dict[str, Any]) -> None:
-    page = open_page()
-    analyse(page, memo)
     page.goto(page.url.split("/desk/")[0] + "/desk/history?kind=audio")
     page.wait_for_selector(".entries__preview img")
     until(page, "document.querySelector('.entries__preview img').naturalWidth > 100")
