@@ -72,9 +72,17 @@ def test_camera_and_microphone_show_running_scores_and_keep_nothing(camera_page:
     camera_page.click("#start")
     camera_page.wait_for_selector("#score:has-text('mean of 2')")
     assert camera_page.locator("#boxes rect").count() >= 1
+    late: list[Any] = []
+    camera_page.route("**/api/detect/image?keep=0", lambda route: late.append(route))
+    while not late:
+        camera_page.wait_for_timeout(20)
     camera_page.click("#stop")
-    camera_page.wait_for_selector("#state:has-text('off')")
+    with camera_page.expect_response("**/api/detect/image?keep=0"):
+        late.pop().continue_()  # an answer that comes after the camera was stopped says nothing any more
+    camera_page.wait_for_timeout(200)
+    assert "off" in camera_page.inner_text("#state")
     assert camera_page.evaluate("document.getElementById('camera').srcObject") is None
+    camera_page.unroute("**/api/detect/image?keep=0")
 
     camera_page.reload()
     camera_page.wait_for_selector("#sound-state:has-text('off')")

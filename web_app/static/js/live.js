@@ -61,18 +61,21 @@ function stop() {
 }
 
 async function look() {
-  const begun = performance.now();
+  const [own, begun] = [stream, performance.now()];
   let pause = EVERY_MS;
   if (!document.hidden && camera.videoWidth) {
     try {
-      show(await ask(await takePicture(), "image", "camera.jpg"));
+      const report = await ask(await takePicture(), "image", "camera.jpg");
+      if (stream !== own) return; // stopped meanwhile
+      show(report);
       say(T.live.running);
     } catch (error) {
+      if (stream !== own) return;
       pause = error.retryAfterMs || PAUSE_AFTER_ERROR_MS;
       say(T.live.failed(error.message));
     }
   }
-  if (stream) timer = setTimeout(look, Math.max(0, pause - (performance.now() - begun)));
+  if (stream && stream === own) timer = setTimeout(look, Math.max(0, pause - (performance.now() - begun)));
 }
 
 function takePicture() {
@@ -94,7 +97,6 @@ async function ask(blob, kind, name) {
 }
 
 function show(report) {
-  if (!stream) return;
   const p = report.fake_probability;
   at("now").textContent = p === null ? T.live.none : T.live.now(percent(p));
   if (p !== null) {
