@@ -62,14 +62,7 @@ Sign = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def export_lines(document: dict[str, Any], items: list[CaseItem], sign: Sign, page_url: str) -> Iterator[bytes]:
-    """The ZIP of a case in pieces; no more of a file than `CHUNK_BYTES` is in memory.
-
-    Args:
-        document: unsigned, of `build_case`.
-        items: what it was made of.
-        sign: makes a signed document of one.
-        page_url: of the case.
-    """
+    """The ZIP of a case, by its unsigned document, in pieces; no more of a file than `CHUNK_BYTES` is in memory."""
     sink, files, missing = _Sink(), [], []
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
 
@@ -103,7 +96,9 @@ def export_lines(document: dict[str, Any], items: list[CaseItem], sign: Sign, pa
                 missing.append({"name": item.name, "why": NO_COPY})
             else:
                 ending = FORMATS[item.format].endings[0]
-                yield from put(f"media/{name}.{ending}", _chunks(copy), packed=False)
+                with copy.open("rb") as file:
+                    chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
+                    yield from put(f"media/{name}.{ending}", chunks, packed=False)
         sums = "".join(f"{file['sha256']}  {file['name']}\n" for file in files)
         yield from put("SHA256SUMS", iter([sums.encode()]))
         manifest = {
@@ -112,12 +107,6 @@ def export_lines(document: dict[str, Any], items: list[CaseItem], sign: Sign, pa
         }  # fmt: skip
         yield from put("manifest.json", iter([canonical(sign(manifest))]))
     yield sink.take()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
 
 
 class _Sink(io.RawIOBase):

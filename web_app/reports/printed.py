@@ -55,12 +55,7 @@ def qr_code(text: str) -> tuple[int, str]:
 
 
 def render_pdf(page: str, footer: str, page_url: str) -> bytes:
-    """A page of a report, in HTML, on A4 pages.
-
-    Args:
-        footer: at the foot of each page.
-        page_url: of the QR code.
-    """
+    """A page of a report, in HTML, on A4 pages with a footer; `page_url` is that of the QR code."""
     from reportlab.lib.pagesizes import A4
     from reportlab.lib.units import mm
     from reportlab.platypus import SimpleDocTemplate

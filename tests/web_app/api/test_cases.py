@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 import subprocess
 import tracemalloc
 import zipfile
@@ -44,7 +45,7 @@ from web_app.reports.cases import (
     build_case,
     export_lines,
 )
-from web_app.reports.document import build_document, summary_row
+from web_app.reports.document import build_document
 from web_app.reports.printed import render_html, render_pdf
 from web_app.services import EXTENSION, Services
 from web_app.storage.files import CLEAN_SUFFIX
@@ -233,12 +234,14 @@ def test_what_a_file_states_of_itself_stands_at_its_verdict(client: FlaskClient)
     assert "".join(stated.split()) in "".join("".join(page.extract_text() for page in pages).split())
 
 
-def test_a_verdict_of_faces_and_voice_stands_beside_no_probability_of_faces() -> None:
+def test_a_verdict_of_faces_and_voice_stands_beside_no_probability_of_faces(client: FlaskClient) -> None:
     verdict = {"headline": "Real.", "probability": 0.08}
     analysis = {"verdict": verdict, "overall": {"headline": "The voice is fake."}}
     item = {"name": "clip.mp4", "state": "done", "report": {"analysis": analysis}}
-    assert summary_row(item) == ("clip.mp4", "The voice is fake.", "—")
-    assert summary_row({**item, "report": {"analysis": {"verdict": verdict}}})[1:] == ("Real.", "8.0 %")
+    of_faces = {"analysis": {"verdict": verdict}}
+    facts: Any = client.application.jinja_env.get_template("facts.html").module
+    cells = [re.findall(r">([^<>]+)</t[hd]>", facts.summary(each, 1)) for each in (item, {**item, "report": of_faces})]
+    assert cells == [["1. clip.mp4", "The voice is fake.", "—"], ["1. clip.mp4", "Real.", "8.0 %"]]
 
 
 def test_a_case_without_results_is_of_the_time_when_it_was_opened() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+from typing import Any
 
 import jsonschema
 import pytest
@@ -30,6 +31,11 @@ def report(client: FlaskClient, public_id: str, form: str = "json") -> bytes:
     answer = client.get(f"/api/detections/{public_id}/report?format={form}")
     assert answer.status_code == 200
     return bytes(answer.data)
+
+
+def macros(client: FlaskClient) -> Any:
+    """The macros that the pages of reports are made of."""
+    return client.application.jinja_env.get_template("facts.html").make_module({"words": document})
 
 
 def pdf_text(pdf: bytes) -> str:
@@ -104,10 +110,9 @@ def test_a_video_has_its_timeline_and_no_picture(served: FlaskClient) -> None:
 def test_the_times_that_a_verdict_rests_on_are_said_and_shaded(served: FlaskClient) -> None:
     verdict = {"probability": 0.5, "interval": [0.4, 0.6]}
     spans = [{"start_s": 10.0, "end_s": 20.0}, {"start_s": 36.0, "end_s": 41.0}]
-    assert document.face_sentence({"verdict": verdict, "spans": spans}).endswith(
-        "It is about 10.0 to 20.0 s and 36.0 to 41.0 s."
-    )
-    assert document.face_sentence({"verdict": verdict}) == document.verdict_sentence(verdict)
+    facts = macros(served)
+    assert facts.person({"verdict": verdict, "spans": spans}).endswith("It is about 10.0 to 20.0 s and 36.0 to 41.0 s.")
+    assert facts.person({"verdict": verdict}) == facts.sentence(verdict)
     analysis = {"id": "0" * 32, **make_report().to_dict(), "spans": spans}
     analysis["timeline"] = [{"time_s": time, "probability": 0.5} for time in (1.0, 20.0, 40.0)]
     made = sign(document.build_document(analysis, "clip.mp4", "2026-01-01T00:00:00+00:00"), bytes(32))
@@ -128,7 +133,7 @@ def test_a_probability_that_corrections_moved_is_told_without_an_interval(served
     made = sign(document.build_document({"id": "0" * 32, **plain}, "p.png", "2026-01-01T00:00:00+00:00"), bytes(32))
     with served.application.test_request_context():
         page = printed.render_html(made, None, "https://example.org/")
-    assert "93.0 %, moved by users&#39; corrections, so that there is no interval." in page
+    assert "93.0 %, moved by users' corrections, so that there is no interval." in page
     assert "95 % interval" not in page
     assert printed.render_pdf(page, "", "https://example.org/").startswith(b"%PDF")
 
@@ -185,14 +190,15 @@ def test_portions_leave_nothing_out(served: FlaskClient, monkeypatch: pytest.Mon
     assert [row["id"] for row in table(served)] == ids[::-1]
 
 
-def test_face_that_was_not_judged_is_printed_with_its_reason_and_no_number():
+def test_face_that_was_not_judged_is_printed_with_its_reason_and_no_number(served: FlaskClient) -> None:
     reasons = [{"code": "face_cut", "text": "The border of the picture cuts the face."}]
     verdict = {"outcome": "inconclusive", "probability": 0.98, "interval": (0.9, 1.0), "reasons": reasons}
     face = {"verdict": verdict, "judged": False}
-    assert (document.face_sentence(face), document.face_tone(face)) == (reasons[0]["text"], "slate")
+    facts = macros(served)
+    assert (facts.person(face), facts.tone(face)) == (reasons[0]["text"], "slate")
     before = {"verdict": verdict}  # a report of before does not say `judged`
-    assert "98.0 %" in document.face_sentence(before)
-    assert document.face_tone(before) == "amber"
+    assert "98.0 %" in facts.person(before)
+    assert facts.tone(before) == "amber"
 
 
 @pytest.mark.parametrize("state", ["valid", "untrusted", "broken"])
