@@ -51,8 +51,11 @@ def test_review_train_and_roll_back(app: Flask, open_page: Callable[..., Any], a
     page.goto(page.url.split("review")[0] + "learning")
     assert page.inner_text("h1") == "Model learning progress"
     assert page.inner_text("#count-accepted") == "1"
+    page.route("**/api/rl/retrain/*", _with_voices)
     page.click("#train")
-    page.wait_for_selector("text=Version cand-1 passed the test and is used from now on. because")
+    promoted = "Version cand-1 passed the test and is used from now on. because"
+    rejected = "Version s1-r0001 did not pass the test and is kept for inspection only. too few"
+    page.wait_for_selector(f"text={promoted} {rejected}")
     assert page.inner_text("#count-trainings") == "1"
     assert page.locator(".golden circle").count() == 6
     assert violations_in_all_looks(page, axe) == {}
@@ -61,6 +64,15 @@ def test_review_train_and_roll_back(app: Flask, open_page: Callable[..., Any], a
     page.click("text=Serve this version")
     page.wait_for_selector("text=Version v0 answers now.")
     assert json.loads(page.evaluate("fetch('api/rl/versions').then((r) => r.text())"))["items"][0]["current"] is True
+
+
+def _with_voices(route: Any) -> None:
+    """As a training answers that had voices to learn from, too."""
+    answer = route.fetch()
+    job = answer.json()
+    if job["result"]:
+        job["result"]["speech"] = {"promoted": False, "version": "s1-r0001", "reason": "too few"}
+    route.fulfill(response=answer, json=job)
 
 
 def test_a_reader_without_the_right_sees_no_review(app: Flask) -> None:

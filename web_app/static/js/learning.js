@@ -34,13 +34,18 @@ function reload(text) {
   location.reload();
 }
 
+function ended({ promoted, reason, version }) {
+  if (!version) return reason;
+  return promoted ? T.learning.outcome.promoted(version, reason) : T.learning.outcome.rejected(version, reason);
+}
+
 async function follow(id) {
   busy(true);
   for (;;) {
     const job = await getTraining(id);
     if (job.state === "done") {
-      const { promoted, reason, version } = job.result;
-      reload(promoted ? T.learning.outcome.promoted(version, reason) : T.learning.outcome.rejected(version, reason));
+      const parts = [job.result, job.result.faces, job.result.speech]; // of faces and voices, where there are both
+      reload(parts.filter(Boolean).map(ended).join(" "));
       return;
     }
     if (job.state === "failed") throw job.error;
