@@ -29,6 +29,7 @@ COPY config.ini inference.py ./
 COPY models models
 COPY utils utils
 COPY web_app web_app
+COPY docs/openapi.json docs/
 COPY trained_models trained_models
 COPY --from=build /app/trained_models/base trained_models/base
 USER telltale

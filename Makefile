@@ -115,7 +115,7 @@ feedback-rebuild: venv ## Restore the database's feedback from instance/feedback
 	@$(PY) -m web_app rebuild $(ARGS)
 
 openapi: venv ## Write docs/openapi.json and docs/report.schema.json
-	@$(PY) -c "from web_app.api.openapi import documents; [path.write_text(text, 'utf-8') for path, text in documents().items()]"
+	@$(PY) -m benchmarks.openapi
 
 api-fuzz: setup-dev ## schemathesis over the API: 200 examples per operation (EXAMPLES=n for another number)
 	@TELLTALE_FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(PY) -m pytest tests/web_app/api/test_fuzz.py $(ARGS)

@@ -21,7 +21,7 @@ from benchmarks.bench.media import PORTRAIT, write_clip
 from benchmarks.bench.serving import server_settings
 from benchmarks.reliability.common import Server
 from utils.config import load_settings
-from web_app.jobs.supervisor import worker_command
+from web_app.jobs.supervisor import WORKER
 from web_app.paths import ROOT
 
 STEP_MS = 600_000  # a busy machine is slow
@@ -42,7 +42,7 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         clip = write_clip(Path(folder) / "clip.mp4", seconds=3.0)
-        with Server(server_settings(Path(folder), load_settings()), worker_command()) as server:
+        with Server(server_settings(Path(folder), load_settings()), WORKER) as server:
             server.wait_ready()
             take_all(f"http://127.0.0.1:{server.settings.server.port}/", clip, browser, given.out)
     return 0

@@ -59,7 +59,8 @@ def test_the_image_analyses_a_photo_and_a_clip(
 ) -> None:
     torch, image = load_analyser(settings_for(tiny_root)), tmp_path / "app"
     copy_image(image, base_folder)
-    assert not any((image / name).exists() for name in ("data", "docs", "tests", "benchmarks", ".git", "instance"))
+    assert not any((image / name).exists() for name in ("data", "tests", "benchmarks", ".git", "instance"))
+    assert [path.name for path in (image / "docs").iterdir()] == ["openapi.json"]
     Image.fromarray(photo).save(tmp_path / "photo.jpg")
     write_clip(tmp_path / "clip.mp4", [photo[:320, 80 + 4 * shift : 400 + 4 * shift] for shift in range(6)], rate=5)
     port = free_port()
@@ -79,6 +80,7 @@ def test_the_image_analyses_a_photo_and_a_clip(
         judge = stack.enter_context(running(worker, image, environ))
         wait_until(lambda: judge.poll() is not None or answers(f"{address}/ready"), 180)
         assert (server.poll(), judge.poll()) == (None, None)
+        assert ask(f"{address}/openapi.json")[1]["servers"] == [{"url": "/api/v1"}, {"url": "/api"}]
         for name, frames in (("photo.jpg", 1), ("clip.mp4", 6)):
             status, job = ask(f"{address}/detect", multipart((tmp_path / name).read_bytes(), name))
             assert status == 202

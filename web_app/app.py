@@ -21,17 +21,14 @@ from web_app.auth import identity, login, rate_limit
 from web_app.auth.network import ProxyHeaders, networks
 from web_app.observability import requests
 from web_app.pages import blueprint as pages_blueprint
-from web_app.services import EXTENSION, Services, refuse_over_limit
+from web_app.services import Services, refuse_over_limit
 
 
 def create_app(settings: Settings, *, verify: Callable[[Settings], object] | None = None) -> Flask:
-    """Build an application; any number of them can live in one process.
+    """Build an application; `app.extensions["telltale"].close()` gives its connections back.
 
     Args:
         verify: checks the weights for `/api/ready`, raising WeightsError; None takes `utils.weights.verify_current`.
-
-    Returns:
-        The application; `app.extensions["telltale"].close()` gives its connections back.
 
     Raises:
         ConfigError: a setting cannot be understood, or what it names cannot be used.
@@ -39,14 +36,13 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     read_precision(settings.detection.precision)
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    parts = app.extensions[EXTENSION] = Services.build(settings, verify)
+    parts = app.extensions[identity.EXTENSION] = Services.build(settings, verify)
     if parts.store.origin:  # where clean copies come from
         policy = re.sub(r"(img|media)-src 'self'", rf"\g<0> {parts.store.origin}", identity.HEADERS[identity.POLICY])
         app.config["OWN_HEADERS"] = {identity.POLICY: policy}
     count = requests.install(
         app, settings, parts.database, lambda: identity.require_scope("admin"), parts.queue.lengths
     )
-    rate_limit.install(app, settings)
     login.install(app, parts.secret)
     errors.install(app)
     api.register(app)

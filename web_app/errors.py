@@ -35,7 +35,8 @@ def install(app: Flask) -> None:
 
 def problem_response(error: TelltaleError) -> Response:
     """The answer for one of our errors; the fact `retry_after_s` becomes the header Retry-After."""
-    if not request.path.startswith(API_PREFIX) and _wants_page():
+    accepted = request.accept_mimetypes.best_match([MIME, "text/html"])  # a program that takes anything gets JSON
+    if not request.path.startswith(API_PREFIX) and accepted == "text/html":
         response = make_response(_page(error), error.status)
     else:
         response = current_app.response_class(
@@ -44,11 +45,6 @@ def problem_response(error: TelltaleError) -> Response:
     if "retry_after_s" in error.facts:
         response.headers["Retry-After"] = str(error.facts["retry_after_s"])
     return response
-
-
-def _wants_page() -> bool:
-    """Whether a browser asks, as its Accept header says; a program that takes anything does not."""
-    return request.accept_mimetypes.best_match([MIME, "text/html"]) == "text/html"
 
 
 def _page(error: TelltaleError) -> str:

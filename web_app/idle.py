@@ -11,14 +11,14 @@ from utils.errors import ConflictError, TelltaleError
 from utils.feedback.versions import recover, serving
 from utils.log import get_logger
 from utils.weights import SPEECH_FOLDER, current_version, has_speech, weights_root
-from web_app.db.models import FINAL, DetectionRow, JobRow, WorkerRow, utc_now
+from web_app.db.models import FINAL, BatchRow, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.db.names import forget_dropped
 from web_app.feedback.features import drop_orphans, examine_next
 from web_app.feedback.learner import Learner
 from web_app.feedback.rulings import judge
 from web_app.feedback.training import queue_check, start_if_due
 from web_app.feedback.votes import delete_analysis
-from web_app.jobs.detections import delete_detection, forget_old_batches
+from web_app.jobs.detections import delete_detection
 from web_app.jobs.shared import Instance
 
 INTERVAL_S = 600.0
@@ -39,7 +39,6 @@ class Maintenance:
         self._due_at = 0.0
 
     def run_if_due(self) -> None:
-        """Clean up if the last time is long enough ago."""
         if time.monotonic() >= self._due_at:
             self._due_at = time.monotonic() + INTERVAL_S
             self.run(utc_now())
@@ -68,7 +67,7 @@ class Maintenance:
             ).all()
         outdated = sum(delete_detection(database, store, public_id) for public_id in old)
         with database.write() as session:
-            forget_old_batches(session, before)
+            session.execute(sa.delete(BatchRow).where(BatchRow.created_at < before))
         if outdated:
             log.info("deleted %d analyses older than %d days", outdated, days)
         return deleted + outdated

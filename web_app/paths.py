@@ -10,6 +10,8 @@ from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository's root; relative folders of the settings start here, wherever the server was started from."""
+OPENAPI = ROOT / "docs" / "openapi.json"
+"""The description of the API, which `make openapi` writes."""
 PRIVATE = 0o077
 """The umask of server and worker: what they write is readable and writable by their user only."""
 

@@ -30,8 +30,9 @@ from waitress.utilities import RequestEntityTooLarge
 from utils.config import Settings
 from utils.errors import ConfigError
 from utils.log import get_logger
-from web_app.jobs.supervisor import Supervisor, worker_command
-from web_app.services import EXTENSION, OVER_LIMIT, WAITING_SLOTS, Services
+from web_app.auth.identity import EXTENSION
+from web_app.jobs.supervisor import WORKER, Supervisor
+from web_app.services import OVER_LIMIT, WAITING_SLOTS, Services
 from web_app.storage.upload import MULTIPART_OVERHEAD
 
 SHORT_REQUEST_THREADS = 16  # beside the threads that may sleep until a job ends
@@ -78,7 +79,7 @@ def serve(app: Flask, *, with_worker: bool = True, command: Sequence[str] | None
             raise ConfigError(
                 f"[server] host must be an address or a name of this machine, not {settings.server.host!r}."
             ) from None
-        supervisor = Supervisor(settings, parts.queue, command or worker_command()) if with_worker else None
+        supervisor = Supervisor(settings, parts.queue, command or WORKER) if with_worker else None
         _run(server, parts, supervisor, settings)
     finally:
         parts.close()

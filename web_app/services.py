@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from sqlalchemy.orm import Session
 
 from utils.config import Settings
 from utils.errors import ConflictError, NotFoundError
-from web_app.auth.identity import EXTENSION, caller
-from web_app.auth.keys import load_secret
+from utils.files import create_once
+from web_app.auth.identity import EXTENSION as EXTENSION
+from web_app.auth.identity import caller
+from web_app.auth.rate_limit import Limits
 from web_app.db.migrations import migrate
 from web_app.db.models import DetectionRow, JobState
 from web_app.integrations.http_client import Rules
@@ -24,9 +27,9 @@ from web_app.paths import InstancePaths
 from web_app.reports.keys import ReportKeys
 from web_app.storage.files import too_large
 
-__all__ = ["EXTENSION", "OVER_LIMIT", "WAITING_SLOTS", "Services", "refuse_over_limit", "require_detection", "services"]
 OVER_LIMIT = "telltale.over_limit"
 """In the WSGI environment of a request that came without its body, since that is above the limit."""
+SECRET_BYTES = 32
 WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other threads stay free for short ones
 
 
@@ -34,10 +37,12 @@ WAITING_SLOTS = 32  # requests that may sleep until a job ends; the other thread
 class Services(Instance):
     """The parts of one application.
 
-    `slots` bounds the requests that wait; `stopping` is set when the server ends, so that they stop waiting.
+    `secret` signs sessions and turns addresses into anonymous ids; `slots` bounds the requests that wait; `stopping` is
+    set when the server ends, so that they stop waiting.
     """
 
     weights: WeightsCheck
+    limits: Limits
     secret: bytes
     report_keys: ReportKeys
     outbound: Rules
@@ -46,22 +51,19 @@ class Services(Instance):
 
     @classmethod
     def build(cls, settings: Settings, verify: Callable[[Settings], object] | None = None) -> Services:
-        """Create the instance folder, bring the database up to date and clear what interrupted uploads left.
-
-        Args:
-            verify: checks the weights and raises WeightsError; None takes `utils.weights.verify_current`.
-        """
+        """Create the instance folder, bring the database up to date and clear what interrupted uploads left."""
         paths = InstancePaths.of(settings)
         paths.create()
         common = Instance.of(settings)
         migrate(common.database)
-        common.shared.once(paths.secret, lambda: load_secret(paths.secret))
+        common.shared.once(paths.secret, lambda: create_once(paths.secret, lambda: secrets.token_bytes(SECRET_BYTES)))
         common.shared.once(paths.report_keys, lambda: ReportKeys.of(paths.report_keys))
         common.shared.follow()
         parts = cls(
             **vars(common),
             weights=WeightsCheck(settings, verify),
-            secret=load_secret(paths.secret),
+            limits=Limits(settings.security),
+            secret=paths.secret.read_bytes(),
             report_keys=ReportKeys.of(paths.report_keys),
             outbound=Rules.of(settings.api),
         )

@@ -23,7 +23,7 @@ from benchmarks.reliability.common import (
     query,
 )
 from utils.config import Settings
-from web_app.jobs.supervisor import worker_command
+from web_app.jobs.supervisor import WORKER
 
 START_LIMIT_S = 180.0
 
@@ -45,7 +45,7 @@ def serve(folder: Path, base: Settings, short: bool = False) -> list[Row]:
     rows: list[Row] = []
     for name in ("second start",) if short else ("first start", "second start"):
         started = time.perf_counter()
-        with Server(settings, worker_command()) as server:
+        with Server(settings, WORKER) as server:
             web_s = time.perf_counter() - started
             server.wait_ready(START_LIMIT_S)
             rows.append(Row("start", f"{name}, page answers", round(web_s, 2), "s"))

@@ -31,7 +31,7 @@ from benchmarks.reliability.common import (
 )
 from tests.ensembles import publish_tiny
 from utils.config import DetectionSettings, Settings, WeightsSettings
-from web_app.jobs.supervisor import worker_command
+from web_app.jobs.supervisor import WORKER
 
 MINUTES = 30
 USERS = 2
@@ -118,7 +118,7 @@ def growth(looks: Sequence[Look]) -> tuple[float, int]:
 
 def soak(settings: Settings, seconds: float) -> tuple[list[User], dict[str, list[Look]], list[str]]:
     """Let the users be there for so long; them, the looks at each process, and what is lost of what they kept."""
-    with Server(settings, worker_command()) as server:
+    with Server(settings, WORKER) as server:
         ((worker_pid,),) = wait_until(lambda: query(settings, "SELECT pid FROM workers"), 300)
         looks: dict[str, list[Look]] = {"web": [], "worker": []}
         users = [User(server, number) for number in range(1, USERS + 1)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from flask import Flask
 
 from web_app.api import cases, detect, detections, explanations, feedback, learning, reports, seen, server, webhooks
-from web_app.api.routing import VERSIONED_PREFIX, blueprint
+from web_app.api.routing import PREFIXES, blueprint
 
 __all__ = [
     "cases", "detect", "detections", "explanations", "feedback", "learning", "register", "reports", "seen",
@@ -19,5 +19,5 @@ __all__ = [
 
 def register(app: Flask) -> None:
     """Put the API's routes into an application, under both prefixes."""
-    app.register_blueprint(blueprint)
-    app.register_blueprint(blueprint, name="api_v1", url_prefix=VERSIONED_PREFIX)
+    for name, prefix in zip(("api_v1", "api"), PREFIXES, strict=True):
+        app.register_blueprint(blueprint, name=name, url_prefix=prefix)

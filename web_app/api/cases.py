@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -90,93 +89,86 @@ class DeleteQuery(Schema):
     analyses: Literal["0", "1"] = Field(default="0", description="1 deletes the analyses and their files too")
 
 
-@route("POST", "/cases", {201: Case}, ConflictError, body=NewCase)
-def create_case(said: NewCase) -> Response:
+@route("POST", "/cases", {201: Case}, ConflictError)
+def create_case(said: NewCase, session: Session) -> Response:
     """Open a case; you may have 200."""
     owner = identity.caller().id
-    row = CaseRow(public_id=secrets.token_hex(16), client_id=owner, title=said.title, notes=said.notes)
-    with services().database.write() as session:
-        mine = session.scalar(sa.select(sa.func.count()).where(CaseRow.client_id == owner)) or 0
-        if mine >= MOST_CASES:
-            raise ConflictError(f"You have {mine} cases, and no more than {MOST_CASES} are allowed.")
-        session.add(row)
-        session.flush()
-        made = _case(session, row)
-    return json_answer(made, 201, location=address("get_case", id=row.public_id))
+    mine = session.scalar(sa.select(sa.func.count()).where(CaseRow.client_id == owner)) or 0
+    if mine >= MOST_CASES:
+        raise ConflictError(f"You have {mine} cases, and no more than {MOST_CASES} are allowed.")
+    row = CaseRow(client_id=owner, title=said.title, notes=said.notes)
+    session.add(row)
+    session.flush()
+    return json_answer(_case(session, row), 201, location=address("get_case", id=row.public_id))
 
 
 @route("GET", "/cases", {200: Cases})
-def list_cases() -> Cases:
+def list_cases(session: Session) -> Cases:
     """Your cases, newest first; those of everybody for an administrator."""
     asking = identity.caller()
     count = sa.select(sa.func.count()).where(CaseItemRow.case_id == CaseRow.id).scalar_subquery()
     wanted = sa.select(CaseRow, count).where(asking.sees(CaseRow.client_id)).order_by(CaseRow.id.desc())
-    with services().database.read() as session:
-        return Cases(items=[CaseSummary.of(row, count=items) for row, items in session.execute(wanted)])
+    return Cases(items=[CaseSummary.of(row, count=items) for row, items in session.execute(wanted)])
 
 
-@route("GET", "/cases/<id>", {200: Case}, NotFoundError)
-def get_case(id: str) -> Case:
+@route("GET", "/cases/<id>", {200: Case})
+def get_case(id: str, session: Session) -> Case:
     """A case with its notes and analyses."""
-    with services().database.read() as session:
-        return _case(session, identity.require_own(session, CaseRow, id, "case"))
+    return _case(session, _own(session, id))
 
 
-@route("PATCH", "/cases/<id>", {200: Case}, NotFoundError, body=CaseChange)
-def change_case(id: str, said: CaseChange) -> Case:
+@route("PATCH", "/cases/<id>", {200: Case})
+def change_case(id: str, said: CaseChange, session: Session) -> Case:
     """Change title or notes."""
-    with services().database.write() as session:
-        row = identity.require_own(session, CaseRow, id, "case")
-        for name, value in said.model_dump(exclude_none=True).items():
-            setattr(row, name, value)
-        return _case(session, row)
+    row = _own(session, id)
+    for name, value in said.model_dump(exclude_none=True).items():
+        setattr(row, name, value)
+    return _case(session, row)
 
 
-@route("DELETE", "/cases/<id>", {204: None}, NotFoundError, query=DeleteQuery)
+@route("DELETE", "/cases/<id>", {204: None})
 def remove_case(id: str, query: DeleteQuery) -> None:
     """Delete a case with its notes; with `analyses=1` its analyses too, as if each were deleted by itself."""
     parts, asking = services(), identity.caller()
     with parts.database.read() as session:
-        rows = [item.detection for item in _items(session, identity.require_own(session, CaseRow, id, "case"))]
+        rows = [item.detection for item in _items(session, _own(session, id))]
         own = [row.job.public_id for row in rows if asking.owns(row.client_id)]
     for public_id in own if query.analyses == "1" else ():
         votes.delete_analysis(parts, public_id)
     with parts.database.write() as session:
-        session.delete(identity.require_own(session, CaseRow, id, "case"))
+        session.delete(_own(session, id))
 
 
-@route("PUT", "/cases/<id>/items/<detection>", {200: Case}, NotFoundError, ConflictError, body=ItemNote)
-def put_case_item(id: str, detection: str, said: ItemNote) -> Case:
+@route("PUT", "/cases/<id>/items/<detection>", {200: Case}, ConflictError)
+def put_case_item(id: str, detection: str, said: ItemNote, session: Session) -> Case:
     """Put one of your analyses into a case, or change the note on it; a case holds 200."""
-    with services().database.write() as session:
-        case, row = identity.require_own(session, CaseRow, id, "case"), require_detection(session, detection)
-        if case.client_id not in (row.client_id, identity.caller().id):  # its owner would get to see it
-            raise NotFoundError("There is no analysis with this id.")
-        item = session.get(CaseItemRow, (case.id, row.job_id))
-        if item is None:
-            count = sa.select(sa.func.count()).where(CaseItemRow.case_id == case.id)
-            if (session.scalar(count) or 0) >= MOST_ITEMS:
-                raise ConflictError(f"A case holds no more than {MOST_ITEMS} analyses.")
-            item = CaseItemRow(case_id=case.id, detection_id=row.job_id, note="")
-            session.add(item)
-        if said.note is not None:
-            item.note = said.note
-        session.flush()
-        return _case(session, case)
+    case, row = _own(session, id), require_detection(session, detection)
+    if case.client_id not in (row.client_id, identity.caller().id):  # its owner would get to see it
+        raise NotFoundError("There is no analysis with this id.")
+    item = session.get(CaseItemRow, (case.id, row.job_id))
+    if item is None:
+        count = sa.select(sa.func.count()).where(CaseItemRow.case_id == case.id)
+        if (session.scalar(count) or 0) >= MOST_ITEMS:
+            raise ConflictError(f"A case holds no more than {MOST_ITEMS} analyses.")
+        item = CaseItemRow(case_id=case.id, detection_id=row.job_id, note="")
+        session.add(item)
+    if said.note is not None:
+        item.note = said.note
+    session.flush()
+    return _case(session, case)
 
 
-@route("DELETE", "/cases/<id>/items/<detection>", {204: None}, NotFoundError)
-def remove_case_item(id: str, detection: str) -> None:
+@route("DELETE", "/cases/<id>/items/<detection>", {204: None})
+def remove_case_item(id: str, detection: str, session: Session) -> None:
     """Take an analysis out of a case; the analysis stays."""
-    with services().database.write() as session:
-        case = identity.require_own(session, CaseRow, id, "case")
-        found = next((item for item in _items(session, case) if item.detection.job.public_id == detection), None)
-        if found is None:
-            raise NotFoundError("There is no such analysis in this case.")
-        session.delete(found)
+    items = _items(session, _own(session, id))
+    found = next((item for item in items if item.detection.job.public_id == detection), None)
+    if found is None:
+        raise NotFoundError("There is no such analysis in this case.")
+    session.delete(found)
 
 
-@route("GET", "/cases/<id>/report", {200: (CaseDocument, HTML, PDF), 304: None}, NotFoundError, query=ReportQuery)
+@route("GET", "/cases/<id>/report", {200: (CaseDocument, HTML, PDF), 304: None})
 def get_case_report(id: str, query: ReportQuery) -> Response:
     """One signed report for all files of a case: `format` is json, html or pdf; `download=1` names a file for it."""
     return report_answer(
@@ -184,7 +176,7 @@ def get_case_report(id: str, query: ReportQuery) -> Response:
     )
 
 
-@route("GET", "/cases/<id>/export", {200: ZIP}, NotFoundError)
+@route("GET", "/cases/<id>/export", {200: ZIP})
 def export_case(id: str) -> Response:
     """A ZIP of a case: its report and those of its files, clean copies, `SHA256SUMS` and a signed `manifest.json`."""
     lines = export_lines(*_document(id), services().report_keys.sign, _page_url(id))
@@ -199,7 +191,7 @@ def _document(id: str) -> tuple[dict[str, Any], list[CaseItem]]:
     """The unsigned report of a case, and its files."""
     parts = services()
     with parts.database.read() as session:
-        case = identity.require_own(session, CaseRow, id, "case")
+        case = _own(session, id)
         items = [_report_item(item, parts.store) for item in _items(session, case, reports=True)]
         return build_case(case.public_id, case.title, case.notes, case.created_at.isoformat(), items), items
 
@@ -214,6 +206,10 @@ def _report_item(item: CaseItemRow, store: MediaStore) -> CaseItem:
     )  # fmt: skip
 
 
+def _own(session: Session, id: str) -> CaseRow:
+    return identity.require_own(session, CaseRow, id, "case")
+
+
 def _case(session: Session, row: CaseRow) -> Case:
     items = [
         CaseEntry.of(
@@ -225,11 +221,7 @@ def _case(session: Session, row: CaseRow) -> Case:
 
 
 def _items(session: Session, row: CaseRow, *, reports: bool = False) -> list[CaseItemRow]:
-    """The analyses of a case in their order.
-
-    Args:
-        reports: load their reports with them, which may be large.
-    """
+    """The analyses of a case in their order, with their reports, which may be large, where they are asked for."""
     wanted = sa.select(CaseItemRow).where(CaseItemRow.case_id == row.id)
     if not reports:
         wanted = wanted.options(joinedload(CaseItemRow.detection).defer(DetectionRow.report))

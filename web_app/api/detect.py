@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
-import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import sqlalchemy as sa
 from flask import Response, request
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from utils import errors
 from utils.types import MediaKind
@@ -121,7 +121,7 @@ def detect_audio() -> Response:
 
 @route(
     "POST", "/detect/url", _ANSWERS, *UPLOAD_FAILURES, errors.AddressRefusedError, errors.FetchError,
-    errors.NotAvailableError, body=UrlRequest, waits=True,
+    errors.NotAvailableError, waits=True,
 )  # fmt: skip
 def detect_url(said: UrlRequest) -> Response:
     """Analyse a picture, video or recording from an address on the internet; off unless `[api] url_input` is on."""
@@ -312,25 +312,22 @@ def create_batch() -> Response:
         except errors.TelltaleError as error:
             parts.store.remove(received.file.name)
             item["error"] = error.to_problem()
-    batch = BatchRow(public_id=secrets.token_hex(16), client_id=owner, items=items)
+    batch = BatchRow(client_id=owner, items=items)
     with parts.database.write() as session:
         session.add(batch)
-    return json_answer(_batch(parts, batch), 202, location=address("get_batch", id=batch.public_id))
+        session.flush()
+        return json_answer(_batch(session, batch), 202, location=address("get_batch", id=batch.public_id))
 
 
-@route("GET", "/batch/<id>", {200: Batch, 304: None}, errors.NotFoundError)
-def get_batch(id: str) -> Batch:
+@route("GET", "/batch/<id>", {200: Batch, 304: None})
+def get_batch(id: str, session: Session) -> Batch:
     """How far a batch is: the state of each file and how many there are of each."""
-    parts = services()
-    with parts.database.read() as session:
-        batch = identity.require_own(session, BatchRow, id, "batch")
-    return _batch(parts, batch)
+    return _batch(session, identity.require_own(session, BatchRow, id, "batch"))
 
 
-def _batch(parts: Services, batch: BatchRow) -> Batch:
+def _batch(session: Session, batch: BatchRow) -> Batch:
     ids = [item["id"] for item in batch.items if item["id"] is not None]
-    with parts.database.read() as session:
-        found = session.scalars(sa.select(DetectionRow).join(DetectionRow.job).where(JobRow.public_id.in_(ids))).all()
+    found = session.scalars(sa.select(DetectionRow).join(DetectionRow.job).where(JobRow.public_id.in_(ids)))
     rows = {row.job.public_id: row for row in found}
     items = [_batch_item(item, rows.get(item["id"])) for item in batch.items]
     counts = Counter(item.state for item in items)
@@ -341,9 +338,7 @@ def _batch(parts: Services, batch: BatchRow) -> Batch:
 
 def _batch_item(stored: dict[str, Any], row: DetectionRow | None) -> BatchItem:
     if row is None:
-        state = "deleted" if stored["error"] is None else "refused"
-        return BatchItem.model_validate(
-            {**stored, "state": state, "prediction": None, "fake_probability": None, "links": None}
-        )
+        state: Literal["deleted", "refused"] = "deleted" if stored["error"] is None else "refused"
+        return BatchItem(**stored, state=state, prediction=None, fake_probability=None, links=None)
     links = Links.to(row.job.public_id)
     return BatchItem.of(row, row.job, name=stored["name"], error=Problem.of_job(row.job), links=links)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 from flask import Response, current_app, request, send_file
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from sqlalchemy.orm import Session, defer
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
@@ -48,8 +48,6 @@ RETRY_MS = 1000
 
 class Detection(Result):
     """A finished analysis with its name, its time and this client's feedback."""
-
-    model_config = ConfigDict(json_schema_extra={})
 
     name: str
     created: schemas.Moment
@@ -118,36 +116,34 @@ class Versions(schemas.Schema):
     items: list[VersionItem]
 
 
-@route("GET", "/history", {200: History, 304: None}, query=HistoryQuery)
-def get_history(query: HistoryQuery) -> History:
+@route("GET", "/history", {200: History, 304: None})
+def get_history(query: HistoryQuery, session: Session) -> History:
     """Your analyses, newest first, a page at a time; those of everybody for an administrator."""
     asking = identity.caller()
     before = (query.page - 1) * query.per_page
-    with services().database.read() as session:
-        wanted = matching(session, query, asking)
-        found = wanted.offset(before).limit(query.per_page + COUNTED + 1).cte()
-        # counted by the database: ten thousand rows for Python are a hundred times the work, and garbage to collect
-        count = sa.select(sa.func.count()).select_from(found).scalar_subquery()
-        page = session.execute(sa.select(found.c[0], count).order_by(found.c[0].desc()).limit(query.per_page)).all()
-        ids, after = [each[0] for each in page], page[0][1] if page else 0
-        more, total = after > query.per_page + COUNTED, before + min(after, query.per_page + COUNTED)
-        if not ids:  # beyond the end
-            total = session.scalar(sa.select(sa.func.count()).select_from(wanted.limit(before).subquery())) or 0
-        rows = session.scalars(by_ids(ids).options(defer(DetectionRow.report))).all()
-        own = votes.find_votes(session, {row.media.sha256 for row in rows}, asking.id)
-        rules = services().settings.learning
-        outlooks = {sha256: foresee(session, vote, rules)[0] for sha256, vote in own.items()}
-        items = [_history_item(row, own.get(row.media.sha256), outlooks.get(row.media.sha256)) for row in rows]
+    wanted = matching(session, query, asking)
+    found = wanted.offset(before).limit(query.per_page + COUNTED + 1).cte()
+    # counted by the database: ten thousand rows for Python are a hundred times the work, and garbage to collect
+    count = sa.select(sa.func.count()).select_from(found).scalar_subquery()
+    page = session.execute(sa.select(found.c[0], count).order_by(found.c[0].desc()).limit(query.per_page)).all()
+    ids, after = [each[0] for each in page], page[0][1] if page else 0
+    more, total = after > query.per_page + COUNTED, before + min(after, query.per_page + COUNTED)
+    if not ids:  # beyond the end
+        total = session.scalar(sa.select(sa.func.count()).select_from(wanted.limit(before).subquery())) or 0
+    rows = session.scalars(by_ids(ids).options(defer(DetectionRow.report))).all()
+    own = votes.find_votes(session, {row.media.sha256 for row in rows}, asking.id)
+    items = [_history_item(session, row, own.get(row.media.sha256)) for row in rows]
     return History(items=items, page=query.page, per_page=query.per_page, total=total, more=more)
 
 
-def _history_item(row: DetectionRow, vote: FeedbackRow | None, outlook: Outlook | None) -> HistoryItem:
-    job, media, p = row.job, row.media, row.fake_probability
-    has_thumbnail = services().store.shows(media.stored_name, done=job.state == JobState.DONE)
+def _history_item(session: Session, row: DetectionRow, vote: FeedbackRow | None) -> HistoryItem:
+    job, media, p, parts = row.job, row.media, row.fake_probability, services()
+    has_thumbnail = parts.store.shows(media.stored_name, done=job.state == JobState.DONE)
     return HistoryItem.of(
         row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=schemas.Problem.of_job(job),
-        feedback=None if vote is None else vote.judgement, outlook=outlook, links=schemas.Links.to(job.public_id),
+        feedback=vote and vote.judgement, outlook=vote and foresee(session, vote, parts.settings)[0],
         thumbnail=schemas.address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
+        links=schemas.Links.to(job.public_id),
     )  # fmt: skip
 
 
@@ -182,11 +178,11 @@ def _within(query: HistoryFilter) -> Iterator[sa.ColumnElement[bool]]:
     """The days of a query; ids grow with time but for the clocks of machines, so that they bound what is looked at."""
     created, ids = JobRow.created_at, sa.select(JobRow.id)
     if query.since is not None:
-        since = day_start(query.since)
+        since = dt.datetime.combine(query.since, dt.time(), dt.UTC)
         first = ids.where(created >= since).order_by(created).limit(1).scalar_subquery()
         yield sa.and_(created >= since, DetectionRow.job_id >= first - APART)
     if query.until is not None:
-        until = day_start(query.until) + dt.timedelta(days=1)
+        until = dt.datetime.combine(query.until, dt.time(), dt.UTC) + dt.timedelta(days=1)
         last = ids.where(created < until).order_by(created.desc()).limit(1).scalar_subquery()
         yield sa.and_(created < until, DetectionRow.job_id <= last + APART)
 
@@ -206,13 +202,13 @@ def clear_history() -> Cleared:
     return Cleared(deleted=sum(votes.delete_analysis(parts, public_id) for public_id in ids))
 
 
-@route("GET", "/jobs/<id>", {200: Job}, NotFoundError)
+@route("GET", "/jobs/<id>", {200: Job})
 def get_job(id: str) -> Job:
     """The state of an analysis: stage, fraction, jobs ahead of it, and at the end its report or its problem."""
     return _snapshot(services(), id)
 
 
-@route("GET", "/jobs/<id>/events", {200: EVENTS}, NotFoundError)
+@route("GET", "/jobs/<id>/events", {200: EVENTS})
 def get_job_events(id: str) -> Response:
     """The same as a stream of server-sent events, one per change, that ends with the final state.
 
@@ -225,7 +221,7 @@ def get_job_events(id: str) -> Response:
     return answer
 
 
-@route("DELETE", "/jobs/<id>", {200: Job}, NotFoundError, ConflictError)
+@route("DELETE", "/jobs/<id>", {200: Job}, ConflictError)
 def cancel_job(id: str) -> Job:
     """Cancel an analysis that waits or runs."""
     parts = services()
@@ -271,20 +267,20 @@ def _event(snapshot: Job) -> str:
     return f"data: {current_app.json.dumps(snapshot.plain())}\n\n"
 
 
-@route("GET", "/detections/<id>", {200: Detection, 304: None}, NotFoundError, ConflictError)
-def get_detection(id: str) -> Detection:
+@route("GET", "/detections/<id>", {200: Detection, 304: None}, ConflictError)
+def get_detection(id: str, session: Session) -> Detection:
     """The report of a finished analysis, with its name and this client's feedback."""
-    with services().database.read() as session:
-        row = require_detection(session, id, done=True)
-        said: dict[str, FeedbackState | None] = {}
-        for name, sha256 in (("feedback", row.media.sha256), ("voice_feedback", votes.voice_of(row.media.sha256))):
-            vote, rules = votes.find_vote(session, sha256, identity.caller().id), services().settings.learning
-            said[name] = None if vote is None else FeedbackState.told(session, vote, rules, id, row.report)
-        created = row.job.created_at.isoformat()
-        return Detection.stored(row, name=row.display_name, created=created, **said, links=schemas.Links.to(id))
+    row = require_detection(session, id, done=True)
+    said: dict[str, FeedbackState | None] = {"feedback": None, "voice_feedback": None}
+    for name, sha256 in (("feedback", row.media.sha256), ("voice_feedback", votes.voice_of(row.media.sha256))):
+        vote = votes.find_vote(session, sha256, identity.caller().id)
+        if vote is not None:
+            said[name] = FeedbackState.told(session, vote, services().settings, id, row.report)
+    created = row.job.created_at.isoformat()
+    return Detection.stored(row, name=row.display_name, created=created, **said, links=schemas.Links.to(id))
 
 
-@route("DELETE", "/detections/<id>", {204: None}, NotFoundError)
+@route("DELETE", "/detections/<id>", {204: None})
 def remove_detection(id: str) -> None:
     """Delete an analysis with its report and feedback; the file goes too, unless another analysis needs it."""
     parts = services()
@@ -294,28 +290,22 @@ def remove_detection(id: str) -> None:
         raise NotFoundError("There is no analysis with this id.")
 
 
-@route("GET", "/detections/<id>/media", {200: MEDIA, 206: MEDIA, 304: None}, NotFoundError)
+@route("GET", "/detections/<id>/media", {200: MEDIA, 206: MEDIA, 304: None})
 def get_media(id: str) -> Response:
     """The uploaded file without its metadata; ranges are served, so that a player can jump."""
-    with services().database.read() as session:
+    with services().database.read() as session:  # not the view's, which would be open while a copy is asked for
         row = require_detection(session, id)
     return serve_media(row.media, kept=row.expires_at is None)
 
 
-@route("GET", "/detections/<id>/versions", {200: Versions}, NotFoundError)
-def get_versions(id: str) -> Versions:
+@route("GET", "/detections/<id>/versions", {200: Versions})
+def get_versions(id: str, session: Session) -> Versions:
     """Your finished analyses of the same file, newest first, to compare what different versions said."""
     own = identity.caller().sees(DetectionRow.client_id)
-    with services().database.read() as session:
-        media_id = require_detection(session, id).media_id
-        same = sa.select(DetectionRow).join(DetectionRow.job).order_by(JobRow.id.desc()).limit(MOST_VERSIONS)
-        rows = session.scalars(same.where(DetectionRow.media_id == media_id, JobRow.state == JobState.DONE, own))
-        return Versions(items=[VersionItem.of(row, row.job) for row in rows])
-
-
-def day_start(day: dt.date) -> dt.datetime:
-    """Midnight at the beginning of a day, UTC."""
-    return dt.datetime.combine(day, dt.time(), dt.UTC)
+    media_id = require_detection(session, id).media_id
+    same = sa.select(DetectionRow).join(DetectionRow.job).order_by(JobRow.id.desc()).limit(MOST_VERSIONS)
+    rows = session.scalars(same.where(DetectionRow.media_id == media_id, JobRow.state == JobState.DONE, own))
+    return Versions(items=[VersionItem.of(row, row.job) for row in rows])
 
 
 def serve_media(media: MediaRow, *, kept: bool = True) -> Response:

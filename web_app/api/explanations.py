@@ -94,45 +94,39 @@ class Frames(Schema):
     )
 
 
-@route(
-    "POST", "/detections/<id>/closeup", {202: Closeup}, NotFoundError, ConflictError, NotAvailableError,
-    QueueFullError, query=FaceQuery,
-)  # fmt: skip
-def ask_closeup(id: str, query: FaceQuery) -> Closeup:
+@route("POST", "/detections/<id>/closeup", {202: Closeup}, ConflictError, NotAvailableError, QueueFullError)
+def ask_closeup(id: str, query: FaceQuery, session: Session) -> Closeup:
     """Ask for a closer look at one face; answered at once, `GET` tells how far it is. Asking again changes nothing."""
     parts = services()
-    with parts.database.write() as session:
-        row, known = _of_face(session, id, query.face)
-        if known is not None and known.job.state not in (JobState.FAILED, JobState.CANCELLED):
-            return _closeup(session, id, known)
-        if parts.settings.page.closeups != "on":
-            raise NotAvailableError("Close-ups are switched off on this server ([page] closeups).")
-        require_torch("A closer look with its heatmaps", ADD_TORCH)
-        parts.queue.require_room(session)
-        if known is not None:
-            session.execute(sa.delete(JobRow).where(JobRow.id == known.job_id))
-            session.expunge(known)
-        job = parts.queue.open(session, EXPLAIN, {"detection": id, "face": query.face})
-        closeup = CloseupRow(job_id=job.id, detection_id=row.job_id, face=query.face, job=job)
-        session.add(closeup)
-        session.flush()
-        return _closeup(session, id, closeup)
+    row, known = _of_face(session, id, query.face)
+    if known is not None and known.job.state not in (JobState.FAILED, JobState.CANCELLED):
+        return _closeup(session, id, known)
+    if parts.settings.page.closeups != "on":
+        raise NotAvailableError("Close-ups are switched off on this server ([page] closeups).")
+    require_torch("A closer look with its heatmaps", ADD_TORCH)
+    parts.queue.require_room(session)
+    if known is not None:
+        session.execute(sa.delete(JobRow).where(JobRow.id == known.job_id))
+        session.expunge(known)
+    job = parts.queue.open(session, EXPLAIN, {"detection": id, "face": query.face})
+    closeup = CloseupRow(job_id=job.id, detection_id=row.job_id, face=query.face, job=job)
+    session.add(closeup)
+    session.flush()
+    return _closeup(session, id, closeup)
 
 
-@route("GET", "/detections/<id>/closeup", {200: Closeup}, NotFoundError, ConflictError, query=FaceQuery)
-def get_closeup(id: str, query: FaceQuery) -> Closeup:
+@route("GET", "/detections/<id>/closeup", {200: Closeup}, ConflictError)
+def get_closeup(id: str, query: FaceQuery, session: Session) -> Closeup:
     """How far the closer look at one face is, and what it gave; the state is null before somebody has asked."""
-    with services().database.read() as session:
-        _, closeup = _of_face(session, id, query.face)
-        nothing = Closeup(face=query.face, state=None, stage=None, fraction=0.0, position=None, error=None, result=None)
-        return nothing if closeup is None else _closeup(session, id, closeup)
+    _, closeup = _of_face(session, id, query.face)
+    nothing = Closeup(face=query.face, state=None, stage=None, fraction=0.0, position=None, error=None, result=None)
+    return nothing if closeup is None else _closeup(session, id, closeup)
 
 
-@route("GET", "/detections/<id>/heatmap", {200: PNG, 304: None}, NotFoundError, query=HeatmapQuery)
-def get_heatmap(id: str, query: HeatmapQuery) -> Response:
+@route("GET", "/detections/<id>/heatmap", {200: PNG, 304: None})
+def get_heatmap(id: str, query: HeatmapQuery, session: Session) -> Response:
     """Where one expert sees signs of manipulation: a small grey-level PNG over the square that the close-up names."""
-    with services().database.read() as session:
-        closeup = _find(session, require_detection(session, id), query.face)
+    closeup = _find(session, require_detection(session, id), query.face)
     if closeup is None:
         raise NotFoundError(
             "No heatmap was made.",
@@ -145,13 +139,13 @@ def get_heatmap(id: str, query: HeatmapQuery) -> Response:
     return _picture(conditional(current_app.response_class(base64.b64decode(png), mimetype=PNG)))
 
 
-@route("GET", "/detections/<id>/thumbnail", {200: JPEG, 304: None}, NotFoundError)
+@route("GET", "/detections/<id>/thumbnail", {200: JPEG, 304: None})
 def get_thumbnail(id: str) -> Response:
     """A small picture of the medium, made of its decoded pixels: nothing else of the upload is in it."""
     return _made_beside(id, THUMBNAIL_SUFFIX, THUMBNAIL_MIME, "There is no thumbnail of this medium.")
 
 
-@route("GET", "/detections/<id>/frames", {200: Frames, 304: None}, NotFoundError)
+@route("GET", "/detections/<id>/frames", {200: Frames, 304: None})
 def get_frames(id: str) -> Response:
     """The analysed frames of a video as small JPEGs with their times, for players that cannot show the video."""
     return _made_beside(id, FRAMES_SUFFIX, "application/json", "There are no frames of this medium.")

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from utils.errors import ConflictError, FeedbackError, NotFoundError
 from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, FeedbackEntry, Judgement, Label
 from utils.types import MediaKind, Outcome
 from web_app.api.routing import route
-from web_app.api.schemas import EXAMPLE_ID, Schema
+from web_app.api.schemas import Schema
 from web_app.api.schemas.analysis import FeedbackState
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, utc_now
@@ -25,12 +25,6 @@ SHA256 = re.compile(r"[0-9a-f]{64}")  # an id has half as many digits
 
 
 class FeedbackRequest(Schema):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"id": EXAMPLE_ID, "feedback": "incorrect", "actual": "real", "note": "my own photo"}]
-        }
-    )
-
     id: str = Field(min_length=1, max_length=64, description="of the analysis")
     feedback: Judgement = Field(description="was the verdict right?")
     actual: Label | None = Field(default=None, description="needed after an inconclusive verdict")
@@ -42,10 +36,7 @@ class FeedbackRequest(Schema):
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)
 
 
-@route(
-    "POST", "/feedback", {201: FeedbackState}, NotFoundError, ConflictError, FeedbackError, body=FeedbackRequest,
-    scope="feedback",
-)  # fmt: skip
+@route("POST", "/feedback", {201: FeedbackState}, NotFoundError, ConflictError, FeedbackError, scope="feedback")
 def give_feedback(said: FeedbackRequest) -> FeedbackState:
     """Say whether a verdict was right. A second vote of the same user on the same medium replaces the first."""
     parts = services()
@@ -79,14 +70,14 @@ def give_feedback(said: FeedbackRequest) -> FeedbackState:
     )
     vote = save_vote(parts, entry)
     with parts.database.read() as session:
-        return FeedbackState.told(session, vote, parts.settings.learning, said.id, row.report)
+        return FeedbackState.told(session, vote, parts.settings, said.id, row.report)
 
 
 class WithdrawalQuery(Schema):
     part: Literal["voice"] | None = Field(default=None, description="of a video: the answer about its voice")
 
 
-@route("DELETE", "/feedback/<id>", {204: None}, NotFoundError, query=WithdrawalQuery, scope="feedback")
+@route("DELETE", "/feedback/<id>", {204: None}, scope="feedback")
 def withdraw_feedback(id: str, query: WithdrawalQuery) -> None:
     """Take your feedback on a medium back, named by its analysis or, once that is gone, by the SHA-256 of the file."""
     parts = services()
@@ -100,12 +91,7 @@ def withdraw_feedback(id: str, query: WithdrawalQuery) -> None:
 
 
 def resolve_label(prediction: Outcome, judgement: str, actual: str | None) -> Outcome:
-    """What the medium really is: `correct` keeps the verdict, `incorrect` flips it.
-
-    Args:
-        prediction: the verdict that was shown.
-        judgement: `correct` or `incorrect`.
-        actual: the label, if the client gave one.
+    """What the medium really is: the judgement `correct` keeps the verdict, `incorrect` flips it.
 
     Raises:
         FeedbackError: nothing was judged; an inconclusive verdict comes without a label; or the given label contradicts

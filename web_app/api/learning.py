@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from flask import Response, jsonify, url_for
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from utils.errors import ConflictError, FeedbackError, NotFoundError, NothingNewError, WeightsError
@@ -193,11 +193,10 @@ def retrain() -> Response:
     return json_answer(training, 202, location=training.links["self"])
 
 
-@route("GET", "/rl/retrain/<id>", {200: Training}, NotFoundError)
-def get_training(id: str) -> Training:
+@route("GET", "/rl/retrain/<id>", {200: Training})
+def get_training(id: str, session: Session) -> Training:
     """The state of a training, with its outcome once it is done."""
-    with services().database.read() as session:
-        return _training(session, id)
+    return _training(session, id)
 
 
 @route("GET", "/rl/versions", {200: LearnedVersions})
@@ -206,32 +205,26 @@ def get_learning_versions() -> Response:
     return jsonify(list_versions(services()))
 
 
-@route(
-    "POST", "/rl/rollback", {200: RolledBack}, NotFoundError, ConflictError, WeightsError, body=RollbackRequest,
-    scope="admin",
-)  # fmt: skip
+@route("POST", "/rl/rollback", {200: RolledBack}, NotFoundError, ConflictError, WeightsError, scope="admin")
 def rollback(said: RollbackRequest) -> Response:
     """Serve an earlier version again; without a name, the one that was served before. The worker changes at once."""
     return jsonify(roll_back(services(), said.version))
 
 
-@route("GET", "/rl/corrections", {200: Corrections}, query=Page)
-def get_corrections(query: Page) -> Corrections:
+@route("GET", "/rl/corrections", {200: Corrections})
+def get_corrections(query: Page, session: Session) -> Corrections:
     """Every accepted vote as a test: the verdict that it was about, and what the version in use says today."""
-    first = (query.page - 1) * query.per_page
-    with services().database.read() as session:
-        every = list_corrections(session)
-        asking = identity.caller()
-        items = [_correction(session, each, asking) for each in every[first : first + query.per_page]]
+    first, every = (query.page - 1) * query.per_page, list_corrections(session)
+    items = [_correction(session, each) for each in every[first : first + query.per_page]]
     counts = count_corrections(every)
     return Corrections(items=items, counts=counts, page=query.page, per_page=query.per_page, total=len(every))
 
 
-def _correction(session: Session, correction: Correction, asking: identity.Caller) -> CorrectionItem:
+def _correction(session: Session, correction: Correction) -> CorrectionItem:
     """A correction; only who may see its analysis is told which that is."""
     row, today = correction
     analysis = None if row.detection_id is None else session.get(DetectionRow, row.detection_id)
-    if analysis is not None and not asking.owns(analysis.client_id):
+    if analysis is not None and not identity.caller().owns(analysis.client_id):
         analysis = None
     return CorrectionItem.of(
         row, medium=row.media_sha256[:12], id=analysis and analysis.job.public_id,
@@ -293,36 +286,25 @@ class Review(Paged):
 
 
 class DecisionRequest(Schema):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"decision": "accept", "label": "real", "note": "The photographer confirms it."}]
-        }
-    )
-
     decision: Decision
     label: Label | None = Field(default=None, description="of the votes it is about; only `reject` may leave it out")
     note: str | None = Field(default=None, max_length=MAX_NOTE_CHARACTERS)
 
 
-@route("GET", "/rl/review", {200: Review}, query=ReviewQuery, scope="moderate")
-def get_review(query: ReviewQuery) -> Review:
+@route("GET", "/rl/review", {200: Review}, scope="moderate")
+def get_review(query: ReviewQuery, session: Session) -> Review:
     """Media that users gave feedback on, the latest vote first; `state` chooses those with such a vote."""
     wanted = sa.select(FeedbackRow.media_sha256).group_by(FeedbackRow.media_sha256)
     if query.state != "all":
         wanted = wanted.where(FeedbackRow.state == query.state)
     page = wanted.order_by(sa.func.max(FeedbackRow.created_at).desc(), FeedbackRow.media_sha256)
     page = page.offset((query.page - 1) * query.per_page).limit(query.per_page)
-    with services().database.read() as session:
-        total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
-        items = _cases(session, session.scalars(page).all())
-        counts = count_states(session)
+    total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
+    items, counts = _cases(session, session.scalars(page).all()), count_states(session)
     return Review(items=items, page=query.page, per_page=query.per_page, total=total, counts=counts)
 
 
-@route(
-    "POST", "/rl/review/<sha256>", {200: ReviewCase}, NotFoundError, FeedbackError, body=DecisionRequest,
-    scope="moderate",
-)  # fmt: skip
+@route("POST", "/rl/review/<sha256>", {200: ReviewCase}, FeedbackError, scope="moderate")
 def decide_case(sha256: str, said: DecisionRequest) -> ReviewCase:
     """Accept one label for a medium, or reject one label or all; the worker judges by it in its next idle moment."""
     parts = services()
@@ -347,7 +329,7 @@ def decide_case(sha256: str, said: DecisionRequest) -> ReviewCase:
         return _cases(session, [sha256])[0]
 
 
-@route("GET", "/rl/review/<sha256>/media", {200: MEDIA, 206: MEDIA, 304: None}, NotFoundError, scope="moderate")
+@route("GET", "/rl/review/<sha256>/media", {200: MEDIA, 206: MEDIA, 304: None}, scope="moderate")
 def get_case_media(sha256: str) -> Response:
     """The file that feedback was given on, without its metadata, for moderators; ranges are served."""
     parts = services()

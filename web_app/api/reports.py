@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import Response, current_app, url_for
 from pydantic import Field
 
-from utils.errors import ConflictError, NotFoundError
+from utils.errors import ConflictError
 from utils.log import escape, safe_cell
 from utils.signatures import canonical
 from utils.types import MediaKind
@@ -85,10 +85,7 @@ class CsvQuery(HistoryFilter):
     ids: str | None = Field(default=None, min_length=1, max_length=8000, description="of analyses, separated by commas")
 
 
-@route(
-    "GET", "/detections/<id>/report", {200: (ReportDocument, HTML, PDF), 304: None}, NotFoundError, ConflictError,
-    query=ReportQuery,
-)  # fmt: skip
+@route("GET", "/detections/<id>/report", {200: (ReportDocument, HTML, PDF), 304: None}, ConflictError)
 def get_report(id: str, query: ReportQuery) -> Response:
     """The report of a finished analysis to keep: `format` is json, html or pdf; `download=1` names a file for it.
 
@@ -128,7 +125,7 @@ def report_answer(
     return conditional(answer)
 
 
-@route("GET", "/history.csv", {200: CSV}, query=CsvQuery)
+@route("GET", "/history.csv", {200: CSV})
 def get_history_csv(query: CsvQuery) -> Response:
     """Your analyses as comma-separated values, newest first: all that the filters or `ids` choose."""
     rows = _rows(services(), query, identity.caller())

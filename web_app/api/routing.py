@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, get_type_hints
 
 from flask import Blueprint, Request, Response, current_app, jsonify, request, stream_with_context
 from pydantic import BaseModel, ValidationError
@@ -14,8 +15,10 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from utils import errors
 from web_app.api.schemas import Schema
 from web_app.auth.identity import require_scope
+from web_app.services import services
 
-PREFIX, VERSIONED_PREFIX = "/api", "/api/v1"
+PREFIXES = "/api/v1", "/api"
+"""Each route answers below both; the first will stay as it is."""
 MAX_JSON_BYTES = 64 * 1024
 PRIVATE = "private, no-cache"  # kept by the client alone, and only with asking each time
 DEPENDS_ON = "Authorization, Cookie"
@@ -42,14 +45,14 @@ class Route:
     path: str
     view: Callable[..., Given]
     answers: Mapping[int, tuple[Answer, ...]]
-    failures: tuple[type[errors.TelltaleError], ...]
+    failures: Sequence[type[errors.TelltaleError]]
     body: type[BaseModel] | str | None
     query: type[BaseModel] | None
     waits: bool
     scope: str | None
 
 
-blueprint = Blueprint("api", __name__, url_prefix=PREFIX)
+blueprint = Blueprint("api", __name__)
 ROUTES: list[Route] = []
 """Every route, in the order of the modules; the OpenAPI document is made of it."""
 
@@ -59,49 +62,59 @@ def route(
     path: str,
     answers: Mapping[int, Answer | tuple[Answer, ...]],
     *failures: type[errors.TelltaleError],
-    body: type[BaseModel] | str | None = None,
-    query: type[BaseModel] | None = None,
+    body: str | None = None,
     waits: bool = False,
     scope: str | None = "analyse",
 ) -> Callable[[View], View]:
     """Make a view the route `method path` below /api and /api/v1.
 
-    The view gets the place holders of the path, and `said` and `query`, checked, where there are such models. The
-    values it returns are answered as JSON with the first status; where 304 is among them, with an ETag.
+    The view gets the place holders of the path, and what else it names: `query` and `said`, the query string and the
+    JSON body, checked by the models that they are annotated with; a `session` of the database that ends with it, to
+    read for GET, else in a writing transaction. The values it returns are answered as JSON with the first status; where
+    304 is among them, with an ETag.
 
     Args:
         path: below the prefix, with Flask's place holders.
         answers: status to body, the usual status first.
-        failures: errors that it answers with, beside those that follow from the other arguments.
-        body: schema of the JSON body, or the media type of another body.
-        query: schema of the query string.
+        failures: errors that it answers with, beside those that follow from the rest.
+        body: the media type of a body that is no JSON.
         waits: whether `wait` and `Prefer` are understood.
         scope: what the caller's key must allow; None answers everybody.
     """
-    if query is not None:
-        failures = (*failures, errors.InvalidFieldError)
-    if body is not None:
-        failures = (*failures, errors.ContentEncodingError)
-    if isinstance(body, type):
-        failures = (*failures, errors.BadRequestError, errors.InvalidFieldError, errors.MediaTooLargeError)
-    if scope is not None:
-        failures = (*failures, errors.UnauthorizedError, errors.ForbiddenError)
-    if method != "GET":
-        failures = (*failures, errors.CrossSiteError)
     given_answers = {status: each if isinstance(each, tuple) else (each,) for status, each in answers.items()}
 
     def note(view: View) -> View:
+        named = get_type_hints(view)
+        said, query = named.get("said"), named.get("query")
+        raised = list(failures)
+        if "<" in path:
+            raised.append(errors.NotFoundError)
+        if query is not None:
+            raised.append(errors.InvalidFieldError)
+        if said or body:
+            raised.append(errors.ContentEncodingError)
+        if said is not None:
+            raised += (errors.BadRequestError, errors.InvalidFieldError, errors.MediaTooLargeError)
+        if scope is not None:
+            raised += (errors.UnauthorizedError, errors.ForbiddenError)
+        if method != "GET":
+            raised.append(errors.CrossSiteError)
+
         @functools.wraps(view)
         def answer(**values: object) -> Response:
             if scope is not None:
                 require_scope(scope)
             if query is not None:
                 values["query"] = _validate(query, dict(request.args))
-            if body is not None:
+            if said or body:
                 _refuse_coded(request)
-            if isinstance(body, type):
-                values["said"] = _parse_json(body, request)
-            given = view(**values)
+            if said is not None:
+                values["said"] = _parse_json(said, request)
+            with contextlib.ExitStack() as held:
+                if "session" in named:
+                    database = services().database
+                    values["session"] = held.enter_context(database.read() if method == "GET" else database.write())
+                given = view(**values)
             if given is None:
                 return current_app.response_class(status=204)
             if isinstance(given, Response):
@@ -109,7 +122,7 @@ def route(
             made = json_answer(given, next(iter(answers)))
             return conditional(made) if 304 in answers else made
 
-        ROUTES.append(Route(method, path, view, given_answers, failures, body, query, waits, scope))
+        ROUTES.append(Route(method, path, view, given_answers, raised, said or body, query, waits, scope))
         blueprint.add_url_rule(
             path, endpoint=view.__name__, view_func=answer, methods=[method], provide_automatic_options=False
         )

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from utils.errors import ConflictError, NotFoundError
+from utils.errors import ConflictError
 from web_app.api.routing import route
 from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Schema
 from web_app.auth import identity
@@ -57,40 +57,34 @@ class Likeness(NamedTuple):
     other_face: int | None = None
 
 
-SAME_FILE = Likeness(0, 0, "file")
-
-
-@route("GET", "/detections/<id>/seen", {200: Seen}, NotFoundError, ConflictError)
-def get_seen(id: str) -> Seen:
+@route("GET", "/detections/<id>/seen", {200: Seen}, ConflictError)
+def get_seen(id: str, session: Session) -> Seen:
     """Your other analyses of the same file, of near copies of it, and of pictures with the same picture of a face.
 
     An administrator sees those of everybody. Faces of the same person in other pictures are not meant and not found.
     """
-    parts, asking = services(), identity.caller()
-    with parts.database.read() as session:
-        row = require_detection(session, id, done=True)
-        kept = sa.and_(DetectionRow.expires_at.is_(None), JobRow.state == JobState.DONE)
-        visible = sa.and_(DetectionRow.job_id != row.job_id, kept, asking.sees(DetectionRow.client_id))
-        alike = {row.media_id: SAME_FILE}
-        if parts.settings.storage.seen_before == "on":
-            alike |= _alike(session, row.media_id)
-        wanted = sa.select(DetectionRow.job_id, DetectionRow.media_id).join(DetectionRow.job).join(DetectionRow.media)
-        wanted = wanted.where(visible, DetectionRow.media_id.in_(alike), MediaRow.kind == row.media.kind)
-        found = session.execute(wanted.order_by(JobRow.id.desc())).all()
-        shown = [job_id for job_id, _ in sorted(found, key=lambda each: alike[each.media_id][:2])[:MOST_SHOWN]]
-        rows = session.scalars(sa.select(DetectionRow).where(DetectionRow.job_id.in_(shown))).all()
-        rows = sorted(rows, key=lambda each: shown.index(each.job_id))
-        own = votes.find_votes(session, {each.media.sha256 for each in rows}, asking.id)
-        items = [_item(session, each, alike[each.media_id], own.get(each.media.sha256)) for each in rows]
-    return Seen(items=items)
+    asking = identity.caller()
+    row = require_detection(session, id, done=True)
+    kept = sa.and_(DetectionRow.expires_at.is_(None), JobRow.state == JobState.DONE)
+    visible = sa.and_(DetectionRow.job_id != row.job_id, kept, asking.sees(DetectionRow.client_id))
+    alike = {row.media_id: Likeness(0, 0, "file")}
+    if services().settings.storage.seen_before == "on":
+        alike |= _alike(session, row.media_id)
+    wanted = sa.select(DetectionRow.job_id, DetectionRow.media_id).join(DetectionRow.job).join(DetectionRow.media)
+    wanted = wanted.where(visible, DetectionRow.media_id.in_(alike), MediaRow.kind == row.media.kind)
+    found = session.execute(wanted.order_by(JobRow.id.desc())).all()
+    shown = [job_id for job_id, _ in sorted(found, key=lambda each: alike[each.media_id][:2])[:MOST_SHOWN]]
+    rows = session.scalars(sa.select(DetectionRow).where(DetectionRow.job_id.in_(shown))).all()
+    rows = sorted(rows, key=lambda each: shown.index(each.job_id))
+    own = votes.find_votes(session, {each.media.sha256 for each in rows}, asking.id)
+    return Seen(items=[_item(session, each, alike[each.media_id], own.get(each.media.sha256)) for each in rows])
 
 
 def _item(session: Session, row: DetectionRow, alike: Likeness, vote: FeedbackRow | None) -> SeenItem:
     reviewed = session.get(ReviewedMediumRow, row.media.sha256)
     return SeenItem.of(
         alike, row, row.job,
-        actual=None if vote is None else vote.actual, decided=None if reviewed is None else reviewed.decision_label,
-        links=Links.to(row.job.public_id),
+        actual=vote and vote.actual, decided=reviewed and reviewed.decision_label, links=Links.to(row.job.public_id),
     )  # fmt: skip
 
 

@@ -13,10 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from utils.weights import current_version
 from web_app import VERSION
-from web_app.api.openapi import SERVERS, openapi_document
-from web_app.api.routing import DOCUMENT, HTML, ROUTES, conditional, json_answer, route
+from web_app.api.routing import DOCUMENT, HTML, PREFIXES, conditional, json_answer, route
 from web_app.api.schemas import Schema
 from web_app.observability.health import living_workers
+from web_app.paths import OPENAPI
 from web_app.services import services
 
 
@@ -106,4 +106,5 @@ def get_docs() -> Response:
 
 def _description() -> dict[str, Any]:
     """The OpenAPI document as it is for the present request, behind the path that the application is mounted at."""
-    return openapi_document(ROUTES, [request.script_root + prefix for prefix in SERVERS])
+    document: dict[str, Any] = json.loads(OPENAPI.read_bytes())
+    return document | {"servers": [{"url": request.script_root + prefix} for prefix in PREFIXES]}

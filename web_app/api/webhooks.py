@@ -8,8 +8,9 @@ from typing import Literal
 
 import sqlalchemy as sa
 from pydantic import Field
+from sqlalchemy.orm import Session
 
-from utils.errors import AddressRefusedError, ConflictError, FetchError, NotAvailableError, NotFoundError
+from utils.errors import AddressRefusedError, ConflictError, FetchError, NotAvailableError
 from web_app.api.detect import UrlRequest
 from web_app.api.routing import route
 from web_app.api.schemas import Moment, Schema
@@ -58,10 +59,7 @@ class Deliveries(Schema):
     items: list[Delivery]
 
 
-@route(
-    "POST", "/webhooks", {201: NewWebhook}, AddressRefusedError, FetchError, NotAvailableError, ConflictError,
-    body=UrlRequest,
-)  # fmt: skip
+@route("POST", "/webhooks", {201: NewWebhook}, AddressRefusedError, FetchError, NotAvailableError, ConflictError)
 def create_webhook(said: UrlRequest) -> NewWebhook:
     """Register an address for `analysis.done`, `.failed` and `.cancelled`; its secret is shown this once."""
     parts = services()
@@ -70,7 +68,7 @@ def create_webhook(said: UrlRequest) -> NewWebhook:
     check_url(said.url, parts.outbound)
     owner = identity.caller().id
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
-    row = WebhookRow(public_id=secrets.token_hex(16), client_id=owner, url=said.url, secret=secret)
+    row = WebhookRow(client_id=owner, url=said.url, secret=secret)
     with parts.database.write() as session:
         mine = session.scalar(sa.select(sa.func.count()).where(WebhookRow.client_id == owner)) or 0
         if mine >= MAX_PER_CALLER:
@@ -80,30 +78,29 @@ def create_webhook(said: UrlRequest) -> NewWebhook:
 
 
 @route("GET", "/webhooks", {200: Webhooks})
-def list_webhooks() -> Webhooks:
+def list_webhooks(session: Session) -> Webhooks:
     """Your webhooks, oldest first, without their secrets."""
     mine = sa.select(WebhookRow).where(WebhookRow.client_id == identity.caller().id).order_by(WebhookRow.id)
-    with services().database.read() as session:
-        return Webhooks(items=[Webhook.of(row) for row in session.scalars(mine)])
+    return Webhooks(items=[Webhook.of(row) for row in session.scalars(mine)])
 
 
-@route("DELETE", "/webhooks/<id>", {204: None}, NotFoundError)
-def remove_webhook(id: str) -> None:
+@route("DELETE", "/webhooks/<id>", {204: None})
+def remove_webhook(id: str, session: Session) -> None:
     """Forget a webhook with all its deliveries."""
-    with services().database.write() as session:
-        session.delete(identity.require_own(session, WebhookRow, id, "webhook"))
+    session.delete(identity.require_own(session, WebhookRow, id, "webhook"))
 
 
-@route("GET", "/webhooks/<id>/deliveries", {200: Deliveries}, NotFoundError)
-def list_deliveries(id: str) -> Deliveries:
+@route("GET", "/webhooks/<id>/deliveries", {200: Deliveries})
+def list_deliveries(id: str, session: Session) -> Deliveries:
     """What was sent to a webhook, newest first: state, attempts, and the last answer or error."""
-    with services().database.read() as session:
-        webhook = identity.require_own(session, WebhookRow, id, "webhook")
-        sent = sa.select(DeliveryRow).where(DeliveryRow.webhook_id == webhook.id)
-        rows = session.scalars(sent.order_by(DeliveryRow.id.desc()).limit(DELIVERIES_SHOWN))
-        return Deliveries(items=[_delivery(row) for row in rows])
-
-
-def _delivery(row: DeliveryRow) -> Delivery:
-    next_attempt = row.due_at if row.state == "pending" else None
-    return Delivery.of(row, analysis=row.job_public_id, type=row.payload["type"], next_attempt=next_attempt)
+    webhook = identity.require_own(session, WebhookRow, id, "webhook")
+    sent = sa.select(DeliveryRow).where(DeliveryRow.webhook_id == webhook.id)
+    rows = session.scalars(sent.order_by(DeliveryRow.id.desc()).limit(DELIVERIES_SHOWN))
+    items = [
+        Delivery.of(
+            row, analysis=row.job_public_id, type=row.payload["type"],
+            next_attempt=row.due_at if row.state == "pending" else None,
+        )
+        for row in rows
+    ]  # fmt: skip
+    return Deliveries(items=items)

@@ -23,7 +23,7 @@ from utils.config import Settings
 from utils.errors import BadRequestError, CrossSiteError, ForbiddenError, NotFoundError, UnauthorizedError
 from web_app.auth.keys import KEY_OWNER, SCOPES, find_key, find_public
 from web_app.auth.network import FORWARDED, allowed_hosts, host_name, is_loopback
-from web_app.db.models import BatchRow, CaseRow, WebhookRow
+from web_app.db.models import OwnedRow
 from web_app.db.session import Database
 
 EXTENSION = "telltale"
@@ -52,7 +52,7 @@ HEADERS = {
 POLICY = "Content-Security-Policy"
 HSTS = "max-age=31536000"  # said only over TLS, where it can be kept
 MEDIA_POLICY = "default-src 'none'; sandbox"  # a served upload may load and run nothing
-Owned = TypeVar("Owned", BatchRow, CaseRow, WebhookRow)
+Owned = TypeVar("Owned", bound=OwnedRow)
 _CLIENT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -133,10 +133,9 @@ def require_scope(scope: str) -> Caller:
     """
     found = caller()
     if scope not in found.scopes:
-        error = ForbiddenError(f"This needs the scope `{scope}`.", scope=scope)
-        if found.key_name is None:
-            error.remedy = "Use the server from its own machine, or turn API keys on ([security] keys)."
-        raise error
+        keyless = "Use the server from its own machine, or turn API keys on ([security] keys)."
+        remedy = keyless if found.key_name is None else None
+        raise ForbiddenError(f"This needs the scope `{scope}`.", scope=scope, remedy=remedy)
     return found
 
 

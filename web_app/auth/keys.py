@@ -6,8 +6,6 @@ part is 192 random bits, so that one round of SHA-256 is enough and no password 
     python -m web_app keys create desk-1 --scopes analyse,feedback
     python -m web_app keys list
     python -m web_app keys revoke PUBLIC
-
-The instance's own random key, which signs sessions and turns addresses into anonymous ids, is made here too.
 """
 
 from __future__ import annotations
@@ -18,12 +16,10 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from utils.errors import InvalidFieldError, NotFoundError
-from utils.files import create_once
 from web_app.db.models import ApiKeyRow, utc_now
 from web_app.db.session import Database
 
@@ -32,7 +28,6 @@ DEFAULT_SCOPES = "analyse,feedback"
 KEY_OWNER = "key:"
 """What the id of a caller with a key begins with; its public part follows."""
 PUBLIC_BYTES, SECRET_BYTES = 6, 24
-INSTANCE_BYTES = 32
 MAX_NAME_CHARACTERS = 64
 _KEY = re.compile(rf"tt_([0-9a-f]{{{PUBLIC_BYTES * 2}}})_([0-9a-f]{{{SECRET_BYTES * 2}}})")
 _NOBODY = "0" * 64  # compared with when no row has the public part, so that both cases cost the same
@@ -121,8 +116,3 @@ def _valid(row: ApiKeyRow | None) -> ApiKeyRow | None:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def load_secret(path: Path) -> bytes:
-    """The instance's random key, made at the first start; processes that start together get the same one."""
-    return create_once(path, lambda: secrets.token_bytes(INSTANCE_BYTES))

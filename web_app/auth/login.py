@@ -62,7 +62,6 @@ def require_session() -> Response | None:
 
 @blueprint.get("/login")
 def show() -> str:
-    """The form."""
     return render_template("login.html", next=safe_path(request.args.get("next", "")), wrong=False)
 
 
@@ -83,7 +82,6 @@ def sign_in() -> Response | tuple[str, int]:
 
 @blueprint.post("/logout")
 def sign_out() -> Response:
-    """End the session of this browser."""
     session.clear()
     return redirect(url_for("login.show"), 303)
 

@@ -11,15 +11,13 @@ import ipaddress
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from time import monotonic
-from typing import cast
 
-from flask import Flask, current_app, request
+from flask import current_app, request
 
-from utils.config import SecuritySettings, Settings
+from utils.config import SecuritySettings
 from utils.errors import RateLimitError, UnauthorizedError
-from web_app.auth.identity import Caller, caller, is_api
+from web_app.auth.identity import EXTENSION, Caller, caller, is_api
 from web_app.auth.network import ip_address
 
 ADDRESS_FACTOR = 10
@@ -27,21 +25,14 @@ WRONG_KEYS_PER_MINUTE = 10
 REMEMBERED = 20_000  # callers or addresses per bucket; who was silent for longest is forgotten first
 FREE_ENDPOINTS = frozenset({"static", "api.get_health", "api_v1.get_health"})
 UPLOAD_VIEWS = frozenset({"detect", "detect_image", "detect_video", "detect_url", "create_batch"})
-EXTENSION = "telltale.limits"
 IPV6_PREFIX = 64  # what one customer usually gets
 
 
 class TokenBuckets:
-    """A bucket per key that holds a minute's worth of tokens and fills evenly.
+    """A bucket per key that holds a minute's worth of tokens, 0 for no limit, and fills evenly."""
 
-    Args:
-        per_minute: tokens a minute, and the most a bucket holds; 0 for no limit.
-        clock: seconds that never go back; None for the system's.
-    """
-
-    def __init__(self, per_minute: int, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._clock = clock or monotonic
         self._lock = threading.Lock()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -50,7 +41,7 @@ class TokenBuckets:
         if not self._per_minute:
             return 0.0
         with self._lock:
-            now = self._clock()
+            now = monotonic()
             tokens, then = self._buckets.pop(key, (float(self._per_minute), now))
             tokens = min(float(self._per_minute), tokens + (now - then) * self._per_minute / 60.0)
             enough = tokens >= 1.0
@@ -65,12 +56,11 @@ class Limits:
 
     def __init__(self, settings: SecuritySettings) -> None:
         self.wrong_keys = TokenBuckets(WRONG_KEYS_PER_MINUTE)
+        allowed = {"requests": settings.requests_per_minute, "uploads": settings.uploads_per_minute}
         self._buckets = {
             what: (TokenBuckets(per_minute), TokenBuckets(per_minute * ADDRESS_FACTOR))
-            for what, per_minute in (
-                ("requests", settings.requests_per_minute), ("uploads", settings.uploads_per_minute)
-            )
-        }  # fmt: skip
+            for what, per_minute in allowed.items()
+        }
 
     def take(self, what: str, asking: Caller | None, address: str) -> None:
         """Count one of `requests` or `uploads`, of a caller who is known or not, from an address.
@@ -83,11 +73,6 @@ class Limits:
         _refuse(max(bucket.take(key, 0.0) for bucket, key in pairs), what)  # before: a refusal costs no token
         for bucket, key in pairs:
             bucket.take(key)
-
-
-def install(app: Flask, settings: Settings) -> None:
-    """Prepare the limits of [security] for an application."""
-    app.extensions[EXTENSION] = Limits(settings.security)
 
 
 def enforce() -> None:
@@ -115,7 +100,7 @@ def enforce() -> None:
 
 def _limits() -> tuple[Limits, str]:
     """The application's limits, and what the present request counts against."""
-    return cast(Limits, current_app.extensions[EXTENSION]), address_key(request.remote_addr or "")
+    return current_app.extensions[EXTENSION].limits, address_key(request.remote_addr or "")
 
 
 def note_wrong_key() -> None:

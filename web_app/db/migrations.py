@@ -44,7 +44,7 @@ def migrate(database: Database) -> None:
         with database.read() as session:
             connection = session.connection()
             if database.is_sqlite and connection.scalar(sa.text("PRAGMA quick_check(1)")) != "ok":
-                raise _refusal(f"{name} is damaged.", DAMAGED)
+                raise ConfigError(f"{name} is damaged.", remedy=DAMAGED)
             is_current = _revision(connection, name) == HEAD
             has_index = is_current and is_indexed(connection)
         if not is_current:
@@ -86,21 +86,18 @@ def _revision(connection: sa.Connection, name: str) -> str | None:
     if revision is None and not tables - {STATE.name}:
         return None
     if revision is None or not OURS.fullmatch(revision):
-        raise _refusal(f"{name} holds tables of something else.", CHOOSE_ANOTHER)
+        raise ConfigError(f"{name} holds tables of something else.", remedy=CHOOSE_ANOTHER)
     if revision < BASELINE:
-        raise _refusal(
-            f"{name} is of an early state ({revision}).",
-            f"Start Telltale of commit {BEFORE_BASELINE} with it once, then this one again.",
-        )
+        remedy = f"Start Telltale of commit {BEFORE_BASELINE} with it once, then this one again."
+        raise ConfigError(f"{name} is of an early state ({revision}).", remedy=remedy)
     if revision > HEAD:
-        raise _refusal(
-            f"{name} is of a later version ({revision}).", f"Start the version that wrote it. {CHOOSE_ANOTHER}"
-        )
+        remedy = f"Start the version that wrote it. {CHOOSE_ANOTHER}"
+        raise ConfigError(f"{name} is of a later version ({revision}).", remedy=remedy)
     if revision == HEAD:
         columns = {(table, each["name"]) for (_, table), of in inspector.get_multi_columns().items() for each in of}
         for table in Base.metadata.sorted_tables:
             if not {(table.name, column.name) for column in table.columns} <= columns:
-                raise _refusal(f"{name} is damaged: the table {table.name} is not as it was made.", DAMAGED)
+                raise ConfigError(f"{name} is damaged: the table {table.name} is not as it was made.", remedy=DAMAGED)
     return str(revision)
 
 
@@ -130,7 +127,9 @@ def told(database: Database) -> Iterator[None]:
         yield
     except sa.exc.DatabaseError as error:
         if type(error) is sa.exc.DatabaseError:  # what sqlite3 raises for a file that it cannot make out
-            raise _refusal(f"{_name(database)} is damaged, or no SQLite database ({error.orig}).", DAMAGED) from error
+            raise ConfigError(
+                f"{_name(database)} is damaged, or no SQLite database ({error.orig}).", remedy=DAMAGED
+            ) from error
         raise _unusable(type(error).__name__) from error
 
 
@@ -152,9 +151,3 @@ def _unusable(why: str) -> ConfigError:
 
 def _name(database: Database) -> str:
     return f"The database {database.url.database if database.is_sqlite else database.url}"
-
-
-def _refusal(detail: str, remedy: str) -> ConfigError:
-    error = ConfigError(detail)
-    error.remedy = remedy
-    return error

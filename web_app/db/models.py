@@ -26,11 +26,11 @@ class JobState(enum.StrEnum):
 
     @property
     def final(self) -> bool:
-        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+        return self in FINAL
 
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
-FINAL = tuple(state for state in JobState if state.final)
+FINAL = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 
 
 class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
@@ -65,6 +65,11 @@ class Overall(sa.types.TypeDecorator[str]):
 def utc_now() -> dt.datetime:
     """The present moment, aware, in UTC."""
     return dt.datetime.now(dt.UTC)
+
+
+def new_id() -> str:
+    """An id for users, which nobody can guess."""
+    return secrets.token_hex(16)
 
 
 ANALYSE = "analyse"
@@ -123,9 +128,9 @@ class JobRow(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True, default=new_id)
     task: Mapped[str] = mapped_column(sa.String(16))
-    state: Mapped[str] = mapped_column(sa.String(16))
+    state: Mapped[str] = mapped_column(sa.String(16), default=JobState.QUEUED)
     stage: Mapped[str | None] = mapped_column(sa.String(16))
     fraction: Mapped[float] = mapped_column(default=0.0)
     attempts: Mapped[int] = mapped_column(default=0)
@@ -138,11 +143,6 @@ class JobRow(Base):
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
     started_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[dt.datetime | None] = mapped_column(UtcDateTime)
-
-    @classmethod
-    def new(cls, task: str, payload: dict[str, Any] | None = None) -> JobRow:
-        """A job that waits, under an id of its own."""
-        return cls(public_id=secrets.token_hex(16), task=task, state=JobState.QUEUED, payload=payload)
 
 
 class DetectionRow(Base):
@@ -305,29 +305,32 @@ class WorkerRow(Base):
     facts: Mapped[dict[str, Any]] = mapped_column(sa.JSON, default=dict)
 
 
-class BatchRow(Base):
+class OwnedRow(Base):
+    """What belongs to a caller, under an id for users."""
+
+    __abstract__ = True
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True, default=new_id)
+    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
+    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class BatchRow(OwnedRow):
     """Several uploads of one request: for each file the id of its analysis, or the problem that it was refused with."""
 
     __tablename__ = "batches"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
-    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
     items: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON, default=list)
-    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
-class WebhookRow(Base):
+class WebhookRow(OwnedRow):
     """An address that is told when a caller's analyses end; `secret` signs what is sent there."""
 
     __tablename__ = "webhooks"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
-    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
     url: Mapped[str] = mapped_column(sa.String(2000))
     secret: Mapped[str] = mapped_column(sa.String(64))
-    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
 class DeliveryRow(Base):
@@ -351,17 +354,13 @@ class DeliveryRow(Base):
     created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
-class CaseRow(Base):
+class CaseRow(OwnedRow):
     """Analyses that somebody keeps together, with notes; they may be in other cases too."""
 
     __tablename__ = "cases"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    public_id: Mapped[str] = mapped_column(sa.String(32), unique=True)
-    client_id: Mapped[str] = mapped_column(sa.String(64), index=True)
     title: Mapped[str] = mapped_column(sa.String(200))
     notes: Mapped[str] = mapped_column(sa.Text)
-    created_at: Mapped[dt.datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
 class CaseItemRow(Base):

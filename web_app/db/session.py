@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,6 @@ POOL_SIZE = 16  # sessions are short; more connections only wait for SQLite's si
 
 
 WRITE_KEY = 7_355_607  # of PostgreSQL's advisory lock; any number nobody else uses in this database
-AFTERWARDS = "afterwards"
-
-
-def afterwards(session: Session, do: Callable[[], object]) -> None:
-    """Have something done once the writing transaction of a session is committed."""
-    session.info.setdefault(AFTERWARDS, []).append(do)
 
 
 class Database:
@@ -81,13 +75,10 @@ class Database:
             alone: no other such transaction runs meanwhile, so that what was read still holds when it is written. False
                 for what is one statement with all its conditions in it. SQLite has one writer at a time in any case.
         """
-        with Session(self._writing, expire_on_commit=False) as session:
-            with session.begin():
-                if alone and not self.is_sqlite:
-                    session.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITE_KEY)))
-                yield session
-            for do in session.info.get(AFTERWARDS, ()):
-                do()
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            if alone and not self.is_sqlite:
+                session.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITE_KEY)))
+            yield session
 
     def close(self) -> None:
         self.engine.dispose()

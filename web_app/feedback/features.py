@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -19,9 +19,8 @@ from sqlalchemy.orm import Session
 from utils.errors import TelltaleError
 from utils.feedback.quarantine import VOICE
 from utils.log import get_logger
-from utils.types import MediaKind
 from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
-from web_app.feedback.votes import find_medium
+from web_app.feedback.votes import find_medium, is_voice
 from web_app.jobs.shared import Instance
 from web_app.paths import InstancePaths
 
@@ -39,11 +38,8 @@ GONE = "The file was deleted before it could be looked at."
 log = get_logger(__name__)
 
 
-class Found(NamedTuple):
-    """What is known of a medium: hash in hexadecimal digits, and per face an empty text or a reason."""
-
-    phash: str | None
-    features: dict[str, str]
+Found = tuple[str | None, dict[str, str]]
+"""What is known of a medium: hash in hexadecimal digits, and per face an empty text or a reason."""
 
 
 def feature_path(paths: InstancePaths, media_sha256: str, face: str) -> Path:
@@ -65,7 +61,7 @@ def examine_next(instance: Instance, learner: Learner) -> bool:
         if row is None:
             return False
         medium = find_medium(session, row.media_sha256)
-        spoken = medium is not None and (medium.kind == MediaKind.AUDIO or medium.sha256 != row.media_sha256)
+        spoken = is_voice(medium, row.media_sha256)
         labels = session.scalars(sa.select(FeedbackRow.face_labels).where(FeedbackRow.media_sha256 == row.media_sha256))
         faces = sorted({face for each in labels for face in each}, key=int)
     path = None if medium is None else store.path(medium.stored_name)
@@ -73,7 +69,7 @@ def examine_next(instance: Instance, learner: Learner) -> bool:
         found = _look(path, row.media_sha256, [VOICE] if spoken else [DECIDING, *faces], paths, learner)
     else:
         found = _known(row, paths.features / row.media_sha256)
-    experts = of_voices if spoken or VOICE in found.features else experts
+    experts = of_voices if spoken or VOICE in found[1] else experts
     with database.write() as session:
         _note(session, row.media_sha256, found, experts, paths)
     return True
@@ -95,34 +91,34 @@ def _look(path: Path, media_sha256: str, faces: Sequence[str], paths: InstancePa
     try:
         prepared = learner.look(path, list(numbers))
     except TelltaleError as error:
-        return Found(None, dict.fromkeys(faces, error.detail))
+        return None, dict.fromkeys(faces, error.detail)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise  # nothing is wrong with the medium; it is looked at when there is room again
         log.exception("looking at %s: an error that nobody foresaw", media_sha256[:12])
-        return Found(None, dict.fromkeys(faces, UNFORESEEN))  # trying again would stop the worker again and again
+        return None, dict.fromkeys(faces, UNFORESEEN)  # trying again would stop the worker again and again
     features: dict[str, str] = {}
     for number, face in numbers.items():
         item = prepared.faces[number]
         if not isinstance(item, str):
             item.save(feature_path(paths, media_sha256, face))
         features[face] = item if isinstance(item, str) else ""
-    return Found(None if prepared.phash is None else f"{prepared.phash:016x}", features)
+    return None if prepared.phash is None else f"{prepared.phash:016x}", features
 
 
 def _known(row: ReviewedMediumRow, folder: Path) -> Found:
     """What was found earlier, for a medium whose file is gone: the row says it, or what lies on the disk."""
     if row.features is not None:
-        return Found(row.phash, {k: GONE if v == SPEECH_LEARNS_NOT else v for k, v in row.features.items()})
+        return row.phash, {k: GONE if v == SPEECH_LEARNS_NOT else v for k, v in row.features.items()}
     facts = folder / FACTS
     try:
         if facts.exists():
             plain = json.loads(facts.read_text(encoding="utf-8"))
-            return Found(plain["phash"], dict(plain["features"]))
+            return plain["phash"], dict(plain["features"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s of a deleted file cannot be read: %s", FACTS, error)
     kept = {path.stem.removeprefix("face-"): "" for path in sorted(folder.glob("*.npz"))}
-    return Found(None, kept if VOICE in kept else {DECIDING: GONE, **kept})
+    return None, kept if VOICE in kept else {DECIDING: GONE, **kept}
 
 
 def _note(session: Session, media_sha256: str, found: Found, experts: str, paths: InstancePaths) -> None:
@@ -132,8 +128,8 @@ def _note(session: Session, media_sha256: str, found: Found, experts: str, paths
         if (paths.features / media_sha256).is_dir():
             shutil.rmtree(paths.features / media_sha256)
         return
-    row.phash, row.features = found.phash, found.features
-    row.domain_reason = found.features.get(DECIDING) or found.features.get(VOICE) or None
+    row.phash, row.features = found
+    row.domain_reason = found[1].get(DECIDING) or found[1].get(VOICE) or None
     row.experts, row.examined_at = experts, utc_now()
     # it can be asked about again
     checked = sa.and_(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.checked_version.is_not(None))

@@ -232,14 +232,12 @@ def _end_with_worker() -> None:
 
 
 def train(**values: Any) -> dict[str, Any]:
-    """`train_version`."""
     from utils.feedback.retrain import train_version
 
     return train_version(**values)
 
 
 def check(progress: Progress, **values: Any) -> list[Any]:
-    """`check_items`."""
     from utils.feedback.cached_judge import check_items
 
     return check_items(**values)

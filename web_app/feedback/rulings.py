@@ -13,11 +13,14 @@ from typing import Any, Literal, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.config import LearningSettings
+from utils.config import LearningSettings, Settings
+from utils.errors import WeightsError
 from utils.feedback.quarantine import Outlook, Status, Vote, judge_votes, outlook_of
+from utils.feedback.versions import Serving, serving
+from utils.weights import SPEECH_FOLDER, weights_root
 from web_app.auth.keys import KEY_OWNER
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
-from web_app.feedback.votes import NOT_LOOKED_AT
+from web_app.feedback.votes import NOT_LOOKED_AT, find_medium, is_voice
 from web_app.jobs.shared import Instance
 
 LABEL_NUMBERS: dict[str, Literal[0, 1]] = {"real": 0, "fake": 1}
@@ -56,13 +59,21 @@ def _with_media() -> sa.Select[FeedbackRow, ReviewedMediumRow]:
     return sa.select(FeedbackRow, medium).outerjoin(medium, medium.media_sha256 == FeedbackRow.media_sha256)
 
 
+def serving_speech(settings: Settings) -> Serving:
+    """The version of speech in use; empty texts without one, or without what its learning needs."""
+    root = weights_root(settings) / SPEECH_FOLDER
+    found = serving(root)
+    return found if (root / "learning" / found.base / "golden.safetensors").is_file() else Serving("", "", "")
+
+
 def foresee(
-    session: Session, row: FeedbackRow, rules: LearningSettings, report: Mapping[str, Any] | None = None
+    session: Session, row: FeedbackRow, settings: Settings, report: Mapping[str, Any] | None = None
 ) -> tuple[Outlook, int]:
     """What the user may expect of a vote, also before the medium was looked at, and how many users it waits for.
 
     Until then it is judged with the votes on the same file and with this user's of that day, and by the size of the
-    faces in the `report` that it is about; files that only look the same are found when the worker looks.
+    faces in the `report` that it is about; files that only look the same are found when the worker looks. Nothing is
+    promised of a voice while the version of speech in use cannot learn.
     """
     status, missing = Status(row.state), 0
     if row.reason == NOT_LOOKED_AT and _is_hopeless(row, report or {}):
@@ -72,13 +83,23 @@ def foresee(
         same = FeedbackRow.media_sha256 == row.media_sha256
         own = sa.and_(FeedbackRow.client_id == row.client_id, FeedbackRow.created_at >= day)
         pairs = session.execute(_with_media().where(same if row.trusted else sa.or_(same, own))).all()
-        votes = judge_votes([vote_of(each, medium or ReviewedMediumRow()) for each, medium in pairs], rules)
-        for judged in votes:
+        votes = [vote_of(each, medium or ReviewedMediumRow()) for each, medium in pairs]
+        for judged in judge_votes(votes, settings.learning):
             if judged.id == str(row.id):  # else it was withdrawn this moment
                 missing = judged.missing
                 status = judged.status if row.reason == NOT_LOOKED_AT and judged.status is not None else status
     learned, tried = row.learned_version is not None, row.tried_version is not None
-    return outlook_of(status, missing, tried=tried, learned=learned), missing
+    outlook = outlook_of(status, missing, tried=tried, learned=learned)
+    if outlook is Outlook.WILL_BE_LEARNED and is_voice(find_medium(session, row.media_sha256), row.media_sha256):
+        outlook = outlook if _voices_learn(settings) else Outlook.NOT_LEARNED
+    return outlook, missing
+
+
+def _voices_learn(settings: Settings) -> bool:
+    try:
+        return bool(serving_speech(settings).base)
+    except WeightsError:  # it is damaged
+        return False
 
 
 def _is_hopeless(row: FeedbackRow, report: Mapping[str, Any]) -> bool:

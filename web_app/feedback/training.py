@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from utils.config import LearningSettings, Settings
+from utils.config import LearningSettings
 from utils.errors import ConflictError, JobCancelledError, NothingNewError, TelltaleError, UnavailableError
 from utils.feedback.quarantine import VOICE, LearningItem, Status
 from utils.feedback.versions import Serving, serving
@@ -30,7 +30,7 @@ from utils.log import get_logger
 from utils.weights import SPEECH_FOLDER, current_speech, weights_root
 from web_app.db.models import CHECK, OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.feedback.features import DECIDING, feature_path, unexamined
-from web_app.feedback.rulings import LABEL_NUMBERS, VerdictToday, verdict_today
+from web_app.feedback.rulings import LABEL_NUMBERS, VerdictToday, serving_speech, verdict_today
 from web_app.jobs.queue import Claim
 from web_app.jobs.shared import Instance
 from web_app.paths import InstancePaths
@@ -74,13 +74,6 @@ def accepted_items(session: Session, paths: InstancePaths) -> list[LearningItem]
     return items
 
 
-def serving_speech(settings: Settings) -> Serving:
-    """The version of speech in use; empty texts without one, or without what its learning needs."""
-    root = weights_root(settings) / SPEECH_FOLDER
-    found = serving(root)
-    return found if (root / "learning" / found.base / "golden.safetensors").is_file() else Serving("", "", "")
-
-
 def digest(items: Sequence[LearningItem], settings: LearningSettings, base_sha256: str) -> str:
     """A fingerprint of what a training would do: the same one again could give the same candidate only."""
     plain = [f"{item.media_sha256} {item.features.name} {item.label}" for item in items]
@@ -91,7 +84,7 @@ def request_training(session: Session, instance: Instance, served: Serving, aske
     """Queue a training within a writing transaction.
 
     Args:
-        served: the version in use; after a rollback or with another base the same feedback may be learned again.
+        served: of faces; after a rollback or with another base the same feedback may be learned again.
 
     Raises:
         ConflictError: a training waits or runs; the fact `id` names it.
@@ -109,9 +102,8 @@ def request_training(session: Session, instance: Instance, served: Serving, aske
         raise ConflictError("A training waits or runs already.", id=opened)
     if not parts:
         raise NothingNewError(beside.strip() if items else f"No accepted feedback is there to learn from.{beside}")
-    last = last_training(session)
-    done = {} if last is None else last.result or {}
-    if all(part.is_known(done) for part in parts):
+    last = last_result(session)
+    if all(part.is_known(last) for part in parts):
         raise NothingNewError(f"The last training learned from exactly this feedback.{beside}")
     return instance.queue.add_task(session, TRAIN, {"asked_by": asked_by})
 
@@ -145,11 +137,10 @@ def _parts(items: Sequence[LearningItem], instance: Instance, served: Serving) -
             yield Part(voices, mine, version, digest(mine, instance.settings.learning, version.base_sha256))
 
 
-def last_training(session: Session) -> JobRow | None:
-    """The last training that ended with a verdict."""
-    return session.scalar(
-        sa.select(JobRow).where(JobRow.task == TRAIN, JobRow.state == JobState.DONE).order_by(JobRow.id.desc()).limit(1)
-    )
+def last_result(session: Session) -> dict[str, Any]:
+    """Of the last training that ended with a verdict; empty before the first."""
+    done = sa.select(JobRow.result).where(JobRow.task == TRAIN, JobRow.state == JobState.DONE)
+    return session.scalar(done.order_by(JobRow.id.desc()).limit(1)) or {}
 
 
 def training_is_due(session: Session, settings: LearningSettings, now: dt.datetime, *, rebased: bool = False) -> bool:
@@ -168,28 +159,25 @@ def training_is_due(session: Session, settings: LearningSettings, now: dt.dateti
     ended = newest.finished_at if newest is not None and newest.state == JobState.FAILED else None
     if not total or (ended is not None and now - ended < AFTER_FAILURE):
         return False
-    last_result = getattr(last_training(session), "result", None) or {}
-    changed = total
+    changed, last = total, last_result(session)
     if not rebased:
         untried = session.scalar(accepted.where(FeedbackRow.tried_version.is_(None))) or 0
-        names = list(last_result.get("tried", {}).values()) or [last_result.get("version")]
+        names = list(last.get("tried", {}).values()) or [last.get("version")]
         standing = session.scalar(accepted.where(FeedbackRow.tried_version.in_(names))) or 0
-        changed = untried + max(0, int(last_result.get("voices", 0)) - standing)
+        changed = untried + max(0, int(last.get("voices", 0)) - standing)
     if not changed:
         return False
     if settings.auto_after and changed >= settings.auto_after:
         return True
     if not settings.auto_hours:
         return False
-    last = session.scalar(sa.select(sa.func.max(JobRow.created_at)).where(JobRow.task == TRAIN))
-    return last is None or (now - last).total_seconds() >= 3600 * settings.auto_hours
+    return newest is None or now - newest.created_at >= dt.timedelta(hours=settings.auto_hours)
 
 
 def is_rebased(session: Session, instance: Instance, served: Serving) -> bool:
     """Whether there are faces or voices to learn whose base is another one than in the last training of them."""
-    last = getattr(last_training(session), "result", None) or {}
-    today = serving_speech(instance.settings).base_sha256
-    bases = {"base_sha256": served.base_sha256, "speech_base_sha256": today}
+    last, speech = last_result(session), serving_speech(instance.settings)
+    bases = {"base_sha256": served.base_sha256, "speech_base_sha256": speech.base_sha256}
     other = {key for key, base in bases.items() if last.get(key, base) != base}
     if not other:
         return False  # without a look at all that is accepted
@@ -204,8 +192,7 @@ def start_if_due(instance: Instance, served: Serving, *, all_prepared: bool) -> 
     """
     how = instance.settings.learning
     with instance.database.read() as session:
-        last = getattr(last_training(session), "result", None) or {}
-        rebased = is_rebased(session, instance, served)
+        rebased, last = is_rebased(session, instance, served), last_result(session)
         due = dataclasses.replace(how, auto_after=1) if rebased and all_prepared else how
         if not training_is_due(session, due, utc_now(), rebased=rebased):
             return False
@@ -237,7 +224,7 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
     database, root = instance.database, weights_root(instance.settings)
     with database.read() as session:
         everything = accepted_items(session, instance.paths)
-        last = getattr(last_training(session), "result", None) or {}
+        last = last_result(session)
     items = [item for item in everything if learner.is_whole(item.features)]
     damaged = {item.media_sha256 for item in set(everything) - set(items)}
     if damaged:
@@ -274,7 +261,9 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
         except TelltaleError as error:
             errors[name] = error
             log.warning("%s could not learn: %s", name, error)
-            if isinstance(error, NothingNewError) and _all_looked_at(instance, learner):
+            with database.read() as session:  # features that are made anew may teach more
+                unseen = session.scalar(unexamined(learner.fingerprint(), learner.voice_fingerprint()))
+            if isinstance(error, NothingNewError) and unseen is None:
                 was = part.served
                 state |= part.told(digest=part.digest, base_sha256=was.base_sha256, serving=was.current)
             continue
@@ -299,16 +288,9 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
     return {**first, **outcomes, **failed, **state, "tried": tried, "voices": votes, "asked_by": asked_by}
 
 
-def _all_looked_at(instance: Instance, learner: Learner) -> bool:
-    """Whether no features will be made anew, from which more could be learned than now."""
-    with instance.database.read() as session:
-        return session.scalar(unexamined(learner.fingerprint(), learner.voice_fingerprint())) is None
-
-
 def _mark(session: Session, rows: Sequence[int], outcome: dict[str, Any]) -> None:
-    values = {"tried_version": outcome["version"]}
-    if outcome["promoted"]:
-        values["learned_version"] = outcome["version"]
+    version = outcome["version"]
+    values = {"tried_version": version} | ({"learned_version": version} if outcome["promoted"] else {})
     for start in range(0, len(rows), MARKED_AT_ONCE):
         chunk = rows[start : start + MARKED_AT_ONCE]
         session.execute(sa.update(FeedbackRow).where(FeedbackRow.id.in_(chunk)).values(values))
@@ -357,11 +339,9 @@ def run_check(instance: Instance, learner: Learner, _claim: Claim, progress: Pro
 
 
 def note(session: Session, version: str, said: Sequence[Said]) -> None:
-    """Store what a version says of all accepted votes; those of which it was not asked cannot be known. Of voices
-    another one says it.
+    """Store what a version says of all accepted votes, of each face that one is about; of voices another one says it.
 
-    Args:
-        said: one for each face that a vote is about.
+    What the version was not asked about cannot be known.
     """
     of_row: dict[int, list[Said]] = defaultdict(list)
     for each in said:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, append_feedback, read_feedback_log
 from utils.feedback.quarantine import Status
 from utils.files import DamagedLine, replace_file
+from utils.types import MediaKind
 from web_app.db.models import DetectionRow, FeedbackRow, JobRow, JournalRow, MediaRow, ReviewedMediumRow, utc_now
 from web_app.jobs.detections import delete_detection
 from web_app.jobs.shared import Instance
@@ -47,6 +48,11 @@ def find_medium(session: Session, media_sha256: str) -> MediaRow | None:
     given_on = sa.select(FeedbackRow.detection_id).where(FeedbackRow.media_sha256 == media_sha256)
     heard = sa.select(MediaRow).join(DetectionRow, DetectionRow.media_id == MediaRow.id)
     return medium or session.scalar(heard.where(DetectionRow.job_id.in_(given_on)).limit(1))
+
+
+def is_voice(medium: MediaRow | None, media_sha256: str) -> bool:
+    """Whether votes under this sha256 are about sound, by the file that `find_medium` gives for them."""
+    return medium is not None and (medium.kind == MediaKind.AUDIO or medium.sha256 != media_sha256)
 
 
 def find_votes(session: Session, media: set[str], client_id: str) -> dict[str, FeedbackRow]:

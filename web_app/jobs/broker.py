@@ -32,6 +32,8 @@ QUEUES = (PHOTOS, VIDEOS)
 """Of the broker, the more urgent first. Trainings and checks have none: of each only one is ever open, and the worker
 that learns finds it in the table."""
 ROLES = (*QUEUES, LEARNING)
+SENT = (ANALYSE, EXPLAIN, COPY)
+"""Tasks whose ids go through a queue; the worker that learns finds the others by itself."""
 TASK = "telltale.run"
 REST_S = 5.0  # without a message after the broker was away, so that no upload waits for it again
 OVERDUE_S = 5.0  # a job that has waited so long and has no message is sent for again
@@ -43,10 +45,10 @@ log = get_logger(__name__)
 
 
 def queue_of(task: str, kind: str | None) -> str | None:
-    """The queue that a job waits in; `kind` is its medium's. None for what the worker that learns finds by itself."""
-    if task == ANALYSE:
-        return PHOTOS if kind == "image" else VIDEOS
-    return {COPY: PHOTOS, EXPLAIN: VIDEOS}.get(task)
+    """The queue that a job waits in, None for tasks that are not `SENT`; `kind` is its medium's."""
+    if task not in SENT:
+        return None
+    return PHOTOS if task == COPY or (task == ANALYSE and kind == "image") else VIDEOS
 
 
 def read_roles(text: str) -> tuple[str, ...]:

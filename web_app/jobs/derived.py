@@ -16,7 +16,6 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -105,11 +104,7 @@ def _jpeg(pixels: Pixels, most_px: int, quality: int) -> bytes:
 
 
 class CleanCopies:
-    """Makes copies in the worker.
-
-    Args:
-        decoders: where the confined children come from at present.
-    """
+    """Makes copies in the worker; `decoders` says where the confined children come from at present."""
 
     def __init__(self, instance: Instance, decoders: Callable[[], ForkServer | None]) -> None:
         self._settings, self._database, self._store = instance.settings, instance.database, instance.store
@@ -157,7 +152,11 @@ class CleanCopies:
 
         if path.with_name(path.name + CLEAN_SUFFIX).exists() or not path.exists():
             return True
-        return self._has_room(path) and write_beside(path, CLEAN_SUFFIX, fill)
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            if not self._store.has_room(path.stat().st_size):
+                log.warning("no clean copy was stored: too little room would be left")
+                return False
+        return write_beside(path, CLEAN_SUFFIX, fill)
 
     def _write(self, path: Path, file: BinaryIO) -> None:
         try:
@@ -165,16 +164,6 @@ class CleanCopies:
         except (MediaError, NotFoundError) as error:
             log.info("no clean copy can be made: %s", error.code)
             file.truncate(0)
-
-    def _has_room(self, path: Path) -> bool:
-        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-            if (
-                shutil.disk_usage(path.parent).free - path.stat().st_size
-                < self._settings.storage.reserve_mb * 1_000_000
-            ):
-                log.warning("no clean copy was stored: too little room would be left")
-                return False
-        return True
 
 
 def whole_looks(media: Media) -> Looks:
@@ -201,11 +190,7 @@ def face_looks(people: People) -> Looks:
 
 
 def keep_looks(instance: Instance, path: Path, looks: Mapping[tuple[str, int], int]) -> None:
-    """Keep the hashes of a medium that has just been analysed, if any of its analyses is to be kept.
-
-    Args:
-        path: of the stored file.
-    """
+    """Keep the hashes of a stored file that has just been analysed, if any of its analyses is to be kept."""
     if instance.settings.storage.seen_before == "off":
         return
     stored = sa.select(MediaRow.id).where(MediaRow.stored_name == f"{path.parent.name}/{path.name}")

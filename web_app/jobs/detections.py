@@ -17,7 +17,6 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -95,9 +94,9 @@ def find_earlier(session: Session, client_id: str, sha256: str, options: UploadO
     stored_key = options.idempotency_key()
     if stored_key is not None:
         earlier = session.scalar(own.where(DetectionRow.idempotency_key == stored_key))
-        if earlier is not None and earlier.media.sha256 != sha256:
-            raise IdempotencyError("The key came with another file before.", id=earlier.job.public_id)
         if earlier is not None:
+            if earlier.media.sha256 != sha256:
+                raise IdempotencyError("The key came with another file before.", id=earlier.job.public_id)
             return earlier
     reuse_key = options.reuse_key(client_id, sha256)
     if options.again or reuse_key is None:
@@ -204,11 +203,7 @@ def delete_detection(database: Database, store: MediaStore, public_id: str) -> b
 
 
 def forget_names(session: Session, public_id: str, owner: str) -> None:
-    """Take the names of a deleted analysis out of its owner's batches and messages; a batch goes with its last one.
-
-    Args:
-        session: a writing session, in which the analysis is gone already.
-    """
+    """Take the names of an analysis that has gone from its owner's batches and messages; a batch goes with its last."""
     for message in session.scalars(sa.select(DeliveryRow).where(DeliveryRow.job_public_id == public_id)):
         kept = {key: None if key in NAMED else value for key, value in message.payload["data"].items()}
         message.payload = {**message.payload, "data": kept}
@@ -216,20 +211,11 @@ def forget_names(session: Session, public_id: str, owner: str) -> None:
         BatchRow.client_id == owner, sa.cast(BatchRow.items, sa.Text).contains(public_id, autoescape=True)
     )
     for batch in session.scalars(batches):
-        if _anything_left(session, batch.items):
+        ids = [item["id"] for item in batch.items if item["id"] is not None]
+        if session.scalar(sa.select(JobRow.id).where(JobRow.public_id.in_(ids)).limit(1)) is not None:
             batch.items = [{**item, "name": ""} if item["id"] == public_id else item for item in batch.items]
         else:
             session.delete(batch)
-
-
-def forget_old_batches(session: Session, before: dt.datetime) -> None:
-    """Delete batches from before a moment, also those whose files were all refused."""
-    session.execute(sa.delete(BatchRow).where(BatchRow.created_at < before))
-
-
-def _anything_left(session: Session, items: list[dict[str, Any]]) -> bool:
-    ids = [item["id"] for item in items if item["id"] is not None]
-    return session.scalar(sa.select(JobRow.id).where(JobRow.public_id.in_(ids)).limit(1)) is not None
 
 
 def sweep_without_row(database: Database, store: MediaStore) -> int:

@@ -36,17 +36,16 @@ def log_and_continue(what: str) -> Iterator[None]:
     """Log what went wrong beside a job and go on: the next beat or look tries again, and the worker lives."""
     try:
         yield
-    except SQLAlchemyError as error:
-        log.warning("the worker could not %s: %s", what, database_reason(error))
-    except OSError as error:
-        log.warning("the worker could not %s: %s", what, error)
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("the worker could not %s: %s", what, reason_of(error))
     except Exception:
         log.exception("the worker could not %s, for a reason that nobody foresaw", what)
 
 
-def database_reason(error: SQLAlchemyError) -> str:
-    """Why the database refused, without the statement and its values, which may be a user's words."""
-    return str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
+def reason_of(error: SQLAlchemyError | OSError) -> str:
+    """Why database or disk refused, without the statement and its values, which may be a user's words."""
+    told = error.orig if isinstance(error, DBAPIError) else error
+    return type(told).__name__ if isinstance(told, SQLAlchemyError) else str(told)
 
 
 def resident_mb() -> float:

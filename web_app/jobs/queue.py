@@ -21,28 +21,13 @@ from sqlalchemy.orm import Session
 from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import MediaKind, Report
-from web_app.db.models import (
-    ANALYSE,
-    COPY,
-    EXPLAIN,
-    NO_OVERALL,
-    OPEN,
-    DetectionRow,
-    JobRow,
-    JobState,
-    MediaRow,
-    utc_now,
-)
-from web_app.db.session import Database, afterwards
-from web_app.jobs.broker import OVERDUE_S, Sender, queue_of
+from web_app.db.models import ANALYSE, NO_OVERALL, OPEN, DetectionRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.session import Database
+from web_app.jobs.broker import OVERDUE_S, SENT, Sender, queue_of
 
 DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
 FIRST_GUESS_S = 5.0  # until something has finished
 MAX_RETRY_AFTER_S = 60
-
-_WAITING = sa.select(sa.func.count()).where(
-    JobRow.__table__.c.state == JobState.QUEUED, JobRow.__table__.c.task == ANALYSE
-)  # made once, because every upload asks it twice
 
 
 @dataclass(frozen=True)
@@ -88,12 +73,13 @@ class JobQueue:
         self, session: Session, task: str, payload: dict[str, Any] | None = None, kind: str | None = None
     ) -> JobRow:
         """A new job, within the caller's transaction, after which the broker hears of it; `kind` is of its medium."""
-        job = JobRow.new(task, payload)
+        job = JobRow(task=task, payload=payload)
         session.add(job)
         session.flush()
         name = queue_of(task, kind)
         if self.sender is not None and name is not None:
-            afterwards(session, partial(self.sender.send, job.id, name))
+            send = partial(self.sender.send, job.id, name)
+            sa.event.listen(session, "after_commit", lambda _: send(), once=True)
         return job
 
     def add_task(self, session: Session, task: str, payload: dict[str, Any]) -> JobRow:
@@ -112,7 +98,8 @@ class JobQueue:
 
     def waiting(self, session: Session) -> int:
         """How many analyses wait for a worker."""
-        return session.scalar(_WAITING) or 0
+        waits = JobRow.state == JobState.QUEUED, JobRow.task == ANALYSE
+        return session.scalar(sa.select(sa.func.count()).select_from(JobRow).where(*waits)) or 0
 
     def ahead(self, session: Session, job: JobRow) -> int | None:
         """How many jobs will be taken before this one, 0 for the next; None for a job that does not wait."""
@@ -172,7 +159,7 @@ class JobQueue:
         """Send for jobs again that have long been free and that the broker, where there is one, knows nothing of."""
         if self.sender is not None:
             before = utc_now() - dt.timedelta(seconds=OVERDUE_S)
-            free = _claimable(utc_now(), self._lease(), (ANALYSE, EXPLAIN, COPY))
+            free = _claimable(utc_now(), self._lease(), SENT)
             self.sender.send_lost(self.database, sa.and_(free, JobRow.created_at < before))
 
     def claim_batch(self, claim: Claim, most: int) -> list[Claim]:

@@ -24,7 +24,7 @@ from utils.log import get_logger
 from utils.types import Report
 from web_app.db.models import ANALYSE, TRAIN
 from web_app.jobs.broker import QUEUES, Inbox
-from web_app.jobs.heartbeat import Heartbeat, Held, database_reason, has_grown, log_and_continue
+from web_app.jobs.heartbeat import Heartbeat, Held, has_grown, log_and_continue, reason_of
 from web_app.jobs.queue import Claim, JobQueue
 from web_app.jobs.shared import Instance
 from web_app.observability.health import beat_s
@@ -116,44 +116,28 @@ def run_worker(
     most = settings.batch if tasks.together else 1
     lane = Lane(queue, heartbeat, stop, worker_id, (ANALYSE, *tasks.foreground), run_networks, most)
     recycled = False
-    bringer: contextlib.AbstractContextManager[Inbox | _Table] = contextlib.nullcontext(_Table(stop, bool(queues)))
-    if queue.sender is not None and queues:
-        bringer = Inbox(settings, worker_id, queues, stop)
+    inbox = Inbox(settings, worker_id, queues, stop) if queue.sender and queues else None
     with (
         heartbeat,
         _background(queue, heartbeat, tasks.background, stop, worker_id) as busy,
-        bringer as jobs,
+        inbox or contextlib.nullcontext(),
     ):
         log.info("worker %s is ready", worker_id)
         idle_at = worked_at = time.monotonic()
         while not (stop.is_set() or recycled):
             between("change the version", tasks.before_job)
-            worked = jobs.work_once(lane.work_once)
+            worked = inbox.work_once(lane.work_once) if inbox else bool(queues) and lane.work_once()
             if not worked or time.monotonic() - idle_at > STARVED_S:
                 between("do its other tasks", tasks.when_idle)
                 idle_at = time.monotonic()
             if worked:
                 worked_at = time.monotonic()
             else:
-                jobs.wait(min(settings.poll_s, EAGER_S + (time.monotonic() - worked_at) / 10))
+                (inbox or stop).wait(min(settings.poll_s, EAGER_S + (time.monotonic() - worked_at) / 10))
             # a training in the background would begin anew
             recycled = worked and not busy.is_set() and has_grown(settings.worker_memory_mb)
     log.info("worker %s has stopped", worker_id)
     return recycled
-
-
-@dataclass(frozen=True)
-class _Table:
-    """One machine: an idle worker looks for jobs in the table; `Inbox` is the same with a broker."""
-
-    stop: threading.Event
-    analyses: bool
-
-    def wait(self, seconds: float) -> None:
-        self.stop.wait(seconds)
-
-    def work_once(self, work: Callable[[int | None], bool]) -> bool:
-        return self.analyses and work(None)
 
 
 @contextlib.contextmanager
@@ -209,15 +193,13 @@ class Lane:
 
     def work_once(self, only: int | None = None) -> bool:
         """Claim and run what waits, or the job of that id; False when there was nothing."""
-        claims: list[Claim] = []
-        looked = False
+        claims: list[Claim] | None = None
         with log_and_continue("look for work"):
-            claim, looked = self.queue.claim(self.worker_id, self.tasks, only), True
-            if claim is not None:
-                claims = [claim]
+            claim = self.queue.claim(self.worker_id, self.tasks, only)
+            claims = [] if claim is None else [claim]
+        if claims is None:
+            self.stop.wait(TROUBLE_PAUSE_S)
         if not claims:
-            if not looked:
-                self.stop.wait(TROUBLE_PAUSE_S)
             return False
         with log_and_continue("look for more work"):
             claims += self.queue.claim_batch(claims[0], self.most - 1)
@@ -294,7 +276,7 @@ def _persist(write: Callable[[], bool]) -> None:
         try:
             write()
         except SQLAlchemyError as error:
-            log.warning("outcome not stored, try %d of %d: %s", attempt, DATABASE_TRIES, database_reason(error))
+            log.warning("outcome not stored, try %d of %d: %s", attempt, DATABASE_TRIES, reason_of(error))
             time.sleep(0.2 * attempt)
         else:
             return

@@ -248,5 +248,4 @@ class Instance:
         return cls(settings, paths, database, store, JobQueue(database, settings.jobs), shared)
 
     def close(self) -> None:
-        """Give the connections back."""
         self.database.close()

@@ -33,6 +33,9 @@ MOST_DOUBLINGS = 20
 START_S = 1800.0  # until a worker's first sign of life: networks are loaded before, perhaps compiled for a GPU
 LOOKS = 8  # at a worker's signs of life, within the silence that it may keep
 
+WORKER = (sys.executable, "-m", "web_app", "worker")
+"""What starts the real worker."""
+
 log = get_logger(__name__)
 
 
@@ -53,11 +56,6 @@ class RestartPolicy:
     healthy_s: float = 120.0
     grace_s: float = 15.0
     silence_s: float = 90.0
-
-
-def worker_command() -> tuple[str, ...]:
-    """What starts the real worker."""
-    return (sys.executable, "-m", "web_app", "worker")
 
 
 def settings_environ(settings: Settings) -> dict[str, str]:
@@ -93,7 +91,6 @@ class Supervisor:
         self.starts = 0
 
     def start(self) -> None:
-        """Start the worker and watch over it."""
         self._thread.start()
 
     def request_stop(self) -> None:

@@ -92,8 +92,7 @@ def install(
 ) -> Callable[[Response], Response]:
     """Add the route, which asks `require_admin` first; returns what counts each answer.
 
-    Args:
-        lengths: of the broker's queues, by name.
+    `lengths` are those of the broker's queues, by name.
     """
     registry = CollectorRegistry()
     registry.register(HouseCollector(settings, database, lengths))

@@ -65,7 +65,6 @@ def words() -> dict[str, object]:
 
 @blueprint.get("/")
 def index() -> str:
-    """Upload and result."""
     settings = services().settings
     return render_template(
         "index.html",
@@ -106,7 +105,6 @@ def model() -> str:
 
 @blueprint.get("/detections/<detection_id>")
 def detection(detection_id: str) -> str:
-    """The permalink of one analysis."""
     with services().database.read() as session:
         require_detection(session, detection_id)
     return render_template("detection.html", detection_id=detection_id)

@@ -126,11 +126,7 @@ class Plot(NamedTuple):
 
 
 def golden_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
-    """Where everything goes; None when no version has figures.
-
-    Args:
-        points: as `GoldenPoint` of the API, oldest first.
-    """
+    """Where everything goes of points as `GoldenPoint` of the API, oldest first; None when no version has figures."""
     shown = [point for point in points if point["auc"] is not None]
     if not shown:
         return None

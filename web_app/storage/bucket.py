@@ -244,9 +244,7 @@ class BucketStore(MediaStore):
 class _IncomingToBucket(IncomingFile):
     """An upload that is in the bucket when it is finished, and here no more."""
 
-    def __init__(self, store: BucketStore) -> None:
-        super().__init__(store.folder, store.max_bytes, store.reserve_bytes)
-        self._store = store
+    _store: BucketStore
 
     def finish(self) -> StoredFile:
         stored = super().finish()

@@ -47,14 +47,12 @@ class StoredFile:
 
 
 class IncomingFile:
-    """One upload on its way in; use it in a `with` block, `write` the bytes, then `finish`."""
+    """One upload on its way into a store; use it in a `with` block, `write` the bytes, then `finish`."""
 
-    def __init__(self, folder: Path, max_bytes: int, reserve_bytes: int = 0) -> None:
-        self._folder = folder
-        self._max_bytes = max_bytes
-        self._reserve_bytes = reserve_bytes
+    def __init__(self, store: MediaStore) -> None:
+        self._store = store
         self._look_at = 0
-        self._temporary = folder / f"{secrets.token_hex(16)}{PART_SUFFIX}"
+        self._temporary = store.folder / f"{secrets.token_hex(16)}{PART_SUFFIX}"
         self._hash = hashlib.sha256()
         self._size = 0
         self._head = b""
@@ -81,11 +79,11 @@ class IncomingFile:
             StorageFullError: too little room would be left.
         """
         self._size += len(untrusted_chunk)
-        if self._size > self._max_bytes:
-            raise too_large(self._max_bytes)
-        if self._reserve_bytes and self._size >= self._look_at:
+        if self._size > self._store.max_bytes:
+            raise too_large(self._store.max_bytes)
+        if self._size >= self._look_at:
             self._look_at = self._size + LOOK_FOR_ROOM_BYTES
-            if shutil.disk_usage(self._folder).free < self._reserve_bytes + LOOK_FOR_ROOM_BYTES:
+            if not self._store.has_room(LOOK_FOR_ROOM_BYTES):
                 raise StorageFullError("Too little room would be left on the server's disk.")
         self._hash.update(untrusted_chunk)
         self._file.write(untrusted_chunk)
@@ -107,7 +105,7 @@ class IncomingFile:
         os.fsync(self._file.fileno())
         digest = self._hash.hexdigest()
         name = f"{digest[:2]}/{digest}-{secrets.token_hex(4)}"
-        final = self._folder / name
+        final = self._store.folder / name
         new_folder = not final.parent.is_dir()
         final.parent.mkdir(exist_ok=True, mode=0o700)
         try:
@@ -116,7 +114,7 @@ class IncomingFile:
             raise UnavailableError("The half file has been deleted from outside.") from error
         fsync_folder(final.parent)
         if new_folder:
-            fsync_folder(self._folder)
+            fsync_folder(self._store.folder)
         return StoredFile(name, digest, self._size, media_format)
 
 
@@ -138,8 +136,11 @@ class MediaStore:
         fsync_folder(self.folder)
 
     def incoming(self) -> IncomingFile:
-        """A place for one upload."""
-        return IncomingFile(self.folder, self.max_bytes, self.reserve_bytes)
+        return IncomingFile(self)
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether the disk keeps `reserve_bytes` free when so much is written; without a reserve nobody looks."""
+        return not self.reserve_bytes or shutil.disk_usage(self.folder).free >= self.reserve_bytes + size_bytes
 
     def path(self, stored_name: str, suffix: str = "") -> Path:
         """Where a stored file lies, or with a suffix what its worker made of it; its name is never from a request.

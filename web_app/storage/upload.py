@@ -75,7 +75,6 @@ class _Part:
         self._open.close()
 
     def clear(self) -> None:
-        """Delete what was written."""
         self._open.close()
         if isinstance(self.result, StoredFile):
             self._store.remove(self.result.name)
@@ -107,7 +106,7 @@ def receive_upload(request: Request, store: MediaStore, accepted: MediaKind | No
     store.remove(received.file.name)
     taken = "recordings" if accepted is MediaKind.AUDIO else f"{accepted}s"
     raise UnsupportedMediaError(
-        f"This route takes {taken}, and the file is {_with_article(kind)} ({name}).",
+        f"This route takes {taken}, and the file is {'a' if kind is MediaKind.VIDEO else 'an'} {kind} ({name}).",
         remedy=f"Send it to /api/detect/{kind} or /api/detect.",
         kind=kind.value,
         route=f"/api/detect/{kind}",
@@ -147,7 +146,8 @@ def receive_files(request: Request, store: MediaStore, max_files: int) -> list[U
         )
         found = files.getlist("file") or [each for kind in MediaKind for each in files.getlist(kind)]
         if not 1 <= len(found) <= max_files:
-            sent = [*(name or "" for name in files), *(f"{name} (text)" for name in fields)]
+            named = [*((name or "", "") for name in files), *((name, " (text)") for name in fields)]
+            sent = [f"`{display_name(name)}`{kind}" for name, kind in named]
             raise BadRequestError(_wrong_count(len(found), max_files, sent))
         wanted = found
         return [_received(each) for each in wanted]
@@ -174,15 +174,8 @@ def _wrong_count(count: int, max_files: int, sent: list[str]) -> str:
     if count > 1 and max_files == 1:
         return f"{sentence} Several files go to /api/batch."
     if count == 0 and sent:
-        return (
-            f"{sentence} There came {', '.join(_quoted(name) for name in sent)}; curl sends a file with -F file=@NAME."
-        )
+        return f"{sentence} There came {', '.join(sent)}; curl sends a file with -F file=@NAME."
     return sentence
-
-
-def _quoted(untrusted_name: str) -> str:
-    name, text, _ = display_name(untrusted_name).partition(" (text)")
-    return f"`{name}`{text}"
 
 
 def _received(file: FileStorage) -> Upload | Refused:
@@ -190,10 +183,6 @@ def _received(file: FileStorage) -> Upload | Refused:
     if isinstance(result, StoredFile):
         return Upload(result, shown, name_notices(shown, result))
     return Refused(shown, result or BadRequestError("The file is cut off."))
-
-
-def _with_article(kind: str) -> str:
-    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def name_notices(shown: str, stored: StoredFile) -> tuple[Notice, ...]:

@@ -28,6 +28,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from benchmarks.openapi import EXAMPLE_ID as ID
+from benchmarks.openapi import PLACE_HOLDER
 from tests.web_app.helpers import (
     accept_weights,
     choose_speech,
@@ -41,9 +43,7 @@ from tests.web_app.helpers import (
 from utils.config import ApiSettings
 from utils.errors import MediaCorruptError
 from utils.types import Report
-from web_app.api.openapi import PLACE_HOLDER
 from web_app.api.routing import ROUTES
-from web_app.api.schemas import EXAMPLE_ID as ID
 from web_app.app import create_app
 from web_app.db.models import JobRow
 from web_app.integrations.http_client import Rules

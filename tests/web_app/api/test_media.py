@@ -207,7 +207,7 @@ def test_a_copy_that_finds_no_room_is_told_and_tried_again_later(
         with parts.database.read() as session:
             return [(job.id, job.state) for job in session.scalars(sa.select(JobRow).where(JobRow.task == COPY))]
 
-    monkeypatch.setattr(copies, "_has_room", lambda _: False)
+    monkeypatch.setattr(copies._store, "has_room", lambda _: False)
     with running_worker(settings, lambda path, _: report_of(path), tasks=WorkerTasks(foreground={COPY: copies.handle})):
         wait_until(lambda: status(client, place) == 507)
         failed = tries()
@@ -239,7 +239,7 @@ def test_a_disk_that_refuses_costs_the_copy_until_it_has_room(
         monkeypatch.setattr(os, "fsync", full)
     else:
         usage = type("Usage", (), {"free": 200_000_000})
-        monkeypatch.setattr("web_app.jobs.derived.shutil.disk_usage", lambda _: usage)
+        monkeypatch.setattr("web_app.storage.files.shutil.disk_usage", lambda _: usage)
     assert not copies._make(path, damaged=False)
     assert names(parts) == [""]
     assert status(client, place) == 503

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.web_app.helpers import media_bytes, stored_files, upload
+from tests.web_app.helpers import make_settings, media_bytes, stored_files, upload
 from web_app.auth.identity import SAFE_METHODS
-from web_app.auth.keys import load_secret
 from web_app.services import Services
 
 OTHER_SITES = (
@@ -133,9 +133,8 @@ def test_the_instance_folder_is_private(client: FlaskClient, parts: Services) ->
     assert {path.stat().st_mode & 0o777 for path in (*stored, parts.paths.secret)} == {0o600}
 
 
-def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    assert load_secret(path) == load_secret(path)
-    assert len(load_secret(path)) == 32
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert list(tmp_path.iterdir()) == [path]
+def test_the_secret_is_made_once(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    first, second = (make_app(settings).extensions["telltale"].secret for _ in range(2))
+    assert first == second
+    assert len(first) == 32

@@ -30,6 +30,12 @@ from web_app.services import Services
 SERVED = Serving("v1", "v1", "one")
 
 
+def serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have that one served, of voices too, which cannot be learned then."""
+    for module in ("training", "rulings"):
+        monkeypatch.setattr(f"web_app.feedback.{module}.serving", lambda root: SERVED)
+
+
 def accepted(client: FlaskClient, settings: Settings) -> None:
     with hand_in_worker(settings):
         say_accepted(client)
@@ -63,7 +69,7 @@ def begin(parts: Services) -> Claim:
 def test_another_base_or_a_rollback_makes_learning_possible_again(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    serve(monkeypatch)
     accepted(client, settings)
     claim = begin(parts)
     parts.queue.finish_task(claim, train(parts, claim))
@@ -94,7 +100,7 @@ def test_another_base_or_a_rollback_makes_learning_possible_again(
 def test_a_base_of_speech_counts_where_there_are_voices_to_learn(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("web_app.feedback.training", "web_app.idle"):
+    for module in ("web_app.feedback.training", "web_app.feedback.rulings", "web_app.idle"):
         monkeypatch.setattr(f"{module}.serving", lambda root: SERVED)
     accepted(client, settings)
     claim = begin(parts)
@@ -120,7 +126,7 @@ def test_a_base_of_speech_counts_where_there_are_voices_to_learn(
 def test_a_training_is_due_when_what_was_learned_counts_no_more(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    serve(monkeypatch)
     with hand_in_worker(settings):
         ids = [say_accepted(client, order, label) for order, label in (("fake", "real"), ("real", "fake"))]
     claim = begin(parts)
@@ -142,7 +148,7 @@ def test_a_training_is_due_when_what_was_learned_counts_no_more(
 def test_a_candidate_that_was_overtaken_is_tried_again(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    serve(monkeypatch)
     accepted(client, settings)
     claim = begin(parts)
     moved = {"version": "v1-r0001", "promoted": False, "code": "moved"}
@@ -175,7 +181,7 @@ def test_a_judgement_does_not_touch_a_vote_that_has_changed_meanwhile(
 def test_a_retried_job_marks_the_votes_of_its_first_attempt(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_app.feedback.training.serving", lambda root: SERVED)
+    serve(monkeypatch)
     accepted(client, settings)
     claim = begin(parts)
     done: list[dict[str, Any]] = []

@@ -111,16 +111,18 @@ def test_nothing_is_promised_of_a_small_face_or_where_moderators_decide(client: 
         session.add(vote)
     faces = [{"id": n, "verdict": {"reasons": [{"code": code}]}} for n, code in enumerate(("small_face", "below_band"))]
     with parts.database.read() as session:
-        assert foresee(session, vote, LearningSettings(), {"faces": faces})[0] == "will_be_learned"
-        assert foresee(session, vote, LearningSettings(), {"faces": faces[:1]})[0] == "not_learned"
+        assert foresee(session, vote, Settings(), {"faces": faces})[0] == "will_be_learned"
+        assert foresee(session, vote, Settings(), {"faces": faces[:1]})[0] == "not_learned"
         vote.face_labels = {"0": "fake"}
-        assert foresee(session, vote, LearningSettings(), {"faces": faces})[0] == "not_learned"
-        assert foresee(session, vote, LearningSettings(enough="moderator"))[0] == "waits_for_moderator"
+        assert foresee(session, vote, Settings(), {"faces": faces})[0] == "not_learned"
+        assert (
+            foresee(session, vote, Settings(learning=LearningSettings(enough="moderator")))[0] == "waits_for_moderator"
+        )
     with parts.database.write() as session:
         session.execute(sa.update(FeedbackRow).values(face_labels={"1": "fake"}))
     with parts.database.read() as session:
         about_one = session.scalars(sa.select(FeedbackRow)).one()
-        assert foresee(session, about_one, LearningSettings(), {"faces": faces})[0] == "will_be_learned"
+        assert foresee(session, about_one, Settings(), {"faces": faces})[0] == "will_be_learned"
 
 
 def wait_until_reason(client: FlaskClient, public_id: str, part: str, keywords: dict[str, Any]) -> None:

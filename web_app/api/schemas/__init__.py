@@ -20,16 +20,9 @@ OutcomeName = Literal["fake", "real", "inconclusive", "no_face", "no_speech"]
 StateName = Literal["queued", "running", "done", "failed", "cancelled"]
 KindName = Literal["image", "video", "audio"]
 
-EXAMPLE_ID = "5f2b8c1d9e4a7f306b1c2d3e4f5a6b7c"
-EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
-
-def iso(value: object) -> object:
-    """A time as ISO 8601 in UTC; what is no time stays as it is."""
-    return value.isoformat() if isinstance(value, dt.datetime) else value
-
-
-Moment = Annotated[str, BeforeValidator(iso)]
+Moment = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, dt.datetime) else value)]
+"""A time as ISO 8601 in UTC."""
 ROW_NAMES = {
     "id": "public_id", "created": "created_at", "started": "started_at", "finished": "finished_at",
     "feedback": "judgement", "faces": "face_labels", "name": "display_name",
@@ -68,19 +61,7 @@ def job_error(job: JobRow) -> TelltaleError:
 class Problem(Schema):
     """An error (RFC 9457). Further members carry the facts of the case, such as `limit_bytes` or `errors`."""
 
-    model_config = ConfigDict(
-        extra="allow",
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "urn:telltale:error:media_too_large", "title": "The file is larger than allowed",
-                    "status": 413, "detail": "The file is larger than 200 MB.", "code": "media_too_large",
-                    "remedy": "Send a smaller file, or raise the limit in config.ini, section [media].",
-                    "limit_bytes": 200000000, "instance": "/api/v1/detect",
-                }
-            ]
-        },
-    )  # fmt: skip
+    model_config = ConfigDict(extra="allow")
 
     type: str = Field(description="urn:telltale:error: and the code")
     title: str

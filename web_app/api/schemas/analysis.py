@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
-from pydantic.config import JsonDict, JsonValue
+from pydantic import Field
 from sqlalchemy.orm import Session
 
-from utils.config import LearningSettings
+from utils.config import Settings
 from utils.feedback.quarantine import Outlook, Status
 from utils.media_types import Provenance
-from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, KindName, OutcomeName, Probability, Said, Schema
+from web_app.api.schemas import KindName, OutcomeName, Probability, Said, Schema
 from web_app.db.models import DetectionRow, FeedbackRow
 from web_app.feedback.rulings import foresee, verdict_today
 
@@ -118,43 +117,8 @@ class SpeechModel(Schema):
     threshold: Probability
 
 
-_VERDICT: JsonDict = {
-    "outcome": "fake", "headline": "Substantial evidence of manipulation", "probability": 0.93,
-    "interval": [0.88, 0.97],
-    "reasons": [{"code": "above_band", "text": "The probability of manipulation lies above 80%."}],
-}  # fmt: skip
-_EXPERTS: list[JsonValue] = [
-    {
-        "name": "vit", "title": "ViT-B/16", "looks_at": "the whole face", "available": True, "probability": 0.93,
-        "weight": 1.0, "missing_because": None,
-    }
-]  # fmt: skip
-_RESULT: JsonDict = {
-    "id": EXAMPLE_ID, "schema_version": 1,
-    "media": {
-        "kind": "image", "format": "jpeg", "mime": "image/jpeg", "width": 640, "height": 480, "size_bytes": 81234,
-        "sha256": EXAMPLE_SHA256, "duration_s": None, "fps": None, "codec": None,
-    },
-    "verdict": _VERDICT,
-    "faces": [
-        {
-            "id": 0, "verdict": _VERDICT, "experts": _EXPERTS,
-            "frames": [{"frame": 0, "time_s": 0.0, "probability": 0.93, "box": [210.5, 80.0, 330.5, 240.0]}],
-            "quality": {"face_px": 160.0},
-        }
-    ],
-    "deciding_face": 0, "model_version": "v1", "model_sha256": EXAMPLE_SHA256, "threshold": 0.5,
-    "times_ms": {"decode": 61.0, "detect": 40.2, "experts": 310.5, "decide": 1.2, "total": 412.9}, "notices": [],
-    "settings": {"threshold": 0.5, "experts": "cnn,resnext,vit,lstm", "max_faces": 32, "frames": 16, "min_face_px": 40},
-    "prediction": "fake", "fake_probability": 0.93, "real_probability": 0.07, "confidence": 0.93,
-    "experts": _EXPERTS, "timeline": [{"frame": 0, "time_s": 0.0, "probability": 0.93}],
-}  # fmt: skip
-
-
 class Result(Schema):
     """The report of one analysis, with its id. `verdict` is that of the faces, of a recording that of its voice."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_RESULT]})
 
     id: str
     schema_version: int
@@ -221,8 +185,8 @@ class FeedbackState(Said):
     now: VerdictNow | None = Field(description="what is said of it today; null until it is accepted")
 
     @classmethod
-    def told(cls, session: Session, vote: FeedbackRow, rules: LearningSettings, id: str, report: Any) -> Self:
+    def told(cls, session: Session, vote: FeedbackRow, settings: Settings, id: str, report: Any) -> Self:
         """A vote on an analysis, its id and report, with what will become of it by what is known now."""
-        outlook, missing = foresee(session, vote, rules, report)
+        outlook, missing = foresee(session, vote, settings, report)
         now = VerdictNow.of(verdict_today(vote)) if vote.state == Status.ACCEPTED else None
         return cls.of(vote, id=id, outlook=outlook, missing_users=missing, now=now)

@@ -1,7 +1,7 @@
 """The OpenAPI document, made of the routes and the pydantic models.
 
-`make openapi` writes it to docs/openapi.json, and docs/report.schema.json beside it, so that a change of the API shows
-in review.
+`make openapi` writes it to docs/openapi.json, which the server hands out, and docs/report.schema.json beside it, so
+that a change of the API shows in review.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,17 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from web_app import VERSION
+from web_app import VERSION, api
 from web_app.api import routing
-from web_app.api.reports import ReportDocument
-from web_app.api.schemas import EXAMPLE_ID, EXAMPLE_SHA256, Problem
+from web_app.api.schemas import Problem
 from web_app.errors import MIME as PROBLEM_MIME
-from web_app.paths import ROOT
+from web_app.paths import OPENAPI, ROOT
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = "#/components/schemas/{model}"
 PLACE_HOLDER = re.compile(r"<(\w+)>")
-SERVERS = (routing.VERSIONED_PREFIX, routing.PREFIX)
+EXAMPLE_ID = "5f2b8c1d9e4a7f306b1c2d3e4f5a6b7c"
+EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 PATH_EXAMPLES = {"id": EXAMPLE_ID, "detection": EXAMPLE_ID, "sha256": EXAMPLE_SHA256}
 FILE = {"type": "string", "format": "binary", "description": "picture or video"}
 BODIES = {
@@ -69,12 +69,54 @@ CONTENTS: dict[str, Any] = {routing.DOCUMENT: {"type": "object"}, **dict.fromkey
 """Schema of each media type that is no text."""
 
 
-def openapi_document(routes: Iterable[routing.Route], servers: Sequence[str]) -> dict[str, Any]:
-    """The OpenAPI 3.1 description of the routes.
+_VERDICT = {
+    "outcome": "fake", "headline": "Substantial evidence of manipulation", "probability": 0.93,
+    "interval": [0.88, 0.97],
+    "reasons": [{"code": "above_band", "text": "The probability of manipulation lies above 80%."}],
+}  # fmt: skip
+_EXPERTS = [
+    {
+        "name": "vit", "title": "ViT-B/16", "looks_at": "the whole face", "available": True, "probability": 0.93,
+        "weight": 1.0, "missing_because": None,
+    }
+]  # fmt: skip
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "Problem": {
+        "type": "urn:telltale:error:media_too_large", "title": "The file is larger than allowed",
+        "status": 413, "detail": "The file is larger than 200 MB.", "code": "media_too_large",
+        "remedy": "Send a smaller file, or raise the limit in config.ini, section [media].",
+        "limit_bytes": 200000000, "instance": "/api/v1/detect",
+    },
+    "Result": {
+        "id": EXAMPLE_ID, "schema_version": 1,
+        "media": {
+            "kind": "image", "format": "jpeg", "mime": "image/jpeg", "width": 640, "height": 480, "size_bytes": 81234,
+            "sha256": EXAMPLE_SHA256, "duration_s": None, "fps": None, "codec": None,
+        },
+        "verdict": _VERDICT,
+        "faces": [
+            {
+                "id": 0, "verdict": _VERDICT, "experts": _EXPERTS,
+                "frames": [{"frame": 0, "time_s": 0.0, "probability": 0.93, "box": [210.5, 80.0, 330.5, 240.0]}],
+                "quality": {"face_px": 160.0},
+            }
+        ],
+        "deciding_face": 0, "model_version": "v1", "model_sha256": EXAMPLE_SHA256, "threshold": 0.5,
+        "times_ms": {"decode": 61.0, "detect": 40.2, "experts": 310.5, "decide": 1.2, "total": 412.9}, "notices": [],
+        "settings": {
+            "threshold": 0.5, "experts": "cnn,resnext,vit,lstm", "max_faces": 32, "frames": 16, "min_face_px": 40,
+        },
+        "prediction": "fake", "fake_probability": 0.93, "real_probability": 0.07, "confidence": 0.93,
+        "experts": _EXPERTS, "timeline": [{"frame": 0, "time_s": 0.0, "probability": 0.93}],
+    },
+    "FeedbackRequest": {"id": EXAMPLE_ID, "feedback": "incorrect", "actual": "real", "note": "my own photo"},
+    "DecisionRequest": {"decision": "accept", "label": "real", "note": "The photographer confirms it."},
+}  # fmt: skip
+"""An example of each of these schemas, by its name."""
 
-    Args:
-        servers: prefixes under which they are reached, the preferred one first.
-    """
+
+def openapi_document(routes: Iterable[routing.Route]) -> dict[str, Any]:
+    """The OpenAPI 3.1 description of the routes."""
     routes = sorted(routes, key=lambda route: route.path)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for route in routes:
@@ -93,11 +135,11 @@ def openapi_document(routes: Iterable[routing.Route], servers: Sequence[str]) ->
             "description": "The guide is docs/api.md. Errors are problem JSON (RFC 9457); its table lists every code.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": server} for server in servers],
+        "servers": [{"url": prefix} for prefix in routing.PREFIXES],
         "security": [{"key": []}, {}],
         "paths": dict(paths),
         "components": {
-            "schemas": definitions["$defs"],
+            "schemas": _with_examples(definitions["$defs"]),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "an API key; needed where keys are on"}
             },
@@ -105,11 +147,18 @@ def openapi_document(routes: Iterable[routing.Route], servers: Sequence[str]) ->
     }
 
 
+def _with_examples(schemas: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    sorted_examples = json.loads(json.dumps(EXAMPLES, sort_keys=True))
+    shown = {name: {"examples": [sorted_examples[name]]} for name in schemas.keys() & EXAMPLES}
+    return {name: dict(sorted({**schema, **shown.get(name, {})}.items())) for name, schema in schemas.items()}
+
+
 def documents() -> dict[Path, str]:
     """What the present code says, by the file that holds it."""
+    report = api.reports.ReportDocument.model_json_schema()
     of_file = {
-        ROOT / "docs" / "openapi.json": openapi_document(routing.ROUTES, SERVERS),
-        ROOT / "docs" / "report.schema.json": {"$schema": DIALECT, **ReportDocument.model_json_schema()},
+        OPENAPI: openapi_document(routing.ROUTES),
+        ROOT / "docs" / "report.schema.json": {"$schema": DIALECT, **report, "$defs": _with_examples(report["$defs"])},
     }
     return {path: json.dumps(document, indent=1, ensure_ascii=False) + "\n" for path, document in of_file.items()}
 
@@ -204,3 +253,8 @@ def _problem(description: str) -> dict[str, Any]:
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": REFERENCE.format(model=model.__name__)}
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")
