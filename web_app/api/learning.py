@@ -182,21 +182,21 @@ def get_stats() -> Response:
 
 
 @route("POST", "/rl/retrain", {202: Training}, ConflictError, NothingNewError, scope="admin")
-def retrain() -> Response:
+def retrain(session: Session) -> Response:
     """Queue a training on all accepted feedback; it runs beside the analyses."""
     parts = services()
-    served = serving(weights_root(parts.settings))
-    with parts.database.write() as session:
-        job = request_training(session, parts, served, identity.caller().id)
-    with parts.database.read() as session:
-        training = _training(session, job.public_id)
+    job = request_training(session, parts, serving(weights_root(parts.settings)), identity.caller().id)
+    training = _training(job)
     return json_answer(training, 202, location=training.links["self"])
 
 
 @route("GET", "/rl/retrain/<id>", {200: Training})
 def get_training(id: str, session: Session) -> Training:
     """The state of a training, with its outcome once it is done."""
-    return _training(session, id)
+    job = session.scalar(sa.select(JobRow).where(JobRow.public_id == id, JobRow.task == TRAIN))
+    if job is None:
+        raise NotFoundError("There is no training with this id.")
+    return _training(job)
 
 
 @route("GET", "/rl/versions", {200: LearnedVersions})
@@ -233,10 +233,7 @@ def _correction(session: Session, correction: Correction) -> CorrectionItem:
     )  # fmt: skip
 
 
-def _training(session: Session, public_id: str) -> Training:
-    job = session.query(JobRow).filter(JobRow.public_id == public_id, JobRow.task == TRAIN).one_or_none()
-    if job is None:
-        raise NotFoundError("There is no training with this id.")
+def _training(job: JobRow) -> Training:
     result = None if job.result is None else {key: job.result[key] for key in job.result if key not in PRIVATE}
     links = {"self": url_for("api.get_training", id=job.public_id)}
     return Training.of(job, error=Problem.of_job(job), result=result, links=links)

@@ -147,18 +147,19 @@ def list_versions(instance: Instance) -> dict[str, Any]:
 def _versions(root: Path, current: str | None, loaded: set[str | None], trainings: list[Entry]) -> list[dict[str, Any]]:
     trained = {entry["version"]: entry for entry in trainings}
     items = []
-    created = _created(root)
-    for name in sorted(created, key=lambda name: (created[name] or "", name)):
-        entry = trained.get(name, {})
+    for name in weights.list_versions(root):
+        entry, made = trained.get(name, {}), None
+        with contextlib.suppress(WeightsError, OSError):  # then it is refused when it is loaded
+            made = read_document(root / name / CARD_FILE).get("created")
         of_training = {key: entry.get(key) for key in ("base", "parent", "promoted", "reason")}
         items.append(
             {
                 "version": name, "part": "faces", "current": name == current, "loaded": name in loaded, **of_training,
-                "created": entry.get("time") or created[name], "lost": len(entry.get("lost", ())),
-                "golden": golden_point(entry) if entry else None,
+                "created": entry.get("time") or (made if isinstance(made, str) else None),
+                "lost": len(entry.get("lost", ())), "golden": golden_point(entry) if entry else None,
             }
         )  # fmt: skip
-    return items
+    return sorted(items, key=lambda item: (item["created"] or "", item["version"]))
 
 
 def golden_point(entry: Entry) -> dict[str, Any]:
@@ -199,14 +200,3 @@ def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
     except WeightsMissingError as error:
         raise NotFoundError(error.detail) from error
     return {"version": version.name, "previous": previous}
-
-
-def _created(root: Path) -> dict[str, str | None]:
-    """When each complete version was made; None where its card cannot be read, for it is refused when loaded."""
-    found: dict[str, str | None] = {}
-    for name in weights.list_versions(root):
-        created = None
-        with contextlib.suppress(WeightsError, OSError):
-            created = read_document(root / name / CARD_FILE).get("created")
-        found[name] = created if isinstance(created, str) else None
-    return found

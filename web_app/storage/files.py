@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from utils.errors import MediaTooLargeError, StorageFullError, UnavailableError
@@ -63,9 +62,7 @@ class IncomingFile:
         fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the upload lives, so that no sweep takes it for a rest
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._temporary.unlink(missing_ok=True)  # first, for closing may fail on a full disk
         with contextlib.suppress(OSError):  # what the disk refused was reported by write or finish
             self._file.close()
