@@ -90,7 +90,7 @@ def test_the_stats_tell_the_trainings(client: FlaskClient, settings: Settings, p
     changed = parts.paths.training_history.read_text().replace('"because"', '"for no reason"')
     parts.paths.training_history.write_text(changed)
     assert client.get("/api/rl/stats").get_json()["trainings"]["chain_intact"] is False
-    assert "has changed it" in client.get("/learning").get_data(as_text=True)
+    assert "its hash chain is broken" in client.get("/learning").get_data(as_text=True)
 
 
 @pytest.mark.parametrize("learning", [LearningSettings(auto_after=2), LearningSettings(auto_hours=0.0001)])
