@@ -17,7 +17,7 @@ from flask import Flask, jsonify
 from utils.config import Settings
 from utils.detection.precision import read_precision
 from web_app import api, errors
-from web_app.auth import identity, login, rate_limit
+from web_app.auth import identity, login
 from web_app.auth.network import ProxyHeaders, networks
 from web_app.observability import requests
 from web_app.pages import blueprint as pages_blueprint
@@ -55,7 +55,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
         parts.shared.follow,
         identity.host_check(settings),
         identity.refuse_cross_site,
-        rate_limit.enforce,  # from here on it is known who asks
+        parts.limits.enforce,  # from here on it is known who asks
         login.require_session,  # of pages; a route of the API asks for its scope itself
         refuse_over_limit,
     ):

@@ -26,7 +26,6 @@ from web_app.api.routing import UPLOAD, UPLOADS, Answer, json_answer, route
 from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Problem, Schema, StateName, address, job_error
 from web_app.api.schemas.analysis import NoticeModel, Result
 from web_app.auth import identity
-from web_app.auth.rate_limit import count_upload
 from web_app.db.models import BatchRow, DetectionRow, JobRow, JobState, utc_now
 from web_app.feedback.votes import delete_analysis
 from web_app.integrations.http_client import open_url
@@ -306,7 +305,7 @@ def create_batch() -> Response:
             continue
         try:
             if counted:
-                count_upload()
+                parts.limits.count_upload()
             counted = True
             item["id"] = queue_upload(parts, received, owner, options).public_id
         except errors.TelltaleError as error:

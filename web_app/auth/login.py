@@ -17,7 +17,6 @@ from werkzeug.wrappers import Response
 from utils.errors import UnauthorizedError
 from web_app.auth.identity import EXTENSION, SESSION_KEY, caller, is_api
 from web_app.auth.keys import find_key
-from web_app.auth.rate_limit import note_wrong_key
 
 MAX_FORM_BYTES = 4096
 SESSION_LIFETIME = dt.timedelta(hours=12)
@@ -71,9 +70,10 @@ def sign_in() -> Response | tuple[str, int]:
     request.max_content_length = MAX_FORM_BYTES
     untrusted_key = request.form.get("key", "").strip()
     target = safe_path(request.form.get("next", ""))
-    key = find_key(current_app.extensions[EXTENSION].database, untrusted_key)
+    parts = current_app.extensions[EXTENSION]
+    key = find_key(parts.database, untrusted_key)
     if key is None:
-        note_wrong_key()
+        parts.limits.note_wrong_key()
         return render_template("login.html", next=target, wrong=True), UnauthorizedError.status
     session[SESSION_KEY] = key.public
     session.permanent = True

@@ -13,11 +13,11 @@ import threading
 from collections import OrderedDict
 from time import monotonic
 
-from flask import current_app, request
+from flask import request
 
 from utils.config import SecuritySettings
 from utils.errors import RateLimitError, UnauthorizedError
-from web_app.auth.identity import EXTENSION, Caller, caller, is_api
+from web_app.auth.identity import Caller, caller, is_api
 from web_app.auth.network import ip_address
 
 ADDRESS_FACTOR = 10
@@ -74,50 +74,44 @@ class Limits:
         for bucket, key in pairs:
             bucket.take(key)
 
+    def enforce(self) -> None:
+        """Count the present request.
 
-def enforce() -> None:
-    """Count the present request.
+        Raises:
+            RateLimitError: that is one too many.
+        """
+        if request.endpoint in FREE_ENDPOINTS:
+            return
+        address = _address()
+        _refuse(self.wrong_keys.take(address, 0.0), "wrong keys")
+        try:
+            asking = caller()
+        except UnauthorizedError:
+            if "Authorization" in request.headers:  # a first visit without a key is no guess
+                self.wrong_keys.take(address)
+            self.take("requests", None, address)
+            return
+        if not asking.local:
+            self.take("requests", asking, address)
+        if is_api() and (request.endpoint or "").rpartition(".")[2] in UPLOAD_VIEWS:
+            self.count_upload()
 
-    Raises:
-        RateLimitError: that is one too many.
-    """
-    if request.endpoint in FREE_ENDPOINTS:
-        return
-    limits, address = _limits()
-    _refuse(limits.wrong_keys.take(address, 0.0), "wrong keys")
-    try:
-        asking = caller()
-    except UnauthorizedError:
-        if "Authorization" in request.headers:  # a first visit without a key is no guess
-            limits.wrong_keys.take(address)
-        limits.take("requests", None, address)
-        return
-    if not asking.local:
-        limits.take("requests", asking, address)
-    if is_api() and (request.endpoint or "").rpartition(".")[2] in UPLOAD_VIEWS:
-        count_upload()
+    def count_upload(self) -> None:
+        """Count one more upload of the present request, whose first was counted when it came.
+
+        Raises:
+            RateLimitError: that is one too many.
+        """
+        if not caller().local:
+            self.take("uploads", caller(), _address())
+
+    def note_wrong_key(self) -> None:
+        """Count a wrong key that was typed into the form."""
+        self.wrong_keys.take(_address())
 
 
-def _limits() -> tuple[Limits, str]:
-    """The application's limits, and what the present request counts against."""
-    return current_app.extensions[EXTENSION].limits, address_key(request.remote_addr or "")
-
-
-def note_wrong_key() -> None:
-    """Count a wrong key that was typed into the form against the address."""
-    limits, address = _limits()
-    limits.wrong_keys.take(address)
-
-
-def count_upload() -> None:
-    """Count one more upload of the present request, whose first was counted when it came.
-
-    Raises:
-        RateLimitError: that is one too many.
-    """
-    asking, (limits, address) = caller(), _limits()
-    if not asking.local:
-        limits.take("uploads", asking, address)
+def _address() -> str:
+    return address_key(request.remote_addr or "")
 
 
 def address_key(address: str) -> str:
