@@ -1,6 +1,6 @@
 """`make bench`: whole analyses side by side with a plain reference, many photos, a server; `--write` keeps the figures.
 
-python -m benchmarks.bench [image video photos processors server] [--short] [--write]
+python -m benchmarks.bench [image large video photos processors server] [--short] [--write]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.bench.page import print_rows, write_page
 from benchmarks.bench.timing import Row
 from utils.config import WeightsSettings, load_settings
 
-SECTIONS = ("image", "video", "photos", "processors", "server")
+SECTIONS = ("image", "large", "video", "photos", "processors", "server")
 
 
 def measure(names: Sequence[str], *, rounds: int, short: bool, root: Path | None = None) -> list[Row]:

@@ -61,6 +61,13 @@ def image(bench: Bench) -> list[Row]:
     return _whole(bench, "image, end to end", bench.photo(), bench.rounds)
 
 
+def large(bench: Bench) -> list[Row]:
+    """A photo of 12 megapixels (of 2 in short), looked at in tiles."""
+    size = (1600, 1200) if bench.short else (4000, 3000)
+    (path,) = write_photos(bench.folder / "large", 1, *size)
+    return _whole(bench, "large photo, end to end", path, bench.slow_rounds)
+
+
 def video(bench: Bench) -> list[Row]:
     """A clip of 10 s, 720p, 16 frames, one person from file to report."""
     return _whole(bench, "video, end to end", bench.clip(), bench.slow_rounds)
@@ -138,6 +145,7 @@ def processors(bench: Bench) -> list[Row]:
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "image": image,
+    "large": large,
     "video": video,
     "photos": photos,
     "processors": processors,

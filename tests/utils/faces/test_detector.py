@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import openvino
 import pytest
 
 from utils.base_weights import FACE_FILE
-from utils.faces.detector import MIN_SCORE, CenterFaceDetector, FaceDetector
+from utils.faces.detector import MIN_SCORE, CenterFaceDetector, FaceDetector, shared_area
 from utils.types import Face, Pixels
 
 EYES, NOSE, MOUTH = slice(0, 2), 2, slice(3, 5)
@@ -137,14 +138,24 @@ def test_score_below_the_wanted_confidence_is_dropped(base_folder, photo):
 
 
 def test_network_computes_on_pixels_what_it_does_on_numbers(base_folder, face_detector, photo):
-    import openvino
-
     core = openvino.Core()
     plain = core.read_model(str(base_folder / FACE_FILE))
     plain.reshape([1, 3, -1, -1])
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = core.compile_model(plain, "CPU", options)
     wanted = compiled({0: photo.astype(np.float32).transpose(2, 0, 1)[None]})
-    found = face_detector._compiled({0: photo[None]})
-    for own, reference in zip(face_detector._compiled.outputs, compiled.outputs, strict=True):
-        assert np.allclose(found[own], wanted[reference], atol=1e-5)
+    face_detector._exact.infer({0: photo[None]}, share_inputs=True)
+    for own, reference in zip(face_detector._exact.output_tensors, compiled.outputs, strict=True):
+        assert np.allclose(own.data, wanted[reference], atol=1e-5)
+
+
+@pytest.mark.skipif("BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="no bf16")
+def test_a_glance_gives_nearly_the_same_box(face_detector, photo):
+    (exact,), (rough,) = face_detector.suspect(photo, MIN_SCORE), face_detector.glance(photo, MIN_SCORE)
+    assert 0.95 < shared_area(exact.box, rough.box) / (exact.box.width * exact.box.height) < 1
+    assert rough.score == pytest.approx(exact.score, abs=0.02)
+
+
+def test_without_bf16_there_is_no_glance(base_folder, photo, monkeypatch):
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *asked: ["FP32"])
+    assert CenterFaceDetector(base_folder / FACE_FILE, threads=1).glance(photo, MIN_SCORE) is None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
 
+from utils.faces import search as searching
 from utils.faces.detector import CenterFaceDetector
 from utils.faces.search import LARGE_PX, FaceSearch, redetect_near, with_small_faces
+from utils.faces.tracking import view_of
 from utils.types import Box, Face, Frame, Pixels
 
 
@@ -40,6 +44,15 @@ def test_equal_frames_are_searched_once():
     assert detector.asked == 3
     (track,) = search.tracks()
     assert [round(s.face.box.x0) for s in track.sightings] == [1, 1, 3, 1]
+
+
+def test_a_photo_is_not_compared_with_other_frames(monkeypatch):
+    seen: list[int] = []
+    monkeypatch.setattr(searching, "view_of", lambda rgb: seen.append(int(rgb[0, 0, 0])) or view_of(rgb))
+    searched(frame(0, 1))
+    assert seen == [], "12 million pixels would take as long as finding the face"
+    searched(frame(0, 1), frame(1, 2), frame(0, 4), frame(1, 4), frame(2, 6), frame(3, 7))
+    assert seen == [2, 1, 6, 4, 7], "each once, and the first one when the second is there"
 
 
 def test_a_new_beginning_forgets_what_was_seen():
@@ -207,11 +220,15 @@ FACE_PX = 118
 """Longer side of the face in the portrait."""
 
 
-class Suspecting:
-    """The detector, which tells how often it looked for suspects."""
+Sees = Callable[[tuple[Face, ...]], tuple[Face, ...] | None]
 
-    def __init__(self, detector: CenterFaceDetector) -> None:
-        self.detector, self.looks = detector, 0
+
+class Suspecting:
+    """The detector, which tells how often it looked for suspects; `sees` is what a glance makes of an exact look."""
+
+    def __init__(self, detector: CenterFaceDetector, sees: Sees = lambda faces: None) -> None:
+        self.sees = sees
+        self.detector, self.looks, self.glances = detector, 0, 0
 
     def detect(self, rgb: Pixels) -> tuple[Face, ...]:
         return self.detector.detect(rgb)
@@ -219,6 +236,10 @@ class Suspecting:
     def suspect(self, rgb: Pixels, min_score: float) -> tuple[Face, ...]:
         self.looks += 1
         return self.detector.suspect(rgb, min_score)
+
+    def glance(self, rgb: Pixels, min_score: float) -> tuple[Face, ...] | None:
+        self.glances += 1
+        return self.sees(self.detector.suspect(rgb, min_score))
 
 
 def scenery(width: int, height: int, seed: int = 0) -> Pixels:
@@ -283,3 +304,24 @@ def test_small_photos_cost_no_further_look_and_large_ones_few(face_detector, pho
     assert watched.looks == 0
     assert with_small_faces(watched, scenery(4000, 3000), (), 40) == ()
     assert 12 <= watched.looks <= 24
+
+
+def test_after_a_glance_only_tiles_with_new_faces_are_looked_at_and_the_same_faces_found(face_detector, photo):
+    canvas = scenery(4000, 3000)
+    put(canvas, photo, 1500, 1500, 1500)
+    put(canvas, photo, 50, 3600, 2600)
+    known = face_detector.detect(canvas)
+    slow, quick = Suspecting(face_detector), Suspecting(face_detector, lambda faces: faces)
+    found = [[f.box for f in with_small_faces(one, canvas, known, 40)] for one in (slow, quick)]
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+    assert slow.looks >= 12
+    assert quick.glances >= 12
+    assert quick.looks <= 4, "the tile that holds the small face, its neighbour, and the second look"
+
+
+def test_in_a_crowd_nobody_goes_on_glancing(face_detector):
+    anywhere = Face(Box(300, 300, 340, 340), 0.9, np.zeros((5, 2), np.float32))
+    watched = Suspecting(face_detector, lambda faces: (anywhere,))
+    assert with_small_faces(watched, scenery(4000, 3000), (), 40) == ()
+    assert (watched.glances, watched.looks >= 12) == (2, True)
