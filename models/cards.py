@@ -55,7 +55,7 @@ class NetworkCard:
 CNN = NetworkCard(
     name="cnn",
     title="CNN",
-    looks_at="fine pixel patterns and noise residuals",
+    looks_at="fine pixel patterns and noise",
     input_size=96,
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
@@ -77,7 +77,7 @@ RESNEXT = NetworkCard(
 VIT = NetworkCard(
     name="vit",
     title="ViT-B/16",
-    looks_at="the global context of face and surroundings",
+    looks_at="the face as a whole and what surrounds it",
     input_size=224,
     mean=CLIP_MEAN,
     std=CLIP_STD,
