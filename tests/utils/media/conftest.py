@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fractions
 import io
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import av
@@ -87,3 +89,25 @@ def clips() -> dict[str, bytes]:
 def grey() -> Callable[[int], int]:
     """`grey_of`."""
     return grey_of
+
+
+# Which processes are there, for tests that must leave none.
+
+
+def children_of(pid: int | str = "self") -> list[int]:
+    return [int(n) for file in Path(f"/proc/{pid}/task").glob("*/children") for n in file.read_text().split()]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

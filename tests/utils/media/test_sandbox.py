@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.utils.media.processes import children_of, is_gone, wait_until
+from tests.utils.media.conftest import children_of, is_gone, wait_until
 from utils.config import MediaSettings, SandboxSettings
 from utils.errors import (
     DecoderCrashedError,
