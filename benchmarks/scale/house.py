@@ -21,13 +21,12 @@ from benchmarks.servers import S3, Postgres, Redis, temporary
 from tests.web_app.helpers import accept_weights, make_settings, media_bytes, upload
 from utils.config import Settings, WeightsSettings
 from web_app.app import create_app
-from web_app.db.models import JobRow, JobState, WorkerRow
+from web_app.db.models import FINAL, JobRow, WorkerRow
 from web_app.jobs.supervisor import settings_environ
 from web_app.services import EXTENSION, Services
 
 ENGINE_S = 0.5
 PATIENCE_S = 200.0
-FINAL = [state for state in JobState if state.final]
 
 
 @dataclasses.dataclass

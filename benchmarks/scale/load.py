@@ -15,11 +15,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from benchmarks.reliability.common import Figure, percentile
-from benchmarks.scale.house import ENGINE_S, FINAL, House, house
+from benchmarks.scale.house import ENGINE_S, House, house
 from tests.ensembles import publish_tiny
 from tests.web_app.stand_ins import learn
 from utils.weights import current_name, weights_root
-from web_app.db.models import DetectionRow, JobRow, JobState
+from web_app.db.models import FINAL, DetectionRow, JobRow, JobState
 
 EACH = 12
 """Jobs for each worker when throughput is measured."""

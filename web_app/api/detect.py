@@ -26,7 +26,7 @@ from web_app.api.routing import UPLOAD, UPLOADS, Answer, json_answer, route
 from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Problem, Schema, StateName, address, job_error
 from web_app.api.schemas.analysis import NoticeModel, Result
 from web_app.auth import identity
-from web_app.db.models import BatchRow, DetectionRow, JobRow, JobState, utc_now
+from web_app.db.models import FINAL, BatchRow, DetectionRow, JobRow, JobState, utc_now
 from web_app.feedback.votes import delete_analysis
 from web_app.integrations.http_client import open_url
 from web_app.jobs.detections import Queued, UploadOptions, check_key, conditions_of, find_detection, queue_upload
@@ -214,7 +214,7 @@ def _answer_upload(parts: Services, upload: Upload, options: UploadOptions, aske
         asked_s = 0.0 if upload.file.format.kind is MediaKind.VIDEO else WAIT_IMAGE_S
     try:
         row = _wait_for_end(parts, queued.public_id, asked_s if keep else MAX_WAIT_S)
-        if not keep and not JobState(row.job.state).final:
+        if not keep and row.job.state not in FINAL:
             raise errors.UnavailableError("There was no verdict in time, and nothing was kept.", retry_after_s=2)
         return _answer(queued, row)
     finally:
@@ -254,7 +254,7 @@ def _wait_for_end(parts: Services, public_id: str, wait_s: float) -> DetectionRo
             if row is None:
                 raise errors.JobCancelledError("The analysis was deleted while the answer was awaited.")
             over = time.monotonic() >= until or not free
-            if JobState(row.job.state).final or over or parts.stopping.wait(look_s):
+            if row.job.state in FINAL or over or parts.stopping.wait(look_s):
                 return row
             look_s = min(look_s * 1.5, LONGEST_LOOK_S)
 
@@ -277,7 +277,7 @@ def _answer(queued: Queued, row: DetectionRow) -> Response:
         if queued.repeated:
             result.notices.insert(0, REPEATED)
         answer = json_answer(result)
-    elif state.final:
+    elif state in FINAL:
         error = errors.JobCancelledError() if state is JobState.CANCELLED else job_error(row.job)
         error.facts["id"] = queued.public_id
         raise error

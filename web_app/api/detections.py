@@ -25,7 +25,7 @@ from web_app.api.detect import waiting_slot
 from web_app.api.routing import EVENTS, MEDIA, PRIVATE, route, streamed
 from web_app.api.schemas.analysis import FeedbackState, Result
 from web_app.auth import identity
-from web_app.db.models import COPY, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
+from web_app.db.models import COPY, FINAL, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
 from web_app.db.names import SHORTEST, has_table, matches, names
 from web_app.feedback import votes
 from web_app.feedback.rulings import foresee
@@ -248,7 +248,7 @@ def _events(parts: Services, snapshot: Job) -> Iterator[str]:
     with waiting_slot(parts) as free:
         until = time.monotonic() + LONGEST_STREAM_S
         said_at = time.monotonic()
-        while free and not JobState(snapshot.state).final and time.monotonic() < until:
+        while free and snapshot.state not in FINAL and time.monotonic() < until:
             if parts.stopping.wait(LOOK_S):
                 return
             try:
@@ -356,6 +356,6 @@ def _ask_for_copy(parts: Services, media: MediaRow) -> None:
             failed = job.state == JobState.FAILED and job.finished_at is not None and job.finished_at > lately
             if failed and job.payload == payload:
                 raise schemas.job_error(job)
-            if JobState(job.state).final and not failed:
+            if job.state in FINAL and not failed:
                 session.delete(job)
         parts.queue.add_task(session, COPY, payload)

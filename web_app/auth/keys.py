@@ -2,10 +2,6 @@
 
 A key is `tt_<public>_<secret>`: the public part finds the row and names the owner of what the key uploads, the secret
 part is 192 random bits, so that one round of SHA-256 is enough and no password hash is needed.
-
-    python -m web_app keys create desk-1 --scopes analyse,feedback
-    python -m web_app keys list
-    python -m web_app keys revoke PUBLIC
 """
 
 from __future__ import annotations

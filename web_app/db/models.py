@@ -16,17 +16,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class JobState(enum.StrEnum):
-    """Where a job stands; `DONE`, `FAILED` and `CANCELLED` are final."""
+    """Where a job stands."""
 
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-    @property
-    def final(self) -> bool:
-        return self in FINAL
 
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)

@@ -28,7 +28,7 @@ from utils.feedback.quarantine import VOICE, LearningItem, Status
 from utils.feedback.versions import Serving, serving
 from utils.log import get_logger
 from utils.weights import SPEECH_FOLDER, current_speech, weights_root
-from web_app.db.models import CHECK, OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
+from web_app.db.models import CHECK, FINAL, OPEN, TRAIN, FeedbackRow, JobRow, JobState, ReviewedMediumRow, utc_now
 from web_app.feedback.features import DECIDING, feature_path, unexamined
 from web_app.feedback.rulings import LABEL_NUMBERS, VerdictToday, serving_speech, verdict_today
 from web_app.jobs.queue import Claim
@@ -319,7 +319,7 @@ def queue_check(instance: Instance, serving: str | None) -> bool:
     with instance.database.read() as session:
         due, last = session.scalar(outdated) is not None, session.scalar(earlier)
     failed = last is not None and last.state == JobState.FAILED and last.finished_at
-    if not due or (last and not JobState(last.state).final) or (failed and utc_now() - failed < AFTER_FAILURE):
+    if not due or (last and last.state not in FINAL) or (failed and utc_now() - failed < AFTER_FAILURE):
         return False
     with instance.database.write() as session:
         session.execute(sa.delete(JobRow).where(JobRow.task == CHECK))

@@ -112,32 +112,28 @@ def check_url(untrusted_url: str, rules: Rules) -> Target:
             not allowed.
         FetchError: the name has no address.
     """
-    url, host, port = _split(untrusted_url)
-    addresses = rules.resolver(host, port)
-    if not addresses:
-        raise FetchError(f"The name {host} has no address.")
-    if not all(rules.is_allowed(address, port) for address in addresses):
-        raise AddressRefusedError(f"{host}, port {port}, does not belong to the public internet.")
-    return Target(url, host, port, addresses[0])
-
-
-def _split(untrusted_url: str) -> tuple[SplitResult, str, int]:
     if len(untrusted_url) > MAX_URL_CHARACTERS or not untrusted_url.isascii() or not untrusted_url.isprintable():
         raise AddressRefusedError("A URL holds printable ASCII characters only, 2,000 at most; encode others.")
     if " " in untrusted_url or "\\" in untrusted_url:
         raise AddressRefusedError("A URL holds no spaces and no backslashes; encode them.")
     try:
         url = urlsplit(untrusted_url)
-        port = url.port
+        port = url.port or PORTS.get(url.scheme, 0)
     except ValueError as error:
         raise AddressRefusedError(f"This is not a URL: {error}.") from error
     if url.scheme not in PORTS:
         raise AddressRefusedError("Only http and https are fetched.")
     if url.username is not None or url.password is not None:
         raise AddressRefusedError("A URL with a user or a password is not fetched.")
-    if not url.hostname:
+    host = url.hostname
+    if not host:
         raise AddressRefusedError("The URL names no host.")
-    return url, url.hostname, port or PORTS[url.scheme]
+    addresses = rules.resolver(host, port)
+    if not addresses:
+        raise FetchError(f"The name {host} has no address.")
+    if not all(rules.is_allowed(address, port) for address in addresses):
+        raise AddressRefusedError(f"{host}, port {port}, does not belong to the public internet.")
+    return Target(url, host, port, addresses[0])
 
 
 class _Connection(http.client.HTTPConnection):

@@ -84,7 +84,6 @@ def open_app(settings: JobSettings) -> Celery:
         task_create_missing_queues=False,
         task_ignore_result=True,
         task_acks_late=True,
-        task_store_errors_even_if_ignored=False,
         worker_prefetch_multiplier=1,  # with one thread: one id in hand, the others stay with those who are free
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
