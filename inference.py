@@ -12,11 +12,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from utils import errors
-from utils.config import EXPERTS, DetectionSettings, Settings, load_settings, parse_experts
+from utils.config import EXPERTS, Settings, load_settings, parse_experts, read_value
 from utils.detection import cli
 from utils.detection.cli import Collected, FileResult, check_readable
 from utils.errors import ConfigError, MediaError, ReportError, TelltaleError, UnsupportedMediaError
@@ -24,7 +25,7 @@ from utils.files import replace_file
 from utils.log import configure_logging, escape
 
 if TYPE_CHECKING:
-    from utils.types import MediaKind, Report
+    from utils.types import Report
 
 EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_UNUSABLE, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_OTHER_SCORE, EXIT_OTHER_FILE, EXIT_NO_REPORT, EXIT_SIGNATURE = 4, 5, 6, 7  # of --verify
@@ -87,9 +88,7 @@ class DeepfakeDetector:
             UnsupportedMediaError: it is a video, or no format that we read.
             TelltaleError: it cannot be analysed; the code says why.
         """
-        from utils.types import MediaKind
-
-        return self._predict_kind(Path(path), MediaKind.IMAGE, "no picture; use predict_video or predict_audio")
+        return self._predict_kind(Path(path), "image", "no picture; use predict_video or predict_audio")
 
     def predict_video(self, path: Path | str) -> Report:
         """Analyse one video.
@@ -98,9 +97,7 @@ class DeepfakeDetector:
             UnsupportedMediaError: it is a picture, or no format that we read.
             TelltaleError: it cannot be analysed; the code says why.
         """
-        from utils.types import MediaKind
-
-        return self._predict_kind(Path(path), MediaKind.VIDEO, "no video; use predict_image or predict_audio")
+        return self._predict_kind(Path(path), "video", "no video; use predict_image or predict_audio")
 
     def predict_audio(self, path: Path | str) -> Report:
         """Analyse one recording.
@@ -109,9 +106,7 @@ class DeepfakeDetector:
             UnsupportedMediaError: it is a picture or a format of video, or none that we read.
             TelltaleError: it cannot be analysed; the code says why.
         """
-        from utils.types import MediaKind
-
-        return self._predict_kind(Path(path), MediaKind.AUDIO, "no recording; use predict_image or predict_video")
+        return self._predict_kind(Path(path), "audio", "no recording; use predict_image or predict_video")
 
     def batch_predict(self, paths: Iterable[Path | str]) -> list[FileResult]:
         """Analyse many files; one that fails is a `FileResult` with its error and does not stop the rest."""
@@ -132,15 +127,15 @@ class DeepfakeDetector:
 
         yield from analyse_files(map(Path, paths), self.analyser, progress=progress)
 
-    def _predict_kind(self, path: Path, kind: MediaKind, advice: str) -> Report:
+    def _predict_kind(self, path: Path, kind: str, advice: str) -> Report:
         from utils.detection.pipeline import analyse
         from utils.media.sniff import SNIFF_BYTES, sniff
 
         check_readable(path)
         with path.open("rb") as stream:
             found = sniff(stream.read(SNIFF_BYTES))
-        report = analyse(path, self.analyser) if found.kind is kind or found.moves else None
-        if report is None or report.media.kind is not kind:
+        report = analyse(path, self.analyser) if found.kind == kind or found.moves else None
+        if report is None or report.media.kind != kind:
             raise UnsupportedMediaError(f"{escape(path.name)} is {advice}.")
         return report
 
@@ -181,9 +176,16 @@ def build_parser() -> argparse.ArgumentParser:
     form.add_argument("--jsonl", action="store_true", help="one line of JSON per file, as soon as it is finished")
     form.add_argument("--csv", action="store_true", help="comma-separated values with a header")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to standard output")
-    parser.add_argument("--threshold", type=_threshold, metavar="P", help="no verdict is fake below, none real above")
+    parser.add_argument(
+        "--threshold",
+        type=_checked(partial(read_value, "detection", "threshold")),
+        metavar="P",
+        help="no verdict is fake below, none real above",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), help="where the networks run")
-    parser.add_argument("--experts", type=_experts, metavar="A,B", help=f"only these of {', '.join(EXPERTS)}")
+    parser.add_argument(
+        "--experts", type=_checked(parse_experts), metavar="A,B", help=f"only these of {', '.join(EXPERTS)}"
+    )
     parser.add_argument(
         "--recursive", action=argparse.BooleanOptionalAction, default=True, help="enter folders inside folders"
     )
@@ -200,22 +202,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _threshold(text: str) -> float:
-    declared = next(f for f in dataclasses.fields(DetectionSettings) if f.name == "threshold").metadata
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
-    if not declared["low"] <= value <= declared["high"]:
-        raise argparse.ArgumentTypeError(f"{text} does not lie in {declared['low']} to {declared['high']}")
-    return value
+def _checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A reader of a setting as argparse wants it."""
 
+    def convert(text: str) -> Any:
+        try:
+            return read(text)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(error.detail) from error
 
-def _experts(text: str) -> tuple[str, ...]:
-    try:
-        return parse_experts(text)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(error.detail) from error
+    return convert
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,8 +35,7 @@ class NetworkCard:
         looks_at: what it examines, a short phrase.
         input_size: side of the square input, pixels; for the LSTM the length of its sequence, for speech the frames of
             10 ms in a window.
-        mean: subtracted per colour channel from 0..1 pixels.
-        std: divided by per colour channel.
+        mean: subtracted per colour channel from 0..1 pixels; `std`: divided by. Other inputs stay as they are.
         feature_size: D of `ExpertOutput.feature`.
         source: paper, and where base weights come from.
     """
@@ -45,8 +44,8 @@ class NetworkCard:
     title: str
     looks_at: str
     input_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     feature_size: int
     licence: str
     source: str
@@ -90,8 +89,6 @@ LSTM = NetworkCard(
     title="BiLSTM",
     looks_at="consistency from frame to frame (videos only)",
     input_size=16,
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
     feature_size=512,
     licence="MIT",
     source="Hochreiter and Schmidhuber 1997; Schuster and Paliwal 1997; on ResNeXt features after Güera and Delp 2018.",
@@ -101,8 +98,6 @@ SPEECH = NetworkCard(
     title="Speech network",
     looks_at="the spectrogram of a voice",
     input_size=200,
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
     feature_size=3328,
     licence="MIT (own layers, and Whisper's)",
     source="First layers of Radford et al. 2022 (Whisper base); LSTM, pooling after Okabe et al. 2018, by us.",

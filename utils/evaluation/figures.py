@@ -59,7 +59,7 @@ def _largest(sets: dict[str, list[dict[str, str]]], what: str) -> dict[str, list
     return alone | ({f"{len(small)} smaller {what}": together} if small else {})
 
 
-def figures_of(path: Path, calibration: Calibration | None = None, *, rounds: int = 1000) -> dict[str, Any]:
+def figures_of(path: Path, calibration: Calibration, *, rounds: int = 1000) -> dict[str, Any]:
     """Figures per validation set.
 
     Args:
@@ -73,15 +73,14 @@ def figures_of(path: Path, calibration: Calibration | None = None, *, rounds: in
     return {name: _figures(part, calibration, rounds) for name, part in sets.items()}
 
 
-def _figures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) -> dict[str, Any]:
+def _figures(rows: Sequence[Row], calibration: Calibration, rounds: int) -> dict[str, Any]:
     labels, probabilities = labels_and_probabilities(rows)
     groups = np.array([row["group"] for row in rows])
     raw = np.array([[float(row[c]) if row[c] else np.nan for c in LOGIT_COLUMNS] for row in rows])
     measured = measures(rows, calibration, rounds)
     out: dict[str, Any] = {"real": int((labels < 0.5).sum()), "fake": int((labels > 0.5).sum())}
     out |= {name: measured[name] for name in MEASURED if name in measured}
-    if "decided" in measured:
-        out["coverage"] = measured["decided"][0]
+    out["coverage"] = measured["decided"][0]
     if "called_fake" in measured:
         out |= {"false_alarms_decided": measured["called_fake"], "cleared": measured["cleared"]}
     if "called_real" in measured:
@@ -133,7 +132,7 @@ def judged(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.get("outcome") not in NOT_JUDGED]
 
 
-def measures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) -> dict[str, list[float]]:
+def measures(rows: Sequence[Row], calibration: Calibration, rounds: int) -> dict[str, list[float]]:
     """Figures `[value, low, high]` of rows: those of `MEASURED`, as far as their labels allow, and of verdicts.
 
     `decided` is the share with a verdict other than inconclusive, `called_fake` and `cleared` the shares of the real
@@ -141,21 +140,18 @@ def measures(rows: Sequence[Row], calibration: Calibration | None, rounds: int) 
     """
     labels, probabilities = labels_and_probabilities(rows)
     groups = [row["group"] for row in rows]
+    verdicts = np.array([{"fake": 1.0, "real": 0.0}.get(verdict_of(r, calibration), 0.5) for r in rows])
     wanted: dict[str, tuple[Callable[[Array, Array], float], Array]] = {"accuracy": (accuracy, probabilities)}
     if (labels < 0.5).any():
         wanted["false_alarms"] = (false_alarm_rate, probabilities)
+        wanted["called_fake"] = (partial(false_alarm_rate, threshold=1.0), verdicts)
+        wanted["cleared"] = (lambda truth, said: miss_rate(1 - truth, said), verdicts)
     if (labels > 0.5).any():
         wanted["misses"] = (miss_rate, probabilities)
+        wanted["called_real"] = (partial(miss_rate, threshold=0.5), verdicts)
     if 0 < labels.mean() < 1:
         wanted |= {"auc": (auc, probabilities), "eer": (eer, probabilities), "ece": (ece, probabilities)}
-    if calibration is not None:
-        verdicts = np.array([{"fake": 1.0, "real": 0.0}.get(verdict_of(r, calibration), 0.5) for r in rows])
-        wanted["decided"] = (_decided, verdicts)
-        if "false_alarms" in wanted:
-            wanted["called_fake"] = (partial(false_alarm_rate, threshold=1.0), verdicts)
-            wanted["cleared"] = (lambda truth, said: miss_rate(1 - truth, said), verdicts)
-        if "misses" in wanted:
-            wanted["called_real"] = (partial(miss_rate, threshold=0.5), verdicts)
+    wanted["decided"] = (_decided, verdicts)
     return {
         name: rounded(bootstrap(statistic, labels, values, groups, rounds=rounds))
         for name, (statistic, values) in wanted.items()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,22 +259,6 @@ def _join(folder: Path) -> None:
     replace_file(folder / "index.json", json.dumps(index).encode())
     for part in parts:
         part.unlink()
-
-
-def framing_table(pack: Pack) -> dict[str, tuple[int, float, float, float]]:
-    """Ratio of the face box's longer side to the picture's shorter side, per source: count, 5 %, median, 95 %."""
-    ratios: dict[str, list[float]] = {}
-    for r in pack.rows:
-        ratios.setdefault(r.source, []).append(r.source_px / r.picture_px)
-    return {
-        source: (len(values), *(float(v) for v in np.percentile(values, [5, 50, 95])))  # type: ignore[misc]
-        for source, values in sorted(ratios.items())
-    }
-
-
-def count_table(pack: Pack) -> dict[tuple[str, str, int], int]:
-    """Number of crops per split, source and label."""
-    return dict(Counter((r.split, r.source, r.label) for r in pack.rows))
 
 
 def find_twins(pack: Pack) -> dict[int, int]:

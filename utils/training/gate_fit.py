@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from models.gating import Gate
 from utils.evaluation.score_file import ScoreTable
-from utils.metrics import auc, ece
+from utils.metrics import ece
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -89,15 +89,10 @@ def fit_gate(table: ScoreTable, *, as_come: Mask | None = None, together: Sequen
     Args:
         as_come: (N,) which of them were not degraded; None for all.
         together: N names that the folds keep together; None for the groups.
-
-    Raises:
-        ValueError: those that are as they come do not have both labels.
     """
     folds = _group_folds(table.groups if together is None else together)
     weights = balance_weights(table)
     plain = np.ones(len(table), bool) if as_come is None else as_come
-    if len(np.unique(table.labels[plain])) < 2:
-        raise ValueError("the scores that are as they come need both labels")
     losses: dict[str, float] = {}
     held_out: dict[str, Array] = {}
     for penalty in (*PENALTIES, float("inf")):
@@ -180,13 +175,3 @@ def _group_folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     of_group = np.random.default_rng(0).permutation(len(names)) % FOLDS
     return np.asarray(of_group[codes], np.int64)
-
-
-def expert_aucs(table: ScoreTable) -> dict[int, float]:
-    """AUC of each expert on the rows that it judges, by column."""
-    out = {}
-    for e in range(table.logits.shape[1]):
-        known = ~np.isnan(table.logits[:, e])
-        if known.any():
-            out[e] = auc(table.labels[known], table.logits[known, e])
-    return out

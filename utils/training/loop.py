@@ -109,13 +109,13 @@ def fit(
     folder: Path,
     *,
     device: str = "cpu",
-    bfloat16: bool | None = None,
+    bfloat16: bool = False,
 ) -> None:
     """Train `model` with AdamW and load its best averaged state; resume from `folder` when a run was stopped.
 
     Args:
         folder: for the checkpoint and `metrics.jsonl`.
-        bfloat16: mixed precision; None for all but the CPU.
+        bfloat16: mixed precision.
 
     Raises:
         TrainingDataError: the loss or the score is not finite, or the checkpoint in `folder` is of another network.
@@ -125,8 +125,7 @@ def fit(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.lr, weight_decay=recipe.weight_decay)
     averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    mixed = device != "cpu" if bfloat16 is None else bfloat16
-    run = _Run(model, optimizer, averaged, {}, _Position(), folder, device, mixed)
+    run = _Run(model, optimizer, averaged, {}, _Position(), folder, device, bfloat16)
     run.resume()
     processes.wait()
     at = run.at

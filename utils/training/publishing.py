@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,9 +33,9 @@ from utils.evaluation.score_file import ScoreTable, join_tables, write_scores
 from utils.faces.detector import CenterFaceDetector
 from utils.networks import load_vit_base
 from utils.tensors import Arrays, load_into, unpack_tensors
-from utils.training.crop_set import Pack, count_table, framing_table
+from utils.training.crop_set import Pack
 from utils.training.features import FeatureStore
-from utils.training.gate_fit import GateFit, expert_aucs, fit_gate
+from utils.training.gate_fit import GateFit, fit_gate
 from utils.training.golden_sets import write_golden_sets
 from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN
@@ -158,7 +159,7 @@ def finish(
     gate = state_arrays(fitted.gate)
     write_scores(scores, join_tables(tables), NumericGate(gate))
     figures = figures_of(scores, calibration)
-    card = model_card(name, pack, tuple(experts), held, fitted, plan, figures, terms, notes)
+    card = model_card(name, pack, tuple(experts), fitted, plan, figures, terms, notes)
     unseen = stranger_figures(tables[0], strangers, fitted.gate, calibration) if strangers else {}
     card["validation_of_unseen_sources"] = unseen
     engine = TorchEngine(ensemble, NumericGate(gate), device="cpu", threads=torch.get_num_threads())
@@ -193,7 +194,6 @@ def model_card(
     name: str,
     pack: Pack,
     experts: Sequence[str],
-    held: ScoreTable,
     fitted: GateFit,
     plan: TrainingPlan,
     figures: Mapping[str, Any],
@@ -201,8 +201,7 @@ def model_card(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """Everything a user should know of a version, as plain JSON values."""
-    counts = {f"{split} {source} {'fake' if label else 'real'}": n for (split, source, label), n in
-              sorted(count_table(pack).items())}  # fmt: skip
+    counts = Counter(f"{row.split} {row.source} {'fake' if row.label else 'real'}" for row in pack.rows)
     return {
         "name": name,
         "tiny": plan.tiny,
@@ -210,16 +209,11 @@ def model_card(
         "notes": list(notes),
         "intended_use": "A hint for people who examine faces in photos and videos; never a decision's only ground.",
         "experts": {n: asdict(expert_card(n, tiny=plan.tiny)) for n in EXPERT_NAMES if n in experts},
-        "data": {
-            "crops": counts,
-            "framing": {k: list(v) for k, v in framing_table(pack).items()},
-            "terms": list(terms),
-        },
+        "data": {"crops": dict(sorted(counts.items())), "terms": list(terms)},
         "training": {
             "plan": asdict(plan),
             "gate_penalty": fitted.penalty if np.isfinite(fitted.penalty) else "plain mean",
             "gate_losses": fitted.losses,
-            "calibration_auc": {EXPERT_NAMES[e]: round(v, 4) for e, v in expert_aucs(held).items() if np.isfinite(v)},
             "torch": torch.__version__,
             "python": platform.python_version(),
         },

@@ -113,16 +113,6 @@ def test_same_bytes_on_every_call(face):
     assert np.array_equal(h264([face] * 3, 28)[2], h264([face] * 3, 28)[2])
 
 
-def test_nothing_gives_nothing_and_odd_sides_are_refused(face):
-    assert h264([], 20) == []
-    with pytest.raises(ValueError, match="even"):
-        h264([face[:-1]], 20)
-    with pytest.raises(ValueError, match="even"):
-        h264([face, face[:128, :128]], 20)
-    with pytest.raises(ValueError, match="crf"):
-        h264([face], 52)
-
-
 def test_drawn_quality_is_within_its_range():
     drawn = [draw_h264(np.random.default_rng(seed)) for seed in range(200)]
     factors = [crf for crf, _ in drawn]

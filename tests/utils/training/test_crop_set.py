@@ -19,9 +19,7 @@ from utils.faces.crops import PACK_PX, crop_for_networks, jpeg
 from utils.training import crop_set
 from utils.training.crop_set import (
     Pack,
-    count_table,
     find_twins,
-    framing_table,
     load_pack,
     pack_faces,
     without_names,
@@ -140,17 +138,6 @@ def test_clip_gives_one_row_per_frame_in_time_order(tmp_path):
     assert [r.frame for r in frames] == list(range(5))
     assert np.all(np.diff([pack.pixels[r.row].mean() for r in frames]) > 0)
     assert pack.select("train", MediaKind.IMAGE) == []
-
-
-def test_framing_and_count_tables(samples, tmp_path):
-    wide = sample(picture(tmp_path / "wide.png", 90, size=128))
-    pack = pack_faces([*samples, wide], tmp_path / "pack", BrightIsFace())
-    count, low, median, high = framing_table(pack)["shots"]
-    assert count == 8
-    assert low == pytest.approx(0.5)
-    assert median == pytest.approx(0.5)
-    assert high == pytest.approx(0.5)
-    assert count_table(pack) == {("train", "shots", 0): 5, ("train", "shots", 1): 3}
 
 
 def test_index_is_plain_json(samples, tmp_path):

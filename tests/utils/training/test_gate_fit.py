@@ -13,7 +13,6 @@ from utils.training.gate_fit import (
     PENALTIES,
     _group_folds,
     balance_weights,
-    expert_aucs,
     fit_gate,
     gate_logits,
     platt,
@@ -164,7 +163,6 @@ def test_experts_that_are_missing_in_part_are_taken_where_they_are():
     mixed = gate_logits(fitted.gate, held)
     assert np.isfinite(mixed).all()
     assert auc(labels[1::2], mixed[1::2]) > auc(labels[::2], mixed[::2])
-    assert set(expert_aucs(held)) == {0, 1}
 
 
 def test_weights_balance_classes_and_soften_the_size_of_sources():
@@ -207,13 +205,6 @@ def test_a_source_whose_fakes_are_all_degraded_does_not_shift_the_others():
     level = 3.0  # where `good` puts what is as likely real as fake
     told = gate_logits(gate, table([np.array([level]), np.array([level])], np.array([1.0]), quality=np.zeros((1, 4))))
     assert abs(float(told[0])) < 0.25
-
-
-def test_what_is_as_it_comes_needs_both_labels():
-    _, labels = drawn(22, 60)
-    held = table([np.where(labels > 0.5, 1.0, -1.0)], labels)
-    with pytest.raises(ValueError, match="both labels"):
-        fit_gate(held, as_come=labels > 0.5)
 
 
 # What the gate is fitted on: degraded pictures are marked, so that temperature and intervals leave them out.
