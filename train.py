@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="source, generator or family that only validation has; repeatable",
     )  # fmt: skip
     parser.add_argument("--packs", type=Path, help="folder of the face crops, shared by runs on the same files")
+    parser.add_argument("--autoencoder", type=Path, help="weights of TAEF2, to learn the traces of decoders")
     parser.add_argument("--seed", type=int, default=0, help="of splits, order and augmentation")
     parser.add_argument(
         "--terms", action="append", default=[], help="terms of the data, for the model card; repeatable"
@@ -159,6 +160,7 @@ def run(arguments: argparse.Namespace, size: str) -> int:
         done = train_all(
             samples, arguments.run, root, name, chosen, detector,
             device=device, terms=arguments.terms, notes=arguments.note, packs=arguments.packs,
+            autoencoder=arguments.autoencoder,
         )  # fmt: skip
     if arguments.activate:
         set_current(root, done.version.name)

@@ -51,9 +51,10 @@ from utils.training.experts import new_network, train_vit_head
 from utils.training.features import VIEWS_FILE, Features, FeatureStore, fingerprint
 from utils.training.golden_sets import picture_features, write_lineage
 from utils.training.plan import read_plan
-from utils.training.planning import head_weights
+from utils.training.planning import CLEAN, RECODED, head_weights
 from utils.training.publishing import state_arrays
 from utils.training.strangers import relatives
+from utils.training.traces import fit_traces
 from utils.training.views import View
 from utils.types import Outcome
 from utils.weights import (
@@ -76,7 +77,7 @@ COUNTS = (20, 50, 200)
 HEAD = "Verdicts on held-out items before and after; means over sources ([how](../learning.md#does-it-help))."
 EACH = "Right/wrong verdicts of each source, in per cent, by number of corrections (0 is before):"
 KNOWN = frozenset({"dfdc", "stylegan1_140k", "diffusion_sfhq", "lfw"})
-"""Sources that CNN, ResNeXt-50 and BiLSTM of v7 were trained on."""
+"""Sources that CNN, ResNeXt-50 and BiLSTM of v8 were trained on."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,8 @@ class Stage:
         train, calib = kept([name for name in self._stores if name.startswith("train")]), kept(["calib"])
         expert = new_network(build_vit, tiny=False, seed=self._plan.vit.seed)
         weights = head_weights(train.views, self._pack.rows)
-        train_vit_head(train, calib, self._plan.vit, folder, expert=expert, weights=weights)
+        traces = fit_traces(kept([RECODED]), kept([CLEAN])) if RECODED in self._stores else None
+        train_vit_head(train, calib, self._plan.vit, folder, expert=expert, weights=weights, traces=traces)
         return {k: v for k, v in state_arrays(expert).items() if k.startswith("head.")}
 
     def _items(self, source: str, version: Version) -> FeatureSet:

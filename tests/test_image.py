@@ -107,7 +107,7 @@ def test_the_image_analyses_a_photo_and_a_clip(
         ("a.tmp", True),
         ("utils/a.tmp", False),
         ("trained_models/base/vit.safetensors", True),
-        ("trained_models/v7/vit.safetensors", False),
+        ("trained_models/v8/vit.safetensors", False),
     ],
 )
 def test_what_dockerignore_means(name: str, ignored: bool) -> None:

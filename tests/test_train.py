@@ -198,7 +198,7 @@ def test_a_recipe_holds_what_the_networks_are_to_do(tmp_path):
     assert (plan.start, plan.vit.epochs, plan.vit.seed) == ("v2", 9, 4)
     assert plan.vit.lr == TrainingPlan().vit.lr
     assert (plan.cnn.batch, plan.cnn.epochs) == (7, TrainingPlan().cnn.epochs)
-    assert read_plan(ROOT / "data" / "recipes" / "v7.toml").vit.batch == 256
+    assert read_plan(ROOT / "data" / "recipes" / "v8.toml").vit.batch == 256
 
 
 def test_a_recipe_that_cannot_be_used_is_said(call, mixed, tmp_path):

@@ -25,8 +25,9 @@ from models.preprocess import prepare, to_images
 from models.vision_transformer import TapHead, ViTExpert
 from utils.metrics import auc
 from utils.tensors import Arrays, load_into
-from utils.training.features import Stored, batches
+from utils.training.features import Stored, batches, normalised
 from utils.training.loop import Batch, Recipe, Task, fast_bfloat16, fit
+from utils.training.traces import Traces
 from utils.training.views import View
 
 SMOOTHING = 0.05
@@ -208,7 +209,7 @@ class HeadAxes:
         """The axes of (N, L, 2D) tapped tokens: at most `most` of each layer, from at most `fitted_on` rows."""
         drawn, found = np.sort(np.random.default_rng(0).permutation(len(tokens))[:fitted_on]), []
         for layer in range(tokens.shape[1]):
-            values = _normalised(tokens[drawn, layer])
+            values = normalised(tokens[drawn, layer])
             mean, deviation = values.mean(0), values.std(0) + 1e-3
             values = (values - mean) / deviation
             _, axes = torch.linalg.eigh(values.T @ values)  # ascending
@@ -218,7 +219,7 @@ class HeadAxes:
     def of(self, tokens: npt.NDArray[np.generic]) -> Tensor:
         """(N, L, K) float32 coordinates of (N, L, 2D) tapped tokens."""
         layers = [
-            ((_normalised(tokens[:, i]) - self.mean[i]) / self.deviation[i]) @ self.axes[i]
+            ((normalised(tokens[:, i]) - self.mean[i]) / self.deviation[i]) @ self.axes[i]
             for i in range(tokens.shape[1])
         ]
         return torch.stack(layers, dim=1)
@@ -251,12 +252,6 @@ class HeadAxes:
         head.train(learned.training)
 
 
-def _normalised(tokens: npt.NDArray[np.generic]) -> Tensor:
-    """(N, 2D) tokens of one layer as `TapHead`'s layer norm begins: each row with mean 0 and deviation 1."""
-    values = torch.from_numpy(np.asarray(tokens, np.float32))
-    return functional.layer_norm(values, values.shape[1:])
-
-
 def train_vit_head(
     train: Stored,
     calib: Stored,
@@ -266,6 +261,7 @@ def train_vit_head(
     expert: ViTExpert,
     weights: npt.NDArray[np.float32] | None = None,
     axes: HeadAxes | None = None,
+    traces: Traces | None = None,
 ) -> ViTExpert:
     """Train the head of the ViT on stored tokens, in the coordinates of `HeadAxes`; the backbone keeps its weights.
 
@@ -273,6 +269,7 @@ def train_vit_head(
         expert: whose head is trained in place.
         weights: (N,) how much each view counts; None for all alike.
         axes: the coordinates; None for those of `train`.
+        traces: a measure that is added to what the head has learned.
     """
     stored = train.load("tokens")
     axes = axes or HeadAxes.fitted(stored)
@@ -297,6 +294,8 @@ def train_vit_head(
     task = Task(make, steps, loss_of, score_of)
     fit(learned, task, recipe, folder)
     axes.write(learned, expert.head)
+    if traces is not None:
+        traces.write(expert.head)
     return expert
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.cards import expert_card
 from models.preprocess import prepare, to_images
@@ -21,8 +22,9 @@ from utils.training import processes
 from utils.training.crop_set import Pack
 from utils.training.loop import fast_bfloat16
 from utils.training.plan import TrainingPlan
-from utils.training.planning import CLEAN, FRAMES, SMOOTH, planned
+from utils.training.planning import CLEAN, FRAMES, RECODED, SMOOTH, planned
 from utils.training.progress import bar
+from utils.training.recoding import Recoder, load_autoencoder
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
 
@@ -39,6 +41,10 @@ Halves = npt.NDArray[np.float16]
 
 Featurizer = Callable[[Pixels], Halves]
 """(B, S, S, 3) uint8 crops to their (B, L, 2D) tapped tokens."""
+
+
+Rendered = Renderer | Recoder
+"""The pixels of views by their number."""
 
 
 class TorchFeaturizer:
@@ -135,10 +141,14 @@ class FeatureStore:
             return np.load(path, mmap_mode="r+")  # type: ignore[no-any-return]
         return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
-    def extract(self, pack: Pack, featurizer: Featurizer) -> None:
-        """Render and featurize every view that is not done yet; of several processes each takes batches in turn."""
+    def extract(self, pack: Pack, featurizer: Featurizer, renderer: Rendered | None = None) -> None:
+        """Render and featurize every view that is not done yet; of several processes each takes batches in turn.
+
+        Args:
+            renderer: gives a view's pixels by its number; None renders the views of the pack.
+        """
         start, count = self.done, len(self.views)
-        renderer = Renderer(pack, self.views)
+        renderer = renderer or Renderer(pack, self.views)
         shown = bar(f"features of {self.folder.name}", count, start)
         for number, low in enumerate(range(start, count, BATCH * processes.count())):
             own = low + BATCH * processes.rank()
@@ -153,7 +163,7 @@ class FeatureStore:
         processes.wait()
 
     def _made(
-        self, pack: Pack, renderer: Renderer, featurizer: Featurizer, low: int
+        self, pack: Pack, renderer: Rendered, featurizer: Featurizer, low: int
     ) -> dict[str, npt.NDArray[np.generic]]:
         """What is stored of the views from `low` on, at most a batch, by name."""
         part = self.views[low : low + BATCH]
@@ -223,6 +233,12 @@ Stored = FeatureStore | Features
 """What training reads: a store, or rows of several."""
 
 
+def normalised(tokens: npt.NDArray[np.generic]) -> Tensor:
+    """(N, 2D) tokens of one layer as `TapHead`'s layer norm begins: each row with mean 0 and deviation 1."""
+    values = torch.from_numpy(np.asarray(tokens, np.float32))
+    return functional.layer_norm(values, values.shape[1:])
+
+
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
     """Random batches of indices below `count`; a last incomplete one is dropped when there is a full one."""
     order = rng.permutation(count)
@@ -231,14 +247,22 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDA
         yield order[i * size : (i + 1) * size]
 
 
-def make_stores(pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str) -> Stores:
-    """Features of all planned views that there are, by the names of `planning.planned`."""
+def make_stores(
+    pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str, autoencoder: Path | None = None
+) -> Stores:
+    """Features of all planned views that there are, by the names of `planning.planned`.
+
+    Args:
+        autoencoder: weights of TAEF2; None leaves out what is decoded again.
+    """
     featurizer = quick_featurizer(reference, device, tiny=plan.tiny)
+    network = load_autoencoder(autoencoder) if autoencoder else None
     stores = {}
     for name, views in planned(pack, plan).items():
-        if views:
+        again = Recoder(pack, views, network, bfloat16=fast_bfloat16("cpu")) if network and name == RECODED else None
+        if views and (again or name != RECODED):
             stores[name] = FeatureStore(run / "features" / name, views)
-            stores[name].extract(pack, featurizer)
+            stores[name].extract(pack, featurizer, again)
     return stores
 
 

@@ -24,11 +24,12 @@ from utils.training.crop_set import Pack, find_twins, pack_faces, places, withou
 from utils.training.experts import new_network, train_lstm, train_student, train_vit_head
 from utils.training.features import FeatureStore, head_views, make_stores, student_views
 from utils.training.plan import TrainingPlan
-from utils.training.planning import CLEAN, head_weights
+from utils.training.planning import CLEAN, RECODED, head_weights
 from utils.training.progress import tell
 from utils.training.publishing import Trained, assemble, finish, learned_sources, state_arrays
 from utils.training.scoring import clip_sequences, why_no_sequences
 from utils.training.strangers import Strangers, cross_fitted, of_generator, of_source
+from utils.training.traces import Traces, fit_traces
 from utils.types import MediaKind
 from utils.weights import FROZEN, require_new_name, verify_version
 
@@ -45,6 +46,7 @@ def train_all(
     terms: Sequence[str] = (),
     notes: Sequence[str] = (),
     packs: Path | None = None,
+    autoencoder: Path | None = None,
 ) -> Trained:
     """Train the four experts, the gate and the calibration, and publish them as a version.
 
@@ -52,6 +54,7 @@ def train_all(
         samples: with splits train, calib and val.
         run: folder of this run: packs, features, checkpoints, metrics, scores.
         packs: folder of the packed crops, so that several runs on the same files share them; None keeps them in `run`.
+        autoencoder: weights of TAEF2, for the measure of decoders' traces; None for a head without it.
 
     Raises:
         TrainingDataError: a split has no pictures of one class, or `run` holds the work of another training.
@@ -62,11 +65,16 @@ def train_all(
     folder = packs or run / "pack"
     pack = processes.in_turn(lambda: packed(samples, run, plan, detector, folder))
     reference = _base_vit(root, plan)
-    stores = make_stores(pack, run, plan, reference, device=device)
+    stores = make_stores(pack, run, plan, reference, device=device, autoencoder=autoencoder)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device)
     strangers = score_strangers(pack, stores, run, root, plan)
     processes.leave_to_first()
     said = [*notes, *(f"Trained and calibrated without {name}; validation has it." for name in plan.leave_out)]
+    if RECODED in stores:
+        said.append(
+            f"The ViT's head measures decoders' traces, learned from {len(stores[RECODED].views)} real pictures that "
+            "went through TAEF2 (madebyollin/taesd, MIT), distilled from the autoencoder of FLUX.2."
+        )
     return finish(
         pack, stores, experts, run, root, name, plan,
         device=device, terms=terms, notes=said, strangers=strangers,
@@ -107,8 +115,14 @@ def score_strangers(
         cross_fitted, train, calib,
         rows=pack.rows, recipe=plan.vit, folder=run / "strangers", folds=plan.folds, tiny=plan.tiny,
         start=_begun(root, plan.start, "vit"), learned=learned_sources(root, plan.start) if plan.start else (),
+        traces=traces_of(stores),
     )  # fmt: skip
     return Strangers(fitted(own), fitted({"val": stores["val"]}, name_of=of_generator))
+
+
+def traces_of(stores: Mapping[str, FeatureStore]) -> Traces | None:
+    """The measure of decoders' traces; None without an autoencoder."""
+    return fit_traces(stores[RECODED], stores[CLEAN]) if RECODED in stores else None
 
 
 def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
@@ -219,7 +233,8 @@ def train_experts(
     weights = head_weights(of_head.views, pack.rows)
     if plan.start:
         load_into(vit, _begun(root, plan.start, "vit") or {}, what="vit", strict=False)
-    vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights)
+    traces = traces_of(stores)
+    vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights, traces=traces)
     if plan.keep:
         kept = {name: pack_tensors(_begun(root, plan.start, name) or {}, int8=True) for name in FROZEN}
         return {**kept, "vit": stored_vit(vit, plan)}

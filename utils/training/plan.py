@@ -22,6 +22,8 @@ class TrainingPlan:
         beside: about how many views of clips' frames, and how many self-blends, are drawn beside them.
         clean_per_class: most training pictures per source and label that are also seen as they come.
         smooth_per_class: the same of those that are also seen after noise reduction alone.
+        recoded_per_source: most real training pictures of a source that are decoded again, where an autoencoder is
+            given; see `traces`.
         folds: parts that the sources, and the generators, are divided into, each of them left out in turn; see
             `strangers`. 0 leaves nothing out.
         calib_per_class: most calibration pictures per source and label.
@@ -38,6 +40,7 @@ class TrainingPlan:
     beside: int = 1500
     clean_per_class: int = 500
     smooth_per_class: int = 100
+    recoded_per_source: int = 30
     folds: int = 12
     calib_per_class: int = 100
     frames_per_clip: int = 6

@@ -23,6 +23,8 @@ SEED_STEP = 100_000
 CLEAN, FRAMES, SMOOTH = "train_clean", "train_frames", "train_smooth"
 """Stores of training pictures, and of clips' frames, as they come, and of pictures after noise reduction alone; the
 ViT's head learns from them, students do not."""
+RECODED = "recoded"
+"""Store, and made-up generator, of real training pictures that an autoencoder decoded again; see `traces`."""
 CLEAN_SHARE, BLENDS_SHARE, SMOOTH_SHARE = 0.5, 0.16, 0.1
 """How much what is as it comes counts of the real ones and of the fakes, self-blends of the fakes, and of either what
 went through noise reduction alone. Traces of generators are finest in what is as it comes; without real photos after
@@ -34,11 +36,19 @@ def planned(pack: Pack, plan: TrainingPlan) -> dict[str, list[View]]:
     """The views of all stores, by the store's name."""
     train, calib, val = (pack.select(split, MediaKind.IMAGE) for split in ("train", "calib", "val"))
     own = SEED_STEP * plan.vit.seed
+    clean = plan_clean(train, per_class=plan.clean_per_class, seed=5 + own)
+    originals = {view.row for view in clean if not view.label}
     return {
         **drawn_views(pack, plan, plan.views, plan.beside, seed=own),
-        CLEAN: plan_clean(train, per_class=plan.clean_per_class, seed=5 + own),
+        CLEAN: clean,
         SMOOTH: [
             replace(view, processed=True) for view in plan_clean(train, per_class=plan.smooth_per_class, seed=9 + own)
+        ],
+        RECODED: [
+            replace(view, label=1, generator=RECODED)
+            for view in plan_clean(
+                [row for row in train if row.row in originals], per_class=plan.recoded_per_source, seed=19 + own
+            )
         ],
         FRAMES: plan_clean(some_frames(pack, plan.frames_per_clip, own), per_class=ALL, seed=8 + own),
         "calib": plan_clean(calib, per_class=plan.calib_per_class, seed=2),

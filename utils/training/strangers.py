@@ -32,6 +32,7 @@ from utils.training.features import Features, Stored
 from utils.training.gate_fit import gate_logits
 from utils.training.loop import Recipe
 from utils.training.planning import head_weights
+from utils.training.traces import Traces
 from utils.training.views import View
 
 Array = npt.NDArray[np.float64]
@@ -101,6 +102,7 @@ def cross_fitted(
     name_of: Callable[[View, Sequence[PackedCrop]], str] = of_source,
     start: Arrays | None = None,
     learned: Collection[str] = (),
+    traces: Traces | None = None,
     tiny: bool = False,
 ) -> Unseen:
     """Train a head without each part of the sources, or of the generators, and score everything with it.
@@ -114,6 +116,7 @@ def cross_fitted(
         name_of: what is left out with a view; empty for nothing.
         start: weights of a head to go on from; None starts from scratch.
         learned: sources that the start has seen.
+        traces: what is added to every head; it knows no fake.
     """
     views = [view for store in (train, calib, *held.values()) for view in store.views]
     seen = {name_of(view, rows) for view in views if rows[view.row].source in learned} - {""}
@@ -137,7 +140,7 @@ def cross_fitted(
             load_into(expert, start, what="vit", strict=False)
         weights = head_weights(kept.views, rows)
         own = folder / f"{name_of.__name__}-{number}"
-        train_vit_head(kept, chooses, recipe, own, expert=expert, weights=weights, axes=axes)
+        train_vit_head(kept, chooses, recipe, own, expert=expert, weights=weights, axes=axes, traces=traces)
         for name, store in held.items():
             logits[name][number] = head_logits(expert, store)
     return Unseen(fold, logits, {name: numbers(store) for name, store in held.items()})
