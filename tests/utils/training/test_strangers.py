@@ -98,7 +98,7 @@ def test_without_a_generator_its_fakes_are_gone_and_its_real_pictures_stay(tmp_p
     train, calib = (Tokens(seed, kinds, packed) for seed in range(2))
     seen: dict[str, set[str]] = {}
 
-    def watched(train, calib, recipe, folder, *, expert, weights, axes):
+    def watched(train, calib, recipe, folder, *, expert, weights, axes, traces):
         seen[folder.name] = {f"{v.source} {v.generator}" for s in (train, calib) for v in s.views}
         return expert
 
