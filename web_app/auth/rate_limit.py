@@ -24,7 +24,7 @@ ADDRESS_FACTOR = 10
 WRONG_KEYS_PER_MINUTE = 10
 REMEMBERED = 20_000  # callers or addresses per bucket; who was silent for longest is forgotten first
 FREE_ENDPOINTS = frozenset({"static", "api.get_health", "api_v1.get_health"})
-UPLOAD_VIEWS = frozenset({"detect", "detect_image", "detect_video", "detect_url", "create_batch"})
+UPLOAD_VIEWS = frozenset({"detect", "detect_image", "detect_video", "detect_audio", "detect_url", "create_batch"})
 IPV6_PREFIX = 64  # what one customer usually gets
 
 

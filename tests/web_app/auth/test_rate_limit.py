@@ -13,8 +13,18 @@ from flask.testing import FlaskClient
 from tests.web_app.helpers import make_settings, media_bytes, upload
 from utils.config import SecuritySettings, ServerSettings
 from utils.errors import RateLimitError
+from web_app.api.detect import UrlRequest
+from web_app.api.routing import ROUTES, UPLOAD, UPLOADS
 from web_app.auth.identity import Caller
-from web_app.auth.rate_limit import ADDRESS_FACTOR, REMEMBERED, WRONG_KEYS_PER_MINUTE, Limits, TokenBuckets, address_key
+from web_app.auth.rate_limit import (
+    ADDRESS_FACTOR,
+    REMEMBERED,
+    UPLOAD_VIEWS,
+    WRONG_KEYS_PER_MINUTE,
+    Limits,
+    TokenBuckets,
+    address_key,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +96,16 @@ def test_a_refusal_costs_no_token() -> None:
     limits.take("requests", late, "home")
 
 
-def test_uploads_have_a_limit_of_their_own(limited: FlaskClient) -> None:
-    statuses = [upload(limited, media_bytes("mp4"), environ_overrides=THERE).status_code for _ in range(2)]
+@pytest.mark.parametrize(("kind", "path"), [("mp4", "/api/detect"), ("flac", "/api/detect/audio")])
+def test_uploads_have_a_limit_of_their_own(limited: FlaskClient, kind: str, path: str) -> None:
+    statuses = [upload(limited, media_bytes(kind), path, environ_overrides=THERE).status_code for _ in range(2)]
     assert statuses == [202, 429]
     assert limited.get("/api/history", environ_overrides=THERE).status_code == 200
+
+
+def test_every_route_that_takes_a_file_counts() -> None:
+    taken = {route.view.__name__ for route in ROUTES if route.body in (UPLOAD, UPLOADS, UrlRequest)}
+    assert taken - {"create_webhook"} == UPLOAD_VIEWS
 
 
 def test_a_url_counts_as_an_upload_and_a_form_elsewhere_does_not(limited: FlaskClient) -> None:
