@@ -23,7 +23,7 @@ from web_app.services import EXTENSION
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Flask]:
     root = tmp_path / "weights"
-    documents: dict[str, dict[str, Any]] = {"calibration": {}, "card": {"created": "2026-01-02"}}
+    documents: dict[str, dict[str, Any]] = {"calibration": {}, "card": {"made": "2026-01-02"}}
     for name in ("v0", "v1"):
         publish_version(root, name, {"gate": {}}, documents)
     set_current(root, "v1")

@@ -150,7 +150,8 @@ def _versions(root: Path, current: str | None, loaded: set[str | None], training
     for name in weights.list_versions(root):
         entry, made = trained.get(name, {}), None
         with contextlib.suppress(WeightsError, OSError):  # then it is refused when it is loaded
-            made = read_document(root / name / CARD_FILE).get("created")
+            card = read_document(root / name / CARD_FILE)
+            made = None if "learning" in card else card.get("made")  # who learned has the card of its base
         of_training = {key: entry.get(key) for key in ("base", "parent", "promoted", "reason")}
         items.append(
             {

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -14,8 +15,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, say_accepted
-from tests.web_app.helpers import job_state, media_bytes, upload, wait_until
-from utils.config import LearningSettings, Settings
+from tests.web_app.helpers import job_state, make_settings, media_bytes, upload, wait_until
+from utils.config import LearningSettings, Settings, WeightsSettings
+from utils.weights import publish_version
 from web_app.api.learning import Stats, Training
 from web_app.db.models import TRAIN, JobRow
 from web_app.jobs.supervisor import settings_environ
@@ -91,6 +93,18 @@ def test_the_stats_tell_the_trainings(client: FlaskClient, settings: Settings, p
     parts.paths.training_history.write_text(changed)
     assert client.get("/api/rl/stats").get_json()["trainings"]["chain_intact"] is False
     assert "its hash chain is broken" in client.get("/learning").get_data(as_text=True)
+
+
+def test_versions_are_listed_by_the_day_they_were_made(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    root = tmp_path / "weights"
+    cards = {"v9": {"made": "2026-01-02"}, "v10": {"made": "2026-03-04"}, "v9-r0001": {"learning": {"base": "v9"}}}
+    for name, card in cards.items():
+        publish_version(root, name, {"gate": {}}, {"calibration": {}, "card": {"made": "2026-01-02"} | card})
+    settings = dataclasses.replace(make_settings(tmp_path), weights=WeightsSettings(dir=str(root)))
+    items = make_app(settings).test_client().get("/api/rl/versions").get_json()["items"]
+    assert [(item["version"], item["created"]) for item in items] == [
+        ("v9-r0001", None), ("v9", "2026-01-02"), ("v10", "2026-03-04"),
+    ], "when a version learned stands in the history alone"  # fmt: skip
 
 
 @pytest.mark.parametrize("learning", [LearningSettings(auto_after=2), LearningSettings(auto_hours=0.0001)])
