@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from skimage.data import astronaut
 
 import quick_train
@@ -24,6 +25,7 @@ from utils.detection.pipeline import analyse, load_analyser
 from utils.tensors import read_tensors
 from utils.training.blending import self_blend
 from utils.training.plan import TrainingPlan, quick_plan, read_plan, tiny_plan
+from utils.training.recoding import Autoencoder
 from utils.weights import set_current
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -173,11 +175,14 @@ def test_a_recipe_trains_a_broad_version_and_another_that_keeps_its_networks(cal
     assert "generator tint" in card["validation_of_unseen_sources"]
     assert "shots" in card["validation_of_unseen_sources"]
 
-    (tmp_path / "next.toml").write_text('start = "broad"\nkeep = true\n' + RECIPE + FEW)
+    (tmp_path / "next.toml").write_text('start = "broad"\nkeep = true\nrecoded_per_source = 3\n' + RECIPE + FEW)
+    save_file(Autoencoder().state_dict(), tmp_path / "taef2.safetensors")
     run = ("--run", tmp_path / "next", "--recipe", tmp_path / "next.toml", "--name", "next")
-    code, _, errors = call(*split, *run, "--packs", tmp_path / "run" / "pack")
+    decoder = ("--autoencoder", tmp_path / "taef2.safetensors")
+    code, _, errors = call(*split, *run, "--packs", tmp_path / "run" / "pack", *decoder)
     assert code == 0, errors
     card = json.loads((root / "next" / "card.json").read_text())
+    assert "learned from 3 real pictures" in card["notes"][-1]
     calibration = json.loads((root / "next" / "calibration.json").read_text())
     assert {"ece_before", "ece_after", "ece_degraded"} == set(calibration["figures"]), "degraded ones are apart"
     for name in ("cnn", "resnext", "lstm"):
@@ -244,6 +249,14 @@ def test_too_few_files_end_with_a_sentence(call, tmp_path):
     assert code == 3
     assert "[training_data] The split" in errors
     assert "needs real and fake pictures" in errors
+
+
+def test_an_autoencoder_that_cannot_be_used_is_said_before_any_work(call, pictures, tmp_path):
+    run = ("--run", tmp_path / "run", "--autoencoder", tmp_path / "nothing")
+    code, _, errors = call("--data", pictures, "--tiny", *run)
+    assert code == 3
+    assert "nothing does not hold the autoencoder TAEF2" in errors
+    assert not (tmp_path / "run").exists()
 
 
 def test_data_that_is_not_there_ends_with_a_sentence(call, tmp_path):

@@ -24,7 +24,7 @@ from utils.training.loop import fast_bfloat16
 from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN, FRAMES, RECODED, SMOOTH, planned
 from utils.training.progress import bar
-from utils.training.recoding import Recoder, load_autoencoder
+from utils.training.recoding import Autoencoder, Recoder
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
 
@@ -248,18 +248,25 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDA
 
 
 def make_stores(
-    pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str, autoencoder: Path | None = None
+    pack: Pack,
+    run: Path,
+    plan: TrainingPlan,
+    reference: ViTExpert,
+    *,
+    device: str,
+    autoencoder: Autoencoder | None = None,
 ) -> Stores:
     """Features of all planned views that there are, by the names of `planning.planned`.
 
     Args:
-        autoencoder: weights of TAEF2; None leaves out what is decoded again.
+        autoencoder: what real crops are decoded again by; None leaves them out.
     """
     featurizer = quick_featurizer(reference, device, tiny=plan.tiny)
-    network = load_autoencoder(autoencoder) if autoencoder else None
     stores = {}
     for name, views in planned(pack, plan).items():
-        again = Recoder(pack, views, network, bfloat16=fast_bfloat16("cpu")) if network and name == RECODED else None
+        again = None
+        if name == RECODED and autoencoder:
+            again = Recoder(pack, views, autoencoder, bfloat16=fast_bfloat16("cpu"))
         if views and (again or name != RECODED):
             stores[name] = FeatureStore(run / "features" / name, views)
             stores[name].extract(pack, featurizer, again)

@@ -27,6 +27,7 @@ from utils.training.plan import TrainingPlan
 from utils.training.planning import CLEAN, RECODED, head_weights
 from utils.training.progress import tell
 from utils.training.publishing import Trained, assemble, finish, learned_sources, state_arrays
+from utils.training.recoding import load_autoencoder
 from utils.training.scoring import clip_sequences, why_no_sequences
 from utils.training.strangers import Strangers, cross_fitted, of_generator, of_source
 from utils.training.traces import Traces, fit_traces
@@ -57,15 +58,17 @@ def train_all(
         autoencoder: weights of TAEF2, for the measure of decoders' traces; None for a head without it.
 
     Raises:
-        TrainingDataError: a split has no pictures of one class, or `run` holds the work of another training.
+        TrainingDataError: a split has no pictures of one class, `run` holds the work of another training, or
+            `autoencoder` is none.
         WeightsError: the name is taken, which is said before any work is done.
     """
     require_new_name(root, name)
     require_start(root, plan)
+    decoding = load_autoencoder(autoencoder) if autoencoder else None
     folder = packs or run / "pack"
     pack = processes.in_turn(lambda: packed(samples, run, plan, detector, folder))
     reference = _base_vit(root, plan)
-    stores = make_stores(pack, run, plan, reference, device=device, autoencoder=autoencoder)
+    stores = make_stores(pack, run, plan, reference, device=device, autoencoder=decoding)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device)
     strangers = score_strangers(pack, stores, run, root, plan)
     processes.leave_to_first()

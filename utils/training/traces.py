@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.vision_transformer import TapHead
+from utils.errors import TrainingDataError
 from utils.training.features import Stored, normalised
 
 LAYER = 1
@@ -52,6 +53,16 @@ class Traces:
                 reduce.weight[place], reduce.bias[place] = SHARPNESS * self.weight, SHARPNESS * (self.bias - begins)
                 score[place] = sign * WEIGHT / SHARPNESS
 
+    @staticmethod
+    def erase(head: TapHead) -> None:
+        """Take away what `write` wrote into a head: two features with one weight that count against each other."""
+        reduce: nn.Linear = head.reduce[LAYER]  # type: ignore[assignment]
+        hidden = reduce.out_features
+        with torch.no_grad():
+            score = head.score.weight[0, LAYER * hidden : (LAYER + 1) * hidden]
+            twins = (reduce.weight[:, None] == reduce.weight[None]).all(2) & (score[:, None] == -score[None])
+            score[twins.any(1)] = 0
+
 
 def fit_traces(recoded: Stored, clean: Stored) -> Traces:
     """The direction from real pictures to the same ones decoded again, sources by the root of their number.
@@ -59,6 +70,9 @@ def fit_traces(recoded: Stored, clean: Stored) -> Traces:
     Args:
         recoded: tokens of recoded real crops; their views keep the crop's row.
         clean: of training pictures as they come, among them the originals.
+
+    Raises:
+        TrainingDataError: there is one real picture alone, so that nothing says how photos differ.
     """
     at = {view.row: number for number, view in enumerate(clean.views)}
     plain = normalised(np.asarray(clean.load("tokens"))[:, LAYER])
@@ -67,6 +81,8 @@ def fit_traces(recoded: Stored, clean: Stored) -> Traces:
     mean, deviation = both.mean(0), both.std(0) + 1e-3
     plain, decoded = ((values - mean) / deviation for values in (plain, decoded))
     real = plain[torch.from_numpy(clean.labels() < 0.5)]
+    if len(real) < 2:
+        raise TrainingDataError("The measure of decoders' traces (--autoencoder) needs two real pictures or more.")
 
     moved = decoded - plain[[at[view.row] for view in recoded.views]]
     _, codes, counts = np.unique([view.source for view in recoded.views], return_inverse=True, return_counts=True)

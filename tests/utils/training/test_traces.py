@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from types import SimpleNamespace
 
@@ -77,6 +78,26 @@ def test_written_into_a_head_it_raises_the_logit_between_its_bounds():
         assert np.abs(rise - wanted)[part].max() < 1e-3
 
 
+def test_a_training_that_goes_on_from_a_head_with_the_measure_counts_it_once():
+    torch.manual_seed(1)
+    head, traces = TapHead(taps=4, width=WIDTH // 2, hidden=6).eval(), Traces(2 * torch.randn(WIDTH), 0.7)
+    without = copy.deepcopy(head)
+    with torch.no_grad():
+        for place in (2, 4):
+            without.score.weight[0, LAYER * 6 + place] = head.score.weight[0, LAYER * 6 + place] = 0
+    tokens = torch.randn(40, 4, WIDTH)
+    traces.write(head)
+    assert (head(tokens).logit - without(tokens).logit).abs().max() > 0.3
+    traces.erase(head)
+    assert torch.equal(head(tokens).logit, without(tokens).logit)
+
+
+def test_one_real_picture_has_no_deviation(faces):
+    real, decoding = faces
+    with pytest.raises(TrainingDataError, match="two real pictures"):
+        fit_traces(stored(real[:1] + decoding, generator=RECODED, label=1), stored(real[:1]))
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     torch.manual_seed(0)
@@ -109,13 +130,14 @@ def test_a_file_without_the_autoencoder_is_refused(tmp_path, content):
 def test_stores_hold_recoded_real_crops_only_with_an_autoencoder(make_pack, weights, tmp_path):
     pack, plan = make_pack(pictures=24), dataclasses.replace(tiny_plan(), recoded_per_source=2)
     reference = new_network(build_vit, tiny=True, seed=0)
-    stores = make_stores(pack, tmp_path / "with", plan, reference, device="cpu", autoencoder=weights)
+    network = load_autoencoder(weights)
+    stores = make_stores(pack, tmp_path / "with", plan, reference, device="cpu", autoencoder=network)
     views = stores[RECODED].views
     assert views
     assert {view.generator for view in views} == {RECODED}
     assert all(pack.rows[view.row].label == 0 for view in views)
     assert {view.row for view in views} <= {view.row for view in stores[CLEAN].views}
-    again = Recoder(pack, views, load_autoencoder(weights))
+    again = Recoder(pack, views, network)
     assert np.array_equal(again[0], again[0])
     traces = fit_traces(stores[RECODED], stores[CLEAN])
     assert torch.isfinite(traces.weight).all()
