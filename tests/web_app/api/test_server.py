@@ -143,7 +143,7 @@ def test_parameters_bodies_and_answers_are_shown(client: FlaskClient) -> None:
     assert "per_page query (1 to 100)" in words["get_history"]
     assert "face query, required id of the face in the report (0 to 1000)" in words["get_closeup"]
     assert "Request: application/json id required of the analysis (string) feedback required" in words["give_feedback"]
-    assert "actual needed after an inconclusive verdict or without a face (real, fake | null)" in words["give_feedback"]
+    assert "actual needed after an inconclusive verdict (real, fake | null)" in words["give_feedback"]
     assert "(integer | null) result (Result | null)" in words["get_job"]
     assert "&#34;fake_probability&#34;: 0.93" in words["detect_image"]
     assert "cross_site : Another web site" in words["detect_image"]
