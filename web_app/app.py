@@ -58,6 +58,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
         parts.limits.enforce,  # from here on it is known who asks
         login.require_session,  # of pages; a route of the API asks for its scope itself
         refuse_over_limit,
+        identity.refuse_nul,
     ):
         app.before_request(before)
     for after in (requests.say, count, identity.add_headers):  # Flask calls the last one first

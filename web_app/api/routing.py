@@ -190,17 +190,22 @@ def _parse_json(model: type[Model], asked: Request) -> Model:
 
 
 def _validate(model: type[Model], untrusted: object) -> Model:
-    """A checked value.
+    """A checked value, without the character NUL, which PostgreSQL keeps in no text.
 
     Raises:
         InvalidFieldError: with every wrong field and what is wrong about it.
     """
     try:
-        return model.model_validate(untrusted)
+        found = model.model_validate(untrusted)
     except ValidationError as error:
         problems = [
             {"field": ".".join(str(part) for part in fault["loc"]), "message": fault["msg"]}
             for fault in error.errors(include_url=False, include_context=False, include_input=False)
         ]
-        named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in problems)
-        raise errors.InvalidFieldError(f"{named}.", errors=problems) from error
+    else:
+        nul = [name for name, value in found if isinstance(value, str) and "\0" in value]
+        problems = [{"field": name, "message": "Input should hold no NUL"} for name in nul]
+        if not problems:
+            return found
+    named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in problems)
+    raise errors.InvalidFieldError(f"{named}.", errors=problems)

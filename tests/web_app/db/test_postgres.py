@@ -58,6 +58,18 @@ def test_one_way_through_everything(client: FlaskClient, settings: Settings, par
     assert client.get("/api/history").get_json()["total"] == 0
 
 
+def test_a_nul_is_refused_where_it_cannot_be_stored(client: FlaskClient) -> None:
+    for path in ("/api/jobs/%00", "/api/detections/a%00/seen", "/api/cases/%00", "/detections/%00", "/cases/%00"):
+        assert client.get(path).status_code == 404, path
+    answers = [
+        client.get("/api/history?text=%00"), client.get("/api/history.csv?ids=a%00"),
+        client.post("/api/cases", json={"title": "a\0", "notes": ""}),
+        client.post("/api/feedback", json={"id": "a\0", "feedback": "correct"}),
+    ]  # fmt: skip
+    assert [(each.status_code, each.get_json()["code"]) for each in answers] == [(422, "invalid_field")] * 4
+    assert answers[2].get_json()["errors"] == [{"field": "title", "message": "Input should hold no NUL"}]
+
+
 def test_a_part_of_a_name_is_sought_in_the_index(client: FlaskClient, parts: Services) -> None:
     asked: list[tuple[str, Any]] = []
 
