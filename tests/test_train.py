@@ -256,6 +256,8 @@ def test_an_autoencoder_that_cannot_be_used_is_said_before_any_work(call, pictur
     code, _, errors = call("--data", pictures, "--tiny", *run)
     assert code == 3
     assert "nothing does not hold the autoencoder TAEF2" in errors
+    assert "or leave --autoencoder out" in errors
+    assert "folder layout" not in errors
     assert not (tmp_path / "run").exists()
 
 

@@ -90,7 +90,9 @@ def load_autoencoder(path: Path) -> Autoencoder:
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         said = str(error).splitlines()[0]
-        raise TrainingDataError(f"{path} does not hold the autoencoder TAEF2 (docs/training.md): {said}") from error
+        detail = f"{path} does not hold the autoencoder TAEF2: {said}."
+        remedy = "Take the weights of TAEF2 (madebyollin/taesd) as safetensors, or leave --autoencoder out."
+        raise TrainingDataError(detail, remedy=remedy) from error
     return network.float().eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
