@@ -53,14 +53,7 @@ def draw_framing(rng: np.random.Generator) -> tuple[float, bool]:
     return float(rng.uniform(MIN_SCALE, MAX_SCALE)), bool(rng.random() < 0.5)
 
 
-def augment(
-    pixels: Pixels,
-    box: Box,
-    rng: np.random.Generator,
-    *,
-    size: int = CROP_PX,
-    as_jpeg: bool = True,
-) -> Pixels:
+def augment(pixels: Pixels, box: Box, rng: np.random.Generator, *, size: int = CROP_PX, as_jpeg: bool = True) -> Pixels:
     """One training view of a packed crop.
 
     Returns:

@@ -107,13 +107,7 @@ class Pack:
         return {name: sorted(rows, key=lambda r: r.frame) for name, rows in found.items()}
 
 
-def pack_faces(
-    samples: Sequence[Sample],
-    folder: Path,
-    detector: FaceDetector,
-    *,
-    frames: int = 16,
-) -> Pack:
+def pack_faces(samples: Sequence[Sample], folder: Path, detector: FaceDetector, *, frames: int = 16) -> Pack:
     """Detect, track and crop every sample into `folder`, or load what is already there.
 
     Args:
@@ -173,11 +167,7 @@ def load_pack(folder: Path) -> Pack:
 
 
 def _pack_chunk(
-    samples: Sequence[Sample],
-    part: Path,
-    detector: FaceDetector,
-    frames: int,
-    done: Callable[[], object],
+    samples: Sequence[Sample], part: Path, detector: FaceDetector, frames: int, done: Callable[[], object]
 ) -> None:
     """Pack some samples into one file; `done` is called for each."""
     pixels: list[Pixels] = []

@@ -241,10 +241,8 @@ class HeadAxes:
         """Make `head`, which reads tokens, answer as `learned` does, which reads coordinates."""
         own = learned.state_dict()
         for i in range(len(self.axes)):
-            own[f"norms.{i}.weight"], own[f"norms.{i}.bias"] = (
-                torch.ones_like(self.mean[i]),
-                torch.zeros_like(self.mean[i]),
-            )
+            own[f"norms.{i}.weight"] = torch.ones_like(self.mean[i])
+            own[f"norms.{i}.bias"] = torch.zeros_like(self.mean[i])
             weight = (own[f"reduce.{i}.weight"] @ self.axes[i].T) / self.deviation[i]
             own[f"reduce.{i}.bias"] = own[f"reduce.{i}.bias"] - weight @ self.mean[i]
             own[f"reduce.{i}.weight"] = weight

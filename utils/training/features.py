@@ -248,25 +248,17 @@ def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDA
 
 
 def make_stores(
-    pack: Pack,
-    run: Path,
-    plan: TrainingPlan,
-    reference: ViTExpert,
-    *,
-    device: str,
-    autoencoder: Autoencoder | None = None,
+    pack: Pack, run: Path, plan: TrainingPlan, reference: ViTExpert, *, device: str, decoder: Autoencoder | None = None
 ) -> Stores:
     """Features of all planned views that there are, by the names of `planning.planned`.
 
     Args:
-        autoencoder: what real crops are decoded again by; None leaves them out.
+        decoder: what real crops are decoded again by; None leaves them out.
     """
     featurizer = quick_featurizer(reference, device, tiny=plan.tiny)
     stores = {}
     for name, views in planned(pack, plan).items():
-        again = None
-        if name == RECODED and autoencoder:
-            again = Recoder(pack, views, autoencoder, bfloat16=fast_bfloat16("cpu"))
+        again = Recoder(pack, views, decoder, bfloat16=fast_bfloat16("cpu")) if decoder and name == RECODED else None
         if views and (again or name != RECODED):
             stores[name] = FeatureStore(run / "features" / name, views)
             stores[name].extract(pack, featurizer, again)

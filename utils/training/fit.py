@@ -58,17 +58,16 @@ def train_all(
         autoencoder: weights of TAEF2, for the measure of decoders' traces; None for a head without it.
 
     Raises:
-        TrainingDataError: a split has no pictures of one class, `run` holds the work of another training, or
-            `autoencoder` is none.
+        TrainingDataError: a split lacks a class, `run` holds another training's work, or `autoencoder` is none.
         WeightsError: the name is taken, which is said before any work is done.
     """
     require_new_name(root, name)
     require_start(root, plan)
-    decoding = load_autoencoder(autoencoder) if autoencoder else None
+    decoder = load_autoencoder(autoencoder) if autoencoder else None
     folder = packs or run / "pack"
     pack = processes.in_turn(lambda: packed(samples, run, plan, detector, folder))
     reference = _base_vit(root, plan)
-    stores = make_stores(pack, run, plan, reference, device=device, autoencoder=decoding)
+    stores = make_stores(pack, run, plan, reference, device=device, decoder=decoder)
     experts = train_experts(pack, stores, run, root, plan, reference, device=device)
     strangers = score_strangers(pack, stores, run, root, plan)
     processes.leave_to_first()

@@ -103,13 +103,7 @@ class _Position:
 
 
 def fit(
-    model: nn.Module,
-    task: Task,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    device: str = "cpu",
-    bfloat16: bool = False,
+    model: nn.Module, task: Task, recipe: Recipe, folder: Path, *, device: str = "cpu", bfloat16: bool = False
 ) -> None:
     """Train `model` with AdamW and load its best averaged state; resume from `folder` when a run was stopped.
 

@@ -131,7 +131,7 @@ def test_stores_hold_recoded_real_crops_only_with_an_autoencoder(make_pack, weig
     pack, plan = make_pack(pictures=24), dataclasses.replace(tiny_plan(), recoded_per_source=2)
     reference = new_network(build_vit, tiny=True, seed=0)
     network = load_autoencoder(weights)
-    stores = make_stores(pack, tmp_path / "with", plan, reference, device="cpu", autoencoder=network)
+    stores = make_stores(pack, tmp_path / "with", plan, reference, device="cpu", decoder=network)
     views = stores[RECODED].views
     assert views
     assert {view.generator for view in views} == {RECODED}
