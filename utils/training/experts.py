@@ -267,10 +267,9 @@ def train_vit_head(
         expert: whose head is trained in place.
         weights: (N,) how much each view counts; None for all alike.
         axes: the coordinates; None for those of `train`.
-        traces: a measure that is added to what the head has learned, in the place of one that it begins with.
+        traces: a measure that is added to what the head has learned; one that it begins with is taken away.
     """
-    if traces is not None:
-        traces.erase(expert.head)
+    Traces.erase(expert.head)
     stored = train.load("tokens")
     axes = axes or HeadAxes.fitted(stored)
     seen, held = axes.of(stored), axes.of(calib.load("tokens"))

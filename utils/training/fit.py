@@ -68,8 +68,9 @@ def train_all(
     pack = processes.in_turn(lambda: packed(samples, run, plan, detector, folder))
     reference = _base_vit(root, plan)
     stores = make_stores(pack, run, plan, reference, device=device, decoder=decoder)
-    experts = train_experts(pack, stores, run, root, plan, reference, device=device)
-    strangers = score_strangers(pack, stores, run, root, plan)
+    traces = fit_traces(stores[RECODED], stores[CLEAN]) if RECODED in stores else None
+    experts = train_experts(pack, stores, run, root, plan, reference, device=device, traces=traces)
+    strangers = score_strangers(pack, stores, run, root, plan, traces=traces)
     processes.leave_to_first()
     said = [*notes, *(f"Trained and calibrated without {name}; validation has it." for name in plan.leave_out)]
     if RECODED in stores:
@@ -103,7 +104,13 @@ def packed(samples: Sequence[Sample], run: Path, plan: TrainingPlan, detector: F
 
 
 def score_strangers(
-    pack: Pack, stores: Mapping[str, FeatureStore], run: Path, root: Path, plan: TrainingPlan
+    pack: Pack,
+    stores: Mapping[str, FeatureStore],
+    run: Path,
+    root: Path,
+    plan: TrainingPlan,
+    *,
+    traces: Traces | None = None,
 ) -> Strangers | None:
     """Scores by heads that have not seen a part of the sources, and by heads without a part of the generators.
 
@@ -117,14 +124,9 @@ def score_strangers(
         cross_fitted, train, calib,
         rows=pack.rows, recipe=plan.vit, folder=run / "strangers", folds=plan.folds, tiny=plan.tiny,
         start=_begun(root, plan.start, "vit"), learned=learned_sources(root, plan.start) if plan.start else (),
-        traces=traces_of(stores),
+        traces=traces,
     )  # fmt: skip
     return Strangers(fitted(own), fitted({"val": stores["val"]}, name_of=of_generator))
-
-
-def traces_of(stores: Mapping[str, FeatureStore]) -> Traces | None:
-    """The measure of decoders' traces; None without an autoencoder."""
-    return fit_traces(stores[RECODED], stores[CLEAN]) if RECODED in stores else None
 
 
 def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
@@ -226,6 +228,7 @@ def train_experts(
     reference: ViTExpert,
     *,
     device: str,
+    traces: Traces | None = None,
 ) -> dict[str, Arrays]:
     """Train the experts and give their weights as they will be stored."""
     train = student_views(stores)
@@ -235,7 +238,6 @@ def train_experts(
     weights = head_weights(of_head.views, pack.rows)
     if plan.start:
         load_into(vit, _begun(root, plan.start, "vit") or {}, what="vit", strict=False)
-    traces = traces_of(stores)
     vit = train_vit_head(of_head, calib, plan.vit, run / "vit", expert=vit, weights=weights, traces=traces)
     if plan.keep:
         kept = {name: pack_tensors(_begun(root, plan.start, name) or {}, int8=True) for name in FROZEN}
