@@ -64,10 +64,9 @@ selftest: setup ## Check weights, decoders and a known pair
 	@$(PY) inference.py --selftest $(ARGS)
 
 test: KEEP = --keep-graph
-# Three processes also on two cores: many tests wait for a browser, a server or a limit of time.
 test: setup-dev weights ## Set up where needed, then run all tests (ARGS="-k name" for some)
 	@echo "==> Tests"
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup-dev ## Style, types, import borders, budgets
 	@echo "==> ruff, mypy, import-linter, budgets"
