@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -172,10 +173,17 @@ def run_closeup(instance: Instance, served: ModelHandle, claim: Claim, progress:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
+    """An event that SIGTERM and SIGINT set, by way of a thread: a handler runs in the main thread, which may hold the
+    event's lock at that moment, and would wait for it for ever."""
+    stop, arrived = threading.Event(), queue.SimpleQueue[None]()  # its `put` may be called in a handler
+
+    def watch() -> None:
+        arrived.get()
+        stop.set()
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: arrived.put(None))
     return stop
 
 

@@ -170,7 +170,8 @@ class Inbox:
         from celery.exceptions import Reject
 
         self._stop = stop
-        self._offers: queue.SimpleQueue[tuple[int, Future[bool]]] = queue.SimpleQueue()
+        # no SimpleQueue: in Python 3.11 and 3.12 its `get` has no end when a signal's handler outlasts the timeout
+        self._offers: queue.Queue[tuple[int, Future[bool]]] = queue.Queue()
         self._next: tuple[int, Future[bool]] | None = None
         self._closed = threading.Event()
         app = open_app(settings)

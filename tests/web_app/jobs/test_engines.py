@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.web_app.helpers import job_state, make_settings, media_bytes, upload,
 from utils.config import Settings
 from utils.errors import ConfigError
 from web_app.db.models import DetectionRow, JobRow, WorkerRow
-from web_app.jobs.broker import PHOTOS, QUEUES, VIDEOS, Sender, queue_of, read_roles
+from web_app.jobs.broker import PHOTOS, QUEUES, VIDEOS, Inbox, Sender, queue_of, read_roles
 from web_app.jobs.queue import JobQueue
 from web_app.jobs.supervisor import settings_environ
 from web_app.services import Services
@@ -234,6 +235,33 @@ def test_what_waits_in_the_broker_is_counted(client: FlaskClient, parts: Service
 def test_tasks_find_their_queue() -> None:
     asked = [("analyse", "image"), ("analyse", "audio"), ("copy", None), ("explain", None), ("train", None)]
     assert [queue_of(*each) for each in asked] == [PHOTOS, VIDEOS, PHOTOS, VIDEOS, None]
+
+
+def test_a_signal_that_outlasts_a_wait_does_not_make_it_endless() -> None:
+    here = dataclasses.replace(Settings().jobs, engine="celery", broker_url="memory://")
+    rescue = threading.Timer(10, lambda: Sender(here).send(1, PHOTOS))  # an id ends any wait
+    rescue.start()
+    before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.3))
+    try:
+        with Inbox(here, "one", QUEUES, threading.Event()) as inbox:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            inbox.wait(0.2)
+            assert rescue.is_alive()
+    finally:
+        rescue.cancel()
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_may_come_while_the_main_thread_holds_the_lock_of_the_event() -> None:
+    program = """if True:
+        import os, signal, time
+        from web_app.worker import stop_on_signals
+        stop = stop_on_signals()
+        with stop._cond:  # as in a moment of stop.wait()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+        assert stop.wait(30)"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_wrong_names_and_addresses_are_refused() -> None:
