@@ -118,7 +118,8 @@ def test_printed_reports_carry_fingerprints_and_a_code_that_leads_to_the_result(
     for move in path.split("M")[1:]:
         x, y = (int(number) for number in move.split("h")[0].split())
         picture[y + 4, x + 4] = 0
-    read, *_ = cv2.QRCodeDetector().detectAndDecode(picture.repeat(8, 0).repeat(8, 1))
+    # cv2.QRCodeDetector misses 3 % of such addresses at this size; this one read 3,000 of 3,000
+    read, *_ = cv2.QRCodeDetectorAruco().detectAndDecode(picture.repeat(8, 0).repeat(8, 1))
     assert read == address
 
 
