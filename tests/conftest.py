@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -37,11 +38,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
+def pytest_collection_finish() -> None:
+    """What all tests share is searched for rubbish no more: with thousands of them a search takes most of a second."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or libraries that look at their end for what was never freed would complain
+
+
 @pytest.fixture(autouse=True)
 def no_real_time() -> Iterator[None]:
     """Fails where a test leaves the process before all others: what it starts from then on would stop the machine."""
     yield
     assert not hasattr(os, "sched_getscheduler") or os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _impatient_disk() -> Iterator[None]:
+    """No test waits until the disk holds what it writes: a power cut is none of theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from tests.browser.media import make_clip, make_photo
 from tests.browser.reports import FOUND, make_closeup, make_report
-from tests.web_app.conftest import _impatient_disk, make_app, template_database
+from tests.web_app.conftest import _impatient_database, make_app, quick_start, template_database
 from tests.web_app.helpers import listening, make_settings, running_worker
 from utils.config import Settings
 from utils.media import decode_media, start_fork_server
@@ -37,7 +37,7 @@ from web_app.services import EXTENSION, Services
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["_impatient_disk", "make_app", "template_database"]
+__all__ = ["_impatient_database", "make_app", "quick_start", "template_database"]
 
 HELD = b"|held|"
 DEFAULTS = {MediaKind.IMAGE: "portrait", MediaKind.VIDEO: "clip", MediaKind.AUDIO: "spoken"}

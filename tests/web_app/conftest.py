@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.routing import Rule
 
 from tests.web_app.db import postgres
 from tests.web_app.helpers import accept_weights, make_settings, running_worker
@@ -21,6 +22,7 @@ from web_app.db.migrations import migrate
 from web_app.db.session import Database
 from web_app.paths import InstancePaths
 from web_app.services import EXTENSION, Services
+from web_app.storage.files import MediaStore
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def durable() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _impatient_disk(request: pytest.FixtureRequest) -> Iterator[None]:
+def _impatient_database(request: pytest.FixtureRequest) -> Iterator[None]:
     def do_not_wait(connection: Any, *_: object) -> None:
         if isinstance(connection, sqlite3.Connection):
             connection.execute("PRAGMA synchronous = OFF")
@@ -52,8 +54,29 @@ def template_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def quick_start() -> Iterator[None]:
+    """A server of the tests starts without what takes half of its time and is the same each time.
+
+    Addresses of rules are compiled once for all servers, and the folder of an upload is made when the first one comes.
+    """
+    compiled: dict[tuple[object, ...], Callable[..., Any]] = {}
+    build = Rule._compile_builder
+
+    def build_once(rule: Rule, append_unknown: bool = True) -> Callable[..., Any]:
+        key = (rule.rule, str(rule.defaults), *rule._trace, append_unknown)
+        if key not in compiled:
+            compiled[key] = build(rule, append_unknown)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", build_once)
+        patch.setattr(MediaStore, "prepare", lambda store: None)
+        yield
+
+
 @pytest.fixture
-def make_app(tmp_path: Path, template_database: Path) -> Iterator[Callable[..., Flask]]:
+def make_app(tmp_path: Path, template_database: Path, quick_start: None) -> Iterator[Callable[..., Flask]]:
     """A function that builds applications over settings; their connections are given back after the test."""
     apps: list[Flask] = []
 

@@ -182,7 +182,7 @@ class MediaStore:
 
     def derived(self) -> list[Path]:
         """All that was made of stored files."""
-        return sorted(path for suffix in DERIVED_SUFFIXES for path in self.folder.glob(f"*/*{suffix}"))
+        return sorted(path for path in self.folder.glob("*/*") if path.suffix in DERIVED_SUFFIXES)
 
     def _parts(self) -> Iterator[Path]:
         return self.folder.rglob(f"*{PART_SUFFIX}")
