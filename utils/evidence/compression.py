@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from utils.media_types import Floats
+from utils.media_types import Floats, Pixels
 
 SIDE = 1024
 """Pixels of the square in the middle that is looked at, at most."""
@@ -36,6 +36,7 @@ _FEWEST = 200  # coefficients that a histogram needs
 _SMOOTH = np.array((1, 2, 3, 2, 1)) / 9
 _NOISE = ((-0.5, 0.25), (0.0, 0.5), (0.5, 0.25))  # what rounding to whole pixels does to a coefficient, and how often
 _WAVES = np.array([[np.cos(np.pi * (2 * n + 1) * k / 16) / (2 if k else 8**0.5) for n in range(8)] for k in range(8)])
+_PATTERNS = np.stack([np.outer(_WAVES[row], _WAVES[column]).ravel() for row, column in _FREQUENCIES], 1)  # (64, 10)
 
 
 def read_compression(file: BinaryIO) -> dict[str, Any] | None:
@@ -58,7 +59,7 @@ def read_compression(file: BinaryIO) -> dict[str, Any] | None:
         width, height = (side // 8 * 8 for side in image.size)
         left, top = (max(0, (side - SIDE) // 2) // 8 * 8 for side in (width, height))
         square = image.crop((left, top, min(width, left + SIDE), min(height, top + SIDE))).convert("L")
-    before = _before(_coefficients(np.asarray(square, np.float32)), table.reshape(8, 8))
+    before = _before(_coefficients(np.asarray(square)), table.reshape(8, 8))
     return {
         "quality": quality,
         "quality_before": before if before and before < quality else None,
@@ -72,27 +73,30 @@ def standard_table(quality: int) -> Any:
     return np.clip((_LUMA * scale + 50) // 100, 1, 255)
 
 
+_TABLES = np.stack([standard_table(quality) for quality in range(1, 101)])
+
+
 def _quality(table: Any) -> tuple[int, bool]:
     """The nearest quality by the mean ratio of the steps, and whether its table is the same."""
-    apart = [float(np.abs(np.log(table / standard_table(q))).mean()) for q in range(1, 101)]
+    apart = np.abs(np.log(table / _TABLES)).mean(1)
     nearest = int(np.argmin(apart))
-    return nearest + 1, apart[nearest] == 0.0
+    return nearest + 1, float(apart[nearest]) == 0.0
 
 
-def _coefficients(luma: Floats) -> Floats:
-    """The transforms of the blocks that are nowhere black or white, (N, 8, 8)."""
-    blocks = luma.reshape(luma.shape[0] // 8, 8, -1, 8).swapaxes(1, 2).reshape(-1, 8, 8)
-    inside = (blocks.min((1, 2)) > 2) & (blocks.max((1, 2)) < 253)
-    return np.asarray(_WAVES @ (blocks[inside] - 128) @ _WAVES.T, np.float32)
+def _coefficients(luma: Pixels) -> Floats:
+    """`_FREQUENCIES` of the blocks that are nowhere black or white, (N, 10)."""
+    blocks = luma.reshape(luma.shape[0] // 8, 8, -1, 8).swapaxes(1, 2).reshape(-1, 64)
+    inside = (blocks.min(1) > 2) & (blocks.max(1) < 253)
+    return np.asarray(blocks[inside] @ _PATTERNS, np.float32)
 
 
 def _before(coefficients: Floats, table: Any) -> int | None:
     """The quality of the saving before, where its gaps are clear."""
-    tables = {quality: standard_table(quality).reshape(8, 8) for quality in QUALITIES}
+    tables = {quality: _TABLES[quality - 1].reshape(8, 8) for quality in QUALITIES}
     gains, counted = dict.fromkeys(QUALITIES, 0.0), 0.0
-    for place in _FREQUENCIES:
+    for number, place in enumerate(_FREQUENCIES):
         step = int(table[place])
-        sizes = np.abs(np.rint(coefficients[:, place[0], place[1]] / step)).astype(int)
+        sizes = np.abs(np.rint(coefficients[:, number] / step)).astype(int)
         histogram = np.bincount(sizes[sizes <= 3 * _LARGEST], minlength=3 * _LARGEST + 1).astype(float)
         seen = histogram[1 : _LARGEST + 1]
         if seen.sum() < _FEWEST:
@@ -103,10 +107,13 @@ def _before(coefficients: Floats, table: Any) -> int | None:
         smooth[0] = 2 * smooth[1] - smooth[2]
         plain = np.exp(smooth[1 : _LARGEST + 1])
         plain /= plain.sum()
-        for quality, first in tables.items():
-            if int(first[place]) > 1:
-                expected = 0.97 * _with_gaps(smooth, int(first[place]), step) + 0.03 * plain
-                gains[quality] += float((seen * np.log(expected / plain)).sum())
+        better: dict[int, float] = {1: 0.0}  # by the first step, which neighbouring qualities share
+        for quality, standard in tables.items():
+            first = int(standard[place])
+            if first not in better:
+                expected = 0.97 * _with_gaps(smooth, first, step) + 0.03 * plain
+                better[first] = float((seen * np.log(expected / plain)).sum())
+            gains[quality] += better[first]
     best = max(gains, key=lambda quality: gains[quality])
     return best if counted and gains[best] / counted >= MIN_GAIN else None
 

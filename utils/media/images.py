@@ -8,6 +8,7 @@ is decoded, for most show only what differs from the one before.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import math
@@ -61,6 +62,7 @@ _HASTY_MS, _USUAL_MS = 10, 100
 _truncated_lock = threading.Lock()
 
 
+@functools.cache  # forked children find it done
 def load_codecs() -> None:
     """Import what Pillow would import at the first picture, and leave the size check to `decode_image`.
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import c2pa
+import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn
 from skimage import data as pictures
 
 from tests.utils.evidence.signing import CAMERA, MODEL, chain, created, picture, signed
-from utils.evidence import words
+from utils.evidence import compression, words
 from utils.evidence.answer import to_provenance, unread
 from utils.evidence.compression import read_compression, standard_table
 from utils.evidence.credentials import Reader
@@ -224,6 +226,14 @@ def test_resizing_in_between_leaves_no_grid() -> None:
 def test_a_file_without_pixels_to_look_at() -> None:
     for image in (Image.new("RGB", (40, 40), "white"), Image.new("L", (33, 64), 128), Image.new("CMYK", (40, 40))):
         assert read(saved(image, 60))[1:] == (None, "standard")
+
+
+def test_only_the_frequencies_that_are_looked_at_are_computed() -> None:
+    luma = np.random.default_rng(0).integers(3, 253, (16, 24), np.uint8)
+    luma[8:, :8] = 255
+    whole = [dctn(luma[y : y + 8, x : x + 8].astype(float), norm="ortho") for y in (0, 8) for x in (0, 8, 16)]
+    wanted = [[block[place] for place in compression._FREQUENCIES] for i, block in enumerate(whole) if i != 3]
+    assert np.allclose(compression._coefficients(luma), wanted, atol=1e-4)
 
 
 def test_a_large_picture_costs_no_more_than_its_middle() -> None:
