@@ -18,11 +18,11 @@ def main() -> int:
         0 if all goals are reached, else 1.
     """
     parser = argparse.ArgumentParser(prog="benchmarks.reliability", description="Reliability figures of the server.")
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], default=[], help="all by default")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, "all"], default="all", help="all by default")
     parser.add_argument("--short", action="store_true", help="seconds instead of minutes; goals of speed are missed")
     given = parser.parse_args()
     figures: list[Figure] = []
-    for name in given.names or NAMES:
+    for name in NAMES if "all" in given.names else given.names:
         print(f"==> {name}", flush=True)
         found = importlib.import_module(f"benchmarks.reliability.{name}").run(given.short)
         print_figures(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -133,6 +134,7 @@ def train_speech(
     scale, shift, calibration = calibrate(scores)
     counts = Counter(f"{r.split} {r.kind} {'fake' if r.label else 'real'}" for r in recordings)
     card = {
+        "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "network": dataclasses.asdict(SPEECH),
         "plan": dataclasses.asdict(plan),
         "data": {"recordings": dict(sorted(counts.items())), "terms": list(terms)},

@@ -18,8 +18,7 @@ from web_app.paths import InstancePaths
 BUSY_TIMEOUT_S = 15.0  # longer than any transaction of ours, so that a backup or a slow disk is waited for
 CONNECT_S = 5  # until a server database counts as away
 POOL_SIZE = 16  # sessions are short; more connections only wait for SQLite's single writer
-
-
+AFTERWARDS = "afterwards"
 WRITE_KEY = 7_355_607  # of PostgreSQL's advisory lock; any number nobody else uses in this database
 
 
@@ -71,6 +70,8 @@ class Database:
     def write(self, *, alone: bool = True) -> Iterator[Session]:
         """A session in one transaction; commits, or rolls back on an error.
 
+        What stands under `AFTERWARDS` in its `info` is called when that is done and holds no connection any more.
+
         Args:
             alone: no other such transaction runs meanwhile, so that what was read still holds when it is written. False
                 for what is one statement with all its conditions in it. SQLite has one writer at a time in any case.
@@ -79,6 +80,8 @@ class Database:
             if alone and not self.is_sqlite:
                 session.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITE_KEY)))
             yield session
+        for act in session.info.get(AFTERWARDS, ()):
+            act()
 
     def close(self) -> None:
         self.engine.dispose()

@@ -226,12 +226,13 @@ def run_training(instance: Instance, learner: Learner, claim: Claim, progress: P
         everything = accepted_items(session, instance.paths)
         last = last_result(session)
     items = [item for item in everything if learner.is_whole(item.features)]
-    damaged = {item.media_sha256 for item in set(everything) - set(items)}
-    if damaged:
-        log.warning("features of %d media are damaged; they are left out and made again", len(damaged))
+    if unread := {item.media_sha256 for item in set(everything) - set(items)}:
         with database.write() as session:
             medium = ReviewedMediumRow
-            session.execute(sa.update(medium).where(medium.media_sha256.in_(damaged)).values(examined_at=None))
+            of_these = medium.media_sha256.in_(unread), medium.examined_at.is_not(None)  # not withdrawn meanwhile
+            again = sa.update(medium).where(*of_these).values(examined_at=None).returning(medium.media_sha256)
+            if damaged := session.scalars(again).all():
+                log.warning("features of %d media are damaged; they are left out and made again", len(damaged))
     parts = list(_parts(items, instance, serving(root)))
     with database.write() as session:
         job = session.get_one(JobRow, claim.job_id)

@@ -94,6 +94,7 @@ def open_app(settings: JobSettings) -> Celery:
             "visibility_timeout": 2 * settings.lease_s,  # a dead worker's ids come again when its leases are over
             "queue_order_strategy": "priority",
             "socket_connect_timeout": 2,
+            "socket_timeout": 2,  # a broker that hangs is one that is away
             "socket_keepalive": True,
         }
         if redis

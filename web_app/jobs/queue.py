@@ -22,7 +22,7 @@ from utils.config import JobSettings
 from utils.errors import ConflictError, QueueFullError, TelltaleError, WorkerLostError
 from utils.types import MediaKind, Report
 from web_app.db.models import ANALYSE, NO_OVERALL, OPEN, DetectionRow, JobRow, JobState, MediaRow, utc_now
-from web_app.db.session import Database
+from web_app.db.session import AFTERWARDS, Database
 from web_app.jobs.broker import OVERDUE_S, SENT, Sender, queue_of
 
 DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
@@ -78,8 +78,7 @@ class JobQueue:
         session.flush()
         name = queue_of(task, kind)
         if self.sender is not None and name is not None:
-            send = partial(self.sender.send, job.id, name)
-            sa.event.listen(session, "after_commit", lambda _: send(), once=True)
+            session.info.setdefault(AFTERWARDS, []).append(partial(self.sender.send, job.id, name))
         return job
 
     def add_task(self, session: Session, task: str, payload: dict[str, Any]) -> JobRow:

@@ -136,8 +136,8 @@ class MediaStore:
         return IncomingFile(self)
 
     def has_room(self, size_bytes: int) -> bool:
-        """Whether the disk keeps `reserve_bytes` free when so much is written; without a reserve nobody looks."""
-        return not self.reserve_bytes or shutil.disk_usage(self.folder).free >= self.reserve_bytes + size_bytes
+        """Whether the disk keeps `reserve_bytes` free when so much is written."""
+        return shutil.disk_usage(self.folder).free >= self.reserve_bytes + size_bytes
 
     def path(self, stored_name: str, suffix: str = "") -> Path:
         """Where a stored file lies, or with a suffix what its worker made of it; its name is never from a request.

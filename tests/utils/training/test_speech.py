@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime as dt
 from collections import Counter
 
 import av
@@ -205,6 +206,7 @@ def test_one_command_trains_a_version_that_judges(data, tmp_path, monkeypatch):
     version = train_speech(data, tmp_path / "run", root, "v9", plan, terms=["free"], notes=[])
     assert set(version.card["validation"]) >= {"auc", "eer_known_families", "auc_lost"}
     assert version.card["data"]["terms"] == ["free"]
+    assert version.card["made"] == dt.datetime.now(dt.UTC).strftime("%Y-%m-%d")
     judge = load_speech(root, "v9", threads=1)
     assert judge.judge(voice(3.0)).model_version == "v9"
     lineage = load_lineage(version)

@@ -23,6 +23,7 @@ from web_app.db.models import TRAIN, FeedbackRow, JobRow, ReviewedMediumRow, utc
 from web_app.feedback.learner import Progress
 from web_app.feedback.rulings import judge, judge_rows
 from web_app.feedback.training import is_rebased, request_training, run_training, start_if_due, training_is_due
+from web_app.feedback.votes import withdraw_vote
 from web_app.idle import LearningTasks
 from web_app.jobs.queue import Claim
 from web_app.services import Services
@@ -218,6 +219,24 @@ def test_damaged_features_are_made_again(
     tasks = LearningTasks(parts, FakeLearner(look, outcome))
     tasks.when_idle()
     assert features.is_file()
+
+
+def test_a_vote_withdrawn_as_its_training_starts_is_not_damaged(
+    client: FlaskClient, settings: Settings, parts: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    accepted(client, settings)
+    claim = begin(parts)
+
+    class Late(FakeLearner):
+        def is_whole(self, features: Path) -> bool:
+            with parts.database.read() as session:
+                said = session.scalars(sa.select(FeedbackRow)).all()
+            assert all(withdraw_vote(parts, each.media_sha256, each.client_id) for each in said)
+            return features.is_file()
+
+    with pytest.raises(NothingNewError):
+        run_training(parts, Late(look, outcome), claim, lambda *_: None)
+    assert "damaged" not in caplog.text
 
 
 def test_a_full_disk_lets_the_learning_rest(client: FlaskClient, settings: Settings, parts: Services) -> None:

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.web_app.feedback.hand_in import hand_in_worker, say, say_accepted, state_of, wait_for_state
-from tests.web_app.helpers import clean_up, make_settings, stored_files, wait_until
+from tests.web_app.helpers import clean_up, make_settings, running_worker, stored_files, wait_until
 from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
 from web_app.api.learning import Review, ReviewCase
@@ -123,6 +123,30 @@ def test_nothing_is_promised_of_a_small_face_or_where_moderators_decide(client: 
     with parts.database.read() as session:
         about_one = session.scalars(sa.select(FeedbackRow)).one()
         assert foresee(session, about_one, Settings(), {"faces": faces})[0] == "will_be_learned"
+
+
+def test_the_history_asks_no_more_for_many_votes_than_for_few(make_app: Callable[..., Flask], keyed: Settings) -> None:
+    app = make_app(keyed)
+    client, parts = app.test_client(), app.extensions[EXTENSION]
+    ann, eve = header(app, "ann"), header(app, "eve", "analyse", "feedback", "moderate")
+    asked: list[str] = []
+    sa.event.listen(parts.database.engine, "before_cursor_execute", lambda _, __, text, *___: asked.append(text))
+
+    def statements() -> int:
+        asked.clear()
+        told = [[i["outlook"] for i in client.get("/api/history", **who).get_json()["items"]] for who in (ann, eve)]
+        assert set(told[0]) == {"waits_for_users"}
+        assert set(told[1]) == {"will_be_learned"}
+        return len(asked)
+
+    with running_worker(keyed):
+        counts = []
+        for number in (1, 4):
+            for each in range(number):
+                for who, order in ((ann, "real"), (eve, "fake")):
+                    say(client, f"{order} {number}{each}", "fake", **who)
+            counts.append(statements())
+    assert counts[0] == counts[1]
 
 
 def wait_until_reason(client: FlaskClient, public_id: str, part: str, keywords: dict[str, Any]) -> None:

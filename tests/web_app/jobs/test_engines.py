@@ -213,6 +213,30 @@ def test_a_broker_that_forgets_or_is_away_loses_no_job(
     assert {row(parts, each).attempts for each in (forgotten, unsent)} == {1}
 
 
+@pytest.mark.parametrize("engine", ["celery"], indirect=True)
+def test_a_broker_that_hangs_holds_up_an_upload_for_a_moment_and_no_connection(
+    client: FlaskClient, parts: Services, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    assert parts.queue.sender is not None
+    sent = parts.queue.sender.send
+
+    def watched(job_id: int, name: str) -> bool:
+        held.append(parts.database.engine.pool.checkedout())  # type: ignore[attr-defined]
+        return sent(job_id, name)
+
+    send(client, "fake", "mp4", 400)  # from now on it is connected
+    monkeypatch.setattr(parts.queue.sender, "send", watched)
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        public_id = send(client, "fake", "mp4", 401)
+        assert time.monotonic() - began < 30
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+    assert (held, job_state(client, public_id)) == ([0], "queued")
+
+
 def _alive(parts: Services) -> int:
     with parts.database.read() as session:
         return session.scalar(sa.select(sa.func.count()).select_from(WorkerRow)) or 0

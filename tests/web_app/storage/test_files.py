@@ -99,6 +99,12 @@ def test_room_is_left_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert files(tmp_path) == []
 
 
+def test_a_file_larger_than_the_disk_has_no_room_without_a_reserve_either(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    assert not MediaStore(tmp_path, 10**8, reserve_bytes=0).has_room(2 * free)
+    assert MediaStore(tmp_path, 10**8, reserve_bytes=0).has_room(free // 2)
+
+
 def test_cut_off_uploads_are_swept(tmp_path: Path) -> None:
     old, young = tmp_path / f"old{files_module.PART_SUFFIX}", tmp_path / f"young{files_module.PART_SUFFIX}"
     for path in (old, young):
