@@ -66,7 +66,7 @@ selftest: setup ## Check weights, decoders and a known pair
 test: KEEP = --keep-graph
 test: setup-dev weights ## Set up where needed, then run all tests (ARGS="-k name" for some)
 	@echo "==> Tests"
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup-dev ## Style, types, import borders, budgets
 	@echo "==> ruff, mypy, import-linter, budgets"

@@ -35,8 +35,8 @@ def test_servers_and_workers_share_database_broker_and_bucket_only(tmp_path: Pat
 def test_a_process_that_ends_is_noticed(tmp_path: Path) -> None:
     found = House.__new__(House)
     found.workers = []
-    found.start("tests.web_app.fake_worker", "--die", settings=make_settings(tmp_path))
-    with pytest.raises(RuntimeError, match=r"fake_worker', '--die'\] has ended with 9"):
+    found.start("tests.web_app.fake_worker", "--wrong", settings=make_settings(tmp_path))
+    with pytest.raises(RuntimeError, match=r"fake_worker', '--wrong'\] has ended with 2"):
         found.wait_until(lambda: False)
 
 

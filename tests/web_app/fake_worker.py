@@ -1,7 +1,6 @@
 """A worker process with the fake analysis, started by the tests: `python -m tests.web_app.fake_worker`.
 
-`--die` makes it end at once with code 9, for the supervisor's restarts. With `--follow` it follows the versions of
-other machines, and its reports name those that they began and ended with.
+With `--follow` it follows the versions of other machines, and its reports name those that they began and ended with.
 """
 
 from __future__ import annotations
@@ -23,12 +22,9 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--worker-id")
 parser.add_argument("--supervised", action="store_true")
 parser.add_argument("--queues", default=",".join(QUEUES))
-parser.add_argument("--die", action="store_true")
 parser.add_argument("--follow", action="store_true")
 parser.add_argument("--overdue", type=float, default=OVERDUE_S, help="as that of the queue")
 given = parser.parse_args()
-if given.die:
-    sys.exit(9)
 vars(queue)["OVERDUE_S"] = given.overdue
 stop = stop_on_signals()
 if given.supervised:

@@ -10,11 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from flask.testing import FlaskClient
-from werkzeug.serving import make_server
-from werkzeug.test import TestResponse
+from typing import TYPE_CHECKING, Any
 
 from tests.web_app.db import postgres
 from utils.config import JobSettings, MediaSettings, ServerSettings, Settings, StorageSettings, WeightsSettings
@@ -38,9 +34,12 @@ from utils.types import (
     Verdict,
 )
 from utils.weights import CURRENT, SPEECH_FOLDER
-from web_app.idle import Maintenance
 from web_app.jobs.runner import Analyse, Progress, WorkerTasks, run_worker
 from web_app.jobs.shared import Instance
+
+if TYPE_CHECKING:  # a fake worker, which starts often, loads none of it
+    from flask.testing import FlaskClient
+    from werkzeug.test import TestResponse
 
 HEADS = {
     "png": b"\x89PNG\r\n\x1a\n",
@@ -222,12 +221,16 @@ def clean_up(instance: Instance, days: int, now: dt.datetime) -> int:
     """What a worker deletes at this moment where analyses are kept so many days; how many analyses."""
     storage = dataclasses.replace(instance.settings.storage, retention_days=days)
     changed = dataclasses.replace(instance, settings=dataclasses.replace(instance.settings, storage=storage))
+    from web_app.idle import Maintenance
+
     return Maintenance(changed).run(now)
 
 
 @contextmanager
 def listening(application: Any) -> Iterator[int]:
     """The port of this machine where a WSGI application answers while the block runs."""
+    from werkzeug.serving import make_server
+
     server = make_server("127.0.0.1", 0, application, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from benchmarks.servers import Postgres, temporary
 from web_app.db import names
@@ -52,6 +50,8 @@ def drop_database(url: str) -> None:
 
 def differences(connection: sa.Connection) -> list[Any]:
     """How the tables of a database differ from the models, but for the index of names."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
 
     def is_modelled(_: object, name: str | None, *__: object) -> bool:
         return not (name or "").startswith((names.TABLE, names.INDEX))

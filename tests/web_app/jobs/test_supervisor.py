@@ -71,7 +71,7 @@ def test_a_poisonous_job_is_given_up(client: FlaskClient, parts: Services) -> No
 
 
 def test_a_worker_that_dies_at_once_is_tried_again_and_again(parts: Services, caplog: pytest.LogCaptureFixture) -> None:
-    with supervised(parts, *COMMAND, "--die") as supervisor:
+    with supervised(parts, sys.executable, "-c", "raise SystemExit(9)") as supervisor:
         wait_until(lambda: supervisor.starts >= 6, 60)
     assert "5 times in a row; next try in 0.2 s" in caplog.text
 
