@@ -110,7 +110,7 @@ def make_report(content: bytes, scenario: str, notices: tuple[Notice, ...]) -> R
     report = dataclasses.replace(report, media=info, verdict=verdict, faces=faces, notices=notices, provenance=said)
     if VOICED not in content:
         return report
-    voice = helpers.make_voice(Outcome.REAL)
+    voice = helpers.make_voice(Outcome.FAKE if scenario == "bystander" else Outcome.REAL)
     return dataclasses.replace(report, speech=voice, overall=fuse(verdict, voice.verdict))
 
 

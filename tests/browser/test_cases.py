@@ -28,8 +28,11 @@ def test_a_case_from_its_opening_to_its_end(
     page.click("text=Open a case")
     page.wait_for_selector("h1:has-text('Holiday <pictures>')")
     case = page.url
-    page.set_input_files("#case-files", [photo("portrait.jpg"), clip("clip.webm")])
+    text = {"name": "notes.jpg", "mimeType": "image/jpeg", "buffer": b"a text " * 300}
+    page.set_input_files("#case-files", [photo("portrait.jpg"), text, clip("clip.webm")])
     page.wait_for_selector(".case__line >> nth=1")
+    assert page.inner_text(".case__add .filename") == "notes.jpg", "it is named, and keeps no other file out"
+    assert "looks like a text" in page.inner_text(".case__add .problem")
     for index in range(2):
         page.locator(".case__line").nth(index).locator(".chip[data-tone=fake], .chip[data-tone=real]").wait_for()
     page.fill("textarea[aria-label='Note on portrait.jpg']", "looks odd")

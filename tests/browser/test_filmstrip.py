@@ -90,6 +90,7 @@ def test_a_picture_that_the_browser_does_not_know_is_shown_small_beside_its_copy
     page.set_input_files("#file", [{"name": "IMG_0001", "mimeType": "", "buffer": content}])  # the server decides
     page.wait_for_selector(".stage .fine")
     assert "HEIC" in page.inner_text(".stage .fine")
+    assert page.inner_text(".stage__note a") == "Download the photo"
     until(page, "document.querySelector('.stage img')?.naturalWidth === 480")
     link = page.locator(".stage__note a")
     answer = page.request.get(link.evaluate("link => link.href"))

@@ -41,6 +41,20 @@ def test_a_recording_is_played_answered_and_found_in_the_history(open_page: Open
     page.wait_for_selector(".entries__preview img")
     until(page, "document.querySelector('.entries__preview img').naturalWidth > 100")
     assert page.locator(".entries tbody tr").count() == 1
+    page.goto(page.url.replace("history?kind=audio", "review?state=all"))
+    page.wait_for_selector(".case__media audio")
+    until(page, "document.querySelector('.case__media audio').duration > 3.9")
+
+
+def test_lists_say_what_faces_and_voice_say_together_and_no_number_of_the_faces_beside_it(open_page: Open) -> None:
+    page = open_page()
+    clip = make_clip() + VOICED + b"|bystander|"
+    upload(page, {"name": "clip.webm", "mimeType": "video/webm", "buffer": clip})
+    assert page.get_attribute(".verdict", "data-tone") == "real"
+    assert page.get_attribute(".queue__list .chip", "data-tone") == "fake"
+    page.goto(page.url.split("/desk/")[0] + "/desk/history")
+    page.wait_for_selector(".entries .chip[data-tone=fake]")
+    assert page.inner_text(".entries__number") == "–"
 
 
 def test_a_video_shows_faces_and_voice_and_one_line_for_both(open_page: Open, axe: str) -> None:

@@ -12,7 +12,7 @@ from utils.detection.engine import TrackScores
 from utils.detection.moments import part_notice, seen_notice, spans_of
 from utils.detection.people import Person
 from utils.detection.probes import COVER, NO_PHOTO
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, likely
 from utils.faces.crops import QUALITY_NAMES
 from utils.faces.judgeable import as_stored, enlargement, face_size
 from utils.metrics import sigmoid
@@ -63,7 +63,7 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
 
 def remembered_notice(score: TrackScores) -> tuple[Notice, ...]:
     """What corrections of faces like this one have to do with its score, where it can be seen."""
-    without, with_them = (f"{sigmoid(logit):.0%}" for logit in (score.logit - score.recalled, score.logit))
+    without, with_them = (likely(sigmoid(logit)) for logit in (score.logit - score.recalled, score.logit))
     text = f"Users corrected verdicts on faces like this one; that moved its score from {without} to {with_them}."
     return () if without == with_them else (Notice("corrections_remembered", text),)
 

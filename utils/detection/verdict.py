@@ -145,6 +145,13 @@ def per_cent(share: float) -> str:
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
+def likely(probability: float) -> str:
+    """A probability as whole per cent that never claims certainty."""
+    if 0.01 <= probability <= 0.99:
+        return per_cent(probability)
+    return f"{'>' if probability > 0.5 else '<'}\N{NO-BREAK SPACE}{per_cent(0.99 if probability > 0.5 else 0.01)}"
+
+
 def outcome_of(probability: float, band: tuple[float, float]) -> Outcome:
     """Fake at or above the undecided band, real at or below it, else inconclusive."""
     real_below, fake_above = band
@@ -163,7 +170,7 @@ def _expert_reasons(experts: Sequence[ExpertScore]) -> list[Notice]:
         Notice(
             "weightiest_expert",
             f"{weightiest.title}, which looks at {weightiest.looks_at}, counted most ({per_cent(weightiest.weight)}); "
-            f"by itself it gives {per_cent(alone)}.",
+            f"by itself it gives {likely(alone)}.",
         )
     ]
     if max(shares) - min(shares) > 0.6:

@@ -17,7 +17,7 @@ import numpy as np
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.openvino_runtime import compile_graph
 from utils.detection.remembered import read_remembered
-from utils.detection.verdict import HEADLINES, outcome_of, per_cent
+from utils.detection.verdict import HEADLINES, likely, outcome_of, per_cent
 from utils.errors import WeightsCorruptError
 from utils.metrics import sigmoid
 from utils.speech.spectrogram import HOP, RATE, WINDOW, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
@@ -166,7 +166,7 @@ class SpeechJudge:
         if outcome is not Outcome.FAKE and suspicious:
             text = f"{suspicious} of {len(scores)} parts of two seconds lie above {per_cent(fake_above)}."
             reasons.append(Notice("suspicious_windows", text))
-        before, after = f"{sigmoid(said):.0%}", f"{probability:.0%}"
+        before, after = likely(sigmoid(said)), likely(probability)
         if before != after:
             text = f"Users corrected verdicts on voices like this one; that moved its score from {before} to {after}."
             reasons.append(Notice("corrections_remembered", text))

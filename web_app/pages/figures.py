@@ -67,7 +67,7 @@ def decimal(figure: Sequence[float] | None) -> str:
 def set_title(name: str) -> str:
     """A set or source in words where the catalogue has them; `video:x` is the clips of source x."""
     source = name.removeprefix("video:")
-    title = str(text(f"model.sets.{source}")) if source in catalogue()["model"]["sets"] else source
+    title = str(text(f"model.sets.{source}")) if source in catalogue()["model"]["sets"] else source.replace("_", " ")
     return title if source == name else str(text("model.clips_of", source=title))
 
 

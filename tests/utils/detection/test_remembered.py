@@ -95,7 +95,7 @@ def test_the_verdict_says_that_corrections_moved_it():
     score = TrackScores(1.0, *(np.zeros(1, np.float32),) * 3, recalled=2.0)
     (notice,) = remembered_notice(score)
     assert notice.code == "corrections_remembered"
-    assert "from 27% to 73%" in notice.text
+    assert "from 27\N{NO-BREAK SPACE}% to 73\N{NO-BREAK SPACE}%" in notice.text
     assert remembered_notice(dataclasses.replace(score, recalled=0.0)) == ()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.detection.probes import COVER, NO_PHOTO, Probe
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, fuse, verdict_of_all
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, fuse, likely, verdict_of_all
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.metrics import sigmoid
 from utils.tensors import read_tensors
@@ -136,6 +136,11 @@ def test_reason_that_happens_to_speak_of_video_still_counts_as_missing():
     answer = verdict(0.81, (*ALL[:3], expert("lstm", None, because="Version video-2 does not contain it.")))
     assert answer.outcome is Outcome.INCONCLUSIVE
     assert codes(answer)[-1] == "expert_missing"
+
+
+@pytest.mark.parametrize(("probability", "said"), [(0.9996, "> 99 %"), (0.004, "< 1 %"), (0.99, "99 %"), (0.5, "50 %")])
+def test_no_sentence_claims_certainty(probability: float, said: str) -> None:
+    assert likely(probability).replace("\N{NO-BREAK SPACE}", " ") == said
 
 
 def test_weightiest_expert_and_disagreement_are_named():

@@ -19,7 +19,7 @@ from web_app.texts import text
 CARD: dict[str, Any] = {
     "made": "2026-01-02",
     "notes": ["A note."],
-    "data": {"terms": ["Research."], "crops": {"train lab fake": 7, "train lab real": 5, "calib video:x real": 2}},
+    "data": {"terms": ["Research."], "crops": {"train lab fake": 7, "train lab real": 5, "calib video:my_lab real": 2}},
     "experts": {"vit": {"title": "ViT", "looks_at": "all", "source": "A paper.", "licence": "MIT"}},
     "validation": {
         "pictures": {"real": 9, "fake": 0, "experts": {}, "coverage": 0.5},
@@ -49,11 +49,11 @@ def test_the_card_is_on_the_page(make_app: Callable[..., Flask], tmp_path: Path)
         "All pictures 9 0 – 50 % – –",
         "lab 40 3.4 % (1.0 to 7.0) 20.0 % (10.0 to 30.0)",
         "lab 5 7 0 0",
-        "Clips: x 0 0 2 0",
+        "Clips: my lab 0 0 2 0",
     ):
         assert f"\n{line}\n" in page
     assert page.index("lab 40") < page.index("All pictures"), "joined sets stand last"
-    assert page.index("lab 5 7") < page.index("Clips: x"), "and clips too"
+    assert page.index("lab 5 7") < page.index("Clips: my lab"), "and clips too"
     assert re.search(r"lab \.800 \(\.700 to \.900\)\n", page)
     for words in ("v9", "2026-01-02", "A note.", "Research.", "ViT", "A paper.", "MIT"):
         assert words in page

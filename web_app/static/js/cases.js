@@ -2,7 +2,7 @@
 
 import { changeCase, createCase, deleteCase, getCase, getCases, getHistory, putCaseItem, removeCaseItem, upload, url } from "./api.js";
 import { askFirst } from "./confirm.js";
-import { announce, date, h, icon, percent } from "./dom.js";
+import { announce, date, h, icon, numberOf } from "./dom.js";
 import { problem } from "./problem.js";
 import { T } from "./strings.js";
 import { chip } from "./verdict.js";
@@ -75,27 +75,30 @@ function itemLine(one, item, reload) {
     announce(T.cases.taken(item.name));
     document.getElementById("main").focus();
   });
-  const p = item.fake_probability;
   return h("li", { class: "card case__line" },
     h("a", { class: "case__name filename", href: url(`detections/${encodeURIComponent(item.id)}`), text: item.name }),
     item.prediction ? chip(item.overall || item.prediction) : h("span", { class: "chip", "data-tone": item.state === "failed" ? "failed" : "no_face", text: T.history.states[item.state] }),
-    h("span", { class: "fine", text: p === null ? "–" : percent(p) }),
+    h("span", { class: "fine", text: numberOf(item) }),
     h("button", { class: "button button--bare", type: "button", title: T.cases.out, "aria-label": T.action.of(T.cases.out, item.name), onclick: out }, icon("trash")),
     note, failure);
 }
 
 /** Files from this machine, and analyses that are there already. */
-function adder(one, reload) {
-  const failure = h("div", {});
+function adder(one, reload, refused) {
+  const failure = h("div", {}, refused);
   const chosen = h("input", { type: "file", multiple: true, class: "visually-hidden", id: "case-files" });
   chosen.addEventListener("change", attempt(failure, async () => {
+    const refused = [];
     for (const file of chosen.files) {
       failure.replaceChildren(h("p", { class: "fine", role: "status", text: T.cases.sending(file.name) }));
-      const { id } = await upload(file, { signal: new AbortController().signal, onProgress: () => {} });
-      await putCaseItem(one.id, id);
+      try {
+        const { id } = await upload(file, { signal: new AbortController().signal, onProgress: () => {} });
+        await putCaseItem(one.id, id);
+      } catch (error) {
+        refused.push(h("p", { class: "filename", text: file.name }), problem(error));
+      }
     }
-    failure.replaceChildren();
-    await reload();
+    await reload(refused);
   }));
   const inside = new Set(one.items.map((item) => item.id));
   const offers = h("ul", { class: "case__list" });
@@ -115,10 +118,10 @@ function adder(one, reload) {
 
 let waiting = 0;
 
-async function showCase(id) {
+async function showCase(id, refused = []) {
   clearTimeout(waiting);
   const one = await getCase(id);
-  const reload = () => showCase(id);
+  const reload = (told = refused) => showCase(id, told);
   const remove = async () => {
     const all = h("input", { type: "checkbox" });
     const words = { title: T.cases.deleteTitle, text: T.cases.deleteText, yes: T.cases.delete };
@@ -137,7 +140,7 @@ async function showCase(id) {
     }),
     h("h2", { text: T.cases.files }),
     one.items.length ? h("ul", { class: "case__list" }, one.items.map((item) => itemLine(one, item, reload))) : h("p", { class: "note", text: T.cases.none }),
-    adder(one, reload),
+    adder(one, reload, refused),
     h("nav", { class: "row actions", "aria-label": T.action.title },
       to("report?format=html", T.cases.report.html), to("report?format=pdf&download=1", T.cases.report.pdf),
       to("report?format=json&download=1", T.cases.report.json), to("export", T.cases.export),

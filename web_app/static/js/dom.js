@@ -44,6 +44,11 @@ export function percent(p) {
   return `${Math.round(p * 100)}\u00a0%`;
 }
 
+/** The number beside the verdict of an item in a list: none where faces and voice together say something else. */
+export function numberOf({ fake_probability: p, prediction, overall }) {
+  return (p ?? null) === null || (overall && overall !== prediction) ? "–" : percent(p);
+}
+
 export const share = (fraction) => `${Math.round(fraction * 100)}\u00a0%`;
 
 export function bytes(count) {

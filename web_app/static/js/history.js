@@ -2,7 +2,7 @@
 
 import { clearHistory, csvUrl, getHistory, getVersions, url } from "./api.js";
 import { confirmClear, confirmDelete } from "./confirm.js";
-import { announce, date, h, icon, percent } from "./dom.js";
+import { announce, date, h, icon, numberOf } from "./dom.js";
 import { problem } from "./problem.js";
 import { T } from "./strings.js";
 import { chip } from "./verdict.js";
@@ -63,7 +63,7 @@ async function compare(item, row, button) {
         { "aria-current": other.id === item.id ? "true" : null },
         h("code", { text: other.model_version }),
         chip(other.prediction),
-        h("span", { text: other.fake_probability === null ? "–" : percent(other.fake_probability) }),
+        h("span", { text: numberOf(other) }),
         h("a", { href: permalink(other.id), text: date(other.created) }),
       ),
     );
@@ -81,13 +81,12 @@ function row(item) {
     document.getElementById("main").focus();
   };
   const versions = h("button", { class: "button button--bare", type: "button", title: T.history.compare, "aria-label": T.action.of(T.history.compare, item.name), "aria-expanded": "false" }, icon("versions"));
-  const p = item.fake_probability;
   const line = h(
     "tr",
     {},
     h("td", { class: "entries__name" }, h("div", {}, preview(item), h("a", { class: "filename", href: permalink(item.id), title: item.name, text: item.name }))),
     h("td", { class: "entries__verdict" }, state(item), item.outlook && h("span", { class: "entries__answer fine", text: T.history.outlook[item.outlook] })),
-    h("td", { class: "entries__number", text: p === null || p === undefined ? "–" : percent(p) }),
+    h("td", { class: "entries__number", text: numberOf(item) }),
     h("td", { class: "entries__date" }, h("time", { datetime: item.created, text: date(item.created) })),
     h("td", { class: "entries__model" }, item.model_version && h("code", { text: item.model_version })),
     h(

@@ -2,6 +2,7 @@
 // The microphone beside it does so with a few seconds of sound at a time, and may be used alone.
 
 import { url } from "./api.js";
+import { percent } from "./dom.js";
 import { T } from "./strings.js";
 
 const EVERY_MS = 1000;
@@ -15,7 +16,6 @@ const SVG = "http://www.w3.org/2000/svg";
 const at = (id) => document.getElementById(id);
 const camera = at("camera");
 const canvas = document.createElement("canvas");
-const percent = (p) => `${(100 * p).toFixed(0)} %`;
 let stream = null;
 let timer = 0;
 let scores = [];

@@ -137,11 +137,12 @@ export class QueueItem {
   }
 
   finishDone() {
+    const { outcome } = this.detection.overall ?? this.detection.verdict;
     this.set("done", [
-      this.button(T.action.show, this.detection.verdict.outcome, () => this.onShow(this, true)),
+      this.button(T.action.show, outcome, () => this.onShow(this, true)),
       this.button(T.action.dismiss, "close", () => this.onRemove(this), true),
     ]);
-    this.line.replaceChildren(chip(this.detection.verdict.outcome, T.verdict[this.detection.verdict.outcome]));
+    this.line.replaceChildren(chip(outcome, T.verdict[outcome]));
     this.onShow(this, false);
   }
 

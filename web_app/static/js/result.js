@@ -91,6 +91,6 @@ export function showResult(container, detection, { focus = false, onDeleted }) {
   );
   if (hasFaces) select(detection.deciding_face);
   container.setAttribute("aria-busy", "false");
-  announce(T.job.announce(detection.name, T.verdict[detection.verdict.outcome]));
+  announce(T.job.announce(detection.name, T.verdict[(detection.overall ?? detection.verdict).outcome]));
   if (focus) document.getElementById("verdict-title").focus();
 }

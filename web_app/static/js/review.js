@@ -16,9 +16,9 @@ let page = 1;
 function medium(item) {
   if (!item.media) return h("p", { class: "note", text: T.review.gone });
   const src = new URL(item.media, location.href).href;
-  return item.kind === "video"
-    ? h("video", { src, controls: true, preload: "metadata", "aria-label": T.review.medium })
-    : h("img", { src, alt: T.review.medium, loading: "lazy" });
+  return item.kind === "image"
+    ? h("img", { src, alt: T.review.medium, loading: "lazy" })
+    : h(item.kind, { src, controls: true, preload: "metadata", "aria-label": T.review.medium });
 }
 
 function vote(said) {

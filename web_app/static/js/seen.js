@@ -1,7 +1,7 @@
 // Earlier analyses of the same file or of near copies, below a result; nothing where there are none.
 
 import { getSeen, url } from "./api.js";
-import { date, h, percent } from "./dom.js";
+import { date, h, numberOf } from "./dom.js";
 import { T } from "./strings.js";
 import { chip } from "./verdict.js";
 
@@ -11,7 +11,7 @@ function line(item) {
   return h("li", {},
     h("a", { class: "filename", href: url(`detections/${encodeURIComponent(item.id)}`), text: item.name }),
     chip(item.overall || item.prediction),
-    h("span", { text: item.fake_probability === null ? "–" : percent(item.fake_probability) }),
+    h("span", { text: numberOf(item) }),
     h("span", { class: "fine", text: [how, date(item.created), ...said].join(" · ") }));
 }
 

@@ -23,7 +23,7 @@ export function soundPlayer(detection) {
       player.src = address;
       return;
     }
-    const link = there && h("a", { class: "button", href: address }, icon("download"), h("span", { text: T.media.downloadSound }));
+    const link = there && h("a", { class: "button", href: address }, icon("download"), h("span", { text: T.media.download.audio }));
     element.replaceChildren(h("p", { class: "fine", text: there ? T.media.soundUnplayable : damaged ? T.media.damaged : T.media.later }), ...[link].filter(Boolean));
   });
   return {

@@ -136,7 +136,7 @@ function framesNote(detection, { there, damaged }) {
 
 /** A line below a medium that a browser cannot show, with a way to have it where it is `there`. */
 function note(text, detection, there) {
-  const link = there && h("a", { class: "button", href: mediaUrl(detection.id) }, icon("download"), h("span", { text: T.media.download }));
+  const link = there && h("a", { class: "button", href: mediaUrl(detection.id) }, icon("download"), h("span", { text: T.media.download[detection.media.kind] }));
   return h("div", { class: "stage__note" }, h("p", { class: "fine", text }), link);
 }
 
