@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,9 +14,9 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.bench.media import scene, write_clip, write_photos
-from benchmarks.bench.processors import SETS, started
+from benchmarks.bench.processors import SETS, WITHOUT_GLANCE, started
 from benchmarks.bench.reference import ReferencePipeline
-from benchmarks.bench.timing import Row, interleave, rows_of
+from benchmarks.bench.timing import Row, compare, rows_of
 from utils.detection.batch import analyse_files
 from utils.detection.pipeline import Analyser, analyse
 from utils.faces.crops import crop_for_networks
@@ -37,6 +38,10 @@ class Bench:
 
     def photo(self) -> Path:
         return write_photos(self.folder / "one", 1)[0]
+
+    def large(self) -> Path:
+        """12 megapixels (2 in short)."""
+        return write_photos(self.folder / "large", 1, *((1600, 1200) if self.short else (4000, 3000)))[0]
 
     def clip(self) -> Path:
         path = self.folder / "clip.mp4"
@@ -62,10 +67,8 @@ def image(bench: Bench) -> list[Row]:
 
 
 def large(bench: Bench) -> list[Row]:
-    """A photo of 12 megapixels (of 2 in short), looked at in tiles."""
-    size = (1600, 1200) if bench.short else (4000, 3000)
-    (path,) = write_photos(bench.folder / "large", 1, *size)
-    return _whole(bench, "large photo, end to end", path, bench.slow_rounds)
+    """A large photo, looked at in tiles."""
+    return _whole(bench, "large photo, end to end", bench.large(), bench.slow_rounds)
 
 
 def video(bench: Bench) -> list[Row]:
@@ -94,7 +97,7 @@ def _whole(bench: Bench, section: str, path: Path, rounds: int) -> list[Row]:
         "the networks' forward passes alone": lambda: engine.mix(engine.run(crops), quality),
     }
     notes = {"reference": f"P(fake) {_shown(plain)}", "product": f"P(fake) {_shown(found)}"}
-    rows = rows_of(section, interleave(variants, rounds), notes)
+    rows = compare(section, variants, rounds, notes)
     rows.append(Row(section, "product / networks alone", round(rows[1].value / rows[2].value, 3), "times"))
     # stages that overlap take part in each other's time
     return rows + rows_of(f"{section}, stages of the product", {"total": stages.pop("total"), **stages}, {})
@@ -134,13 +137,25 @@ def photos(bench: Bench) -> list[Row]:
 
 
 def processors(bench: Bench) -> list[Row]:
-    """The photo as on processors with fewer instructions."""
+    """Photos and a clip as on processors with fewer instructions, with and without what spares time there."""
+    reference, rows = ReferencePipeline(bench.analyser), []
     with contextlib.ExitStack() as stack:
-        photo, settings = bench.photo(), bench.analyser.settings
         names = list(SETS)[: 2 if bench.short else None]  # without AVX-512, OpenVINO 2026.4 crashes in tiny networks
-        asked = {name: stack.enter_context(started(photo, settings, name)) for name in names}
-        notes = {name: f"{SETS[name]}, P(fake) {float(once()):.4f}" for name, once in asked.items()}
-        return rows_of("image, by instruction set", interleave(asked, bench.rounds), notes)
+        kinds = {name: (name, SETS[name]) for name in names}
+        kinds |= {f"{name} without int8": (name, "fp32") for name in names if "int8" in SETS[name]}
+        ask = {name: stack.enter_context(started(bench.analyser.settings, *kind)) for name, kind in kinds.items()}
+        for what, path, rounds in (
+            ("image", bench.photo(), bench.rounds),
+            ("large photo", bench.large(), bench.slow_rounds),
+            ("video", bench.clip(), bench.slow_rounds // 2 or 1),
+        ):
+            variants = {name: partial(once, str(path)) for name, once in ask.items()}
+            if what == "large photo":  # of which processors with bf16 alone have a glance
+                variants[f"{names[0]} without the glance"] = partial(ask[names[0]], f"{WITHOUT_GLANCE}{path}")
+            notes = {name: f"P(fake) {float(once()):.4f}" for name, once in variants.items()}
+            plain: dict[str, Callable[[], object]] = {"reference": partial(reference.analyse, path)}
+            rows += compare(f"{what}, by instruction set", plain | variants, rounds, notes)
+    return rows
 
 
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from benchmarks.bench.__main__ import SECTIONS, measure
 from benchmarks.bench.page import BEGIN, END, describe, write_page
 from benchmarks.bench.reference import ReferencePipeline
-from benchmarks.bench.timing import Row, interleave, rows_of
+from benchmarks.bench.timing import Row, compare, interleave, rows_of
 from utils.config import Settings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.types import Pixels
@@ -23,6 +24,19 @@ def test_each_round_runs_every_variant_once_in_turn() -> None:
     times = interleave({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux counts processor time of other processes")
+def test_processor_time_is_that_of_all_processes_below() -> None:
+    def work() -> None:
+        code = "import time\nwhile time.process_time() < .3: pass"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    rows = compare("x", {"idle": lambda: None, "work": work}, 1, {})
+    idle, working = (row for row in rows if row.section == "x, processor time")
+    assert (idle.variant, working.variant) == ("idle", "work")
+    assert idle.value <= 30
+    assert 290 <= working.value < 1000
 
 
 def test_ratios_are_against_the_first() -> None:
@@ -38,9 +52,13 @@ def test_every_section_runs(tiny_root: Path) -> None:
     assert all(math.isfinite(row.value) and row.value >= 0 for row in rows)
     found = {row.section.split(",")[0] for row in rows}
     assert {"image", "video", "6 photos"} <= found
-    sets = [row for row in rows if row.section == "image, by instruction set"]
-    assert [row.variant for row in sets] == ["AVX512_CORE_AMX", "AVX512_CORE_VNNI"]
-    assert len({row.note.partition("P(fake)")[2][:4] for row in sets}) == 1, "all find the same"
+    for what in ("image", "large photo", "video"):
+        sets = [row for row in rows if row.section == f"{what}, by instruction set"]
+        asked = ["reference", "AVX512_CORE_AMX", "AVX512_CORE_VNNI", "AVX512_CORE_VNNI without int8"]
+        assert [row.variant for row in sets][:4] == asked
+        found = [float(row.note.removeprefix("P(fake) ")) for row in sets[1:]]
+        assert max(found) - min(found) < 0.01, "all find the same"
+    assert any(row.variant == "AVX512_CORE_AMX without the glance" for row in rows)
 
 
 @pytest.mark.slow

@@ -30,6 +30,9 @@ _LUMA = np.array((
     72, 92, 95, 98, 112, 100, 103, 99,
 ))  # fmt: skip
 """The table of luminance in ITU-T T.81, K.1, which libjpeg scales."""
+_PERCENT = np.array([5000 // quality if quality < 50 else 200 - 2 * quality for quality in range(1, 101)])
+TABLES = np.clip((_LUMA * _PERCENT[:, None] + 50) // 100, 1, 255)
+"""The 64 steps of libjpeg, row by row, for each quality from 1 to 100."""
 _FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (0, 3), (3, 0), (2, 2))
 _LARGEST = 24  # multiples of a step that are looked at
 _FEWEST = 200  # coefficients that a histogram needs
@@ -67,18 +70,9 @@ def read_compression(file: BinaryIO) -> dict[str, Any] | None:
     }
 
 
-def standard_table(quality: int) -> Any:
-    """The 64 steps of libjpeg for a quality of 1 to 100, row by row."""
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return np.clip((_LUMA * scale + 50) // 100, 1, 255)
-
-
-_TABLES = np.stack([standard_table(quality) for quality in range(1, 101)])
-
-
 def _quality(table: Any) -> tuple[int, bool]:
     """The nearest quality by the mean ratio of the steps, and whether its table is the same."""
-    apart = np.abs(np.log(table / _TABLES)).mean(1)
+    apart = np.abs(np.log(table / TABLES)).mean(1)
     nearest = int(np.argmin(apart))
     return nearest + 1, float(apart[nearest]) == 0.0
 
@@ -92,8 +86,8 @@ def _coefficients(luma: Pixels) -> Floats:
 
 def _before(coefficients: Floats, table: Any) -> int | None:
     """The quality of the saving before, where its gaps are clear."""
-    tables = {quality: _TABLES[quality - 1].reshape(8, 8) for quality in QUALITIES}
-    gains, counted = dict.fromkeys(QUALITIES, 0.0), 0.0
+    tables = TABLES.reshape(-1, 8, 8)[QUALITIES.start - 1 : QUALITIES.stop - 1]
+    gains, counted = np.zeros(len(QUALITIES)), 0.0
     for number, place in enumerate(_FREQUENCIES):
         step = int(table[place])
         sizes = np.abs(np.rint(coefficients[:, number] / step)).astype(int)
@@ -107,15 +101,12 @@ def _before(coefficients: Floats, table: Any) -> int | None:
         smooth[0] = 2 * smooth[1] - smooth[2]
         plain = np.exp(smooth[1 : _LARGEST + 1])
         plain /= plain.sum()
-        better: dict[int, float] = {1: 0.0}  # by the first step, which neighbouring qualities share
-        for quality, standard in tables.items():
-            first = int(standard[place])
-            if first not in better:
-                expected = 0.97 * _with_gaps(smooth, first, step) + 0.03 * plain
-                better[first] = float((seen * np.log(expected / plain)).sum())
-            gains[quality] += better[first]
-    best = max(gains, key=lambda quality: gains[quality])
-    return best if counted and gains[best] / counted >= MIN_GAIN else None
+        firsts = tables[(..., *place)]
+        for first in set(firsts.tolist()) - {1}:  # neighbouring qualities share it
+            expected = 0.97 * _with_gaps(smooth, first, step) + 0.03 * plain
+            gains[firsts == first] += float((seen * np.log(expected / plain)).sum())
+    best = int(np.argmax(gains))
+    return QUALITIES[best] if counted and gains[best] / counted >= MIN_GAIN else None
 
 
 def _with_gaps(smooth: Any, first: int, step: int) -> Any:

@@ -19,7 +19,7 @@ from skimage import data as pictures
 from tests.utils.evidence.signing import CAMERA, MODEL, chain, created, picture, signed
 from utils.evidence import compression, words
 from utils.evidence.answer import to_provenance, unread
-from utils.evidence.compression import read_compression, standard_table
+from utils.evidence.compression import TABLES, read_compression
 from utils.evidence.credentials import Reader
 from utils.media_types import CredentialState, Proof
 
@@ -211,7 +211,7 @@ def test_an_earlier_saving_at_a_clearly_lower_quality_is_found() -> None:
 
 def test_other_tables_than_the_standard_ones() -> None:
     held = io.BytesIO()
-    own = [max(1, int(step) - 1) for step in standard_table(80)]
+    own = [max(1, int(step) - 1) for step in TABLES[79]]
     PICTURES[0].save(held, "JPEG", qtables=[own, own])
     quality, before, tables = read(held.getvalue())
     assert (before, tables) == (None, "own")
