@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     collected = cli.collect_files(options.paths, recursive=options.recursive)
     if collected.passed_over and not options.quiet:
-        print(f"Passed over {collected.passed_over} other files in the folders.", file=sys.stderr)
+        print(f"Other files in the folders, passed over: {collected.passed_over}.", file=sys.stderr)
     results, interrupted = _analyse_all(options, collected)
     if not (options.jsonl and options.output is None):
         _write(_render(options, results), options.output)

@@ -128,7 +128,7 @@ def test_table_has_aligned_columns_and_words(pipeline, folder, capsys):
 def test_folder_is_walked_in_order_without_hidden_and_other_files(pipeline, folder, capsys):
     assert run(folder) == 0
     assert pipeline.seen == ["fake_1.jpg", "none_1.jpg", "real_1.JPG", "real_3.webm", "fake_2.jpg", "real_2.jpg"]
-    assert "Passed over 1 other files" in capsys.readouterr().err
+    assert "passed over: 1." in capsys.readouterr().err
 
 
 def test_no_recursive_stays_in_the_folder(pipeline, folder):

@@ -50,7 +50,7 @@ def read_provenance(
             asked = ask(file, media, sandbox, evidence=trust_list)
             return converse(start(asked, file, decoders), asked.wall_s, lambda pipe, tell: _receive(pipe))
     except TelltaleError as error:
-        log.warning("what %s says of itself could not be read: %s", path.name, error.detail)
+        log.info("what %s says of itself could not be read: %s", path.name, error.detail)
         return unread(error.code)
 
 

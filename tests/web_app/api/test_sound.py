@@ -102,6 +102,7 @@ def test_every_form_of_the_report_names_face_voice_and_both(served: FlaskClient,
     for text in (html, " ".join(pdf.split())):
         for wanted in ("Faces and voice together", "the voice sounds made", "3.2 of 4.0 s", "0.0 to 4.0 s", "s-test"):
             assert wanted in text
+        assert text.index("Faces and voice together") < text.index("Faces: A headline.")
     assert html.count('class="window"') == 3
     (row,) = csv.DictReader(io.StringIO(served.get("/api/history.csv").text))
     assert (row["outcome"], row["voice"], row["voice_probability"], row["overall"]) == ("real", "fake", "0.93", "fake")

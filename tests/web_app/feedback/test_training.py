@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from tests.web_app.feedback.hand_in import ended_training, hand_in_worker, say, say_accepted
 from tests.web_app.helpers import job_state, make_settings, media_bytes, upload, wait_until
 from utils.config import LearningSettings, Settings, WeightsSettings
-from utils.weights import publish_version
+from utils.weights import publish_version, set_current
 from web_app.api.learning import Stats, Training
 from web_app.db.models import TRAIN, JobRow
 from web_app.jobs.supervisor import settings_environ
@@ -158,7 +158,13 @@ def test_a_worker_killed_in_mid_training_leaves_it_to_the_next_one(
         assert session.scalar(sa.select(sa.func.count()).where(JobRow.task == TRAIN)) == 1
 
 
-def test_a_rollback_needs_no_body(client: FlaskClient) -> None:
+def test_a_rollback_needs_no_body(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    root = tmp_path / "weights"
+    publish_version(root, "v9", {"gate": {}}, {"calibration": {}, "card": {}})
+    set_current(root, "v9")
+    client = make_app(
+        dataclasses.replace(make_settings(tmp_path), weights=WeightsSettings(dir=str(root)))
+    ).test_client()
     bare, empty = client.post("/api/rl/rollback"), client.post("/api/rl/rollback", json={})
     assert (bare.status_code, bare.get_json()) == (empty.status_code, empty.get_json())
     assert bare.get_json()["code"] == "conflict"
