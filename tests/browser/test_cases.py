@@ -69,7 +69,9 @@ def test_a_case_from_its_opening_to_its_end(
 def test_a_case_goes_on_looking_for_results_after_a_pause_and_a_failure(
     open_page: Open, photo: Give, release: threading.Event
 ) -> None:
-    page = open_page("cases")
+    page = open_page()
+    page.clock.install()
+    page.goto(f"{page.url}cases")
     page.fill("input[name=title]", "Waiting")
     page.click("text=Open a case")
     page.wait_for_selector("h1:has-text('Waiting')")
@@ -81,11 +83,16 @@ def test_a_case_goes_on_looking_for_results_after_a_pause_and_a_failure(
         asked.append(route.request.url)
         route.abort()
 
+    def go_on(times: int) -> None:
+        for _ in range(times):
+            page.clock.run_for(POLL_MS)
+            page.wait_for_timeout(100)  # for an answer
+
     page.focus("textarea[name=notes]")
-    page.wait_for_timeout(2 * POLL_MS)
+    go_on(2)
     page.route("**/api/cases/*", refuse, times=1)
     page.evaluate("document.activeElement.blur()")
-    page.wait_for_timeout(3 * POLL_MS)
+    go_on(3)
     assert len(asked) == 1
     release.set()
     page.wait_for_selector(".case__line .chip[data-tone=fake]")

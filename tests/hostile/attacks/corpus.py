@@ -78,7 +78,7 @@ def _follow(connection: http.client.HTTPConnection, public_id: str) -> tuple[flo
             return 0.0, f"HTTP {status}", f"the job's state answered {status}"
         if job["state"] in FINAL:
             return _judge(job)
-        time.sleep(0.1)
+        time.sleep(0.03)
     return PATIENCE_S, "never", "it did not end"
 
 

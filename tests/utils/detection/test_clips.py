@@ -145,7 +145,7 @@ def test_head_that_no_turn_sets_upright_is_not_judged(analyser, photo, tmp_path,
 
 
 def test_closer_look_lies_over_the_photo_as_it_is_shown(analyser, photo, tmp_path):
-    upright, *others = (look_closer(saved(tmp_path / f"{n}.png", photo, n), analyser, 0) for n in range(4))
+    upright, *others = (look_closer(saved(tmp_path / f"{n}.png", photo, n), analyser, 0) for n in range(3))
     for turn, turned in enumerate(others, start=1):
         square = turned.square
         assert (square.x0, square.y0, square.x1, square.y1) == turned_box(upright.square, photo, turn)
