@@ -59,10 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", parents=[shared], help="a worker beside a server on the same instance")
     worker.add_argument("--worker-id", help="name in the database; made up by default")
     worker.add_argument(
-        "--queues",
-        default=",".join(ROLES),
-        metavar="NAMES",
-        help=f"with celery: some of {', '.join(ROLES)}",
+        "--queues", default=",".join(ROLES), metavar="NAMES", help=f"with celery: some of {', '.join(ROLES)}"
     )
     worker.add_argument("--supervised", action="store_true", help="end when standard input, the parent's pipe, ends")
     worker.set_defaults(run=_worker)

@@ -138,11 +138,7 @@ def fit_calibration(
     counted = np.arange(len(labels)) if as_come is None else np.flatnonzero(as_come)
     order = counted[np.argsort(probabilities[counted], kind="stable")]
     parts = np.array_split(order, min(BINS, max(1, len(order) // 20)))
-    edges = [
-        0.0,
-        *((probabilities[a[-1]] + probabilities[b[0]]) / 2 for a, b in pairwise(parts)),
-        1.0,
-    ]
+    edges = [0.0, *((probabilities[a[-1]] + probabilities[b[0]]) / 2 for a, b in pairwise(parts)), 1.0]
     bins = tuple(
         ReliabilityBin(float(low), float(high), len(part), int(labels[part].sum()))
         for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True)

@@ -9,12 +9,7 @@ from utils.errors import ConfigError
 
 PRECISIONS = ("int8", "bf16", "fp32")
 """From the smallest numbers to the largest."""
-KEEP_PARITY = {
-    "cnn": ("fp32",),
-    "resnext": ("bf16", "fp32"),
-    "vit": ("int8", "bf16", "fp32"),
-    "lstm": ("bf16", "fp32"),
-}
+KEEP_PARITY = {"cnn": ("fp32",), "resnext": ("bf16", "fp32"), "vit": ("int8", "bf16", "fp32"), "lstm": ("bf16", "fp32")}
 """In which precisions an expert stays with torch in fp32: a test measures it on known faces."""
 
 

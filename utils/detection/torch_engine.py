@@ -35,13 +35,7 @@ class TorchEngine(Engine):
     name = "torch"
 
     def __init__(
-        self,
-        ensemble: Ensemble,
-        gate: NumericGate,
-        *,
-        device: str = "auto",
-        threads: int = 0,
-        compiled: bool = False,
+        self, ensemble: Ensemble, gate: NumericGate, *, device: str = "auto", threads: int = 0, compiled: bool = False
     ) -> None:
         has_cuda = torch.cuda.is_available() if device != "cpu" else False
         if device == "cuda" and not has_cuda:

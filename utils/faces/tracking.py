@@ -103,10 +103,7 @@ def match_cost(a: Box, b: Box) -> float:
 
 
 def track_faces(
-    faces_per_frame: Sequence[Sequence[Face]],
-    *,
-    looks: Sequence[Sequence[Look]] = (),
-    cuts: Collection[int] = (),
+    faces_per_frame: Sequence[Sequence[Face]], *, looks: Sequence[Sequence[Look]] = (), cuts: Collection[int] = ()
 ) -> tuple[FaceTrack, ...]:
     """Join the faces of the frames to tracks, the most prominent person (area summed over time) first.
 

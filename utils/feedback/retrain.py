@@ -112,11 +112,7 @@ class Candidate:
 
 
 def make_candidate(
-    feedback: FeatureSet,
-    lineage: Lineage,
-    parent: Version,
-    recipe: Recipe,
-    progress: Progress | None = None,
+    feedback: FeatureSet, lineage: Lineage, parent: Version, recipe: Recipe, progress: Progress | None = None
 ) -> Candidate:
     """Let the base of a lineage remember feedback and the golden sets judge it; nothing is written.
 

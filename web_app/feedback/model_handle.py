@@ -35,11 +35,7 @@ class ModelHandle:
         WeightsError: the first version cannot be loaded; there is nothing to keep serving.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        load: Callable[..., Analyser],
-    ) -> None:
+    def __init__(self, settings: Settings, load: Callable[..., Analyser]) -> None:
         self._settings = settings
         self._load = load
         self._root: Path = weights_root(settings)
