@@ -117,6 +117,7 @@ def run(command: list[str], folder: Path, **variables: str) -> str:
         "PYTHONPATH": f"{ROOT}:{ROOT / 'clients' / 'python'}",
         "PYTHON": sys.executable,
         "OMP_NUM_THREADS": "1",
+        "TELLTALE_DETECTION__ENGINE": "openvino",  # as for a version that is not tiny
         **variables,
     }
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)

@@ -71,7 +71,7 @@ def test_what_was_analysed_by_the_process_is_known_again(
 ) -> None:
     settings = dataclasses.replace(
         make_settings(tmp_path), weights=WeightsSettings(dir=str(tiny_root)),
-        detection=DetectionSettings(device="cpu", threads=1, engine="torch"),
+        detection=DetectionSettings(device="cpu", threads=1, engine="openvino"),
     )  # fmt: skip
     client = make_app(settings).test_client()
     worker = subprocess.Popen(

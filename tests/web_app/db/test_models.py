@@ -17,7 +17,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from tests.web_app.db import postgres
 from tests.web_app.db.postgres import differences
+from tests.web_app.helpers import make_settings
 from utils.config import Settings
 from web_app.db import migrations, names
 from web_app.db.migrations import HEAD, migrate
@@ -214,28 +216,33 @@ def test_a_database_without_an_index_of_names_is_used(tmp_path: Path, monkeypatc
     database.close()
 
 
-def _migrate_together(settings: Settings, together: Barrier) -> None:
-    database = Database.of(settings)
-    together.wait(180)
-    migrate(database)
-    database.close()
+def _migrate_together(both: list[Settings], together: Barrier) -> None:
+    for settings in both:
+        database = Database.of(settings)
+        together.wait(180)
+        migrate(database)
+        database.close()
 
 
-def test_programs_that_start_together_migrate_once(both_databases: Settings) -> None:
-    InstancePaths.of(both_databases).create()
+def test_programs_that_start_together_migrate_once(tmp_path: Path) -> None:
+    both = [make_settings(tmp_path / kind, on_postgres=kind == "postgres") for kind in ("sqlite", "postgres")]
+    for settings in both:
+        InstancePaths.of(settings).create()
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(4)
-    programs = [context.Process(target=_migrate_together, args=(both_databases, together)) for _ in range(4)]
+    programs = [context.Process(target=_migrate_together, args=(both, together)) for _ in range(4)]
     for program in programs:
         program.start()
     for program in programs:
         program.join(180)
     assert [program.exitcode for program in programs] == [0] * 4
-    database = Database.of(both_databases)
-    with database.read() as session:
-        assert names.is_indexed(session.connection())
-        assert differences(session.connection()) == []
-    database.close()
+    for settings in both:
+        database = Database.of(settings)
+        with database.read() as session:
+            assert names.is_indexed(session.connection())
+            assert differences(session.connection()) == []
+        database.close()
+    postgres.drop_database(both[1].storage.database_url)
 
 
 @pytest.mark.parametrize(
