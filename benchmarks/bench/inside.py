@@ -149,9 +149,10 @@ def processors(bench: Bench) -> list[Row]:
             ("large photo", bench.large(), bench.slow_rounds),
             ("video", bench.clip(), bench.slow_rounds // 2 or 1),
         ):
-            variants = {name: partial(once, str(path)) for name, once in ask.items()}
-            if what == "large photo":  # of which processors with bf16 alone have a glance
-                variants[f"{names[0]} without the glance"] = partial(ask[names[0]], f"{WITHOUT_GLANCE}{path}")
+            variants = {name: partial(once, f"{WITHOUT_GLANCE}{path}") for name, once in ask.items()}
+            if what == "large photo":  # only processors with bf16 have a glance
+                variants[f"{names[0]} without the glance"] = variants[names[0]]
+            variants[names[0]] = partial(ask[names[0]], str(path))
             notes = {name: f"P(fake) {float(once()):.4f}" for name, once in variants.items()}
             plain: dict[str, Callable[[], object]] = {"reference": partial(reference.analyse, path)}
             rows += compare(f"{what}, by instruction set", plain | variants, rounds, notes)
