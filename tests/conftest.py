@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -59,6 +60,23 @@ def _impatient_disk() -> Iterator[None]:
     """No test waits until the disk holds what it writes: a power cut is none of theirs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """Face detectors of one process share their compiled networks, each with a request of its own."""
+    made: dict[tuple[str, str], Any] = {}
+    build = CenterFaceDetector._compiled
+
+    def once(detector: CenterFaceDetector, hint: str) -> Any:
+        key = (hint, str(detector._options))
+        if key not in made:
+            made[key] = build(detector, hint)
+        return made[key].get_compiled_model().create_infer_request()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CenterFaceDetector, "_compiled", once)
         yield
 
 

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from scipy.io import wavfile
 from tests.speech_fixtures import speech_version
 from tests.web_app.helpers import make_settings, running_worker
 from utils.config import DetectionSettings, LearningSettings, Settings, WeightsSettings
-from utils.detection.pipeline import analyse, load_analyser
+from utils.detection.pipeline import Analyser, analyse, load_analyser
 from utils.detection.torch_engine import TorchEngine
 from utils.faces.crops import crop_for_networks, measure_quality
 from utils.faces.detector import CenterFaceDetector
@@ -66,10 +66,25 @@ def learning_settings(own_root: Path, tmp_path: Path) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def portrait_features(
+    analyser: Analyser, photo: Pixels, face_detector: CenterFaceDetector
+) -> Callable[[int], tuple[FeatureSet, ...]]:
+    """A function that gives what `lineage` makes its two sets of."""
+    engine = analyser.engine
+    assert isinstance(engine, TorchEngine)
+    face = max(face_detector.detect(photo), key=lambda found: found.box.width)
+
+    @cache
+    def make(portrait_label: int) -> tuple[FeatureSet, ...]:
+        rng = np.random.default_rng(5)
+        return tuple(_features(engine, photo, face, rng, portrait_label) for _ in range(2))
+
+    return make
+
+
 @pytest.fixture
-def lineage(
-    own_root: Path, learning_settings: Settings, photo: Pixels, face_detector: CenterFaceDetector
-) -> Callable[[int], None]:
+def lineage(own_root: Path, portrait_features: Callable[[int], tuple[FeatureSet, ...]]) -> Callable[[int], None]:
     """A function that gives the tiny version a golden set and a replay buffer.
 
     In both, portraits have the label that is handed in, and noise has the other one: what a correction of the portrait
@@ -78,14 +93,9 @@ def lineage(
 
     def build(portrait_label: int) -> None:
         version = verify_version(own_root, "tiny")
-        engine = load_analyser(learning_settings).engine
-        assert isinstance(engine, TorchEngine)
-        face = max(face_detector.detect(photo), key=lambda found: found.box.width)
-        rng = np.random.default_rng(5)
         folder = own_root / "learning" / "tiny"
         folder.mkdir(parents=True)
-        for name in ("golden", "replay"):
-            features = _features(engine, photo, face, rng, portrait_label)
+        for name, features in zip(("golden", "replay"), portrait_features(portrait_label), strict=True):
             facts = {"name": name, "experts": frozen_fingerprint(version), "version": "tiny"}
             save_features(folder / f"{name}.safetensors", features, facts)
         sums = {path.name: file_sha256(path) for path in folder.glob("*.safetensors")}
