@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.config import Settings, load_settings
+from utils.config import Settings, load_settings, read_value
 from utils.errors import ConfigError, TelltaleError, WeightsError
 from utils.log import configure_logging
 from utils.weights import current_speech, current_version, weights_root
@@ -93,7 +93,8 @@ def _serve(given: argparse.Namespace) -> int:
     from web_app.serve import serve
 
     settings = _started(given)
-    chosen = {name: getattr(given, name) for name in ("host", "port") if getattr(given, name) is not None}
+    asked = {name: getattr(given, name) for name in ("host", "port") if getattr(given, name) is not None}
+    chosen = {name: read_value("server", name, str(value)) for name, value in asked.items()}
     settings = dataclasses.replace(settings, server=dataclasses.replace(settings.server, **chosen))
     return serve(create_app(settings), with_worker=not given.no_worker)
 

@@ -54,6 +54,16 @@ def test_a_wrong_configuration_is_said(command: str, capsys: pytest.CaptureFixtu
     assert "nonexistent" in capsys.readouterr().err
 
 
+def test_a_port_that_is_none_is_refused_as_in_the_configuration(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in settings_environ(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("web_app.serve.serve", lambda *_, **__: 0)
+    assert main(["serve", "--port", "99999"]) == EXIT_CONFIG
+    assert "port must lie in 1..65535" in capsys.readouterr().err
+
+
 def test_what_a_command_writes_is_for_its_user_only(settings: Settings) -> None:
     subprocess.run(
         [sys.executable, "-m", "web_app", "keys", "list"], cwd=ROOT, check=True, preexec_fn=lambda: os.umask(0o022),

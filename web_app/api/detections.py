@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, defer
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
 from utils.feedback.feedback_log import Judgement
-from utils.feedback.quarantine import Outlook
+from utils.feedback.quarantine import Outlook, Vote
 from utils.media.sniff import FORMATS
 from web_app.api import schemas
 from web_app.api.detect import waiting_slot
@@ -28,7 +28,7 @@ from web_app.auth import identity
 from web_app.db.models import COPY, FINAL, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
 from web_app.db.names import SHORTEST, has_table, matches, names
 from web_app.feedback import votes
-from web_app.feedback.rulings import Pair, foresee, votes_beside
+from web_app.feedback.rulings import foresee, judge_beside
 from web_app.services import Services, require_detection, services
 from web_app.storage.files import CLEAN_SUFFIX
 
@@ -132,18 +132,20 @@ def get_history(query: HistoryQuery, session: Session) -> History:
         total = session.scalar(sa.select(sa.func.count()).select_from(wanted.limit(before).subquery())) or 0
     rows = session.scalars(by_ids(ids).options(defer(DetectionRow.report))).all()
     own = votes.find_votes(session, {row.media.sha256 for row in rows}, asking.id)
-    beside = votes_beside(session, own.values())
-    items = [_history_item(session, row, own.get(row.media.sha256), beside) for row in rows]
+    judged = judge_beside(session, own.values(), services().settings.learning)
+    items = [_history_item(session, row, own.get(row.media.sha256), judged) for row in rows]
     return History(items=items, page=query.page, per_page=query.per_page, total=total, more=more)
 
 
-def _history_item(session: Session, row: DetectionRow, vote: FeedbackRow | None, beside: Sequence[Pair]) -> HistoryItem:
+def _history_item(
+    session: Session, row: DetectionRow, vote: FeedbackRow | None, judged: dict[str, Vote]
+) -> HistoryItem:
     job, media, p, parts = row.job, row.media, row.fake_probability, services()
     has_thumbnail = parts.store.shows(media.stored_name, done=job.state == JobState.DONE)
     return HistoryItem.of(
         row, job, media, confidence=None if p is None else max(p, 1.0 - p), error=schemas.Problem.of_job(job),
         feedback=vote and vote.judgement,
-        outlook=vote and foresee(session, vote, parts.settings, beside=beside, medium=media)[0],
+        outlook=vote and foresee(session, vote, parts.settings, judged=judged, medium=media)[0],
         thumbnail=schemas.address("get_thumbnail", id=job.public_id) if has_thumbnail else None,
         links=schemas.Links.to(job.public_id),
     )  # fmt: skip

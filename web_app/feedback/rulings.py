@@ -7,7 +7,7 @@ first. Judging is a pure function of the rows, so that several workers may do it
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
@@ -23,8 +23,6 @@ from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow
 from web_app.feedback.votes import NOT_LOOKED_AT, find_medium, is_voice
 from web_app.jobs.shared import Instance
 
-Pair = sa.Row[FeedbackRow, ReviewedMediumRow]
-"""A vote and what is known of its medium, which may be None."""
 LABEL_NUMBERS: dict[str, Literal[0, 1]] = {"real": 0, "fake": 1}
 
 
@@ -73,26 +71,24 @@ def foresee(
     row: FeedbackRow,
     settings: Settings,
     report: Mapping[str, Any] | None = None,
-    beside: Sequence[Pair] | None = None,
+    judged: Mapping[str, Vote] | None = None,
     medium: MediaRow | None = None,
 ) -> tuple[Outlook, int]:
     """What the user may expect of a vote, also before the medium was looked at, and how many users it waits for.
 
     Until then it is judged with the votes on the same file and with this user's of that day, and by the size of the
     faces in the `report` that it is about; files that only look the same are found when the worker looks. Nothing is
-    promised of a voice while the version of speech in use cannot learn. `beside` is what `votes_beside` gave for it,
-    and `medium` its file; they are looked for where they are not given.
+    promised of a voice while the version of speech in use cannot learn. `judged` is what `judge_beside` gave for it
+    among others, and `medium` its file; they are looked for where they are not given.
     """
     status, missing = Status(row.state), 0
     if row.reason == NOT_LOOKED_AT and _is_hopeless(row, report or {}):
         status = Status.OUT_OF_DOMAIN
     elif status is Status.WAITING:
-        pairs = votes_beside(session, [row]) if beside is None else beside
-        votes = [vote_of(each, seen or ReviewedMediumRow()) for each, seen in pairs if _bears_on(each, row)]
-        for judged in judge_votes(votes, settings.learning):
-            if judged.id == str(row.id):  # else it was withdrawn this moment
-                missing = judged.missing
-                status = judged.status if row.reason == NOT_LOOKED_AT and judged.status is not None else status
+        judged = judge_beside(session, [row], settings.learning) if judged is None else judged
+        if vote := judged.get(str(row.id)):  # else it was withdrawn this moment
+            missing = vote.missing
+            status = vote.status if row.reason == NOT_LOOKED_AT and vote.status is not None else status
     learned, tried = row.learned_version is not None, row.tried_version is not None
     outlook = outlook_of(status, missing, tried=tried, learned=learned)
     file = medium or (find_medium(session, row.media_sha256) if outlook is Outlook.WILL_BE_LEARNED else None)
@@ -101,25 +97,17 @@ def foresee(
     return outlook, missing
 
 
-def votes_beside(session: Session, rows: Iterable[FeedbackRow]) -> Sequence[Pair]:
-    """The votes, each with its medium, that bear on those among some votes that wait."""
+def judge_beside(session: Session, rows: Iterable[FeedbackRow], rules: LearningSettings) -> dict[str, Vote]:
+    """Judge those among some votes that wait, with what bears on them, before the worker does; by their ids."""
     waiting = [row for row in rows if row.state == Status.WAITING]
-    strangers = [row for row in waiting if not row.trusted]
-    vote = FeedbackRow
-    wanted: list[sa.ColumnElement[bool]] = [vote.media_sha256.in_({row.media_sha256 for row in waiting})]
-    if strangers:
-        own = vote.client_id.in_({row.client_id for row in strangers})
-        wanted.append(sa.and_(own, vote.created_at >= min(map(_day, strangers))))
-    return session.execute(_with_media().where(sa.or_(*wanted))).all() if waiting else []
-
-
-def _bears_on(vote: FeedbackRow, row: FeedbackRow) -> bool:
-    own = not row.trusted and vote.client_id == row.client_id and vote.created_at >= _day(row)
-    return own or vote.media_sha256 == row.media_sha256
-
-
-def _day(row: FeedbackRow) -> dt.datetime:
-    return row.created_at.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    wanted: list[sa.ColumnElement[bool]] = [FeedbackRow.media_sha256.in_({row.media_sha256 for row in waiting})]
+    if strangers := [row for row in waiting if not row.trusted]:
+        first = min(row.created_at for row in strangers).astimezone(dt.UTC)
+        own = FeedbackRow.client_id.in_({row.client_id for row in strangers})
+        wanted.append(sa.and_(own, FeedbackRow.created_at >= first.replace(hour=0, minute=0, second=0, microsecond=0)))
+    pairs = session.execute(_with_media().where(sa.or_(*wanted))).all() if waiting else []
+    votes = [vote_of(row, medium or ReviewedMediumRow()) for row, medium in pairs]
+    return {vote.id: vote for vote in judge_votes(votes, rules)}
 
 
 def _voices_learn(settings: Settings) -> bool:
