@@ -147,9 +147,8 @@ def per_cent(share: float) -> str:
 
 def likely(probability: float) -> str:
     """A probability as whole per cent that never claims certainty."""
-    if 0.01 <= probability <= 0.99:
-        return per_cent(probability)
-    return f"{'>' if probability > 0.5 else '<'}\N{NO-BREAK SPACE}{per_cent(0.99 if probability > 0.5 else 0.01)}"
+    sign = ">\N{NO-BREAK SPACE}" if probability > 0.99 else "<\N{NO-BREAK SPACE}" if probability < 0.01 else ""
+    return sign + per_cent(min(max(probability, 0.01), 0.99))
 
 
 def outcome_of(probability: float, band: tuple[float, float]) -> Outcome:

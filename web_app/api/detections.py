@@ -133,13 +133,11 @@ def get_history(query: HistoryQuery, session: Session) -> History:
     rows = session.scalars(by_ids(ids).options(defer(DetectionRow.report))).all()
     own = votes.find_votes(session, {row.media.sha256 for row in rows}, asking.id)
     judged = judge_beside(session, own.values(), services().settings.learning)
-    items = [_history_item(session, row, own.get(row.media.sha256), judged) for row in rows]
+    items = [_item(session, row, own.get(row.media.sha256), judged) for row in rows]
     return History(items=items, page=query.page, per_page=query.per_page, total=total, more=more)
 
 
-def _history_item(
-    session: Session, row: DetectionRow, vote: FeedbackRow | None, judged: dict[str, Vote]
-) -> HistoryItem:
+def _item(session: Session, row: DetectionRow, vote: FeedbackRow | None, judged: dict[str, Vote]) -> HistoryItem:
     job, media, p, parts = row.job, row.media, row.fake_probability, services()
     has_thumbnail = parts.store.shows(media.stored_name, done=job.state == JobState.DONE)
     return HistoryItem.of(

@@ -78,8 +78,7 @@ def foresee(
 
     Until then it is judged with the votes on the same file and with this user's of that day, and by the size of the
     faces in the `report` that it is about; files that only look the same are found when the worker looks. Nothing is
-    promised of a voice while the version of speech in use cannot learn. `judged` is what `judge_beside` gave for it
-    among others, and `medium` its file; they are looked for where they are not given.
+    promised of a voice while the speech version in use cannot learn. `judged` is of `judge_beside`, `medium` its file.
     """
     status, missing = Status(row.state), 0
     if row.reason == NOT_LOOKED_AT and _is_hopeless(row, report or {}):
