@@ -29,7 +29,7 @@ def test_frames_stand_for_a_video_that_is_not_played(open_page: Callable[..., An
     page = open_page()
     analyse(page, old_clip)
     assert page.locator(".strip__frame").count() == 16
-    assert "cannot play" in page.inner_text(".stage__note")
+    assert "The player of a browser cannot play" in page.inner_text(".stage__note")
     until(page, "document.querySelector('.stage__frame > img').naturalWidth === 480")
     before = page.locator(".box[data-face='0'] .box__rect").bounding_box()["x"]
 
