@@ -64,7 +64,7 @@ OVER: dict[str, tuple[int, str]] = {
     "utils/evaluation: lines": (1430, "figures of speech; layouts of data sets as people have them"),
     "scripts: lines": (660, "--speech, a recipe file and its options, recordings on the command line"),
     "web_app: lines": (
-        10810,
+        10830,
         "sound, signed reports, cases, near copies, Celery, buckets, a microphone, voices that learn",
     ),
     "web_app: files": (62, "the same"),
@@ -74,16 +74,16 @@ OVER: dict[str, tuple[int, str]] = {
     ),
     "product: files": (190, "the same"),
     "benchmarks: lines": (
-        7150,
+        7210,
         "drills moved here whole; learning, many machines, speech, score record, probes, the API's description came",
     ),
     "benchmarks: files": (50, "the same"),
-    "tests: lines": (33950, "formats, clips, sound, corrections, evidence, cases and many machines came"),
+    "tests: lines": (34150, "formats, clips, sound, corrections, evidence, cases and many machines came"),
     "tests: files": (200, "the same"),
     "modules behind one photo": (55, "the pipeline reaches sound, more of media and faces, what a file says of itself"),
     "settings": (44, "frames of a clip, close-ups, precision, GPU, memory, broker, bucket, trust list: for operators"),
     "pages of documents": (14, "results of speech and of learning"),
-    "words of documents": (21300, "results in full tables; many machines, evidence, cases"),
+    "words of documents": (21900, "results in full tables; many machines, evidence, cases"),
 }
 
 
