@@ -83,7 +83,7 @@ OVER: dict[str, tuple[int, str]] = {
     "modules behind one photo": (55, "the pipeline reaches sound, more of media and faces, what a file says of itself"),
     "settings": (44, "frames of a clip, close-ups, precision, GPU, memory, broker, bucket, trust list: for operators"),
     "pages of documents": (14, "results of speech and of learning"),
-    "words of documents": (21900, "results in full tables; many machines, evidence, cases"),
+    "words of documents": (22400, "results in full tables; many machines, evidence, cases"),
 }
 
 
