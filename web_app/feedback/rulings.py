@@ -101,9 +101,10 @@ def judge_beside(session: Session, rows: Iterable[FeedbackRow], rules: LearningS
     waiting = [row for row in rows if row.state == Status.WAITING]
     wanted: list[sa.ColumnElement[bool]] = [FeedbackRow.media_sha256.in_({row.media_sha256 for row in waiting})]
     if strangers := [row for row in waiting if not row.trusted]:
-        first = min(row.created_at for row in strangers).astimezone(dt.UTC)
-        own = FeedbackRow.client_id.in_({row.client_id for row in strangers})
-        wanted.append(sa.and_(own, FeedbackRow.created_at >= first.replace(hour=0, minute=0, second=0, microsecond=0)))
+        days = {dt.datetime.combine(row.created_at.astimezone(dt.UTC), dt.time(), dt.UTC) for row in strangers}
+        time = FeedbackRow.created_at
+        of_days = sa.or_(*(sa.and_(time >= day, time < day + dt.timedelta(days=1)) for day in days))
+        wanted.append(sa.and_(FeedbackRow.client_id.in_({row.client_id for row in strangers}), of_days))
     pairs = session.execute(_with_media().where(sa.or_(*wanted))).all() if waiting else []
     votes = [vote_of(row, medium or ReviewedMediumRow()) for row, medium in pairs]
     return {vote.id: vote for vote in judge_votes(votes, rules)}

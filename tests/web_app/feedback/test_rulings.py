@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from web_app.api.schemas.analysis import FeedbackState
 from web_app.auth.keys import create_key
 from web_app.db.models import FeedbackRow, ReviewedMediumRow, utc_now
 from web_app.feedback.features import GONE
-from web_app.feedback.rulings import foresee
+from web_app.feedback.rulings import foresee, judge_beside
 from web_app.feedback.votes import NOT_LOOKED_AT
 from web_app.services import EXTENSION, Services
 
@@ -123,6 +124,20 @@ def test_nothing_is_promised_of_a_small_face_or_where_moderators_decide(client: 
     with parts.database.read() as session:
         about_one = session.scalars(sa.select(FeedbackRow)).one()
         assert foresee(session, about_one, Settings(), {"faces": faces})[0] == "will_be_learned"
+
+
+def test_an_old_vote_is_foreseen_with_those_of_its_day_alone(parts: Services) -> None:
+    noon = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
+    with parts.database.write() as session:
+        for number, hours in enumerate((0, 11, -12, 12, -13, 9000)):
+            session.add(FeedbackRow(
+                id=number, media_sha256=f"{number:064}", client_id="key:a", actual="fake", prediction="real",
+                model_version="v", judgement="incorrect", category="miss", trusted=False, state="waiting",
+                reason=NOT_LOOKED_AT, created_at=noon + dt.timedelta(hours=hours), face_labels={},
+            ))  # fmt: skip
+    with parts.database.read() as session:
+        old = session.get_one(FeedbackRow, 0)
+        assert set(judge_beside(session, [old], LearningSettings())) == {"0", "1", "2"}
 
 
 def test_the_history_asks_no_more_for_many_votes_than_for_few(make_app: Callable[..., Flask], keyed: Settings) -> None:
