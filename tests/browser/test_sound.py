@@ -55,6 +55,8 @@ def test_lists_say_what_faces_and_voice_say_together_and_no_number_of_the_faces_
     page.goto(page.url.split("/desk/")[0] + "/desk/history")
     page.wait_for_selector(".entries .chip[data-tone=fake]")
     assert page.inner_text(".entries__number") == "–"
+    page.click(".entries tbody button[aria-expanded=false]")
+    assert page.locator(".versions .chip").get_attribute("data-tone") == "fake"
 
 
 def test_a_video_shows_faces_and_voice_and_one_line_for_both(open_page: Open, axe: str) -> None:

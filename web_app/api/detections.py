@@ -106,6 +106,7 @@ class VersionItem(schemas.Schema):
     id: str
     model_version: str
     prediction: schemas.OutcomeName
+    overall: schemas.OutcomeName | None = Field(description="of faces and voice; null but for videos with both")
     fake_probability: schemas.Probability | None
     created: schemas.Moment
 

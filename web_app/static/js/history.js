@@ -62,7 +62,7 @@ async function compare(item, row, button) {
         "li",
         { "aria-current": other.id === item.id ? "true" : null },
         h("code", { text: other.model_version }),
-        chip(other.prediction),
+        chip(other.overall || other.prediction),
         h("span", { text: numberOf(other) }),
         h("a", { href: permalink(other.id), text: date(other.created) }),
       ),
