@@ -35,7 +35,7 @@ ROLES = (*QUEUES, LEARNING)
 SENT = (ANALYSE, EXPLAIN, COPY)
 """Tasks whose ids go through a queue; the worker that learns finds the others by itself."""
 TASK = "telltale.run"
-REST_S = 5.0  # without a message after the broker was away, so that no upload waits for it again
+REST_S = 5.0  # without a word to the broker after it was away, so that no upload waits for it again
 OVERDUE_S = 5.0  # a job that has waited so long and has no message is sent for again
 SENT_AT_ONCE = 1000
 STOP_S = 10.0
@@ -129,6 +129,8 @@ class Sender:
     def lengths(self) -> dict[str, int]:
         """How many ids wait in each queue; empty while the broker is away."""
         found: dict[str, int] = {}
+        if time.monotonic() < self._rest_until:
+            return found
         with self._trouble(), self._app.connection_for_read() as connection:
             for name in QUEUES:
                 channel: Any = connection.channel()

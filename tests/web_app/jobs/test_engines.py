@@ -218,6 +218,7 @@ def test_a_broker_that_hangs_holds_up_an_upload_for_a_moment_and_no_connection(
     client: FlaskClient, parts: Services, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
+    monkeypatch.setattr("web_app.jobs.broker.REST_S", 60.0)
     assert parts.queue.sender is not None
     sent = parts.queue.sender.send
 
@@ -232,6 +233,9 @@ def test_a_broker_that_hangs_holds_up_an_upload_for_a_moment_and_no_connection(
         began = time.monotonic()
         public_id = send(client, "fake", "mp4", 401)
         assert time.monotonic() - began < 30
+        began = time.monotonic()
+        assert parts.queue.lengths() == {}
+        assert time.monotonic() - began < 1, "nobody waits for it again soon, nor do the metrics"
     finally:
         os.kill(redis.pid, signal.SIGCONT)
     assert (held, job_state(client, public_id)) == ([0], "queued")
