@@ -45,6 +45,13 @@ def pdf_text(pdf: bytes) -> str:
     return " ".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
 
 
+def test_no_printed_probability_is_certain_and_shares_stay_exact(client: FlaskClient) -> None:
+    percent = macros(client).percent
+    shown = [percent(p).unescape() for p in (None, 0.0, 0.0004, 0.0005, 0.5, 0.9994, 0.9996, 1.0)]
+    assert shown == ["—", "< 0.1 %", "< 0.1 %", "0.1 %", "50.0 %", "99.9 %", "> 99.9 %", "> 99.9 %"]
+    assert [percent(weight, True).unescape() for weight in (0.0, 1.0)] == ["0.0 %", "100.0 %"]
+
+
 @pytest.mark.parametrize(
     ("order", "media_format"), [("fake", "png"), ("real", "jpeg"), ("no_face", "png"), ("inconclusive", "mp4")]
 )
