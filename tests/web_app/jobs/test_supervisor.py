@@ -20,7 +20,7 @@ from web_app.paths import ROOT
 from web_app.services import Services
 
 COMMAND = (sys.executable, "-m", "tests.web_app.fake_worker")
-QUICK = RestartPolicy(first_s=0.05, longest_s=0.2, grace_s=5.0)
+QUICK = RestartPolicy(first_s=0.05, longest_s=0.2, grace_s=60.0)
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_killed_worker_is_replaced_and_its_job_done(client: FlaskClient, parts: Services) -> None:
-    public_id = upload(client, media_bytes("mp4", "sleep 0.7")).get_json()["id"]
+    public_id = upload(client, media_bytes("mp4", "sleep 2")).get_json()["id"]
     with supervised(parts) as supervisor:
         wait_until(lambda: job_state(client, public_id) == "running", 60)
         killed = supervisor.pid
