@@ -92,7 +92,11 @@ def test_a_case_goes_on_looking_for_results_after_a_pause_and_a_failure(
     go_on(2)
     page.route("**/api/cases/*", refuse, times=1)
     page.evaluate("document.activeElement.blur()")
-    go_on(3)
+    for _ in range(100):
+        go_on(1)
+        if asked:
+            break
+    go_on(2)
     assert len(asked) == 1
     release.set()
     page.wait_for_selector(".case__line .chip[data-tone=fake]")
