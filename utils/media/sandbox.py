@@ -298,7 +298,8 @@ def converse(child: Child, wall_s: float, receive: Receive[T], on_frame: Callabl
         DecoderCrashedError: the child ended without a whole answer.
     """
     answer: Future[T] = Future()
-    arrived: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()  # None ends it
+    # None ends it; no SimpleQueue, which in Python 3.11 and 3.12 misses the deadline when a signal comes just before
+    arrived: queue.Queue[Frame | None] = queue.Queue()
     # Read in a thread, so that the clock can be watched on every platform.
     reader = threading.Thread(
         target=_fulfil, args=(answer, child.answer, receive, arrived), name="media-answer", daemon=True
@@ -324,14 +325,14 @@ def converse(child: Child, wall_s: float, receive: Receive[T], on_frame: Callabl
         del answer, reader, arrived
 
 
-def _next(arrived: queue.SimpleQueue[Frame | None], deadline: float) -> Frame | None:
+def _next(arrived: queue.Queue[Frame | None], deadline: float) -> Frame | None:
     """The next frame; None at the end, or when there is none at the deadline."""
     with contextlib.suppress(queue.Empty):
         return arrived.get(timeout=max(0.0, deadline - time.monotonic()))
     return None
 
 
-def _fulfil(answer: Future[T], pipe: BinaryIO, receive: Receive[T], arrived: queue.SimpleQueue[Frame | None]) -> None:
+def _fulfil(answer: Future[T], pipe: BinaryIO, receive: Receive[T], arrived: queue.Queue[Frame | None]) -> None:
     try:
         answer.set_result(receive(pipe, arrived.put))
     except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -232,6 +233,18 @@ time.sleep(300)
     left = [int(pid) for pid in pids.read_text().split()]
     assert len(left) == 2
     wait_until(lambda: all(map(is_gone, left)))
+
+
+@posix
+def test_a_signal_just_before_the_deadline_does_not_move_it(misbehave: Callable[..., Media]) -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.4))
+    signal.setitimer(signal.ITIMER_REAL, 0.8)
+    try:
+        with pytest.raises(DecoderLimitError):
+            misbehave(python("time.sleep(20)"), wall_s=1.0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @posix
