@@ -1,6 +1,7 @@
 """Covers drawn on faces: glasses, masks, stickers, bars, hands, large squares, and those worn by others.
 
-`fit_cover.py` fits the probe of covers (`utils/detection/probes.py`) on them. Sizes are in distances between the eyes.
+`fit_cover.py` fits the probe of covers (`utils/detection/face_report.py`) on them. Sizes are in distances between the
+eyes.
 """
 
 from __future__ import annotations

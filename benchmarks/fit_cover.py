@@ -1,4 +1,4 @@
-"""Fit the probe of covers (`utils/detection/probes.py`) anew, and tell what it makes of faces it was not fitted on.
+"""Fit the probe of covers (`utils/detection/face_report.py`) anew, and tell what it makes of other faces.
 
     python -m benchmarks.fit_cover --data FOLDER [--out utils/detection/cover.safetensors]
 
@@ -25,8 +25,8 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.common import run_command, tell
 from benchmarks.covers import DRAWN, Array, drawn, taken_over
 from utils.config import load_settings
+from utils.detection.face_report import COVER
 from utils.detection.pipeline import Analyser, load_analyser
-from utils.detection.probes import COVER
 from utils.errors import TelltaleError, TrainingDataError
 from utils.faces.crops import FaceCrop, crop_for_networks
 from utils.files import file_sha256
@@ -203,7 +203,7 @@ def _work(chosen: argparse.Namespace) -> int:
     layers = np.zeros((LAYER + 1, len(weight)), np.float32)
     layers[LAYER] = weight
     save_file({"weight": layers, "bias": np.array([bias - edge], np.float32)}, chosen.out)
-    print(f"{chosen.out}: the sha256 of COVER in utils/detection/probes.py is now {file_sha256(chosen.out)}")
+    print(f"{chosen.out}: the sha256 of COVER in utils/detection/face_report.py is now {file_sha256(chosen.out)}")
     return 0
 
 

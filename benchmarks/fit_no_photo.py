@@ -1,4 +1,4 @@
-"""Fit the probe of what is no photograph (`utils/detection/probes.py`) anew, and tell what it makes of others.
+"""Fit the probe of what is no photograph (`utils/detection/face_report.py`) anew, and tell what it makes of others.
 
     python -m benchmarks.fit_no_photo --run RUN [--packs PACKS] [--art FOLDER] [--out FILE]
 
@@ -28,7 +28,7 @@ from benchmarks.no_photos import KINDS, Made
 from models.vision_transformer import build_vit
 from utils.base_weights import FACE_FILE
 from utils.config import load_settings
-from utils.detection.probes import NO_PHOTO
+from utils.detection.face_report import NO_PHOTO
 from utils.faces.crops import crop_for_networks, network_view
 from utils.faces.detector import CenterFaceDetector
 from utils.files import file_sha256
@@ -150,7 +150,7 @@ def _work(chosen: argparse.Namespace) -> int:
     layers = np.zeros((max(LAYERS) + 1, len(weight) // len(LAYERS)), np.float32)
     layers[LAYERS, :] = weight.reshape(len(LAYERS), -1)
     save_file({"weight": layers, "bias": np.array([bias - edge], np.float32)}, chosen.out)
-    print(f"{chosen.out}: the sha256 of NO_PHOTO in utils/detection/probes.py is now {file_sha256(chosen.out)}")
+    print(f"{chosen.out}: the sha256 of NO_PHOTO in utils/detection/face_report.py is now {file_sha256(chosen.out)}")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Pictures that are no photographs, made of photographs: negatives, drawings, paintings, statues.
 
-`fit_no_photo.py` fits the probe of what is no photograph (`utils/detection/probes.py`) on them. Each takes an RGB
+`fit_no_photo.py` fits the probe of what is no photograph (`utils/detection/face_report.py`) on them. Each takes an RGB
 picture of a face, (S, S, 3) uint8, and a generator that draws its strength.
 """
 

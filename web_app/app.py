@@ -15,7 +15,7 @@ if __name__ == "__main__":  # as a script: `python -m web_app serve`, with modul
 from flask import Flask, jsonify
 
 from utils.config import Settings
-from utils.detection.precision import read_precision
+from utils.detection.processor import read_precision
 from web_app import api, errors
 from web_app.auth import identity, login
 from web_app.auth.network import ProxyHeaders, networks

@@ -13,8 +13,7 @@ import torch
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, expert_card
 from models.ensemble_model import Ensemble
 from models.preprocess import prepare
-from utils.detection.engine import TrackScores
-from utils.detection.gate import read_gate
+from utils.detection.engine import TrackScores, read_gate
 from utils.detection.people import Person
 from utils.detection.pipeline import Analyser, Scores, cut_for, find_faces, make_report
 from utils.media import decode_media

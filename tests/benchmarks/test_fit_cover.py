@@ -19,7 +19,7 @@ from benchmarks.fit_no_photo import LAYERS, made, stored
 from benchmarks.fit_no_photo import fit as fit_no_photo
 from benchmarks.no_photos import KINDS
 from models.vision_transformer import build_vit
-from utils.detection.probes import NO_PHOTO
+from utils.detection.face_report import NO_PHOTO
 from utils.errors import TrainingDataError
 from utils.faces.crops import CROP_PX, crop_for_networks
 from utils.networks import load_vit_base

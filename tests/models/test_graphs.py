@@ -14,7 +14,7 @@ from models.ensemble_model import create_network
 from models.graphs import build_graph
 from models.preprocess import prepare
 from utils.base_weights import INT8_GRAPH_FILE
-from utils.detection.openvino_runtime import compile_graph, core, cpu_has_bf16
+from utils.detection.processor import compile_graph, core, cpu_has_bf16
 from utils.faces.crops import crop_face
 from utils.networks import load_vit_base
 from utils.tensors import pack_tensors, unpack_tensors

@@ -31,7 +31,7 @@ from utils.base_weights import (
     require_file,
 )
 from utils.detection.engines import expert_graph
-from utils.detection.openvino_runtime import compile_graph
+from utils.detection.processor import compile_graph
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.files import file_sha256
 from utils.networks import load_ensemble, load_vit_base

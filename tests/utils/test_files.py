@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from utils.cores import usable_cores
+from utils.detection.processor import usable_cores
 from utils.files import DamagedLine, append_line, file_sha256, locked, read_lines, replace_file
 
 

@@ -17,7 +17,7 @@ from models.cards import EXPERT_NAMES
 from models.ensemble_model import create_network
 from utils import weights
 from utils.base_weights import FACE_FILE, VIT_FILE
-from utils.detection.gate import read_gate
+from utils.detection.engine import read_gate
 from utils.errors import TelltaleError, WeightsCorruptError, WeightsError, WeightsMissingError
 from utils.networks import load_ensemble
 from utils.tensors import read_tensors

@@ -2,7 +2,8 @@
 
 `TorchEngine` (`torch_engine.py`) is the reference, `OpenVinoEngine` (`openvino_engine.py`) the fast one on a
 processor; `engines.py` chooses. A backend only computes experts on one batch; the loop over batches and the gate are
-here, once.
+here, once. The gate is that of `models/gating.py`, which explains the formula, in numpy: serving need not load torch. A
+test holds the two together.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from models.cards import EXPERT_NAMES, MIN_SEQUENCE
-from utils.detection.gate import NumericGate
 from utils.detection.moments import LEAST_PROBABILITY, Flags, differing_part
 from utils.detection.remembered import Remembered
+from utils.errors import WeightsCorruptError
 from utils.metrics import logit
+from utils.tensors import read_tensors
 from utils.types import Floats, Pixels
+from utils.weights import GATE_FILE, Version
 
 if TYPE_CHECKING:
     from models.ensemble_model import Ensemble
@@ -29,6 +33,71 @@ BATCH = 16
 SEQUENCE = 16
 """Crops that the LSTM was trained to read as one sequence."""
 LSTM_COLUMN = EXPERT_NAMES.index("lstm")
+
+
+class Mixture(NamedTuple):
+    """Answer of the gate, as `models.gating.GateOutput` explains it."""
+
+    logit: Floats
+    weights: Floats
+    calibrated: Floats
+
+
+class NumericGate:
+    """The gate of one version.
+
+    Args:
+        arrays: of `gate.safetensors` or of a `Gate`'s state, by name.
+
+    Raises:
+        WeightsCorruptError: names or shapes are not those of a gate.
+    """
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        count, quality = len(EXPERT_NAMES), np.size(arrays.get("quality_mean", ()))
+        shapes = {
+            "scale": (count,), "shift": (count,), "temperature": (), "offset": (), "quality_mean": (quality,),
+            "quality_std": (quality,), "mix.weight": (count, 2 * count + quality), "mix.bias": (count,),
+        }  # fmt: skip
+        found = {name: np.shape(value) for name, value in arrays.items()}
+        if found != shapes:
+            wrong = sorted(n for n in {*found, *shapes} if found.get(n) != shapes.get(n))
+            raise WeightsCorruptError(f"The weights of the gate do not fit its network: {', '.join(wrong)}.")
+        self._arrays = {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+        self.scale, self.shift = self._arrays["scale"], self._arrays["shift"]  # (E,), Platt scaling per expert
+
+    def mix(self, logits: Floats, quality: Floats) -> Mixture:
+        """Mix the experts.
+
+        Args:
+            logits: (B, E) float32 raw logits in the order of `EXPERT_NAMES`; NaN marks a missing expert.
+            quality: (B, Q) float32 quality measurements.
+
+        Raises:
+            ValueError: a row has no expert at all.
+        """
+        a = self._arrays
+        present = ~np.isnan(logits)  # (B, E)
+        if not present.any(1).all():
+            raise ValueError("at least one expert must be present in each row")
+        calibrated = self.scale * logits + self.shift
+        known = np.where(present, calibrated, np.float32(0))
+        measured = np.clip((quality - a["quality_mean"]) / a["quality_std"], -3, 3)
+        seen = np.concatenate([np.tanh(known / 4), present.astype(np.float32), measured], axis=1)
+        scores = np.where(present, seen @ a["mix.weight"].T + a["mix.bias"], np.float32(-np.inf))
+        powers = np.exp(scores - scores.max(1, keepdims=True))
+        weights = powers / powers.sum(1, keepdims=True)
+        logit = a["temperature"] * (weights * known).sum(1) + a["offset"]
+        return Mixture(*(v.astype(np.float32) for v in (logit, weights, calibrated)))
+
+
+def read_gate(version: Version) -> NumericGate:
+    """The gate of a verified version.
+
+    Raises:
+        WeightsCorruptError: it cannot be read, or is none.
+    """
+    return NumericGate(read_tensors(version.folder / GATE_FILE))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
-from utils.detection.engine import Engine
-from utils.detection.gate import read_gate
-from utils.detection.precision import read_precision
+from utils.detection.engine import Engine, read_gate
+from utils.detection.processor import read_precision
 from utils.errors import ConfigError, WeightsCorruptError, require_torch
 from utils.log import get_logger
 from utils.networks import load_ensemble, read_expert
@@ -95,7 +94,7 @@ def _load_openvino(
     settings: Settings, root: Path, version: Version, *, threads: int, experts: tuple[str, ...] | None
 ) -> tuple[Engine, dict[str, str]]:
     from utils.detection.openvino_engine import OpenVinoEngine
-    from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni
+    from utils.detection.processor import cpu_has_bf16, cpu_has_vnni
 
     chosen, missing = choose_experts(version, experts)
     precisions = read_precision(settings.detection.precision, bf16=cpu_has_bf16(), vnni=cpu_has_vnni())

@@ -1,4 +1,4 @@
-"""The fast engine on a processor: OpenVINO, in the precisions of `precision.py`. Loads no torch unless `networks` is
+"""The fast engine on a processor: OpenVINO, in the precisions of `processor.py`. Loads no torch unless `networks` is
 asked for: graphs are built from the arrays of a version (`models/graphs.py`) at each start.
 
 Crops become what they take by one small graph per size of crop, in fp32, with the same numbers as
@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, NetworkCard, expert_card
-from utils.detection.engine import Answers, Engine
-from utils.detection.gate import NumericGate
-from utils.detection.openvino_runtime import compile_graph
+from utils.detection.engine import Answers, Engine, NumericGate
+from utils.detection.processor import compile_graph
 from utils.types import Floats, Pixels
 
 if TYPE_CHECKING:

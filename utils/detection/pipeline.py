@@ -17,15 +17,13 @@ from typing import NamedTuple
 from models.cards import EXPERT_NAMES
 from utils.base_weights import FACE_FILE
 from utils.config import Settings, parse_experts
-from utils.cores import usable_cores
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.engine import Engine, TrackScores
 from utils.detection.engines import load_engine
-from utils.detection.face_report import report_face
+from utils.detection.face_report import COVER, NO_PHOTO, read_probe, report_face
 from utils.detection.moments import seen_notice
 from utils.detection.people import People, cut, without_pixels
-from utils.detection.precision import format_precisions
-from utils.detection.probes import COVER, NO_PHOTO, read_probe
+from utils.detection.processor import format_precisions, usable_cores
 from utils.detection.remembered import Remembered, read_remembered
 from utils.detection.verdict import deciding_face, fuse, verdict_of_all
 from utils.errors import WeightsMissingError

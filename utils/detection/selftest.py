@@ -69,7 +69,7 @@ def run_selftest(settings: Settings, *, experts: tuple[str, ...] | None = None) 
         experts: names of the experts to load; None loads those of the settings.
     """
     from utils.detection.pipeline import load_analyser
-    from utils.detection.precision import format_precisions
+    from utils.detection.processor import format_precisions
 
     root = weights_root(settings)
     checks = [*check_base_weights(root / "base"), check_version(settings)]

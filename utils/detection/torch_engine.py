@@ -10,9 +10,8 @@ import torch
 
 from models.cards import IMAGE_EXPERTS
 from models.ensemble_model import Ensemble
-from utils.cores import usable_cores
-from utils.detection.engine import BATCH, Answers, Engine
-from utils.detection.gate import NumericGate
+from utils.detection.engine import BATCH, Answers, Engine, NumericGate
+from utils.detection.processor import usable_cores
 from utils.errors import ConfigError
 from utils.types import Floats, Pixels
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.cards import EXPERT_NAMES
-from utils.detection.gate import NumericGate
+from utils.detection.engine import NumericGate
 from utils.detection.pipeline import Analyser, analyse
 from utils.errors import MediaError, TrainingDataError
 from utils.evaluation.layouts import Sample

@@ -19,7 +19,7 @@ from scipy.special import erf
 
 from models.cards import EXPERT_NAMES
 from utils.detection.calibration import calibration_from_dict
-from utils.detection.gate import NumericGate, read_gate
+from utils.detection.engine import NumericGate, read_gate
 from utils.detection.remembered import Remembered, mean_of_items, read_remembered
 from utils.detection.verdict import outcome_of
 from utils.errors import TrainingDataError, WeightsCorruptError

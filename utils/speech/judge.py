@@ -1,27 +1,30 @@
 """Is this voice a recording or made? Samples go in, a verdict with its windows comes out. Loads no torch.
 
-`load_speech` verifies a version below `trained_models/speech` as those of faces are verified. Of each window of two
-seconds the network makes features; their mean over the windows with speech is what the head, and feedback, judges by:
-the head is linear, so the logit of the mean is the mean of the logits.
+`load_speech` verifies a version below `trained_models/speech` as those of faces are verified. Silero's detector finds
+where somebody speaks; its package ships the network and wants torch only where it is imported, which it never is here:
+the file is found by the package's list of files and checked by its sha256. Of each window of two seconds with speech
+our network makes features; their mean is what the head, and feedback, judges by: the head is linear, so the logit of
+the mean is the mean of the logits.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from utils.base_weights import require_file
 from utils.detection.calibration import Calibration, calibration_from_dict
-from utils.detection.openvino_runtime import compile_graph
+from utils.detection.processor import compile_graph
 from utils.detection.remembered import read_remembered
 from utils.detection.verdict import HEADLINES, likely, outcome_of, per_cent
-from utils.errors import WeightsCorruptError
+from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.metrics import sigmoid
 from utils.speech.spectrogram import HOP, RATE, WINDOW, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
-from utils.speech.voice_activity import CHUNK, SPOKEN, VoiceDetector
 from utils.tensors import read_tensors
 from utils.types import Floats, Notice, Outcome, SpeechReport, SpeechWindow, Verdict
 from utils.weights import (
@@ -34,6 +37,62 @@ from utils.weights import (
     read_document,
     verify_version,
 )
+
+PACKAGE, FILE = "silero-vad", "silero_vad/data/silero_vad_16k_sequence.onnx"
+SHA256 = "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
+CHUNK = 512
+"""Samples at 16 kHz that get one probability: 32 ms."""
+CONTEXT = 64
+BLOCK = 512
+"""Chunks in a pass: 16 s."""
+SPOKEN = 0.5
+"""Probability from which a chunk counts as speech."""
+
+
+def detector_file() -> Path:
+    """The network inside the installed package, verified.
+
+    Raises:
+        WeightsMissingError: the package is not installed.
+        WeightsCorruptError: the file has other bytes.
+    """
+    try:
+        path = importlib.metadata.distribution(PACKAGE).locate_file(FILE)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise WeightsMissingError(f"The package {PACKAGE} is not installed.") from error
+    return require_file(Path(str(path)), SHA256)
+
+
+class VoiceDetector:
+    """Silero's voice activity detector.
+
+    Source: Silero Team 2021, github.com/snakers4/silero-vad (MIT), version 6.
+    """
+
+    def __init__(self, *, threads: int = 0) -> None:
+        self._request = compile_graph(detector_file(), hint="f32", threads=threads)
+        self._one_at_a_time = threading.Lock()
+
+    def probabilities(self, samples: Floats) -> Floats:
+        """Of speech, for each chunk of 512 samples; the last one is filled up with silence.
+
+        Args:
+            samples: (N,) float32 at 16 kHz, -1..1.
+        """
+        count = -(-len(samples) // CHUNK)
+        chunks = np.zeros((count + 1, CHUNK), np.float32)  # one of silence first: what is before the first one
+        chunks[1:].reshape(-1)[: len(samples)] = samples
+        state = {"h": np.zeros((1, 1, 128), np.float32), "c": np.zeros((1, 1, 128), np.float32)}
+        found = []
+        with self._one_at_a_time:
+            for start in range(0, count, BLOCK):
+                part = chunks[start : start + BLOCK + 1]
+                given = np.concatenate([part[:-1, -CONTEXT:], part[1:]], 1)
+                answer = self._request.infer({"input": given, **state})
+                found.append(np.array(answer["speech_probs"], np.float32).reshape(-1))
+                state = {"h": np.array(answer["hn"]), "c": np.array(answer["cn"])}
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
+
 
 WINDOW_STEP = 100
 """Frames from window to window: one second, so that each moment is heard twice."""

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from models.cards import expert_card
 from models.preprocess import prepare, to_images
-from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
+from utils.detection.processor import compile_graph, cpu_has_bf16
 from utils.files import replace_file
 from utils.training import processes
 from utils.training.crop_set import Pack

@@ -19,7 +19,7 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.cores import usable_cores
+from utils.detection.processor import usable_cores
 from utils.errors import ConfigError, TelltaleError, TrainingDataError
 
 PATIENCE = timedelta(days=2)  # the others wait while the first process searches faces

@@ -23,7 +23,7 @@ from models.ensemble_model import Ensemble, create_network
 from utils.base_weights import FACE_FILE
 from utils.config import Settings
 from utils.detection.calibration import Calibration, fit_calibration
-from utils.detection.gate import NumericGate
+from utils.detection.engine import NumericGate
 from utils.detection.pipeline import Analyser
 from utils.detection.selftest import record_known_pair
 from utils.detection.torch_engine import TorchEngine

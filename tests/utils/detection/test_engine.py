@@ -18,10 +18,9 @@ from models.gating import Gate
 from models.graphs import build_graph
 from models.preprocess import prepare
 from tests.ensembles import build_ensemble
-from utils.detection.engine import BATCH, Answers, Engine, TrackScores
-from utils.detection.gate import NumericGate
+from utils.detection.engine import BATCH, Answers, Engine, NumericGate, TrackScores
 from utils.detection.openvino_engine import InputMaker, OpenVinoEngine, resize_matrix
-from utils.detection.openvino_runtime import compile_graph, cpu_has_bf16
+from utils.detection.processor import compile_graph, cpu_has_bf16
 from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError, WeightsCorruptError
 from utils.faces.crops import QUALITY_NAMES

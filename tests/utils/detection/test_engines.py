@@ -17,12 +17,18 @@ from scipy.special import expit
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS
 from utils.config import load_settings
 from utils.detection import engines
+from utils.detection.engine import read_gate
 from utils.detection.engines import choose_backend, expert_graph, load_engine
-from utils.detection.gate import read_gate
 from utils.detection.openvino_engine import OpenVinoEngine
-from utils.detection.openvino_runtime import cpu_has_bf16, cpu_has_vnni
 from utils.detection.pipeline import analyse, load_analyser
-from utils.detection.precision import KEEP_PARITY, PRECISIONS, format_precisions, read_precision
+from utils.detection.processor import (
+    KEEP_PARITY,
+    PRECISIONS,
+    cpu_has_bf16,
+    cpu_has_vnni,
+    format_precisions,
+    read_precision,
+)
 from utils.detection.selftest import KNOWN_FOLDER
 from utils.detection.torch_engine import TorchEngine
 from utils.errors import ConfigError, WeightsCorruptError
@@ -235,7 +241,7 @@ def test_experts_and_ensemble_of_the_version_in_use_keep_parity(face_detector):
             engine = OpenVinoEngine(graph, {name: precision}, gate, load_networks=lambda: ensemble, threads=1)
             alone = engine.run(crops).logits[:, column] if name in IMAGE_EXPERTS else engine.sequence_logit(features)
             served[:, column] = alone
-            apart = p99_probability_gap(gate.calibrate(wanted)[:, column], gate.calibrate(served)[:, column])
+            apart = p99_probability_gap(*((gate.scale * logits + gate.shift)[:, column] for logits in (wanted, served)))
             assert 0 < apart <= TOLERANCE, (name, precision)
         apart = p99_probability_gap(gate.mix(wanted, quality).logit, gate.mix(served, quality).logit)
         assert apart <= TOLERANCE, precision

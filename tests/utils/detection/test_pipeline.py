@@ -17,8 +17,8 @@ from PIL import Image
 from models.cards import EXPERT_NAMES
 from tests.utils.media.films import write_clip
 from utils.detection.engine import Answers, TrackScores
+from utils.detection.face_report import NO_PHOTO
 from utils.detection.pipeline import Analyser, Scores, analyse, examine, load_analyser, make_report
-from utils.detection.probes import NO_PHOTO
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT
 from utils.errors import ConfigError, JobCancelledError, MediaCorruptError, UnsupportedMediaError, WeightsError
 from utils.media.limits import NOTICE_TEXTS

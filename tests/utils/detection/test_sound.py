@@ -16,8 +16,8 @@ from tests.hostile.attacks import seeds
 from tests.speech_fixtures import speech_version, voice
 from utils.config import Settings
 from utils.detection.batch import analyse_files
-from utils.detection.openvino_runtime import compile_graph
 from utils.detection.pipeline import Analyser, analyse, load_analyser
+from utils.detection.processor import compile_graph
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.items import NO_SPEECH, prepare_faces, prepare_voice

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.detection.calibration import Calibration, ReliabilityBin
-from utils.detection.probes import COVER, NO_PHOTO, Probe
+from utils.detection.face_report import COVER, NO_PHOTO, Probe
 from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, deciding_face, fuse, likely, verdict_of_all
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.metrics import sigmoid

@@ -13,7 +13,7 @@ from PIL import Image
 from models.cards import EXPERT_NAMES
 from models.gating import Gate
 from utils.detection.calibration import Calibration, ReliabilityBin
-from utils.detection.gate import NumericGate
+from utils.detection.engine import NumericGate
 from utils.errors import TrainingDataError
 from utils.evaluation.figures import count_verdicts, figures_of, generators, measures, real_sources, split_into_sets
 from utils.evaluation.plots import draw_all, reliability_points

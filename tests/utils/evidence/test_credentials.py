@@ -17,8 +17,8 @@ from scipy.fft import dctn
 from skimage import data as pictures
 
 from tests.utils.evidence.signing import CAMERA, MODEL, chain, created, picture, signed
-from utils.evidence import compression, words
-from utils.evidence.answer import to_provenance, unread
+from utils.evidence import compression
+from utils.evidence.answer import CLEAN_ALARMS, MEASURED, compression_texts, to_provenance, unread
 from utils.evidence.compression import TABLES, read_compression
 from utils.evidence.credentials import Reader
 from utils.media_types import CredentialState, Proof
@@ -251,17 +251,17 @@ def test_what_is_said_of_reliability_was_measured() -> None:
     assert "192 pictures" in text
     assert text.startswith("# Robustness of v8")
     rows = {cells[1].split("(")[0].strip(): cells for line in text.splitlines() if len(cells := line.split("|")) > 6}
-    assert float(rows["clean"][4].strip(" %")) == words.CLEAN_ALARMS
-    for quality, (changed, alarms) in words.MEASURED.items():
+    assert float(rows["clean"][4].strip(" %")) == CLEAN_ALARMS
+    for quality, (changed, alarms) in MEASURED.items():
         _, _, _, _, false_alarms, flips, of_all, *_ = rows[f"JPEG {quality}"]
         assert (float(of_all.strip(" %")), float(false_alarms.strip(" %"))) == (changed, alarms)
         assert float(flips.strip(" %")) == 0.0
 
 
 def test_the_sentences() -> None:
-    saving, effect = words.compression(90, 40, "standard")
+    saving, effect = compression_texts(90, 40, "standard")
     assert saving == "The JPEG was saved at quality 90, after an earlier saving at about 40."
     assert "quality 50 (the nearest that was tested) changed 30.2 %" in effect
-    assert "saving at quality 95 (the nearest" in words.compression(92, None, "standard")[1]
-    assert "saving at quality 95 changed" in words.compression(95, None, "standard")[1]
-    assert words.compression(88, None, "own")[0] == "The JPEG was saved at about quality 88, with tables of its own."
+    assert "saving at quality 95 (the nearest" in compression_texts(92, None, "standard")[1]
+    assert "saving at quality 95 changed" in compression_texts(95, None, "standard")[1]
+    assert compression_texts(88, None, "own")[0] == "The JPEG was saved at about quality 88, with tables of its own."

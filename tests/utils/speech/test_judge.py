@@ -15,9 +15,8 @@ from models.speech_model import build_speech
 from tests.speech_fixtures import speech_version, voice
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.metrics import logit, sigmoid
-from utils.speech.judge import BATCH, load_speech, no_speech_verdict
+from utils.speech.judge import BATCH, CHUNK, VoiceDetector, detector_file, load_speech, no_speech_verdict
 from utils.speech.spectrogram import RATE, WINDOW_FRAMES, log_mel, prepare
-from utils.speech.voice_activity import CHUNK, VoiceDetector, detector_file
 from utils.types import Outcome, SpeechReport, SpeechWindow
 from utils.weights import SPEECH_FOLDER
 
@@ -129,10 +128,10 @@ def test_missing_and_changed_weights_are_refused(tmp_path):
 
 
 def test_a_detector_with_other_bytes_is_refused(monkeypatch):
-    monkeypatch.setattr("utils.speech.voice_activity.SHA256", "0" * 64)
+    monkeypatch.setattr("utils.speech.judge.SHA256", "0" * 64)
     with pytest.raises(WeightsCorruptError, match="silero"):
         detector_file()
-    monkeypatch.setattr("utils.speech.voice_activity.PACKAGE", "no-such-package")
+    monkeypatch.setattr("utils.speech.judge.PACKAGE", "no-such-package")
     with pytest.raises(WeightsMissingError, match="no-such-package is not installed"):
         detector_file()
 

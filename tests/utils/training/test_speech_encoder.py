@@ -13,7 +13,7 @@ from torch import nn
 
 from models.speech_model import build_speech
 from utils.detection.export import export_onnx
-from utils.detection.openvino_runtime import compile_graph
+from utils.detection.processor import compile_graph
 from utils.errors import WeightsCorruptError
 from utils.training import speech_encoder
 from utils.training.speech_encoder import NAMES, load_encoder, rounded
