@@ -22,9 +22,9 @@ from sqlalchemy.orm import Session
 from utils import errors
 from utils.types import MediaKind
 from utils.weights import current_speech, current_version
+from web_app.api import schemas
 from web_app.api.routing import UPLOAD, UPLOADS, Answer, json_answer, route
-from web_app.api.schemas import Links, Moment, OutcomeName, Probability, Problem, Schema, StateName, address, job_error
-from web_app.api.schemas.analysis import NoticeModel, Result
+from web_app.api.schemas import Links, Problem, Result, address, job_error
 from web_app.auth import identity
 from web_app.db.models import FINAL, BatchRow, DetectionRow, JobRow, JobState, utc_now
 from web_app.feedback.votes import delete_analysis
@@ -39,7 +39,7 @@ MAX_WAIT_S = 120.0  # a longer wait holds a connection that proxies cut anyway
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
 FORGOTTEN_AFTER = dt.timedelta(minutes=10)  # what `keep=0` left behind when the server was killed in between
 REPLAYED_HEADER = "Idempotency-Replayed"
-REPEATED = NoticeModel(
+REPEATED = schemas.NoticeModel(
     code="repeated", text="You sent this very file before; this is its analysis by the same networks and settings."
 )
 CHUNK_BYTES = 64 * 1024
@@ -51,36 +51,36 @@ UPLOAD_FAILURES = (
 _PREFER_WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b")
 
 
-class Accepted(Schema):
+class Accepted(schemas.Schema):
     """The analysis is queued; follow `links.job` or `links.events`."""
 
     id: str
-    state: StateName
+    state: schemas.StateName
     repeated: bool = Field(description="it is an earlier analysis of the same upload")
     links: Links
 
 
-class UrlRequest(Schema):
+class UrlRequest(schemas.Schema):
     url: str = Field(min_length=1, max_length=2000, examples=["https://example.org/photo.jpg"])
 
 
-class BatchItem(Schema):
+class BatchItem(schemas.Schema):
     """One file of a batch."""
 
     name: str
     id: str | None = Field(description="of the analysis; null for a refused file")
     state: Literal["queued", "running", "done", "failed", "cancelled", "refused", "deleted"]
-    prediction: OutcomeName | None
-    fake_probability: Probability | None
+    prediction: schemas.OutcomeName | None
+    fake_probability: schemas.Probability | None
     error: Problem | None
     links: Links | None
 
 
-class Batch(Schema):
+class Batch(schemas.Schema):
     """Several uploads of one request, in their order."""
 
     id: str
-    created: Moment
+    created: schemas.Moment
     finished: bool = Field(description="nothing waits or runs any more")
     counts: dict[str, int] = Field(description="files by state")
     items: list[BatchItem]

@@ -23,7 +23,6 @@ from utils.media.sniff import FORMATS
 from web_app.api import schemas
 from web_app.api.detect import waiting_slot
 from web_app.api.routing import EVENTS, MEDIA, PRIVATE, route, streamed
-from web_app.api.schemas.analysis import FeedbackState, Result
 from web_app.auth import identity
 from web_app.db.models import COPY, FINAL, DetectionRow, FeedbackRow, JobRow, JobState, MediaRow, utc_now
 from web_app.db.names import SHORTEST, has_table, matches, names
@@ -46,13 +45,13 @@ LONGEST_STREAM_S = 600.0  # then the browser connects again
 RETRY_MS = 1000
 
 
-class Detection(Result):
+class Detection(schemas.Result):
     """A finished analysis with its name, its time and this client's feedback."""
 
     name: str
     created: schemas.Moment
-    feedback: FeedbackState | None
-    voice_feedback: FeedbackState | None = Field(default=None, description="of a video, on its voice")
+    feedback: schemas.FeedbackState | None
+    voice_feedback: schemas.FeedbackState | None = Field(default=None, description="of a video, on its voice")
     links: schemas.Links
 
 
@@ -60,7 +59,7 @@ class Job(schemas.JobStatus):
     """The state of an analysis."""
 
     position: int | None = Field(description="jobs ahead of this one while it waits")
-    result: Result | None
+    result: schemas.Result | None
     links: schemas.Links
 
 
@@ -241,7 +240,7 @@ def _snapshot(parts: Services, public_id: str) -> Job:
             row.job,
             position=parts.queue.ahead(session, row.job),
             error=schemas.Problem.of_job(row.job),
-            result=Result.stored(row) if row.job.state == JobState.DONE else None,
+            result=schemas.Result.stored(row) if row.job.state == JobState.DONE else None,
             links=schemas.Links.to(public_id),
         )
 
@@ -274,11 +273,11 @@ def _event(snapshot: Job) -> str:
 def get_detection(id: str, session: Session) -> Detection:
     """The report of a finished analysis, with its name and this client's feedback."""
     row = require_detection(session, id, done=True)
-    said: dict[str, FeedbackState | None] = {"feedback": None, "voice_feedback": None}
+    said: dict[str, schemas.FeedbackState | None] = {"feedback": None, "voice_feedback": None}
     for name, sha256 in (("feedback", row.media.sha256), ("voice_feedback", votes.voice_of(row.media.sha256))):
         vote = votes.find_vote(session, sha256, identity.caller().id)
         if vote is not None:
-            said[name] = FeedbackState.told(session, vote, services().settings, id, row.report)
+            said[name] = schemas.FeedbackState.told(session, vote, services().settings, id, row.report)
     created = row.job.created_at.isoformat()
     return Detection.stored(row, name=row.display_name, created=created, **said, links=schemas.Links.to(id))
 

@@ -12,8 +12,7 @@ from utils.errors import ConflictError, FeedbackError, NotFoundError
 from utils.feedback.feedback_log import MAX_NOTE_CHARACTERS, Category, FeedbackEntry, Judgement, Label
 from utils.types import MediaKind, Outcome
 from web_app.api.routing import route
-from web_app.api.schemas import Schema
-from web_app.api.schemas.analysis import FeedbackState
+from web_app.api.schemas import FeedbackState, Schema
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, utc_now
 from web_app.feedback.votes import find_medium, save_vote, voice_of, withdraw_vote

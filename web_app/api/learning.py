@@ -20,21 +20,10 @@ from utils.feedback.quarantine import Status
 from utils.feedback.versions import serving
 from utils.types import MediaKind
 from utils.weights import weights_root
+from web_app.api import schemas
 from web_app.api.detections import serve_media
 from web_app.api.routing import MEDIA, json_answer, route
-from web_app.api.schemas import (
-    JobStatus,
-    KindName,
-    Moment,
-    OutcomeName,
-    Page,
-    Paged,
-    Probability,
-    Problem,
-    Said,
-    Schema,
-)
-from web_app.api.schemas.analysis import VerdictNow
+from web_app.api.schemas import Probability, Schema
 from web_app.auth import identity
 from web_app.db.models import TRAIN, DetectionRow, FeedbackRow, JobRow, MediaRow, ReviewedMediumRow, utc_now
 from web_app.feedback.stats import count_states, learning_stats, list_versions, roll_back
@@ -56,13 +45,13 @@ class CorrectionItem(Schema):
     id: str | None = Field(description="of the analysis, if you may see it")
     name: str | None
     actual: Label
-    before: OutcomeName
+    before: schemas.OutcomeName
     before_version: str
-    now: VerdictNow
-    created: Moment
+    now: schemas.VerdictNow
+    created: schemas.Moment
 
 
-class Corrections(Paged):
+class Corrections(schemas.Paged):
     items: list[CorrectionItem] = Field(description="those that are lost first, then those that never held")
     counts: dict[str, int] = Field(description="by state: lost, open, holds, unknown")
 
@@ -136,7 +125,7 @@ class Stats(Schema):
     poison_drill: dict[str, Any] | None = Field(description="always null; earlier versions told of a drill")
 
 
-class Training(JobStatus):
+class Training(schemas.JobStatus):
     """The state of a training; `result` is its line of the history once it is done."""
 
     result: dict[str, Any] | None
@@ -212,7 +201,7 @@ def rollback(said: RollbackRequest) -> Response:
 
 
 @route("GET", "/rl/corrections", {200: Corrections})
-def get_corrections(query: Page, session: Session) -> Corrections:
+def get_corrections(query: schemas.Page, session: Session) -> Corrections:
     """Every accepted vote as a test: the verdict that it was about, and what the version in use says today."""
     first, every = (query.page - 1) * query.per_page, list_corrections(session)
     items = [_correction(session, each) for each in every[first : first + query.per_page]]
@@ -229,28 +218,28 @@ def _correction(session: Session, correction: Correction) -> CorrectionItem:
     return CorrectionItem.of(
         row, medium=row.media_sha256[:12], id=analysis and analysis.job.public_id,
         name=analysis and analysis.display_name, before=row.prediction, before_version=row.model_version,
-        now=VerdictNow.of(today),
+        now=schemas.VerdictNow.of(today),
     )  # fmt: skip
 
 
 def _training(job: JobRow) -> Training:
     result = None if job.result is None else {key: job.result[key] for key in job.result if key not in PRIVATE}
     links = {"self": url_for("api.get_training", id=job.public_id)}
-    return Training.of(job, error=Problem.of_job(job), result=result, links=links)
+    return Training.of(job, error=schemas.Problem.of_job(job), result=result, links=links)
 
 
-class ReviewQuery(Page):
+class ReviewQuery(schemas.Page):
     state: StatusName | Literal["all"] = "waiting"
 
 
-class ReviewVote(Said):
+class ReviewVote(schemas.Said):
     """One user's word; users are told apart by a number within the medium only."""
 
     user: int
     trusted: bool
     state: StatusName
     reason: str | None
-    prediction: OutcomeName
+    prediction: schemas.OutcomeName
     fake_probability: Probability | None
     model_version: str
     learned_version: str | None
@@ -260,14 +249,14 @@ class ReviewDecision(Schema):
     decision: Decision
     label: Label | None
     note: str | None
-    decided: Moment
+    decided: schemas.Moment
 
 
 class ReviewCase(Schema):
     """A medium with everything that was said about it."""
 
     media_sha256: str
-    kind: KindName | None = Field(description="null when the file is gone")
+    kind: schemas.KindName | None = Field(description="null when the file is gone")
     part: Literal["voice"] | None = Field(default=None, description="of a video: it is about the voice")
     media: str | None = Field(description="address of the file; null when it is gone")
     votes: list[ReviewVote]
@@ -277,7 +266,7 @@ class ReviewCase(Schema):
     )
 
 
-class Review(Paged):
+class Review(schemas.Paged):
     items: list[ReviewCase]
     counts: dict[str, int] = Field(description="votes by state")
 

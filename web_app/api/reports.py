@@ -18,8 +18,7 @@ from utils.types import MediaKind
 from web_app import VERSION
 from web_app.api.detections import HistoryFilter, by_ids, matching
 from web_app.api.routing import CSV, DOCUMENT, HTML, PDF, conditional, route, streamed
-from web_app.api.schemas import Schema
-from web_app.api.schemas.analysis import Result
+from web_app.api.schemas import Result, Schema
 from web_app.auth import identity
 from web_app.db.models import DetectionRow, JobRow
 from web_app.reports.document import SHORT_LIMITS, build_document

@@ -24,7 +24,7 @@ from tests.web_app.helpers import (
 from tests.web_app.integrations.test_http_client import LOCAL, answer, by_table, serving
 from utils.config import ApiSettings
 from web_app.api.detect import WAIT_IMAGE_S, Accepted
-from web_app.api.schemas.analysis import Result
+from web_app.api.schemas import Result
 from web_app.integrations.http_client import Rules
 from web_app.services import EXTENSION, Services
 

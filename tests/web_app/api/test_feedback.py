@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 from tests.web_app.helpers import media_bytes, upload
 from utils.feedback.feedback_log import read_feedback_log
 from web_app.api.learning import Stats
-from web_app.api.schemas.analysis import FeedbackState
+from web_app.api.schemas import FeedbackState
 from web_app.feedback import votes
 from web_app.jobs.detections import delete_detection
 from web_app.services import Services

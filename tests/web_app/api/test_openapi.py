@@ -18,8 +18,7 @@ from utils.errors import TelltaleError
 from web_app.api.feedback import FeedbackRequest
 from web_app.api.learning import DecisionRequest
 from web_app.api.routing import ROUTES
-from web_app.api.schemas import Problem
-from web_app.api.schemas.analysis import Result
+from web_app.api.schemas import Problem, Result
 from web_app.auth.keys import SCOPES, create_key
 from web_app.paths import ROOT
 

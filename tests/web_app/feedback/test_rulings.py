@@ -19,7 +19,7 @@ from tests.web_app.helpers import clean_up, make_settings, running_worker, store
 from utils.config import LearningSettings, SecuritySettings, Settings
 from utils.errors import MediaError
 from web_app.api.learning import Review, ReviewCase
-from web_app.api.schemas.analysis import FeedbackState
+from web_app.api.schemas import FeedbackState
 from web_app.auth.keys import create_key
 from web_app.db.models import FeedbackRow, ReviewedMediumRow, utc_now
 from web_app.feedback.features import GONE
