@@ -24,8 +24,8 @@ from utils.detection.verify import claim_of, read_document, verify_report
 from utils.feedback.feature_set import CachedItem
 from utils.feedback.feedback_log import read_feedback_log
 from utils.feedback.history import read_history, verify_history
+from web_app.__main__ import main
 from web_app.app import create_app
-from web_app.cli import main
 from web_app.services import EXTENSION
 
 OLD = Path(__file__).resolve().parent / "data" / "v5"

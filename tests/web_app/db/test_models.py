@@ -25,11 +25,11 @@ from web_app.db import migrations, names
 from web_app.db.migrations import HEAD, migrate
 from web_app.db.models import DetectionRow, JobRow, JobState, MediaRow, utc_now
 from web_app.db.session import Database
-from web_app.idle import Maintenance
 from web_app.jobs.detections import delete_detection
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT, InstancePaths
 from web_app.services import Services
+from web_app.worker import Maintenance
 
 OLDEST = Path(__file__).resolve().parents[2] / "data" / "v5" / "database.sql"
 

@@ -23,10 +23,10 @@ from utils.weights import current_version
 from web_app.db.models import CHECK, TRAIN
 from web_app.feedback.learner import Learner, Progress
 from web_app.feedback.training import run_check, run_training
-from web_app.idle import LearningTasks
 from web_app.jobs.runner import WorkerTasks
 from web_app.jobs.shared import Instance
 from web_app.paths import InstancePaths
+from web_app.worker import LearningTasks
 
 FIGURES = {"auc": 0.9, "ece": 0.05, "accuracy": 0.8, "slices": {"source a": 0.85}, "count": 20}
 

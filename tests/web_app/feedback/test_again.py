@@ -24,9 +24,9 @@ from web_app.feedback.learner import Progress
 from web_app.feedback.rulings import judge, judge_rows
 from web_app.feedback.training import is_rebased, request_training, run_training, start_if_due, training_is_due
 from web_app.feedback.votes import withdraw_vote
-from web_app.idle import LearningTasks
 from web_app.jobs.queue import Claim
 from web_app.services import Services
+from web_app.worker import LearningTasks
 
 SERVED = Serving("v1", "v1", "one")
 
@@ -101,7 +101,7 @@ def test_another_base_or_a_rollback_makes_learning_possible_again(
 def test_a_base_of_speech_counts_where_there_are_voices_to_learn(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("web_app.feedback.training", "web_app.feedback.rulings", "web_app.idle"):
+    for module in ("web_app.feedback.training", "web_app.feedback.rulings", "web_app.worker"):
         monkeypatch.setattr(f"{module}.serving", lambda root: SERVED)
     accepted(client, settings)
     claim = begin(parts)

@@ -19,7 +19,7 @@ from web_app.services import Services
 
 def serve(monkeypatch: pytest.MonkeyPatch, trainer: Trainer, version: str, says: dict[int, str]) -> None:
     trainer.served, trainer.says = version, says
-    monkeypatch.setattr("web_app.idle.current_version", lambda settings: version)
+    monkeypatch.setattr("web_app.worker.current_version", lambda settings: version)
 
 
 def counts(client: FlaskClient) -> dict[str, int]:
@@ -29,7 +29,7 @@ def counts(client: FlaskClient) -> dict[str, int]:
 def test_each_version_is_held_against_all_corrections(
     client: FlaskClient, settings: Settings, parts: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web_app.idle.current_version", lambda settings: "v-test")
+    monkeypatch.setattr("web_app.worker.current_version", lambda settings: "v-test")
     with hand_in_worker(settings) as trainer:
         wrong, _ = say(client, "fake", "real")
         right, _ = say(client, "real", "real")

@@ -29,8 +29,8 @@ from utils.feedback.versions import serving
 from utils.files import file_sha256
 from utils.types import Pixels
 from utils.weights import CHECKSUMS
+from web_app.__main__ import main
 from web_app.api.learning import LearnedVersions, Stats, Training
-from web_app.cli import main
 from web_app.db.models import TRAIN, ReviewedMediumRow
 from web_app.feedback.features import DECIDING, examine_next
 from web_app.feedback.learner import Learner

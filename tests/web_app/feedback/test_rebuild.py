@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from tests.web_app.feedback.hand_in import hand_in_worker, say, wait_for_state
 from utils.config import Settings
-from web_app.cli import main
+from web_app.__main__ import main
 from web_app.db.models import FeedbackRow, ReviewedMediumRow
 from web_app.services import Services
 

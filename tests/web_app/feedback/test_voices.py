@@ -27,9 +27,9 @@ from utils.detection.pipeline import load_analyser
 from utils.feedback.history import verify_history
 from utils.types import Pixels
 from utils.weights import current_name, frozen_fingerprint, verify_version
+from web_app.__main__ import main
 from web_app.api.detections import Detection
 from web_app.api.learning import LearnedVersions, Stats
-from web_app.cli import main
 from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow
 from web_app.feedback.features import DECIDING, GONE, SPEECH_LEARNS_NOT, examine_next
 from web_app.feedback.model_handle import ModelHandle

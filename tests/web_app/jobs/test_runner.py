@@ -29,7 +29,6 @@ from tests.web_app.helpers import (
 from utils.config import Settings
 from utils.types import Report
 from web_app.db.models import TRAIN, DetectionRow, JobRow, WorkerRow, utc_now
-from web_app.idle import Maintenance
 from web_app.jobs import runner
 from web_app.jobs.heartbeat import EXIT_STUCK
 from web_app.jobs.queue import Claim, JobQueue
@@ -37,6 +36,7 @@ from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.jobs.shared import Instance
 from web_app.services import Services
 from web_app.storage.files import MediaStore
+from web_app.worker import Maintenance
 
 
 def queue_one(client: FlaskClient, order: str = "fake") -> str:

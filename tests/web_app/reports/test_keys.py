@@ -18,7 +18,7 @@ from tests.web_app.helpers import media_bytes, upload
 from utils.config import Settings
 from utils.errors import ConfigError
 from utils.signatures import check_signature, read_keys
-from web_app.cli import main
+from web_app.__main__ import main
 from web_app.paths import ROOT, InstancePaths
 from web_app.reports.document import suspicious_stretches
 from web_app.reports.keys import ReportKeys

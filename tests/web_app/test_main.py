@@ -18,7 +18,7 @@ from PIL import Image
 from tests.web_app.helpers import make_settings, upload
 from utils.config import DetectionSettings, Settings, WeightsSettings
 from utils.types import Pixels
-from web_app.cli import EXIT_CONFIG, EXIT_UNABLE, main
+from web_app.__main__ import EXIT_CONFIG, EXIT_UNABLE, main
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT, InstancePaths
 

@@ -11,8 +11,8 @@ from tests.web_app.feedback.hand_in import FakeLearner, hand_in_worker, look, sa
 from utils.config import Settings
 from utils.errors import WeightsMissingError
 from web_app.feedback.features import UNFORESEEN
-from web_app.idle import LearningTasks
 from web_app.services import Services
+from web_app.worker import LearningTasks
 
 
 def test_a_fault_in_looking_stops_nothing(
