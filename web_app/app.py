@@ -40,9 +40,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
     if parts.store.origin:  # where clean copies come from
         policy = re.sub(r"(img|media)-src 'self'", rf"\g<0> {parts.store.origin}", identity.HEADERS[identity.POLICY])
         app.config["OWN_HEADERS"] = {identity.POLICY: policy}
-    count = requests.install(
-        app, settings, parts.database, lambda: identity.require_scope("admin"), parts.queue.lengths
-    )
+    requests.install(app, settings, parts.database, lambda: identity.require_scope("admin"), parts.queue.lengths)
     login.install(app, parts.secret)
     errors.install(app)
     api.register(app)
@@ -61,7 +59,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
         identity.refuse_nul,
     ):
         app.before_request(before)
-    for after in (requests.say, count, identity.add_headers):  # Flask calls the last one first
+    for after in (requests.say, identity.add_headers):  # Flask calls the last one first
         app.after_request(after)
     app.teardown_request(requests.end)
     return app

@@ -19,7 +19,6 @@ from web_app.texts import catalogue, text
 MIME = "application/problem+json"
 API_PREFIX = "/api/"
 DATABASE_RETRY_S = 2
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 log = get_logger(__name__)
 
@@ -29,7 +28,6 @@ def install(app: Flask) -> None:
     app.register_error_handler(TelltaleError, problem_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(OperationalError, _database_error)
-    app.register_error_handler(OSError, _os_error)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -102,13 +100,9 @@ def _database_error(error: OperationalError) -> Response:
     return problem_response(errors.UnavailableError("The database does not answer.", retry_after_s=DATABASE_RETRY_S))
 
 
-def _os_error(error: OSError) -> Response:
-    if error.errno in _FULL:
+def _unforeseen(error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         log.error("the disk is full: %s", error)
         return problem_response(errors.StorageFullError())
-    return _unforeseen(error)
-
-
-def _unforeseen(error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     return problem_response(TelltaleError())

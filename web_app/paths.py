@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from utils.config import Settings
 from utils.errors import ConfigError
+from utils.weights import SPEECH_FOLDER, weights_root
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository's root; relative folders of the settings start here, wherever the server was started from."""
@@ -57,3 +59,19 @@ class InstancePaths:
                 ) from error
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise ConfigError(f"[storage] instance_dir: {folder} cannot be written by this user.")
+
+
+class Branch(NamedTuple):
+    """Versions of faces or of speech: the folder they lie in, their history, and the users' own golden sets."""
+
+    name: str
+    root: Path
+    history: Path
+    golden: Path
+
+
+def branches(settings: Settings) -> tuple[Branch, Branch]:
+    """That of faces, and that of speech, whether it has versions or not."""
+    root, paths = weights_root(settings), InstancePaths.of(settings)
+    faces = Branch("faces", root, paths.training_history, paths.golden)
+    return faces, Branch("speech", root / SPEECH_FOLDER, paths.speech_history, paths.golden / SPEECH_FOLDER)

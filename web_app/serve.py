@@ -171,7 +171,6 @@ class Channel(HTTPChannel):
             super().send_continue()
 
     def readable(self) -> bool:
-        """Whether the loop shall read."""
         return self._until is not None or bool(super().readable())
 
     def handle_read(self) -> None:

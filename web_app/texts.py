@@ -13,7 +13,6 @@ FOLDER = Path(__file__).resolve().parent / "static" / "strings"
 
 @functools.cache
 def catalogue(language: str = LANGUAGE) -> dict[str, Any]:
-    """All words of a language, nested by part of the page."""
     words: dict[str, Any] = json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8"))
     return words
 

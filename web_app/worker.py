@@ -30,7 +30,7 @@ from utils.feedback.versions import recover, serving
 from utils.log import get_logger
 from utils.media.sandbox import sandbox_level
 from utils.types import Media, Report
-from utils.weights import SPEECH_FOLDER, current_version, has_speech, weights_root
+from utils.weights import current_version, has_speech, weights_root
 from web_app.db.migrations import migrate
 from web_app.db.models import CHECK, COPY, EXPLAIN, FINAL, TRAIN, BatchRow, DetectionRow, JobRow, WorkerRow, utc_now
 from web_app.db.names import forget_dropped
@@ -48,6 +48,7 @@ from web_app.jobs.heartbeat import EXIT_RECYCLED, log_and_continue
 from web_app.jobs.queue import Claim
 from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.jobs.shared import Instance
+from web_app.paths import branches
 
 ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing
 INTERVAL_S = 600.0
@@ -221,8 +222,6 @@ class Maintenance:
 
 
 class LearningTasks:
-    """The learning's part of one worker."""
-
     def __init__(self, instance: Instance, learner: Learner) -> None:
         self._instance = instance
         self._learner = learner
@@ -249,14 +248,14 @@ class LearningTasks:
 
 def recover_versions(instance: Instance) -> None:
     """Finish or undo what a killed worker left of a training or a promotion."""
-    root = weights_root(instance.settings)
-    if not root.is_dir():
+    faces, speech = branches(instance.settings)
+    if not faces.root.is_dir():
         return  # loading says what is missing
     try:
         with instance.shared.acting():
-            recover(root, instance.paths.training_history)
-            if has_speech(root):
-                recover(root / SPEECH_FOLDER, instance.paths.speech_history)
+            recover(faces.root, faces.history)
+            if has_speech(faces.root):
+                recover(speech.root, speech.history)
     except ConflictError:
         log.info("another worker trains at the moment; it leaves nothing to put right")
     except PermissionError as error:

@@ -18,6 +18,5 @@ __all__ = [
 
 
 def register(app: Flask) -> None:
-    """Put the API's routes into an application, under both prefixes."""
     for name, prefix in zip(("api_v1", "api"), PREFIXES, strict=True):
         app.register_blueprint(blueprint, name=name, url_prefix=prefix)

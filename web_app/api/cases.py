@@ -14,11 +14,10 @@ from web_app.api.reports import Document, ReportDocument, ReportQuery, Signature
 from web_app.api.routing import HTML, PDF, ZIP, json_answer, route, streamed
 from web_app.api.schemas import Links, Listed, Moment, Schema, StateName, address
 from web_app.auth import identity
-from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState
+from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState, MediaRow
 from web_app.feedback import votes
-from web_app.reports.cases import CaseItem, build_case, export_lines
+from web_app.reports.cases import build_case, export_lines
 from web_app.services import require_detection, services
-from web_app.storage.files import CLEAN_SUFFIX, MediaStore
 
 MOST_CASES, MOST_ITEMS = 200, 200
 Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"\S"), AfterValidator(str.strip)]
@@ -179,7 +178,8 @@ def get_case_report(id: str, query: ReportQuery) -> Response:
 @route("GET", "/cases/<id>/export", {200: ZIP})
 def export_case(id: str) -> Response:
     """A ZIP of a case: its report and those of its files, clean copies, `SHA256SUMS` and a signed `manifest.json`."""
-    lines = export_lines(*_document(id), services().report_keys.sign, _page_url(id))
+    parts = services()
+    lines = export_lines(*_document(id), parts.store, parts.report_keys.sign, _page_url(id))
     return streamed(lines, ZIP, f"telltale-case-{id[:12]}.zip")
 
 
@@ -187,23 +187,19 @@ def _page_url(id: str) -> str:
     return url_for("pages.case", case_id=id, _external=True)
 
 
-def _document(id: str) -> tuple[dict[str, Any], list[CaseItem]]:
-    """The unsigned report of a case, and its files."""
-    parts = services()
-    with parts.database.read() as session:
+def _document(id: str) -> tuple[dict[str, Any], list[MediaRow]]:
+    """The unsigned report of a case, and the medium of each of its items."""
+    with services().database.read() as session:
         case = _own(session, id)
-        items = [_report_item(item, parts.store) for item in _items(session, case, reports=True)]
-        return build_case(case.public_id, case.title, case.notes, case.created_at.isoformat(), items), items
-
-
-def _report_item(item: CaseItemRow, store: MediaStore) -> CaseItem:
-    row: DetectionRow = item.detection
-    report = document_of(row) if row.job.state == JobState.DONE else None
-    stored = row.media.stored_name
-    return CaseItem(
-        name=row.display_name, note=item.note, state=row.job.state, report=report, format=row.media.format,
-        copy=lambda: store.path(stored, CLEAN_SUFFIX) if store.size(stored, CLEAN_SUFFIX) else None,
-    )  # fmt: skip
+        rows = [(item.note, item.detection) for item in _items(session, case, reports=True)]
+        items = [
+            {
+                "name": row.display_name, "note": note, "state": row.job.state,
+                "report": document_of(row) if row.job.state == JobState.DONE else None,
+            }
+            for note, row in rows
+        ]  # fmt: skip
+        return build_case(case, items), [row.media for _, row in rows]
 
 
 def _own(session: Session, id: str) -> CaseRow:

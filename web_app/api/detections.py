@@ -190,7 +190,6 @@ def _within(query: HistoryFilter) -> Iterator[sa.ColumnElement[bool]]:
 
 
 def by_ids(ids: Sequence[int]) -> sa.Select[DetectionRow]:
-    """The analyses of these ids, the newest first."""
     return sa.select(DetectionRow).where(DetectionRow.job_id.in_(ids)).order_by(DetectionRow.job_id.desc())
 
 

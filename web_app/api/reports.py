@@ -166,7 +166,6 @@ def csv_lines(rows: Iterable[DetectionRow]) -> Iterator[str]:
 
 
 def csv_row(row: DetectionRow) -> dict[str, Any]:
-    """The values of one row, by column."""
     values: dict[str, Any] = {
         "id": row.job.public_id, "name": row.display_name, "state": row.job.state, "kind": row.media.kind,
         "format": row.media.format, "size_bytes": row.media.size_bytes, "sha256": row.media.sha256,

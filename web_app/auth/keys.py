@@ -66,14 +66,18 @@ def find_key(database: Database, untrusted_key: str) -> ApiKeyRow | None:
     matched = _KEY.fullmatch(untrusted_key)
     if matched is None:
         return None
-    row = _row(database, matched.group(1))
+    row = find_public(database, matched.group(1))
     right = hmac.compare_digest(_hash(matched.group(2)), row.secret_sha256 if row is not None else _NOBODY)
-    return _valid(row) if right else None
+    return row if right else None
 
 
 def find_public(database: Database, public: str) -> ApiKeyRow | None:
     """The key with this public part if it is still valid; for sessions, whose signature has been checked."""
-    return _valid(_row(database, public))
+    in_time = sa.or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > utc_now())
+    with database.read() as session:
+        return session.scalar(
+            sa.select(ApiKeyRow).where(ApiKeyRow.public == public, ApiKeyRow.revoked_at.is_(None), in_time)
+        )
 
 
 def revoke_key(database: Database, public: str) -> None:
@@ -93,21 +97,11 @@ def list_keys(database: Database) -> list[str]:
     """A line for each key, oldest first: public part, state, day it was made, scopes, name."""
     with database.read() as session:
         rows = session.scalars(sa.select(ApiKeyRow).order_by(ApiKeyRow.id)).all()
-    states = ["revoked" if row.revoked_at else "in use" if _valid(row) else "expired" for row in rows]
-    return [
-        f"{row.public}  {state:<8} {row.created_at:%Y-%m-%d}  {row.scopes:<32} {row.name}"
-        for row, state in zip(rows, states, strict=True)
-    ]
-
-
-def _row(database: Database, public: str) -> ApiKeyRow | None:
-    with database.read() as session:
-        return session.scalar(sa.select(ApiKeyRow).where(ApiKeyRow.public == public))
-
-
-def _valid(row: ApiKeyRow | None) -> ApiKeyRow | None:
-    ended = row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= utc_now())
-    return None if ended else row
+    lines, now = [], utc_now()
+    for row in rows:
+        state = "revoked" if row.revoked_at else "expired" if row.expires_at and row.expires_at <= now else "in use"
+        lines.append(f"{row.public}  {state:<8} {row.created_at:%Y-%m-%d}  {row.scopes:<32} {row.name}")
+    return lines
 
 
 def _hash(secret: str) -> str:

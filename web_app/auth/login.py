@@ -20,7 +20,7 @@ from web_app.auth.keys import find_key
 
 MAX_FORM_BYTES = 4096
 SESSION_LIFETIME = dt.timedelta(hours=12)
-OPEN_BLUEPRINTS = ("login", "metrics")
+OPEN = (None, "static", "report_keys", "metrics", "login.show", "login.sign_in", "login.sign_out")
 
 blueprint = Blueprint("login", __name__)
 
@@ -50,7 +50,7 @@ def install(app: Flask, secret: bytes) -> None:
 
 def require_session() -> Response | None:
     """Send a browser without a session to the form; the API asks for its scopes itself."""
-    if request.endpoint in (None, "static", "report_keys") or request.blueprint in OPEN_BLUEPRINTS or is_api():
+    if request.endpoint in OPEN or is_api():
         return None
     try:
         caller()

@@ -134,5 +134,4 @@ def host_name(untrusted_host: str) -> str:
 
 
 def entries(text: str) -> list[str]:
-    """The parts of a comma-separated setting."""
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -52,8 +52,6 @@ class TokenBuckets:
 
 
 class Limits:
-    """The buckets of one application."""
-
     def __init__(self, settings: SecuritySettings) -> None:
         self.wrong_keys = TokenBuckets(WRONG_KEYS_PER_MINUTE)
         allowed = {"requests": settings.requests_per_minute, "uploads": settings.uploads_per_minute}
@@ -106,7 +104,6 @@ class Limits:
             self.take("uploads", caller(), _address())
 
     def note_wrong_key(self) -> None:
-        """Count a wrong key that was typed into the form."""
         self.wrong_keys.take(_address())
 
 

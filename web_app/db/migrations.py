@@ -40,7 +40,12 @@ def migrate(database: Database) -> None:
         ConfigError: the database cannot be opened or changed, is damaged, too old, of a later version, or not ours.
     """
     name = _name(database)
-    with told(database), _one_at_a_time(database):
+    with told(database), ExitStack() as held:
+        if database.is_sqlite and database.url.database:  # a server database locks by itself
+            try:
+                held.enter_context(locked(Path(f"{database.url.database}.lock")))
+            except OSError as error:
+                raise _unusable(error.strerror or type(error).__name__) from error
         with database.read() as session:
             connection = session.connection()
             if database.is_sqlite and connection.scalar(sa.text("PRAGMA quick_check(1)")) != "ok":
@@ -131,18 +136,6 @@ def told(database: Database) -> Iterator[None]:
                 f"{_name(database)} is damaged, or no SQLite database ({error.orig}).", remedy=DAMAGED
             ) from error
         raise _unusable(type(error).__name__) from error
-
-
-@contextmanager
-def _one_at_a_time(database: Database) -> Iterator[None]:
-    """A file lock beside an SQLite database; a server database locks by itself."""
-    with ExitStack() as held:
-        if database.is_sqlite and database.url.database:
-            try:
-                held.enter_context(locked(Path(f"{database.url.database}.lock")))
-            except OSError as error:
-                raise _unusable(error.strerror or type(error).__name__) from error
-        yield
 
 
 def _unusable(why: str) -> ConfigError:

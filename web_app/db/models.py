@@ -16,8 +16,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class JobState(enum.StrEnum):
-    """Where a job stands."""
-
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
@@ -59,7 +57,6 @@ class Overall(sa.types.TypeDecorator[str]):
 
 
 def utc_now() -> dt.datetime:
-    """The present moment, aware, in UTC."""
     return dt.datetime.now(dt.UTC)
 
 

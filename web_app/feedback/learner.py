@@ -24,8 +24,8 @@ from utils.feedback.quarantine import VOICE, LearningItem
 from utils.feedback.versions import prune_rejected
 from utils.log import configure_logging, get_logger
 from utils.types import MediaKind
-from utils.weights import SPEECH_FOLDER, current_speech, current_version, verify_version, weights_root
-from web_app.paths import InstancePaths
+from utils.weights import current_speech, current_version, verify_version, weights_root
+from web_app.paths import branches
 
 if TYPE_CHECKING:
     from utils.detection.people import People
@@ -53,11 +53,9 @@ log = get_logger(__name__)
 
 
 class Learner:
-    """Looks at media and trains."""
-
     def __init__(self, settings: Settings, served: ModelHandle) -> None:
         self._settings, self._served = settings, served
-        self._root, self._paths = weights_root(settings), InstancePaths.of(settings)
+        self._root = weights_root(settings)
         self._log = settings.server.log_level, settings.server.log_format
         self._fingerprint = ("", "")
         self._kept: OrderedDict[Path, tuple[str, Prepared]] = OrderedDict()
@@ -140,9 +138,7 @@ class Learner:
         Returns:
             The line of the history, which names job and digest; `version` and `promoted` at least.
         """
-        root, history, golden = self._root, self._paths.training_history, self._paths.golden
-        if voices:
-            root, history, golden = root / SPEECH_FOLDER, self._paths.speech_history, golden / SPEECH_FOLDER
+        _, root, history, golden = branches(self._settings)[voices]
         outcome: dict[str, Any] = call(
             train, progress, self._log, items=items, root=root, history=history, own_golden=golden, job=job,
             digest=digest,

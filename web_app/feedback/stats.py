@@ -4,7 +4,7 @@ is loaded, and the way back to an earlier one."""
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,35 +12,34 @@ from sqlalchemy.orm import Session
 
 from utils import weights
 from utils.errors import ConflictError, NotFoundError, WeightsError, WeightsMissingError
-from utils.feedback.history import read_history, verify_history
+from utils.feedback.history import Entry, History, read_history, verify_history
 from utils.feedback.quarantine import Status
 from utils.feedback.versions import rollback
-from utils.weights import CARD_FILE, SPEECH_FOLDER, current_speech, current_version, read_document, weights_root
+from utils.weights import CARD_FILE, current_speech, current_version, read_document
 from web_app.db.models import OPEN, TRAIN, FeedbackRow, JobRow, JobState
 from web_app.jobs.shared import Instance
 from web_app.observability.health import living_workers
-from web_app.paths import InstancePaths
-
-Entry = dict[str, Any]
+from web_app.paths import Branch, branches
 
 
 def learning_stats(instance: Instance) -> dict[str, Any]:
     """Everything about the learning, as `Stats` of the API."""
+    settings = instance.settings
     with instance.database.read() as session:
         feedback, accuracy = _feedback(session)
         running = session.scalar(sa.select(JobRow.public_id).where(JobRow.task == TRAIN, JobRow.state.in_(OPEN)))
-    loaded = loaded_versions(instance)
-    chosen = current_version(instance.settings)
-    trainings, of_voices = (training_entries(history) for history in _histories(instance.paths))
-    every = sorted([*trainings, *of_voices], key=lambda entry: str(entry.get("time")))
+    loaded, chosen = loaded_versions(instance), current_version(settings)
+    histories = [verify_history(branch.history) for branch in branches(settings)]
+    of_faces, of_speech = map(_trainings, histories)
+    every = sorted([*of_faces, *of_speech], key=lambda entry: str(entry.get("time")))
     return {
         "feedback": feedback,
         "accuracy_on_feedback": accuracy,
-        "trainings": {**_trainings(instance.paths, every), "running": running},
-        "golden": golden_points(trainings),
-        "golden_speech": golden_points(of_voices),
+        "trainings": {**_figures(histories, every), "running": running},
+        "golden": golden_points(of_faces),
+        "golden_speech": golden_points(of_speech),
         "model_version": loaded[-1]["version"] if loaded else chosen,
-        "speech_version": loaded[-1]["speech_version"] if loaded else current_speech(instance.settings),
+        "speech_version": loaded[-1]["speech_version"] if loaded else current_speech(settings),
         "chosen_version": chosen,
         "loaded": loaded,
         "poison_drill": None,
@@ -53,12 +52,12 @@ def count_states(session: Session) -> dict[str, int]:
     return {**{status.value: 0 for status in Status}, **dict(counted)}
 
 
-def training_entries(history: Path) -> list[Entry]:
-    """The readable lines of a history that tell of a training, oldest first."""
-    return [dict(entry) for entry in read_history(history).entries if entry.get("event") == "training"]
+def _trainings(history: History) -> list[Entry]:
+    """The readable lines that tell of a training, oldest first."""
+    return [entry for entry in history.entries if entry.get("event") == "training"]
 
 
-def golden_points(trainings: list[Entry]) -> list[dict[str, Any]]:
+def golden_points(trainings: Sequence[Entry]) -> list[dict[str, Any]]:
     """What the golden set says of the base that was started from, and of each version since; oldest first."""
     points: list[dict[str, Any]] = []
     if trainings and trainings[0].get("old"):
@@ -69,35 +68,29 @@ def golden_points(trainings: list[Entry]) -> list[dict[str, Any]]:
 
 
 def _feedback(session: Session) -> tuple[dict[str, Any], float | None]:
-    groups = session.execute(
-        sa.select(FeedbackRow.judgement, FeedbackRow.actual, FeedbackRow.prediction, sa.func.count()).group_by(
-            FeedbackRow.judgement, FeedbackRow.actual, FeedbackRow.prediction
-        )
-    ).all()
-    decided = [(actual, prediction, n) for _, actual, prediction, n in groups if prediction in ("fake", "real")]
-    judged = sum(n for *_, n in decided)
-    right = sum(n for actual, prediction, n in decided if actual == prediction)
-    states = count_states(session)
-    accepted = FeedbackRow.state == Status.ACCEPTED.value
-    feedback = {
-        "total": sum(n for *_, n in groups),
-        "correct": sum(n for judgement, _, _, n in groups if judgement == "correct"),
-        "incorrect": sum(n for judgement, _, _, n in groups if judgement == "incorrect"),
-        "by_label": {label: sum(n for _, actual, _, n in groups if actual == label) for label in ("real", "fake")},
-        "accepted": states.pop(Status.ACCEPTED.value),
-        "learned": _count(session, accepted, FeedbackRow.learned_version.is_not(None)),
-        "new": _count(session, accepted, FeedbackRow.tried_version.is_(None)),
-        "quarantined": states,
+    """Votes that stand, and the share of real and fake verdicts that they confirm; None without such a vote."""
+    vote, states = FeedbackRow, count_states(session)
+    accepted, judged = vote.state == Status.ACCEPTED.value, vote.prediction.in_(("fake", "real"))
+    conditions = {
+        "total": sa.true(),
+        "correct": vote.judgement == "correct",
+        "incorrect": vote.judgement == "incorrect",
+        "real": vote.actual == "real",
+        "fake": vote.actual == "fake",
+        "learned": accepted & vote.learned_version.is_not(None),
+        "new": accepted & vote.tried_version.is_(None),
+        "judged": judged,
+        "right": judged & (vote.actual == vote.prediction),
     }
-    return feedback, right / judged if judged else None
+    counts = [sa.func.count().filter(condition).label(name) for name, condition in conditions.items()]
+    counted = session.execute(sa.select(*counts).select_from(vote)).one()._asdict()
+    by_label = {label: counted.pop(label) for label in ("real", "fake")}
+    right, judged_in_all = counted.pop("right"), counted.pop("judged")
+    feedback = {**counted, "by_label": by_label, "accepted": states.pop(Status.ACCEPTED.value), "quarantined": states}
+    return feedback, right / judged_in_all if judged_in_all else None
 
 
-def _count(session: Session, *conditions: sa.ColumnElement[bool]) -> int:
-    return session.scalar(sa.select(sa.func.count()).select_from(FeedbackRow).where(*conditions)) or 0
-
-
-def _trainings(paths: InstancePaths, trainings: list[Entry]) -> dict[str, Any]:
-    checks = [verify_history(history) for history in _histories(paths)]
+def _figures(histories: Sequence[History], trainings: Sequence[Entry]) -> dict[str, Any]:
     promoted = [entry for entry in trainings if entry["promoted"]]
     rejected = [entry for entry in trainings if not entry["promoted"]]
     losses = [entry["loss"] for entry in trainings if entry.get("loss") is not None]
@@ -113,8 +106,8 @@ def _trainings(paths: InstancePaths, trainings: list[Entry]) -> dict[str, Any]:
         "accuracy_after": last.get("accuracy_after"),
         "last_rejection": rejected[-1].get("reason") if rejected else None,
         "last": last or None,
-        "damaged_lines": sum(len(check.damaged) for check in checks),
-        "chain_intact": all(check.ok for check in checks),
+        "damaged_lines": sum(len(history.damaged) for history in histories),
+        "chain_intact": all(history.ok for history in histories),
     }
 
 
@@ -126,37 +119,30 @@ def loaded_versions(instance: Instance) -> list[dict[str, Any]]:
     return [{"worker": row.id, **{name: row.facts.get(fact) for name, fact in names.items()}} for row in rows]
 
 
-def _histories(paths: InstancePaths) -> tuple[Path, Path]:
-    return paths.training_history, paths.speech_history
-
-
 def list_versions(instance: Instance) -> dict[str, Any]:
     """All versions, those of faces and then of speech, the oldest first, as `LearnedVersions`."""
-    root, settings = weights_root(instance.settings), instance.settings
-    faces, voices = (training_entries(history) for history in _histories(instance.paths))
-    workers = loaded_versions(instance)
-    items = _versions(root, current_version(settings), {each["version"] for each in workers}, faces)
-    heard = {each["speech_version"] for each in workers}
-    of_speech = _versions(root / SPEECH_FOLDER, current_speech(settings), heard, voices)
-    return {
-        "items": [*items, *({**item, "part": "speech"} for item in of_speech)],
-        "pinned": bool(settings.weights.version),
-    }
+    settings, workers = instance.settings, loaded_versions(instance)
+    (faces, speech), current = branches(settings), (current_version(settings), current_speech(settings))
+    items = [
+        *_versions(faces, current[0], {each["version"] for each in workers}),
+        *_versions(speech, current[1], {each["speech_version"] for each in workers}),
+    ]
+    return {"items": items, "pinned": bool(settings.weights.version)}
 
 
-def _versions(root: Path, current: str | None, loaded: set[str | None], trainings: list[Entry]) -> list[dict[str, Any]]:
-    trained = {entry["version"]: entry for entry in trainings}
+def _versions(branch: Branch, current: str | None, loaded: set[str | None]) -> list[dict[str, Any]]:
+    trained = {entry["version"]: entry for entry in _trainings(read_history(branch.history))}
     items = []
-    for name in weights.list_versions(root):
+    for name in weights.list_versions(branch.root):
         entry, made = trained.get(name, {}), None
         with contextlib.suppress(WeightsError, OSError):  # then it is refused when it is loaded
-            card = read_document(root / name / CARD_FILE)
+            card = read_document(branch.root / name / CARD_FILE)
             made = None if "learning" in card else card.get("made")  # who learned has the card of its base
         of_training = {key: entry.get(key) for key in ("base", "parent", "promoted", "reason")}
         items.append(
             {
-                "version": name, "part": "faces", "current": name == current, "loaded": name in loaded, **of_training,
-                "created": entry.get("time") or (made if isinstance(made, str) else None),
+                "version": name, "part": branch.name, "current": name == current, "loaded": name in loaded,
+                **of_training, "created": entry.get("time") or (made if isinstance(made, str) else None),
                 "lost": len(entry.get("lost", ())), "golden": golden_point(entry) if entry else None,
             }
         )  # fmt: skip
@@ -188,16 +174,16 @@ def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
     settings = instance.settings
     if settings.weights.version:
         raise ConflictError("[weights] version pins one; empty it to follow promotions and rollbacks.")
-    root, history, previous = weights_root(settings), instance.paths.training_history, current_version(settings)
-    if name not in weights.list_versions(root) and name in weights.list_versions(root / SPEECH_FOLDER):
-        root, history, previous = root / SPEECH_FOLDER, instance.paths.speech_history, current_speech(settings)
+    (branch, speech), previous = branches(settings), current_version(settings)
+    if name not in weights.list_versions(branch.root) and name in weights.list_versions(speech.root):
+        branch, previous = speech, current_speech(settings)
     with instance.database.read() as session:
         training = sa.select(JobRow.id).where(JobRow.task == TRAIN, JobRow.state == JobState.RUNNING)
         if instance.shared.on and session.scalar(training) is not None:
             raise ConflictError("A training is going on at another machine; its end decides which version serves.")
     try:
         with instance.shared.acting():
-            version = rollback(root, history, name)
+            version = rollback(branch.root, branch.history, name)
     except WeightsMissingError as error:
         raise NotFoundError(error.detail) from error
     return {"version": version.name, "previous": previous}

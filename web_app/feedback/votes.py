@@ -27,14 +27,10 @@ SAID = (
     "prediction", "fake_probability", "model_version", "judgement", "actual", "category", "note", "trusted",
 )  # fmt: skip
 """What a line of the log and a row have in common by name."""
-CHUNK = 500  # ids per statement; databases bound the number of parameters
 
 
 def find_vote(session: Session, media_sha256: str, client_id: str) -> FeedbackRow | None:
-    """What this user last said about a medium."""
-    return session.scalar(
-        sa.select(FeedbackRow).where(FeedbackRow.media_sha256 == media_sha256, FeedbackRow.client_id == client_id)
-    )
+    return find_votes(session, {media_sha256}, client_id).get(media_sha256)
 
 
 def voice_of(media_sha256: str) -> str:
@@ -69,7 +65,7 @@ def save_vote(instance: Instance, entry: FeedbackEntry) -> FeedbackRow:
     """
     with instance.database.write() as session:  # within it, so that lines and rows have the same order
         _log(session, instance, entry)
-        return _store(session, entry, _job_ids(session, {entry.detection_id}).get(entry.detection_id))
+        return _store(session, entry)
 
 
 def withdraw_vote(instance: Instance, media_sha256: str, client_id: str) -> bool:
@@ -118,12 +114,11 @@ def reconcile(instance: Instance) -> Reconciled:
         log = read_feedback_log(instance.paths.feedback_log)
         standing = log.standing()
         rows = {(row.media_sha256, row.client_id): row for row in session.scalars(sa.select(FeedbackRow))}
-        jobs = _job_ids(session, {entry.detection_id for entry in standing.values()})
         written = 0
         for key, entry in standing.items():
             row = rows.get(key)
             if row is None or row.created_at != entry.time or any(getattr(row, n) != getattr(entry, n) for n in SAID):
-                _store(session, entry, jobs.get(entry.detection_id))
+                _store(session, entry)
                 written += 1
         withdrawn = log.withdrawn()
         gone = [row for key, row in rows.items() if key in withdrawn]
@@ -138,7 +133,7 @@ def reconcile(instance: Instance) -> Reconciled:
     return Reconciled(written, len(gone), len(standing), unlogged, log.damaged)
 
 
-def _store(session: Session, entry: FeedbackEntry, job_id: int | None) -> FeedbackRow:
+def _store(session: Session, entry: FeedbackEntry) -> FeedbackRow:
     row = find_vote(session, entry.media_sha256, entry.client_id)
     if row is None:
         row = FeedbackRow(media_sha256=entry.media_sha256, client_id=entry.client_id)
@@ -148,7 +143,8 @@ def _store(session: Session, entry: FeedbackEntry, job_id: int | None) -> Feedba
     for name in SAID:
         setattr(row, name, getattr(entry, name))
     row.face_labels = {str(face): label for face, label in entry.face_labels.items()}
-    row.detection_id, row.created_at = job_id, entry.time
+    existing = sa.select(DetectionRow.job_id).join(DetectionRow.job).where(JobRow.public_id == entry.detection_id)
+    row.detection_id, row.created_at = session.scalar(existing), entry.time
     row.state, row.reason = Status.WAITING.value, NOT_LOOKED_AT
     medium = session.get(ReviewedMediumRow, entry.media_sha256)
     if medium is None:
@@ -230,13 +226,3 @@ def _drop_features(session: Session, paths: InstancePaths, media_sha256: str) ->
     folder = paths.features / media_sha256
     if folder.is_dir():
         shutil.rmtree(folder)
-
-
-def _job_ids(session: Session, public_ids: set[str]) -> dict[str, int]:
-    """Analyses that still exist, by public id."""
-    wanted = sorted(public_ids)
-    found: dict[str, int] = {}
-    existing = sa.select(JobRow.public_id, JobRow.id).join(DetectionRow, DetectionRow.job_id == JobRow.id)
-    for start in range(0, len(wanted), CHUNK):
-        found |= dict(session.execute(existing.where(JobRow.public_id.in_(wanted[start : start + CHUNK]))).all())
-    return found

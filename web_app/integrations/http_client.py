@@ -73,7 +73,6 @@ class Rules:
 
     @classmethod
     def of(cls, settings: ApiSettings) -> Rules:
-        """The rules of `[api] allowed_networks`."""
         return cls(networks("[api] allowed_networks", settings.allowed_networks))
 
     def is_allowed(self, address: str, port: int) -> bool:

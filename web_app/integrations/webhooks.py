@@ -97,7 +97,6 @@ def collect(database: Database, now: dt.datetime) -> int:
 
 
 def message_of(row: DetectionRow) -> dict[str, Any]:
-    """What is sent about an ended analysis."""
     return {
         "type": f"analysis.{row.job.state}",
         "timestamp": (row.job.finished_at or utc_now()).isoformat(),

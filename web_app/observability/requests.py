@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -88,9 +88,9 @@ def install(
     settings: Settings,
     database: Database,
     require_admin: Callable[[], object],
-    lengths: Callable[[], dict[str, int]] = dict,
-) -> Callable[[Response], Response]:
-    """Add the route, which asks `require_admin` first; returns what counts each answer.
+    lengths: Callable[[], dict[str, int]],
+) -> None:
+    """Count each answer and add the route, which asks `require_admin` first.
 
     `lengths` are those of the broker's queues, by name.
     """
@@ -101,8 +101,8 @@ def install(
         "telltale_http_request_seconds", "Time to the answer's head.", ("route",), registry=registry, buckets=BUCKETS_S
     )
     received = Counter("telltale_received_bytes", "Bytes of request bodies.", registry=registry)
-    blueprint = Blueprint("metrics", __name__)
 
+    @app.after_request
     def count(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule is not None else "none"
         requests.labels(request.method if route != "none" else "any", route, response.status_code).inc()
@@ -110,14 +110,10 @@ def install(
         received.inc(request.content_length or 0)
         return response
 
-    @blueprint.get("/metrics")
-    def show() -> Response:
-        """All metrics in the text format of Prometheus."""
+    @app.get("/metrics")
+    def metrics() -> Response:
         require_admin()
         return app.response_class(generate_latest(registry), mimetype=CONTENT_TYPE_LATEST)
-
-    app.register_blueprint(blueprint)
-    return count
 
 
 def begin() -> None:

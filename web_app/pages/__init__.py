@@ -148,5 +148,4 @@ def review() -> str:
 
 @blueprint.get("/reference")
 def reference() -> Response:
-    """The page of the API, which is at /api/docs."""
     return redirect(url_for("api.get_docs"), 308)

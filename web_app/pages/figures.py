@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from models.cards import EXPERT_NAMES, expert_card
 from utils.config import Settings
@@ -91,53 +91,24 @@ FILTERS = (percent, decimal, set_title, joined_last, by_source)
 """What the templates use under these names."""
 
 
-class Dot(NamedTuple):
-    """One version in one curve; `filled` when it was promoted, `title` says everything in words."""
+def golden_plot(points: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Where everything goes of points as `GoldenPoint` of the API, oldest first; None when no version has figures.
 
-    x: float
-    y: float
-    filled: bool
-    title: str
-
-
-class Tick(NamedTuple):
-    at: float
-    text: str
-
-
-class Panel(NamedTuple):
-    """Curves over one scale by their figure, with its horizontal lines."""
-
-    top: float
-    bottom: float
-    curves: dict[str, list[Dot]]
-    ticks: list[Tick]
-
-
-class Plot(NamedTuple):
-    """Two panels above each other (AUC with the worst slice; calibration error), and the names of the versions."""
-
-    width: float
-    height: float
-    left: float
-    right: float
-    panels: list[Panel]
-    names: list[Tick]
-
-
-def golden_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
-    """Where everything goes of points as `GoldenPoint` of the API, oldest first; None when no version has figures."""
+    Two panels above each other (AUC with the worst slice; calibration error), and the names of the versions. A panel
+    has horizontal lines, `ticks`, and a list of dots for each curve, which are `filled` when they were promoted.
+    """
     shown = [point for point in points if point["auc"] is not None]
     if not shown:
         return None
     step = (WIDTH - LEFT - RIGHT) / max(len(shown), 2)
     placed = [(round(LEFT + step * (i + 0.5), 2), point) for i, point in enumerate(shown)]
     panels = [_panel(placed, keys, TOP + i * (HEIGHT + GAP)) for i, keys in enumerate(PANELS)]
-    names = [Tick(x, str(point["version"])) for x, point in placed[:: -(-len(shown) // MOST_NAMES)]]
-    return Plot(WIDTH, panels[-1].bottom + 2 * GAP, LEFT, WIDTH - RIGHT, panels, names)
+    names = [{"at": x, "text": point["version"]} for x, point in placed[:: -(-len(shown) // MOST_NAMES)]]
+    height = panels[-1]["bottom"] + 2 * GAP
+    return {"width": WIDTH, "height": height, "left": LEFT, "right": WIDTH - RIGHT, "panels": panels, "names": names}
 
 
-def _panel(placed: Sequence[tuple[float, Mapping[str, Any]]], keys: tuple[str, ...], top: float) -> Panel:
+def _panel(placed: Sequence[tuple[float, Mapping[str, Any]]], keys: tuple[str, ...], top: float) -> dict[str, Any]:
     values = [float(point[key]) for _, point in placed for key in keys if point[key] is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = max((high - low) * 0.15, 0.005)
@@ -148,11 +119,12 @@ def _panel(placed: Sequence[tuple[float, Mapping[str, Any]]], keys: tuple[str, .
 
     curves = {
         key: [
-            Dot(x, y(point[key]), bool(point["promoted"]), f"{point['version']}: {point[key]:.4f}")
+            {"x": x, "y": y(point[key]), "filled": point["promoted"], "title": f"{point['version']}: {point[key]:.4f}"}
             for x, point in placed
             if point[key] is not None
         ]
         for key in keys
     }
     heights = (low + (high - low) * i / (TICKS - 1) for i in range(TICKS))
-    return Panel(top, top + HEIGHT, curves, [Tick(y(value), f"{value:.3f}") for value in heights])
+    ticks = [{"at": y(value), "text": f"{value:.3f}"} for value in heights]
+    return {"top": top, "bottom": top + HEIGHT, "curves": curves, "ticks": ticks}

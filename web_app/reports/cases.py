@@ -6,12 +6,12 @@ of it; `SHA256SUMS` says the same to `sha256sum -c`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +20,33 @@ from utils.media.sniff import FORMATS
 from utils.signatures import canonical
 from utils.types import CASE_DOCUMENT, DOCUMENT_VERSION, MANIFEST_DOCUMENT
 from web_app import VERSION
+from web_app.db.models import CaseRow, MediaRow
 from web_app.reports import document as words
 from web_app.reports.printed import render_html, render_pdf
+from web_app.storage.files import CLEAN_SUFFIX, MediaStore
 
 CHUNK_BYTES = 256 * 1024
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the same case gives the same bytes
 NO_COPY = "no copy without metadata can be made, or it is not made yet: open its result once and export again"
 
 
-@dataclass(frozen=True)
-class CaseItem:
-    """One file: `report` is its unsigned document, None without a result; `copy` gives its clean copy, None without."""
+def build_case(case: CaseRow, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """The unsigned document of a case, `CaseDocument` of the API; the same case gives the same document.
 
-    name: str
-    note: str
-    state: str
-    report: dict[str, Any] | None
-    format: str
-    copy: Callable[[], Path | None]
-
-
-def build_case(id: str, title: str, notes: str, created: str, items: list[CaseItem]) -> dict[str, Any]:
-    """The unsigned document of a case; the same case gives the same document."""
-    reports = [item.report for item in items if item.report is not None]
+    Args:
+        items: as `CaseReportItem` of the API; the `report` of each is unsigned, None without a result.
+    """
+    created, reports = case.created_at.isoformat(), [item["report"] for item in items if item["report"] is not None]
     return {
         "document": CASE_DOCUMENT,
         "document_version": DOCUMENT_VERSION,
         "telltale_version": VERSION,
-        "id": id,
-        "title": title,
-        "notes": notes,
+        "id": case.public_id,
+        "title": case.title,
+        "notes": case.notes,
         "created": created,
         "analysed": max((report["analysed"] for report in reports), default=created),
-        "items": [{"name": i.name, "note": i.note, "state": i.state, "report": i.report} for i in items],
+        "items": items,
         "limits": list(words.LIMITS),
         "reproduce": words.REPRODUCE.format("case.json"),
     }
@@ -61,8 +55,11 @@ def build_case(id: str, title: str, notes: str, created: str, items: list[CaseIt
 Sign = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def export_lines(document: dict[str, Any], items: list[CaseItem], sign: Sign, page_url: str) -> Iterator[bytes]:
-    """The ZIP of a case, by its unsigned document, in pieces; no more of a file than `CHUNK_BYTES` is in memory."""
+def export_lines(
+    document: dict[str, Any], media: Sequence[MediaRow], store: MediaStore, sign: Sign, page_url: str
+) -> Iterator[bytes]:
+    """The ZIP of a case in pieces, by its unsigned document and the medium of each item; no more of a file than
+    `CHUNK_BYTES` is in memory."""
     sink, files, missing = _Sink(), [], []
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
 
@@ -84,18 +81,18 @@ def export_lines(document: dict[str, Any], items: list[CaseItem], sign: Sign, pa
             files.append({"name": name, "sha256": digest.hexdigest(), "size_bytes": size})
 
         yield from put_report("case", sign(document))
-        for number, item in enumerate(items, 1):
-            name = f"{number:03d}-{re.sub(r'[^A-Za-z0-9-]+', '_', Path(item.name).stem)[:60]}"
-            if item.report is not None:
-                yield from put_report(f"reports/{name}", sign(item.report))
-            try:
-                copy = item.copy()
-            except UnavailableError:  # files that lie on another machine
-                copy = None
+        for number, (item, medium) in enumerate(zip(document["items"], media, strict=True), 1):
+            name = f"{number:03d}-{re.sub(r'[^A-Za-z0-9-]+', '_', Path(item['name']).stem)[:60]}"
+            if item["report"] is not None:
+                yield from put_report(f"reports/{name}", sign(item["report"]))
+            copy = None
+            with contextlib.suppress(UnavailableError):  # files that lie on another machine
+                if store.size(medium.stored_name, CLEAN_SUFFIX):
+                    copy = store.path(medium.stored_name, CLEAN_SUFFIX)
             if copy is None:
-                missing.append({"name": item.name, "why": NO_COPY})
+                missing.append({"name": item["name"], "why": NO_COPY})
             else:
-                ending = FORMATS[item.format].endings[0]
+                ending = FORMATS[medium.format].endings[0]
                 with copy.open("rb") as file:
                     chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
                     yield from put(f"media/{name}.{ending}", chunks, packed=False)

@@ -22,8 +22,6 @@ from web_app.db.models import utc_now
 
 @dataclass(frozen=True)
 class ReportKeys:
-    """The keys in a file; `of` makes it."""
-
     path: Path
 
     @classmethod
@@ -35,7 +33,6 @@ class ReportKeys:
         return keys
 
     def sign(self, document: dict[str, Any]) -> dict[str, Any]:
-        """A document with its signature."""
         return sign(document, base64.b64decode(self._read()["private"]))
 
     def public(self) -> dict[str, Any]:

@@ -7,11 +7,10 @@ the first one is made.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import io
 import threading
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -83,12 +82,9 @@ def _register_fonts() -> set[int]:
     from reportlab.pdfbase import pdfmetrics
     from reportlab.pdfbase.ttfonts import TTFont
 
-    found = importlib.util.find_spec("matplotlib")
-    if found is None or found.origin is None:
-        raise FileNotFoundError("matplotlib, whose fonts the PDF uses, is not installed")
-    folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf"
+    folder = importlib.metadata.distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")
     for name in {FONT, BOLD} - set(pdfmetrics.getRegisteredFontNames()):
-        pdfmetrics.registerFont(TTFont(name, str(folder / f"{name}.ttf")))
+        pdfmetrics.registerFont(TTFont(name, f"{folder}/{name}.ttf"))
     return set(pdfmetrics.getFont(FONT).face.charToGlyph)
 
 

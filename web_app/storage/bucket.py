@@ -196,7 +196,6 @@ class BucketStore(MediaStore):
         self.drop(stored_name)
 
     def drop(self, stored_name: str) -> None:
-        """Delete the copies here."""
         for suffix in ("", *DERIVED_SUFFIXES):
             MediaStore.path(self, stored_name, suffix).unlink(missing_ok=True)
 

@@ -116,8 +116,6 @@ class IncomingFile:
 
 
 class MediaStore:
-    """The files of the uploads folder."""
-
     origin = ""
     """Of addresses that `link` gives, for the pages' policy."""
 
@@ -181,7 +179,6 @@ class MediaStore:
         return deleted
 
     def derived(self) -> list[Path]:
-        """All that was made of stored files."""
         return sorted(path for path in self.folder.glob("*/*") if path.suffix in DERIVED_SUFFIXES)
 
     def _parts(self) -> Iterator[Path]:
@@ -232,5 +229,4 @@ def _remove_if_left(path: Path) -> bool:
 
 
 def too_large(max_bytes: int) -> MediaTooLargeError:
-    """The refusal of a file above the limit."""
     return MediaTooLargeError(f"The file is larger than {max_bytes / 1e6:g} MB.", limit_bytes=max_bytes)

@@ -130,12 +130,7 @@ def receive_files(request: Request, store: MediaStore, max_files: int) -> list[U
     parts: list[_Part] = []
     wanted: list[FileStorage] = []
 
-    def open_part(
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None,
-        content_length: int | None = None,
-    ) -> Any:
+    def open_part(*_: object, **__: object) -> Any:
         parts.append(_Part(store))
         return parts[-1]
 
