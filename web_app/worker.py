@@ -51,7 +51,7 @@ from web_app.jobs.shared import Instance
 from web_app.paths import branches
 
 ORPHAN_GRACE_S = 10.0  # an orphan ends by force after this, whatever it was doing
-INTERVAL_S = 600.0
+INTERVAL_S = 600.0  # between two looks at what is to be deleted
 REST_S = 30.0  # of the learning, after a version that was deleted, or a full disk
 REST = 20.0  # times as long as judging all votes has taken, until they are judged again
 FORGET_WORKERS = dt.timedelta(days=1)
@@ -155,11 +155,14 @@ def worker_tasks(
     learns: bool = True,
 ) -> WorkerTasks:
     """All that the real worker does beside analyses; `learns` where it looks at feedback, judges and trains."""
-    learning, maintenance = LearningTasks(instance, learner), Maintenance(instance)
+    learning, clean_at = LearningTasks(instance, learner), 0.0
 
     def when_idle() -> None:
-        with log_and_continue("clean up"):
-            maintenance.run_if_due()
+        nonlocal clean_at
+        if time.monotonic() >= clean_at:
+            clean_at = time.monotonic() + INTERVAL_S
+            with log_and_continue("clean up"):
+                clean_up(instance, utc_now())
         if learns:
             learning.when_idle()
 
@@ -177,48 +180,29 @@ def worker_tasks(
     )
 
 
-class Maintenance:
-    """Cleans up every ten minutes: by the retention period, whose end deletes finished analyses with their files, and
-    batches. What was derived from them to be learned stays.
+def clean_up(instance: Instance, now: dt.datetime) -> int:
+    """Delete what dead writers and workers have left, and what the retention period has ended as of `now`: finished
+    analyses with their files, and batches. What was derived from them to be learned stays. Returns how many analyses.
     """
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        self._due_at = 0.0
-
-    def run_if_due(self) -> None:
-        if time.monotonic() >= self._due_at:
-            self._due_at = time.monotonic() + INTERVAL_S
-            self.run(utc_now())
-
-    def run(self, now: dt.datetime) -> int:
-        """Clean up as of `now`; returns how many analyses were deleted."""
-        database, store = self._instance.database, self._instance.store
-        days = self._instance.settings.storage.retention_days
-        store.sweep_cut_off()
-        if self._instance.shared.on:
-            drop_orphans(self._instance)
-        with database.write() as session:
-            session.execute(sa.delete(WorkerRow).where(WorkerRow.seen_at < now - FORGET_WORKERS))
+    database, store, days = instance.database, instance.store, instance.settings.storage.retention_days
+    before, ids = now - dt.timedelta(days=days), sa.select(JobRow.public_id)
+    store.sweep_cut_off()
+    if instance.shared.on:
+        drop_orphans(instance)
+    with database.write() as session:
+        session.execute(sa.delete(WorkerRow).where(WorkerRow.seen_at < now - FORGET_WORKERS))
         # those that were never to be kept are deleted by their request, unless it dies in between
-        expired = sa.select(JobRow.public_id).join(DetectionRow, DetectionRow.job_id == JobRow.id)
-        with database.read() as session:
-            ids = session.scalars(expired.where(DetectionRow.expires_at < now)).all()
-        deleted = sum(delete_analysis(self._instance, public_id) for public_id in ids)
-        forget_dropped(database)
-        if not days:
-            return deleted
-        before = now - dt.timedelta(days=days)
-        with database.read() as session:
-            old = session.scalars(
-                sa.select(JobRow.public_id).where(JobRow.created_at < before, JobRow.state.in_(FINAL))
-            ).all()
-        outdated = sum(delete_detection(database, store, public_id) for public_id in old)
-        with database.write() as session:
+        unkept = ids.join(DetectionRow, DetectionRow.job_id == JobRow.id).where(DetectionRow.expires_at < now)
+        expired, old = session.scalars(unkept).all(), []
+        if days:
+            old = session.scalars(ids.where(JobRow.created_at < before, JobRow.state.in_(FINAL))).all()
             session.execute(sa.delete(BatchRow).where(BatchRow.created_at < before))
-        if outdated:
-            log.info("deleted %d analyses older than %d days", outdated, days)
-        return deleted + outdated
+    deleted = sum(delete_analysis(instance, public_id) for public_id in expired)
+    outdated = sum(delete_detection(database, store, public_id) for public_id in old)
+    forget_dropped(database)
+    if outdated:
+        log.info("deleted %d analyses older than %d days", outdated, days)
+    return deleted + outdated
 
 
 class LearningTasks:

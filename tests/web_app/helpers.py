@@ -221,9 +221,9 @@ def clean_up(instance: Instance, days: int, now: dt.datetime) -> int:
     """What a worker deletes at this moment where analyses are kept so many days; how many analyses."""
     storage = dataclasses.replace(instance.settings.storage, retention_days=days)
     changed = dataclasses.replace(instance, settings=dataclasses.replace(instance.settings, storage=storage))
-    from web_app.worker import Maintenance
+    from web_app import worker
 
-    return Maintenance(changed).run(now)
+    return worker.clean_up(changed, now)
 
 
 @contextmanager

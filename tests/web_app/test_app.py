@@ -254,7 +254,7 @@ def test_the_web_process_stays_small(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from tests.web_app.helpers import accept_weights, make_settings, media_bytes, upload
-from web_app import cli, serve
+from web_app import __main__, serve
 from web_app.app import create_app
 app = create_app(make_settings(Path({str(tmp_path)!r})), verify=accept_weights)
 client = app.test_client()

@@ -29,7 +29,7 @@ from web_app.jobs.detections import delete_detection
 from web_app.jobs.supervisor import settings_environ
 from web_app.paths import ROOT, InstancePaths
 from web_app.services import Services
-from web_app.worker import Maintenance
+from web_app.worker import clean_up
 
 OLDEST = Path(__file__).resolve().parents[2] / "data" / "v5" / "database.sql"
 
@@ -198,7 +198,7 @@ def test_of_deleted_names_no_letters_stay_in_the_index(parts: Services) -> None:
     assert delete_detection(parts.database, parts.store, "KARLA-LAWSUIT.png")
     assert delete_detection(parts.database, parts.store, "keep-ZERO.png")
     assert b"kar" in left()
-    Maintenance(parts).run(utc_now())
+    clean_up(parts, utc_now())
     assert b"kar" not in left()
     with parts.database.read() as session:
         session.execute(sa.text(f"INSERT INTO {names.TABLE} ({names.TABLE}) VALUES ('integrity-check')"))

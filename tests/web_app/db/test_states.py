@@ -12,7 +12,8 @@ import pytest
 
 from tests.web_app.helpers import make_settings, media_bytes, upload
 from utils.errors import ConfigError
-from web_app import cli, worker
+from web_app import __main__ as cli
+from web_app import worker
 from web_app.db.migrations import migrate
 from web_app.db.session import Database
 from web_app.paths import InstancePaths

@@ -36,7 +36,7 @@ from web_app.jobs.runner import Progress, WorkerTasks, run_worker
 from web_app.jobs.shared import Instance
 from web_app.services import Services
 from web_app.storage.files import MediaStore
-from web_app.worker import Maintenance
+from web_app.worker import clean_up as clean_up_now
 
 
 def queue_one(client: FlaskClient, order: str = "fake") -> str:
@@ -145,7 +145,7 @@ def test_a_disk_error_while_cleaning_up_does_not_end_the_worker(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(MediaStore, "sweep_cut_off", sweep_cut_off)
-    with running_worker(parts.settings, tasks=WorkerTasks(when_idle=Maintenance(parts).run_if_due)):
+    with running_worker(parts.settings, tasks=WorkerTasks(when_idle=lambda: clean_up_now(parts, utc_now()))):
         assert swept.wait(60)
         public_id = queue_one(client)
         wait_until(lambda: job_state(client, public_id) == "done")

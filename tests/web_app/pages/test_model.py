@@ -13,7 +13,7 @@ from flask import Flask
 
 from tests.web_app.helpers import make_settings
 from utils.config import WeightsSettings
-from web_app.pages.figures import decimal, engine_sentence, golden_plot, percent
+from web_app.pages import decimal, engine_sentence, golden_plot, percent
 from web_app.texts import text
 
 CARD: dict[str, Any] = {
