@@ -193,7 +193,8 @@ def clean_up(instance: Instance, now: dt.datetime) -> int:
         session.execute(sa.delete(WorkerRow).where(WorkerRow.seen_at < now - FORGET_WORKERS))
         # those that were never to be kept are deleted by their request, unless it dies in between
         unkept = ids.join(DetectionRow, DetectionRow.job_id == JobRow.id).where(DetectionRow.expires_at < now)
-        expired, old = session.scalars(unkept).all(), []
+        expired: Sequence[str] = session.scalars(unkept).all()
+        old: Sequence[str] = ()
         if days:
             old = session.scalars(ids.where(JobRow.created_at < before, JobRow.state.in_(FINAL))).all()
             session.execute(sa.delete(BatchRow).where(BatchRow.created_at < before))

@@ -5,8 +5,6 @@ And the review of feedback by a moderator: media with what users said about them
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -25,7 +23,7 @@ from web_app.api.detections import serve_media
 from web_app.api.routing import MEDIA, json_answer, route
 from web_app.api.schemas import Probability, Schema
 from web_app.auth import identity
-from web_app.db.models import TRAIN, DetectionRow, FeedbackRow, JobRow, MediaRow, ReviewedMediumRow, utc_now
+from web_app.db.models import TRAIN, DetectionRow, FeedbackRow, JobRow, ReviewedMediumRow, utc_now
 from web_app.feedback.stats import count_states, learning_stats, list_versions, roll_back
 from web_app.feedback.training import Correction, count_corrections, list_corrections, request_training
 from web_app.feedback.votes import decide, find_medium
@@ -286,7 +284,7 @@ def get_review(query: ReviewQuery, session: Session) -> Review:
     page = wanted.order_by(sa.func.max(FeedbackRow.created_at).desc(), FeedbackRow.media_sha256)
     page = page.offset((query.page - 1) * query.per_page).limit(query.per_page)
     total = session.scalar(sa.select(sa.func.count()).select_from(wanted.subquery())) or 0
-    items, counts = _cases(session, session.scalars(page).all()), count_states(session)
+    items, counts = [_case(session, each) for each in session.scalars(page).all()], count_states(session)
     return Review(items=items, page=query.page, per_page=query.per_page, total=total, counts=counts)
 
 
@@ -312,7 +310,7 @@ def decide_case(sha256: str, said: DecisionRequest) -> ReviewCase:
     )
     decide(parts, entry)
     with parts.database.read() as session:
-        return _cases(session, [sha256])[0]
+        return _case(session, sha256)
 
 
 @route("GET", "/rl/review/<sha256>/media", {200: MEDIA, 206: MEDIA, 304: None}, scope="moderate")
@@ -327,21 +325,11 @@ def get_case_media(sha256: str) -> Response:
     return serve_media(media)
 
 
-def _cases(session: Session, media: Sequence[str]) -> list[ReviewCase]:
-    said = sa.select(FeedbackRow).where(FeedbackRow.media_sha256.in_(media))
-    votes: dict[str, list[FeedbackRow]] = defaultdict(list)
-    for row in session.scalars(said.order_by(FeedbackRow.created_at, FeedbackRow.id)):
-        votes[row.media_sha256].append(row)
-    asked = sa.select(ReviewedMediumRow).where(ReviewedMediumRow.media_sha256.in_(media))
-    reviewed = {row.media_sha256: row for row in session.scalars(asked)}
-    return [_case(each, votes[each], reviewed.get(each), find_medium(session, each)) for each in media]
-
-
-def _case(
-    sha256: str, votes: Sequence[FeedbackRow], reviewed: ReviewedMediumRow | None, stored: MediaRow | None
-) -> ReviewCase:
+def _case(session: Session, sha256: str) -> ReviewCase:
     """A medium with what was said about it; no vote shows its owner's id, which opens what belongs to them."""
-    decision = None
+    said = sa.select(FeedbackRow).where(FeedbackRow.media_sha256 == sha256)
+    votes = session.scalars(said.order_by(FeedbackRow.created_at, FeedbackRow.id))
+    reviewed, stored, decision = session.get(ReviewedMediumRow, sha256), find_medium(session, sha256), None
     if reviewed is not None and reviewed.decision is not None:
         decision = ReviewDecision.of(
             reviewed, label=reviewed.decision_label, note=reviewed.decision_note, decided=reviewed.decided_at
