@@ -21,7 +21,7 @@ from web_app.auth import identity, login
 from web_app.auth.network import ProxyHeaders, networks
 from web_app.observability import requests
 from web_app.pages import blueprint as pages_blueprint
-from web_app.services import Services, refuse_over_limit
+from web_app.services import Services, refuse_unread
 
 
 def create_app(settings: Settings, *, verify: Callable[[Settings], object] | None = None) -> Flask:
@@ -55,8 +55,7 @@ def create_app(settings: Settings, *, verify: Callable[[Settings], object] | Non
         identity.refuse_cross_site,
         parts.limits.enforce,  # from here on it is known who asks
         login.require_session,  # of pages; a route of the API asks for its scope itself
-        refuse_over_limit,
-        identity.refuse_nul,
+        refuse_unread,
     ):
         app.before_request(before)
     for after in (requests.say, identity.add_headers):  # Flask calls the last one first

@@ -83,14 +83,17 @@ def services() -> Services:
     return cast(Services, current_app.extensions[EXTENSION])
 
 
-def refuse_over_limit() -> None:
+def refuse_unread() -> None:
     """Before a request: nothing but the refusal is done for one without its body.
 
     Raises:
         MediaTooLargeError: its body is above the limit.
+        NotFoundError: its path has the character NUL, with which PostgreSQL takes no text.
     """
     if OVER_LIMIT in request.environ:
         raise too_large(services().store.max_bytes)
+    if "\0" in request.path:
+        raise NotFoundError
 
 
 def require_detection(session: Session, public_id: str, *, done: bool = False) -> DetectionRow:

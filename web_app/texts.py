@@ -12,8 +12,8 @@ FOLDER = Path(__file__).resolve().parent / "static" / "strings"
 
 
 @functools.cache
-def catalogue(language: str = LANGUAGE) -> dict[str, Any]:
-    words: dict[str, Any] = json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8"))
+def catalogue() -> dict[str, Any]:
+    words: dict[str, Any] = json.loads((FOLDER / f"{LANGUAGE}.json").read_text(encoding="utf-8"))
     return words
 
 

@@ -173,12 +173,7 @@ def needs_body(model: type[BaseModel]) -> bool:
 
 
 def _parse_json(model: type[Model], asked: Request) -> Model:
-    """The body as a checked value.
-
-    Raises:
-        BadRequestError: the body is no JSON object, or not declared as JSON.
-        InvalidFieldError: a field is missing, unknown or has a value that is not allowed.
-    """
+    """The body as a checked value; BadRequestError where it is no JSON object, or not declared as JSON."""
     asked.max_content_length = MAX_JSON_BYTES
     try:
         untrusted = asked.get_json() if needs_body(model) or asked.get_data() else {}

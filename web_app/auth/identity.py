@@ -189,16 +189,6 @@ def refuse_cross_site() -> None:
         raise CrossSiteError("The Origin of the request is not this server.")
 
 
-def refuse_nul() -> None:
-    """Nothing is under an address with the character NUL, and PostgreSQL takes no text with it.
-
-    Raises:
-        NotFoundError: the path has one.
-    """
-    if "\0" in request.path:
-        raise NotFoundError
-
-
 def client_id(secret: bytes) -> str:
     """The anonymous id of who makes the request.
 

@@ -60,11 +60,9 @@ class Database:
         """The SQLite database in a file, whatever characters its name has."""
         return cls(sa.URL.create("sqlite", database=str(path)))
 
-    @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A session that only reads; its rows stay usable afterwards."""
-        with Session(self.engine, expire_on_commit=False) as session:
-            yield session
+    def read(self) -> Session:
+        """A session that only reads, for a `with` block; its rows stay usable afterwards."""
+        return Session(self.engine, expire_on_commit=False)
 
     @contextmanager
     def write(self, *, alone: bool = True) -> Iterator[Session]:

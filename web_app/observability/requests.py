@@ -47,22 +47,19 @@ class HouseCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         free = shutil.disk_usage(InstancePaths.of(self._settings).instance).free
         yield GaugeMetricFamily("telltale_disk_free_bytes", "Room left for uploads.", value=free)
+        jobs, count = (JobRow.task, JobRow.state), sa.func.count()
+        held = sa.select(JobRow.worker_id, count).where(JobRow.state == JobState.RUNNING).group_by(JobRow.worker_id)
         try:
-            yield from self._from_database()
+            with self._database.read() as session:
+                by_state = {tuple(row[:2]): row[2] for row in session.execute(sa.select(*jobs, count).group_by(*jobs))}
+                waiting = sa.select(sa.func.min(JobRow.created_at)).where(JobRow.state == JobState.QUEUED)
+                oldest = session.scalar(waiting)
+                files, size = session.execute(sa.select(count, sa.func.sum(MediaRow.size_bytes))).one()
+                alive = living_workers(session, self._settings)
+                running = dict(session.execute(held).all())
         except SQLAlchemyError:
             yield GaugeMetricFamily("telltale_database_up", "Whether the database answers.", value=0)
-
-    def _from_database(self) -> Iterable[Metric]:
-        with self._database.read() as session:
-            counts = session.execute(
-                sa.select(JobRow.task, JobRow.state, sa.func.count()).group_by(JobRow.task, JobRow.state)
-            )
-            by_state = {(task, state): count for task, state, count in counts}
-            oldest = session.scalar(sa.select(sa.func.min(JobRow.created_at)).where(JobRow.state == JobState.QUEUED))
-            files, size = session.execute(sa.select(sa.func.count(), sa.func.sum(MediaRow.size_bytes))).one()
-            alive = living_workers(session, self._settings)
-            held = sa.select(JobRow.worker_id, sa.func.count()).where(JobRow.state == JobState.RUNNING)
-            running = {row[0]: row[1] for row in session.execute(held.group_by(JobRow.worker_id))}
+            return
         wait_s = max(0.0, (utc_now() - oldest).total_seconds()) if oldest is not None else 0.0
         yield _gauge("telltale_jobs", "Jobs in the database by task and state.", ("task", "state"), by_state.items())
         yield GaugeMetricFamily("telltale_oldest_waiting_seconds", "Age of the oldest waiting job.", value=wait_s)
