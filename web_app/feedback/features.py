@@ -20,7 +20,7 @@ from utils.errors import TelltaleError
 from utils.feedback.quarantine import VOICE
 from utils.log import get_logger
 from web_app.db.models import FeedbackRow, MediaRow, ReviewedMediumRow, utc_now
-from web_app.feedback.votes import find_medium, is_voice
+from web_app.feedback.votes import drop_features, find_medium, is_voice
 from web_app.jobs.shared import Instance
 from web_app.paths import InstancePaths
 
@@ -122,12 +122,9 @@ def _known(row: ReviewedMediumRow, folder: Path) -> Found:
 
 
 def _note(session: Session, media_sha256: str, found: Found, experts: str, paths: InstancePaths) -> None:
-    row = session.get(ReviewedMediumRow, media_sha256)
-    vote = session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == media_sha256).limit(1))
-    if row is None or vote is None:  # withdrawn meanwhile: nothing of it may stay
-        if (paths.features / media_sha256).is_dir():
-            shutil.rmtree(paths.features / media_sha256)
+    if drop_features(session, paths, media_sha256):  # withdrawn meanwhile: nothing of it may stay
         return
+    row = session.get_one(ReviewedMediumRow, media_sha256)
     row.phash, row.features = found
     row.domain_reason = found[1].get(DECIDING) or found[1].get(VOICE) or None
     row.experts, row.examined_at = experts, utc_now()

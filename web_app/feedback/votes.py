@@ -129,7 +129,7 @@ def reconcile(instance: Instance) -> Reconciled:
             written += _store_decision(session, decision)
         session.flush()
         for media_sha256 in {row.media_sha256 for row in gone}:
-            _drop_features(session, instance.paths, media_sha256)
+            drop_features(session, instance.paths, media_sha256)
     return Reconciled(written, len(gone), len(standing), unlogged, log.damaged)
 
 
@@ -207,17 +207,18 @@ def _withdraw(instance: Instance, *wanted: sa.ColumnElement[bool]) -> int:
             session.delete(row)
         session.flush()
         for media_sha256 in {row.media_sha256 for row in rows}:
-            _drop_features(session, instance.paths, media_sha256)
+            drop_features(session, instance.paths, media_sha256)
     return len(rows)
 
 
-def _drop_features(session: Session, paths: InstancePaths, media_sha256: str) -> None:
-    """Delete what was derived from a medium once no vote about it stands; a moderator's decision stays.
+def drop_features(session: Session, paths: InstancePaths, media_sha256: str) -> bool:
+    """Delete what was derived from a medium once no vote about it stands, and say whether that is so; a moderator's
+    decision stays.
 
     This is under the write lock, so that the worker cannot write new ones for a vote of this moment in between.
     """
     if session.scalar(sa.select(FeedbackRow.id).where(FeedbackRow.media_sha256 == media_sha256).limit(1)):
-        return
+        return False
     medium = session.get(ReviewedMediumRow, media_sha256)
     if medium is not None and medium.decision is None:
         session.delete(medium)
@@ -226,3 +227,4 @@ def _drop_features(session: Session, paths: InstancePaths, media_sha256: str) ->
     folder = paths.features / media_sha256
     if folder.is_dir():
         shutil.rmtree(folder)
+    return True
