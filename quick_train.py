@@ -20,7 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.tiny and arguments.activate:
         parser.error("--tiny makes networks that are of no use, so they are not served; leave --activate out")
-    return exit_code(lambda: run(arguments, "tiny" if arguments.tiny else "quick"))
+    return exit_code(lambda: run(arguments, "tiny" if arguments.tiny else "quick"), arguments.threads)
 
 
 if __name__ == "__main__":

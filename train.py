@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from models.cards import EXPERT_NAMES
 
 if TYPE_CHECKING:
-    from utils.training.plan import TrainingPlan
+    from utils.training.planning import TrainingPlan
 
 EXIT_FAILED = 3
 EXIT_STOPPED = 130
@@ -135,16 +135,12 @@ def run(arguments: argparse.Namespace, size: str) -> int:
     from utils.evaluation.datasets import read_samples
     from utils.evaluation.scorecard import scorecard_markdown
     from utils.faces.detector import CenterFaceDetector
-    from utils.log import configure_logging
     from utils.training.fit import train_all
-    from utils.training.plan import PLANS, read_plan
+    from utils.training.planning import PLANS, read_plan
     from utils.training.processes import in_turn, joined
     from utils.weights import set_current, weights_root
 
-    configure_logging()
     chosen = adjusted(read_plan(arguments.recipe) if arguments.recipe else PLANS[size](), arguments)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -171,17 +167,11 @@ def run(arguments: argparse.Namespace, size: str) -> int:
 
 def run_speech(arguments: argparse.Namespace) -> int:
     """Train the network of speech; results as those of `run`."""
-    import torch
-
     from utils.config import load_settings
-    from utils.log import configure_logging
     from utils.training.speech import SpeechPlan
     from utils.training.speech_version import train_speech
     from utils.weights import SPEECH_FOLDER, set_current, weights_root
 
-    configure_logging()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
     changes = {"seed": arguments.seed}
     for name in ("steps", "batch", "lr"):
         if value := getattr(arguments, name):
@@ -203,12 +193,17 @@ def run_speech(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def exit_code(training: Callable[[], int]) -> int:
+def exit_code(training: Callable[[], int], threads: int) -> int:
     """Run a training; what ends it early is told in a sentence and becomes an exit code."""
     from utils.errors import TelltaleError, plainly, require_torch
+    from utils.log import configure_logging
 
     try:
         require_torch("Training")
+        import torch
+
+        configure_logging()
+        torch.set_num_threads(threads or torch.get_num_threads())
         return training()
     except (TelltaleError, ModuleNotFoundError) as error:
         print(plainly(error), file=sys.stderr)
@@ -227,8 +222,8 @@ def main() -> int:
     if arguments.speech:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             parser.error("--speech trains by one process; start it without torchrun")
-        return exit_code(lambda: run_speech(arguments))
-    return exit_code(lambda: run(arguments, "whole"))
+        return exit_code(lambda: run_speech(arguments), arguments.threads)
+    return exit_code(lambda: run(arguments, "whole"), arguments.threads)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,7 @@ from utils.metrics import Figure, auc, bootstrap
 from utils.training.augment import draw_framing
 from utils.training.blending import face_hull
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.plan import TrainingPlan, read_plan
-from utils.training.planning import head_weights, plan_balanced, planned, some_frames
+from utils.training.planning import TrainingPlan, head_weights, plan_balanced, planned, read_plan, some_frames
 from utils.training.views import View, render
 from utils.types import Floats, MediaKind, Pixels
 

@@ -49,10 +49,8 @@ from utils.tensors import read_tensors
 from utils.training.crop_set import Pack, load_pack
 from utils.training.experts import new_network, train_vit_head
 from utils.training.features import VIEWS_FILE, Features, FeatureStore, fingerprint
-from utils.training.golden_sets import picture_features, write_lineage
-from utils.training.plan import read_plan
-from utils.training.planning import CLEAN, RECODED, head_weights
-from utils.training.publishing import state_arrays
+from utils.training.planning import CLEAN, RECODED, head_weights, read_plan
+from utils.training.publishing import features_of, state_arrays, write_lineage
 from utils.training.strangers import relatives
 from utils.training.traces import fit_traces
 from utils.training.views import View
@@ -203,7 +201,7 @@ class Stage:
         for store in (self._stores[name] for name in ("train_clean", "calib", "val")):
             chosen = [i for i, view in enumerate(store.views) if view.source == source and not view.blended]
             if chosen:
-                parts.append(picture_features(ensemble, self._pack, store, chosen))
+                parts.append(features_of(ensemble, self._pack, store, chosen))
         return join_features(parts)
 
 

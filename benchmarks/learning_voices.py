@@ -30,7 +30,7 @@ from utils.config import load_settings
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features
 from utils.feedback.golden import load_lineage
 from utils.speech.judge import SpeechJudge, load_speech
-from utils.training.golden_sets import write_lineage
+from utils.training.publishing import write_lineage
 from utils.training.speech import read_recordings
 from utils.training.speech_sounds import read_sound
 from utils.weights import SPEECH_FOLDER, current_name, verify_version, weights_root

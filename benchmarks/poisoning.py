@@ -35,8 +35,8 @@ from utils.feedback.history import read_history, verify_history
 from utils.feedback.quarantine import LearningItem, Status, Vote, judge_votes
 from utils.feedback.remember import Recipe
 from utils.feedback.retrain import train_version
-from utils.feedback.versions import lineage_of, rollback
-from utils.training.golden_sets import write_lineage
+from utils.feedback.versions import rollback
+from utils.training.publishing import write_lineage
 from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
 BOUND, ROOM = 0.005, 0.002
@@ -82,7 +82,7 @@ class Arena:
         self.recipe, self.rules = recipe, rules or LearningSettings()
         self.features.mkdir(parents=True)
         self.root.mkdir()
-        base = lineage_of(verify_version(root, name))
+        base = verify_version(root, name).base
         shutil.copytree(root / base, self.root / base)
         (self.root / "base").symlink_to((root / "base").resolve())
         self.base = verify_version(self.root, base)

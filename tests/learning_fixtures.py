@@ -18,7 +18,7 @@ from utils.feedback.cached_judge import load_parts, probabilities
 from utils.feedback.feature_set import CachedItem, FeatureSet
 from utils.feedback.quarantine import LearningItem
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.golden_sets import write_lineage
+from utils.training.publishing import write_lineage
 from utils.types import Floats, Pixels
 from utils.weights import Version, frozen_fingerprint, verify_version
 

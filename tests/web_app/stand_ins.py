@@ -12,7 +12,7 @@ import numpy as np
 from tests.web_app.helpers import fake_analyse
 from utils.config import Settings
 from utils.feedback.history import append_training
-from utils.feedback.versions import activate, lineage_of, next_name, pointer_lock, publish_candidate
+from utils.feedback.versions import activate, next_name, pointer_lock, publish_candidate
 from utils.types import Report
 from utils.weights import SPEECH_FOLDER, current_name, verify_version, weights_root
 from web_app.feedback.model_handle import ModelHandle
@@ -26,7 +26,7 @@ def learn(instance: Instance, *, promoted: bool = True, speech: bool = False) ->
     if speech:
         root, history = root / SPEECH_FOLDER, instance.paths.speech_history
     base = verify_version(root, current_name(root))
-    first = lineage_of(base)
+    first = base.base
     name = next_name(root, first)
     entry = {"event": "training", "version": name, "parent": base.name, "base": first, "promoted": promoted}
     remembered = {"faces": np.zeros((2, 4), np.float32)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +47,19 @@ sha256 of the version's checksum list: {sha256}. `{sums}` has those of the files
 """
 
 
-class _ExpertOutputs(nn.Module):
-    """An expert whose answer is a pair of tensors instead of a dataclass, as graphs need it."""
+class Asked(nn.Module):
+    """A network that is asked something else than its own `forward`: graphs, and shared gradients, are made of modules.
 
-    def __init__(self, expert: nn.Module) -> None:
+    Args:
+        ask: given the network and the input.
+    """
+
+    def __init__(self, network: nn.Module, ask: Callable[[Any, Any], Any]) -> None:
         super().__init__()
-        self.expert = expert
+        self.network, self.ask = network, ask
 
-    def forward(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.expert(tensor)
-        return output.logit, output.feature
+    def forward(self, given: Any) -> Any:
+        return self.ask(self.network, given)
 
 
 def export_version(settings: Settings, folder: Path) -> Version:
@@ -103,7 +108,13 @@ def write_expert(name: str, expert: nn.Module, path: Path, *, tiny: bool) -> Non
         example = torch.zeros(1, side, int(expert.norm.normalized_shape[0]))  # type: ignore[union-attr, index]
     free = {0: "batch", 1: "frames"} if name == "lstm" else {0: "batch"}
     axes = {"input": free, "logit": {0: "batch"}, "feature": {0: "batch"}}
-    export_onnx(_ExpertOutputs(expert), (example,), path, ["input"], ["logit", "feature"], axes)
+    pair = Asked(expert, _logit_and_feature)
+    export_onnx(pair, (example,), path, ["input"], ["logit", "feature"], axes)
+
+
+def _logit_and_feature(expert: nn.Module, given: Tensor) -> tuple[Tensor, Tensor]:
+    output = expert(given)
+    return output.logit, output.feature
 
 
 def write_gate(version: Version, path: Path) -> None:

@@ -19,7 +19,7 @@ from utils.base_weights import require_file
 from utils.detection.engine import TrackScores
 from utils.detection.moments import part_notice, seen_notice, spans_of
 from utils.detection.people import Person
-from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, likely
+from utils.detection.verdict import NOT_FOR_PHOTOS, TOO_SHORT, decide, remembered_notice
 from utils.faces.crops import QUALITY_NAMES
 from utils.faces.judgeable import as_stored, enlargement, face_size
 from utils.metrics import sigmoid
@@ -111,7 +111,7 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
     )
     means = {n: round(float(value), 4) for n, value in zip(QUALITY_NAMES, person.quality.mean(0), strict=True)}
     quality = {"face_px": round(face_size(person.track) * enlargement(media), 1), **means}
-    remembered = remembered_notice(score)
+    remembered = remembered_notice(sigmoid(score.logit - score.recalled), sigmoid(score.logit), "faces")
     verdict = replace(
         verdict, reasons=verdict.reasons + seen + remembered, interval=None if remembered else verdict.interval
     )
@@ -119,13 +119,6 @@ def report_face(person: Person, score: TrackScores, media: Media, turns: float, 
         id=person.track.id, verdict=verdict, experts=experts, frames=frames, quality=quality, spans=spans,
         judged=obstacle is None,
     )  # fmt: skip
-
-
-def remembered_notice(score: TrackScores) -> tuple[Notice, ...]:
-    """What corrections of faces like this one have to do with its score, where it can be seen."""
-    without, with_them = (likely(sigmoid(logit)) for logit in (score.logit - score.recalled, score.logit))
-    text = f"Users corrected verdicts on faces like this one; that moved its score from {without} to {with_them}."
-    return () if without == with_them else (Notice("corrections_remembered", text),)
 
 
 def _expert_scores(score: TrackScores, media: Media, analyser: Analyser) -> tuple[ExpertScore, ...]:

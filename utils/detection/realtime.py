@@ -10,7 +10,7 @@ import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,11 +50,6 @@ class Moment:
     pictures: int
 
 
-def mean_of(logits: Sequence[float]) -> float | None:
-    """Logits as one probability, 0..1; None of none."""
-    return sigmoid(sum(logits) / len(logits)) if logits else None
-
-
 def watch(source: str, analyser: Analyser) -> Iterator[Moment]:
     """The scores of a camera until it ends or the caller stops, or of a file's pictures.
 
@@ -72,7 +67,8 @@ def watch(source: str, analyser: Analyser) -> Iterator[Moment]:
         faces, probability = judge(frame, analyser)
         if probability is not None:
             logits.append(logit(probability, MIN_PROBABILITY))
-        yield Moment(frame.time_s, faces, probability, mean_of(logits), len(logits))
+        running = sigmoid(sum(logits) / len(logits)) if logits else None
+        yield Moment(frame.time_s, faces, probability, running, len(logits))
 
 
 def camera_number(source: str) -> int | None:

@@ -11,9 +11,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,23 +92,23 @@ def run_selftest(settings: Settings, *, experts: tuple[str, ...] | None = None) 
     return checks
 
 
-def _check(name: str, look: Callable[[], tuple[bool | None, str]]) -> Check:
+def _check(name: str, look: Callable[..., tuple[bool | None, str]], *given: Any) -> Check:
     """A check by what a look gives; an error of ours is a failure, in its own words."""
     try:
-        return Check(name, *look())
+        return Check(name, *look(*given))
     except TelltaleError as error:
         return Check(name, False, str(error))
 
 
 def check_base_weights(folder: Path) -> Iterator[Check]:
     """The sha256 of each base weight file against the pinned one."""
+
+    def look(path: Path, sha256: str) -> tuple[bool, str]:
+        require_file(path, sha256)
+        return True, f"sha256 {sha256[:12]}... is the pinned one"
+
     for name, sha256 in ((VIT_FILE, VIT_SHA256), (FACE_FILE, PINNED[1].member_sha256)):
-
-        def look(path: Path = folder / name, sha256: str = sha256) -> tuple[bool, str]:
-            require_file(path, sha256)
-            return True, f"sha256 {sha256[:12]}... is the pinned one"
-
-        yield _check(f"base weights {name}", look)
+        yield _check(f"base weights {name}", look, folder / name, sha256)
 
 
 def check_version(settings: Settings) -> Check:
@@ -130,21 +129,19 @@ def check_decoders(settings: Settings, scratch: Path) -> Iterator[Check]:
     """Send pictures and a clip of known colours through the decoding child and look at what comes back."""
     from utils.media import decode_media
 
+    def look(path: Path, write: Callable[[Path], None]) -> tuple[bool, str]:
+        write(path)
+        media = decode_media(path, settings.media, settings.sandbox)
+        wanted = colour_field().mean(axis=(0, 1))
+        off = max(float(np.abs(frame.pixels.mean(axis=(0, 1)) - wanted).max()) for frame in media.frames)
+        whole = all(frame.pixels.shape == (SIDE, SIDE, 3) for frame in media.frames)
+        whole &= len(media.frames) == (min(settings.media.frames, CLIP_FRAMES) if write is write_clip else 1)
+        size = f"{media.info.width} x {media.info.height}"
+        text = f"frames: {len(media.frames)} of {size}, colours within {off:.1f} of 255"
+        return whole and off <= COLOUR_TOLERANCE, text
+
     for name, write in _SAMPLES.items():
-
-        def look(name: str = name, write: Callable[[Path], None] = write) -> tuple[bool, str]:
-            path = scratch / f"colours.{name}"
-            write(path)
-            media = decode_media(path, settings.media, settings.sandbox)
-            wanted = colour_field().mean(axis=(0, 1))
-            off = max(float(np.abs(frame.pixels.mean(axis=(0, 1)) - wanted).max()) for frame in media.frames)
-            whole = all(frame.pixels.shape == (SIDE, SIDE, 3) for frame in media.frames)
-            whole &= len(media.frames) == (min(settings.media.frames, CLIP_FRAMES) if name == "mp4" else 1)
-            size = f"{media.info.width} x {media.info.height}"
-            text = f"frames: {len(media.frames)} of {size}, colours within {off:.1f} of 255"
-            return whole and off <= COLOUR_TOLERANCE, text
-
-        yield _check(f"decoder {name}", look)
+        yield _check(f"decoder {name}", look, scratch / f"colours.{name}", write)
 
 
 def check_sandbox() -> Check:
@@ -175,7 +172,7 @@ def check_known_pictures(analyser: Analyser, reference: Path, scratch: Path) -> 
 
     yield _check("picture without a face", look)
     for picture in KNOWN_PAIR:
-        yield _check(f"known {picture.label} picture", partial(_look_at_known, picture, analyser, reference))
+        yield _check(f"known {picture.label} picture", _look_at_known, picture, analyser, reference)
 
 
 def known_probability(picture: KnownPicture, analyser: Analyser) -> float:

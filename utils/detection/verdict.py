@@ -76,29 +76,37 @@ def decide(
     """
     probability = sigmoid(logit)
     missing = [e for e in experts if not e.available and e.missing_because not in (NOT_FOR_PHOTOS, TOO_SHORT)]
-    real_below, fake_above = band = calibration.band(threshold, len(missing), choices)
+    band = calibration.band(threshold, len(missing), choices)
     interval = calibration.interval(probability)
     reasons = [notice for notice in (obstacle, part, cover) if notice is not None]
-    if obstacle is not None or ((outcome := outcome_of(probability, band)) is Outcome.FAKE and cover is not None):
+    outcome = outcome_of(probability, band)
+    hindered = {Outcome.FAKE: cover, Outcome.REAL: part}.get(outcome)
+    if obstacle is not None or hindered is not None:
         outcome = Outcome.INCONCLUSIVE
-    elif outcome is Outcome.FAKE:
-        reasons.append(Notice("above_band", f"The probability of manipulation lies above {per_cent(fake_above)}."))
-    elif outcome is Outcome.REAL and part is not None:
-        outcome = Outcome.INCONCLUSIVE
-    elif outcome is Outcome.REAL:
-        reasons.append(Notice("below_band", f"The probability of manipulation lies below {per_cent(real_below)}."))
     else:
-        reasons.append(
-            Notice(
-                "within_band",
-                f"Between {per_cent(real_below)} and {per_cent(fake_above)} real and manipulated faces were confused "
-                "too often in our tests to decide.",
-            )
-        )
+        reasons.append(band_notice(outcome, band, "manipulation", "real and manipulated faces"))
     reasons += _expert_reasons(experts)
     reasons += [Notice("expert_missing", f"{e.title} is missing: {e.missing_because}") for e in missing]
     headline = f"Not judged: {SHORT[obstacle.code]}" if obstacle else HEADLINES[outcome]
     return Verdict(outcome, headline, probability, interval, tuple(reasons))
+
+
+def band_notice(outcome: Outcome, band: tuple[float, float], of: str, confused: str) -> Notice:
+    """Where the probability `of` something lies, beside the undecided band, in which both kinds were `confused`."""
+    real_below, fake_above = map(per_cent, band)
+    if outcome is Outcome.FAKE:
+        return Notice("above_band", f"The probability of {of} lies above {fake_above}.")
+    if outcome is Outcome.REAL:
+        return Notice("below_band", f"The probability of {of} lies below {real_below}.")
+    text = f"Between {real_below} and {fake_above} {confused} were confused too often in our tests to decide."
+    return Notice("within_band", text)
+
+
+def remembered_notice(said: float, now: float, of: str) -> tuple[Notice, ...]:
+    """What corrections have to do with a probability, where it can be seen; `said` is what it was without them."""
+    before, after = likely(said), likely(now)
+    text = f"Users corrected verdicts on {of} like this one; that moved its score from {before} to {after}."
+    return () if before == after else (Notice("corrections_remembered", text),)
 
 
 def deciding_face(faces: Sequence[FaceReport]) -> FaceReport | None:

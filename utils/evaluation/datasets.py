@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,9 +46,8 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
         TrainingDataError: nothing usable is there, a manifest lacks columns, a listed file is missing, or a file is
             called both real and fake.
     """
-    manifests = sorted([*root.glob("manifest.csv"), *root.glob("*/manifest.csv")])
-    if manifests:
-        samples = [s for manifest in manifests if not _is_of_speech(manifest) for s in _read_manifest(manifest)]
+    if manifests := find_manifests(root):
+        samples = [s for manifest in manifests if not is_of_speech(manifest) for s in _read_manifest(manifest)]
     elif rows := read_layout(root):
         samples = [_with_split(row, val_share, seed) for row in rows]
     else:
@@ -60,25 +59,37 @@ def read_samples(root: Path, *, calib_share: float = 0.15, val_share: float = 0.
     return samples
 
 
-def _is_of_speech(manifest: Path) -> bool:
+def find_manifests(root: Path) -> list[Path]:
+    """The manifests of a folder, here or one level below."""
+    return sorted([*root.glob("manifest.csv"), *root.glob("*/manifest.csv")])
+
+
+def is_of_speech(manifest: Path) -> bool:
+    """Whether a manifest lists recordings of voices."""
     with manifest.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
         return set(next(csv.reader(stream), ())) >= SPEECH_COLUMNS
 
 
-def _read_manifest(manifest: Path) -> list[Sample]:
-    samples = []
+def read_rows(manifest: Path, columns: Set[str]) -> Iterator[tuple[dict[str, str], str]]:
+    """The rows of a manifest, each with its place for an error.
+
+    Raises:
+        TrainingDataError: it lacks one of the columns, or is no CSV file in UTF-8.
+    """
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
-            missing = MANIFEST_COLUMNS - set(reader.fieldnames or ())
-            if missing:
+            if missing := columns - set(reader.fieldnames or ()):
                 raise TrainingDataError(f"{manifest}, line 1: the columns {', '.join(sorted(missing))} are missing.")
             for row in reader:
-                if row["split"] == APART:
-                    continue
-                samples.append(_sample_of(row, manifest.parent, f"{manifest}, line {reader.line_num}"))
+                yield row, f"{manifest}, line {reader.line_num}"
     except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingDataError(f"{manifest} is not a CSV file in UTF-8: {error}.") from error
+
+
+def _read_manifest(manifest: Path) -> list[Sample]:
+    rows = read_rows(manifest, MANIFEST_COLUMNS)
+    samples = [_sample_of(row, manifest.parent, where) for row, where in rows if row["split"] != APART]
     if not samples:
         raise TrainingDataError(f"{manifest} lists no files.")
     return samples

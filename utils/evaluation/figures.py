@@ -151,15 +151,11 @@ def measures(rows: Sequence[Row], calibration: Calibration, rounds: int) -> dict
         wanted["called_real"] = (partial(miss_rate, threshold=0.5), verdicts)
     if 0 < labels.mean() < 1:
         wanted |= {"auc": (auc, probabilities), "eer": (eer, probabilities), "ece": (ece, probabilities)}
-    wanted["decided"] = (_decided, verdicts)
+    wanted["decided"] = (lambda truth, said: float((said != 0.5).mean()), verdicts)
     return {
         name: rounded(bootstrap(statistic, labels, values, groups, rounds=rounds))
         for name, (statistic, values) in wanted.items()
     }
-
-
-def _decided(labels: Array, verdicts: Array) -> float:
-    return float((verdicts != 0.5).mean())
 
 
 def generators(sets: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:

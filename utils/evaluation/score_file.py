@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
 from pathlib import Path
@@ -74,23 +74,20 @@ class ScoreTable:
 
     def select(self, keep: npt.NDArray[np.bool_]) -> ScoreTable:
         """The rows where `keep` (N,) is true."""
-        return _table_of(
-            (name, column[keep] if isinstance(column, np.ndarray) else tuple(compress(column, keep)))
+        columns: dict[str, Any] = {
+            name: column[keep] if isinstance(column, np.ndarray) else tuple(compress(column, keep))
             for name, column in vars(self).items()
-        )
+        }
+        return ScoreTable(**columns)
 
 
 def join_tables(tables: Sequence[ScoreTable]) -> ScoreTable:
     """Several tables under each other."""
-    columns = ((name, [getattr(table, name) for table in tables]) for name in vars(tables[0]))
-    return _table_of(
-        (name, np.concatenate(parts) if isinstance(parts[0], np.ndarray) else tuple(chain.from_iterable(parts)))
-        for name, parts in columns
-    )
-
-
-def _table_of(columns: Iterable[tuple[str, Any]]) -> ScoreTable:
-    return ScoreTable(**dict(columns))
+    columns: dict[str, Any] = {}
+    for name in vars(tables[0]):
+        parts = [getattr(table, name) for table in tables]
+        columns[name] = np.concatenate(parts) if isinstance(parts[0], np.ndarray) else tuple(chain.from_iterable(parts))
+    return ScoreTable(**columns)
 
 
 def write_scores(path: Path, table: ScoreTable, gate: NumericGate) -> None:

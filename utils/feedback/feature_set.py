@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from utils.errors import TrainingDataError
-from utils.files import fsync_folder
+from utils.tensors import replace_arrays
 
 SCHEMA = "telltale-features-1"
 LEVELS = 254
@@ -155,15 +154,9 @@ class CachedItem:
         Raises:
             OSError: it could not be written; what was there is as it was.
         """
-        partial = path.with_name(path.name + ".tmp")
-        with partial.open("wb") as stream:
-            np.savez(
-                stream, tokens=self.tokens, logits=self.logits, quality=self.quality, experts=np.array(self.experts)
-            )
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-        fsync_folder(path.parent)
+        replace_arrays(
+            path, tokens=self.tokens, logits=self.logits, quality=self.quality, experts=np.array(self.experts)
+        )
 
     @classmethod
     def load(cls, path: Path) -> CachedItem:

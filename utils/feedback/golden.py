@@ -24,7 +24,6 @@ from utils.config import Settings, load_settings
 from utils.errors import TelltaleError, TrainingDataError
 from utils.feedback.cached_judge import CachedJudge, load_parts, probabilities
 from utils.feedback.feature_set import FeatureSet, join_features, load_features, pseudonym, save_features
-from utils.feedback.versions import lineage_of
 from utils.files import file_sha256
 from utils.metrics import accuracy, auc, ece
 from utils.weights import Version, current_name, frozen_fingerprint, read_document, verify_version, weights_root
@@ -286,7 +285,7 @@ def add_own(
 def show(root: Path, name: str) -> str:
     """The golden figures of a version as text."""
     version = verify_version(root, name)
-    lineage = load_lineage(verify_version(root, lineage_of(version)))
+    lineage = load_lineage(verify_version(root, version.base))
     parts = load_parts(version)
     lines = [f"{name}: replay buffer of {len(lineage.replay)} items"]
     for golden in lineage.golden:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,14 +31,13 @@ from utils.feedback.cached_judge import (
     right_verdicts,
 )
 from utils.feedback.feature_set import FeatureSet, join_features, pseudonym
-from utils.feedback.golden import Bounds, GoldenFigures, Lineage, figures, known_again, load_lineage
+from utils.feedback.golden import Bounds, GoldenFigures, Lineage, known_again, load_lineage, score_golden
 from utils.feedback.history import append_training, read_history
 from utils.feedback.quarantine import LearningItem
 from utils.feedback.remember import Learned, Progress, Recipe, remember
 from utils.feedback.versions import (
     activate,
     learning_lock,
-    lineage_of,
     next_name,
     pointer_lock,
     publish_candidate,
@@ -68,14 +67,9 @@ BOUNDS = Bounds(auc=0.003, ece=0.01, slice_loss=0.02)
 """Of a candidate, against the version in use *and* against the base."""
 
 
-@dataclass(frozen=True)
-class GateVerdict:
-    """The decision about a candidate.
-
-    Args:
-        promoted: it may be served.
-        code: `promoted`, or the first rule that it broke: `auc`, `ece`, `slice`, `no_correction`.
-        reason: for people, with the numbers.
+class GateVerdict(NamedTuple):
+    """The decision about a candidate: whether it may be served, `promoted` or the first rule that it broke (`auc`,
+    `ece`, `slice`, `no_correction`), and the reason for people, with the numbers.
     """
 
     promoted: bool
@@ -131,8 +125,7 @@ def make_candidate(
     if progress is not None:
         progress("judge", 0.0)
     compared = tuple(
-        Compared(g.name, *(figures(g.features, probabilities(p, g.features)) for p in (base, old, new)))
-        for g in lineage.golden
+        Compared(golden.name, *(score_golden(parts, golden) for parts in (base, old, new))) for golden in lineage.golden
     )
     scores = [probabilities(parts, feedback) for parts in (old, new)]
     held = [right_verdicts(feedback.labels, each, lineage.base) for each in scores]
@@ -206,7 +199,7 @@ def train_version(
         if earlier is not None:
             return earlier
         parent = verify_version(root, current_name(root))
-        base = verify_version(root, lineage_of(parent))
+        base = verify_version(root, parent.base)
         how = recipe or Recipe.of_card(base.card)
         lineage = load_lineage(base, own_golden)
         feedback, left_out = gather(items, lineage)

@@ -93,11 +93,6 @@ def _number(name: str) -> tuple[int, str]:
     return int(digits) if digits.isdecimal() else 0, name
 
 
-def lineage_of(version: Version) -> str:
-    """Name of the trained version that a version goes back to: itself, or what its card names."""
-    return str(version.card.get("learning", {}).get("base", version.name))
-
-
 def serving(root: Path) -> Serving:
     """What is served now; nothing is verified.
 
@@ -251,7 +246,7 @@ def _finish_activation(root: Path, history: Path) -> list[str]:
             return [f"The promotion of {last['version']} cannot be finished: {error.detail}"]
         return [f"Finished the promotion of {last['version']}."]
     activations = [e for e in entries if e["event"] == "activation"]
-    before = str(activations[-1]["to"]) if activations else lineage_of(verify_version(root, current))
+    before = str(activations[-1]["to"]) if activations else verify_version(root, current).base
     if before != current:
         append_training(history, {"event": "activation", "why": "found", "from": before, "to": current})
         return [f"Wrote the line of the change from {before} to {current}."]

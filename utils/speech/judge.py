@@ -21,7 +21,7 @@ from utils.base_weights import require_file
 from utils.detection.calibration import Calibration, calibration_from_dict
 from utils.detection.processor import compile_graph
 from utils.detection.remembered import read_remembered
-from utils.detection.verdict import HEADLINES, likely, outcome_of, per_cent
+from utils.detection.verdict import HEADLINES, band_notice, outcome_of, per_cent, remembered_notice
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.metrics import sigmoid
 from utils.speech.spectrogram import HOP, RATE, WINDOW, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
@@ -209,28 +209,20 @@ class SpeechJudge:
         """The verdict of a recording whose windows have these scores; corrections `moved` its logit."""
         said = float(heard.features.mean(0) @ self.weight) + self.bias
         probability = sigmoid(said + moved)
-        real_below, fake_above = band = self.calibration.band(threshold, 0)
+        band = self.calibration.band(threshold, 0)
         outcome = outcome_of(probability, band)
         if heard.speech_s < DECIDED_SPEECH_S:
             text = f"Only {heard.speech_s:.1f} s of speech were found; at least {DECIDED_SPEECH_S:.0f} s are needed."
             outcome, reasons = Outcome.INCONCLUSIVE, [Notice("short_speech", text)]
-        elif outcome is Outcome.FAKE:
-            reasons = [Notice("above_band", f"The probability of a made voice lies above {per_cent(fake_above)}.")]
-        elif outcome is Outcome.REAL:
-            reasons = [Notice("below_band", f"The probability of a made voice lies below {per_cent(real_below)}.")]
         else:
-            text = f"Between {per_cent(real_below)} and {per_cent(fake_above)} recorded and made voices were confused "
-            reasons = [Notice("within_band", text + "too often in our tests to decide.")]
-        suspicious = sum(score >= fake_above for score in scores)
+            reasons = [band_notice(outcome, band, "a made voice", "recorded and made voices")]
+        suspicious = sum(score >= band[1] for score in scores)
         if outcome is not Outcome.FAKE and suspicious:
-            text = f"{suspicious} of {len(scores)} parts of two seconds lie above {per_cent(fake_above)}."
+            text = f"{suspicious} of {len(scores)} parts of two seconds lie above {per_cent(band[1])}."
             reasons.append(Notice("suspicious_windows", text))
-        before, after = likely(sigmoid(said)), likely(probability)
-        if before != after:
-            text = f"Users corrected verdicts on voices like this one; that moved its score from {before} to {after}."
-            reasons.append(Notice("corrections_remembered", text))
-        interval = self.calibration.interval(probability) if before == after else None  # nothing was measured of that
-        return Verdict(outcome, HEADLINES[outcome], probability, interval, tuple(reasons))
+        remembered = remembered_notice(sigmoid(said), probability, "voices")
+        interval = None if remembered else self.calibration.interval(probability)  # nothing was measured of that
+        return Verdict(outcome, HEADLINES[outcome], probability, interval, (*reasons, *remembered))
 
 
 def no_speech_verdict() -> Verdict:

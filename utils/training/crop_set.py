@@ -34,7 +34,7 @@ from utils.media.images import decode_image
 from utils.media.limits import MediaLimits
 from utils.media.video import decode_video
 from utils.phash import perceptual_hash
-from utils.training.progress import bar
+from utils.training.loop import bar
 from utils.types import Box, Floats, MediaKind, Pixels
 
 CHUNK = 512

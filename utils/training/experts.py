@@ -25,9 +25,9 @@ from models.preprocess import prepare, to_images
 from models.vision_transformer import TapHead, ViTExpert
 from utils.metrics import auc
 from utils.tensors import Arrays, load_into
-from utils.training.features import Stored, batches, normalised
+from utils.training.features import Stored, batches
 from utils.training.loop import Batch, Recipe, Task, fast_bfloat16, fit
-from utils.training.traces import Traces
+from utils.training.traces import Traces, normalised
 from utils.training.views import View
 
 SMOOTHING = 0.05

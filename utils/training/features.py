@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from models.cards import expert_card
 from models.preprocess import prepare, to_images
+from utils.detection.export import Asked
 from utils.detection.processor import compile_graph, cpu_has_bf16
 from utils.files import replace_file
 from utils.training import processes
 from utils.training.crop_set import Pack
-from utils.training.loop import fast_bfloat16
-from utils.training.plan import TrainingPlan
-from utils.training.planning import CLEAN, FRAMES, RECODED, SMOOTH, planned
-from utils.training.progress import bar
-from utils.training.recoding import Autoencoder, Recoder
+from utils.training.loop import bar, fast_bfloat16
+from utils.training.planning import CLEAN, FRAMES, RECODED, SMOOTH, TrainingPlan, planned
+from utils.training.traces import Autoencoder, Recoder
 from utils.training.views import Renderer, View, view_quality
 from utils.types import Pixels
 
@@ -75,25 +72,14 @@ class OpenVinoFeaturizer:
         import openvino
 
         self._card = expert_card("vit")
-        side = self._card.input_size
+        side, tapped = self._card.input_size, Asked(expert.eval(), lambda vit, images: vit.tap(images))
         with torch.inference_mode():
-            graph = openvino.convert_model(_Taps(expert.eval()), example_input=torch.zeros(2, 3, side, side))
+            graph = openvino.convert_model(tapped, example_input=torch.zeros(2, 3, side, side))
         self._request = compile_graph(graph, hint="bf16", threads=threads)
 
     def __call__(self, batch: Pixels) -> Halves:
         self._request.infer({0: prepare(to_images(batch), self._card).numpy()})
         return np.asarray(self._request.get_output_tensor(0).data, np.float16)
-
-
-class _Taps(nn.Module):
-    """What of the ViT is converted: its tapped tokens without the head."""
-
-    def __init__(self, expert: ViTExpert) -> None:
-        super().__init__()
-        self.expert = expert
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.expert.tap(images)
 
 
 def quick_featurizer(expert: ViTExpert, device: str, *, tiny: bool = False) -> Featurizer:
@@ -231,12 +217,6 @@ class Features:
 
 Stored = FeatureStore | Features
 """What training reads: a store, or rows of several."""
-
-
-def normalised(tokens: npt.NDArray[np.generic]) -> Tensor:
-    """(N, 2D) tokens of one layer as `TapHead`'s layer norm begins: each row with mean 0 and deviation 1."""
-    values = torch.from_numpy(np.asarray(tokens, np.float32))
-    return functional.layer_norm(values, values.shape[1:])
 
 
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:

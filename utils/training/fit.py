@@ -23,16 +23,23 @@ from utils.training import processes
 from utils.training.crop_set import Pack, find_twins, pack_faces, places, without_names, without_twins
 from utils.training.experts import new_network, train_lstm, train_student, train_vit_head
 from utils.training.features import FeatureStore, head_views, make_stores, student_views
-from utils.training.plan import TrainingPlan
-from utils.training.planning import CLEAN, RECODED, head_weights
-from utils.training.progress import tell
+from utils.training.loop import tell
+from utils.training.planning import CLEAN, RECODED, TrainingPlan, head_weights
 from utils.training.publishing import Trained, assemble, finish, learned_sources, state_arrays
-from utils.training.recoding import load_autoencoder
 from utils.training.scoring import clip_sequences, why_no_sequences
 from utils.training.strangers import Strangers, cross_fitted, of_generator, of_source
-from utils.training.traces import Traces, fit_traces
+from utils.training.traces import Traces, fit_traces, load_autoencoder
 from utils.types import MediaKind
 from utils.weights import FROZEN, require_new_name, verify_version
+
+CLAIMED = {
+    "tiny": "networks of another size",
+    "samples": "other files, labels or splits",
+    "leave_out": "others left out",
+    "start": "another start",
+    "views": "other views",
+}
+"""What a run is of, by the names in its `run.json`: with others it is another run."""
 
 
 def train_all(
@@ -133,32 +140,28 @@ def claim_run(run: Path, samples: Sequence[Sample], plan: TrainingPlan) -> None:
     """Make a folder the folder of this training, so that nothing of another one is ever taken up in it.
 
     Raises:
-        TrainingDataError: it has features or checkpoints of other files or of networks of another size.
+        TrainingDataError: it has the features of another one.
     """
     run.mkdir(parents=True, exist_ok=True)
-    claim, listing = run / "run.json", run / "pack" / "samples.json"
+    claim = run / "run.json"
     held = json.loads(claim.read_text(encoding="utf-8")) if claim.is_file() else {}
-    if held and held["tiny"] != plan.tiny:
-        raise TrainingDataError(f"{run} holds a training of networks of another size; name another --run.")
-    names = places(s.path for s in samples)
     # a file that moved from training to validation would make the figures of what was trained before a lie
-    told = [(Path(name), s.label, s.source, s.group, s.split) for name, s in zip(names, samples, strict=True)]
-    facts = hashlib.sha256(repr(told).encode()).hexdigest()
-    begun = (run / "features").is_dir()
-    others = listing.is_file() and places(json.loads(listing.read_text(encoding="utf-8"))) != names
-    if begun and (others or held.get("samples", facts) != facts):
-        raise TrainingDataError(f"{run} holds a training on other files or splits; name another --run.")
+    told = [
+        (Path(place), s.label, s.source, s.group, s.split)
+        for place, s in zip(places(s.path for s in samples), samples, strict=True)
+    ]
     own = {
-        "leave_out": sorted(plan.leave_out), "norms": False, "start": plan.start, "views": [plan.views, plan.beside],
-    }  # fmt: skip
-    before = {"leave_out": [], "norms": False, "start": "", "views": []}
-    if begun and held and {name: held.get(name, before[name]) for name in own} != own:
-        raise TrainingDataError(
-            f"{run} holds a training that left out others, trained another ViT, drew other views or began elsewhere; "
-            "name another."
-        )
-    if held != (now := {"tiny": plan.tiny, "samples": facts, **own}):  # several processes may read it at once
-        replace_file(claim, (json.dumps(now) + "\n").encode())
+        "tiny": plan.tiny,
+        "samples": hashlib.sha256(repr(told).encode()).hexdigest(),
+        "leave_out": sorted(plan.leave_out),
+        "start": plan.start,
+        "views": [plan.views, plan.beside],
+    }
+    other = [what for name, what in CLAIMED.items() if held.get(name) != own[name]]
+    if held and other and (run / "features").is_dir():
+        raise TrainingDataError(f"{run} holds a training with {', '.join(other)}; name another --run.")
+    if held != own:  # several processes may read it at once
+        replace_file(claim, (json.dumps(own) + "\n").encode())
 
 
 def _without_leaks(pack: Pack) -> Pack:

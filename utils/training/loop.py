@@ -1,26 +1,47 @@
 """The training loop: two plain functions and one dataclass of hyper-parameters, with checkpoints that resume.
 
 Every network is trained by `fit`; what differs between them is where the batches come from and what the loss is.
+Progress of long stages goes to standard error: a bar that is drawn in place, and lines above it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from utils.errors import TrainingDataError
 from utils.log import get_logger
 from utils.training import processes
-from utils.training.progress import bar, tell
+
+SELDOM_S = 30.0
+"""Between two states of a bar where standard error is a file; no bar for what is done sooner."""
+
+
+def tell(line: str) -> None:
+    """Write a line; on a terminal above the bar."""
+    if sys.stderr.isatty():
+        tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def bar(what: str, total: int, done: int = 0, *, over: Iterable[Any] | None = None) -> tqdm:
+    """A bar to go `over` things with, or to `update` and leave as a context; `done` are there from earlier."""
+    pause = 0.1 if sys.stderr.isatty() else SELDOM_S
+    return tqdm(over, desc=what, total=total, initial=done, leave=False, mininterval=pause, delay=pause)
+
 
 log = get_logger(__name__)
 

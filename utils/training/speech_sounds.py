@@ -14,6 +14,7 @@ import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.signal import butter, fftconvolve, istft, lfilter, resample_poly, sosfilt, stft
@@ -61,11 +62,8 @@ def coded(samples: Floats, container: str, codec: str, kbit: int, rate: int = RA
             output.mux(stream.encode(part))
         output.mux(stream.encode(None))
     store.seek(0)
-    back = av.AudioResampler("fltp", "mono", RATE)
     with av.open(store, "r", format={"adts": "aac"}.get(container, container)) as taken:
-        parts = [part.to_ndarray()[0] for got in taken.decode(audio=0) for part in back.resample(got)]
-    parts += [part.to_ndarray()[0] for part in back.resample(None)]
-    sound = np.concatenate(parts).astype(np.float32)
+        sound = _all_of(taken)
     return np.pad(sound, (0, max(0, len(samples) - len(sound))))[: len(samples)]
 
 
@@ -246,13 +244,19 @@ def read_sound(file: Path | io.BytesIO) -> Floats:
     """
     import av
 
-    resampler = av.AudioResampler("fltp", "mono", RATE)
     try:
         with av.open(file if isinstance(file, io.BytesIO) else str(file)) as container:
-            parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
-        parts += [p.to_ndarray()[0] for p in resampler.resample(None)]
+            return _all_of(container)
     except (av.FFmpegError, IndexError) as error:
         raise TrainingDataError(f"{file} cannot be decoded: {error}.") from error
+
+
+def _all_of(container: Any) -> Floats:
+    import av
+
+    resampler = av.AudioResampler("fltp", "mono", RATE)
+    parts = [p.to_ndarray()[0] for f in container.decode(audio=0) for p in resampler.resample(f)]
+    parts += [p.to_ndarray()[0] for p in resampler.resample(None)]
     return np.concatenate(parts).astype(np.float32)
 
 

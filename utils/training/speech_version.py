@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from models.cards import SPEECH
 from models.speech_model import SpeechNetwork
 from utils.detection.calibration import Calibration
-from utils.detection.export import export_onnx
+from utils.detection.export import Asked, export_onnx
 from utils.evaluation.speech_figures import calibrate, figures_of, write_scores
 from utils.feedback.feature_set import CachedItem, FeatureSet, join_features, pseudonym
 from utils.speech.judge import load_speech
 from utils.speech.spectrogram import BANDS, WINDOW_FRAMES, window_starts
-from utils.training.golden_sets import in_golden_half, media_key, write_lineage
-from utils.training.progress import tell
+from utils.training.loop import tell
+from utils.training.publishing import in_golden_half, media_key, write_lineage
 from utils.training.speech import (
     WINDOW_STEP,
     SpeechPlan,
@@ -41,18 +40,6 @@ from utils.weights import SPEECH_FILE, Version, publish_version, require_new_nam
 
 LEAST_SHRUNK = 50_000
 """Numbers in a matrix that is kept as int8."""
-
-
-class _Trunk(nn.Module):
-    """What the head reads, alone: a head that learned from feedback then leaves the graph as it is."""
-
-    def __init__(self, network: SpeechNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        feature: Tensor = self.network(spectrogram).feature
-        return feature
 
 
 def publish_speech(
@@ -81,7 +68,9 @@ def publish_speech(
         path = Path(scratch) / SPEECH_FILE
         axes = {"input": {0: "batch"}, "feature": {0: "batch"}}
         example = torch.zeros(2, WINDOW_FRAMES, BANDS)
-        export_onnx(_Trunk(network.eval()), (example,), path, ["input"], ["feature"], axes)
+        # what the head reads, alone: a head that learned from feedback then leaves the graph as it is
+        trunk = Asked(network.eval(), lambda network, spectrogram: network(spectrogram).feature)
+        export_onnx(trunk, (example,), path, ["input"], ["feature"], axes)
         documents = {"calibration": calibration.to_dict(), "card": {**card, "name": name}}
         shrink(path)
         return publish_version(root, name, {"head": head}, documents, {SPEECH_FILE: path})

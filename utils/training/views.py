@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from utils.faces.crops import measure_quality, network_view
-from utils.training.augment import augment, draw_h264, h264
+from utils.training.augment import augment, draw_h264, h264, processed, smoothed
 from utils.training.blending import self_blend
 from utils.training.crop_set import Pack, PackedCrop
-from utils.training.processing import processed, smoothed
 from utils.types import Floats, MediaKind, Pixels
 
 
@@ -32,7 +31,7 @@ class View:
             too. Frames of one clip share their seed, so that everything else stays the same through time.
         h264: coded as a video at random quality instead of as a JPEG; the frames of a clip together.
         processed: first goes through what phones and editors do to a photo, a clean one through noise reduction alone;
-            see `processing`.
+            see `augment`.
     """
 
     row: int
@@ -53,18 +52,14 @@ class View:
 
 def render(pack: Pack, view: View) -> Pixels:
     """The pixels of a view, (CROP_PX, CROP_PX, 3) uint8; the same on every call."""
-    pixels = _uncoded(pack, view)
-    return h264([pixels], *_coding(view))[0] if view.h264 else pixels
+    return render_clip(pack, [view])[0]
 
 
 def render_clip(pack: Pack, views: Sequence[View]) -> list[Pixels]:
     """The pixels of the views of one clip in time order: as `render` gives them, but coded as one video."""
     frames = [_uncoded(pack, view) for view in views]
-    return h264(frames, *_coding(views[0])) if views and views[0].h264 else frames
-
-
-def _coding(view: View) -> tuple[int, str]:
-    return draw_h264(np.random.default_rng([view.seed, 264]))
+    coding = draw_h264(np.random.default_rng([views[0].seed, 264]))
+    return h264(frames, *coding) if views[0].h264 else frames
 
 
 class Renderer:

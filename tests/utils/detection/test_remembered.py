@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from utils.detection.engine import Answers, TrackScores
-from utils.detection.face_report import remembered_notice
+from utils.detection.engine import Answers
 from utils.detection.pipeline import load_analyser
 from utils.detection.remembered import COPY, Remembered, directions_of, read_remembered
+from utils.detection.verdict import remembered_notice
 from utils.errors import WeightsCorruptError
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import rollback
+from utils.metrics import sigmoid
 from utils.weights import CALIBRATION_FILE, networks_of, publish_version, read_document, verify_version
 
 D = 32
@@ -92,11 +93,10 @@ def test_directions_have_length_one_and_no_mean():
 
 
 def test_the_verdict_says_that_corrections_moved_it():
-    score = TrackScores(1.0, *(np.zeros(1, np.float32),) * 3, recalled=2.0)
-    (notice,) = remembered_notice(score)
+    (notice,) = remembered_notice(sigmoid(-1.0), sigmoid(1.0), "faces")
     assert notice.code == "corrections_remembered"
     assert "from 27\N{NO-BREAK SPACE}% to 73\N{NO-BREAK SPACE}%" in notice.text
-    assert remembered_notice(dataclasses.replace(score, recalled=0.0)) == ()
+    assert remembered_notice(sigmoid(1.0), sigmoid(1.0), "faces") == ()
 
 
 def test_a_promoted_version_takes_over_the_loaded_networks_and_a_rollback_gives_the_same_bits(lineage, settings_for):

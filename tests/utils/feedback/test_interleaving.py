@@ -19,7 +19,7 @@ from utils.feedback.history import read_history, verify_history
 from utils.feedback.retrain import train_version
 from utils.feedback.versions import next_name, pointer_lock, prune_rejected, recover, rollback, serving
 from utils.files import file_sha256
-from utils.training.golden_sets import media_key
+from utils.training.publishing import media_key
 from utils.weights import current_name, list_versions, publish_version, remove_scratch, set_current
 
 

@@ -20,10 +20,10 @@ from utils.feedback.golden import load_lineage, show
 from utils.feedback.history import append_training, read_history, verify_history
 from utils.feedback.remember import Recipe, remember
 from utils.feedback.retrain import train_version
-from utils.feedback.versions import lineage_of, recover, rollback
+from utils.feedback.versions import recover, rollback
 from utils.files import file_sha256
 from utils.networks import load_ensemble
-from utils.training.golden_sets import in_golden_half
+from utils.training.publishing import in_golden_half
 from utils.weights import current_name, list_versions, set_current, verify_version, weights_root
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -374,7 +374,7 @@ def test_the_version_in_use_comes_with_its_golden_set():
     from utils.config import Settings
 
     root = weights_root(Settings())
-    name = lineage_of(verify_version(root, current_name(root)))
+    name = verify_version(root, current_name(root)).base
     text = show(root, name)
     assert "AUC" in text
     folder = root / "learning" / name

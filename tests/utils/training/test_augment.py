@@ -10,9 +10,21 @@ import pytest
 
 from utils.faces.crops import QUALITY_NAMES, jpeg, reframe
 from utils.training import augment as room
-from utils.training.augment import MAX_CRF, MIN_CRF, PRESETS, augment, degrade, draw_h264, h264
+from utils.training.augment import (
+    FILTERS,
+    MAX_CRF,
+    MIN_CRF,
+    PRESETS,
+    augment,
+    covered,
+    degrade,
+    draw_h264,
+    h264,
+    processed,
+    smoothed,
+    turned,
+)
 from utils.training.planning import plan_clip
-from utils.training.processing import FILTERS, covered, processed, smoothed, turned
 from utils.training.views import Renderer, View, render, render_clip, view_quality
 from utils.types import Box, MediaKind
 

@@ -225,8 +225,7 @@ def scores(name: str, count: int) -> ScoreTable:
 
 @pytest.fixture
 def tables(monkeypatch):
-    for kind in ("image_table", "clip_table"):
-        monkeypatch.setattr(publishing, kind, lambda ensemble, pack, store, device: store)
+    monkeypatch.setattr(publishing, "score_table", lambda ensemble, pack, store, device: store)
     return {"calib": scores("plain", 4), "calib_hard": scores("hard", 3), "calib_clips": scores("clip", 2)}
 
 

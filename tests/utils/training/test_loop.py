@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from utils.errors import TrainingDataError
-from utils.training import progress
+from utils.training import loop
 from utils.training.loop import CHECKPOINT, Recipe, Task, fit, learning_rate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -193,15 +193,15 @@ def test_recipe_checks_itself(change):
 
 
 def test_a_file_gets_lines_and_no_bar_of_what_is_soon_done(capsys):
-    with progress.bar("things", 3) as shown:
-        progress.tell("a line")
+    with loop.bar("things", 3) as shown:
+        loop.tell("a line")
         shown.update()
     assert capsys.readouterr().err == "a line\n"
 
 
 def test_a_bar_in_a_file_shows_what_was_done_earlier(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "SELDOM_S", 0.0)
-    with progress.bar("things", 4, 2) as shown:
+    monkeypatch.setattr(loop, "SELDOM_S", 0.0)
+    with loop.bar("things", 4, 2) as shown:
         shown.update()
     assert "things" in (said := capsys.readouterr().err)
     assert "3/4" in said

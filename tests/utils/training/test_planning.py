@@ -13,7 +13,6 @@ from utils.evaluation.layouts import Sample
 from utils.training import fit
 from utils.training.crop_set import PackedCrop
 from utils.training.features import FeatureStore, head_views, student_views
-from utils.training.plan import TrainingPlan
 from utils.training.planning import (
     BLENDS_SHARE,
     CLEAN,
@@ -22,6 +21,7 @@ from utils.training.planning import (
     RECODED,
     SMOOTH,
     SMOOTH_SHARE,
+    TrainingPlan,
     drawn_views,
     head_weights,
     plan_balanced,
@@ -182,8 +182,8 @@ def test_a_run_that_began_elsewhere_is_not_taken_up(tmp_path):
     fit.claim_run(tmp_path, [], TrainingPlan(start="v3"))
     after = (tmp_path / "run.json").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "others may be reading it"
-    for other in (TrainingPlan(), TrainingPlan(start="v3", views=9)):
-        with pytest.raises(TrainingDataError, match="began elsewhere"):
+    for other, said in ((TrainingPlan(), "another start"), (TrainingPlan(start="v3", views=9), "other views")):
+        with pytest.raises(TrainingDataError, match=f"with {said}; name another --run"):
             fit.claim_run(tmp_path, [], other)
 
 
@@ -195,7 +195,7 @@ def test_a_run_goes_on_however_the_paths_of_its_files_are_spelt(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     fit.claim_run(tmp_path / "run", [sample(tmp_path / "a.png")], TrainingPlan())
     fit.claim_run(tmp_path / "run", [sample(Path("a.png"))], TrainingPlan())
-    with pytest.raises(TrainingDataError, match="other files or splits"):
+    with pytest.raises(TrainingDataError, match="with other files, labels or splits;"):
         fit.claim_run(tmp_path / "run", [sample(Path("b.png"))], TrainingPlan())
 
 

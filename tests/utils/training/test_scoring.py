@@ -10,15 +10,13 @@ import torch
 
 from models.cards import EXPERT_NAMES
 from tests.ensembles import build_ensemble
-from utils.errors import TrainingDataError
 from utils.training.crop_set import Pack
 from utils.training.features import FeatureStore, TorchFeaturizer
 from utils.training.planning import clean_clips, plan_balanced
 from utils.training.scoring import (
     clip_sequences,
-    clip_table,
-    image_table,
     score_store,
+    score_table,
     why_no_sequences,
 )
 from utils.training.views import clip_slices
@@ -72,11 +70,6 @@ def test_reason_why_there_can_be_no_lstm(make_pack, clips, frames, drop, reason)
     assert (reason in found) if reason else found == ""
 
 
-def test_without_resnext_there_are_no_sequences(make_pack, tmp_path):
-    with pytest.raises(TrainingDataError, match="ResNeXt-50"):
-        clip_sequences(build_ensemble(("cnn",), tiny=True), make_pack(pictures=0, clips=2), tmp_path, 1)
-
-
 def test_scores_of_clips_are_means_over_their_frames(make_pack, ensemble, tmp_path):
     pack = make_pack(pictures=0, clips=4, frames=5)
     store = FeatureStore(tmp_path / "s", clean_clips(pack, "train"))
@@ -86,7 +79,7 @@ def test_scores_of_clips_are_means_over_their_frames(make_pack, ensemble, tmp_pa
     assert np.isnan(logits[:, EXPERT_NAMES.index("lstm")]).all()
     parts = clip_slices(pack, store.views)
     assert [p.stop - p.start for p in parts] == [5, 5, 5, 5]
-    table = clip_table(ensemble, pack, store)
+    table = score_table(ensemble, pack, store)
     assert set(table.kinds) == {"video"}
     assert np.isfinite(table.logits).all()
     assert np.allclose(table.logits[2, :3], logits[10:15, :3].mean(0))
@@ -98,7 +91,7 @@ def test_scores_of_pictures_are_those_that_the_ensemble_gives(make_pack, ensembl
     views = plan_balanced(pack.select("train", MediaKind.IMAGE), 10, seed=1)
     store = FeatureStore(tmp_path / "s", views)
     store.extract(pack, TorchFeaturizer(ensemble.experts["vit"], tiny=True))
-    table = image_table(ensemble, pack, store)
+    table = score_table(ensemble, pack, store)
     assert table.labels.tolist() == [v.label for v in views]
     images = np.array(store.load("pixels")).astype(np.float32).transpose(0, 3, 1, 2) / 255
 

@@ -21,7 +21,7 @@ from utils.feedback.golden import load_lineage
 from utils.speech.judge import load_speech
 from utils.speech.spectrogram import RATE
 from utils.training import speech
-from utils.training.golden_sets import media_key
+from utils.training.publishing import media_key
 from utils.training.speech import (
     SpeechPlan,
     all_views,

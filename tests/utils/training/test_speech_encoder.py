@@ -15,8 +15,8 @@ from models.speech_model import build_speech
 from utils.detection.export import export_onnx
 from utils.detection.processor import compile_graph
 from utils.errors import WeightsCorruptError
-from utils.training import speech_encoder
-from utils.training.speech_encoder import NAMES, load_encoder, rounded
+from utils.training import speech
+from utils.training.speech import NAMES, load_encoder, rounded
 from utils.training.speech_version import shrink
 
 
@@ -32,14 +32,14 @@ def write_part(path, encoder, monkeypatch):
         size = struct.pack(f"<B{len(shape)}IBI", len(shape), *shape, 4, drawn[ours].nbytes)
         data += struct.pack("<H", len(name)) + name + size + drawn[ours].tobytes()
     path.write_bytes(data)
-    pinned = dataclasses.replace(speech_encoder.WHISPER, member_sha256=hashlib.sha256(data).hexdigest())
-    monkeypatch.setattr(speech_encoder, "WHISPER", pinned)
+    pinned = dataclasses.replace(speech.WHISPER, member_sha256=hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(speech, "WHISPER", pinned)
     return drawn
 
 
 def test_weights_are_read_by_name_and_other_bytes_refused(tmp_path, monkeypatch):
     encoder = build_speech(True).encoder
-    path = tmp_path / speech_encoder.WHISPER.saved_as
+    path = tmp_path / speech.WHISPER.saved_as
     drawn = write_part(path, encoder, monkeypatch)
     load_encoder(encoder, tmp_path)
     state = encoder.state_dict()

@@ -16,10 +16,8 @@ from models.vision_transformer import TapHead, build_vit
 from utils.errors import TrainingDataError
 from utils.training.experts import new_network
 from utils.training.features import make_stores
-from utils.training.plan import tiny_plan
-from utils.training.planning import CLEAN, RECODED
-from utils.training.recoding import Autoencoder, Recoder, load_autoencoder
-from utils.training.traces import FIRST, LAST, LAYER, WEIGHT, Traces, fit_traces
+from utils.training.planning import CLEAN, RECODED, tiny_plan
+from utils.training.traces import FIRST, LAST, LAYER, WEIGHT, Autoencoder, Recoder, Traces, fit_traces, load_autoencoder
 
 WIDTH = 12
 

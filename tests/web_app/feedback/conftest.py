@@ -28,7 +28,7 @@ from utils.faces.detector import CenterFaceDetector
 from utils.feedback.feature_set import FeatureSet, save_features
 from utils.files import file_sha256
 from utils.tensors import read_tensors
-from utils.training.golden_sets import write_lineage
+from utils.training.publishing import write_lineage
 from utils.types import Floats, Pixels, Report
 from utils.weights import SPEECH_FOLDER, SPEECH_HEAD_FILE, frozen_fingerprint, verify_version
 from web_app.feedback.learner import Learner
