@@ -119,3 +119,8 @@ def test_a_coded_body_is_refused_by_name(
 def test_a_body_that_says_it_is_not_coded_is_taken(client: FlaskClient) -> None:
     answer = upload(client, media_bytes(), "/api/detect?wait=0", headers={"Content-Encoding": "identity"})
     assert answer.status_code == 202
+
+
+def test_a_path_with_nul_reaches_no_view(client: FlaskClient) -> None:
+    problem = client.get("/api/jobs/a%00b").get_json()
+    assert (problem["code"], "analysis" in problem["detail"]) == ("not_found", False)
