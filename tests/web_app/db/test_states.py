@@ -12,8 +12,7 @@ import pytest
 
 from tests.web_app.helpers import make_settings, media_bytes, upload
 from utils.errors import ConfigError
-from web_app import __main__ as cli
-from web_app import worker
+from web_app import __main__, worker
 from web_app.db.migrations import migrate
 from web_app.db.session import Database
 from web_app.paths import InstancePaths
@@ -70,7 +69,7 @@ STATES = {
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstancePaths:
     """An instance folder with a database, which the programs use."""
     monkeypatch.setattr(worker, "stop_on_signals", threading.Event)
-    monkeypatch.setattr(cli, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(__main__, "configure_logging", lambda *_: None)
     monkeypatch.setenv("TELLTALE_STORAGE__INSTANCE_DIR", str(tmp_path / "instance"))
     paths = InstancePaths(tmp_path / "instance")
     paths.create()
@@ -88,7 +87,7 @@ def test_a_database_that_cannot_be_used_is_told(
     change(instance.database)
     before = instance.database.read_bytes()[100:]
     for command in (["serve", "--no-worker", "--port", "1"], ["worker"], ["keys", "list"], ["rebuild"]):
-        assert cli.main(command) == cli.EXIT_CONFIG, command
+        assert __main__.main(command) == __main__.EXIT_CONFIG, command
         told = capsys.readouterr().err
         assert told.startswith("[config] ")
         assert told.count("\n") == 1

@@ -107,8 +107,7 @@ def test_points_lie_where_they_belong() -> None:
     assert auc[1]["y"] > auc[0]["y"] > auc[2]["y"]
     for panel in plot["panels"]:
         dots = [dot for curve in panel["curves"].values() for dot in curve]
-        assert all(panel["top"] <= dot["y"] <= panel["bottom"] for dot in dots)
-        assert all(plot["left"] < dot["x"] < plot["right"] for dot in dots)
+        assert all(panel["top"] <= d["y"] <= panel["bottom"] and plot["left"] < d["x"] < plot["right"] for d in dots)
     assert upper["bottom"] < lower["top"] < lower["bottom"] < plot["height"]
 
 
