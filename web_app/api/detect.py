@@ -36,7 +36,6 @@ from web_app.storage.upload import Refused, Upload, display_name, name_notices, 
 
 WAIT_IMAGE_S = 30.0  # for a picture or recording, when the client does not say how long it wants to wait
 MAX_WAIT_S = 120.0  # a longer wait holds a connection that proxies cut anyway
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
 FORGOTTEN_AFTER = dt.timedelta(minutes=10)  # what `keep=0` left behind when the server was killed in between
 REPLAYED_HEADER = "Idempotency-Replayed"
 REPEATED = schemas.NoticeModel(
@@ -246,17 +245,17 @@ def _wait_for_end(parts: Services, public_id: str, wait_s: float) -> DetectionRo
     Raises:
         JobCancelledError: it was deleted.
     """
-    until, look_s = time.monotonic() + wait_s, FIRST_LOOK_S
+    until = time.monotonic() + wait_s
     with waiting_slot(parts) as free:
         while True:
             with parts.database.read() as session:
                 row = find_detection(session, public_id)
             if row is None:
                 raise errors.JobCancelledError("The analysis was deleted while the answer was awaited.")
-            over = time.monotonic() >= until or not free
-            if row.job.state in FINAL or over or parts.stopping.wait(look_s):
+            left_s = until - time.monotonic()
+            if row.job.state in FINAL or left_s <= 0 or not free or parts.stopping.is_set():
                 return row
-            look_s = min(look_s * 1.5, LONGEST_LOOK_S)
+            parts.queue.wait_for_end(public_id, left_s, parts.stopping)
 
 
 @contextlib.contextmanager

@@ -7,15 +7,18 @@ states and their transitions are drawn in docs/operations.md.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from utils.config import JobSettings
@@ -28,6 +31,7 @@ from web_app.jobs.broker import OVERDUE_S, SENT, Sender, queue_of
 DURATION_SAMPLE = 20  # finished jobs whose mean time is the guess for the next
 FIRST_GUESS_S = 5.0  # until something has finished
 MAX_RETRY_AFTER_S = 60
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25  # between two looks at jobs whose end is awaited, by how long it is
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,9 @@ class JobQueue:
         self.database = database
         self.settings = settings
         self.sender = Sender(settings) if settings.engine == "celery" else None
+        self._awaited: dict[str, threading.Event] = {}
+        self._awaited_at = 0.0
+        self._looking = threading.Lock()
 
     # What the web process does
 
@@ -116,6 +123,27 @@ class JobQueue:
                 .where(JobRow.public_id == public_id, JobRow.state.in_(OPEN))
                 .values(_ended(JobState.CANCELLED)),
             )
+
+    def wait_for_end(self, public_id: str, most_s: float, stopping: threading.Event) -> None:
+        """Sleep until the caller shall look whether a job has ended, or until `stopping`; one thread looks for all."""
+        woken, self._awaited_at = self._awaited.setdefault(public_id, threading.Event()), time.monotonic()
+        threading.Thread(target=self._look_for_ends, args=(stopping,), name="ends", daemon=True).start()
+        if not woken.wait(most_s):
+            self._awaited.pop(public_id, woken).set()  # others who wait for it come again
+
+    def _look_for_ends(self, stopping: threading.Event) -> None:
+        while self._awaited and self._looking.acquire(blocking=False):
+            try:
+                look_s = FIRST_LOOK_S + (time.monotonic() - self._awaited_at) / 10
+                stops, ids = stopping.wait(min(look_s, LONGEST_LOOK_S)), set(self._awaited)
+                if not stops:
+                    waits = sa.select(JobRow.public_id).where(JobRow.public_id.in_(ids), JobRow.state.in_(OPEN))
+                    with contextlib.suppress(SQLAlchemyError), self.database.read() as session:  # they will meet it too
+                        ids.difference_update(session.scalars(waits))
+            finally:
+                self._looking.release()
+            for public_id in ids:
+                self._awaited.pop(public_id, threading.Event()).set()
 
     def _seconds_per_job(self, session: Session) -> int:
         recent = session.execute(
