@@ -19,7 +19,7 @@ def test_what_is_reached_is_everything_behind() -> None:
 
 def test_imports_for_type_checkers_do_not_count() -> None:
     graph = house.imports_of(
-        [house.ROOT / "train.py", house.ROOT / "models" / "cards.py", house.ROOT / "utils" / "training" / "plan.py"]
+        [house.ROOT / "train.py", house.ROOT / "models" / "cards.py", house.ROOT / "utils" / "training" / "fit.py"]
     )
     assert "models.cards" in graph["train"]
     assert "models.cards" not in graph["models.cards"]
