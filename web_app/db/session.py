@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from utils.config import Settings
 from utils.errors import ConfigError
+from utils.log import get_logger
 from web_app.paths import InstancePaths
 
 BUSY_TIMEOUT_S = 15.0  # longer than any transaction of ours, so that a backup or a slow disk is waited for
@@ -20,6 +21,8 @@ CONNECT_S = 5  # until a server database counts as away
 POOL_SIZE = 16  # sessions are short; more connections only wait for SQLite's single writer
 AFTERWARDS = "afterwards"
 WRITE_KEY = 7_355_607  # of PostgreSQL's advisory lock; any number nobody else uses in this database
+
+log = get_logger(__name__)
 
 
 class Database:
@@ -68,7 +71,8 @@ class Database:
     def write(self, *, alone: bool = True) -> Iterator[Session]:
         """A session in one transaction; commits, or rolls back on an error.
 
-        What stands under `AFTERWARDS` in its `info` is called when that is done and holds no connection any more.
+        What stands under `AFTERWARDS` in its `info` is called when that is done and holds no connection any more; an
+        error there is only logged: what is written stays.
 
         Args:
             alone: no other such transaction runs meanwhile, so that what was read still holds when it is written. False
@@ -79,7 +83,10 @@ class Database:
                 session.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITE_KEY)))
             yield session
         for act in session.info.get(AFTERWARDS, ()):
-            act()
+            try:
+                act()
+            except Exception:
+                log.exception("what follows a transaction failed, for a reason that nobody foresaw")
 
     def close(self) -> None:
         self.engine.dispose()

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -115,6 +116,17 @@ def test_what_is_not_to_be_kept_leaves_what_is(served: FlaskClient, parts: Servi
     assert upload(served, media_bytes(), "/api/detect/image?keep=0").get_json()["id"] != kept
     assert served.get(f"/api/detections/{kept}").status_code == 200
     assert len(stored_files(parts)) == 1
+
+
+def test_an_upload_stays_whatever_fails_once_its_row_is_written(
+    client: FlaskClient, parts: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_job: int, _queue: str) -> bool:
+        raise TypeError("nobody foresaw it")
+
+    monkeypatch.setattr(parts.queue, "sender", SimpleNamespace(send=broken))
+    assert upload(client, media_bytes("mp4")).status_code == 202
+    assert rows(parts) == len(stored_files(parts)) == 1
 
 
 def test_what_a_killed_request_left_is_cleaned_up(client: FlaskClient, parts: Services) -> None:
