@@ -111,7 +111,7 @@ def _worker(given: argparse.Namespace) -> int:
 def _create_key(given: argparse.Namespace) -> int:
     scopes = [scope.strip() for scope in given.scopes.split(",") if scope.strip()]
     with _instance(given) as instance:
-        print(create_key(instance.database, given.name, scopes, max(given.days, 0)))
+        print(create_key(instance.database, given.name, scopes, given.days))
     print("This is shown only now. Send it as `Authorization: Bearer KEY`.", file=sys.stderr)
     return 0
 

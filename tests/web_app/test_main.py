@@ -30,8 +30,8 @@ def test_keys_are_made_listed_and_revoked(
         monkeypatch.setenv(name, value)
 
     def command(*arguments: str) -> tuple[int, str]:
-        code = main(["keys", *arguments])
-        return code, capsys.readouterr().out
+        code, told = main(["keys", *arguments]), capsys.readouterr()
+        return code, told.err if code else told.out
 
     code, made = command("create", "desk", "--scopes", "analyse,admin")
     public = made.split("_")[1]
@@ -44,7 +44,11 @@ def test_keys_are_made_listed_and_revoked(
     assert command("revoke", public)[0] == 0
     assert "revoked" in command("list")[1]
     assert command("revoke", public)[0] == EXIT_UNABLE
-    assert command("create", "desk", "--scopes", "root")[0] == EXIT_UNABLE
+    code, refused = command("create", "desk", "--scopes", "root,analyse")
+    assert (code, "There is no scope 'root'. Scopes are analyse, feedback" in refused) == (EXIT_UNABLE, True)
+    for days in ("-1", "9999999"):
+        code, refused = command("create", "desk", "--days", days)
+        assert (code, f"cannot be valid for {days} days. Name" in refused) == (EXIT_UNABLE, True)
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "keys", "rebuild"])

@@ -24,7 +24,7 @@ DEFAULT_SCOPES = "analyse,feedback"
 KEY_OWNER = "key:"
 """What the id of a caller with a key begins with; its public part follows."""
 PUBLIC_BYTES, SECRET_BYTES = 6, 24
-MAX_NAME_CHARACTERS = 64
+MAX_NAME_CHARACTERS, MOST_DAYS = 64, 36_500
 _KEY = re.compile(rf"tt_([0-9a-f]{{{PUBLIC_BYTES * 2}}})_([0-9a-f]{{{SECRET_BYTES * 2}}})")
 _NOBODY = "0" * 64  # compared with when no row has the public part, so that both cases cost the same
 
@@ -40,13 +40,15 @@ def create_key(database: Database, name: str, scopes: Sequence[str], days: int =
         The whole key. It cannot be shown again.
 
     Raises:
-        InvalidFieldError: the name or a scope is not allowed.
+        InvalidFieldError: the name, a scope or the days are not allowed.
     """
-    unknown = sorted(set(scopes) - set(SCOPES))
+    unknown = ", ".join(sorted(set(scopes) - set(SCOPES)))
     if unknown or not scopes:
-        raise InvalidFieldError(f"Scopes are {', '.join(SCOPES)}; not {', '.join(unknown) or 'none at all'}.")
+        raise InvalidFieldError(f"There is no scope {unknown!r}.", remedy=f"Scopes are {', '.join(SCOPES)}.")
     if not name.isprintable() or not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS:
-        raise InvalidFieldError(f"A name has 1 to {MAX_NAME_CHARACTERS} visible characters.")
+        raise InvalidFieldError("This is no name.", remedy=f"Give it 1 to {MAX_NAME_CHARACTERS} visible characters.")
+    if not 0 <= days <= MOST_DAYS:
+        raise InvalidFieldError(f"A key cannot be valid for {days} days.", remedy=f"Name 1 to {MOST_DAYS}, 0 for ever.")
     public, secret = secrets.token_hex(PUBLIC_BYTES), secrets.token_hex(SECRET_BYTES)
     with database.write() as session:
         session.add(
@@ -89,18 +91,19 @@ def revoke_key(database: Database, public: str) -> None:
     with database.write() as session:
         row = session.scalar(sa.select(ApiKeyRow).where(ApiKeyRow.public == public, ApiKeyRow.revoked_at.is_(None)))
         if row is None:
-            raise NotFoundError(f"There is no key {public!r} in use.")
+            raise NotFoundError(f"There is no key {public!r} in use.", remedy="Name one that `keys list` shows.")
         row.revoked_at = utc_now()
 
 
 def list_keys(database: Database) -> list[str]:
-    """A line for each key, oldest first: public part, state, day it was made, scopes, name."""
+    """A line for each key, oldest first: public part, state, days it was made and ends, scopes, name."""
     with database.read() as session:
         rows = session.scalars(sa.select(ApiKeyRow).order_by(ApiKeyRow.id)).all()
     lines, now = [], utc_now()
     for row in rows:
         state = "revoked" if row.revoked_at else "expired" if row.expires_at and row.expires_at <= now else "in use"
-        lines.append(f"{row.public}  {state:<8} {row.created_at:%Y-%m-%d}  {row.scopes:<32} {row.name}")
+        days = f"{row.created_at:%Y-%m-%d}  {row.expires_at or 'for ever'!s:<10.10}"
+        lines.append(f"{row.public}  {state:<8} {days}  {row.scopes:<32} {row.name}")
     return lines
 
 
