@@ -64,6 +64,8 @@ def test_review_train_and_roll_back(app: Flask, open_page: Callable[..., Any], a
     page.click("text=Serve this version")
     page.wait_for_selector("text=Version v0 answers now.")
     assert json.loads(page.evaluate("fetch('api/rl/versions').then((r) => r.text())"))["items"][0]["current"] is True
+    page.click("text=Go back to the version of faces before")
+    page.wait_for_selector("text=Version v1 answers now.")
 
 
 def _with_voices(route: Any) -> None:

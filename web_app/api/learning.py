@@ -153,8 +153,9 @@ class LearnedVersions(Schema):
 
 class RollbackRequest(Schema):
     version: str | None = Field(
-        default=None, min_length=1, max_length=64, description="of faces or speech; the faces' one before, if absent"
+        default=None, min_length=1, max_length=64, description="of faces or speech; the one before, if absent"
     )
+    part: Literal["faces", "speech"] = Field(default="faces", description="whose version before, if none is named")
 
 
 class RolledBack(Schema):
@@ -195,7 +196,7 @@ def get_learning_versions() -> Response:
 @route("POST", "/rl/rollback", {200: RolledBack}, NotFoundError, ConflictError, WeightsError, scope="admin")
 def rollback(said: RollbackRequest) -> Response:
     """Serve an earlier version again; without a name, the one that was served before. The worker changes at once."""
-    return jsonify(roll_back(services(), said.version))
+    return jsonify(roll_back(services(), said.version, said.part))
 
 
 @route("GET", "/rl/corrections", {200: Corrections})

@@ -163,8 +163,8 @@ def golden_point(entry: Entry) -> dict[str, Any]:
     }
 
 
-def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
-    """Point `CURRENT` at an earlier version, of speech where the name is one of those; the workers change between jobs.
+def roll_back(instance: Instance, name: str | None, part: str = "faces") -> dict[str, Any]:
+    """Point `CURRENT` at the version of a name, or of `faces` or `speech` the one before; workers change between jobs.
 
     Raises:
         ConflictError: the settings pin a version, or there is none to go back to.
@@ -175,7 +175,8 @@ def roll_back(instance: Instance, name: str | None) -> dict[str, Any]:
     if settings.weights.version:
         raise ConflictError("[weights] version pins one; empty it to follow promotions and rollbacks.")
     (branch, speech), previous = branches(settings), current_version(settings)
-    if name not in weights.list_versions(branch.root) and name in weights.list_versions(speech.root):
+    faces, voices = (name in weights.list_versions(each.root) for each in (branch, speech))
+    if part == "speech" if name is None else voices and not faces:
         branch, previous = speech, current_speech(settings)
     with instance.database.read() as session:
         training = sa.select(JobRow.id).where(JobRow.task == TRAIN, JobRow.state == JobState.RUNNING)

@@ -112,7 +112,7 @@ def test_a_recording_is_corrected_learned_served_and_rolled_back(
 
         nothing = client.post("/api/rl/retrain")
         assert (nothing.status_code, nothing.get_json()["code"]) == (422, "nothing_new")
-        assert client.post("/api/rl/rollback", json={"version": "s1"}).get_json() == {
+        assert client.post("/api/rl/rollback", json={"part": "speech"}).get_json() == {
             "version": "s1", "previous": "s1-r0001",
         }  # fmt: skip
         wait_until(lambda: speaks(client) == "s1", SECONDS)

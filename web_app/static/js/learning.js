@@ -10,8 +10,8 @@ const SWAP_LOOKS = 120;
 const page = document.getElementById("learning");
 const outcome = document.getElementById("outcome");
 const train = document.getElementById("train");
-const rollback = document.getElementById("rollback");
-const buttons = [train, rollback, ...document.querySelectorAll("[data-version]")].filter(Boolean);
+const choices = [...document.querySelectorAll("[data-version], [data-back]")];
+const buttons = [train, ...choices].filter(Boolean);
 const pause = () => new Promise((wake) => setTimeout(wake, LOOK_MS));
 
 function busy(on) {
@@ -55,9 +55,10 @@ async function follow(id) {
   }
 }
 
-async function serve(version) {
+/** Serve a version, or of a part the one before. */
+async function serve({ version, back: part }) {
   busy(true);
-  const back = await rollBack(version);
+  const back = await rollBack(version ? { version } : { part });
   say(T.learning.outcome.changing(back.version));
   for (let look = 0; look < SWAP_LOOKS; look += 1) {
     const stats = await getStats();
@@ -73,10 +74,7 @@ train?.addEventListener("click", () => {
   busy(true);
   guarded(startTraining().then((job) => follow(job.id)));
 });
-rollback?.addEventListener("click", () => guarded(serve(null)));
-for (const button of document.querySelectorAll("[data-version]")) {
-  button.addEventListener("click", () => guarded(serve(button.dataset.version)));
-}
+for (const button of choices) button.addEventListener("click", () => guarded(serve(button.dataset)));
 
 const kept = sessionStorage.getItem("learning-outcome");
 if (kept) {
