@@ -73,7 +73,7 @@ class UnauthorizedError(TelltaleError):
 
 class ForbiddenError(TelltaleError):
     code, status, title = "forbidden", 403, "Your key does not allow this"
-    remedy = "Ask for a key with the scope that `scope` names."
+    remedy = "Ask whoever runs this server for a key with this scope."
 
 
 class CrossSiteError(TelltaleError):

@@ -1,6 +1,6 @@
 """Every failure of the API as problem JSON (RFC 9457) with our code; what nobody foresaw is logged, never shown.
 
-A browser that asks for a page gets a page instead.
+A browser that asks for a page, or follows a link, gets a page instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 
 def install(app: Flask) -> None:
-    """Answer errors of an application: as problem JSON, and as a page where a browser asks for one outside /api."""
+    """Answer errors of an application: as problem JSON, and as a page to a browser that asks for one."""
     app.register_error_handler(TelltaleError, problem_response)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(OperationalError, _database_error)
@@ -34,7 +34,8 @@ def install(app: Flask) -> None:
 def problem_response(error: TelltaleError) -> Response:
     """The answer for one of our errors; the fact `retry_after_s` becomes the header Retry-After."""
     accepted = request.accept_mimetypes.best_match([MIME, "text/html"])  # a program that takes anything gets JSON
-    if not request.path.startswith(API_PREFIX) and accepted == "text/html":
+    followed = request.headers.get("Sec-Fetch-Mode") == "navigate"  # a link of a page, such as that to a report
+    if (followed or not request.path.startswith(API_PREFIX)) and accepted == "text/html":
         response = make_response(_page(error), error.status)
     else:
         response = current_app.response_class(

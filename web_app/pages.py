@@ -104,8 +104,7 @@ def live() -> Response:
 def history() -> str:
     """Earlier analyses; filters and page number travel in the query and are read by the module."""
     days = services().settings.storage.retention_days
-    kept = text("archive.retention", n=days) if days else text("archive.kept")
-    return render_template("history.html", retention=kept)
+    return render_template("history.html", kept=text("archive.retention", n=days) if days else text("archive.kept"))
 
 
 @blueprint.get("/model")

@@ -10,13 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.corruptions import CLEAN, CONDITIONS, degraded
-from benchmarks.robustness import (
-    choose,
-    compare_conditions,
-    read_conditions,
-    score_conditions,
-    write_robustness,
-)
+from benchmarks.robustness import choose, compare_conditions, read_conditions, score_conditions, write_robustness
 from utils.detection.calibration import Calibration, ReliabilityBin
 from utils.detection.pipeline import load_analyser
 from utils.errors import TrainingDataError

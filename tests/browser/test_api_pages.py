@@ -112,7 +112,7 @@ def test_the_live_page_is_accessible_and_tells_of_a_refused_microphone(open_page
     page.wait_for_selector("#state")
     assert violations_in_all_looks(page, axe) == {}
     page.click("#listen")
-    page.wait_for_selector("#sound-state:has-text('did not give access to a microphone')")
+    page.wait_for_selector("#sound-state:has-text('found no microphone')")
     assert page.is_enabled("#listen")
 
 

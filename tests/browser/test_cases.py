@@ -110,3 +110,17 @@ def test_a_result_is_put_into_a_case(open_page: Open, photo: Give) -> None:
     page.fill("input[name=title]", "First")
     page.click("text=Open a case")
     page.wait_for_selector(".case__line:has-text('portrait.jpg')")
+
+
+def test_a_server_that_goes_away_is_told_once_and_what_is_left_can_be_sent_again(open_page: Open, photo: Give) -> None:
+    page = open_page("cases")
+    page.fill("input[name=title]", "Away")
+    page.click("text=Open a case")
+    page.wait_for_selector("#case-files", state="attached")
+    page.route("**/api/detect", lambda route: route.abort(), times=1)
+    page.set_input_files("#case-files", [photo("portrait.jpg"), photo("real-portrait.jpg")])
+    page.wait_for_selector("text=Not in this case yet: portrait.jpg, real-portrait.jpg")
+    assert page.locator(".case__add .problem").count() == 1
+    page.click("button:text-is('Try again')")
+    page.wait_for_selector(".case__line >> nth=1")
+    assert page.locator(".case__add .problem").count() == 0

@@ -93,7 +93,10 @@ def test_what_a_key_does_not_allow_is_refused_and_told(
     page = open_signed_in(open_page, parts, "feedback")
     assert page.locator("nav >> text=Review").count() == 0
     page.set_input_files("#file", [photo("photo.jpg")])
+    page.wait_for_selector("text=Ask whoever runs this server for a key with this scope.")
+    page.goto(f"{address}cases")
     page.wait_for_selector("text=Code forbidden")
+    assert page.inner_text("h1") == "Cases"
     answers = [page.request.get(f"{address}{path}").status for path in ("review", "api/rl/review", "metrics")]
     assert answers == [403, 403, 403]
 

@@ -326,6 +326,8 @@ def test_a_browser_gets_a_page_for_what_is_not_there(client: FlaskClient) -> Non
     assert "There is no page here" in text
     assert 'href="/history"' in text
     assert client.get("/api/nothing", headers=BROWSER).mimetype == "application/problem+json"
+    followed = {**BROWSER, "Sec-Fetch-Mode": "navigate"}  # as the link to a report of what was deleted
+    assert client.get("/api/nothing", headers=followed).mimetype == "text/html"
     assert "There is no page here" not in client.get("/nothing").get_data(as_text=True)
 
 
@@ -348,7 +350,7 @@ def test_a_page_that_fails_says_so_also_without_a_database(
     monkeypatch.setattr("web_app.pages.caller", fail_rights)
     answer = client.get("/learning", headers=BROWSER)
     assert (answer.status_code, answer.mimetype, "Retry-After" in answer.headers) == (503, "text/html", True)
-    assert "The server cannot do this at the moment" in answer.get_data(as_text=True)
+    assert "Load this page again in a few seconds" in answer.get_data(as_text=True)
 
 
 def test_links_keep_a_prefix(client: FlaskClient) -> None:

@@ -170,9 +170,8 @@ def remove_case_item(id: str, detection: str, session: Session) -> None:
 @route("GET", "/cases/<id>/report", {200: (CaseDocument, HTML, PDF), 304: None})
 def get_case_report(id: str, query: ReportQuery) -> Response:
     """One signed report for all files of a case: `format` is json, html or pdf; `download=1` names a file for it."""
-    return report_answer(
-        services().report_keys.sign(_document(id)[0]), query, f"telltale-case-{id[:12]}", _page_url(id)
-    )
+    signed = services().report_keys.sign(_document(id)[0])
+    return report_answer(signed, query, f"telltale-case-{id[:12]}", _page_url(id))
 
 
 @route("GET", "/cases/<id>/export", {200: ZIP})
@@ -207,12 +206,8 @@ def _own(session: Session, id: str) -> CaseRow:
 
 
 def _case(session: Session, row: CaseRow) -> Case:
-    items = [
-        CaseEntry.of(
-            item, item.detection, item.detection.job, item.detection.media, links=Links.to(item.detection.job.public_id)
-        )
-        for item in _items(session, row)
-    ]
+    rows = [(item, item.detection) for item in _items(session, row)]
+    items = [CaseEntry.of(item, of, of.job, of.media, links=Links.to(of.job.public_id)) for item, of in rows]
     return Case.of(row, count=len(items), notes=row.notes, items=items)
 
 

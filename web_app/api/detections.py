@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import sqlalchemy as sa
 from flask import Response, current_app, request, send_file
 from pydantic import Field
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session, defer, undefer
 
 from utils.errors import ConflictError, NotFoundError, UnavailableError
 from utils.feedback.feedback_log import Judgement
@@ -80,6 +80,7 @@ class HistoryItem(schemas.Listed):
     size_bytes: int
     confidence: schemas.Probability | None
     model_version: str | None
+    speech_version: str | None = Field(description="of the network that judged a voice; null where none did")
     finished: schemas.Moment | None
     error: schemas.Problem | None
     feedback: Judgement | None
@@ -104,6 +105,7 @@ class VersionItem(schemas.Schema):
 
     id: str
     model_version: str
+    speech_version: str | None = Field(description="of the network that judged the voice; null where none did")
     prediction: schemas.OutcomeName
     overall: schemas.OutcomeName | None = Field(description="of faces and voice; null but for videos with both")
     fake_probability: schemas.Probability | None
@@ -130,7 +132,7 @@ def get_history(query: HistoryQuery, session: Session) -> History:
     more, total = after > query.per_page + COUNTED, before + min(after, query.per_page + COUNTED)
     if not ids:  # beyond the end
         total = session.scalar(sa.select(sa.func.count()).select_from(wanted.limit(before).subquery())) or 0
-    rows = session.scalars(by_ids(ids).options(defer(DetectionRow.report))).all()
+    rows = session.scalars(by_ids(ids).options(defer(DetectionRow.report), undefer(DetectionRow.speech_version))).all()
     own = votes.find_votes(session, {row.media.sha256 for row in rows}, asking.id)
     judged = judge_beside(session, own.values(), services().settings.learning)
     items = [_item(session, row, own.get(row.media.sha256), judged) for row in rows]

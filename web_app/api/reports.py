@@ -127,8 +127,7 @@ def report_answer(
 @route("GET", "/history.csv", {200: CSV})
 def get_history_csv(query: CsvQuery) -> Response:
     """Your analyses as comma-separated values, newest first: all that the filters or `ids` choose."""
-    rows = _rows(services(), query, identity.caller())
-    return streamed(csv_lines(rows), CSV, "telltale-history.csv")
+    return streamed(csv_lines(_rows(services(), query, identity.caller())), CSV, "telltale-history.csv")
 
 
 def _rows(parts: Services, query: CsvQuery, asking: identity.Caller) -> Iterator[DetectionRow]:

@@ -55,7 +55,7 @@ def require_session() -> Response | None:
     try:
         caller()
     except UnauthorizedError:
-        return redirect(url_for("login.show", next=request.path), 303)
+        return redirect(url_for("login.show", next=request.full_path.removesuffix("?")), 303)
     return None
 
 
@@ -90,4 +90,5 @@ def safe_path(untrusted_target: str) -> str:
     """A path on this server; the start page for anything that could lead elsewhere."""
     parts = urlsplit(untrusted_target.replace("\\", "/"))
     ours = not parts.scheme and not parts.netloc and parts.path.startswith("/") and not parts.path.startswith("//")
-    return parts.path if ours and parts.path.isprintable() else "/"
+    target = f"{parts.path}?{parts.query}".removesuffix("?")
+    return target if ours and target.isprintable() else "/"

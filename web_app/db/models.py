@@ -12,7 +12,7 @@ import secrets
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 
 
 class JobState(enum.StrEnum):
@@ -142,7 +142,7 @@ class DetectionRow(Base):
     """One analysis of one medium for one user: the job's subject and, once done, its report.
 
     `media_kind` is the medium's kind, `overall` what faces and voice of a video say together; both stand here too, so
-    that the history is filtered within an index.
+    that the history is filtered within an index. `model_version` is of the networks of faces, also of a recording.
     """
 
     __tablename__ = "detections"
@@ -162,6 +162,7 @@ class DetectionRow(Base):
     overall: Mapped[str | None] = mapped_column(Overall)
     fake_probability: Mapped[float | None]
     model_version: Mapped[str | None] = mapped_column(sa.String(64))
+    speech_version: Mapped[str | None] = column_property(report["speech", "model_version"].as_string(), deferred=True)
     notices: Mapped[list[dict[str, str]]] = mapped_column(sa.JSON, default=list)
     reuse_key: Mapped[str | None] = mapped_column(sa.String(64), index=True)
     idempotency_key: Mapped[str | None] = mapped_column(sa.String(64))

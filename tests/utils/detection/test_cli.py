@@ -18,14 +18,7 @@ from PIL import Image
 import inference
 from tests.web_app.helpers import make_provenance, make_report
 from utils.detection import cli, realtime
-from utils.detection.cli import (
-    FileResult,
-    check_readable,
-    collect_files,
-    format_csv,
-    format_table,
-    summary_sentence,
-)
+from utils.detection.cli import FileResult, check_readable, collect_files, format_csv, format_table, summary_sentence
 from utils.detection.pipeline import Analyser
 from utils.errors import MediaCorruptError, MediaUnreadableError
 from utils.log import escape

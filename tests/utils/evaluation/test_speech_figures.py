@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.evaluation.speech_figures import (
-    Scores,
-    calibrate,
-    figures_of,
-    outcomes,
-    platt,
-    read_scores,
-    write_scores,
-)
+from utils.evaluation.speech_figures import Scores, calibrate, figures_of, outcomes, platt, read_scores, write_scores
 from utils.metrics import sigmoid
 from utils.types import Outcome
 

@@ -13,13 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.feedback.feedback_log import (
-    DecisionEntry,
-    FeedbackEntry,
-    FeedbackLog,
-    append_feedback,
-    read_feedback_log,
-)
+from utils.feedback.feedback_log import DecisionEntry, FeedbackEntry, FeedbackLog, append_feedback, read_feedback_log
 from utils.feedback.history import FIRST, append_training, main, read_history, verify_history
 
 

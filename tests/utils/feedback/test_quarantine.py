@@ -10,15 +10,7 @@ from itertools import combinations
 import pytest
 
 from utils.config import LearningSettings
-from utils.feedback.quarantine import (
-    STRANGERS_PER_DAY,
-    Outlook,
-    Status,
-    Vote,
-    cluster_media,
-    judge_votes,
-    outlook_of,
-)
+from utils.feedback.quarantine import STRANGERS_PER_DAY, Outlook, Status, Vote, cluster_media, judge_votes, outlook_of
 
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 QUORUM = LearningSettings(enough="quorum", quorum=3)

@@ -13,13 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.utils.media.test_video import LIMITS, Encode, Grey, assert_in_order, decode
-from utils.errors import (
-    MediaCorruptError,
-    MediaDimensionsError,
-    MediaError,
-    MediaTooLongError,
-    UnsupportedMediaError,
-)
+from utils.errors import MediaCorruptError, MediaDimensionsError, MediaError, MediaTooLongError, UnsupportedMediaError
 from utils.media.limits import MediaLimits
 from utils.media.sniff import FORMATS
 from utils.media.video import decode_video

@@ -17,14 +17,7 @@ from utils.errors import TrainingDataError
 from utils.evaluation.layouts import Sample
 from utils.faces.crops import PACK_PX, crop_for_networks, jpeg
 from utils.training import crop_set
-from utils.training.crop_set import (
-    Pack,
-    find_twins,
-    load_pack,
-    pack_faces,
-    without_names,
-    without_twins,
-)
+from utils.training.crop_set import Pack, find_twins, load_pack, pack_faces, without_names, without_twins
 from utils.training.views import View, render
 from utils.types import Box, Face, MediaKind
 

@@ -8,15 +8,7 @@ import pytest
 from utils.evaluation.score_file import ScoreTable
 from utils.metrics import auc, ece
 from utils.training import publishing
-from utils.training.gate_fit import (
-    FOLDS,
-    PENALTIES,
-    _group_folds,
-    balance_weights,
-    fit_gate,
-    gate_logits,
-    platt,
-)
+from utils.training.gate_fit import FOLDS, PENALTIES, _group_folds, balance_weights, fit_gate, gate_logits, platt
 
 
 def table(columns, labels, *, groups=None, quality=None, sources=None) -> ScoreTable:

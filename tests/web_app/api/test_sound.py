@@ -51,6 +51,9 @@ def test_a_container_of_video_may_hold_sound_alone(served: FlaskClient) -> None:
     assert said["media"]["kind"] == "audio"
     (item,) = served.get("/api/history?kind=audio").get_json()["items"]
     assert (item["id"], item["kind"], item["overall"]) == (said["id"], "audio", None)
+    assert item["speech_version"] == "s-test"
+    (item,) = served.get(f"/api/detections/{said['id']}/versions").get_json()["items"]
+    assert item["speech_version"] == "s-test"
     assert served.get("/api/history?kind=video").get_json()["items"] == []
 
 

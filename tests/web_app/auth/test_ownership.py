@@ -103,6 +103,8 @@ def test_an_administrator_reaches_everything(
 def test_a_page_leads_to_the_form_and_a_key_opens_it(client: FlaskClient, parts: Services) -> None:
     away = client.get("/history")
     assert (away.status_code, away.headers["Location"]) == (303, "/login?next=/history")
+    assert client.get("/cases?add=1").headers["Location"] == "/login?next=/cases?add%3D1"
+    assert safe_path("/cases?add=1") == "/cases?add=1"
     assert client.post("/login", data={"key": "tt_wrong", "next": "/history"}).status_code == 401
     whole = create_key(parts.database, "desk", ["analyse"])
     answer = client.post("/login", data={"key": whole, "next": "/history"})

@@ -55,6 +55,8 @@ const idPath = (kind, id) => `api/${kind}/${encodeURIComponent(id)}`;
 
 export const getDetection = (id) => call("GET", idPath("detections", id));
 export const deleteDetection = (id) => call("DELETE", idPath("detections", id));
+/** Whether a worker runs; what cannot be found out counts as yes. */
+export const hasWorker = () => fetch(url("api/ready")).then((answer) => answer.json()).then(({ workers }) => workers.length > 0).catch(() => true);
 export const getJob = (id) => call("GET", idPath("jobs", id));
 export const cancelJob = (id) => call("DELETE", idPath("jobs", id));
 export const sendFeedback = (feedback) => call("POST", "api/feedback", feedback);
@@ -69,7 +71,7 @@ export const askCloseup = (id, face) => call("POST", closeupPath(id, face));
 export const getStats = () => call("GET", "api/rl/stats");
 export const startTraining = () => call("POST", "api/rl/retrain");
 export const getTraining = (id) => call("GET", idPath("rl/retrain", id));
-export const rollBack = (version) => call("POST", "api/rl/rollback", version ? { version } : {});
+export const rollBack = (wanted) => call("POST", "api/rl/rollback", wanted);
 export const getReview = (query) => call("GET", `api/rl/review?${new URLSearchParams(query)}`);
 export const decideCase = (sha256, decision) => call("POST", idPath("rl/review", sha256), decision);
 export const getCases = () => call("GET", "api/cases");

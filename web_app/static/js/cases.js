@@ -11,6 +11,7 @@ const POLL_MS = 1500;
 const OFFERED = 20; // latest analyses to choose from
 const container = document.getElementById("cases");
 const open = new Set(["queued", "running"]);
+const OF_THE_FILE = new Set([400, 413, 415, 422]); // the next file may well be taken; any other failure meets all alike
 const caseUrl = (id) => url(`cases/${encodeURIComponent(id)}`);
 
 /** Run what a button or form asks for; what fails is shown in `place`. */
@@ -63,7 +64,7 @@ async function showList() {
 
 function itemLine(one, item, reload) {
   const failure = h("div", {});
-  const note = h("textarea", { rows: 2, maxlength: 2000, "aria-label": T.cases.note(item.name) });
+  const note = h("textarea", { rows: 2, maxlength: 2000, placeholder: T.cases.notes, "aria-label": T.cases.note(item.name) });
   note.value = item.note;
   note.addEventListener("change", attempt(failure, async () => {
     await putCaseItem(one.id, item.id, note.value);
@@ -83,23 +84,41 @@ function itemLine(one, item, reload) {
     note, failure);
 }
 
-/** Files from this machine, and analyses that are there already. */
-function adder(one, reload, refused) {
-  const failure = h("div", {}, refused);
+let sending = false;
+addEventListener("beforeunload", (event) => sending && event.preventDefault());
+
+/** Files from this machine, and analyses that are there already; `left` are files that can be sent again. */
+function adder(one, reload, { refused = [], left = [] }) {
+  const failure = h("div", {});
   const chosen = h("input", { type: "file", multiple: true, class: "visually-hidden", id: "case-files" });
-  chosen.addEventListener("change", attempt(failure, async () => {
-    const refused = [];
-    for (const file of chosen.files) {
+  const tell = (told, files) => failure.replaceChildren(...told, ...(files.length ? [
+    h("p", { class: "filename", text: T.cases.left(files.map((file) => file.name).join(", ")) }),
+    h("button", { class: "button", type: "button", text: T.action.retry, onclick: attempt(failure, () => send(files)) }),
+  ] : []));
+  const send = async (files) => {
+    const told = [];
+    sending = true;
+    for (const [index, file] of files.entries()) {
       failure.replaceChildren(h("p", { class: "fine", role: "status", text: T.cases.sending(file.name) }));
       try {
         const { id } = await upload(file, { signal: new AbortController().signal, onProgress: () => {} });
         await putCaseItem(one.id, id);
       } catch (error) {
-        refused.push(h("p", { class: "filename", text: file.name }), problem(error));
+        if (OF_THE_FILE.has(error.status)) {
+          told.push(h("p", { class: "filename", text: file.name }), problem(error));
+          continue;
+        }
+        sending = false;
+        told.push(problem(error));
+        await reload({ refused: told, left: files.slice(index) }).catch(() => tell(told, files.slice(index)));
+        return;
       }
     }
-    await reload(refused);
-  }));
+    sending = false;
+    await reload({ refused: told });
+  };
+  tell(refused, left);
+  chosen.addEventListener("change", attempt(failure, () => send([...chosen.files])));
   const inside = new Set(one.items.map((item) => item.id));
   const offers = h("ul", { class: "case__list" });
   const more = h("details", {}, h("summary", { text: T.cases.from_history }), offers);
@@ -118,10 +137,10 @@ function adder(one, reload, refused) {
 
 let waiting = 0;
 
-async function showCase(id, refused = []) {
+async function showCase(id, added = {}) {
   clearTimeout(waiting);
   const one = await getCase(id);
-  const reload = (told = refused) => showCase(id, told);
+  const reload = (told = added) => showCase(id, told);
   const remove = async () => {
     const all = h("input", { type: "checkbox" });
     const words = { title: T.cases.deleteTitle, text: T.cases.deleteText, yes: T.cases.delete };
@@ -140,8 +159,8 @@ async function showCase(id, refused = []) {
     }),
     h("h2", { text: T.cases.files }),
     one.items.length ? h("ul", { class: "case__list" }, one.items.map((item) => itemLine(one, item, reload))) : h("p", { class: "note", text: T.cases.none }),
-    adder(one, reload, refused),
-    h("nav", { class: "row actions", "aria-label": T.action.title },
+    adder(one, reload, added),
+    h("nav", { class: "row actions", "aria-label": T.cases.actions },
       to("report?format=html", T.cases.report.html), to("report?format=pdf&download=1", T.cases.report.pdf),
       to("report?format=json&download=1", T.cases.report.json), to("export", T.cases.export),
       h("button", { class: "button button--delete", type: "button", onclick: remove }, icon("trash"), h("span", { text: T.cases.delete }))),
@@ -155,6 +174,6 @@ async function showCase(id, refused = []) {
 try {
   await (container.dataset.id ? showCase(container.dataset.id) : showList());
 } catch (error) {
-  container.replaceChildren(problem(error));
+  container.append(problem(error)); // below the heading
 }
 container.setAttribute("aria-busy", "false");

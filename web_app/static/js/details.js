@@ -54,6 +54,7 @@ function quality(face) {
 export function details(detection) {
   const { media } = detection;
   const length = media.duration_s === null ? null : clock(media.duration_s);
+  const faces = media.kind !== "audio";
   const deciding = detection.faces.find((face) => face.id === detection.deciding_face);
   return h(
     "details",
@@ -70,8 +71,8 @@ export function details(detection) {
       row(T.details.codec, media.codec),
       row(T.details.sound, media.sound ? T.details.soundValue(media.sound.codec, media.sound.rate_hz, media.sound.channels) : null),
       row(T.details.sha256, media.sha256, true),
-      row(T.details.model, detection.model_version, true),
-      row(T.details.modelSha256, detection.model_sha256, true),
+      row(T.details.model, faces ? detection.model_version : null, true),
+      row(T.details.modelSha256, faces ? detection.model_sha256 : null, true),
       row(T.details.speechModel, detection.speech ? detection.speech.model_version : null, true),
       row(T.details.threshold, percent(detection.threshold)),
       row(T.details.analysed, date(detection.created)),

@@ -37,6 +37,9 @@ const state = (item) =>
 
 const permalink = (id) => url(`detections/${encodeURIComponent(id)}`);
 
+/** Of the networks that judged a file of this kind: those of faces, of its voice, or both. */
+const judges = (kind, { model_version: faces, speech_version: voice }) => [kind !== "audio" && faces, voice].filter(Boolean).join(", ");
+
 function preview(item) {
   const kind = icon(item.kind || "image");
   if (!item.thumbnail) return h("span", { class: "entries__preview" }, kind);
@@ -61,7 +64,7 @@ async function compare(item, row, button) {
       h(
         "li",
         { "aria-current": other.id === item.id ? "true" : null },
-        h("code", { text: other.model_version }),
+        h("code", { text: judges(item.kind, other) }),
         chip(other.overall || other.prediction),
         h("span", { text: numberOf(other) }),
         h("a", { href: permalink(other.id), text: date(other.created) }),
@@ -88,7 +91,7 @@ function row(item) {
     h("td", { class: "entries__verdict" }, state(item), item.outlook && h("span", { class: "entries__answer fine", text: T.history.outlook[item.outlook] })),
     h("td", { class: "entries__number", text: numberOf(item) }),
     h("td", { class: "entries__date" }, h("time", { datetime: item.created, text: date(item.created) })),
-    h("td", { class: "entries__model" }, item.model_version && h("code", { text: item.model_version })),
+    h("td", { class: "entries__model" }, item.model_version && h("code", { text: judges(item.kind, item) })),
     h(
       "td",
       { class: "entries__actions" },

@@ -38,7 +38,7 @@ async function start() {
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 1280 } } });
   } catch (error) {
-    return say(T.live.refused(error.message || error.name));
+    return say(error.name === "NotFoundError" ? T.live.missing : T.live.refused(error.message || error.name));
   }
   camera.srcObject = stream;
   camera.parentElement.toggleAttribute("data-on", true);
@@ -129,7 +129,7 @@ async function listen() {
   try {
     own = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
   } catch (error) {
-    return tell(T.live.soundRefused(error.message || error.name));
+    return tell(error.name === "NotFoundError" ? T.live.soundMissing : T.live.soundRefused(error.message || error.name));
   }
   deafen(); // where the button was pressed twice
   [sound, heard] = [own, []];

@@ -13,7 +13,7 @@ export function problem(error) {
       "div",
       {},
       h("p", { class: "problem__detail", text: error.detail || error.message }),
-      error.remedy && h("p", { text: error.remedy }),
+      error.remedy && h("p", { text: T.error.remedies[error.code] ?? error.remedy }), // the server's may speak of headers
       error.code && h("p", { class: "problem__code" }, h("code", { text: T.error.code(error.code) })),
     ),
   );

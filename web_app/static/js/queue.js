@@ -1,6 +1,6 @@
 // One chosen file on its way: check, upload, queue, analysis, end. Owns the file's card in the list.
 
-import { cancelJob, followJob, getDetection, upload } from "./api.js";
+import { cancelJob, followJob, getDetection, hasWorker, upload } from "./api.js";
 import { announce, bytes, h, icon, share } from "./dom.js";
 import { checkFile } from "./files.js";
 import { problem } from "./problem.js";
@@ -10,6 +10,7 @@ import { chip } from "./verdict.js";
 
 const LASTING = /^(unsupported_media|media_|empty)/; // codes of what lies in the file: another try ends the same
 const PATIENCE = 10; // how often a server that is too busy for a file is asked again
+const LOOK_MS = 5000; // between looks whether anybody works, while a file waits
 const STEPS = ["upload", "queue", "analyse", "verdict"];
 const step = (job) => ({ queued: "queue", running: job.stage === "decide" ? "verdict" : "analyse" })[job.state];
 
@@ -78,7 +79,8 @@ export class QueueItem {
     this.jobId = answer.id;
     const isReport = "verdict" in answer;
     if (!isReport) {
-      const job = await followJob(answer.id, { signal, onUpdate: (update) => this.update(update) });
+      const looking = setInterval(() => this.lookForWorker(), LOOK_MS);
+      const job = await followJob(answer.id, { signal, onUpdate: (update) => this.update(update) }).finally(() => clearInterval(looking));
       if (job.state === "failed") throw job.error;
       if (job.state === "cancelled") throw { code: "cancelled" };
     }
@@ -110,6 +112,11 @@ export class QueueItem {
   update(job) {
     if (!step(job)) return;
     this.advance(step(job), job.state === "queued" ? 0 : job.fraction, describe(job));
+  }
+
+  async lookForWorker() {
+    if (this.lastStep !== "queue" || (await hasWorker()) || this.lastStep !== "queue") return;
+    if (this.line.textContent !== T.job.noWorker) this.say(T.job.noWorker);
   }
 
   async cancel() {
