@@ -175,7 +175,7 @@ def test_another_version_of_speech_beside_the_same_faces_keeps_to_the_threads_of
     assert after.engine is first.engine
     assert after.speech is not None
     assert after.speech.version.name == "s2"
-    assert given == [settings.detection.threads] * 2 == [1, 1]
+    assert given == [settings.detection.threads] * 4 == [1] * 4  # detector of voices and network, twice
 
 
 def test_a_pinned_version_has_the_trained_version_of_speech_beside_it(
