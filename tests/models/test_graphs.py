@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from openvino import Model
 
 from models import graphs
 from models.cards import EXPERT_NAMES, expert_card
@@ -53,7 +54,8 @@ def test_a_graph_computes_what_torch_computes(name, tiny):
     made, given = network(name, tiny=tiny), example(name, tiny=tiny)
     with torch.inference_mode():
         wanted = made(torch.from_numpy(given))
-    request = compile_graph(build_graph(name, arrays_of(made), tiny=tiny, precision="fp32"), hint="f32", threads=1)
+    graph = build_graph(name, arrays_of(made), tiny=tiny, precision="fp32")
+    request = compile_graph(graph, precision="fp32", threads=1)
     request.infer({0: given})
     expected = [part.numpy() for part in (wanted.logit, wanted.feature, wanted.tokens) if part is not None]
     assert len(expected) == (3 if name == "vit" else 2)
@@ -93,15 +95,44 @@ def test_the_stem_of_resnext_stays_exact_and_all_else_does_not():
     assert exact_ones("lstm") == []
 
 
-def test_for_int8_the_later_half_of_the_vit_holds_the_numbers_that_its_base_keeps_and_computes_the_same():
-    made, given = network("vit"), example("vit", tiny=True)
+def kept_as_int8() -> torch.nn.Module:
+    """A ViT, the matrices of whose blocks lie on disk as int8 numbers with a scale per row."""
+    made = network("vit")
     for held, value in made.state_dict().items():
         if held.startswith("backbone.blocks.") and value.ndim > 1:
             kept = pack_tensors({held: np.tile(value.numpy(), (150, 1))}, int8=True)  # only large ones are rounded
             value.copy_(torch.from_numpy(unpack_tensors(kept)[held][: len(value)]))
-    graph = build_graph("vit", arrays_of(made), tiny=True, precision="int8")
+    return made
+
+
+def whole_numbers(graph: Model) -> list[np.ndarray]:
     constants = [op.data for op in graph.get_ordered_ops() if op.get_type_name() == "Constant"]
-    whole = [data for data in constants if data.dtype == np.int8]
+    return [data for data in constants if data.dtype == np.int8]
+
+
+def test_a_small_graph_holds_the_int8_numbers_of_the_vit_in_fp32_and_computes_the_same():
+    made, given = kept_as_int8(), example("vit", tiny=True)
+    graph = build_graph("vit", arrays_of(made), tiny=True, precision="fp32", small=True)
+    assert len(whole_numbers(graph)) == 4 * 4
+    with torch.inference_mode():
+        wanted = made(torch.from_numpy(given))
+    request = compile_graph(graph, precision="fp32", threads=1)
+    request.infer({0: given})
+    for i, part in enumerate((wanted.logit, wanted.feature, wanted.tokens)):
+        assert float(np.abs(request.get_output_tensor(i).data - part.numpy()).max()) < 3e-5 * float(part.abs().max()), i
+
+
+def test_a_matrix_that_int8_would_round_stays_as_it_is_in_a_small_graph():
+    arrays = arrays_of(kept_as_int8())
+    arrays["backbone.blocks.0.mlp.fc1.weight"][0, 0] += np.float32(1e-3)
+    graph = build_graph("vit", arrays, tiny=True, precision="fp32", small=True)
+    assert len(whole_numbers(graph)) == 4 * 4 - 1
+
+
+def test_for_int8_the_later_half_of_the_vit_holds_the_numbers_that_its_base_keeps_and_computes_the_same():
+    made, given = kept_as_int8(), example("vit", tiny=True)
+    graph = build_graph("vit", arrays_of(made), tiny=True, precision="int8")
+    whole = whole_numbers(graph)
     assert len(whole) == 2 * 4
     assert all(np.abs(data).max() == 127 for data in whole)
     with torch.inference_mode():
@@ -122,10 +153,9 @@ def test_what_is_exact_changes_what_bf16_computes(monkeypatch):
         if not exact:
             monkeypatch.setattr(graphs, "_exact", lambda *nodes: None)
         found = []
-        for hint in ("f32", "bf16"):
-            request = compile_graph(
-                build_graph("vit", arrays_of(made), tiny=True, precision="bf16"), hint=hint, threads=1
-            )
+        for precision in ("fp32", "bf16"):
+            graph = build_graph("vit", arrays_of(made), tiny=True, precision="bf16")
+            request = compile_graph(graph, precision=precision, threads=1)
             request.infer({0: given})
             found.append(request.get_output_tensor(2).data.copy())
         apart.append(float(np.abs(found[0] - found[1]).mean()))

@@ -227,7 +227,7 @@ def answers(root: Path, version: Version) -> tuple[list[np.ndarray], list[np.nda
     ensemble, _ = load_ensemble(root, version)
     with torch.inference_mode():
         wanted = ensemble.experts["vit"](images)
-    request = compile_graph(expert_graph(root, version, "vit", "fp32"), hint="f32", threads=1)
+    request = compile_graph(expert_graph(root, version, "vit", "fp32"), precision="fp32", threads=1)
     request.infer({0: images.numpy()})
     served = [request.get_output_tensor(i).data.copy() for i in (0, 2)]
     return [wanted.logit.numpy(), wanted.tokens.numpy()], served

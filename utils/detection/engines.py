@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.config import Settings
 from utils.detection.engine import Engine, read_gate
-from utils.detection.processor import read_precision
+from utils.detection.processor import cpu_has_avx512, read_precision
 from utils.errors import ConfigError, WeightsCorruptError, require_torch
 from utils.log import get_logger
 from utils.networks import load_ensemble, read_expert
@@ -126,6 +126,6 @@ def expert_graph(root: Path, version: Version, name: str, precision: str) -> Any
 
     arrays = read_expert(root, version, name)
     try:
-        return build_graph(name, arrays, tiny=version.tiny, precision=precision)
+        return build_graph(name, arrays, tiny=version.tiny, precision=precision, small=cpu_has_avx512())
     except (ValueError, RuntimeError) as error:
         raise WeightsCorruptError(f"The weights of {name} do not fit its network: {error}.") from error

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 BATCH = 8
 """Crops per pass: 16 are no faster per crop and take 150 MB more."""
 LARGEST_FIRST = ("vit", "resnext", "lstm", "cnn")
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""OpenVINO's name of a precision; in int8, of what is computed beside the products of int8."""
 
 
 class OpenVinoEngine(Engine):
@@ -63,7 +61,7 @@ class OpenVinoEngine(Engine):
         )
 
         def compiled(name: str) -> Any:
-            return compile_graph(build(name), hint=HINTS[precisions[name]], threads=threads)
+            return compile_graph(build(name), precision=precisions[name], threads=threads)
 
         with ThreadPoolExecutor(2) as pool:  # making one graph does not keep two cores busy
             ready = {name: pool.submit(compiled, name) for name in LARGEST_FIRST if name in precisions}
@@ -175,4 +173,4 @@ def _compile(cards: Sequence[NetworkCard], side: int, threads: int) -> Any:
             across = ops.matmul(image, ops.constant(matrix), False, True)  # (B, 3, side, S)
             image = ops.matmul(ops.constant(matrix), across, False, False)  # (B, 3, S, S)
         outputs.append(image)
-    return compile_graph(Model(outputs, [pixels], "inputs"), hint="f32", threads=threads)
+    return compile_graph(Model(outputs, [pixels], "inputs"), precision="fp32", threads=threads)

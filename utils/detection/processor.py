@@ -77,23 +77,31 @@ def cpu_has_bf16() -> bool:
 
 def cpu_has_vnni() -> bool:
     """Whether the processor multiplies int8 itself (AVX-512 VNNI, AVX-VNNI); known on Linux alone."""
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(_flags())
+
+
+def cpu_has_avx512() -> bool:
+    """Whether the processor has the AVX-512 of servers, and oneDNN's variable leaves it; known on Linux alone."""
+    return "avx512bw" in _flags() and not os.environ.get("ONEDNN_MAX_CPU_ISA", "").startswith("AVX2")
+
+
+def _flags() -> list[str]:
     listing = Path("/proc/cpuinfo")
-    flags = listing.read_text("utf-8").split() if listing.exists() else []
-    return "avx512_vnni" in flags or "avx_vnni" in flags
+    return listing.read_text("utf-8").split() if listing.exists() else []
 
 
-def compile_graph(graph: Any, *, hint: str, threads: int) -> Any:
+def compile_graph(graph: Any, *, precision: str, threads: int) -> Any:
     """A graph made ready for this processor, as a request that computes one batch at a time.
 
     Args:
         graph: an OpenVINO model, or the path of one.
-        hint: f32 or bf16, what it computes with.
+        precision: fp32, bf16, or int8, where what int8 weights multiply is rounded, too; all else is fp32 there.
     """
+    hint = "bf16" if precision == "bf16" else "f32"
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
     if threads:
         options["INFERENCE_NUM_THREADS"] = str(threads)
-    # what int8 weights multiply is rounded too, except a file's: those are multiplied as floats all the same
-    options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0" if isinstance(graph, Path) else INT8_GROUP
+    options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = INT8_GROUP if precision == "int8" else "0"
     model = core().read_model(graph) if isinstance(graph, Path) else graph
     return core().compile_model(model, "CPU", options).create_infer_request()
 

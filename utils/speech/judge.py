@@ -70,7 +70,7 @@ class VoiceDetector:
     """
 
     def __init__(self, *, threads: int = 0) -> None:
-        self._request = compile_graph(detector_file(), hint="f32", threads=threads)
+        self._request = compile_graph(detector_file(), precision="fp32", threads=threads)
         self._one_at_a_time = threading.Lock()
 
     def probabilities(self, samples: Floats) -> Floats:
@@ -137,7 +137,7 @@ class SpeechJudge:
         self.weight, self.bias = head["weight"].astype(np.float32), float(head["bias"][0])
         self._voices = VoiceDetector(threads=threads)
         try:
-            self._network = compile_graph(version.folder / SPEECH_FILE, hint="f32", threads=threads)
+            self._network = compile_graph(version.folder / SPEECH_FILE, precision="fp32", threads=threads)
         except RuntimeError as error:
             raise WeightsCorruptError(f"The speech network {version.name} cannot be read: {error}") from error
         self._one_at_a_time = threading.Lock()

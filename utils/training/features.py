@@ -75,7 +75,7 @@ class OpenVinoFeaturizer:
         side, tapped = self._card.input_size, Asked(expert.eval(), lambda vit, images: vit.tap(images))
         with torch.inference_mode():
             graph = openvino.convert_model(tapped, example_input=torch.zeros(2, 3, side, side))
-        self._request = compile_graph(graph, hint="bf16", threads=threads)
+        self._request = compile_graph(graph, precision="bf16", threads=threads)
 
     def __call__(self, batch: Pixels) -> Halves:
         self._request.infer({0: prepare(to_images(batch), self._card).numpy()})

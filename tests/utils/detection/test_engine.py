@@ -169,12 +169,12 @@ def test_tokens_are_those_that_the_head_of_the_vit_reads(engine):
 
 def test_tokens_cost_openvino_not_one_bit(graph_of):
     crops = np.random.default_rng(14).normal(0, 1, (3, 3, 32, 32)).astype(np.float32)
-    for hint in ("f32", "bf16") if cpu_has_bf16() else ("f32",):
+    for precision in ("fp32", "bf16") if cpu_has_bf16() else ("fp32",):
         whole = graph_of("vit")
         plain = Model([result.input_value(0) for result in whole.get_results()[:2]], whole.get_parameters())
         found = []
         for graph in (plain, graph_of("vit")):
-            request = compile_graph(graph, hint=hint, threads=1)
+            request = compile_graph(graph, precision=precision, threads=1)
             request.infer({0: crops})
             found.append(request.get_output_tensor(0).data.copy())
         assert np.array_equal(*found)

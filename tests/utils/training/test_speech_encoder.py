@@ -74,5 +74,5 @@ def test_rounded_weights_are_kept_as_int8_and_answer_the_same(tmp_path):
     shrink(path)
     saved = 3 * (layers.first.weight.numel() + layers.second.weight.numel())
     assert saved * 0.9 < before - path.stat().st_size < saved
-    answer = compile_graph(path, hint="f32", threads=1).infer({"input": example.numpy()})["feature"]
+    answer = compile_graph(path, precision="fp32", threads=1).infer({"input": example.numpy()})["feature"]
     assert np.allclose(answer, layers(example).detach().numpy(), atol=1e-4)
