@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 
 from models.cards import expert_card
+from models.graphs import build_graph
 from models.preprocess import prepare, to_images
-from utils.detection.export import Asked
 from utils.detection.processor import compile_graph, cpu_has_bf16
 from utils.files import replace_file
 from utils.training import processes
@@ -66,25 +66,23 @@ class TorchFeaturizer:
 
 
 class OpenVinoFeaturizer:
-    """The ViT in OpenVINO with bf16, as a processor that multiplies it serves it: half again as fast there as torch."""
+    """The graph that is served, in bf16 where the processor multiplies it: .67 of torch's time there, .76 elsewhere."""
 
-    def __init__(self, expert: ViTExpert, *, threads: int) -> None:
-        import openvino
-
-        self._card = expert_card("vit")
-        side, tapped = self._card.input_size, Asked(expert.eval(), lambda vit, images: vit.tap(images))
-        with torch.inference_mode():
-            graph = openvino.convert_model(tapped, example_input=torch.zeros(2, 3, side, side))
-        self._request = compile_graph(graph, precision="bf16", threads=threads)
+    def __init__(self, expert: ViTExpert, *, tiny: bool = False, threads: int) -> None:
+        self._card = expert_card("vit", tiny=tiny)
+        arrays = {name: value.numpy() for name, value in expert.cpu().state_dict().items()}
+        precision = "bf16" if cpu_has_bf16() else "fp32"
+        graph = build_graph("vit", arrays, tiny=tiny, precision=precision)
+        self._request = compile_graph(graph, precision=precision, threads=threads)
 
     def __call__(self, batch: Pixels) -> Halves:
         self._request.infer({0: prepare(to_images(batch), self._card).numpy()})
-        return np.asarray(self._request.get_output_tensor(0).data, np.float16)
+        return np.asarray(self._request.get_output_tensor(2).data, np.float16)
 
 
 def quick_featurizer(expert: ViTExpert, device: str, *, tiny: bool = False) -> Featurizer:
     """What computes features that are only learned from, in bf16 where that is faster."""
-    if device == "cpu" and not tiny and cpu_has_bf16():
+    if device == "cpu" and not tiny:
         return OpenVinoFeaturizer(expert, threads=torch.get_num_threads())
     return TorchFeaturizer(expert, device, tiny=tiny, bfloat16=fast_bfloat16(device))
 

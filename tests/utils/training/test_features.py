@@ -9,7 +9,7 @@ import torch
 from models.ensemble_model import create_network
 from models.vision_transformer import ViTExpert
 from utils.training import features
-from utils.training.features import Features, FeatureStore, TorchFeaturizer, batches
+from utils.training.features import Features, FeatureStore, OpenVinoFeaturizer, TorchFeaturizer, batches
 from utils.training.planning import plan_balanced
 from utils.training.views import render
 from utils.types import MediaKind
@@ -116,10 +116,13 @@ def test_tiny_reference_gives_tokens_of_the_head(make_pack):
         assert vit.head(torch.from_numpy(tokens.astype(np.float32))).logit.shape == (2,)
 
 
-def test_mixed_precision_is_near_the_reference(make_pack):
+def test_mixed_precision_and_openvino_are_near_the_reference(make_pack):
     vit = create_network("vit", tiny=True)
     assert isinstance(vit, ViTExpert)
     pixels = make_pack(pictures=4).pixels
     exact, mixed = (TorchFeaturizer(vit, tiny=True, bfloat16=b)(pixels).astype(np.float32) for b in (False, True))
+    quick = OpenVinoFeaturizer(vit, tiny=True, threads=1)(pixels)
+    assert quick.dtype == np.float16
     assert not np.array_equal(exact, mixed)
-    assert np.abs(exact - mixed).max() < 0.05 * np.abs(exact).max()
+    for other in (mixed, quick.astype(np.float32)):
+        assert np.abs(exact - other).max() < 0.05 * np.abs(exact).max()
