@@ -23,6 +23,9 @@ from utils.types import SAMPLE_RATE, Floats, SoundInfo
 OnSamples = Callable[[Floats], None]
 
 MAX_RATE_HZ, MAX_CHANNELS = 384_000, 32
+CANCELLED = 0.001
+"""Of the loudest channel's power: where the mean of the channels has less, they cancel each other (a cable of the
+wrong kind, or somebody who hides a voice), and that channel is heard alone."""
 ENDS_EARLY_S = 1.0
 """A recording that is this much shorter than its header says has lost its end."""
 
@@ -108,6 +111,7 @@ class _Mixer:
         self._form: tuple[object, ...] | None = None
         self._forms = 0
         self._resampler: Any = None
+        self._waiting: list[Floats] = []
         self.count = 0
 
     def add(self, frame: Any | None) -> None:
@@ -132,12 +136,21 @@ class _Mixer:
         if self._resampler is None:
             return
         try:
-            pieces = [out.to_ndarray().mean(0) for out in self._resampler.resample(frame)]  # no channel can clip
+            self._waiting += [out.to_ndarray() for out in self._resampler.resample(frame)]
         except ValueError as error:
             raise MediaCorruptError(f"The sound cannot be resampled ({reason(error)}).") from error
-        for piece in pieces:
-            if not np.isfinite(piece).all():
-                raise MediaCorruptError("The sound holds values that are no numbers.")
-            self.count += len(piece)
-            self._limits.check_duration(self.count / SAMPLE_RATE)
-            self._on_samples(np.clip(piece, -1, 1).astype(np.float32, copy=False))
+        if self._waiting and (frame is None or sum(piece.shape[1] for piece in self._waiting) >= SAMPLE_RATE):
+            self._hand_on(np.concatenate(self._waiting, 1))
+            self._waiting = []
+
+    def _hand_on(self, channels: Floats) -> None:
+        """Mix a second or more, (C, N), and send it."""
+        if not np.isfinite(channels).all():
+            raise MediaCorruptError("The sound holds values that are no numbers.")
+        mono = channels.mean(0)  # no channel can clip
+        powers = np.square(channels).mean(1)
+        if np.square(mono).mean() < CANCELLED * powers.max():
+            mono = channels[powers.argmax()]
+        self.count += len(mono)
+        self._limits.check_duration(self.count / SAMPLE_RATE)
+        self._on_samples(np.clip(mono, -1, 1).astype(np.float32, copy=False))

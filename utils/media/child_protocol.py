@@ -153,9 +153,11 @@ def read_answer(
     frames: list[Frame] = []
     begun_anew = False
     sound: list[Floats] = []
+    room = int((expected.limits.max_duration_s + DURATION_GRACE_S) * SAMPLE_RATE)
     while "frame" in (untrusted := read_header(untrusted_pipe)) or "samples" in untrusted:
         if "samples" in untrusted:
-            sound.append(_read_samples(untrusted_pipe, untrusted["samples"], sound, expected))
+            sound.append(_read_samples(untrusted_pipe, untrusted["samples"], room, expected))
+            room -= len(sound[-1])
             continue
         again, shape = _check_frame(untrusted["frame"], frames, expected)
         _require(not (again and begun_anew), "a third beginning")
@@ -175,11 +177,10 @@ def read_answer(
     return tuple(frames), facts
 
 
-def _read_samples(pipe: BinaryIO, untrusted_count: Any, sound: Sequence[Floats], expected: Expected) -> Floats:
+def _read_samples(pipe: BinaryIO, untrusted_count: Any, room: int, expected: Expected) -> Floats:
     _require(expected.kind is not MediaKind.IMAGE, "a picture with sound")
     _require(_is_size(untrusted_count) and untrusted_count <= PIECE_SAMPLES, "a piece of sound without a size")
-    most = (expected.limits.max_duration_s + DURATION_GRACE_S) * SAMPLE_RATE
-    _require(sum(map(len, sound)) + untrusted_count <= most, "more sound than may be")
+    _require(untrusted_count <= room, "more sound than may be")
     piece = np.frombuffer(_read_exactly(pipe, untrusted_count * 4), np.float32)
     _require(bool((np.abs(piece) <= 1).all()), "samples out of range")  # NaN fails this comparison too
     return piece

@@ -67,8 +67,8 @@ _UNDECLARED = ("mp3", "aac", "amr", "oga")
 """Formats without a length in their header: FFmpeg guesses one, from the first packets' size or the last page."""
 
 NO_INDEX = (
-    "The video has no index (`moov`): it was broken off before its end was written. With a whole video of the same "
-    "camera, `untrunc WHOLE.mp4 THIS.mp4` makes a new index."
+    "The file has no index (`moov`): it was broken off before its end was written. With a whole file of the same "
+    "device, `untrunc WHOLE.mp4 THIS.mp4` makes a new index."
 )
 MAX_FRAMES = 2_000_000
 """Frames of one clip that are counted at most: two hours at 240 frames per second and some."""

@@ -133,6 +133,8 @@ _OTHER_MAGICS = (
     (b"FUJIFILMCCD-RAW", "a Fujifilm raw picture"),
     (b"\0\0\1\0", "an icon"),
     (b".RMF", "a RealMedia video"),
+    (b"FORM", "an AIFF recording"),
+    (b"caff", "a CAF recording"),
 )
 
 # A stream without a container begins with a start code and a unit that others need (ITU-T H.264 and H.265, annex B).

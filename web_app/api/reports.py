@@ -30,6 +30,7 @@ COLUMNS = (
     "id", "name", "state", "outcome", "fake_probability", "interval_low", "interval_high", "faces", "kind", "format",
     "width", "height", "duration_s", "size_bytes", "sha256", "model_version", "model_sha256", "telltale_version",
     "settings", "created", "finished", "error_code", "limits", "voice", "voice_probability", "overall",
+    "speech_version",
 )  # fmt: skip
 
 
@@ -185,6 +186,7 @@ def csv_row(row: DetectionRow) -> dict[str, Any]:
         }  # fmt: skip
         if speech := report.get("speech"):
             values |= {"voice": speech["verdict"]["outcome"], "voice_probability": speech["verdict"]["probability"]}
+            values["speech_version"] = speech["model_version"]
         if overall := report.get("overall"):
             values["overall"] = overall["outcome"]
     return values

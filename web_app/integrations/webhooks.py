@@ -21,6 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import undefer
 
 from utils.errors import AddressRefusedError, FetchError
 from utils.log import get_logger
@@ -73,6 +74,7 @@ def collect(database: Database, now: dt.datetime) -> int:
             JobRow.state.in_(FINAL), JobRow.finished_at >= WebhookRow.created_at,
             JobRow.finished_at >= now - dt.timedelta(days=KEEP_DAYS), DetectionRow.expires_at.is_(None), ~told,
         )
+        .options(undefer(DetectionRow.speech_version))
         .order_by(JobRow.id)
         .limit(PORTION)
     )  # fmt: skip
@@ -108,6 +110,7 @@ def message_of(row: DetectionRow) -> dict[str, Any]:
             "prediction": row.prediction,
             "fake_probability": row.fake_probability,
             "model_version": row.model_version,
+            "speech_version": row.speech_version,
             "error": row.job.error_code,
         },
     }

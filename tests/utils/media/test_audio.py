@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import wave
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,20 +54,37 @@ def test_every_format_comes_in_as_the_same_sound(name: str, tmp_path: Path) -> N
 
 
 def test_loud_channels_that_agree_do_not_clip() -> None:
-    wave = seeds.chord(16000) * 1.9
-    mono, _ = decoded(seeds.recording("wav-float", wave))
-    stereo, facts = decoded(seeds.recording("wav-float", wave, layout="stereo"))
+    tone = seeds.chord(16000) * 1.9
+    mono, _ = decoded(seeds.recording("wav-float", tone))
+    stereo, facts = decoded(seeds.recording("wav-float", tone, layout="stereo"))
     assert facts.sound is not None
     assert facts.sound.channels == 2
     np.testing.assert_allclose(stereo, mono, atol=1e-6)
 
 
+def test_channels_that_cancel_each_other_are_heard_by_the_loudest() -> None:
+    tone = seeds.chord(16000)
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setparams((2, 2, 16000, 0, "NONE", ""))
+        file.writeframes((np.stack([tone, -1.01 * tone], 1) * 32000).astype("<i2").tobytes())
+    np.testing.assert_allclose(decoded(out.getvalue())[0], -0.986 * tone, atol=1e-3)
+
+
+def test_sound_leaves_by_the_second_and_not_by_the_packet() -> None:
+    pieces: list[Floats] = []
+    data = seeds.recording("amr", seeds.chord(8000, 30.0))
+    facts = audio.decode_recording(io.BytesIO(data), sniff(data), LIMITS, pieces.append)
+    assert facts.duration_s == pytest.approx(30, abs=0.06)
+    assert len(pieces) <= 31
+
+
 def test_samples_beyond_the_range_are_clipped_and_no_numbers_refused() -> None:
-    wave = seeds.chord(16000) * 6
-    assert np.abs(decoded(seeds.recording("wav-float", wave))[0]).max() == 1
-    wave[100] = np.nan
+    tone = seeds.chord(16000) * 6
+    assert np.abs(decoded(seeds.recording("wav-float", tone))[0]).max() == 1
+    tone[100] = np.nan
     with pytest.raises(MediaCorruptError, match="no numbers"):
-        decoded(seeds.recording("wav-float", wave))
+        decoded(seeds.recording("wav-float", tone))
 
 
 def test_the_limit_counts_samples_and_believes_no_header() -> None:

@@ -89,6 +89,8 @@ def test_sound_without_a_container_begins_with_a_frame() -> None:
     mp3 = seeds.recording("mp3")
     size = sum(byte << shift for byte, shift in zip(mp3[6:10], (21, 14, 7, 0), strict=True))
     assert sniff(mp3[10 + size :]).name == "mp3"
+    with pytest.raises(UnsupportedMediaError, match="an AIFF recording"):
+        sniff(b"FORM\0\0\0\x20AIFFCOMM")
     assert sniff(b"#!AMR-WB\n" + bytes(20)).name == "amr"
 
 

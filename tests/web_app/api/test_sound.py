@@ -54,6 +54,8 @@ def test_a_container_of_video_may_hold_sound_alone(served: FlaskClient) -> None:
     assert item["speech_version"] == "s-test"
     (item,) = served.get(f"/api/detections/{said['id']}/versions").get_json()["items"]
     assert item["speech_version"] == "s-test"
+    (line,) = csv.DictReader(io.StringIO(served.get("/api/history.csv").text))
+    assert (line["voice"], line["speech_version"]) == ("fake", "s-test")
     assert served.get("/api/history?kind=video").get_json()["items"] == []
 
 

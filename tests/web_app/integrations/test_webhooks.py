@@ -89,7 +89,8 @@ def test_ended_analyses_are_told_with_a_signature(client: FlaskClient, parts: Se
     with serving(receiver) as place:
         hook = register(client, place)
         with running_worker(settings):
-            ids = [upload(client, media_bytes(order=order)).get_json()["id"] for order in ("fake", "corrupt")]
+            files = (media_bytes("mp4", "fake alone"), media_bytes(order="corrupt"))
+            ids = [upload(client, each, "/api/detect?wait=1").get_json()["id"] for each in files]
         assert send_all(parts) == 2
         assert send_all(parts) == 0
     for headers, body in receiver.messages:
@@ -102,6 +103,7 @@ def test_ended_analyses_are_told_with_a_signature(client: FlaskClient, parts: Se
     assert [(each["type"], each["data"]["id"]) for each in told] == [
         ("analysis.done", ids[0]), ("analysis.failed", ids[1]),
     ]  # fmt: skip
+    assert told[0]["data"]["speech_version"] == "s-test"
     assert (told[0]["data"]["prediction"], told[1]["data"]["error"]) == ("fake", "media_corrupt")
     assert [each["state"] for each in deliveries(client, hook)] == ["delivered", "delivered"]
 
