@@ -24,8 +24,7 @@ OnSamples = Callable[[Floats], None]
 
 MAX_RATE_HZ, MAX_CHANNELS = 384_000, 32
 CANCELLED = 0.001
-"""Of the loudest channel's power: where the mean of the channels has less, they cancel each other (a cable of the
-wrong kind, or somebody who hides a voice), and that channel is heard alone."""
+"""Of the loudest channel's power: with less in their mean the channels cancel each other, and that one is heard."""
 ENDS_EARLY_S = 1.0
 """A recording that is this much shorter than its header says has lost its end."""
 

@@ -73,7 +73,6 @@ NO_INDEX = (
 MAX_FRAMES = 2_000_000
 """Frames of one clip that are counted at most: two hours at 240 frames per second and some."""
 
-
 MAX_BROKEN = 2000
 """Packets that cannot be decoded, and changes of the form of sound, after which a clip or recording ends: more than a
 minute of them is no damage but a bomb."""

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 from utils.errors import ConflictError, NotFoundError
 from web_app.api.reports import Document, ReportDocument, ReportQuery, SignatureModel, document_of, report_answer
 from web_app.api.routing import HTML, PDF, ZIP, json_answer, route, streamed
-from web_app.api.schemas import Links, Listed, Moment, Schema, StateName, address
+from web_app.api.schemas import Links, Listed, Moment, Problem, Schema, StateName, address
 from web_app.auth import identity
 from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState, MediaRow
 from web_app.feedback import votes
@@ -46,6 +46,7 @@ class CaseEntry(Listed):
     """One analysis in a case."""
 
     note: str
+    error: Problem | None
 
 
 class CaseSummary(Schema):
@@ -207,7 +208,10 @@ def _own(session: Session, id: str) -> CaseRow:
 
 def _case(session: Session, row: CaseRow) -> Case:
     rows = [(item, item.detection) for item in _items(session, row)]
-    items = [CaseEntry.of(item, of, of.job, of.media, links=Links.to(of.job.public_id)) for item, of in rows]
+    items = [
+        CaseEntry.of(item, of, of.job, of.media, error=Problem.of_job(of.job), links=Links.to(of.job.public_id))
+        for item, of in rows
+    ]
     return Case.of(row, count=len(items), notes=row.notes, items=items)
 
 

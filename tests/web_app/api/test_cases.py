@@ -88,6 +88,8 @@ def test_a_case_keeps_analyses_with_notes_in_their_order(served: FlaskClient, fi
     assert served.delete(f"/api/cases/{filled}/items/{first}").status_code == 404
     assert [case["count"] for case in served.get("/api/cases").get_json()["items"]] == [1]
     assert served.get(f"/api/detections/{first}").status_code == 200
+    failed = put(served, filled, analysed(served, "corrupt")).get_json()["items"][-1]
+    assert (failed["state"], failed["error"]["code"]) == ("failed", "media_corrupt")
 
 
 def test_putting_an_analysis_in_again_keeps_its_note(served: FlaskClient, filled: str) -> None:

@@ -81,7 +81,7 @@ function itemLine(one, item, reload) {
     item.prediction ? chip(item.overall || item.prediction) : h("span", { class: "chip", "data-tone": item.state === "failed" ? "failed" : "no_face", text: T.history.states[item.state] }),
     h("span", { class: "fine", text: numberOf(item) }),
     h("button", { class: "button button--bare", type: "button", title: T.cases.out, "aria-label": T.action.of(T.cases.out, item.name), onclick: out }, icon("trash")),
-    note, failure);
+    item.error && problem(item.error), note, failure);
 }
 
 let sending = false;
