@@ -45,12 +45,12 @@ from utils.feedback.golden import Lineage, figures, load_lineage
 from utils.feedback.remember import Recipe
 from utils.feedback.retrain import make_candidate
 from utils.networks import load_ensemble
-from utils.tensors import read_tensors
+from utils.tensors import read_tensors, state_arrays
 from utils.training.crop_set import Pack, load_pack
 from utils.training.experts import new_network, train_vit_head
 from utils.training.features import VIEWS_FILE, Features, FeatureStore, fingerprint
 from utils.training.planning import CLEAN, RECODED, head_weights, read_plan
-from utils.training.publishing import features_of, state_arrays, write_lineage
+from utils.training.publishing import features_of, write_lineage
 from utils.training.strangers import relatives
 from utils.training.traces import fit_traces
 from utils.training.views import View

@@ -51,14 +51,14 @@ MARKED = """<net name="marked" version="11"><layers>
 <output><port id="0" precision="FP32"><dim>1</dim></port></output></layer></layers><edges/></net>"""
 
 
-def build_graph(name: str, arrays: Arrays, *, tiny: bool, precision: str, small: bool = False) -> Any:
+def build_graph(name: str, arrays: Arrays, *, tiny: bool, precision: str, keep_int8: bool = False) -> Any:
     """An expert as a graph that takes prepared input with any batch size.
 
     Args:
         arrays: float32, by the names that the expert's parameters have in torch.
         precision: that it will compute with: fp32, bf16, or int8 (of the ViT).
-        small: hold matrices of the ViT as int8 in fp32, too, if they have the same numbers again. With AVX-512 it takes
-            480 MB less, .97 to 1.04 of the time and gives the same bits; without, half as much time again.
+        keep_int8: hold matrices of the ViT as int8 in fp32, too, if they have the same numbers again. With AVX-512 it
+            takes 480 MB less, .98 to 1.04 of the time and gives the same bits; without, half as much time again.
 
     Returns:
         An OpenVINO model: logit (B,), feature (B, D) and, of the ViT, tokens (B, L, 2D).
@@ -67,7 +67,7 @@ def build_graph(name: str, arrays: Arrays, *, tiny: bool, precision: str, small:
         ValueError: the arrays lack one, or hold one that the network has not.
         RuntimeError: their shapes do not fit each other.
     """
-    layers = Layers(arrays, tiny=tiny, precision=precision, small=small)
+    layers = Layers(arrays, tiny=tiny, precision=precision, keep_int8=keep_int8)
     side = expert_card(name, tiny=tiny).input_size
     try:
         if name == "lstm":
@@ -89,11 +89,11 @@ def build_graph(name: str, arrays: Arrays, *, tiny: bool, precision: str, small:
 class Layers:
     """The layers that networks are made of, their weights taken by name."""
 
-    def __init__(self, arrays: Arrays, *, tiny: bool, precision: str, small: bool) -> None:
+    def __init__(self, arrays: Arrays, *, tiny: bool, precision: str, keep_int8: bool) -> None:
         self._arrays = arrays
         self.tiny = tiny
         self.precision = precision
-        self.small = small
+        self.keep_int8 = keep_int8
         self.used: set[str] = set()
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
@@ -224,7 +224,7 @@ def _vit(layers: Layers, x: Node) -> list[Node]:
     pairs = []
     for i in range(depth):
         block = f"backbone.blocks.{i}"
-        kept = layers.small if layers.precision == "fp32" else layers.precision == "int8" and i >= depth // 2
+        kept = layers.keep_int8 if layers.precision == "fp32" else layers.precision == "int8" and i >= depth // 2
         linear = functools.partial(layers.linear, int8=kept)
         inside = linear(layers.normalise(y, f"{block}.norm1", exact=1 if i else 3), f"{block}.attn.qkv")
         y = ops.add(y, linear(_attend(inside, heads), f"{block}.attn.proj"))

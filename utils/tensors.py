@@ -83,6 +83,11 @@ def read_tensors(path: Path) -> Arrays:
     return tensors
 
 
+def state_arrays(module: Any) -> Arrays:
+    """The state of a torch module as arrays, on the CPU."""
+    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+
+
 def load_into(module: Any, tensors: Mapping[str, npt.NDArray[Any]], *, what: str, strict: bool = True) -> None:
     """Copy tensors into a torch module.
 

@@ -110,9 +110,9 @@ def whole_numbers(graph: Model) -> list[np.ndarray]:
     return [data for data in constants if data.dtype == np.int8]
 
 
-def test_a_small_graph_holds_the_int8_numbers_of_the_vit_in_fp32_and_computes_the_same():
+def test_in_fp32_the_vit_can_keep_the_int8_numbers_of_its_base_and_computes_the_same():
     made, given = kept_as_int8(), example("vit", tiny=True)
-    graph = build_graph("vit", arrays_of(made), tiny=True, precision="fp32", small=True)
+    graph = build_graph("vit", arrays_of(made), tiny=True, precision="fp32", keep_int8=True)
     assert len(whole_numbers(graph)) == 4 * 4
     with torch.inference_mode():
         wanted = made(torch.from_numpy(given))
@@ -122,10 +122,10 @@ def test_a_small_graph_holds_the_int8_numbers_of_the_vit_in_fp32_and_computes_th
         assert float(np.abs(request.get_output_tensor(i).data - part.numpy()).max()) < 3e-5 * float(part.abs().max()), i
 
 
-def test_a_matrix_that_int8_would_round_stays_as_it_is_in_a_small_graph():
+def test_a_matrix_that_int8_would_round_is_not_kept_so_in_fp32():
     arrays = arrays_of(kept_as_int8())
     arrays["backbone.blocks.0.mlp.fc1.weight"][0, 0] += np.float32(1e-3)
-    graph = build_graph("vit", arrays, tiny=True, precision="fp32", small=True)
+    graph = build_graph("vit", arrays, tiny=True, precision="fp32", keep_int8=True)
     assert len(whole_numbers(graph)) == 4 * 4 - 1
 
 

@@ -126,6 +126,6 @@ def expert_graph(root: Path, version: Version, name: str, precision: str) -> Any
 
     arrays = read_expert(root, version, name)
     try:
-        return build_graph(name, arrays, tiny=version.tiny, precision=precision, small=cpu_has_avx512())
+        return build_graph(name, arrays, tiny=version.tiny, precision=precision, keep_int8=cpu_has_avx512())
     except (ValueError, RuntimeError) as error:
         raise WeightsCorruptError(f"The weights of {name} do not fit its network: {error}.") from error

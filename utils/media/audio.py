@@ -143,7 +143,7 @@ class _Mixer:
             self._waiting = []
 
     def _hand_on(self, channels: Floats) -> None:
-        """Mix a second or more, (C, N), and send it."""
+        """Mix samples of all channels, (C, N), and send them."""
         if not np.isfinite(channels).all():
             raise MediaCorruptError("The sound holds values that are no numbers.")
         mono = channels.mean(0)  # no channel can clip

@@ -133,7 +133,7 @@ _OTHER_MAGICS = (
     (b"FUJIFILMCCD-RAW", "a Fujifilm raw picture"),
     (b"\0\0\1\0", "an icon"),
     (b".RMF", "a RealMedia video"),
-    (b"FORM", "an AIFF recording"),
+    (b"FORM", "an AIFF recording or another IFF file"),
     (b"caff", "a CAF recording"),
 )
 

@@ -17,6 +17,7 @@ from models.graphs import build_graph
 from models.preprocess import prepare, to_images
 from utils.detection.processor import compile_graph, cpu_has_bf16
 from utils.files import replace_file
+from utils.tensors import state_arrays
 from utils.training import processes
 from utils.training.crop_set import Pack
 from utils.training.loop import bar, fast_bfloat16
@@ -70,9 +71,8 @@ class OpenVinoFeaturizer:
 
     def __init__(self, expert: ViTExpert, *, tiny: bool = False, threads: int) -> None:
         self._card = expert_card("vit", tiny=tiny)
-        arrays = {name: value.numpy() for name, value in expert.cpu().state_dict().items()}
         precision = "bf16" if cpu_has_bf16() else "fp32"
-        graph = build_graph("vit", arrays, tiny=tiny, precision=precision)
+        graph = build_graph("vit", state_arrays(expert), tiny=tiny, precision=precision)
         self._request = compile_graph(graph, precision=precision, threads=threads)
 
     def __call__(self, batch: Pixels) -> Halves:

@@ -18,14 +18,14 @@ from utils.evaluation.layouts import Sample
 from utils.faces.detector import FaceDetector
 from utils.files import replace_file
 from utils.networks import load_vit_base
-from utils.tensors import Arrays, load_into, pack_tensors, read_tensors
+from utils.tensors import Arrays, load_into, pack_tensors, read_tensors, state_arrays
 from utils.training import processes
 from utils.training.crop_set import Pack, find_twins, pack_faces, places, without_names, without_twins
 from utils.training.experts import new_network, train_lstm, train_student, train_vit_head
 from utils.training.features import FeatureStore, head_views, make_stores, student_views
 from utils.training.loop import tell
 from utils.training.planning import CLEAN, RECODED, TrainingPlan, head_weights
-from utils.training.publishing import Trained, assemble, finish, learned_sources, state_arrays
+from utils.training.publishing import Trained, assemble, finish, learned_sources
 from utils.training.scoring import clip_sequences, why_no_sequences
 from utils.training.strangers import Strangers, cross_fitted, of_generator, of_source
 from utils.training.traces import Traces, fit_traces, load_autoencoder

@@ -43,7 +43,7 @@ from utils.feedback.feature_set import FeatureSet, join_features, pseudonym, sav
 from utils.feedback.golden import CHECKSUM_FILE, GOLDEN_FILE, LEARNING_FOLDER, REPLAY_FILE
 from utils.files import file_sha256, fsync_folder
 from utils.networks import build_ensemble, load_ensemble, with_base
-from utils.tensors import Arrays, unpack_tensors
+from utils.tensors import Arrays, state_arrays, unpack_tensors
 from utils.training.crop_set import Pack
 from utils.training.features import Features, FeatureStore
 from utils.training.gate_fit import GateFit, fit_gate
@@ -65,11 +65,6 @@ class Trained:
     version: Version
     scores: Path
     figures: Mapping[str, Any]
-
-
-def state_arrays(module: torch.nn.Module) -> Arrays:
-    """A module's state as arrays, on the CPU."""
-    return {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
 
 
 def assemble(arrays: Mapping[str, Arrays], root: Path, *, tiny: bool) -> Ensemble:
