@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
@@ -231,7 +232,12 @@ def listening(application: Any) -> Iterator[int]:
     """The port of this machine where a WSGI application answers while the block runs."""
     from werkzeug.serving import make_server
 
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        # werkzeug leaves an answer, and the file in it, open when the browser drops the connection while it is sent
+        with contextlib.closing(application(environ, start_response)) as parts:
+            yield from parts
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
