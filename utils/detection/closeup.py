@@ -1,4 +1,5 @@
-"""A closer look at one face of a finished analysis: heatmaps of the image experts, and whether the verdict is stable.
+"""A closer look at one face of a finished analysis: heatmaps of the image experts, whether the verdict is stable, and
+in a clip with sound whether the lips fit the voice.
 
 It costs many times what the analysis itself does, so it is made only when somebody asks for it. For stability every
 frame is re-encoded, rescaled or cut a little differently, which changes nothing for a person, and the person is judged
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 
 from utils.detection.explain import HeatMap, explain_face
+from utils.detection.lips import LipFit, fit_lips
 from utils.detection.people import Change, cut
 from utils.detection.pipeline import Analyser, examine, judge, no_progress
 from utils.errors import NotFoundError
@@ -53,6 +55,7 @@ class Closeup:
     Args:
         frame: the frame that the maps belong to, as in `Frame.index`: the largest sighting of the person.
         square: the part of the medium that the maps cover, pixels of the medium.
+        lips: whether they fit the voice; None where there is no sound.
     """
 
     face: int
@@ -62,6 +65,7 @@ class Closeup:
     maps: tuple[HeatMap, ...]
     trials: tuple[Trial, ...]
     model_version: str
+    lips: LipFit | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; a map is a grey-level PNG in base64, or null where no map was made."""
@@ -87,6 +91,7 @@ class Closeup:
                 for m in self.maps
             ],
             "trials": [asdict(trial) for trial in self.trials],
+            "lips": None if self.lips is None else asdict(self.lips),
         }
 
 
@@ -101,12 +106,15 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
         MediaError: the file cannot be decoded (any more).
         NotFoundError: no such face is found in it.
     """
-    people = examine(path, analyser, progress=lambda stage, done: progress(stage, 0.3 * done), keep_pixels=True)
+    people = examine(path, analyser, progress=lambda stage, done: progress(stage, 0.2 * done), keep_pixels=True)
     person = next((person for person in people.judged if person.track.id == face), None)
     if person is None:
         raise NotFoundError(f"The file has no face {face}.")
     media, sightings = people.media, person.track.sightings
     index = largest(person.track)
+    if media.samples is not None:
+        progress("lips", 0.1)
+    lips = fit_lips(path, analyser, person.track, media)
     progress("stability", 0.15)
     trials = try_changes(
         person.track, media, analyser, lambda stage, done: progress(stage, 0.15 + STABILITY_SHARE * done)
@@ -126,6 +134,7 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
         ),
         trials=trials,
         model_version=analyser.version,
+        lips=lips,
     )
 
 

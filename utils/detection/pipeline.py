@@ -194,8 +194,8 @@ def examine(
     was spent waiting for frames.
 
     Args:
-        keep_pixels: of whole frames, for what changes and cuts them again; the voice of a video and what a file says
-            of itself are then left alone.
+        keep_pixels: of whole frames, and samples, for what changes and cuts them again; the voice of a video is then
+            not judged, and what a file says of itself not read.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="evidence") as beside:
         settings = analyser.settings
@@ -211,7 +211,7 @@ def _examine(
     clock = _Clock()
     progress("decode", 0.0)
     search = FaceSearch(analyser.detector, analyser.settings.media.frames, progress)
-    media = decode(path, analyser, search.add, sound=analyser.speech is not None and not keep_pixels)
+    media = decode(path, analyser, search.add, sound=analyser.speech is not None)
     if media.info.kind is MediaKind.AUDIO and analyser.speech is None:
         raise WeightsMissingError(NO_SPEECH_NETWORK)
     if on_media is not None:
@@ -229,8 +229,7 @@ def _examine(
         progress("speech", 0.5)
         speech = analyser.speech.judge(media.samples, threshold=analyser.settings.detection.threshold)
         clock.lap("speech")
-    media = replace(media, samples=None)
-    media = media if keep_pixels else without_pixels(media)
+    media = media if keep_pixels else without_pixels(replace(media, samples=None))
     return replace(people, media=media, times_ms=clock.times, speech=speech)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.base_weights import FACE_FILE, PINNED, VIT_FILE, VIT_SHA256, require_file
+from utils.base_weights import PINNED, VIT_FILE, VIT_SHA256, require_file
 from utils.config import Settings
 from utils.errors import TelltaleError
 from utils.types import Outcome, Pixels
@@ -107,7 +107,7 @@ def check_base_weights(folder: Path) -> Iterator[Check]:
         require_file(path, sha256)
         return True, f"sha256 {sha256[:12]}... is the pinned one"
 
-    for name, sha256 in ((VIT_FILE, VIT_SHA256), (FACE_FILE, PINNED[1].member_sha256)):
+    for name, sha256 in ((VIT_FILE, VIT_SHA256), *((pinned.saved_as, pinned.member_sha256) for pinned in PINNED[1:])):
         yield _check(f"base weights {name}", look, folder / name, sha256)
 
 

@@ -11,6 +11,7 @@ shown, by `as_stored`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -130,7 +131,7 @@ def turn_upright(media: Media, turn: int) -> Media:
     """A medium with its frames turned, and a notice that says so; what is told of the file stays."""
     frames = tuple(Frame(f.index, f.time_s, np.ascontiguousarray(np.rot90(f.pixels, turn))) for f in media.frames)
     text = f"Heads lie in it and no orientation tag says so; it was judged turned {TURNS[turn]}."
-    return Media(media.info, frames, (*media.notices, Notice("turned", text)), turned=turn)
+    return replace(media, frames=frames, notices=(*media.notices, Notice("turned", text)), turned=turn)
 
 
 def as_stored(box: Box, media: Media) -> Box:

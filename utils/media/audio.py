@@ -25,6 +25,8 @@ OnSamples = Callable[[Floats], None]
 MAX_RATE_HZ, MAX_CHANNELS = 384_000, 32
 CANCELLED = 0.001
 """Of the loudest channel's power: with less in their mean the channels cancel each other, and that one is heard."""
+LEAST_LATE_S, MOST_LATE_S = 0.05, 10.0
+"""Sound that begins so much after or before the first frame is moved to its place; more is taken for damage."""
 ENDS_EARLY_S = 1.0
 """A recording that is this much shorter than its header says has lost its end."""
 
@@ -68,7 +70,7 @@ def add_sound(
     notices = facts.notices
     if on_samples is not None:
         try:
-            info, damaged = _decode(untrusted_file, container, limits, on_samples)
+            info, damaged = _decode(untrusted_file, container, limits, on_samples, beside_frames=True)
         except MediaError:
             damaged = True
         if damaged or not info.duration_s:
@@ -85,28 +87,45 @@ def _info(stream: Any) -> SoundInfo:
 
 
 def _decode(
-    file: BinaryIO, container: MediaFormat, limits: MediaLimits, on_samples: OnSamples
+    file: BinaryIO, container: MediaFormat, limits: MediaLimits, on_samples: OnSamples, *, beside_frames: bool = False
 ) -> tuple[SoundInfo, bool]:
-    """All samples of the best sound stream; what it is, and whether damage was met."""
+    """All samples of the best sound stream, from the first frame on where there are frames; what it is, and whether
+    damage was met."""
     with opened(file, container, limits, sound=True) as (source, stream):
-        info, mixer, decoder = _info(stream), _Mixer(limits, on_samples), Decoder(source, stream)
+        late_s = _late_s(source, stream) if beside_frames else 0.0
+        info, mixer, decoder = _info(stream), _Mixer(limits, on_samples, late_s), Decoder(source, stream)
         for frame in decoder.frames():
             try:
                 mixer.add(frame)
             except FAILURES as error:
                 decoder.note(error)
         mixer.add(None)
-        length = declared_s(source, stream, container)
+        # a container's own length is that of its frames, too
+        length = declared_s(source, stream, container) if stream.duration or not beside_frames else None
     seconds = mixer.count / SAMPLE_RATE
-    short = length is not None and length > seconds + ENDS_EARLY_S
+    short = length is not None and length > seconds - late_s + ENDS_EARLY_S
     return replace(info, duration_s=round(seconds, 6)), decoder.damaged or short
 
 
-class _Mixer:
-    """Brings frames of any form to mono float samples, and hands them on."""
+def _late_s(source: Any, stream: Any) -> float:
+    """Seconds from the first frame to where the sound begins; 0 where that is little, unknown or not to be believed."""
+    frames = source.streams.best("video")
+    if frames is None or frames.start_time is None or stream.start_time is None:
+        return 0.0
+    late_s = float(stream.start_time * stream.time_base - frames.start_time * frames.time_base)
+    return late_s if LEAST_LATE_S <= abs(late_s) <= MOST_LATE_S else 0.0
 
-    def __init__(self, limits: MediaLimits, on_samples: OnSamples) -> None:
+
+class _Mixer:
+    """Brings frames of any form to mono float samples, and hands them on.
+
+    Args:
+        late_s: of silence that comes first; where it is negative, so much of the sound is left out.
+    """
+
+    def __init__(self, limits: MediaLimits, on_samples: OnSamples, late_s: float) -> None:
         self._limits, self._on_samples = limits, on_samples
+        self._shift = round(late_s * SAMPLE_RATE)
         self._form: tuple[object, ...] | None = None
         self._forms = 0
         self._resampler: Any = None
@@ -150,6 +169,8 @@ class _Mixer:
         powers = np.square(channels).mean(1)
         if np.square(mono).mean() < CANCELLED * powers.max():
             mono = channels[powers.argmax()]
+        moved = np.pad(mono, (max(0, self._shift), 0))[max(0, -self._shift) :]
+        mono, self._shift = moved, min(0, self._shift + len(mono))
         self.count += len(mono)
         self._limits.check_duration(self.count / SAMPLE_RATE)
         self._on_samples(np.clip(mono, -1, 1).astype(np.float32, copy=False))

@@ -29,8 +29,8 @@ from utils.types import Frame, MediaKind
 
 
 def main(request_text: str) -> None:
-    """Serve one request (JSON: `format`, `copy`, `evidence`, `frames`, `max_frames`, `sound`, `limits`, `memory_mb`,
-    `cpu_s`).
+    """Serve one request (JSON: `format`, `copy`, `evidence`, `frames`, `max_frames`, `sound`, `spans`, `limits`,
+    `memory_mb`, `cpu_s`).
 
     Without a format it reports the level of its protections; with `copy` it sends a clean copy instead of frames; with
     `evidence`, the path of a trust list or an empty text, what the file says of itself; with `sound` the samples of a
@@ -116,7 +116,13 @@ def _decode_over_time(
     on_frame = partial(child_protocol.write_frame, out)
     try:
         _, facts = video.decode_video(
-            untrusted_file, request["frames"], limits, container, on_frame, most=request["max_frames"]
+            untrusted_file,
+            request["frames"],
+            limits,
+            container,
+            on_frame,
+            most=request["max_frames"],
+            spans=request["spans"],
         )
     except UnsupportedMediaError as error:
         if not error.facts.get("only_sound"):

@@ -6,6 +6,7 @@ answer with `Facts`; `sandbox.py` holds the facts against the same limits once m
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -19,6 +20,9 @@ the networks look at faces of 224 pixels."""
 
 FULL_SIZE_FRAMES = 32
 """More frames than this are scaled down further, so that all together take no more memory than these, 200 MB."""
+
+SPAN_FPS = 25
+"""Frames that are taken of each second of a part of a clip."""
 
 DURATION_GRACE_S = 0.5
 """A clip cut to the limit by an editor is often a few frames longer."""
@@ -93,6 +97,11 @@ class MediaLimits:
         """
         if seconds > self.max_duration_s + DURATION_GRACE_S:
             raise MediaTooLongError(f"It lasts {seconds:.1f} seconds, more than the {self.max_duration_s:g} allowed.")
+
+
+def span_frames(first_s: float, last_s: float) -> int:
+    """How many frames are taken at most of a part of a clip."""
+    return max(1, math.ceil((last_s - first_s) * SPAN_FPS))
 
 
 @dataclass(frozen=True)

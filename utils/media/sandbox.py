@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from utils.errors import DecoderCrashedError, DecoderLimitError, MediaError, Med
 from utils.log import get_logger
 from utils.media.child_protocol import BrokenAnswerError, Expected, read_answer, read_copy, read_level
 from utils.media.fork_server import ForkServer
-from utils.media.limits import MediaLimits
+from utils.media.limits import MediaLimits, span_frames
 from utils.media.sandbox_limits import PROTECTIONS
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.types import Frame, Media, MediaInfo, MediaKind
@@ -78,6 +78,7 @@ def decode_media(
     on_frame: Callable[[Frame], None] | None = None,
     *,
     sound: bool = False,
+    spans: Sequence[tuple[float, float]] = (),
 ) -> Media:
     """Decode one file in a confined child process.
 
@@ -88,6 +89,7 @@ def decode_media(
         on_frame: called in this thread with each frame while the child decodes the next ones; index 0 again means that
             the child had to begin anew. What it raises ends the decoding.
         sound: whether the samples of a video's sound are wanted; those of a recording come always.
+        spans: of a video, first and last second of the only parts that are wanted, in order, as of `decode_video`.
 
     Returns:
         The medium: facts, upright RGB frames, samples and notices; of kind `audio` where it is sound alone.
@@ -103,11 +105,12 @@ def decode_media(
         DecoderCrashedError: the child died or gave an answer that breaks the rules.
     """
     with open_regular(path) as file:
-        asked = ask(file, media, sandbox, sound=sound)
+        asked = ask(file, media, sandbox, sound=sound, spans=spans)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         fmt = asked.format
         moving = fmt.moves or fmt.kind is MediaKind.VIDEO
         most = max(media.frames, media.max_frames) if moving else 1
+        most = sum(span_frames(*span) for span in spans) or most
         expected = Expected(fmt.kind, most, asked.limits, fmt.moves)
         child = start(asked, file, decoders)
         frames, facts = converse(child, asked.wall_s, lambda pipe, tell: read_answer(pipe, expected, tell), on_frame)
@@ -156,7 +159,7 @@ class _Asked:
     wall_s: float
 
 
-def ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, **wanted: bool | str) -> _Asked:
+def ask(file: BinaryIO, media: MediaSettings, sandbox: SandboxSettings, **wanted: object) -> _Asked:
     """Look at a file's size and first bytes, and go back to its beginning; `wanted` as of `child.main`."""
     size = os.fstat(file.fileno()).st_size
     if size > media.max_file_mb * 1_000_000:

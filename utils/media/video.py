@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +21,7 @@ import av
 from utils.errors import MediaCorruptError, UnsupportedMediaError
 from utils.media.display import HLG, PQ, display_size, to_display
 from utils.media.headers import is_truncated, lacks_index
-from utils.media.limits import FULL_SIZE_FRAMES, MAX_VIDEO_SIDE, Facts, MediaLimits
+from utils.media.limits import FULL_SIZE_FRAMES, MAX_VIDEO_SIDE, Facts, MediaLimits, span_frames
 from utils.media.packets import NO_INDEX, Decoder, Scan, clock, opened, raise_for_memory, reason, scan_packets
 from utils.media.sniff import SNIFF_BYTES, MediaFormat, sniff
 from utils.types import Frame, MediaKind
@@ -59,8 +59,9 @@ def decode_video(
     on_frame: OnFrame | None = None,
     *,
     most: int = 0,
+    spans: Sequence[tuple[float, float]] = (),
 ) -> tuple[tuple[Frame, ...], Facts]:
-    """Decode frames that are spread evenly over a clip.
+    """Decode frames that are spread evenly over a clip, or all of a few parts of it.
 
     Rotation is applied. Frames whose longer side exceeds `MAX_VIDEO_SIDE` are scaled down to it, many frames further. A
     damaged file gives what could be decoded (notice `truncated`). Sound is left to `audio.py`.
@@ -72,6 +73,7 @@ def decode_video(
         on_frame: given each frame as soon as it is there; index 0 again means that decoding had to begin anew, at most
             once, and that the frames so far do not count.
         most: of a clip that lasts more seconds than `frames`, one frame a second up to so many.
+        spans: first and last second of the only parts that are wanted, in order: of each up to `SPAN_FPS` a second.
 
     Returns:
         The frames, (H, W, 3) uint8 RGB, upright, times in seconds from the first frame and strictly increasing; and
@@ -99,7 +101,9 @@ def decode_video(
                 raise MediaCorruptError(NO_INDEX) from error
             raise
         chosen = choose_times(scan.times, max(frames, min(most, math.ceil(scan.duration_s))))
-        if len(chosen) > frames and _on_the_way(scan, chosen) * scan.pixels > MAX_DECODED:
+        if spans:
+            chosen = _within(scan, spans)
+        elif len(chosen) > frames and _on_the_way(scan, chosen) * scan.pixels > MAX_DECODED:
             chosen = _to_keys(scan, chosen)
         taken, size, met = _decode_sparingly(file, container, scan, chosen, limits, on_frame or (lambda frame: None))
     if not taken:
@@ -129,6 +133,15 @@ def choose_times(times: list[int], count: int) -> list[int]:
         earliest = picked[-1] + 1 if picked else 0
         picked.append(min(max(shown, earliest), total - (count - share)))
     return [times[index] for index in picked]
+
+
+def _within(scan: Scan, spans: Sequence[tuple[float, float]]) -> list[int]:
+    """Times of the frames in parts of a clip, of each at most as many as `span_frames` says."""
+    chosen: list[int] = []
+    for first_s, last_s in spans:
+        times = [t for t in scan.times if first_s <= (t - scan.times[0]) * scan.tick_s <= last_s]
+        chosen += choose_times(times, span_frames(first_s, last_s))
+    return chosen
 
 
 def _on_the_way(scan: Scan, chosen: list[int]) -> int:
@@ -218,7 +231,7 @@ def _decode_at(
     last: int | None = None
     may_seek = True
     met: set[str] = set()
-    side = round(MAX_VIDEO_SIDE * min(1.0, math.sqrt(FULL_SIZE_FRAMES / len(chosen))))
+    side = round(MAX_VIDEO_SIDE * min(1.0, math.sqrt(FULL_SIZE_FRAMES / max(1, len(chosen)))))
     with contextlib.ExitStack() as stack:
         source, stream = stack.enter_context(opened(file, container, limits))
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio

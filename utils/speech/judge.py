@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from utils.base_weights import require_file
 from utils.detection.calibration import Calibration, calibration_from_dict
@@ -142,6 +143,10 @@ class SpeechJudge:
             raise WeightsCorruptError(f"The speech network {version.name} cannot be read: {error}") from error
         self._one_at_a_time = threading.Lock()
 
+    def spoken(self, samples: Floats) -> npt.NDArray[np.bool_]:
+        """Whether somebody speaks, for each chunk of `CHUNK` samples at 16 kHz."""
+        return np.asarray(self._voices.probabilities(samples) >= SPOKEN)
+
     def listen(self, samples: Floats) -> Heard:
         """Find the speech and compute the features of its windows.
 
@@ -153,7 +158,7 @@ class SpeechJudge:
         """
         if samples.ndim != 1 or samples.dtype != np.float32 or not np.isfinite(samples).all():
             raise ValueError("samples must be a row of finite float32 numbers")
-        spoken = self._voices.probabilities(samples) >= SPOKEN
+        spoken = self.spoken(samples)
         speech_s = min(float(spoken.sum()) * CHUNK / RATE, len(samples) / RATE)
         if speech_s < LEAST_SPEECH_S:
             return Heard((), np.zeros((0, len(self.weight)), np.float32), speech_s)

@@ -7,6 +7,7 @@ small grey-level PNGs and what became of the verdict under changes; no picture o
 from __future__ import annotations
 
 import base64
+from typing import Literal
 
 import sqlalchemy as sa
 from flask import Response, current_app, send_file
@@ -58,6 +59,16 @@ class TrialModel(Schema):
     flipped: bool = Field(description="another outcome than without the change")
 
 
+class LipsModel(Schema):
+    """Whether a person's lips fit the sound of a clip; evidence that no verdict depends on."""
+
+    code: Literal["fits", "does_not_fit", "undecided", "not_measured"]
+    text: str = Field(description="the same in a sentence")
+    correlation: float | None = Field(description="of lips and loudness, -1 to 1; null when nothing was measured")
+    lag_s: float | None = Field(description="how much later the lips move than the sound, seconds")
+    spans: list[list[float]] = Field(description="first and last second of each part that was compared")
+
+
 class CloseupResult(Schema):
     face: int
     frame: int = Field(description="frame that the maps belong to, as in the report's `frames`")
@@ -66,6 +77,7 @@ class CloseupResult(Schema):
     model_version: str
     maps: list[MapModel]
     trials: list[TrialModel]
+    lips: LipsModel | None = Field(default=None, description="null when there is no sound")
 
 
 class Closeup(Schema):

@@ -118,8 +118,8 @@ def test_sandbox_is_described():
 
 def test_base_weights_missing_and_changed_fail(tmp_path):
     (tmp_path / VIT_FILE).write_bytes(b"not the weights")
-    changed, missing = selftest.check_base_weights(tmp_path)
-    assert (changed.passed, missing.passed) == (False, False)
+    changed, missing, another = selftest.check_base_weights(tmp_path)
+    assert (changed.passed, missing.passed, another.passed) == (False, False, False)
     assert "[weights_corrupt]" in changed.text
     assert f"[weights_missing] {FACE_FILE}" in missing.text
 

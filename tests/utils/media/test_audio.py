@@ -157,6 +157,32 @@ def test_a_mute_video_has_no_sound(tmp_path: Path) -> None:
     assert (media.samples, media.info.sound, media.notices) == (None, None, ())
 
 
+@pytest.mark.parametrize("muxer", ["mp4", "matroska", "mpegts"])
+@pytest.mark.parametrize("late_s", [-0.4, 0.0, 0.4, 40.0])
+def test_sound_lies_where_it_does_beside_the_frames(muxer: str, late_s: float, tmp_path: Path) -> None:
+    """A click one second behind its beginning; a start that is far away is taken for damage."""
+    click = np.zeros(2 * SAMPLE_RATE, np.float32)
+    click[SAMPLE_RATE:][:800] = 0.8
+    with av.open(str(tmp_path / "film"), "w", format=muxer) as sink:
+        video, sound = add_video(sink, "mpeg4"), sink.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(click[None], "fltp", "mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+        resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE, 1024)
+        packets = noise(video, 20)
+        for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
+            packets += sound.encode(piece)
+        for packet in filter(lambda packet: packet.dts is not None, packets):
+            moved_s = 2.0 + (late_s if packet.stream is sound else 0.0)
+            packet.pts += round(moved_s / packet.time_base)
+            packet.dts += round(moved_s / packet.time_base)
+            sink.mux(packet)
+    media = decode_media(tmp_path / "film", MediaSettings(), SandboxSettings(), sound=True)
+    assert media.samples is not None
+    found = np.flatnonzero(np.abs(media.samples) > 0.4)[0] / SAMPLE_RATE
+    assert found == pytest.approx(1.0 + (late_s if late_s < 40 else 0.0), abs=0.08)
+    assert [notice.code for notice in media.notices] == []
+
+
 def test_sound_that_cannot_be_decoded_costs_a_notice_and_not_the_video(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "film"), "w", format="mov") as sink:
         video, sound = add_video(sink, "mpeg4"), sink.add_stream("pcm_f32le", rate=16000, layout="mono")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.media import video
-from utils.media.limits import MAX_VIDEO_SIDE, Facts, MediaLimits
+from utils.media.limits import MAX_VIDEO_SIDE, SPAN_FPS, Facts, MediaLimits
 from utils.media.packets import packets_of
 from utils.media.video import choose_times, decode_video
 from utils.types import Frame
@@ -51,6 +51,33 @@ def test_sixteen_frames_spread_over_each_container(name: str, clips: dict[str, b
     gaps = np.diff([frame.time_s for frame in frames])
     assert gaps.min() > 0.15
     assert gaps.max() < 0.35
+
+
+@pytest.mark.parametrize("name", ["mp4", "webm", "avi"])
+def test_all_frames_of_some_parts(name: str, clips: dict[str, bytes], grey: Grey) -> None:
+    frames, facts = decode_video(io.BytesIO(clips[name]), 16, LIMITS, spans=[(0.45, 1.25), (3.0, 3.5)])
+    assert [round(frame.time_s, 1) for frame in frames] == [
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+        1.0,
+        1.1,
+        1.2,
+        *np.arange(30, 36) / 10,
+    ]
+    assert facts.duration_s == pytest.approx(4.0, abs=0.11)
+    assert facts.notices == ()
+    for frame in frames:
+        assert level(frame) == pytest.approx(grey(round(frame.time_s * 10)), abs=5)
+
+
+def test_of_a_part_no_more_frames_are_taken_than_were_asked_for(encode_clip: Encode) -> None:
+    data = encode_clip("mp4", "libx264", count=120, rate=60)
+    frames, _ = decode_video(io.BytesIO(data), 16, LIMITS, spans=[(0.5, 1.5)])
+    assert len(frames) == SPAN_FPS
+    assert np.diff([frame.time_s for frame in frames]).max() < 0.06
 
 
 def test_from_a_path(tmp_path: Path, clips: dict[str, bytes]) -> None:

@@ -81,6 +81,19 @@ function stability(result) {
   );
 }
 
+/** Whether the lips fit the voice; nothing for a medium without sound. */
+function lips({ lips: found }) {
+  if (!found) return null;
+  const parts = found.spans.map(([first, last]) => T.closeup.part(first.toFixed(1), last.toFixed(1))).join(", ");
+  return h(
+    "div",
+    { class: "closeup__lips" },
+    h("h5", { text: T.closeup.lips }),
+    h("p", { text: found.text }),
+    found.correlation !== null && h("p", { class: "fine", text: T.closeup.correlation(found.correlation.toFixed(2), parts) }),
+  );
+}
+
 /** The part of a face's panel; {element, open()}, where `open` is called whenever the face is chosen. */
 export function closeupPanel(detection, face, showMap) {
   const body = h("div", { class: "closeup__body" });
@@ -107,7 +120,7 @@ export function closeupPanel(detection, face, showMap) {
       const old = result.model_version !== detection.model_version;
       const maps = heatmaps(detection, face, result, showMap);
       refreshMap = () => maps.querySelector("input:checked").dispatchEvent(new Event("change"));
-      body.replaceChildren(maps, stability(result));
+      body.replaceChildren(...[maps, stability(result), lips(result)].filter(Boolean));
       if (old) body.append(h("p", { class: "fine", text: T.closeup.otherVersion(result.model_version) }));
     } else if (closeup.state === "failed" || closeup.state === "cancelled") {
       fail(closeup.error || { detail: T.job[closeup.state] });
