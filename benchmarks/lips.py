@@ -88,7 +88,7 @@ def read_clips(folder: Path, analyser: Analyser) -> Iterator[Clip]:
         if row["has_sound"] != "1":
             continue
         try:
-            people = examine(path, analyser, keep_pixels=True)
+            people = examine(path, analyser, keep_pixels=True, keep_sound=True)
         except MediaError as error:
             tell(f"{path.name}: {error}")
             continue

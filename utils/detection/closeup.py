@@ -106,7 +106,9 @@ def look_closer(path: Path, analyser: Analyser, face: int, *, progress: Progress
         MediaError: the file cannot be decoded (any more).
         NotFoundError: no such face is found in it.
     """
-    people = examine(path, analyser, progress=lambda stage, done: progress(stage, 0.2 * done), keep_pixels=True)
+    people = examine(
+        path, analyser, progress=lambda stage, done: progress(stage, 0.2 * done), keep_pixels=True, keep_sound=True
+    )
     person = next((person for person in people.judged if person.track.id == face), None)
     if person is None:
         raise NotFoundError(f"The file has no face {face}.")

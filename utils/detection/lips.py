@@ -23,7 +23,7 @@ from utils.base_weights import MESH_FILE, PINNED, require_file
 from utils.detection.moments import Flags
 from utils.detection.pipeline import Analyser
 from utils.detection.processor import compile_graph
-from utils.errors import WeightsError
+from utils.errors import MediaError, WeightsError
 from utils.faces.judgeable import turn_upright
 from utils.media import decode_media
 from utils.metrics import sigmoid
@@ -135,9 +135,6 @@ def fit_lips(path: Path, analyser: Analyser, track: FaceTrack, media: Media) -> 
 
     Returns:
         None where there is no sound or nothing to hear it with.
-
-    Raises:
-        MediaError: the file cannot be decoded any more.
     """
     if media.samples is None or analyser.speech is None:
         return None
@@ -162,7 +159,10 @@ def watch_mouth(path: Path, analyser: Analyser, track: FaceTrack, media: Media, 
     if not spans:
         wanted = f"There are no {LEAST_WINDOW_S:g} s in which the person is seen and speech is heard."
         return LipFit("not_measured", wanted)
-    part = decode_media(path, settings.media, settings.sandbox, analyser.decoders, spans=spans)
+    try:
+        part = decode_media(path, settings.media, settings.sandbox, analyser.decoders, spans=spans)
+    except MediaError as error:
+        return LipFit("not_measured", str(error))
     part = turn_upright(part, media.turned) if media.turned else part
     shrink = part.frames[0].pixels.shape[1] / media.frames[0].pixels.shape[1]
     faces = [(t, sighting.face, shrink) for t, sighting in zip(seen_s, track.sightings, strict=True)]

@@ -187,6 +187,7 @@ def examine(
     progress: Progress = no_progress,
     on_media: Callable[[Media], None] | None = None,
     keep_pixels: bool = False,
+    keep_sound: bool = False,
 ) -> People:
     """Decode a file, find everybody's faces and cut them out; arguments as of `analyse`.
 
@@ -194,24 +195,31 @@ def examine(
     was spent waiting for frames.
 
     Args:
-        keep_pixels: of whole frames, and samples, for what changes and cuts them again; the voice of a video is then
-            not judged, and what a file says of itself not read.
+        keep_pixels: of whole frames, for what changes and cuts them again; the voice of a video and what a file says
+            of itself are then left alone.
+        keep_sound: its samples, too, where there is a network of speech.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="evidence") as beside:
         settings = analyser.settings
         asked = (path, settings.media, settings.sandbox, analyser.trust_list, analyser.decoders)
         said = None if keep_pixels else beside.submit(read_provenance, *asked)
-        people = _examine(path, analyser, progress, on_media, keep_pixels)
+        people = _examine(path, analyser, progress, on_media, keep_pixels, keep_sound)
         return people if said is None else replace(people, provenance=said.result())
 
 
 def _examine(
-    path: Path, analyser: Analyser, progress: Progress, on_media: Callable[[Media], None] | None, keep_pixels: bool
+    path: Path,
+    analyser: Analyser,
+    progress: Progress,
+    on_media: Callable[[Media], None] | None,
+    keep_pixels: bool,
+    keep_sound: bool,
 ) -> People:
     clock = _Clock()
     progress("decode", 0.0)
     search = FaceSearch(analyser.detector, analyser.settings.media.frames, progress)
-    media = decode(path, analyser, search.add, sound=analyser.speech is not None)
+    heard = analyser.speech is not None and (keep_sound or not keep_pixels)
+    media = decode(path, analyser, search.add, sound=heard)
     if media.info.kind is MediaKind.AUDIO and analyser.speech is None:
         raise WeightsMissingError(NO_SPEECH_NETWORK)
     if on_media is not None:
@@ -229,7 +237,8 @@ def _examine(
         progress("speech", 0.5)
         speech = analyser.speech.judge(media.samples, threshold=analyser.settings.detection.threshold)
         clock.lap("speech")
-    media = media if keep_pixels else without_pixels(replace(media, samples=None))
+    media = media if keep_sound else replace(media, samples=None)
+    media = media if keep_pixels else without_pixels(media)
     return replace(people, media=media, times_ms=clock.times, speech=speech)
 
 

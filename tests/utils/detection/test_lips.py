@@ -178,7 +178,7 @@ def test_a_clip_is_compared_with_its_sound(analyser: Analyser, film: Path) -> No
     closeup = look_closer(film, speaking(analyser), 0).to_dict()
     assert closeup["lips"]["code"] == "fits"
     assert [round(t) for span in closeup["lips"]["spans"] for t in span] == [0, 3, 3, 6]
-    people = examine(film, speaking(analyser), keep_pixels=True)
+    people = examine(film, speaking(analyser), keep_pixels=True, keep_sound=True)
     exchanged = replace(people.media, samples=sound_of(OTHER))
     found = fit_lips(film, speaking(analyser), people.judged[0].track, exchanged)
     assert found is not None
@@ -186,7 +186,7 @@ def test_a_clip_is_compared_with_its_sound(analyser: Analyser, film: Path) -> No
 
 
 def test_without_sound_there_is_nothing_to_say(analyser: Analyser, film: Path) -> None:
-    people = examine(film, speaking(analyser), keep_pixels=True)
+    people = examine(film, speaking(analyser), keep_pixels=True, keep_sound=True)
     track = people.judged[0].track
     assert fit_lips(film, speaking(analyser), track, replace(people.media, samples=None)) is None
     assert fit_lips(film, analyser, track, people.media) is None
