@@ -110,7 +110,7 @@ def _decode(
 def _late_s(source: Any, stream: Any) -> float:
     """Seconds from the first frame to where the sound begins; 0 where that is little, unknown or not to be believed."""
     frames = source.streams.best("video")
-    if frames is None or frames.start_time is None or stream.start_time is None:
+    if frames is None or None in (frames.start_time, frames.time_base, stream.start_time, stream.time_base):
         return 0.0
     late_s = float(stream.start_time * stream.time_base - frames.start_time * frames.time_base)
     return late_s if LEAST_LATE_S <= abs(late_s) <= MOST_LATE_S else 0.0

@@ -73,7 +73,7 @@ def decode_video(
         on_frame: given each frame as soon as it is there; index 0 again means that decoding had to begin anew, at most
             once, and that the frames so far do not count.
         most: of a clip that lasts more seconds than `frames`, one frame a second up to so many.
-        spans: first and last second of the only parts that are wanted, in order: of each up to `SPAN_FPS` a second.
+        spans: first second and end of the only parts that are wanted, in order: of each up to `SPAN_FPS` a second.
 
     Returns:
         The frames, (H, W, 3) uint8 RGB, upright, times in seconds from the first frame and strictly increasing; and
@@ -139,7 +139,7 @@ def _within(scan: Scan, spans: Sequence[tuple[float, float]]) -> list[int]:
     """Times of the frames in parts of a clip, of each at most as many as `span_frames` says."""
     chosen: list[int] = []
     for first_s, last_s in spans:
-        times = [t for t in scan.times if first_s <= (t - scan.times[0]) * scan.tick_s <= last_s]
+        times = [t for t in scan.times if first_s <= (t - scan.times[0]) * scan.tick_s < last_s]
         chosen += choose_times(times, span_frames(first_s, last_s))
     return chosen
 
