@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 from utils.errors import ConflictError, NotFoundError
 from web_app.api.reports import Document, ReportDocument, ReportQuery, SignatureModel, document_of, report_answer
 from web_app.api.routing import HTML, PDF, ZIP, json_answer, route, streamed
-from web_app.api.schemas import Links, Listed, Moment, Problem, Schema, StateName, address
+from web_app.api.schemas import Links, Listed, Moment, Problem, Schema, StateName, address, job_error
 from web_app.auth import identity
 from web_app.db.models import CaseItemRow, CaseRow, DetectionRow, JobState, MediaRow
 from web_app.feedback import votes
@@ -71,6 +71,7 @@ class CaseReportItem(Schema):
     name: str
     note: str
     state: StateName
+    error: str | None = Field(default=None, description="code and sentence of why the analysis failed")
     report: ReportDocument | None = Field(description="unsigned, for the whole is signed; null without a result")
 
 
@@ -195,6 +196,7 @@ def _document(id: str) -> tuple[dict[str, Any], list[MediaRow]]:
         items = [
             {
                 "name": row.display_name, "note": note, "state": row.job.state,
+                "error": str(job_error(row.job)) if row.job.state == JobState.FAILED else None,
                 "report": document_of(row) if row.job.state == JobState.DONE else None,
             }
             for note, row in rows

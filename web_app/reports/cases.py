@@ -90,7 +90,7 @@ def export_lines(
                 if store.size(medium.stored_name, CLEAN_SUFFIX):
                     copy = store.path(medium.stored_name, CLEAN_SUFFIX)
             if copy is None:
-                missing.append({"name": item["name"], "why": NO_COPY})
+                missing.append({"name": item["name"], "why": item["error"] or NO_COPY})
             else:
                 ending = FORMATS[medium.format].endings[0]
                 with copy.open("rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+import html
 import io
 import json
 import re
@@ -200,8 +201,9 @@ def test_one_report_for_all(served: FlaskClient, filled: str) -> None:
     assert canonical(document) == content
     assert check_signature(document).state == "whole"
     assert [item["report"] is not None for item in document["items"]] == [True, True, True, False]
+    assert [item["error"] for item in document["items"]] == [None] * 4
     assert document["reproduce"] == ".venv/bin/python inference.py --verify case.json FILE"
-    html = served.get(f"/api/cases/{filled}/report?format=html").text
+    page = served.get(f"/api/cases/{filled}/report?format=html").text
     pdf = served.get(f"/api/cases/{filled}/report?format=pdf&download=1")
     assert pdf.headers["Content-Disposition"] == f'attachment; filename="telltale-case-{filled[:12]}.pdf"'
     text = "".join("".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf.data)).pages).split())
@@ -214,9 +216,18 @@ def test_one_report_for_all(served: FlaskClient, filled: str) -> None:
         document["signature"]["key"],
     ):
         assert "".join(said.split()) in text
-        assert said.replace("&", "&amp;") in html
-    assert "<b>" not in html
-    assert hashlib.sha256(content).hexdigest() in html
+        assert said.replace("&", "&amp;") in page
+    assert "<b>" not in page
+    assert hashlib.sha256(content).hexdigest() in page
+
+
+def test_report_and_export_say_why_a_file_failed(served: FlaskClient, filled: str) -> None:
+    put(served, filled, analysed(served, "corrupt"))
+    failed = json.loads(served.get(f"/api/cases/{filled}/report").data)["items"][-1]
+    assert failed["error"].startswith("[media_corrupt] ")
+    assert failed["error"] in html.unescape(served.get(f"/api/cases/{filled}/report?format=html").text)
+    with zipfile.ZipFile(io.BytesIO(served.get(f"/api/cases/{filled}/export").data)) as archive:
+        assert parse_unique(archive.read("manifest.json"))["missing"][-1]["why"] == failed["error"]
 
 
 def test_what_a_file_states_of_itself_stands_at_its_verdict(client: FlaskClient) -> None:
@@ -306,7 +317,9 @@ def test_an_export_holds_no_file_in_memory(tmp_path: Path, app: Flask) -> None:
     store, medium = MediaStore(tmp_path, 1), MediaRow(stored_name="large", format="mp4")
     with store.path("large", CLEAN_SUFFIX).open("wb") as file:
         file.truncate(200_000_000)
-    document = build_case(CASE, [{"name": "large.mp4", "note": "", "state": "failed", "report": None}])
+    document = build_case(
+        CASE, [{"name": "large.mp4", "note": "", "state": "failed", "error": "[x] y", "report": None}]
+    )
     lines = export_lines(document, [medium], store, lambda each: sign(each, bytes(32)), "http://localhost/")
     with app.test_request_context():
         for _ in range(4):  # fonts and the report are made
