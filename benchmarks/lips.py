@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from benchmarks.common import run_command, tell
 from utils.config import load_settings
-from utils.detection.lips import FITS, MISFITS, WINDOWS, LipFit, Watched, correlations, judge, watch_mouth
+from utils.detection.lips import FITS, MISFITS, WINDOWS, LipFit, Watched, correlations, interpret, watch_mouth
 from utils.detection.pipeline import Analyser, examine, load_analyser
 from utils.errors import MediaError, WeightsMissingError
 from utils.metrics import auc
@@ -98,7 +98,7 @@ def read_clips(folder: Path, analyser: Analyser) -> Iterator[Clip]:
             continue
         spoken = analyser.speech.spoken(samples)
         watched = watch_mouth(path, analyser, people.judged[0].track, people.media, spoken)
-        said = watched if isinstance(watched, LipFit) else judge(watched.spans, correlations(watched, samples))
+        said = watched if isinstance(watched, LipFit) else interpret(watched.spans, correlations(watched, samples))
         tell(f"{path.name}: {said.code} {said.correlation} {said.lag_s}")
         if isinstance(watched, Watched) and said.correlation is not None:
             yield Clip(row["label"], row["source"], watched, samples)

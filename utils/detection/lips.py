@@ -139,7 +139,7 @@ def fit_lips(path: Path, analyser: Analyser, track: FaceTrack, media: Media) -> 
     if media.samples is None or analyser.speech is None:
         return None
     watched = watch_mouth(path, analyser, track, media, analyser.speech.spoken(media.samples))
-    return watched if isinstance(watched, LipFit) else judge(watched.spans, correlations(watched, media.samples))
+    return watched if isinstance(watched, LipFit) else interpret(watched.spans, correlations(watched, media.samples))
 
 
 def watch_mouth(path: Path, analyser: Analyser, track: FaceTrack, media: Media, spoken: Flags) -> Watched | LipFit:
@@ -165,10 +165,10 @@ def watch_mouth(path: Path, analyser: Analyser, track: FaceTrack, media: Media, 
         return LipFit("not_measured", str(error))
     part = turn_upright(part, media.turned) if media.turned else part
     shrink = part.frames[0].pixels.shape[1] / media.frames[0].pixels.shape[1]
-    faces = [(t, sighting.face, shrink) for t, sighting in zip(seen_s, track.sightings, strict=True)]
-    if max(max(face.box.width, face.box.height) for _, face, _ in faces) * shrink < LEAST_PX:
+    faces = [(t, sighting.face) for t, sighting in zip(seen_s, track.sightings, strict=True)]
+    if max(max(face.box.width, face.box.height) for _, face in faces) * shrink < LEAST_PX:
         return LipFit("not_measured", "The face is too small for its lips to be read.")
-    openings = follow_mouth(part.frames, faces, mesh, spacing_s)
+    openings = follow_mouth(part.frames, faces, shrink, mesh, spacing_s)
     return Watched(np.array([frame.time_s for frame in part.frames], np.float32), openings, spans)
 
 
@@ -200,19 +200,20 @@ def choose_spans(
 
 
 def follow_mouth(
-    frames: Sequence[Frame], faces: Sequence[tuple[float, Face, float]], mesh: FaceMesh, spacing_s: float
+    frames: Sequence[Frame], faces: Sequence[tuple[float, Face]], scale: float, mesh: FaceMesh, spacing_s: float
 ) -> Floats:
     """How far the lips are apart in each frame, in distances of the eyes; NaN where the face is not seen.
 
     Args:
-        faces: when, which and by how much its coordinates are to be scaled, of each sighting of the person.
+        faces: when and which, of each sighting of the person.
+        scale: pixels of these frames per pixel of those that the faces were found in.
         spacing_s: a face is looked for where it was seen at most so long before or after.
     """
     out = np.full(len(frames), np.nan, np.float32)
     region: _Region | None = None
     for index, frame in enumerate(frames):
-        away_s, near = min(((abs(t - frame.time_s), (face, scale)) for t, face, scale in faces), key=lambda p: p[0])
-        around = _around(*near)
+        away_s, near = min(((abs(t - frame.time_s), face) for t, face in faces), key=lambda pair: pair[0])
+        around = _around(near, scale)
         if region is None or float(np.abs(region.centre - around.centre).max()) > around.side / 2:
             if away_s > spacing_s:
                 continue
@@ -285,7 +286,7 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum() + 1e-12))
 
 
-def judge(spans: Sequence[tuple[float, float]], found: Floats) -> LipFit:
+def interpret(spans: Sequence[tuple[float, float]], found: Floats) -> LipFit:
     """What the correlations in some parts say."""
     usable = [bool(np.isfinite(curve).all()) for curve in found]
     if not any(usable):

@@ -14,7 +14,16 @@ import pytest
 
 from utils.base_weights import MESH_FILE
 from utils.detection.closeup import look_closer
-from utils.detection.lips import FaceMesh, LipFit, Watched, choose_spans, correlations, fit_lips, follow_mouth, judge
+from utils.detection.lips import (
+    FaceMesh,
+    LipFit,
+    Watched,
+    choose_spans,
+    correlations,
+    fit_lips,
+    follow_mouth,
+    interpret,
+)
 from utils.detection.pipeline import Analyser, examine
 from utils.errors import WeightsCorruptError, WeightsMissingError
 from utils.faces.detector import CenterFaceDetector
@@ -98,7 +107,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, photo: Pixels, face_detector:
 
 
 def test_own_sound_fits_and_another_does_not() -> None:
-    own, other = (judge(SPANS, correlations(watched(1), sound_of(seed))) for seed in (1, OTHER))
+    own, other = (interpret(SPANS, correlations(watched(1), sound_of(seed))) for seed in (1, OTHER))
     assert (own.code, own.spans) == ("fits", SPANS)
     assert own.correlation is not None
     assert own.correlation > 0.6
@@ -109,27 +118,27 @@ def test_own_sound_fits_and_another_does_not() -> None:
 
 @pytest.mark.parametrize("late_s", [-0.16, 0.0, 0.12])
 def test_the_lag_is_found(late_s: float) -> None:
-    found = judge(SPANS, correlations(watched(1, late_s), sound_of(1)))
+    found = interpret(SPANS, correlations(watched(1, late_s), sound_of(1)))
     assert found.code == "fits"
     assert found.lag_s == pytest.approx(late_s, abs=0.05)
 
 
 def test_a_lag_beyond_what_people_overlook_fits_no_more() -> None:
-    assert judge(SPANS, correlations(watched(1, 0.7), sound_of(1))).code == "does_not_fit"
+    assert interpret(SPANS, correlations(watched(1, 0.7), sound_of(1))).code == "does_not_fit"
 
 
 def test_one_part_is_too_little_to_say_that_it_does_not_fit() -> None:
     one = replace(watched(1), spans=SPANS[:1])
-    assert judge(one.spans, correlations(one, sound_of(OTHER))).code == "undecided"
+    assert interpret(one.spans, correlations(one, sound_of(OTHER))).code == "undecided"
 
 
 def test_a_part_without_the_mouth_does_not_count() -> None:
     seen = watched(1)
     seen.openings[80:130] = np.nan
-    found = judge(SPANS, correlations(seen, sound_of(1)))
+    found = interpret(SPANS, correlations(seen, sound_of(1)))
     assert found.spans == SPANS[:1]
     seen.openings[:] = np.nan
-    assert judge(SPANS, correlations(seen, sound_of(1))) == LipFit(
+    assert interpret(SPANS, correlations(seen, sound_of(1))) == LipFit(
         "not_measured", "The mouth is not seen well enough while speech is heard."
     )
 
@@ -156,7 +165,7 @@ def test_openings_follow_the_mouth(mesh: FaceMesh, photo: Pixels, face_detector:
     frames = [Frame(i, i / FPS, picture) for i, picture in enumerate(speak(photo, face_detector, wanted))]
     (face, *_) = face_detector.detect(frames[0].pixels)
     half = replace(face, box=face.box.scaled(0.5), landmarks=face.landmarks / 2)
-    openings = follow_mouth(frames, [(0.0, half, 2.0)], mesh, 1.0)
+    openings = follow_mouth(frames, [(0.0, half)], 2.0, mesh, 1.0)
     assert np.corrcoef(openings, wanted)[0, 1] > 0.85
     assert 0 <= openings.min() < 0.1 < openings.max() < 0.5
 
@@ -168,10 +177,10 @@ def test_no_mouth_where_the_face_is_gone_or_was_not_seen(
     grey = np.full_like(photo, 127)
     pictures = [photo, photo, grey, photo, photo]
     frames = [Frame(i, float(i), picture) for i, picture in enumerate(pictures)]
-    assert np.isfinite(follow_mouth(frames, [(0.0, face, 1.0), (4.0, face, 1.0)], mesh, 1.0)).tolist() == [
+    assert np.isfinite(follow_mouth(frames, [(0.0, face), (4.0, face)], 1.0, mesh, 1.0)).tolist() == [
         True, True, False, True, True,
     ]  # fmt: skip
-    assert not np.isfinite(follow_mouth(frames[2:4], [(0.0, face, 1.0)], mesh, 1.0)).any()
+    assert not np.isfinite(follow_mouth(frames[2:4], [(0.0, face)], 1.0, mesh, 1.0)).any()
 
 
 def test_a_clip_is_compared_with_its_sound(analyser: Analyser, film: Path) -> None:
